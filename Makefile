@@ -1,0 +1,69 @@
+# One list of verbs; CI runs the same ones. `make help` prints them.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_STAMP := $(VENV)/.run-installed
+DEV_STAMP := $(VENV)/.dev-installed
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test check fmt lint types contracts generated protos catalog lock cluster cluster-test clean
+
+help: ## print this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(RUN_STAMP): requirements/build.txt requirements/run.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "gpuvitals needs Python 3.11 or newer, this is " + sys.version.split()[0])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) ..."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/build.txt -r requirements/run.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(DEV_STAMP): $(RUN_STAMP) requirements/dev.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+setup: $(DEV_STAMP) ## install everything that check and test need into .venv
+
+test: $(DEV_STAMP) ## every test that needs Python only (and a C compiler for the NVML tests)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests -m "not needs_go and not long"
+
+check: lint types contracts generated ## what CI checks: lint, types, import contracts, generated files
+
+fmt: $(DEV_STAMP) ## format the code
+	$(BIN)/ruff check --fix-only -q .
+	$(BIN)/ruff format -q .
+
+lint: $(DEV_STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(DEV_STAMP)
+	$(BIN)/mypy
+
+contracts: $(DEV_STAMP)
+	$(BIN)/lint-imports
+
+generated: $(DEV_STAMP)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/check_generated.py
+
+protos: $(DEV_STAMP) ## regenerate driver/gpuvitals/proto from api/proto
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/generate_protos.py
+
+catalog: $(DEV_STAMP) ## regenerate the XID catalogue and the pages of reasons and policy values
+	$(BIN)/python tools/generate_catalog.py
+	$(BIN)/python tools/generate_reasons.py
+
+lock: $(DEV_STAMP) ## resolve requirements/*.txt anew, with hashes and without URLs
+	$(BIN)/python tools/lock_requirements.py
+
+cluster: $(DEV_STAMP) ## build etcd and kube-apiserver from Go modules (cached)
+	$(BIN)/python tests/cluster/build.py
+
+cluster-test: cluster ## the contract suite on the embedded and on a real API server (needs Go)
+	GPUVITALS_REAL=1 $(BIN)/python -m pytest -n 0 tests/contract
+
+clean: ## remove what builds and tests left here, but not .venv
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build .demo

@@ -1,0 +1,76 @@
+"""The import contracts hold, and each one fails on a planted violation, alone where one rule is broken."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LINTER = Path(sys.executable).with_name("lint-imports")
+
+
+def lint(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(LINTER), "--config", str(folder / ".importlinter"), "--no-cache"],
+        cwd=folder / "driver",
+        env={"PYTHONPATH": str(folder / "driver"), "PATH": str(LINTER.parent)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+
+LAYERS = "Imports point one way"
+PURE = "The pure core touches no clock, thread, file, network, log or third party"
+KUBERNETES = "Only kube imports the Kubernetes client"
+NVML = "Only the NVML worker imports pynvml"
+GRPC = "Only kubeletplugin and sim speak gRPC"
+
+
+def copied(folder: Path) -> Path:
+    shutil.copytree(ROOT / "driver", folder / "driver", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / ".importlinter", folder)
+    return folder / "driver" / "gpuvitals"
+
+
+def contracts(report: str, outcome: str) -> set[str]:
+    return {
+        line.removesuffix(outcome).strip() for line in report.splitlines() if line.endswith(f" {outcome}")
+    }
+
+
+def test_without_a_planted_import_every_contract_is_kept(tmp_path: Path) -> None:
+    copied(tmp_path)
+
+    result = lint(tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert contracts(result.stdout, "KEPT") == {LAYERS, PURE, KUBERNETES, NVML, GRPC}
+
+
+@pytest.mark.parametrize(
+    ("module", "planted", "broken"),
+    [
+        ("health/verdict.py", "import logging", {PURE}),
+        ("inventory/pool.py", "import logging", {PURE}),
+        ("model/gpu.py", "import time", {PURE}),
+        ("inventory/pool.py", "import gpuvitals.kube.client", {LAYERS, PURE}),
+        ("signals/kmsg.py", "import gpuvitals.kube", {LAYERS}),
+        ("kube/client.py", "import gpuvitals.node.agent", {LAYERS}),
+        ("node/agent.py", "import kubernetes", {KUBERNETES}),
+        ("signals/sysfs.py", "import pynvml", {NVML}),
+        ("node/agent.py", "import grpc", {GRPC}),
+        ("health/verdict.py", "import gpuvitals.proto", {GRPC}),
+    ],
+)
+def test_a_planted_import_breaks_its_contracts_and_no_other(
+    tmp_path: Path, module: str, planted: str, broken: set[str]
+) -> None:
+    target = copied(tmp_path) / module
+    target.write_text(target.read_text(encoding="utf-8") + f"\n{planted}\n", encoding="utf-8")
+
+    result = lint(tmp_path)
+    assert result.returncode != 0
+    assert contracts(result.stdout, "BROKEN") == broken, result.stdout + result.stderr
