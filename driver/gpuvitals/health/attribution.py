@@ -1,0 +1,52 @@
+"""Whom a signal concerns: never more GPUs than it names."""
+
+from typing import assert_never
+
+from gpuvitals.model.gpu import DeviceKind, Gpu
+from gpuvitals.model.signal import (
+    ClearReport,
+    GpuSignal,
+    IdentityReport,
+    OffBusReport,
+    PresenceReport,
+    Reading,
+    RecoveryActionReport,
+    XidReport,
+)
+
+
+def concerns(signal: GpuSignal, gpu: Gpu) -> bool:
+    """Whether the fold of `gpu` should see `signal`.
+
+    A fault of a GPU is every one of its instances'; a fault that names a MIG instance is that instance's alone.
+    """
+    match signal:
+        case Reading() | ClearReport():
+            parent = gpu.mig.parent if gpu.mig is not None else gpu.uuid
+            return signal.uuid in (gpu.uuid, parent)
+        case XidReport():
+            return _same_gpu(signal, gpu) and _same_instance(signal, gpu)
+        case OffBusReport() | RecoveryActionReport() | IdentityReport() | PresenceReport():
+            return _same_gpu(signal, gpu)
+        case _:
+            assert_never(signal)
+
+
+def _same_gpu(
+    signal: XidReport | OffBusReport | RecoveryActionReport | IdentityReport | PresenceReport, gpu: Gpu
+) -> bool:
+    if signal.uuid is not None and signal.uuid in (
+        gpu.uuid,
+        gpu.mig.parent if gpu.mig is not None else gpu.uuid,
+    ):
+        return True
+    return signal.uuid is None and signal.bus_id is not None and signal.bus_id == gpu.bus_id
+
+
+def _same_instance(signal: XidReport, gpu: Gpu) -> bool:
+    if signal.gpu_instance is None:
+        return True
+    if gpu.kind is DeviceKind.GPU or gpu.mig is None:
+        return False
+    same_compute = signal.compute_instance in (None, gpu.mig.compute_instance)
+    return signal.gpu_instance == gpu.mig.gpu_instance and same_compute

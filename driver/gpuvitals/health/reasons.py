@@ -1,0 +1,162 @@
+"""The closed list of reasons: what each means, where it comes from, what the product does, what a person should do.
+
+`docs/reference/reasons.md` is generated from here. XIDs are one entry each, from the catalogue.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import assert_never
+
+from gpuvitals.health.fault_classes import LEVELS, CauseRule, Clearing, FaultClass, xid_rule
+from gpuvitals.health.verdict import BLIND, PROBATION
+from gpuvitals.health.xid_catalog import CATALOG
+from gpuvitals.model.clock import Moment
+from gpuvitals.model.health import NO_REASON
+from gpuvitals.model.ids import Reason
+from gpuvitals.model.signal import Source, XidReport
+
+ISOLATION_CAPPED = Reason("IsolationCapped")
+NVSWITCH_FAULT = Reason("NvswitchFault")
+"""The two reasons of a node rather than of a GPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReasonEntry:
+    """One documented reason."""
+
+    reason: Reason
+    meaning: str
+    source: str
+    product: str
+    person: str
+
+
+_SOURCES = {
+    "NvlinkDown": "NVML link states",
+    "NvlinkDegraded": "NVML link states",
+    "FabricFailed": "NVML fabric state",
+    "NvmlHung": "a missed deadline of the NVML worker, twice",
+    "GpuLost": "NVML GPU_IS_LOST, the kernel log, or PCI config space",
+    "ResetRequired": "NVML RESET_REQUIRED",
+    "RowRemapFailed": "NVML remapped rows",
+    "RowRemapPending": "NVML remapped rows",
+    "SramThreshold": "NVML SRAM ECC status",
+    "EccUncorrected": "NVML volatile ECC counters",
+    "HardwareSlowdown": "NVML clocks event reasons",
+}
+_PERSONS = {
+    "GpuLost": "reboot the node; if it comes back lost, have the board and its seating checked",
+    "RowRemapFailed": "run field diagnostics and replace the GPU",
+    "SramThreshold": "replace the GPU: NVIDIA's RMA policy counts this flag",
+    "RowRemapPending": "reset the GPU when it is free",
+    "EccUncorrected": "reset the GPU when it is free; watch for row remapping",
+    "HardwareSlowdown": "check cooling and power",
+    "NvlinkDown": "check the fabric manager and the cabling, then reset the GPU",
+    "NvlinkDegraded": "check the link; a reset retrains it",
+    "FabricFailed": "check the fabric manager",
+    "NvmlHung": "look for processes in state D; reboot if it lasts",
+}
+
+
+def entries() -> tuple[ReasonEntry, ...]:
+    """The whole list: None, the two of time and evidence, the levels, then every XID that is in use."""
+    fixed = (
+        ReasonEntry(
+            reason=NO_REASON,
+            meaning="nothing is wrong",
+            source="every source",
+            product="nothing",
+            person="nothing",
+        ),
+        ReasonEntry(
+            reason=BLIND,
+            meaning="no reading succeeded for a minute, or none yet",
+            source="the NVML worker",
+            product="score 0, class unknown; the device stays in service",
+            person="look at the agent's log: the driver may be absent or may not answer",
+        ),
+        ReasonEntry(
+            reason=PROBATION,
+            meaning="a fault was repaired; the GPU is watched",
+            source="an observed reset, a new boot, or an operator",
+            product="score at most 69 until the probation ends",
+            person="nothing",
+        ),
+    )
+    node = (
+        ReasonEntry(
+            reason=ISOLATION_CAPPED,
+            meaning="more GPUs are suspect than the policy isolates on such evidence: the fault is the node's",
+            source="the verdicts of the node",
+            product="keeps the rest in service and says so in the node report",
+            person="look at the driver, the fabric manager and the node's power",
+        ),
+        ReasonEntry(
+            reason=NVSWITCH_FAULT,
+            meaning="an NVSwitch logged a fatal error",
+            source="kernel log (SXid)",
+            product="names it in the node report; blames no GPU",
+            person="look up the SXid in NVIDIA's Fabric Manager guide; most want a reboot of the node",
+        ),
+    )
+    levels = tuple(
+        _of_rule(rule, _SOURCES.get(rule.reason, "NVML recovery action")) for rule in LEVELS.values()
+    )
+    xids = tuple(
+        _of_rule(rule, "kernel log")
+        for code, entry in sorted(CATALOG.items())
+        if not entry.unused and (rule := _xid_rule(code)).fault_class is not FaultClass.NONE
+    )
+    return (*fixed, *node, *levels, *xids)
+
+
+def is_reason(text: str) -> bool:
+    """Whether `text` is on the list. XIDs beyond the catalogue are: a driver may print a newer code."""
+    if text.startswith("Xid") and text[3:].isascii() and text[3:].isdigit():
+        return 1 <= int(text[3:]) <= 65_535
+    return any(entry.reason == text for entry in entries())
+
+
+def _xid_rule(code: int) -> CauseRule:
+    moment = Moment(at=0.0, time=datetime.fromtimestamp(0, UTC))
+    return xid_rule(XidReport(source=Source.KMSG, seen=moment, bus_id=None, code=code))
+
+
+def _of_rule(rule: CauseRule, source: str) -> ReasonEntry:
+    return ReasonEntry(
+        reason=rule.reason,
+        meaning=rule.meaning,
+        source=source,
+        product=_product(rule),
+        person=_PERSONS.get(rule.reason, _advice(rule)),
+    )
+
+
+def _product(rule: CauseRule) -> str:
+    match rule.fault_class:
+        case FaultClass.A:
+            return "takes the GPU out of service at once"
+        case FaultClass.B:
+            return "degrades it; takes it out of service after 5 min or a second episode"
+        case FaultClass.B0:
+            return "degrades it (score at most 90); never isolates it alone"
+        case FaultClass.C:
+            return "counts only when a second claim meets it within a day; then degrades it"
+        case FaultClass.NONE:
+            return "records it"
+        case _:
+            assert_never(rule.fault_class)
+
+
+def _advice(rule: CauseRule) -> str:
+    match rule.clearing:
+        case Clearing.RESET:
+            return "reset the GPU; if it comes back, have it replaced"
+        case Clearing.LEVEL:
+            return "do what the driver asks for"
+        case Clearing.OPERATOR:
+            return "replace the GPU"
+        case Clearing.EXPIRY:
+            return "look at the application first" if rule.fault_class is FaultClass.C else "watch it"
+        case _:
+            assert_never(rule.clearing)

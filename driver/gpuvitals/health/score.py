@@ -1,0 +1,118 @@
+"""The health score, 0..100, in exact arithmetic: `floor(100 * (1-0.4x)(0.7+0.3n)(1-0.2e)t)`.
+
+x weighs unresolved XIDs, n the NVLinks, e the memory, t the heat; each is in 0..1. A missing signal has no influence:
+it lowers the coverage instead. Several inputs land exactly on 90 or 70, so no float is involved.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from gpuvitals.health.levels import active_links
+from gpuvitals.health.policy import Policy
+from gpuvitals.health.state import GpuState
+from gpuvitals.model.health import HealthClass, HealthState
+
+SCORE_VERSION = 1
+DEGRADED_CAP = 90
+PROBATION_CAP = 69
+
+_HEAT = (Fraction(1), Fraction(24, 25), Fraction(9, 10))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Factors:
+    """The four inputs. `xid`, `links` and `memory` are in 0..1; `heat_step` is 0, 1 or 2."""
+
+    xid: Fraction
+    links: Fraction
+    memory: Fraction
+    heat_step: int
+
+
+def factors(state: GpuState, now: float, policy: Policy) -> Factors:
+    """The inputs as the state gives them at `now`."""
+    weights = (
+        Fraction(record.rule.severity_percent, 100) * _aged(now - record.last_at, policy)
+        for record in state.xids
+        if counts(state, record.rule.reason) and not record.resolved
+    )
+    return Factors(
+        xid=max(weights, default=Fraction(0)),
+        links=link_share(state),
+        memory=_memory(state),
+        heat_step=state.heat_step,
+    )
+
+
+def counts(state: GpuState, reason: str) -> bool:
+    """Whether an XID counts: it has an open fault. An application's XID has one only after a second claim met it."""
+    return any(fault.rule.reason == reason for fault in state.faults)
+
+
+def score(inputs: Factors) -> int:
+    """The product of the factors. Heat alone never moves a GPU into a lower class."""
+    base = 100 * (1 - Fraction(2, 5) * inputs.xid)
+    base *= Fraction(7, 10) + Fraction(3, 10) * inputs.links
+    base *= 1 - Fraction(1, 5) * inputs.memory
+    cool, hot = int(base // 1), int(base * _HEAT[inputs.heat_step] // 1)
+    return max(hot, _FLOORS[health_class(cool)])
+
+
+def capped(value: int, state: HealthState, *, probation: bool) -> int:
+    """The score that may be published in that state."""
+    match state:
+        case HealthState.HEALTHY:
+            return value
+        case HealthState.DEGRADED:
+            return min(value, PROBATION_CAP if probation else DEGRADED_CAP)
+        case HealthState.UNHEALTHY | HealthState.UNKNOWN:
+            return 0
+
+
+def health_class(value: int) -> HealthClass:
+    """The class of a published score: 91..100 high, 70..90 medium, 1..69 low, 0 failed."""
+    if value > 90:
+        return HealthClass.HIGH
+    if value >= 70:
+        return HealthClass.MEDIUM
+    return HealthClass.LOW if value > 0 else HealthClass.FAILED
+
+
+def link_share(state: GpuState) -> Fraction:
+    """Active over expected NVLinks; 1 for a model without NVLink and where the links could not be read."""
+    if not state.expected_links or state.reading is None or state.reading.links is None:
+        return Fraction(1)
+    return min(Fraction(1), Fraction(active_links(state.reading), state.expected_links))
+
+
+_FLOORS = {
+    HealthClass.HIGH: 91,
+    HealthClass.MEDIUM: 70,
+    HealthClass.LOW: 1,
+    HealthClass.FAILED: 0,
+    HealthClass.UNKNOWN: 0,
+}
+
+
+def _aged(age_seconds: float, policy: Policy) -> Fraction:
+    """The weight left after an age: halved each half-life, linear between, in steps of an hour."""
+    hours = max(0, int(age_seconds // 3600))
+    per_halving = max(1, policy.xid_half_life_seconds // 3600)
+    halvings, rest = divmod(hours, per_halving)
+    return Fraction(1, 2**halvings) * (1 - Fraction(rest, 2 * per_halving))
+
+
+def _memory(state: GpuState) -> Fraction:
+    reading = state.reading
+    if reading is None:
+        return Fraction(0)
+    inputs = [Fraction(0)]
+    if reading.remap_failed:
+        inputs.append(Fraction(1))
+    if reading.banks_without_spare:
+        inputs.append(Fraction(3, 4))
+    if reading.ecc_uncorrected_volatile:
+        inputs.append(Fraction(3, 5))
+    if reading.remap_pending:
+        inputs.append(Fraction(1, 2))
+    return max(inputs)

@@ -1,0 +1,84 @@
+"""What the fold remembers of one GPU: plain data, so that it can be written to disk and read back as it was."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from gpuvitals.health.fault_classes import CauseRule
+from gpuvitals.model.clock import Moment
+from gpuvitals.model.gpu import Gpu
+from gpuvitals.model.ids import GpuUuid, Reason
+from gpuvitals.model.signal import Reading, Source
+
+MAX_EPISODES = 8
+"""Episode starts kept a fault: enough for every window, bounded whatever the hardware does."""
+MAX_XIDS = 32
+"""XID records kept a GPU, newest first to stay."""
+
+
+class Standing(Enum):
+    """How much an open fault is worth. The other two stand until a clean reading disproves them."""
+
+    CURRENT = "current"
+    BEFORE_START = "before-start"
+    BEFORE_BOOT = "before-boot"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One open fault; at most one a reason. Times are boot-clock seconds.
+
+    `episodes` are the starts of its episodes, newest last. `good_since` is set while a level reads good again.
+    `sources` are the witnesses that reported it.
+    """
+
+    rule: CauseRule
+    standing: Standing
+    first_at: float
+    last_at: float
+    last_time: datetime
+    episodes: tuple[float, ...]
+    good_since: float | None
+    sources: frozenset[Source]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XidRecord:
+    """The newest episode of one XID code on one unit. `claims` are the distinct claims it met, for class C."""
+
+    code: int
+    unit: str
+    rule: CauseRule
+    last_at: float
+    last_time: datetime
+    claims: frozenset[str]
+    resolved: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuState:
+    """Everything the fold knows. `heat_step` is 0, 1 or 2: the smoothed thermal margin, with hysteresis."""
+
+    uuid: GpuUuid
+    started_at: float
+    expected_links: int | None
+    faults: tuple[Fault, ...] = ()
+    xids: tuple[XidRecord, ...] = ()
+    reading: Reading | None = None
+    last_ok_at: float | None = None
+    identity_at: float | None = None
+    margin_millicelsius: int | None = None
+    heat_step: int = 0
+    probation_until: float | None = None
+    repaired_at: float | None = None
+    relapses: int = 0
+
+    def fault(self, reason: Reason) -> Fault | None:
+        """The open fault of that reason."""
+        return next((fault for fault in self.faults if fault.rule.reason == reason), None)
+
+
+def initial_state(gpu: Gpu, seen: Moment) -> GpuState:
+    """The state of a GPU that was met for the first time at `seen`: nothing is known, so it is Unknown."""
+    return GpuState(uuid=gpu.uuid, started_at=seen.at, expected_links=gpu.expected_links)

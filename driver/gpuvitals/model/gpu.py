@@ -1,0 +1,49 @@
+"""What a GPU is, as opposed to how it is: identity and facts that hold until the next driver load."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from gpuvitals.model.ids import GpuUuid, PciBusId
+
+
+class DeviceKind(Enum):
+    """What a published device is."""
+
+    GPU = "gpu"
+    MIG = "mig"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigInstance:
+    """What makes a device a MIG instance: its parent GPU, its profile (`1g.10gb`) and its instance ids."""
+
+    parent: GpuUuid
+    profile: str
+    gpu_instance: int
+    compute_instance: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """One GPU (or MIG instance) of this node, as read while it was healthy.
+
+    `None` and the empty string mean "not read": such a key is left out of the slice where the design allows it.
+    `expected_links` is the number of NVLinks the model should have active; 0 is a model without NVLink.
+    """
+
+    uuid: GpuUuid
+    bus_id: PciBusId
+    kind: DeviceKind = DeviceKind.GPU
+    product_name: str
+    architecture: str = ""
+    brand: str = ""
+    serial: str = ""
+    minor: int | None = None
+    memory_bytes: int
+    numa_node: int | None = None
+    pcie_root: str = ""
+    driver_version: str = ""
+    cuda_driver_version: str = ""
+    cuda_compute_capability: str = ""
+    expected_links: int | None = None
+    mig: MigInstance | None = None

@@ -1,0 +1,243 @@
+"""Signals: what one source observed once. The only input of the health fold.
+
+A Signal that names a GPU does so by UUID or by PCI bus id; `node.agent` resolves the bus id before the fold sees it.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from gpuvitals.model.clock import Moment
+from gpuvitals.model.gpu import Gpu
+from gpuvitals.model.ids import GpuUuid, PciBusId
+
+
+class Source(Enum):
+    """Who observed. Two signals corroborate each other only where `health` says that their sources are independent."""
+
+    KMSG = "kmsg"
+    NVML_EVENT = "nvml-event"
+    NVML_POLL = "nvml-poll"
+    SYSFS = "sysfs"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nvlink5Detail:
+    """The decoded body of XIDs 144..150: unit name as printed, the two status words, None where not printed."""
+
+    unit: str
+    intr_info: int | None
+    error_status: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XidReport:
+    """An XID of one GPU. `fatal` is the word on the line, not a verdict. `process` is for display only.
+
+    `gpu_instance` and `compute_instance` are set where the line blames a MIG instance. `words` are the seven status
+    words of XID 74. `record_seq` is the kernel's sequence number, None for reports that are not from the kernel log.
+    `claim` is the UID of the only claim that held the GPU, where there was exactly one; `node.agent` adds it.
+    """
+
+    source: Source
+    seen: Moment
+    bus_id: PciBusId | None
+    uuid: GpuUuid | None = None
+    code: int
+    gpu_instance: int | None = None
+    compute_instance: int | None = None
+    pid: int | None = None
+    process: str | None = None
+    link: int | None = None
+    fatal: bool | None = None
+    caused_by: int | None = None
+    words: tuple[int, ...] = ()
+    nvlink5: Nvlink5Detail | None = None
+    record_seq: int | None = None
+    claim: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OffBusReport:
+    """The kernel says that a GPU fell off the bus. `bus_id` None: it did not say which; every GPU must be probed."""
+
+    source: Source
+    seen: Moment
+    bus_id: PciBusId | None
+    uuid: GpuUuid | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryActionReport:
+    """The driver's advice changed, as printed with XID 154. Numbers, since printed names change with the driver."""
+
+    source: Source
+    seen: Moment
+    bus_id: PciBusId | None
+    uuid: GpuUuid | None = None
+    action_from: int
+    action_to: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityReport:
+    """The driver logged who a GPU is: once per GPU and driver load or reset, before its first XID."""
+
+    source: Source
+    seen: Moment
+    bus_id: PciBusId | None
+    uuid: GpuUuid | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchReport:
+    """An SXid of an NVSwitch: a fault of the node's fabric, never of one GPU."""
+
+    source: Source
+    seen: Moment
+    switch_bus_id: PciBusId
+    switch: int
+    code: int
+    link: int | None
+    fatal: bool | None
+
+
+class ReadStatus(Enum):
+    """How reading one GPU went as a whole.
+
+    LOST: the driver says the GPU is lost. RESET_REQUIRED: the driver refuses it until a reset. HUNG: the call missed
+    its deadline twice. FAILED: any other error. Only OK carries values.
+    """
+
+    OK = "ok"
+    LOST = "lost"
+    RESET_REQUIRED = "reset-required"
+    HUNG = "hung"
+    FAILED = "failed"
+
+
+class LinkState(Enum):
+    """State of one NVLink. SLEEP is a healthy power state."""
+
+    ACTIVE = "active"
+    SLEEP = "sleep"
+    INACTIVE = "inactive"
+
+
+class FabricState(Enum):
+    """Registration of the GPU with the NVLink fabric; NOT_SUPPORTED on models without an NVSwitch fabric."""
+
+    NOT_SUPPORTED = "not-supported"
+    NOT_STARTED = "not-started"
+    IN_PROGRESS = "in-progress"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """One poll of one GPU. A value is None where it could not be read; `unsupported` names those the model lacks.
+
+    Units: `thermal_margin_celsius` is the distance to the slowdown point (negative: beyond it); the ECC values are
+    counts since the last reset (volatile) or ever (aggregate). `expected` (see `health.coverage`) minus what is None
+    and not `unsupported` gives the coverage.
+    """
+
+    source: Source
+    seen: Moment
+    uuid: GpuUuid
+    status: ReadStatus
+    recovery_action: int | None = None
+    ecc_uncorrected_volatile: int | None = None
+    ecc_uncorrected_aggregate: int | None = None
+    ecc_corrected_volatile: int | None = None
+    sram_threshold_exceeded: bool | None = None
+    remap_pending: bool | None = None
+    remap_failed: bool | None = None
+    remapped_uncorrectable: int | None = None
+    banks_without_spare: int | None = None
+    links: tuple[LinkState, ...] | None = None
+    fabric: FabricState | None = None
+    thermal_margin_celsius: int | None = None
+    hardware_slowdown: bool | None = None
+    unsupported: frozenset[str] = frozenset()
+    detail: str = ""
+
+
+class ConfigSpace(Enum):
+    """What the first bytes of a device's PCI config space say. ALL_ONES: nothing answers on the bus."""
+
+    ANSWERS = "answers"
+    ALL_ONES = "all-ones"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresenceReport:
+    """Whether a GPU is still on the PCI bus, read from sysfs without asking the driver."""
+
+    source: Source
+    seen: Moment
+    bus_id: PciBusId
+    uuid: GpuUuid | None = None
+    present: bool
+    config_space: ConfigSpace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GapReport:
+    """A source lost records. Everything must be read again; the log alone no longer tells the whole story."""
+
+    source: Source
+    seen: Moment
+    lost: int
+
+
+class MonitorState(Enum):
+    """Whether a source can see at all. Blindness is a fact of the node, not of a GPU."""
+
+    WATCHING = "watching"
+    DRIVER_ABSENT = "driver-absent"
+    UNRESPONSIVE = "unresponsive"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonitorReport:
+    """A source changed between seeing and not seeing. `detail` is for people."""
+
+    source: Source
+    seen: Moment
+    state: MonitorState
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InventoryReport:
+    """Which GPUs the driver enumerates now. `driver_load` names the loaded driver; it changes with every load."""
+
+    source: Source
+    seen: Moment
+    gpus: tuple[Gpu, ...]
+    driver_load: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClearReport:
+    """An operator declares a GPU repaired, with a reason that is kept on record."""
+
+    source: Source
+    seen: Moment
+    uuid: GpuUuid
+    operator_reason: str
+
+
+GpuSignal = (
+    XidReport | OffBusReport | RecoveryActionReport | IdentityReport | Reading | PresenceReport | ClearReport
+)
+"""Signals about one GPU: the input of `health.evaluate`."""
+
+NodeSignal = SwitchReport | GapReport | MonitorReport | InventoryReport
+"""Signals about the node."""
+
+Signal = GpuSignal | NodeSignal

@@ -1,0 +1,48 @@
+"""The immutable view of the node that writers and gRPC handlers read."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from gpuvitals.model.clock import Moment
+from gpuvitals.model.gpu import Gpu
+from gpuvitals.model.health import Verdict
+from gpuvitals.model.ids import GpuUuid, NodeName, Reason
+from gpuvitals.model.signal import MonitorState, Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuHealth:
+    """One GPU with its verdict. `isolated`: it must not be allocated, by taint or by withdrawal.
+
+    `state_since` is when the verdict's state last changed: the transition time of the claim's condition.
+    """
+
+    gpu: Gpu
+    verdict: Verdict
+    isolated: bool
+    state_since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeFacts:
+    """What is true of the node rather than of one GPU. `reasons` are node-scope entries of the closed list."""
+
+    monitors: tuple[tuple[Source, MonitorState], ...] = ()
+    reasons: tuple[Reason, ...] = ()
+    expected_gpus: int = 0
+    missing_gpus: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The node after a change. `revision` grows by one a change; `gpus` are in PCI order."""
+
+    revision: int
+    taken: Moment
+    node: NodeName
+    gpus: tuple[GpuHealth, ...]
+    facts: NodeFacts
+
+    def find(self, uuid: GpuUuid) -> GpuHealth | None:
+        """The GPU of that UUID, None where this node has none."""
+        return next((entry for entry in self.gpus if entry.gpu.uuid == uuid), None)

@@ -1,0 +1,95 @@
+"""Builders of signals for the health tests: one GPU, seconds since boot, everything else in order."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from gpuvitals.health.evaluate import advance, evaluate
+from gpuvitals.health.policy import Policy
+from gpuvitals.health.state import GpuState, initial_state
+from gpuvitals.health.verdict import verdict
+from gpuvitals.model.clock import Moment
+from gpuvitals.model.gpu import Gpu
+from gpuvitals.model.health import Verdict
+from gpuvitals.model.ids import GpuUuid, PciBusId
+from gpuvitals.model.signal import (
+    FabricState,
+    GpuSignal,
+    IdentityReport,
+    LinkState,
+    Reading,
+    ReadStatus,
+    Source,
+    XidReport,
+)
+
+UUID = GpuUuid("GPU-00000000-0000-0000-0000-000000000000")
+BUS = PciBusId("0000:3b:00.0")
+GPU = Gpu(
+    uuid=UUID, bus_id=BUS, product_name="NVIDIA H100 80GB HBM3", memory_bytes=80 << 30, expected_links=18
+)
+START = 1000.0
+POLICY = Policy()
+
+
+def moment(at: float) -> Moment:
+    """Seconds since boot, with a wall clock that runs along."""
+    return Moment(at=at, time=datetime(2026, 11, 24, tzinfo=UTC) + timedelta(seconds=at))
+
+
+def xid(code: int, at: float, *, source: Source = Source.KMSG, claim: str | None = None) -> XidReport:
+    """An XID of the one GPU."""
+    return XidReport(source=source, seen=moment(at), bus_id=BUS, code=code, claim=claim)
+
+
+def identity(at: float) -> IdentityReport:
+    """The driver logs the GPU's identity."""
+    return IdentityReport(source=Source.KMSG, seen=moment(at), bus_id=BUS, uuid=UUID)
+
+
+GOOD = Reading(
+    source=Source.NVML_POLL,
+    seen=moment(START),
+    uuid=UUID,
+    status=ReadStatus.OK,
+    recovery_action=0,
+    ecc_uncorrected_volatile=0,
+    ecc_uncorrected_aggregate=0,
+    ecc_corrected_volatile=0,
+    sram_threshold_exceeded=False,
+    remap_pending=False,
+    remap_failed=False,
+    remapped_uncorrectable=0,
+    banks_without_spare=0,
+    links=(LinkState.ACTIVE,) * 18,
+    fabric=FabricState.COMPLETED,
+    thermal_margin_celsius=30,
+    hardware_slowdown=False,
+)
+
+
+def good(at: float, **changes: object) -> Reading:
+    """A poll in which everything reads good, but for `changes`."""
+    return replace(GOOD, seen=moment(at), **changes)  # type: ignore[arg-type]  # names checked by replace()
+
+
+def broken(at: float, status: ReadStatus) -> Reading:
+    """A poll that gave no values."""
+    return Reading(source=Source.NVML_POLL, seen=moment(at), uuid=UUID, status=status)
+
+
+def fresh() -> GpuState:
+    """A GPU that was just met."""
+    return initial_state(GPU, moment(START))
+
+
+def fold(*signals: GpuSignal, state: GpuState | None = None, policy: Policy = POLICY) -> GpuState:
+    """The state after the signals, each at its own time."""
+    folded = fresh() if state is None else state
+    for signal in signals:
+        folded = evaluate(advance(folded, signal.seen.at, policy), signal, policy)
+    return folded
+
+
+def judge(state: GpuState, at: float, policy: Policy = POLICY) -> Verdict:
+    """The verdict at `at`, after time has passed until then."""
+    return verdict(advance(state, at, policy), moment(at), policy)
