@@ -1,0 +1,131 @@
+"""What a claim's owner reads: one entry of `status.devices` for each device prepared here."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import assert_never
+
+from gpuvitals.inventory.device import device_name
+from gpuvitals.inventory.naming import Naming
+from gpuvitals.model.health import HealthState, Verdict
+from gpuvitals.model.ids import ClaimUid, GpuUuid, NodeName
+from gpuvitals.model.snapshot import GpuHealth, Snapshot
+
+
+class ConditionStatus(Enum):
+    """Status of a Kubernetes condition."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """A metav1.Condition. `transition_time` is aware and is cut to whole seconds on the wire."""
+
+    type: str
+    status: ConditionStatus
+    reason: str
+    message: str
+    transition_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimRef:
+    """A ResourceClaim, by identity and by address."""
+
+    namespace: str
+    name: str
+    uid: ClaimUid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedDevice:
+    """A device that is prepared for a claim on this node, as the checkpoint has it."""
+
+    claim: ClaimRef
+    uuid: GpuUuid
+    share_id: str | None
+    prepared_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimEntry:
+    """One entry of `status.devices`; (driver, pool, device, share_id) is its key. `data` becomes a JSON object."""
+
+    driver: str
+    pool: NodeName
+    device: str
+    share_id: str | None
+    conditions: tuple[Condition, ...]
+    data: tuple[tuple[str, str | int], ...]
+
+
+def claim_entries(
+    snapshot: Snapshot, prepared: tuple[PreparedDevice, ...], naming: Naming
+) -> dict[ClaimRef, tuple[ClaimEntry, ...]]:
+    """Every claim with a device prepared here, with the entries it should show, in a stable order.
+
+    A device that the snapshot does not know is left out: nothing is said where nothing is known.
+    """
+    entries: dict[ClaimRef, list[ClaimEntry]] = {}
+    for device in prepared:
+        found = snapshot.find(device.uuid)
+        if found is not None:
+            entries.setdefault(device.claim, []).append(_entry(found, device, snapshot.node, naming))
+    return {
+        claim: tuple(sorted(listed, key=lambda entry: (entry.device, entry.share_id or "")))
+        for claim, listed in sorted(entries.items(), key=lambda item: item[0].uid)
+    }
+
+
+def healthy_status(state: HealthState) -> ConditionStatus:
+    """The `Healthy` condition of a state. A degraded GPU still works: True, with the reason that degrades it."""
+    match state:
+        case HealthState.HEALTHY | HealthState.DEGRADED:
+            return ConditionStatus.TRUE
+        case HealthState.UNHEALTHY:
+            return ConditionStatus.FALSE
+        case HealthState.UNKNOWN:
+            return ConditionStatus.UNKNOWN
+        case _:
+            assert_never(state)
+
+
+def _entry(found: GpuHealth, device: PreparedDevice, node: NodeName, naming: Naming) -> ClaimEntry:
+    ready = Condition(
+        type="Ready",
+        status=ConditionStatus.TRUE,
+        reason="Prepared",
+        message="the device is prepared on this node",
+        transition_time=device.prepared_time,
+    )
+    healthy = Condition(
+        type="Healthy",
+        status=healthy_status(found.verdict.state),
+        reason=found.verdict.reason,
+        message=found.verdict.message,
+        transition_time=max(found.state_since, device.prepared_time),
+    )
+    return ClaimEntry(
+        driver=naming.driver,
+        pool=node,
+        device=device_name(found.gpu),
+        share_id=device.share_id,
+        conditions=(healthy, ready),
+        data=_data(found, found.verdict),
+    )
+
+
+def _data(found: GpuHealth, verdict: Verdict) -> tuple[tuple[str, str | int], ...]:
+    pairs: list[tuple[str, str | int]] = [
+        ("uuid", found.gpu.uuid),
+        ("pciBusID", found.gpu.bus_id),
+        ("score", verdict.score),
+        ("state", verdict.state.value),
+        ("lastXid", verdict.last_xid),
+    ]
+    if verdict.last_fault_time is not None:
+        pairs.append(("lastFaultTime", verdict.last_fault_time.strftime("%Y-%m-%dT%H:%M:%SZ")))
+    return tuple(pairs)

@@ -1,0 +1,83 @@
+"""The node's pool: which devices stand in which slice, in which order.
+
+Takes the snapshot and gives the slices that the publisher in `kube` makes true.
+"""
+
+from dataclasses import dataclass
+
+from gpuvitals.inventory.attributes import attributes
+from gpuvitals.inventory.device import MAX_KEYS, Device, device_name, quantity
+from gpuvitals.inventory.naming import Naming
+from gpuvitals.inventory.report import node_report
+from gpuvitals.inventory.taints import ServiceMode, taints
+from gpuvitals.model.health import HealthClass
+from gpuvitals.model.ids import NodeName
+from gpuvitals.model.snapshot import GpuHealth, Snapshot
+
+SHARD = 64
+"""Devices a slice: the API's bound as soon as one device of it carries a taint, so a taint never invalidates a slice.
+
+Source: kubernetes/api resource/v1/types.go, ResourceSliceMaxDevicesWithAdvancedFeatures.
+"""
+
+_CLASS_ORDER = {
+    HealthClass.HIGH: 0,
+    HealthClass.MEDIUM: 1,
+    HealthClass.LOW: 2,
+    HealthClass.UNKNOWN: 3,
+    HealthClass.FAILED: 4,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSlice:
+    """One ResourceSlice to be. `index` is its place in the pool and its identity across writes."""
+
+    index: int
+    devices: tuple[Device, ...]
+    annotations: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """All slices of a node. There is always at least one: an empty one says "driver up, no devices"."""
+
+    node: NodeName
+    driver: str
+    slices: tuple[PoolSlice, ...]
+
+
+def pool(snapshot: Snapshot, naming: Naming, mode: ServiceMode) -> Pool:
+    """The slices that show `snapshot`. A GPU keeps its shard whatever happens to the others.
+
+    Inside a slice devices stand by class, then in PCI order: the scheduler takes the first that fits.
+    """
+    shards = [snapshot.gpus[start : start + SHARD] for start in range(0, len(snapshot.gpus), SHARD)] or [()]
+    slices = []
+    for index, shard in enumerate(shards):
+        notes = ((naming.node_report, node_report(snapshot, mode)),) if index == 0 else ()
+        slices.append(
+            PoolSlice(index=index, devices=_devices(shard, naming, mode), annotations=notes),
+        )
+    return Pool(node=snapshot.node, driver=naming.driver, slices=tuple(slices))
+
+
+def _devices(shard: tuple[GpuHealth, ...], naming: Naming, mode: ServiceMode) -> tuple[Device, ...]:
+    served = [entry for entry in shard if mode is ServiceMode.TAINT or not entry.isolated]
+    served.sort(key=lambda entry: _CLASS_ORDER[entry.verdict.health_class])
+    return tuple(_device(entry, naming, mode) for entry in served)
+
+
+def _device(entry: GpuHealth, naming: Naming, mode: ServiceMode) -> Device:
+    capacity = (("memory", quantity(entry.gpu.memory_bytes)),)
+    listed = attributes(entry, naming)
+    if len(listed) + len(capacity) > MAX_KEYS:
+        raise AssertionError(
+            f"device {device_name(entry.gpu)}: {len(listed)} attributes, the API takes {MAX_KEYS}"
+        )
+    return Device(
+        name=device_name(entry.gpu),
+        attributes=listed,
+        capacity=capacity,
+        taints=taints(entry, naming) if mode is ServiceMode.TAINT else (),
+    )

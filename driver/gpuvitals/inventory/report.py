@@ -1,0 +1,56 @@
+"""The node report: facts of the node, and the record of devices that the slice no longer shows.
+
+It is an annotation on the pool's first slice. It holds no counter and no timestamp that moves by itself: each write
+of a slice wakes the scheduler, so the text changes only together with a verdict.
+"""
+
+import json
+
+from gpuvitals.inventory.device import device_name
+from gpuvitals.inventory.taints import ServiceMode
+from gpuvitals.model.snapshot import GpuHealth, Snapshot
+
+MAX_BYTES = 16 * 1024
+
+
+def node_report(snapshot: Snapshot, mode: ServiceMode) -> str:
+    """The report as compact JSON with sorted keys, at most MAX_BYTES; the withdrawn list is cut with a count."""
+    facts = snapshot.facts
+    coverage = [entry.verdict.coverage for entry in snapshot.gpus]
+    body: dict[str, object] = {
+        "mode": mode.value,
+        "monitors": {source.value: state.value for source, state in facts.monitors},
+        "reasons": list(facts.reasons),
+        "gpus": len(snapshot.gpus),
+        "expectedGpus": facts.expected_gpus,
+        "missingGpus": list(facts.missing_gpus),
+        "coverage": min(coverage, default=0),
+    }
+    withdrawn = (
+        [_record(entry) for entry in snapshot.gpus if entry.isolated] if mode is ServiceMode.WITHDRAW else []
+    )
+    body["withdrawn"] = withdrawn
+    text = _encode(body)
+    while len(text.encode()) > MAX_BYTES and withdrawn:
+        withdrawn.pop()
+        body["withdrawnOmitted"] = sum(entry.isolated for entry in snapshot.gpus) - len(withdrawn)
+        text = _encode(body)
+    return text
+
+
+def _record(entry: GpuHealth) -> dict[str, object]:
+    verdict = entry.verdict
+    return {
+        "device": device_name(entry.gpu),
+        "uuid": entry.gpu.uuid,
+        "pciBusID": entry.gpu.bus_id,
+        "state": verdict.state.value,
+        "reason": verdict.reason,
+        "message": verdict.message[:256],
+        "lastXid": verdict.last_xid,
+        "recoveryAction": verdict.recovery_action,
+    }
+
+
+def _encode(body: dict[str, object]) -> str:
+    return json.dumps(body, sort_keys=True, separators=(",", ":"))
