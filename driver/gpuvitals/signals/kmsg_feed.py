@@ -1,0 +1,181 @@
+"""Lines of the kernel log in their order: counted, checked for loss, classified, and put as signals."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from gpuvitals.model.clock import Clock, Moment
+from gpuvitals.model.signal import GapReport, Source
+from gpuvitals.observability.logs import keys
+from gpuvitals.signals.kernel_signals import kernel_signal
+from gpuvitals.signals.kmsg_record import (
+    MAX_RECORD,
+    KmsgRecord,
+    SequenceEvent,
+    header_sequence,
+    is_continuation,
+    kmsg_record,
+    noise_sequence,
+    sequence_event,
+)
+from gpuvitals.signals.source import SignalSink
+from gpuvitals.signals.xid_line import LineKind, XidClassifier
+
+log = logging.getLogger(__name__)
+
+_HINT_SECONDS = 1.0
+"""Malformed lines ask for a new reading at most this often: anyone can crash a process with a misleading name."""
+_SHOWN_BYTES = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KmsgCounters:
+    """What the reader saw since its start. `signals` are those put; `resets` are steps backwards in the numbering."""
+
+    records: int = 0
+    signals: int = 0
+    spoofed: int = 0
+    malformed: int = 0
+    gaps: int = 0
+    lost: int = 0
+    duplicates: int = 0
+    resets: int = 0
+
+
+class KmsgFeed:
+    """Used by the reader's thread only, but for `counters` and `sequence`."""
+
+    def __init__(
+        self, clock: Clock, sink: SignalSink, *, resume_after: int | None, accept_user_facility: bool
+    ) -> None:
+        self._clock = clock
+        self._sink = sink
+        self._accept_user_facility = accept_user_facility
+        self._classifier = XidClassifier()
+        self._previous = resume_after
+        self._resume_after = resume_after
+        self._skipped = False
+        self._done = resume_after
+        self._records = self._signals = self._spoofed = self._malformed = 0
+        self._gaps = self._lost = self._duplicates = self._resets = 0
+        self._doubtful = 0
+        self._hint_at = 0.0
+
+    @property
+    def sequence(self) -> int | None:
+        """The last record whose signals were all put. Any thread."""
+        return self._done
+
+    @property
+    def counters(self) -> KmsgCounters:
+        """The counts so far. Any thread."""
+        return KmsgCounters(
+            records=self._records,
+            signals=self._signals,
+            spoofed=self._spoofed,
+            malformed=self._malformed,
+            gaps=self._gaps,
+            lost=self._lost,
+            duplicates=self._duplicates,
+            resets=self._resets,
+        )
+
+    def reopened(self, *, anew: bool) -> None:
+        """The log is read from its oldest record again. `anew`: it is another log, of which nothing is known yet."""
+        self._resume_after = None if anew else self._previous
+        self._skipped = False
+
+    def is_behind(self) -> bool:
+        """At the log's end: whether it ends before the record where it should have been resumed. Then it is another."""
+        return self._resume_after is not None and self._skipped
+
+    def take(self, lines: Iterable[bytes]) -> None:
+        """Takes lines without their newline, in their order."""
+        noise, classifier = noise_sequence, self._classifier
+        for line in lines:
+            sequence = noise(line)
+            if sequence is None or classifier.waiting or self._resume_after is not None:
+                self._look_closely(line)
+            elif self._previous is None or sequence == self._previous + 1:
+                self._previous = sequence
+                self._records += 1
+            else:
+                self._look_closely(line)
+            self._done = self._previous
+
+    def tick(self) -> None:
+        """Asks for the new reading that malformed lines gave reason to, if it was held back."""
+        now = self._clock.now()
+        if self._doubtful and now.at >= self._hint_at:
+            self._hint_at = now.at + _HINT_SECONDS
+            lost, self._doubtful = self._doubtful, 0
+            self._gap(lost)
+
+    def _look_closely(self, line: bytes) -> None:
+        if is_continuation(line) and self._previous is not None:
+            return
+        sequence = header_sequence(line)
+        if sequence is not None and not self._in_order(sequence):
+            return
+        self._records += 1
+        record = kmsg_record(line)
+        if record is None:
+            self._doubt(line)
+            return
+        if self._accept_user_facility and record.facility == 1:
+            record = replace(record, facility=0)
+        classified = self._classifier.classify(record)
+        if classified.kind is LineKind.SPOOFED:
+            self._spoofed += 1
+            log.warning(
+                "kernel line not from the kernel",
+                extra=keys(facility=record.facility, text=record.text[:_SHOWN_BYTES]),
+            )
+        elif classified.kind is LineKind.MALFORMED:
+            self._doubt(line)
+        signal = kernel_signal(classified, self._seen(record), record.sequence)
+        if signal is not None:
+            self._signals += 1
+            self._sink.put(signal)
+
+    def _in_order(self, sequence: int) -> bool:
+        """Keeps the position; False for records that were read before."""
+        if self._resume_after is not None:
+            if sequence <= self._resume_after:
+                self._skipped = True
+                return False
+            self._resume_after = None
+        event = sequence_event(self._previous, sequence)
+        before, self._previous = self._previous, sequence
+        match event:
+            case SequenceEvent.NEXT:
+                pass
+            case SequenceEvent.GAP:
+                lost = sequence - (before or 0) - 1
+                self._gaps += 1
+                self._lost += lost
+                self._gap(lost)
+            case SequenceEvent.DUPLICATE:
+                self._duplicates += 1
+            case SequenceEvent.BACKWARDS:
+                self._resets += 1
+                log.warning("kernel log steps back", extra=keys(before=before, now=sequence))
+        return event is not SequenceEvent.DUPLICATE
+
+    def _doubt(self, line: bytes) -> None:
+        """Counts a malformed line. One that looks like a driver's may hide a fault: as good as a lost record."""
+        self._malformed += 1
+        if b"Xid" in line[:MAX_RECORD] or b"NVRM: GPU" in line[:MAX_RECORD]:
+            log.warning("malformed kernel line", extra=keys(line=repr(line[:_SHOWN_BYTES])))
+            self._doubtful += 1
+            self.tick()
+
+    def _gap(self, lost: int) -> None:
+        self._sink.put(GapReport(source=Source.KMSG, seen=self._clock.now(), lost=lost))
+
+    def _seen(self, record: KmsgRecord) -> Moment:
+        """When the kernel logged it. Its stamp stops in suspend, so it is never taken to lie in the future."""
+        now = self._clock.now()
+        age = min(now.at, max(0.0, now.at - record.microseconds / 1e6))
+        return Moment(at=now.at - age, time=now.time - timedelta(seconds=age))

@@ -1,0 +1,127 @@
+"""What the NVML worker asks of the library below it: a narrow Protocol, and the plain values that cross the pipe.
+
+Two implementations exist: the real library (`nvml_pynvml`), and the scripted GPUs of the simulation. Both run in the
+worker process only, so a call may block for as long as it likes.
+"""
+
+from typing import Protocol
+
+import msgspec
+
+SUCCESS = 0
+UNINITIALIZED = 1
+NOT_SUPPORTED = 3
+NOT_FOUND = 6
+DRIVER_NOT_LOADED = 9
+LIBRARY_NOT_FOUND = 12
+FUNCTION_NOT_FOUND = 13
+GPU_IS_LOST = 15
+RESET_REQUIRED = 16
+VERSION_MISMATCH = 18
+GPU_NOT_FOUND = 28
+UNKNOWN = 999
+"""Numbers of nvmlReturn_t, which are ABI. Source: nvml.h of CUDA 13.5."""
+
+DRIVER_CODES = frozenset({UNINITIALIZED, DRIVER_NOT_LOADED, LIBRARY_NOT_FOUND, VERSION_MISMATCH})
+"""Answers that are about the driver: no GPU is to blame, and only a new worker can do better."""
+
+NO_INSTANCE = 0xFFFFFFFF
+"""What an event carries where it blames no MIG instance. Source: nvml.h, nvmlEventData_t."""
+
+
+class NvmlFailure(Exception):
+    """A call that the library answered with an error. `code` is the number of nvmlReturn_t."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class DriverFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """The driver as loaded. `cuda_driver_version` is `major.minor`; `gpu_count` is what it enumerates now."""
+
+    driver_version: str
+    cuda_driver_version: str
+    gpu_count: int
+
+
+class GpuFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Who a GPU is. `bus_id` is as the library spells it; `active_links` is None where links can't be read."""
+
+    uuid: str
+    bus_id: str
+    name: str
+    architecture: str = ""
+    brand: str = ""
+    serial: str = ""
+    minor: int | None = None
+    memory_bytes: int = 0
+    cuda_compute_capability: str = ""
+    active_links: int | None = None
+
+
+class GpuValues(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The values of one poll, named and measured as in `model.signal.Reading`; states as their enums' values."""
+
+    recovery_action: int | None = None
+    ecc_uncorrected_volatile: int | None = None
+    ecc_uncorrected_aggregate: int | None = None
+    ecc_corrected_volatile: int | None = None
+    sram_threshold_exceeded: bool | None = None
+    remap_pending: bool | None = None
+    remap_failed: bool | None = None
+    remapped_uncorrectable: int | None = None
+    banks_without_spare: int | None = None
+    links: tuple[str, ...] | None = None
+    fabric: str | None = None
+    thermal_margin_celsius: int | None = None
+    hardware_slowdown: bool | None = None
+    unsupported: tuple[str, ...] = ()
+    detail: str = ""
+
+
+class XidEvent(msgspec.Struct, frozen=True, kw_only=True, tag="xid"):
+    """An XID of one GPU, number only. 999 is the library's "unknown XID"."""
+
+    uuid: str
+    code: int
+    gpu_instance: int = NO_INSTANCE
+    compute_instance: int = NO_INSTANCE
+
+
+class AttentionEvent(msgspec.Struct, frozen=True, kw_only=True, tag="attention"):
+    """Something about a GPU changed and must be read again; uuid "" means any of them. `why` is for people."""
+
+    uuid: str
+    why: str
+
+
+BackendEvent = XidEvent | AttentionEvent
+
+
+class NvmlBackend(Protocol):
+    """The calls. Each raises NvmlFailure with the library's code, and may block for ever."""
+
+    def open(self) -> DriverFacts:
+        """Attaches to the driver. Called once, before everything else."""
+        ...
+
+    def identify(self, index: int) -> GpuFacts:
+        """Who the GPU at this index is now. The index is good for this call only."""
+        ...
+
+    def read(self, uuid: str, bus_id: str) -> GpuValues:
+        """All values of one GPU. A value that can't be read is None and named; only a lost GPU fails as a whole."""
+        ...
+
+    def probe(self, uuid: str, bus_id: str) -> None:
+        """Looks the GPU up anew and touches it as lightly as possible; returning means that it answers."""
+        ...
+
+    def watch(self) -> None:
+        """Registers for the events of every identified GPU."""
+        ...
+
+    def next_event(self, timeout_seconds: float) -> BackendEvent | None:
+        """Waits for an event; None at the timeout. Called on a thread of its own, beside the other calls."""
+        ...

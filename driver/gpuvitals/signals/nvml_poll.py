@@ -1,0 +1,201 @@
+"""One poll of one GPU through pynvml: which call gives which value, and what its answer means. Worker process only.
+
+Source: nvml.h of CUDA 13.5 for fields and states; docs.nvidia.com NVML API reference for their meaning.
+"""
+
+import ctypes
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pynvml
+
+from gpuvitals.signals.nvml_backend import (
+    DRIVER_CODES,
+    FUNCTION_NOT_FOUND,
+    GPU_IS_LOST,
+    NOT_SUPPORTED,
+    RESET_REQUIRED,
+    SUCCESS,
+    GpuValues,
+)
+
+T = TypeVar("T")
+
+FATAL = DRIVER_CODES | {GPU_IS_LOST, RESET_REQUIRED}
+"""Answers that are about the GPU or the driver as a whole; no further value is asked for."""
+
+_RECOVERY_ACTION_FIELD = 230
+_LINK_COUNT_FIELD = 91
+_LINK_STATE_FIELD = 165
+_MAX_LINKS = 36
+_LINK_STATES = {0: "inactive", 1: "active", 2: "sleep", 3: "inactive"}
+"""3 is "active with traffic disabled": nothing can use it, so it counts as inactive."""
+
+_CORRECTED, _UNCORRECTED, _VOLATILE, _AGGREGATE = 0, 1, 0, 1
+_MAX_COUNT = 1 << 53
+"""Above it a counter is garbage, and no longer exact in JSON."""
+
+_FABRIC_STATES = {0: "not-supported", 1: "not-started", 2: "in-progress", 3: "completed"}
+_FABRIC_COMPLETED = 3
+_ROUTE_UNHEALTHY_SHIFT, _ROUTE_UNHEALTHY_TRUE = 4, 1
+_HARDWARE_SLOWDOWN = 0x8 | 0x40 | 0x80
+"""Hardware slowdown, hardware thermal slowdown, hardware power brake."""
+_SLOWDOWN_THRESHOLD, _GPU_SENSOR = 1, 0
+
+
+class Collector:
+    """Takes values one by one; remembers which the model lacks, and why others could not be read."""
+
+    def __init__(self) -> None:
+        self.unsupported: list[str] = []
+        self.troubles: list[str] = []
+
+    def take(self, name: str, call: Callable[[], T]) -> T | None:
+        """The value of `call`, None where it has none. Raises NVMLError only for answers in FATAL."""
+        try:
+            return call()
+        except pynvml.NVMLError as error:
+            if error.value in FATAL:
+                raise
+            if error.value == NOT_SUPPORTED:
+                self.unsupported.append(name)
+            else:
+                self.troubles.append(f"{name}: {error}")
+        except ValueError as error:
+            # Garbage from the library: a string that is no text, a number out of range.
+            self.troubles.append(f"{name}: {error}")
+        return None
+
+
+def reading(handle: Any) -> GpuValues:
+    """All values of one GPU. Raises NVMLError for answers in FATAL."""
+    found = Collector()
+    remap = found.take("remap", lambda: pynvml.nvmlDeviceGetRemappedRows(handle))
+    values = GpuValues(
+        recovery_action=found.take("recovery_action", lambda: _field(handle, _RECOVERY_ACTION_FIELD)),
+        ecc_uncorrected_volatile=found.take(
+            "ecc_uncorrected_volatile", lambda: _ecc(handle, _UNCORRECTED, _VOLATILE)
+        ),
+        ecc_uncorrected_aggregate=found.take(
+            "ecc_uncorrected_aggregate", lambda: _ecc(handle, _UNCORRECTED, _AGGREGATE)
+        ),
+        ecc_corrected_volatile=found.take(
+            "ecc_corrected_volatile", lambda: _ecc(handle, _CORRECTED, _VOLATILE)
+        ),
+        sram_threshold_exceeded=found.take("sram_threshold_exceeded", lambda: _sram_exceeded(handle)),
+        remap_pending=None if remap is None else bool(remap[2]),
+        remap_failed=None if remap is None else bool(remap[3]),
+        remapped_uncorrectable=None if remap is None else int(remap[1]),
+        banks_without_spare=found.take("banks_without_spare", lambda: _banks_without_spare(handle)),
+        links=found.take("links", lambda: link_states(handle)),
+        fabric=found.take("fabric", lambda: _fabric(handle)),
+        thermal_margin_celsius=found.take("thermal_margin_celsius", lambda: _margin(handle)),
+        hardware_slowdown=found.take("hardware_slowdown", lambda: _slowed(handle)),
+    )
+    return _with_account(values, found)
+
+
+def link_states(handle: Any) -> tuple[str, ...]:
+    """The state of each NVLink; field 165 where the driver has it, else active or inactive."""
+    try:
+        count = min(_field(handle, _LINK_COUNT_FIELD), _MAX_LINKS)
+    except pynvml.NVMLError as error:
+        if error.value in FATAL:
+            raise
+        count = _MAX_LINKS
+    known: list[str] = []
+    for link, state in enumerate(_state_fields(handle, count)):
+        try:
+            shown = state if state is not None else pynvml.nvmlDeviceGetNvLinkState(handle, link)
+        except pynvml.NVMLError as error:
+            if error.value == pynvml.NVML_ERROR_INVALID_ARGUMENT:
+                # Beyond the last link of a driver that does not tell their number.
+                break
+            raise
+        known.append(_LINK_STATES.get(int(shown), "inactive"))
+    return tuple(known)
+
+
+def _with_account(values: GpuValues, found: Collector) -> GpuValues:
+    names = [name for name in found.unsupported if name != "remap"]
+    if "remap" in found.unsupported:
+        names += ["remap_pending", "remap_failed", "remapped_uncorrectable"]
+    fields = {name: getattr(values, name) for name in values.__struct_fields__}
+    return GpuValues(**fields | {"unsupported": tuple(names), "detail": "; ".join(found.troubles)})
+
+
+def _field(handle: Any, field: int) -> int:
+    value = pynvml.nvmlDeviceGetFieldValues(handle, [field])[0]
+    if value.nvmlReturn != SUCCESS:
+        raise pynvml.NVMLError(value.nvmlReturn)
+    return _number(value)
+
+
+def _number(value: Any) -> int:
+    """The number in a field value's union, by its type tag. Raises ValueError for a type that holds none."""
+    unions = {1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal", 6: "usVal"}
+    name = unions.get(int(value.valueType))
+    if name is None:
+        raise ValueError(f"field {value.fieldId} has value type {value.valueType}")
+    return int(getattr(value.value, name))
+
+
+def _state_fields(handle: Any, count: int) -> list[int | None]:
+    """Field 165 of each link in one call; None where the driver does not have it."""
+    if not count:
+        return []
+    values = pynvml.nvmlDeviceGetFieldValues(handle, [(_LINK_STATE_FIELD, link) for link in range(count)])
+    return [_number(value) if value.nvmlReturn == SUCCESS else None for value in values]
+
+
+def _ecc(handle: Any, kind: int, counter: int) -> int:
+    count = int(pynvml.nvmlDeviceGetTotalEccErrors(handle, kind, counter))
+    if count >= _MAX_COUNT:
+        raise ValueError(f"count {count} is out of range")
+    return count
+
+
+def _sram_exceeded(handle: Any) -> bool:
+    status = pynvml.c_nvmlEccSramErrorStatus_v1_t()
+    pynvml.nvmlDeviceGetSramEccErrorStatus(handle, ctypes.byref(status))
+    return bool(status.bThresholdExceeded)
+
+
+def _banks_without_spare(handle: Any) -> int:
+    return int(getattr(pynvml.nvmlDeviceGetRowRemapperHistogram(handle), "none"))  # noqa: B009 - `.none` reads as None
+
+
+def _fabric(handle: Any) -> str:
+    info = pynvml.c_nvmlGpuFabricInfoV_t()
+    pynvml.nvmlDeviceGetGpuFabricInfoV(handle, ctypes.byref(info))
+    # One byte in nvml.h, four in pynvml: the other three are padding that nobody has to clear.
+    number = int(info.state) & 0xFF
+    if number == _FABRIC_COMPLETED:
+        unhealthy = (info.healthMask >> _ROUTE_UNHEALTHY_SHIFT) & 0x3 == _ROUTE_UNHEALTHY_TRUE
+        if info.status != SUCCESS or unhealthy:
+            return "failed"
+    state = _FABRIC_STATES.get(number)
+    if state is None:
+        raise ValueError(f"fabric state {number} is not known")
+    return state
+
+
+def _margin(handle: Any) -> int:
+    try:
+        return int(pynvml.nvmlDeviceGetMarginTemperature(handle))
+    except pynvml.NVMLError as error:
+        if error.value not in (NOT_SUPPORTED, FUNCTION_NOT_FOUND):
+            raise
+    limit = int(pynvml.nvmlDeviceGetTemperatureThreshold(handle, _SLOWDOWN_THRESHOLD))
+    return limit - int(pynvml.nvmlDeviceGetTemperature(handle, _GPU_SENSOR))
+
+
+def _slowed(handle: Any) -> bool:
+    try:
+        reasons = pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle)
+    except pynvml.NVMLError as error:
+        if error.value != FUNCTION_NOT_FOUND:
+            raise
+        # The name before R535.
+        reasons = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
+    return bool(reasons & _HARDWARE_SLOWDOWN)

@@ -1,0 +1,196 @@
+"""The real library behind the NVML worker. The only importer of pynvml, and loaded in the worker process only.
+
+A missing symbol, a missing field or "not supported" makes one value unknown, never a GPU unhealthy: drivers of many
+years answer here. Only an answer about the whole GPU (lost, reset required) fails a read.
+"""
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pynvml
+
+from gpuvitals.signals.nvml_backend import (
+    GPU_IS_LOST,
+    GPU_NOT_FOUND,
+    RESET_REQUIRED,
+    UNKNOWN,
+    VERSION_MISMATCH,
+    AttentionEvent,
+    BackendEvent,
+    DriverFacts,
+    GpuFacts,
+    GpuValues,
+    NvmlFailure,
+    XidEvent,
+)
+from gpuvitals.signals.nvml_poll import FATAL, Collector, link_states, reading
+
+_ARCHITECTURES = {
+    2: "Kepler",
+    3: "Maxwell",
+    4: "Pascal",
+    5: "Volta",
+    6: "Turing",
+    7: "Ampere",
+    8: "Ada Lovelace",
+    9: "Hopper",
+    10: "Blackwell",
+    13: "Rubin",
+}
+"""Source: nvml.h of CUDA 13.5, NVML_DEVICE_ARCH_*."""
+_BRANDS = {1: "Quadro", 2: "Tesla", 5: "GeForce", 6: "Titan", 12: "QuadroRTX", 13: "NvidiaRTX", 14: "Nvidia"}
+
+_WANTED_EVENTS = 0x8 | 0x4000 | 0x8000
+"""XID, GPU unavailable, recovery action. Source: nvml.h of CUDA 13.5, nvmlEventType*."""
+_XID_EVENT = 0x8
+_EVENT_NAMES = {0x4000: "the GPU became unavailable", 0x8000: "the recovery action changed"}
+
+
+class PynvmlBackend:
+    """NvmlBackend over libnvidia-ml.so.1. Calls and event waits may run on two threads: NVML is thread safe."""
+
+    def __init__(self) -> None:
+        self._handles: dict[str, Any] = {}
+        self._events: Any = None
+
+    def open(self) -> DriverFacts:
+        """Loads the library and attaches to the driver."""
+        with _translated():
+            pynvml.nvmlInit()
+            cuda = int(pynvml.nvmlSystemGetCudaDriverVersion())
+            return DriverFacts(
+                driver_version=str(pynvml.nvmlSystemGetDriverVersion()),
+                cuda_driver_version=f"{cuda // 1000}.{cuda % 1000 // 10}",
+                gpu_count=int(pynvml.nvmlDeviceGetCount()),
+            )
+
+    def identify(self, index: int) -> GpuFacts:
+        """Reads the identity; the handle is kept for reads and events."""
+        with _translated():
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            uuid = str(pynvml.nvmlDeviceGetUUID(handle))
+            bus_id = pynvml.nvmlDeviceGetPciInfo(handle).busId
+            found = Collector()
+            major_minor = found.take("capability", lambda: pynvml.nvmlDeviceGetCudaComputeCapability(handle))
+            architecture = found.take("architecture", lambda: int(pynvml.nvmlDeviceGetArchitecture(handle)))
+            brand = found.take("brand", lambda: int(pynvml.nvmlDeviceGetBrand(handle)))
+            links = found.take("links", lambda: link_states(handle))
+            self._handles[uuid] = handle
+            return GpuFacts(
+                uuid=uuid,
+                # Bytes in some releases of pynvml, text in others.
+                bus_id=bus_id.decode("ascii") if isinstance(bus_id, bytes) else str(bus_id),
+                name=found.take("name", lambda: str(pynvml.nvmlDeviceGetName(handle))) or "",
+                architecture=_ARCHITECTURES.get(architecture or 0, ""),
+                brand=_BRANDS.get(brand or 0, ""),
+                serial=found.take("serial", lambda: str(pynvml.nvmlDeviceGetSerial(handle))) or "",
+                minor=found.take("minor", lambda: int(pynvml.nvmlDeviceGetMinorNumber(handle))),
+                memory_bytes=found.take("memory", lambda: int(pynvml.nvmlDeviceGetMemoryInfo(handle).total))
+                or 0,
+                cuda_compute_capability="" if major_minor is None else f"{major_minor[0]}.{major_minor[1]}",
+                active_links=0 if "links" in found.unsupported else _active(links),
+            )
+
+    def read(self, uuid: str, bus_id: str) -> GpuValues:
+        """Every value of one poll."""
+        with _translated():
+            handle = self._handles.get(uuid)
+            if handle is None:
+                handle = self._handles[uuid] = self._look_up(uuid, bus_id)
+            return reading(handle)
+
+    def probe(self, uuid: str, bus_id: str) -> None:
+        """Looks the GPU up anew and reads one field, the cheapest call that reaches the GPU."""
+        with _translated():
+            handle = self._look_up(uuid, bus_id)
+            result = int(pynvml.nvmlDeviceGetFieldValues(handle, [230])[0].nvmlReturn)
+            if result in FATAL:
+                raise pynvml.NVMLError(result)
+            self._handles[uuid] = handle
+
+    def watch(self) -> None:
+        """Makes the event set. A GPU that can't be registered is polled only."""
+        refused: set[str] = set()
+        with _translated():
+            while True:
+                events = pynvml.nvmlEventSetCreate()
+                if self._registered(events, refused):
+                    break
+                pynvml.nvmlEventSetFree(events)
+            self._events = events
+
+    def next_event(self, timeout_seconds: float) -> BackendEvent | None:
+        """The next event; after a failed wait the set is undefined and is made anew at the next call."""
+        if self._events is None:
+            self.watch()
+        try:
+            event = pynvml.nvmlEventSetWait_v2(self._events, int(timeout_seconds * 1000))
+        except pynvml.NVMLError as error:
+            if error.value == pynvml.NVML_ERROR_TIMEOUT:
+                return None
+            events, self._events = self._events, None
+            with _translated():
+                pynvml.nvmlEventSetFree(events)
+            raise NvmlFailure(int(error.value), str(error)) from error
+        return self._translated_event(event)
+
+    def _registered(self, events: Any, refused: set[str]) -> bool:
+        """False where one more GPU was refused in a way that spoils the set."""
+        for uuid, handle in self._handles.items():
+            if uuid in refused:
+                continue
+            try:
+                supported = int(pynvml.nvmlDeviceGetSupportedEventTypes(handle))
+                pynvml.nvmlDeviceRegisterEvents(handle, supported & _WANTED_EVENTS, events)
+            except pynvml.NVMLError as error:
+                refused.add(uuid)
+                if error.value == UNKNOWN:
+                    return False
+        return True
+
+    def _translated_event(self, event: Any) -> BackendEvent | None:
+        uuid, kind = self._uuid(event.device), int(event.eventType)
+        if kind != _XID_EVENT:
+            return AttentionEvent(uuid=uuid, why=_EVENT_NAMES.get(kind, f"event {kind:#x}"))
+        if not uuid:
+            return AttentionEvent(uuid="", why=f"xid {int(event.eventData)} of a GPU that is not known")
+        return XidEvent(
+            uuid=uuid,
+            code=int(event.eventData),
+            gpu_instance=int(event.gpuInstanceId),
+            compute_instance=int(event.computeInstanceId),
+        )
+
+    def _uuid(self, device: Any) -> str:
+        address = _address(device)
+        return next((uuid for uuid, handle in self._handles.items() if _address(handle) == address), "")
+
+    def _look_up(self, uuid: str, bus_id: str) -> Any:
+        try:
+            return pynvml.nvmlDeviceGetHandleByUUID(uuid)
+        except pynvml.NVMLError as error:
+            if error.value in (GPU_IS_LOST, RESET_REQUIRED, VERSION_MISMATCH):
+                raise
+        # The UUID of a sick GPU may not be readable although the GPU is there.
+        handle = pynvml.nvmlDeviceGetHandleByPciBusId(bus_id)
+        if Collector().take("uuid", lambda: str(pynvml.nvmlDeviceGetUUID(handle))) not in (None, uuid):
+            raise NvmlFailure(GPU_NOT_FOUND, f"another GPU is in slot {bus_id} now")
+        return handle
+
+
+def _active(links: tuple[str, ...] | None) -> int | None:
+    return None if links is None else sum(link != "inactive" for link in links)
+
+
+def _address(handle: Any) -> int | None:
+    return ctypes.cast(handle, ctypes.c_void_p).value
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except pynvml.NVMLError as error:
+        raise NvmlFailure(int(error.value), str(error)) from error

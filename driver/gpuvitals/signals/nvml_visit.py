@@ -1,0 +1,160 @@
+"""One look at one GPU: a poll, or a probe of one that is left alone, and what its outcome means. Parent side."""
+
+import logging
+import time
+from dataclasses import dataclass
+
+from gpuvitals.model.clock import Clock
+from gpuvitals.model.signal import Reading, ReadStatus, Source
+from gpuvitals.observability.logs import keys
+from gpuvitals.signals.nvml_backend import DRIVER_CODES, NvmlFailure
+from gpuvitals.signals.nvml_identity import reading_from, status_from
+from gpuvitals.signals.nvml_link import CallHung, NvmlLink
+from gpuvitals.signals.nvml_process import WorkerGone
+from gpuvitals.signals.nvml_watchlist import Avoid, Watched, Watchlist
+from gpuvitals.signals.source import SignalSink
+
+log = logging.getLogger(__name__)
+
+_MAX_CRASHES = 2
+"""A GPU in whose calls the worker ended as often in a row is left alone, for its siblings' sake."""
+
+
+class WorkerStale(Exception):
+    """The question needs a worker that attaches anew: this one still sees the GPU as it was."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NvmlPeriods:
+    """Seconds. `probe` is for GPUs that are left alone, `settle` how long one is left alone at the least.
+
+    `look` is between two comparisons of the inventory with the bus, and `rediscover` how often a GPU that the bus
+    shows and the driver does not is looked for again. A worker younger than `fresh` is not replaced to look anew.
+    """
+
+    poll: float = 5.0
+    probe: float = 60.0
+    settle: float = 10.0
+    fresh: float = 2.0
+    look: float = 30.0
+    rediscover: float = 300.0
+    retry_first: float = 1.0
+    retry_last: float = 60.0
+
+
+class Visitor:
+    """Looks at GPUs and puts a Reading for each look. Used by the monitor's thread only."""
+
+    def __init__(self, link: NvmlLink, watchlist: Watchlist, clock: Clock, sink: SignalSink) -> None:
+        self._link = link
+        self._list = watchlist
+        self._clock = clock
+        self._sink = sink
+
+    def visit(self, entry: Watched, periods: NvmlPeriods, opened_at: float) -> None:
+        """Polls or probes. Raises CallHung and WorkerGone, after which a new worker is needed, and WorkerStale."""
+        try:
+            if entry.avoid is None:
+                self._poll(entry, periods)
+            else:
+                self._probe(entry, periods, opened_at)
+        except CallHung as error:
+            self.hung(entry, str(error))
+            entry.due_at = time.monotonic() + periods.probe
+            raise
+        except WorkerGone as error:
+            self._crashed(entry, str(error), periods)
+            raise
+        finally:
+            entry.visited_at = time.monotonic()
+
+    def touch(self, entry: Watched) -> None:
+        """Lets a new worker look a GPU up. What is wrong with it will be told by the next poll, except a hang."""
+        try:
+            self._link.probe(entry.gpu)
+        except NvmlFailure as failure:
+            if failure.code in DRIVER_CODES:
+                raise
+        except CallHung as error:
+            self.hung(entry, str(error))
+            raise
+
+    def hung(self, entry: Watched, detail: str) -> None:
+        """Reports a GPU as hung and leaves it alone."""
+        self._list.avoid(entry, Avoid.HUNG, time.monotonic())
+        self._put(entry, ReadStatus.HUNG, detail)
+
+    def _poll(self, entry: Watched, periods: NvmlPeriods) -> None:
+        now = time.monotonic()
+        entry.due_at = now + periods.poll
+        try:
+            values = self._link.read(entry.gpu)
+            reading = reading_from(values, entry.gpu, self._clock.now())
+        except NvmlFailure as failure:
+            self._refused(entry, failure, periods)
+        except ValueError as error:
+            self._put(entry, ReadStatus.FAILED, f"the worker sent values that are none: {error}")
+        else:
+            entry.status, entry.crashes = ReadStatus.OK, 0
+            self._sink.put(reading)
+
+    def _probe(self, entry: Watched, periods: NvmlPeriods, opened_at: float) -> None:
+        now = time.monotonic()
+        if entry.avoid is Avoid.HUNG and self._link.seat.stuck:
+            # Another hang would leave no worker for the siblings.
+            entry.due_at = now + periods.settle
+            return
+        if entry.avoid is Avoid.LOST and now - opened_at > periods.fresh:
+            raise WorkerStale(f"gpu {entry.gpu.uuid}: looked for by a new worker")
+        try:
+            self._link.probe(entry.gpu)
+        except NvmlFailure as failure:
+            self._refused(entry, failure, periods)
+        else:
+            if entry.avoid is not Avoid.LOST or entry.enumerated:
+                self._answered(entry, periods, now)
+                return
+            # It is back, but only a new worker will count it among the GPUs.
+            entry.due_at = now + periods.probe
+        if entry.avoid is Avoid.LOST and entry.asked_at > opened_at:
+            entry.due_at = opened_at + periods.fresh
+
+    def _answered(self, entry: Watched, periods: NvmlPeriods, now: float) -> None:
+        settled = entry.avoided_at + periods.settle
+        if entry.avoid is Avoid.XID and now < settled:
+            entry.due_at = settled
+            return
+        entry.avoid = None
+        self._poll(entry, periods)
+
+    def _refused(self, entry: Watched, failure: NvmlFailure, periods: NvmlPeriods) -> None:
+        if failure.code in DRIVER_CODES:
+            raise failure
+        status = status_from(failure.code)
+        if status is ReadStatus.LOST:
+            self._list.avoid(entry, Avoid.LOST, time.monotonic())
+        entry.due_at = time.monotonic() + (periods.poll if entry.avoid is None else periods.probe)
+        self._put(entry, status, str(failure))
+
+    def _crashed(self, entry: Watched, detail: str, periods: NvmlPeriods) -> None:
+        entry.crashes += 1
+        if entry.crashes >= _MAX_CRASHES:
+            self._list.avoid(entry, Avoid.CRASH, time.monotonic())
+            entry.due_at = time.monotonic() + periods.probe
+        self._put(entry, ReadStatus.FAILED, detail)
+
+    def _put(self, entry: Watched, status: ReadStatus, detail: str) -> None:
+        if entry.status is not status:
+            log.warning(
+                "gpu can't be read", extra=keys(gpu=entry.gpu.uuid, status=status.value, reason=detail)
+            )
+        entry.status = status
+        self._sink.put(
+            Reading(
+                source=Source.NVML_POLL,
+                seen=self._clock.now(),
+                uuid=entry.gpu.uuid,
+                status=status,
+                detail=detail,
+            )
+        )

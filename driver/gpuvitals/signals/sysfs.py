@@ -1,0 +1,161 @@
+"""The PCI bus as the kernel shows it: asked without the driver, so it answers also when the driver hangs.
+
+Source: Linux Documentation/ABI/testing/sysfs-bus-pci. Unverified on hardware: the number of a module's directory.
+"""
+
+import os
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpuvitals.model.clock import Clock
+from gpuvitals.model.ids import PciBusId
+from gpuvitals.model.signal import ConfigSpace, MonitorReport, MonitorState, PresenceReport, Source
+from gpuvitals.signals.nvml_identity import Placement
+from gpuvitals.signals.source import SignalSink
+
+_NVIDIA = "0x10de"
+_DISPLAY_CLASSES = ("0x0300", "0x0302")
+_ALL_ONES = b"\xff\xff\xff\xff"
+
+
+class SysfsTree:
+    """Reads below one root: `/sys`, or a tree that stands in for it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.devices = root / "bus" / "pci" / "devices"
+
+    def placement(self, bus_id: PciBusId) -> Placement:
+        """NUMA node and PCIe root of a device; empty where the tree does not tell."""
+        device = self.devices / bus_id
+        parts = device.resolve().parts
+        root = next((part for part in parts if part.startswith("pci") and ":" in part), "")
+        text = _text(device / "numa_node")
+        # The kernel writes -1 on machines without NUMA.
+        node = int(text) if text.isascii() and text.isdigit() else None
+        return Placement(numa_node=node, pcie_root=root)
+
+    def config_space(self, bus_id: PciBusId) -> ConfigSpace | None:
+        """What the device's config space says; None where the device is gone from the bus."""
+        device = self.devices / bus_id
+        try:
+            with (device / "config").open("rb") as file:
+                start = file.read(4)
+        except OSError:
+            return ConfigSpace.UNREADABLE if device.exists() else None
+        if len(start) < 4:
+            return ConfigSpace.UNREADABLE
+        return ConfigSpace.ALL_ONES if start == _ALL_ONES else ConfigSpace.ANSWERS
+
+    def driver_gpus(self) -> frozenset[PciBusId]:
+        """The GPUs that are bound to NVIDIA's driver. Raises OSError where the bus can't be listed."""
+        return frozenset(
+            PciBusId(name)
+            for name in os.listdir(self.devices)
+            if _text(self.devices / name / "vendor") == _NVIDIA
+            and _text(self.devices / name / "class").startswith(_DISPLAY_CLASSES)
+            and (self.devices / name / "driver").resolve().name == "nvidia"
+        )
+
+    def driver_load(self, version: str) -> str:
+        """A name for this load of the driver: its version and the number of its module's directory.
+
+        The kernel numbers directories upwards, so a module that was unloaded and loaded again has another number.
+        """
+        try:
+            number = (self.root / "module" / "nvidia").stat().st_ino
+        except OSError:
+            return version
+        return f"{version}#{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    present: bool
+    config_space: ConfigSpace
+
+
+class SysfsSource:
+    """A SignalSource over the bus: one look a second, and a report where something changed. One thread."""
+
+    name = "sysfs"
+
+    def __init__(
+        self, tree: SysfsTree, clock: Clock, sink: SignalSink, *, period_seconds: float = 1.0
+    ) -> None:
+        self._tree = tree
+        self._clock = clock
+        self._sink = sink
+        self._period = period_seconds
+        self._watched: frozenset[PciBusId] = frozenset()
+        self._seen: dict[PciBusId, _Seen] = {}
+        self._state: MonitorState | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sysfs")
+
+    def watch(self, bus_ids: Iterable[PciBusId]) -> None:
+        """Which devices to look at from now on. Any thread."""
+        self._watched = frozenset(bus_ids)
+
+    @property
+    def state(self) -> MonitorState | None:
+        """Whether the bus can be seen; None before the first look."""
+        return self._state
+
+    def start(self) -> None:
+        """Begins to look."""
+        self._thread.start()
+
+    def stop(self, deadline_seconds: float) -> None:
+        """Stops and joins the thread."""
+        self._stop.set()
+        self._thread.join(deadline_seconds)
+
+    def _run(self) -> None:
+        while True:
+            self._look()
+            if self._stop.wait(self._period):
+                return
+
+    def _look(self) -> None:
+        if not self._tree.devices.is_dir():
+            # Nothing can be said about any device: an unreadable bus is not an empty one.
+            self._monitor(MonitorState.UNREADABLE, f"{self._tree.devices} is no directory")
+            return
+        self._monitor(MonitorState.WATCHING, "")
+        watched = self._watched
+        self._seen = {bus_id: seen for bus_id, seen in self._seen.items() if bus_id in watched}
+        for bus_id in sorted(watched):
+            space = self._tree.config_space(bus_id)
+            seen = _Seen(space is not None, space or ConfigSpace.UNREADABLE)
+            if self._seen.get(bus_id) != seen:
+                self._seen[bus_id] = seen
+                self._report(bus_id, seen)
+
+    def _report(self, bus_id: PciBusId, seen: _Seen) -> None:
+        self._sink.put(
+            PresenceReport(
+                source=Source.SYSFS,
+                seen=self._clock.now(),
+                bus_id=bus_id,
+                present=seen.present,
+                config_space=seen.config_space,
+            )
+        )
+
+    def _monitor(self, state: MonitorState, detail: str) -> None:
+        if state is not self._state:
+            self._state = state
+            self._sink.put(
+                MonitorReport(source=Source.SYSFS, seen=self._clock.now(), state=state, detail=detail)
+            )
+
+
+def _text(path: Path) -> str:
+    """A one-line file's content, empty where it can't be read."""
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,280 @@
+"""What a kernel line says about a GPU: the classifier of the NVIDIA driver's lines. Pure.
+
+Every pattern is anchored at the start of the text on a whole header, since a process may call itself anything: its
+name appears in other lines, and inside ours behind `name=`. A name has at most 15 bytes, so it can't hold a header or
+a body. Bodies are matched at the end of the line for the same reason.
+
+Source: NVIDIA/open-gpu-kernel-modules 595.45.04, src/nvidia/src/kernel/gpu/rc/kernel_rc.c and kernel-open/nvidia.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from gpuvitals.model.ids import GpuUuid, PciBusId
+from gpuvitals.signals.kmsg_record import DRIVER_PREFIXES, KmsgRecord
+
+MAX_PID = 4_194_304
+"""Source: Linux include/linux/threads.h, PID_MAX_LIMIT."""
+MAX_NAME = 64
+PENDING_RECORDS = 8
+"""How many records may stand between the first and the last of the driver-load lines."""
+
+
+class LineKind(Enum):
+    """What kind of line it is. SPOOFED: it claims to be the driver's, but not with the kernel's facility."""
+
+    XID = "xid"
+    SXID = "sxid"
+    OFF_BUS = "off_bus"
+    RECOVERY_ACTION = "recovery_action"
+    IDENTITY = "identity"
+    NONE = "none"
+    SPOOFED = "spoofed"
+    MALFORMED = "malformed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nvlink5Body:
+    """The body of XIDs 144..150. `words` are as printed, the first two are the interrupt info and the error status."""
+
+    unit: str
+    cross_contain: int
+    injected: bool
+    words: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One classified line; None is "not there, or not to be trusted"."""
+
+    kind: LineKind
+    bus_id: PciBusId | None = None
+    code: int | None = None
+    pid: int | None = None
+    process: str | None = None
+    gpu_instance: int | None = None
+    compute_instance: int | None = None
+    link: int | None = None
+    fatal: bool | None = None
+    caused_by: int | None = None
+    would_be: LineKind | None = None
+    uuid: GpuUuid | None = None
+    serial: str | None = None
+    action_from: int | None = None
+    action_to: int | None = None
+    switch: int | None = None
+    words: tuple[int, ...] = ()
+    nvlink5: Nvlink5Body | None = None
+
+
+MALFORMED = Line(kind=LineKind.MALFORMED)
+_NONE = Line(kind=LineKind.NONE)
+
+_BDF = r"(?P<bdf>[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[01][0-9A-Fa-f])(?:\.(?P<function>[0-7]))?"
+_XID = re.compile(
+    rf"NVRM: Xid \((?:PCI:)?{_BDF}(?: GPU-I:(?P<gi>[0-9]{{1,5}})(?: GPU-CI:(?P<ci>[0-9]{{1,5}}))?)?\): "
+    r"(?P<code>[0-9]{1,10})(?:, ?(?P<rest>.*))?\Z",
+    re.ASCII,
+)
+_SXID = re.compile(
+    r"nvidia-nvswitch(?P<switch>[0-9]{1,3}): SXid \(PCI:"
+    r"(?P<bdf>[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[01][0-9A-Fa-f])\.(?P<function>[0-7])\): "
+    r"(?P<code>[0-9]{1,5}), (?P<rest>.*)\Z",
+    re.ASCII,
+)
+_SXID_PREFIX = re.compile(r"nvidia-nvswitch[^:]*: SXid")
+_SXID_BODY = re.compile(r"(?P<word>Fatal|Non-fatal|Correctable), (?:Link (?P<link>-?[0-9]{1,9})\b)?")
+_OFF_BUS = re.compile(rf"NVRM: GPU {_BDF}: GPU has fallen off the bus")
+_LOAD_FIRST = re.compile(rf"NVRM: The NVIDIA GPU {_BDF}(?:\Z|[ \\])")
+_LOAD_LAST = "fallen off the bus and is not responding to commands"
+_IDENTITY_PREFIX = "NVRM: GPU at PCI:"
+_IDENTITY = re.compile(
+    rf"NVRM: GPU at PCI:{_BDF}: (?P<uuid>GPU-[0-9a-f]{{8}}-[0-9a-f]{{4}}-[0-9a-f]{{4}}-[0-9a-f]{{4}}-[0-9a-f]{{12}})\Z"
+)
+_BOARD_SERIAL = re.compile(r"NVRM: GPU Board Serial Number: (?P<serial>[0-9A-Za-z]{1,32})\Z")
+_LOST_SERIAL = re.compile(rf"NVRM: GPU {_BDF}: GPU serial number is (?P<serial>[0-9A-Za-z]{{1,32}})\.?\Z")
+_ACTION = re.compile(
+    r"(?:\A|, )GPU recovery action changed from 0x([0-9a-fA-F]{1,8}) \([^)]*\) to 0x([0-9a-fA-F]{1,8}) \([^)]*\)\Z"
+)
+_NVLINK5 = re.compile(
+    r"(?:\A|, )(?P<unit>[A-Z][A-Z0-9_]*) (?P<fatal>Fatal|Nonfatal) XC(?P<cross>[01]) i(?P<injected>[0-9]) "
+    r"Link (?P<link>-?[0-9]{1,9})(?: \((?P<words>0x[0-9a-fA-F]{1,8}(?: 0x[0-9a-fA-F]{1,8})*)\))?\Z"
+)
+_NVLINK4 = re.compile(
+    r"(?:\A|, )NVLink: (?P<fatal>fatal )?error detected on link (?P<link>-?[0-9]{1,9})"
+    r" ?\((?P<words>0x[0-9a-fA-F]{1,8}(?:, ?0x[0-9a-fA-F]{1,8}){6})\)\Z"
+)
+_CAUSE = re.compile(r" caused by previous Xid ([0-9]{1,5})\Z")
+
+
+class XidClassifier:
+    """Classifies records in their order. Its only memory is the driver-load line that may span three records."""
+
+    def __init__(self) -> None:
+        self._pending: PciBusId | None = None
+        self._pending_left = 0
+
+    def classify(self, record: KmsgRecord) -> Line:
+        """The line of one record. A record of another facility is never more than SPOOFED, and leaves no trace."""
+        text = record.text
+        if not text.startswith(DRIVER_PREFIXES):
+            self._age()
+            return _NONE
+        line = _classified(text)
+        if record.facility != 0:
+            kind = LineKind.OFF_BUS if _is_load_last(text) else line.kind
+            self._age()
+            return _NONE if kind is LineKind.NONE else Line(kind=LineKind.SPOOFED, would_be=kind)
+        first = _LOAD_FIRST.match(text)
+        if first is not None and line.kind is LineKind.NONE:
+            self._pending, self._pending_left = _bus_id(first), PENDING_RECORDS
+            return line
+        if _is_load_last(text):
+            bus_id, self._pending = self._pending, None
+            return Line(kind=LineKind.OFF_BUS, bus_id=bus_id)
+        self._age()
+        return line
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the first of the driver-load lines was seen, so that every record counts until the last."""
+        return self._pending is not None
+
+    def _age(self) -> None:
+        self._pending_left -= 1
+        if self._pending_left <= 0:
+            self._pending = None
+
+
+def _classified(text: str) -> Line:
+    if text.startswith("NVRM: Xid"):
+        return _xid(text)
+    if _SXID_PREFIX.match(text):
+        return _sxid(text)
+    match = _OFF_BUS.match(text)
+    if match is not None:
+        return Line(kind=LineKind.OFF_BUS, bus_id=_bus_id(match))
+    match = _LOAD_FIRST.match(text)
+    if match is not None:
+        return Line(kind=LineKind.OFF_BUS, bus_id=_bus_id(match)) if _LOAD_LAST in text else _NONE
+    return _identity(text)
+
+
+def _is_load_last(text: str) -> bool:
+    return text.startswith(f"NVRM: {_LOAD_LAST}")
+
+
+def _identity(text: str) -> Line:
+    if text.startswith(_IDENTITY_PREFIX):
+        match = _IDENTITY.match(text)
+        if match is None:
+            return MALFORMED
+        return Line(kind=LineKind.IDENTITY, bus_id=_bus_id(match), uuid=GpuUuid(match["uuid"]))
+    match = _BOARD_SERIAL.match(text)
+    if match is not None:
+        return Line(kind=LineKind.IDENTITY, serial=match["serial"])
+    match = _LOST_SERIAL.match(text)
+    if match is not None:
+        return Line(kind=LineKind.IDENTITY, bus_id=_bus_id(match), serial=match["serial"])
+    return _NONE
+
+
+def _xid(text: str) -> Line:
+    match = _XID.match(text)
+    if match is None:
+        return MALFORMED
+    code = int(match["code"])
+    instances = [None if match[name] is None else int(match[name]) for name in ("gi", "ci")]
+    if not 1 <= code <= 65_535 or any(number is not None and number > 65_534 for number in instances):
+        return MALFORMED
+    rest = match["rest"] or ""
+    pid, process = _caller(rest)
+    line = Line(
+        kind=LineKind.XID,
+        bus_id=_bus_id(match),
+        code=code,
+        pid=pid,
+        process=process,
+        gpu_instance=instances[0],
+        compute_instance=instances[1],
+    )
+    return _with_body(line, code, rest)
+
+
+def _caller(rest: str) -> tuple[int | None, str | None]:
+    """The pid and the name in front of a message, for display only; anything odd about them is None."""
+    if not rest.startswith("pid="):
+        return None, None
+    shown, _, behind = rest.removeprefix("pid=").partition(", ")
+    pid = int(shown) if shown.isascii() and shown.isdigit() and len(shown) <= 7 else None
+    if pid is not None and pid > MAX_PID:
+        pid = None
+    if not behind.startswith("name="):
+        return pid, None
+    name = behind.removeprefix("name=").partition(", ")[0]
+    return pid, None if name in ("", "<unknown>") else name[:MAX_NAME]
+
+
+def _with_body(line: Line, code: int, rest: str) -> Line:
+    if code == 154:
+        action = _ACTION.search(rest)
+        if action is not None:
+            numbers = [int(group, 16) for group in action.groups()]
+            return replace(line, kind=LineKind.RECOVERY_ACTION, action_from=numbers[0], action_to=numbers[1])
+    elif code == 45:
+        cause = _CAUSE.search(rest)
+        if cause is not None:
+            return replace(line, caused_by=int(cause[1]))
+    elif code == 74:
+        return _with_nvlink4(line, rest)
+    elif 144 <= code <= 150:
+        return _with_nvlink5(line, rest)
+    return line
+
+
+def _with_nvlink4(line: Line, rest: str) -> Line:
+    body = _NVLINK4.search(rest)
+    if body is None:
+        return line
+    words = tuple(int(word, 16) for word in body["words"].replace(" ", "").split(","))
+    return replace(line, link=_link(body["link"]), fatal=True if body["fatal"] else None, words=words)
+
+
+def _with_nvlink5(line: Line, rest: str) -> Line:
+    body = _NVLINK5.search(rest)
+    if body is None:
+        return line
+    words = tuple(int(word, 16) for word in (body["words"] or "").split())
+    detail = Nvlink5Body(
+        unit=body["unit"],
+        cross_contain=int(body["cross"]),
+        injected=body["injected"] != "0",
+        words=words,
+    )
+    return replace(line, link=_link(body["link"]), fatal=body["fatal"] == "Fatal", nvlink5=detail)
+
+
+def _sxid(text: str) -> Line:
+    match = _SXID.match(text)
+    if match is None:
+        return MALFORMED
+    body = _SXID_BODY.match(match["rest"])
+    return Line(
+        kind=LineKind.SXID,
+        bus_id=_bus_id(match),
+        code=int(match["code"]),
+        switch=int(match["switch"]),
+        link=None if body is None or body["link"] is None else _link(body["link"]),
+        fatal=None if body is None else body["word"] == "Fatal",
+    )
+
+
+def _link(text: str) -> int | None:
+    number = int(text)
+    return number if 0 <= number <= 63 else None
+
+
+def _bus_id(match: re.Match[str]) -> PciBusId:
+    domain, rest = match["bdf"].lower().split(":", 1)
+    return PciBusId(f"{domain.lstrip('0').rjust(4, '0')}:{rest}.{match['function'] or '0'}")

@@ -1,0 +1,89 @@
+"""Builds the mock libnvidia-ml.so.1 from its C source and writes the state file that drives it."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent / "nvml_mock" / "nvml_mock.c"
+
+
+def library(directory: Path, *flags: str) -> Path:
+    """The folder for LD_LIBRARY_PATH. Skips without a compiler, and fails instead where CI is true."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("no C compiler (cc, gcc, clang) on PATH; CI must run the NVML library tests")
+        pytest.skip("no C compiler (cc, gcc, clang) on PATH: the mock libnvidia-ml.so.1 can't be built")
+    target = directory / "libnvidia-ml.so.1"
+    flags = (
+        "-shared",
+        "-fPIC",
+        "-O1",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-Wl,-soname,libnvidia-ml.so.1",
+        *flags,
+    )
+    subprocess.run([compiler, *flags, "-o", str(target), str(SOURCE), "-lpthread"], check=True, timeout=60)
+    return directory
+
+
+class MockState:
+    """The state of the mock: eight healthy GPUs with 18 links, until a test says otherwise."""
+
+    def __init__(self, path: Path, gpus: int = 8) -> None:
+        self.path = path
+        self._node = {"driver_version": "595.45.04", "cuda": "13020", "init": "0"}
+        self._gpus: list[dict[str, str]] = [self._healthy(index) for index in range(gpus)]
+        self._events: list[str] = []
+        self.write()
+
+    @staticmethod
+    def uuid(index: int) -> str:
+        """The UUID of a GPU."""
+        return f"GPU-00000000-0000-0000-0000-{index:012d}"
+
+    def set(self, index: int, facts: dict[str, int | str]) -> None:
+        """Sets facts of one GPU, by the keys that the C source lists."""
+        self._gpus[index] |= {key: str(value) for key, value in facts.items()}
+        self.write()
+
+    def drop(self, index: int, key: str) -> None:
+        """Takes a fact away."""
+        del self._gpus[index][key]
+        self.write()
+
+    def node(self, facts: dict[str, int | str]) -> None:
+        """Sets facts of the driver."""
+        self._node |= {key: str(value) for key, value in facts.items()}
+        self.write()
+
+    def event(self, line: str) -> None:
+        """Adds an event, as `xid <number> <gpu> <code>` or `recovery <number> <gpu>`."""
+        self._events.append(line)
+        self.write()
+
+    def write(self) -> None:
+        """Replaces the file."""
+        lines = [f"{key} {value}" for key, value in self._node.items()]
+        for index, facts in enumerate(self._gpus):
+            lines += [f"gpu {index} {key} {value}" for key, value in facts.items()]
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text("\n".join(lines + self._events) + "\n", encoding="utf-8")
+        temporary.replace(self.path)
+
+    def _healthy(self, index: int) -> dict[str, str]:
+        facts = {
+            "uuid": self.uuid(index),
+            "bus": f"00000000:{0x1B + index:02X}:00.0",
+            "name": "NVIDIA H100 80GB HBM3",
+            "serial": f"16{index:011d}",
+            "links": "18",
+            "field.91": "18",
+            "field.230": "0",
+        }
+        return facts | {f"linkstate.{link}": "1" for link in range(18)}

@@ -1,0 +1,125 @@
+"""The bus as the kernel shows it: presence and config space, reported when they change."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from gpuvitals.model.ids import PciBusId
+from gpuvitals.model.signal import ConfigSpace, MonitorReport, MonitorState, PresenceReport
+from gpuvitals.signals.clock import SystemClock
+from gpuvitals.signals.sysfs import SysfsSource, SysfsTree
+from gpuvitals.sim.gpu import ScriptedNode
+from support.nvmlworld import Recorder
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> ScriptedNode:
+    return ScriptedNode.create(tmp_path / "node", name="n", gpus=4)
+
+
+@contextmanager
+def looking(node: ScriptedNode) -> Iterator[Recorder]:
+    sink = Recorder()
+    source = SysfsSource(SysfsTree(node.sysfs_root), SystemClock(), sink, period_seconds=0.02)
+    source.watch(PciBusId(gpu.bus_id) for gpu in node.gpus)
+    source.start()
+    try:
+        yield sink
+    finally:
+        source.stop(5)
+
+
+def presence(sink: Recorder, bus_id: str, *, since: int = 0) -> PresenceReport:
+    return sink.wait(PresenceReport, lambda report: report.bus_id == bus_id, since=since)
+
+
+def test_each_gpu_is_reported_once_while_nothing_changes(node: ScriptedNode) -> None:
+    with looking(node) as sink:
+        for gpu in node.gpus:
+            report = presence(sink, gpu.bus_id)
+            assert (report.present, report.config_space) == (True, ConfigSpace.ANSWERS)
+        time.sleep(0.1)
+        reports = [signal for signal in sink.signals if isinstance(signal, PresenceReport)]
+
+    assert len(reports) == 4
+
+
+def test_config_space_of_all_ones_is_a_gpu_off_the_bus(node: ScriptedNode) -> None:
+    gpu = node.gpus[2]
+    with looking(node) as sink:
+        presence(sink, gpu.bus_id)
+        mark = sink.mark()
+        node.off_bus(2)
+        off = presence(sink, gpu.bus_id, since=mark)
+        mark = sink.mark()
+        node.reset(2)
+        back = sink.wait(
+            PresenceReport, lambda report: report.config_space is ConfigSpace.ANSWERS, since=mark
+        )
+
+    assert (off.present, off.config_space) == (True, ConfigSpace.ALL_ONES)
+    assert back.bus_id == gpu.bus_id
+
+
+def test_a_device_without_a_directory_is_gone(node: ScriptedNode) -> None:
+    with looking(node) as sink:
+        presence(sink, node.gpus[1].bus_id)
+        mark = sink.mark()
+        node.vanish(1)
+        report = sink.wait(PresenceReport, lambda entry: not entry.present, since=mark)
+
+    assert report.bus_id == node.gpus[1].bus_id
+
+
+def test_a_bus_that_cannot_be_seen_says_nothing_about_any_gpu(node: ScriptedNode) -> None:
+    with looking(node) as sink:
+        presence(sink, node.gpus[3].bus_id)
+        mark = sink.mark()
+        shutil.move(node.sysfs_root, node.directory / "away")
+        blind = sink.wait(MonitorReport, since=mark)
+        time.sleep(0.06)
+        reports = [signal for signal in sink.signals[mark:] if isinstance(signal, PresenceReport)]
+
+    assert blind.state is MonitorState.UNREADABLE
+    assert [report for report in reports if report.present is False] == []
+
+
+def test_placement_is_numa_node_and_root(node: ScriptedNode) -> None:
+    placement = SysfsTree(node.sysfs_root).placement(PciBusId(node.gpus[0].bus_id))
+
+    assert (placement.numa_node, placement.pcie_root) == (0, "pci0000:1a")
+
+
+def test_no_numa_node_is_none(node: ScriptedNode) -> None:
+    bus_id = PciBusId(node.gpus[0].bus_id)
+    (node.sysfs_root / "bus" / "pci" / "devices" / bus_id / "numa_node").write_text("-1\n")
+
+    assert SysfsTree(node.sysfs_root).placement(bus_id).numa_node is None
+
+
+def test_the_drivers_gpus_are_those_bound_to_it(node: ScriptedNode) -> None:
+    devices = node.sysfs_root / "bus" / "pci" / "devices"
+    (devices / node.gpus[0].bus_id / "driver").unlink()
+    (devices / node.gpus[1].bus_id / "class").write_text("0x020000\n")
+
+    assert SysfsTree(node.sysfs_root).driver_gpus() == {gpu.bus_id for gpu in node.gpus[2:]}
+
+
+def test_a_driver_loaded_anew_has_another_name(node: ScriptedNode) -> None:
+    tree = SysfsTree(node.sysfs_root)
+    first = tree.driver_load("595.1")
+    node.load_driver()
+
+    assert tree.driver_load("595.1") != first
+    assert SysfsTree(node.directory).driver_load("595.1") == "595.1"
+
+
+def test_an_unreadable_config_space_is_neither_gone_nor_off(node: ScriptedNode) -> None:
+    bus_id = PciBusId(node.gpus[0].bus_id)
+    (node.sysfs_root / "bus" / "pci" / "devices" / bus_id / "config").write_bytes(b"\xff")
+
+    assert SysfsTree(node.sysfs_root).config_space(bus_id) is ConfigSpace.UNREADABLE
