@@ -1,0 +1,208 @@
+"""The transport: the official client's connections and credentials, with bytes in and bytes out.
+
+Prepared bytes go straight over its connection pool, not through its generic request path, whose tail is longer.
+Nothing here throttles: the writers decide what is worth a call.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlencode
+
+import urllib3
+from kubernetes import client as official
+from kubernetes import config as official_config
+
+from gpuvitals.kube.errors import ApiError, Permanent, Retryable, error_from_answer
+
+JSON = "application/json"
+APPLY_PATCH = "application/apply-patch+yaml"
+MERGE_PATCH = "application/merge-patch+json"
+
+_CONNECT_SECONDS = 5.0
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectSettings:
+    """How to reach the API server: a plain `url` (the simulation), a kubeconfig, or neither: the pod's own account."""
+
+    url: str = ""
+    kubeconfig: Path | None = None
+    user_agent: str = "gpuvitals"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request. `path` begins with a slash; `query` is encoded here.
+
+    `deadline_seconds` bounds the whole call; for a stream it bounds the silence between two reads.
+    """
+
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
+    content_type: str = JSON
+    deadline_seconds: float = 10.0
+
+    @property
+    def target(self) -> str:
+        """Path and query."""
+        return f"{self.path}?{urlencode(self.query)}" if self.query else self.path
+
+
+class LineStream(Protocol):
+    """The lines of a watch."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Whole lines, none of them empty. Raises ApiError where the connection breaks."""
+        ...
+
+    def cut(self) -> None:
+        """Has the iterator end now, whatever it waits for. May be called from any thread, at any time."""
+        ...
+
+
+class Transport(Protocol):
+    """What the writers and the reflector need. Raises ApiError and nothing else."""
+
+    def request(self, call: Call) -> bytes:
+        """The body of a 2xx answer."""
+        ...
+
+    def stream(self, call: Call) -> AbstractContextManager[LineStream]:
+        """A watch, closed with the block."""
+        ...
+
+
+class ApiTransport:
+    """Talks to one API server. Thread safe."""
+
+    def __init__(self, configuration: official.Configuration, user_agent: str) -> None:
+        self._configuration = configuration
+        self._host = configuration.host.rstrip("/")
+        self._agent = user_agent
+        self._pool: urllib3.PoolManager = official.ApiClient(configuration).rest_client.pool_manager
+
+    def request(self, call: Call) -> bytes:
+        """The body of a 2xx answer. Raises ApiError."""
+        deadline = time.monotonic() + call.deadline_seconds
+        timeout = urllib3.Timeout(
+            connect=min(_CONNECT_SECONDS, call.deadline_seconds), total=call.deadline_seconds
+        )
+        try:
+            answer = self._send(call, timeout)
+            body = _body(call, answer, deadline)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise Retryable(f"{call.method} {call.path}: no answer: {error}") from error
+        if answer.status >= 400:
+            raise _failure(call, answer, body)
+        return body
+
+    @contextmanager
+    def stream(self, call: Call) -> Iterator[LineStream]:
+        """The lines of a watch. Raises ApiError, also from the iterator where the connection breaks."""
+        timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=call.deadline_seconds)
+        try:
+            answer = self._send(call, timeout)
+            if answer.status >= 400:
+                body = answer.read(_CHUNK)
+                answer.close()
+                raise _failure(call, answer, body)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise Retryable(f"{call.method} {call.path}: no answer: {error}") from error
+        lines = _Lines(call, answer)
+        try:
+            yield lines
+        finally:
+            # Not drained: the connection of a watch is not used again.
+            answer.close()
+
+    def _send(self, call: Call, timeout: urllib3.Timeout) -> urllib3.BaseHTTPResponse:
+        headers = {"Accept": JSON, "User-Agent": self._agent}
+        if call.body is not None:
+            headers["Content-Type"] = call.content_type
+        token = self._token()
+        if token:
+            headers["Authorization"] = token
+        return self._pool.request(
+            call.method,
+            self._host + call.target,
+            body=call.body,
+            headers=headers,
+            timeout=timeout,
+            preload_content=False,
+            retries=False,
+        )
+
+    def _token(self) -> str | None:
+        """The official client's hook reads a projected token again once a minute; a file being replaced may fail."""
+        try:
+            token = self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+        except (official_config.ConfigException, OSError) as error:
+            raise Retryable(
+                f"token of the service account: {error}; it is read again with the next call"
+            ) from error
+        return token.strip() if token else None
+
+
+def connect(settings: ConnectSettings) -> ApiTransport:
+    """A transport with the credentials that `settings` name. Raises Permanent where they can't be loaded."""
+    configuration = official.Configuration()
+    try:
+        if settings.url:
+            configuration.host = settings.url
+        elif settings.kubeconfig is not None:
+            path = str(settings.kubeconfig)
+            official_config.load_kube_config(path, client_configuration=configuration)  # type: ignore[no-untyped-call]  # untyped upstream
+        else:
+            official_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # untyped upstream
+    except (official_config.ConfigException, OSError) as error:
+        raise Permanent(f"kubernetes credentials: {error}; the agent can't reach the API server") from error
+    return ApiTransport(configuration, settings.user_agent)
+
+
+class _Lines:
+    def __init__(self, call: Call, answer: urllib3.BaseHTTPResponse) -> None:
+        self._call = call
+        self._answer = answer
+        self._is_cut = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        rest = b""
+        try:
+            while chunk := self._answer.read1(_CHUNK):
+                *lines, rest = (rest + chunk).split(b"\n")
+                yield from (line for line in lines if line)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            if not self._is_cut:
+                raise Retryable(f"{self._call.method} {self._call.path}: stream broke: {error}") from error
+
+    def cut(self) -> None:
+        self._is_cut = True
+        try:
+            self._answer.shutdown()
+        except (ValueError, RuntimeError, OSError):
+            # Closed already, by its reader or by the server: the iterator ends, which is what was asked for.
+            return
+
+
+def _body(call: Call, answer: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
+    """The whole body; the socket's timeout bounds one read, this bounds all of them."""
+    chunks = []
+    while chunk := answer.read1(_CHUNK):
+        chunks.append(chunk)
+        if time.monotonic() > deadline:
+            answer.close()
+            raise Retryable(f"{call.method} {call.path}: no whole answer within {call.deadline_seconds} s")
+    answer.release_conn()
+    return b"".join(chunks)
+
+
+def _failure(call: Call, answer: urllib3.BaseHTTPResponse, body: bytes) -> ApiError:
+    what = f"{call.method} {call.path}"
+    return error_from_answer(answer.status, body, answer.headers.get("Retry-After"), what)

@@ -1,0 +1,115 @@
+"""What can go wrong with an API call, translated once.
+
+ApiError
+├── Retryable            busy, unreachable, token expired: the same call may go through later
+│   └── Conflict         409: somebody else wrote first; read again and rebase
+└── Permanent            the same call will fail again
+    ├── NotFound         404
+    ├── Gone             410: the watch's place in history is lost; list again
+    ├── Refused          403, and the 422 that names a missing permission
+    └── Invalid          422 and other 4xx: the body is at fault
+"""
+
+import msgspec
+
+
+class ApiError(Exception):
+    """An API call that failed. `status` is the HTTP code, 0 where no answer came; `reason` is the API's word.
+
+    `fields` are the paths that a validation found at fault: `spec.devices[0].name`.
+    """
+
+    def __init__(
+        self, message: str, *, status: int = 0, reason: str = "", fields: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.fields = fields
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether a write may have taken effect all the same: no answer came, or the server broke on the way."""
+        return self.status == 0 or self.status >= 500
+
+
+class Retryable(ApiError):
+    """May be tried again, not before `retry_after_seconds` where the server said so."""
+
+    def __init__(
+        self, message: str, *, status: int = 0, reason: str = "", retry_after_seconds: float | None = None
+    ) -> None:
+        super().__init__(message, status=status, reason=reason)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Conflict(Retryable):
+    """409: the object changed, or exists already (`reason` AlreadyExists)."""
+
+
+class Permanent(ApiError):
+    """Trying again will not help until somebody changes something."""
+
+
+class NotFound(Permanent):
+    """404."""
+
+
+class Gone(Permanent):
+    """410."""
+
+
+class Refused(Permanent):
+    """The caller lacks a right."""
+
+
+class Invalid(Permanent):
+    """The request is at fault; `fields` says where."""
+
+
+class _Cause(msgspec.Struct):
+    field: str = ""
+
+
+class _Details(msgspec.Struct):
+    causes: list[_Cause] = []
+
+
+class _Status(msgspec.Struct):
+    reason: str | None = None
+    message: str | None = None
+    details: _Details | None = None
+
+
+def error_from_answer(status: int, body: bytes, retry_after: str | None, what: str) -> ApiError:
+    """The error that an answer with a 4xx or 5xx code is. `what` names the call: `PUT .../resourceslices/x`."""
+    try:
+        told = msgspec.json.decode(body, type=_Status)
+    except msgspec.DecodeError:
+        # A proxy's page, or a body cut short.
+        told = _Status(message=body[:256].decode(errors="replace"))
+    reason, text = told.reason or "", told.message or ""
+    message = f"{what}: {status} {reason}: {text}"
+    if status == 409:
+        return Conflict(message, status=status, reason=reason)
+    if status in (401, 429) or status >= 500:
+        # 401: the projected token ran out; the next call reads the file again.
+        return Retryable(message, status=status, reason=reason, retry_after_seconds=_seconds(retry_after))
+    fields = tuple(cause.field for cause in told.details.causes if cause.field) if told.details else ()
+    return _permanent(status, text)(message, status=status, reason=reason, fields=fields)
+
+
+def _permanent(status: int, text: str) -> type[Permanent]:
+    if status == 403 or (status == 422 and "requires resource=" in text):
+        # A missing synthetic verb of claim status is answered with 422, not with 403 (seen on 1.37.2).
+        return Refused
+    kinds: dict[int, type[Permanent]] = {404: NotFound, 410: Gone}
+    return kinds.get(status, Invalid)
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    return (
+        float(retry_after)
+        if retry_after is not None and retry_after.isascii() and retry_after.isdigit()
+        else None
+    )

@@ -1,0 +1,242 @@
+"""ResourceSlices on the wire: our dataclasses to JSON, and the stored objects to what the planner needs. Pure."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from gpuvitals.inventory.device import AttributeValue, Device, Taint, Version
+from gpuvitals.inventory.pool import Pool, PoolSlice
+
+API_VERSION = "resource.k8s.io/v1"
+PATH = "/apis/resource.k8s.io/v1/resourceslices"
+
+_INDEX = re.compile(r"([0-9a-f]{5,8})-")
+_MAX_GENERATE_NAME = 58
+
+TaintKey = tuple[str, str, str, str]
+"""(device, key, value, effect): a taint that is the same keeps its time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeOwner:
+    """The Node that owns the slices, so that they go with it."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where a slice stands in its pool: the generation and how many slices the pool has."""
+
+    generation: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservedSlice:
+    """A stored slice of our driver on our node. `index` is None where its name carries none.
+
+    `content` is what the planner compares: all of the spec but the placement, without the times of taints, and of the
+    metadata the annotation and the owner. `taints` are those that the server kept, also those without a time.
+    """
+
+    name: str
+    uid: str
+    resource_version: str
+    pool: str
+    index: int | None
+    placement: Placement
+    content: bytes
+    devices: frozenset[str]
+    taints: frozenset[TaintKey]
+    taint_times: Mapping[TaintKey, str]
+
+
+def observed_slice(raw: bytes, annotation: str) -> ObservedSlice:
+    """Decodes one stored slice. Raises msgspec.DecodeError (ValidationError) where it is not one."""
+    return _observed(msgspec.json.decode(raw, type=_Slice), annotation)
+
+
+def observed_slices(body: bytes, annotation: str) -> tuple[tuple[ObservedSlice, ...], str]:
+    """Decodes a list of slices; with the resourceVersion of the list. Raises msgspec.DecodeError."""
+    listed = msgspec.json.decode(body, type=_SliceList)
+    return tuple(_observed(entry, annotation) for entry in listed.items), listed.metadata.resource_version
+
+
+def desired_content(entry: PoolSlice, pool: Pool, owner: NodeOwner) -> bytes:
+    """What `ObservedSlice.content` will be once `entry` is stored."""
+    note = next((value for _, value in entry.annotations), "")
+    spec = _spec(pool, tuple(_device(device, {}) for device in entry.devices))
+    return _content(spec, note, owner.uid)
+
+
+def slice_body(
+    entry: PoolSlice, pool: Pool, owner: NodeOwner, placement: Placement, times: Mapping[TaintKey, str]
+) -> dict[str, Any]:
+    """The object to write, without a name. A taint that stood before carries its time: the server restamps it else."""
+    place = {
+        "name": pool.node,
+        "generation": placement.generation,
+        "resourceSliceCount": placement.count,
+    }
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "ResourceSlice",
+        "metadata": {
+            "annotations": dict(entry.annotations),
+            "ownerReferences": [
+                {"apiVersion": "v1", "kind": "Node", "name": owner.name, "uid": owner.uid, "controller": True}
+            ],
+        },
+        "spec": {**_spec(pool, tuple(_device(device, times) for device in entry.devices)), "pool": place},
+    }
+
+
+def pool_taints(pool: Pool) -> dict[str, frozenset[TaintKey]]:
+    """Every device of the pool with the taints it is to carry."""
+    return {
+        device.name: frozenset(_taint_key(device, taint) for taint in device.taints)
+        for entry in pool.slices
+        for device in entry.devices
+    }
+
+
+def generate_name(index: int, pool: Pool) -> str:
+    """`00000-<driver>-<node>-`, cut so that the server's suffix still fits a DNS label; the index always survives."""
+    text = f"{index:05x}-{pool.driver}-{pool.node}"
+    return text[: _MAX_GENERATE_NAME - 1].rstrip("-.") + "-"
+
+
+def encode(body: Mapping[str, Any]) -> bytes:
+    """Stable bytes: sorted keys, no spaces; equal objects are equal bytes."""
+    return msgspec.json.encode(body, order="deterministic")
+
+
+class _Owner(msgspec.Struct):
+    uid: str = ""
+    controller: bool = False
+
+
+class _Meta(msgspec.Struct, rename="camel"):
+    name: str
+    uid: str = ""
+    resource_version: str = ""
+    annotations: dict[str, str] = {}
+    owner_references: list[_Owner] = []
+
+
+class _PoolRef(msgspec.Struct, rename="camel"):
+    name: str
+    generation: int
+    resource_slice_count: int
+
+
+class _Taint(msgspec.Struct, rename="camel"):
+    key: str
+    effect: str
+    value: str = ""
+    time_added: str | None = None
+
+
+class _Device(msgspec.Struct):
+    name: str
+    taints: list[_Taint] | None = None
+
+
+class _Spec(msgspec.Struct, rename="camel"):
+    pool: _PoolRef
+    devices: list[_Device] | None = None
+
+
+class _Slice(msgspec.Struct):
+    metadata: _Meta
+    spec: msgspec.Raw
+
+
+class _ListMeta(msgspec.Struct, rename="camel"):
+    resource_version: str = ""
+
+
+class _SliceList(msgspec.Struct):
+    metadata: _ListMeta
+    items: list[_Slice] = []
+
+
+def _observed(decoded: _Slice, annotation: str) -> ObservedSlice:
+    meta = decoded.metadata
+    spec = msgspec.json.decode(decoded.spec, type=_Spec)
+    match = _INDEX.match(meta.name)
+    taints = {
+        (device.name, taint.key, taint.value, taint.effect): taint.time_added
+        for device in spec.devices or []
+        for taint in device.taints or []
+    }
+    owner = next((entry.uid for entry in meta.owner_references if entry.controller), "")
+    note = meta.annotations.get(annotation, "")
+    return ObservedSlice(
+        name=meta.name,
+        uid=meta.uid,
+        resource_version=meta.resource_version,
+        pool=spec.pool.name,
+        index=int(match[1], 16) if match is not None else None,
+        placement=Placement(generation=spec.pool.generation, count=spec.pool.resource_slice_count),
+        content=_content(msgspec.json.decode(decoded.spec, type=dict[str, Any]), note, owner),
+        devices=frozenset(device.name for device in spec.devices or []),
+        taints=frozenset(taints),
+        taint_times={key: time for key, time in taints.items() if time is not None},
+    )
+
+
+def _content(spec: Mapping[str, Any], note: str, owner_uid: str) -> bytes:
+    rest = {key: value for key, value in spec.items() if key not in ("pool", "devices") and value is not None}
+    devices = [_without_times(device) for device in spec.get("devices") or []]
+    return msgspec.json.encode([rest, devices, note, owner_uid], order="deterministic")
+
+
+def _without_times(device: Mapping[str, Any]) -> dict[str, Any]:
+    taints = [
+        {key: value for key, value in taint.items() if key != "timeAdded"}
+        for taint in device.get("taints") or []
+    ]
+    return {**device, "taints": taints}
+
+
+def _spec(pool: Pool, devices: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+    return {"driver": pool.driver, "nodeName": pool.node, "devices": devices}
+
+
+def _device(device: Device, times: Mapping[TaintKey, str]) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "name": device.name,
+        "attributes": {key: _value(value) for key, value in device.attributes},
+        "capacity": {key: {"value": value} for key, value in device.capacity},
+    }
+    if device.taints:
+        body["taints"] = [_taint(device, taint, times) for taint in device.taints]
+    return body
+
+
+def _taint(device: Device, taint: Taint, times: Mapping[TaintKey, str]) -> dict[str, str]:
+    body = {"key": taint.key, "value": taint.value, "effect": taint.effect.value}
+    stood = times.get(_taint_key(device, taint))
+    return body if stood is None else {**body, "timeAdded": stood}
+
+
+def _taint_key(device: Device, taint: Taint) -> TaintKey:
+    return (device.name, taint.key, taint.value, taint.effect.value)
+
+
+def _value(value: AttributeValue) -> dict[str, Any]:
+    match value:
+        case bool():
+            return {"bool": value}
+        case int():
+            return {"int": value}
+        case Version():
+            return {"version": value.text}
+        case str():
+            return {"string": value}

@@ -1,0 +1,128 @@
+"""Desired against observed: the smallest set of writes that makes a pool true. Pure.
+
+One changed slice is one PUT under the same generation, and slices that a wipe took come back under theirs. Anything
+more is a new generation, and every slice of the pool is written: consumers use the highest generation only, and only
+once it is complete.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gpuvitals.inventory.pool import Pool, PoolSlice
+from gpuvitals.kube.slice_codec import (
+    NodeOwner,
+    ObservedSlice,
+    Placement,
+    TaintKey,
+    desired_content,
+    encode,
+    generate_name,
+    slice_body,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliceWrite:
+    """One write. `target` is the stored slice to replace or delete, None for a create; `body` is None for a delete.
+
+    `content` is what the stored slice should compare equal to.
+    """
+
+    target: ObservedSlice | None
+    body: bytes | None
+    content: bytes = b""
+
+    @property
+    def kind(self) -> str:
+        """`create`, `update` or `delete`."""
+        if self.body is None:
+            return "delete"
+        return "create" if self.target is None else "update"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What the stored slices alone don't tell.
+
+    `generation` is the highest ever used, `taint_times` since when each taint stands: both outlive a wipe. `accepted`
+    maps a desired content to what the server makes of it, where it stores something else for good.
+    """
+
+    generation: int
+    taint_times: Mapping[TaintKey, str]
+    accepted: Mapping[bytes, bytes] = field(default_factory=dict)
+
+
+def plan(
+    pool: Pool, owner: NodeOwner, observed: Sequence[ObservedSlice], known: Known
+) -> tuple[SliceWrite, ...]:
+    """The writes, deletes first; empty where the stored pool is the desired one."""
+    wanted = {entry.index: entry for entry in pool.slices}
+    contents = {index: desired_content(entry, pool, owner) for index, entry in wanted.items()}
+    current = _by_index(observed, pool, wanted)
+    kept_names = {entry.name for entry in current.values()}
+    obsolete = [entry for entry in observed if entry.name not in kept_names]
+    highest = max([known.generation, *(entry.placement.generation for entry in observed)])
+    place = Placement(generation=highest, count=len(wanted))
+    missing = [index for index in wanted if index not in current]
+    changed = [
+        index
+        for index, entry in current.items()
+        if entry.placement != place or not _shows(entry, contents[index], known)
+    ]
+    if not (missing or changed or obsolete):
+        return ()
+    rewritten = _rewritten(missing, changed) if highest > 0 else None
+    if rewritten is None:
+        rewritten = sorted(wanted)
+        place = Placement(generation=highest + 1, count=len(wanted))
+    times = {key: at for entry in observed for key, at in entry.taint_times.items()} | dict(known.taint_times)
+    deletes = tuple(SliceWrite(target=entry, body=None) for entry in obsolete)
+    return deletes + tuple(
+        SliceWrite(
+            target=current.get(index),
+            body=_body(
+                slice_body(wanted[index], pool, owner, place, times), current.get(index), (index, pool)
+            ),
+            content=contents[index],
+        )
+        for index in rewritten
+    )
+
+
+def _rewritten(missing: list[int], changed: list[int]) -> list[int] | None:
+    """The slices to write under the present generation, None where all must be written under a new one.
+
+    Slices that are missing while the others are right were taken away: the pool's count asks for them already.
+    """
+    if not changed:
+        return sorted(missing)
+    return changed if len(changed) == 1 and not missing else None
+
+
+def _shows(entry: ObservedSlice, content: bytes, known: Known) -> bool:
+    return entry.content in (content, known.accepted.get(content))
+
+
+def _body(body: dict[str, dict[str, object]], target: ObservedSlice | None, new: tuple[int, Pool]) -> bytes:
+    if target is None:
+        body["metadata"]["generateName"] = generate_name(*new)
+    else:
+        body["metadata"]["name"] = target.name
+        body["metadata"]["resourceVersion"] = target.resource_version
+        body["metadata"]["uid"] = target.uid
+    return encode(body)
+
+
+def _by_index(
+    observed: Sequence[ObservedSlice], pool: Pool, wanted: Mapping[int, PoolSlice]
+) -> dict[int, ObservedSlice]:
+    """One slice a wanted index: of duplicates the one with the highest generation, then the first name, is kept.
+
+    A slice under another pool's name is none of them: that name can't be changed.
+    """
+    chosen: dict[int, ObservedSlice] = {}
+    for entry in sorted(observed, key=lambda item: (-item.placement.generation, item.name)):
+        if entry.index is not None and entry.index in wanted and entry.pool == pool.node:
+            chosen.setdefault(entry.index, entry)
+    return chosen

@@ -1,0 +1,355 @@
+"""Makes the node's ResourceSlices true, and keeps them so against wipes and foreign edits.
+
+Level-triggered: the loop compares the newest desired pool with what is stored and makes the smallest write. A fault is
+written at once; what arrives while a write is in flight goes into the next one. Slices are never deleted at exit, and
+none is created while no kubelet is connected: a node without one would attract pods that can't start. What is stored
+already is still corrected then, so a fault is never hidden by a kubelet's restart.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from gpuvitals.inventory.pool import Pool
+from gpuvitals.inventory.taints import ServiceMode
+from gpuvitals.kube.client import Call, Transport
+from gpuvitals.kube.errors import ApiError, Conflict, Invalid, NotFound, Refused, Retryable
+from gpuvitals.kube.reflector import ObjectKey, Reflector, Selection, object_path
+from gpuvitals.kube.repair_budget import RepairBudget
+from gpuvitals.kube.retry import SLICES, Retries, retrying
+from gpuvitals.kube.slice_cache import SliceCache
+from gpuvitals.kube.slice_codec import PATH, NodeOwner, ObservedSlice, TaintKey, encode, pool_taints
+from gpuvitals.kube.slice_plan import SliceWrite, plan
+from gpuvitals.kube.slice_probe import probe_mode
+from gpuvitals.observability.logs import keys
+from gpuvitals.observability.metrics import NodeMetrics
+
+log = logging.getLogger(__name__)
+
+_IDLE_SECONDS = 30.0
+_SYNC_SECONDS = 1.0
+_REBASES = 3
+_FREE_ROUNDS = 8
+_REFUSED_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublisherSettings:
+    """`owner` looks the Node up, since its UID changes when it is created anew; it raises ApiError.
+
+    `mode` None has the server asked, before the first write, whether it keeps device taints. `taint_times` is what
+    `known_taint_times` gave to an earlier process. `owner_seconds` is how long a looked up Node is believed.
+    `refused` hears why the server takes no slice from us (a missing right, a body at fault), once for each reason.
+    """
+
+    driver: str
+    node: str
+    annotation: str
+    mode: ServiceMode | None
+    owner: Callable[[], NodeOwner]
+    taint_times: Mapping[TaintKey, str] = field(default_factory=dict)
+    owner_seconds: float = 600.0
+    refused: Callable[[str], None] = field(default=lambda reason: None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Desired:
+    pool_for: Callable[[ServiceMode], Pool]
+    revision: int
+
+
+class SlicePublisher:
+    """One thread that writes, and a reflector that watches. `published` is called with a revision once it is stored."""
+
+    def __init__(
+        self,
+        settings: PublisherSettings,
+        transport: Transport,
+        metrics: NodeMetrics,
+        published: Callable[[int], None],
+    ) -> None:
+        self._settings = settings
+        self._transport = transport
+        self._metrics = metrics
+        self._published = published
+        self._mode = settings.mode
+        self._cache = SliceCache(settings.annotation, settings.taint_times)
+        self._budget = RepairBudget()
+        self._changed = threading.Condition()
+        self._dirty = False
+        self._desired: _Desired | None = None
+        self._connected = False
+        self._told = -1
+        self._blocked = ""
+        self._patient = False
+        self._must_read = False
+        self._owner: tuple[NodeOwner, float] | None = None
+        self._refused: tuple[bytes, float] = (b"", 0.0)
+        self._stop = threading.Event()
+        selectors = f"spec.driver={settings.driver},spec.nodeName={settings.node}"
+        self._selection = Selection(path=PATH, query=(("fieldSelector", selectors),))
+        self._reflector = Reflector(self._selection, transport, self._seen, metrics)
+        # A daemon: a write that outlives the stop deadline can't be called back, and nothing local hangs on it.
+        self._thread = threading.Thread(target=self._run, name="slices", daemon=True)
+
+    @property
+    def mode(self) -> ServiceMode | None:
+        """How devices leave service; None until the server was asked. WITHDRAW where it turned out to drop taints."""
+        return self._mode
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the newest pool is not stored yet."""
+        desired = self._desired
+        return desired is not None and desired.revision > self._told
+
+    @property
+    def blocked(self) -> str:
+        """Why the stored slices are not what they should be, empty where nothing is in the way."""
+        return self._blocked or ("" if self._reflector.synced.is_set() else self._reflector.trouble)
+
+    def known_taint_times(self) -> dict[TaintKey, str]:
+        """Since when each taint stands, for `PublisherSettings.taint_times` of the next process."""
+        return self._cache.taint_times()
+
+    def start(self) -> None:
+        """Starts to watch and to write."""
+        self._reflector.start()
+        self._thread.start()
+
+    def stop(self, deadline_seconds: float) -> None:
+        """Stops both; a write in flight is finished within the deadline, and what is stored stays."""
+        deadline = time.monotonic() + deadline_seconds
+        self._stop.set()
+        with self._changed:
+            self._changed.notify()
+        self._reflector.stop()
+        if self._thread.ident is not None:
+            self._thread.join(deadline_seconds)
+        self._reflector.stop(max(0.0, deadline - time.monotonic()))
+
+    def publish(self, pool_for: Callable[[ServiceMode], Pool], revision: int) -> None:
+        """Replaces the desired pool. Returns at once."""
+        with self._changed:
+            self._desired = _Desired(pool_for, revision)
+            self._dirty = True
+            self._changed.notify()
+
+    def set_kubelet_connected(self, connected: bool) -> None:
+        """Tells whether a kubelet serves this driver; slices are created only then."""
+        with self._changed:
+            self._dirty = self._dirty or (connected and not self._connected)
+            self._connected = connected
+            self._changed.notify()
+
+    def _seen(self, key: ObjectKey, raw: bytes | None) -> None:
+        if self._cache.watched(key[1], raw):
+            with self._changed:
+                self._dirty = True
+                self._changed.notify()
+
+    def _run(self) -> None:
+        step = retrying(
+            SLICES,
+            Retries(
+                stop=self._stop,
+                metrics=self._metrics,
+                failed=self._failed,
+                urgent=lambda: self.is_pending,
+                sleep=self._pause,
+            ),
+        )
+        while self._wait_for_work():
+            try:
+                step(self._converge)
+            except ApiError as error:
+                log.debug("publisher stopped", extra=keys(error=str(error)))
+
+    def _wait_for_work(self) -> bool:
+        """Returns when there is something to compare; False when stopped."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._dirty or self._stop.is_set(), _IDLE_SECONDS)
+            self._dirty = False
+        # Nothing is written before everything stored is known, and none while a later list is being told.
+        while not self._stop.is_set() and not self._reflector.synced.wait(_SYNC_SECONDS):
+            continue
+        return not self._stop.is_set()
+
+    def _pause(self, seconds: float) -> None:
+        """Waits before another try. A new pool ends it, unless the server named a time or refuses us altogether."""
+        with self._changed:
+            desired = self._desired
+            self._changed.wait_for(
+                lambda: self._stop.is_set() or (not self._patient and self._desired is not desired), seconds
+            )
+
+    def _failed(self, error: ApiError, seconds: float) -> None:
+        self._patient = isinstance(error, Refused) or (
+            isinstance(error, Retryable) and error.retry_after_seconds is not None
+        )
+        self._must_read = True
+        if str(error) != self._blocked:
+            log.warning("slices not written", extra=keys(error=str(error), again_in=round(seconds, 1)))
+            if isinstance(error, Refused):
+                self._settings.refused(str(error))
+        self._blocked = str(error)
+
+    def _converge(self) -> None:
+        rebased = rounds = 0
+        self._patient = False
+        while not self._stop.is_set():
+            rounds += 1
+            try:
+                if self._round(is_free=rounds <= _FREE_ROUNDS):
+                    return
+            except _Overtaken as overtaken:
+                rebased += 1
+                if rebased > _REBASES:
+                    raise overtaken.error from overtaken
+                self._must_read = True
+
+    def _round(self, *, is_free: bool) -> bool:
+        """One comparison and its writes; True where nothing is left to do for now."""
+        with self._changed:
+            desired, connected = self._desired, self._connected
+        if desired is None:
+            return True
+        if self._must_read:
+            self._read_again()
+        mode = self._mode or self._ask_mode()
+        pool = desired.pool_for(mode)
+        self._cache.expect(pool)
+        writes = self._writes(pool, connected)
+        if writes is None:
+            return True
+        if not writes:
+            self._is_stored(desired)
+            return True
+        if desired.revision <= self._told or not is_free:
+            wait = self._budget.take(time.monotonic())
+            if wait > 0:
+                self._pause(wait)
+                return False
+        # Every write is made before the next comparison, unless one finds that the plan no longer holds.
+        return not all(self._made(write, pool) for write in writes)
+
+    def _writes(self, pool: Pool, connected: bool) -> tuple[SliceWrite, ...] | None:
+        """What to write, None where that must wait for a kubelet."""
+        owner = self._believed_owner()
+        observed, known = self._cache.view()
+        writes = plan(pool, owner, observed, known)
+        if not any(write.kind == "create" for write in writes):
+            return writes
+        if not connected:
+            return None
+        # The wipe may have been the garbage collector's, because the Node was created anew.
+        current = self._look_up_owner()
+        return writes if current == owner else plan(pool, current, observed, known)
+
+    def _believed_owner(self) -> NodeOwner:
+        if self._owner is None:
+            return self._look_up_owner()
+        owner, at = self._owner
+        if time.monotonic() - at < self._settings.owner_seconds:
+            return owner
+        try:
+            return self._look_up_owner()
+        except ApiError as error:
+            # A fault must not wait for the Node to be readable.
+            log.warning("node not read, its last uid is believed", extra=keys(error=str(error)))
+            self._owner = (owner, time.monotonic())
+            return owner
+
+    def _look_up_owner(self) -> NodeOwner:
+        owner = self._settings.owner()
+        self._owner = (owner, time.monotonic())
+        return owner
+
+    def _ask_mode(self) -> ServiceMode:
+        self._mode = probe_mode(self._transport, self._settings.driver, self._settings.node)
+        log.info("service mode", extra=keys(mode=self._mode.value))
+        return self._mode
+
+    def _is_stored(self, desired: _Desired) -> None:
+        self._blocked = ""
+        if desired.revision > self._told:
+            self._told = desired.revision
+            self._published(desired.revision)
+
+    def _made(self, write: SliceWrite, pool: Pool) -> bool:
+        """Makes one write; False where the body was refused before. Raises ApiError and _Overtaken."""
+        body, until = self._refused
+        if write.body is not None and write.body == body and time.monotonic() < until:
+            return False
+        try:
+            answer = self._transport.request(_call(write))
+        except ApiError as error:
+            self._metrics.slice_writes.labels(reason=write.kind, code=str(error.status)).inc()
+            return self._not_made(write, error)
+        self._metrics.slice_writes.labels(reason=write.kind, code="200").inc()
+        self._reflector.nudge()
+        if write.body is None:
+            self._cache.deleted(write.target.name if write.target is not None else "")
+            return True
+        try:
+            stored = self._cache.stored(answer)
+        except msgspec.DecodeError as error:
+            raise Retryable(f"answer to a slice: {error}") from error
+        if stored.content != write.content:
+            self._stored_otherwise(stored, write, pool)
+        return True
+
+    def _not_made(self, write: SliceWrite, error: ApiError) -> bool:
+        if isinstance(error, Invalid):
+            self._refused = (write.body or b"", time.monotonic() + _REFUSED_SECONDS)
+            self._blocked = str(error)
+            self._settings.refused(str(error))
+            log.error(
+                "slice refused, the last one stays", extra=keys(error=str(error), fields=list(error.fields))
+            )
+            return False
+        if isinstance(error, Conflict) or (isinstance(error, NotFound) and write.target is not None):
+            raise _Overtaken(error) from error
+        raise error
+
+    def _stored_otherwise(self, stored: ObservedSlice, write: SliceWrite, pool: Pool) -> None:
+        """The server keeps something else than was sent: it drops taints, or a webhook has its own idea."""
+        wanted = frozenset[TaintKey]().union(
+            *(taints for device, taints in pool_taints(pool).items() if device in stored.devices)
+        )
+        if not wanted <= stored.taints:
+            self._mode = ServiceMode.WITHDRAW
+            log.warning("the server drops device taints, withdrawing instead", extra=keys(slice=stored.name))
+        elif self._cache.accept(write.content, stored.content):
+            log.error("slice stored differently, left so", extra=keys(slice=stored.name))
+
+    def _read_again(self) -> None:
+        """Reads the slices anew: an answer was lost, or somebody was faster and the watch may still be behind."""
+        call = Call(method="GET", path=self._selection.path, query=self._selection.query)
+        try:
+            self._cache.replace(self._transport.request(call))
+        except msgspec.DecodeError as error:
+            raise Retryable(f"list of slices: {error}") from error
+        self._must_read = False
+
+
+class _Overtaken(Exception):
+    """Somebody else changed or removed the slice first."""
+
+    def __init__(self, error: ApiError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _call(write: SliceWrite) -> Call:
+    if write.target is None:
+        return Call(method="POST", path=PATH, body=write.body)
+    path = object_path(PATH, write.target.name)
+    if write.body is not None:
+        return Call(method="PUT", path=path, body=write.body)
+    guard = {"preconditions": {"uid": write.target.uid, "resourceVersion": write.target.resource_version}}
+    return Call(method="DELETE", path=path, body=encode(guard))

@@ -1,0 +1,74 @@
+"""A tiny HTTP server that answers what a script says, byte for byte: for answers no real API server should give."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One answer. `chunks` are sent one by one, `pause` being called before each; `whole` False cuts the body short."""
+
+    status: int = 200
+    chunks: tuple[bytes, ...] = (b"{}",)
+    headers: tuple[tuple[str, str], ...] = ()
+    pause: Callable[[], object] = lambda: None
+    whole: bool = True
+
+
+@dataclass(slots=True)
+class Script:
+    """The server's url, the answer for each request, and what was asked: (method, target, headers), from which ports."""
+
+    url: str
+    answer: Callable[[str, str], Answer]
+    asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    peers: set[int] = field(default_factory=set)
+
+
+@contextmanager
+def scripted(answer: Callable[[str, str], Answer]) -> Iterator[Script]:
+    """Serves `answer(method, target)` on loopback until the block ends."""
+    script = Script("", answer)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            self.rfile.read(length)
+            script.peers.add(self.client_address[1])
+            script.asked.append((self.command, self.path, dict(self.headers)))
+            told = script.answer(self.command, self.path)
+            self.send_response(told.status)
+            for key, value in told.headers:
+                self.send_header(key, value)
+            extra = 0 if told.whole else 64
+            self.send_header("Content-Length", str(sum(map(len, told.chunks)) + extra))
+            self.end_headers()
+            try:
+                for chunk in told.chunks:
+                    told.pause()
+                    self.wfile.write(chunk)
+            except OSError:
+                return  # the client gave up, which is what such a script is for
+            self.close_connection = not told.whole
+
+        do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815  # names that http.server looks for
+
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    script.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, name="script")
+    thread.start()
+    try:
+        yield script
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,183 @@
+"""The transport over real sockets: errors translated once, deadlines kept, tokens read again."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from kubernetes import client as official
+from kubernetes.config.incluster_config import InClusterConfigLoader
+
+from gpuvitals.kube.client import ApiTransport, Call, ConnectSettings, connect
+from gpuvitals.kube.errors import (
+    ApiError,
+    Conflict,
+    Gone,
+    Invalid,
+    NotFound,
+    Permanent,
+    Refused,
+    Retryable,
+)
+from gpuvitals.sim.apiserver import ApiServer
+from support.kubeserver import Answer, scripted
+
+CALL = Call(method="GET", path="/x")
+
+
+def answered(answer: Answer, call: Call = CALL) -> ApiError:
+    with scripted(lambda method, target: answer) as script, pytest.raises(ApiError) as caught:
+        connect(ConnectSettings(url=script.url)).request(call)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "kind"),
+    [
+        (401, "Unauthorized", Retryable),
+        (403, "forbidden", Refused),
+        (404, "no", NotFound),
+        (409, "modified", Conflict),
+        (410, "too old", Gone),
+        (422, "spec: wrong", Invalid),
+        (422, 'changing status.devices requires resource="resourceclaims/driver"', Refused),
+        (429, "slow down", Retryable),
+        (400, "bad", Invalid),
+        (503, "later", Retryable),
+        (504, "later", Retryable),
+    ],
+)
+def test_each_code_is_one_kind_of_error_that_names_the_call(
+    status: int, message: str, kind: type[ApiError]
+) -> None:
+    body = b'{"kind":"Status","reason":"R","message":"' + message.replace('"', '\\"').encode() + b'"}'
+    error = answered(Answer(status=status, chunks=(body,)))
+
+    assert type(error) is kind
+    assert (error.status, error.reason) == (status, "R")
+    assert "GET /x" in str(error)
+    assert message in str(error)
+
+
+def test_a_validation_names_its_fields() -> None:
+    body = b'{"reason":"Invalid","message":"m","details":{"causes":[{"field":"spec.devices[0].name"},{"reason":"x"}]}}'
+
+    assert answered(Answer(status=422, chunks=(body,))).fields == ("spec.devices[0].name",)
+
+
+def test_a_proxys_page_is_still_an_error_with_its_code() -> None:
+    error = answered(Answer(status=502, chunks=(b"<html>bad gateway</html>",)))
+
+    assert isinstance(error, Retryable)
+    assert "bad gateway" in str(error)
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("soon", None), ("²", None)])
+def test_retry_after_is_heard_where_it_is_a_number(header: str, seconds: float | None) -> None:
+    headers = (("Retry-After", header.encode().decode("latin-1")),)
+    error = answered(Answer(status=429, headers=headers))
+
+    assert isinstance(error, Retryable)
+    assert error.retry_after_seconds == seconds
+
+
+def test_nobody_listening_is_retryable_and_ambiguous() -> None:
+    with pytest.raises(Retryable) as caught:
+        connect(ConnectSettings(url="http://127.0.0.1:9")).request(CALL)
+
+    assert caught.value.ambiguous
+
+
+def test_an_answer_cut_short_is_retryable() -> None:
+    assert isinstance(answered(Answer(whole=False)), Retryable)
+
+
+def test_an_answer_that_drips_does_not_outlive_its_deadline() -> None:
+    drip = Answer(chunks=(b"x",) * 200, pause=lambda: time.sleep(0.02))
+    began = time.monotonic()
+    error = answered(drip, Call(method="GET", path="/x", deadline_seconds=0.2))
+
+    assert isinstance(error, Retryable)
+    assert time.monotonic() - began < 1
+
+
+def test_a_silent_server_does_not_outlive_its_deadline() -> None:
+    gate = threading.Event()
+    began = time.monotonic()
+    error = answered(Answer(pause=lambda: gate.wait(1)), Call(method="GET", path="/x", deadline_seconds=0.2))
+    gate.set()
+
+    assert isinstance(error, Retryable)
+    assert time.monotonic() - began < 1
+
+
+def test_prepared_bytes_arrive_as_they_are_and_nothing_is_compressed() -> None:
+    with ApiServer() as server:
+        body = b'{"metadata":{"name":"n"},"kind":"Node","apiVersion":"v1"}'
+        transport = connect(ConnectSettings(url=server.url, user_agent="gpuvitals/1"))
+        transport.request(Call(method="POST", path="/api/v1/nodes", body=body))
+        seen = server.requests.writes(resource="nodes")[0]
+    with scripted(lambda method, target: Answer()) as script:
+        connect(ConnectSettings(url=script.url)).request(CALL)
+
+    assert (seen.body, seen.user_agent, seen.content_type) == (body, "gpuvitals/1", "application/json")
+    assert "gzip" not in script.asked[0][2].get("Accept-Encoding", "")
+
+
+def test_a_connection_is_used_again() -> None:
+    with scripted(lambda method, target: Answer()) as script:
+        transport = connect(ConnectSettings(url=script.url))
+        for _ in range(3):
+            transport.request(CALL)
+
+    assert len(script.peers) == 1
+
+
+def test_a_rotated_token_is_read_again(tmp_path: Path) -> None:
+    token, authority = tmp_path / "token", tmp_path / "ca.crt"
+    token.write_text("first\n", encoding="utf-8")
+    authority.write_text("x", encoding="utf-8")
+    place = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": "1"}
+    loader = InClusterConfigLoader(str(token), str(authority), environ=place)  # type: ignore[no-untyped-call]  # untyped upstream
+    configuration = official.Configuration()
+    loader.load_and_set(configuration)  # type: ignore[no-untyped-call]  # untyped upstream
+    with scripted(lambda method, target: Answer()) as script:
+        configuration.host, configuration.ssl_ca_cert = script.url, None
+        transport = ApiTransport(configuration, "gpuvitals")
+        transport.request(CALL)
+        token.write_text("second\n", encoding="utf-8")
+        loader.token_expires_at = loader.token_expires_at.min
+        transport.request(CALL)
+        token.unlink()
+        loader.token_expires_at = loader.token_expires_at.min
+        with pytest.raises(Retryable, match="token of the service account"):
+            transport.request(CALL)
+
+    assert [headers["Authorization"].split()[1] for _, _, headers in script.asked] == ["first", "second"]
+
+
+def test_missing_credentials_are_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+
+    with pytest.raises(Permanent, match="kubernetes credentials"):
+        connect(ConnectSettings())
+    with pytest.raises(Permanent, match="kubernetes credentials"):
+        connect(ConnectSettings(kubeconfig=tmp_path / "absent"))
+
+
+def test_a_kubeconfig_gives_server_and_token(tmp_path: Path) -> None:
+    with scripted(lambda method, target: Answer()) as script:
+        config = tmp_path / "config"
+        config.write_text(
+            f"""apiVersion: v1
+kind: Config
+clusters: [{{name: c, cluster: {{server: "{script.url}"}}}}]
+users: [{{name: u, user: {{token: secret}}}}]
+contexts: [{{name: x, context: {{cluster: c, user: u}}}}]
+current-context: x
+""",
+            encoding="utf-8",
+        )
+        connect(ConnectSettings(kubeconfig=config)).request(CALL)
+
+    assert script.asked[0][2]["Authorization"] == "Bearer secret"

@@ -1,0 +1,460 @@
+"""The publisher against the embedded API server: what it writes, and what it repairs."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gpuvitals.inventory.device import Device, Taint, TaintEffect
+from gpuvitals.inventory.pool import Pool, PoolSlice
+from gpuvitals.inventory.taints import ServiceMode
+from gpuvitals.kube.client import ConnectSettings, connect
+from gpuvitals.kube.errors import Invalid
+from gpuvitals.kube.nodes import node_owner
+from gpuvitals.kube.slice_probe import probe_mode
+from gpuvitals.kube.slice_publisher import PublisherSettings, SlicePublisher
+from gpuvitals.model.ids import DeviceName, NodeName
+from gpuvitals.observability.metrics import NodeMetrics
+from gpuvitals.sim.apiserver import ApiServer, Match
+from support.kubeserver import Answer, scripted
+
+DRIVER, NOTE = "gpu.vitals.internal", "vitals.internal/node-report"
+KIND = "resourceslices.resource.k8s.io"
+SLICES = Match(resource="resourceslices", verbs=("create", "update", "delete"))
+
+
+def device(index: int, *, failed: bool = False) -> Device:
+    taint = Taint(key=f"{DRIVER}/unhealthy", value="Xid79", effect=TaintEffect.NO_SCHEDULE)
+    return Device(
+        name=DeviceName(f"gpu-{index}"),
+        attributes=(("health/score", 0 if failed else 100),),
+        capacity=(("memory", "80Gi"),),
+        taints=(taint,) if failed else (),
+    )
+
+
+def pool_for(*failed: int) -> Callable[[ServiceMode], Pool]:
+    def build(mode: ServiceMode) -> Pool:
+        devices = [device(index, failed=index in failed) for index in range(8)]
+        if mode is ServiceMode.WITHDRAW:
+            devices = [replace(entry, taints=()) for entry in devices if not entry.taints]
+        entry = PoolSlice(index=0, devices=tuple(devices), annotations=((NOTE, "{}"),))
+        return Pool(node=NodeName("node-a"), driver=DRIVER, slices=(entry,))
+
+    return build
+
+
+class World:
+    """A server with one Node, and a publisher on it."""
+
+    def __init__(self, server: ApiServer, **changed: Any) -> None:
+        self.server = server
+        self.client = server.client("test")
+        self.refusals: list[str] = []
+        if self.client.find("nodes", "node-a") is None:
+            self.create_node()
+        self.transport = connect(ConnectSettings(url=server.url))
+        self.settings = PublisherSettings(
+            **{
+                "driver": DRIVER,
+                "node": "node-a",
+                "annotation": NOTE,
+                "mode": ServiceMode.TAINT,
+                "owner": lambda: node_owner(self.transport, "node-a"),
+                "refused": self.take_refusal,
+                **changed,
+            }
+        )
+        self.published: list[int] = []
+        self.metrics = NodeMetrics("test")
+        self.publisher = SlicePublisher(self.settings, self.transport, self.metrics, self.published.append)
+
+    def take_refusal(self, reason: str) -> None:
+        self.refusals.append(reason)
+
+    def create_node(self) -> str:
+        body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-a"}}
+        made: str = self.client.create("nodes", body)["metadata"]["uid"]
+        return made
+
+    def slices(self) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = self.client.list(KIND)
+        return listed
+
+    def publish(self, revision: int, *failed: int) -> None:
+        self.publisher.publish(pool_for(*failed), revision)
+        self.wait(lambda: revision in self.published)
+
+    def wait(self, holds: Callable[[], bool], seconds: float = 5.0) -> float:
+        started = time.monotonic()
+        while not holds():
+            assert time.monotonic() - started < seconds, "did not happen in time"
+            time.sleep(0.005)
+        return time.monotonic() - started
+
+    def wipe(self) -> None:
+        for entry in self.slices():
+            self.client.delete(KIND, entry["metadata"]["name"])
+
+    def taint_of(self, index: int) -> dict[str, Any]:
+        taint: dict[str, Any] = self.slices()[0]["spec"]["devices"][index]["taints"][0]
+        return taint
+
+    def writes(self) -> list[str]:
+        return [entry.method for entry in self.server.requests.writes(resource="resourceslices")]
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with running() as running_world:
+        yield running_world
+
+
+@contextmanager
+def running(server: ApiServer | None = None, *, connected: bool = True, **changed: Any) -> Iterator[World]:
+    with server or ApiServer() as serving:
+        with started(World(serving, **changed), connected=connected) as built:
+            yield built
+        assert serving.failures == ()
+
+
+@contextmanager
+def started(built: World, *, connected: bool = True) -> Iterator[World]:
+    built.publisher.start()
+    built.publisher.set_kubelet_connected(connected)
+    try:
+        yield built
+    finally:
+        built.publisher.stop(5)
+
+
+def test_publishing_the_same_twice_is_one_write(world: World) -> None:
+    world.publish(1)
+    world.publish(2)
+
+    assert world.writes() == ["POST"]
+
+
+def test_a_fault_is_one_put_and_keeps_the_generation(world: World) -> None:
+    world.publish(1)
+    before = world.slices()[0]
+    world.publish(2, 3)
+    after = world.slices()[0]
+
+    assert world.writes() == ["POST", "PUT"]
+    assert before["spec"]["pool"] == after["spec"]["pool"]
+    changed = [
+        index for index in range(8) if before["spec"]["devices"][index] != after["spec"]["devices"][index]
+    ]
+    assert changed == [3]
+
+
+def test_a_wipe_is_repaired_within_a_second_with_the_taint_as_old_as_before(world: World) -> None:
+    world.publish(1, 3)
+    before = world.slices()[0]
+    world.client.delete(KIND, before["metadata"]["name"])
+    took = world.wait(lambda: len(world.slices()) == 1)
+
+    assert took < 1
+    assert world.slices()[0]["spec"]["devices"][3]["taints"] == before["spec"]["devices"][3]["taints"]
+
+
+def test_a_foreign_edit_is_undone(world: World) -> None:
+    world.publish(1, 3)
+    edited = world.slices()[0]
+    del edited["spec"]["devices"][3]["taints"]
+    world.client.update(KIND, edited)
+
+    world.wait(lambda: "taints" in world.slices()[0]["spec"]["devices"][3])
+
+
+def test_a_wiped_slice_stays_away_while_no_kubelet_is_connected(world: World) -> None:
+    world.publish(1)
+    world.publisher.set_kubelet_connected(False)
+    world.wipe()
+    time.sleep(0.3)
+
+    assert world.slices() == []
+    world.publisher.set_kubelet_connected(True)
+    world.wait(lambda: len(world.slices()) == 1)
+
+
+def test_a_fault_is_written_into_a_standing_slice_although_no_kubelet_is_connected(world: World) -> None:
+    world.publish(1)
+    world.publisher.set_kubelet_connected(False)
+    world.publish(2, 3)
+
+    assert world.taint_of(3)["value"] == "Xid79"
+
+
+def test_a_conflict_is_rebased_at_once(world: World) -> None:
+    world.publish(1)
+    world.server.faults.fail(409, times=3, match=SLICES)
+    began = time.monotonic()
+    world.publish(2, 3)
+
+    assert world.taint_of(3)
+    assert world.writes() == ["POST", "PUT", "PUT", "PUT", "PUT"]
+    assert time.monotonic() - began < 1
+
+
+def test_an_edit_that_the_watch_did_not_show_yet_is_rebased_on(world: World) -> None:
+    world.publish(1)
+    world.server.faults.stall_watches()
+    edited = world.slices()[0]
+    edited["metadata"]["labels"] = {"by": "somebody"}
+    world.client.update(KIND, edited)
+    world.publish(2, 3)
+    world.server.faults.resume_watches()
+
+    assert world.taint_of(3)
+
+
+def test_a_slice_that_vanished_behind_the_watch_is_created_anew(world: World) -> None:
+    world.publish(1)
+    world.server.faults.stall_watches()
+    world.wipe()
+    world.publish(2, 3)
+    world.server.faults.resume_watches()
+    time.sleep(0.1)
+
+    assert len(world.slices()) == 1
+    assert world.taint_of(3)
+
+
+@pytest.mark.parametrize("stalled", [False, True], ids=["watch live", "watch behind"])
+def test_an_answer_that_got_lost_creates_no_second_slice(world: World, stalled: bool) -> None:
+    world.wait(lambda: bool(world.server.requests.select(verb="watch")))
+    if stalled:
+        world.server.faults.stall_watches()
+    world.server.faults.lose_answer(match=SLICES)
+    world.publish(1)
+    world.server.faults.resume_watches()
+
+    assert len(world.slices()) == 1
+    assert world.writes() == ["POST"]
+
+
+def test_an_answer_that_got_lost_is_no_second_put(world: World) -> None:
+    world.publish(1)
+    world.server.faults.lose_answer(match=SLICES)
+    world.publish(2, 3)
+
+    assert world.writes() == ["POST", "PUT"]
+
+
+def test_a_fault_of_an_outage_is_stored_within_a_second_of_its_end(world: World) -> None:
+    world.publish(1)
+    with world.server.outage():
+        world.publisher.publish(pool_for(3), 2)
+        time.sleep(1.0)
+        assert world.publisher.is_pending
+        assert "no answer" in world.publisher.blocked
+    took = world.wait(lambda: 2 in world.published)
+
+    assert took < 1.1
+    assert (world.publisher.is_pending, world.publisher.blocked) == (False, "")
+
+
+def test_a_new_fault_does_not_wait_out_an_old_ones_back_off(world: World) -> None:
+    world.publish(1)
+    broken = world.server.faults.fail(500, times=None, match=SLICES)
+    world.publisher.publish(pool_for(3), 2)
+    time.sleep(0.6)
+    broken.end()
+    world.publisher.publish(pool_for(3, 4), 3)
+
+    assert world.wait(lambda: 3 in world.published) < 0.3
+
+
+def test_the_servers_own_time_to_retry_is_kept_also_for_a_new_fault(world: World) -> None:
+    world.publish(1)
+    world.server.faults.fail(429, times=1, retry_after_seconds=1, match=SLICES)
+    world.publisher.publish(pool_for(3), 2)
+    world.wait(lambda: len(world.writes()) == 2)
+    world.publisher.publish(pool_for(3, 4), 3)
+    took = world.wait(lambda: 3 in world.published)
+
+    assert 0.8 < took < 2
+    assert world.writes() == ["POST", "PUT", "PUT"]
+
+
+def test_a_missing_right_is_no_hot_loop_and_is_told(world: World) -> None:
+    world.publish(1)
+    world.server.faults.fail(403, times=None, match=SLICES)
+    world.publisher.publish(pool_for(3), 2)
+    time.sleep(0.6)
+
+    assert 2 <= len(world.writes()) <= 6
+    assert "403" in world.publisher.blocked
+    assert world.refusals == [world.publisher.blocked]
+    assert len(world.slices()) == 1
+
+
+def test_a_refused_body_is_sent_once_and_the_last_good_slice_stays(world: World) -> None:
+    world.publish(1)
+    before = world.slices()
+    world.server.faults.fail(422, times=None, match=SLICES)
+    world.publisher.publish(pool_for(3), 2)
+    world.wait(lambda: "422" in world.publisher.blocked)
+    world.wait(lambda: len(world.refusals) == 1)
+    world.publisher.set_kubelet_connected(False)
+    world.publisher.set_kubelet_connected(True)
+    time.sleep(0.3)
+
+    assert world.writes() == ["POST", "PUT"]
+    assert world.slices() == before
+    world.server.faults.clear()
+    world.publish(3, 3, 4)
+    assert world.publisher.blocked == ""
+
+
+def test_what_the_server_stores_otherwise_is_left_so_without_a_loop(world: World) -> None:
+    world.server.faults.drop_fields(KIND, "spec.devices[].capacity")
+    world.publish(1)
+    world.publish(2, 3)
+    time.sleep(0.2)
+
+    assert world.writes() == ["POST", "PUT"]
+    assert world.publisher.mode is ServiceMode.TAINT
+
+
+def test_a_quarrel_over_a_slice_is_slowed_down(world: World) -> None:
+    """Somebody undoes every write at once: after the first few we answer once a second."""
+    world.publish(1, 3)
+    before = len(world.writes())
+    began = time.monotonic()
+    while time.monotonic() - began < 1.2:
+        edited = world.slices()[0]
+        if "taints" in edited["spec"]["devices"][3]:
+            del edited["spec"]["devices"][3]["taints"]
+            world.client.update(KIND, edited)
+        time.sleep(0.002)
+
+    assert 5 <= len(world.writes()) - before <= 8
+    assert world.wait(lambda: "taints" in world.slices()[0]["spec"]["devices"][3]) < 1.2
+
+
+def test_a_fault_costs_one_request_and_no_look_at_the_node(world: World) -> None:
+    world.publish(1)
+    world.wait(lambda: bool(world.server.requests.select(verb="watch")))
+    world.server.requests.clear()
+    world.publish(2, 3)
+    time.sleep(0.1)
+
+    assert [entry.method for entry in world.server.requests.all()] == ["PUT"]
+
+
+def test_a_node_created_anew_gets_its_slices_with_its_own_uid() -> None:
+    """The garbage collector takes the slices of the old Node; the repair looks the new one up."""
+    with running() as world:
+        world.publish(1)
+        world.client.delete("nodes", "node-a")
+        uid = world.create_node()
+        world.wipe()
+        world.wait(lambda: len(world.slices()) == 1)
+
+        assert [owner["uid"] for owner in world.slices()[0]["metadata"]["ownerReferences"]] == [uid]
+
+
+def test_an_owner_reference_is_mended_in_place_where_nothing_wipes() -> None:
+    with running(owner_seconds=0.0) as world:
+        world.publish(1)
+        world.client.delete("nodes", "node-a")
+        uid = world.create_node()
+        world.publish(2, 3)
+
+        assert world.slices()[0]["metadata"]["ownerReferences"][0]["uid"] == uid
+        assert world.writes() == ["POST", "PUT"]
+
+
+def test_a_taint_is_as_old_as_it_was_after_a_wipe_while_the_agent_was_away() -> None:
+    with ApiServer() as server:
+        first = World(server)
+        with started(first):
+            first.publish(1, 3)
+            added = first.taint_of(3)["timeAdded"]
+        first.wipe()
+        time.sleep(1.1)
+        with started(World(server, taint_times=first.publisher.known_taint_times())) as second:
+            second.publish(1, 3)
+
+            assert second.taint_of(3)["timeAdded"] == added
+
+
+def test_a_taint_is_as_old_as_it_was_after_somebody_took_it_off(world: World) -> None:
+    world.publish(1, 3)
+    added = world.taint_of(3)["timeAdded"]
+    time.sleep(1.05)
+    edited = world.slices()[0]
+    del edited["spec"]["devices"][3]["taints"]
+    world.client.update(KIND, edited)
+    world.wait(lambda: "taints" in world.slices()[0]["spec"]["devices"][3])
+
+    assert world.taint_of(3)["timeAdded"] == added
+
+
+def test_the_next_process_takes_over_what_stands_without_a_write() -> None:
+    with ApiServer() as server:
+        for _ in range(2):
+            world = World(server)
+            with started(world, connected=False) if world.slices() else started(world):
+                world.publish(1, 3)
+        assert world.writes() == ["POST"]
+
+
+@pytest.mark.parametrize("mode", [None, ServiceMode.TAINT], ids=["asked", "believed"])
+def test_a_server_that_drops_taints_has_the_device_withdrawn(mode: ServiceMode | None) -> None:
+    server = ApiServer()
+    server.faults.drop_device_taints()
+    with running(server, mode=mode) as world:
+        world.publish(1, 3)
+
+        assert world.publisher.mode is ServiceMode.WITHDRAW
+        assert [entry["name"] for entry in world.slices()[0]["spec"]["devices"]] == [
+            f"gpu-{index}" for index in range(8) if index != 3
+        ]
+
+
+@pytest.mark.parametrize("dropping", [False, True])
+def test_the_probe_finds_the_mode_and_stores_nothing(dropping: bool) -> None:
+    with ApiServer() as server:
+        if dropping:
+            server.faults.drop_device_taints()
+        mode = probe_mode(connect(ConnectSettings(url=server.url)), DRIVER, "node-a")
+        stored = server.client("test").list(KIND)
+
+    assert mode is (ServiceMode.WITHDRAW if dropping else ServiceMode.TAINT)
+    assert stored == []
+
+
+def test_a_server_that_refuses_the_effect_none_has_devices_withdrawn() -> None:
+    """1.34 with the gate on; any other refusal is not the taint's fault and is told."""
+    refusal = b'{"reason":"Invalid","message":"m","details":{"causes":[{"field":"spec.devices[0].taints[0].effect"}]}}'
+    with scripted(lambda method, target: Answer(status=422, chunks=(refusal,))) as script:
+        assert probe_mode(connect(ConnectSettings(url=script.url)), DRIVER, "node-a") is ServiceMode.WITHDRAW
+    policy = Answer(status=422, chunks=(b'{"message":"a policy says no"}',))
+    with scripted(lambda method, target: policy) as script, pytest.raises(Invalid, match="a policy says no"):
+        probe_mode(connect(ConnectSettings(url=script.url)), DRIVER, "node-a")
+
+
+def test_stop_is_quick_also_in_an_outage() -> None:
+    with running() as world:
+        world.publish(1)
+        with world.server.outage():
+            world.publisher.publish(pool_for(3), 2)
+            time.sleep(0.1)
+            began = time.monotonic()
+            world.publisher.stop(5)
+            assert time.monotonic() - began < 1
+
+
+def test_slices_stay_when_the_publisher_stops() -> None:
+    with running() as world:
+        world.publish(1)
+        world.publisher.stop(5)
+
+        assert len(world.slices()) == 1
