@@ -1,0 +1,218 @@
+"""The checkpoint on disk: what is prepared on this node, shared by every instance of the plugin.
+
+Each operation loads, acts and saves under one flock, so that an old and a new instance can overlap; reading takes no
+lock. A torn file falls back to its previous generation and to what the CDI files tell, and says so.
+"""
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from gpuvitals.durable import DurableFile, DurableFileError
+from gpuvitals.kubeletplugin.checkpoint_format import State, decode, encode
+from gpuvitals.kubeletplugin.prepared import HeldClaim, conflict
+from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
+from gpuvitals.model.ids import BootId
+
+FILE = "checkpoint.json"
+LOCK = "checkpoint.lock"
+DAMAGED = "checkpoint.json.damaged"
+
+_POLL_SECONDS = 0.005
+
+
+class Checkpoint:
+    """The state file in the data directory. Thread safe; safe between processes.
+
+    `recorded` gives the claims that the CDI files tell of; `recovered` is called with a cause (`corrupt`, `missing`,
+    `quarantined`, `newer`) and a message whenever a file had to be recovered.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        boot: BootId,
+        recorded: Callable[[], tuple[HeldClaim, ...]],
+        recovered: Callable[[str, str], None],
+        lock_wait_seconds: float = 10.0,
+    ) -> None:
+        self._path = directory / FILE
+        self._file = DurableFile(self._path)
+        self._lock = _FileLock(directory / LOCK, lock_wait_seconds)
+        self._boot = boot
+        self._recorded = recorded
+        self._recovered = recovered
+        self._cached: tuple[tuple[int, int, int] | None, State] | None = None
+        self._undurable = False
+        self._told: set[tuple[str, str]] = set()
+
+    def read(self) -> State:
+        """What is prepared now, without a lock and without a write. Raises RefusedError where nothing can be read."""
+        cached = self._cached
+        stamp = self._stamp()
+        if cached is not None and cached[0] == stamp and not self._undurable:
+            return cached[1]
+        return self.update(lambda state: state)
+
+    def update(self, change: Callable[[State], State]) -> State:
+        """The state after `change`, durable when this returns. An unchanged state writes nothing.
+
+        `change` runs under the lock, on what is on disk now; what it raises leaves everything as it was. Raises
+        RefusedError (StorageFailed, Busy, CheckpointNewer).
+        """
+        with self._lock.held():
+            state, must_save = self._load()
+            after = change(state)
+            if after != state or must_save:
+                self._save(after)
+            self._cached = (self._stamp(), after)
+            return after
+
+    def stamp(self) -> tuple[int, int, int] | None:
+        """Changes with every save, by whichever instance."""
+        return self._stamp()
+
+    def _load(self) -> tuple[State, bool]:
+        """The state, and whether it has to be saved although nothing changes it."""
+        stamp = self._stamp()
+        if self._cached is not None and self._cached[0] == stamp and not self._undurable:
+            return self._cached[1], False
+        loaded = self._file.load()
+        trouble = loaded.recovered
+        state = State(boot=self._boot)
+        if loaded.payload is not None:
+            try:
+                state = decode(loaded.payload, self._boot)
+            except ValueError as error:
+                trouble = trouble or f"{self._path}: {error}"
+        if state.newer:
+            self._tell(
+                "newer", f"{self._path} is of a newer version; it is read and never written by this one"
+            )
+        if state.quarantined:
+            message = f"{len(state.quarantined)} entries of {self._path} can't be read; they are set aside"
+            self._tell("quarantined", message)
+        if trouble or loaded.payload is None:
+            state = self._rebuilt(state, trouble)
+            return state, bool(trouble or state.claims)
+        return state, self._undurable
+
+    def _rebuilt(self, state: State, trouble: str) -> State:
+        """The older generation together with what the CDI files of this boot tell."""
+        recorded = self._recorded()
+        kept = tuple(
+            held
+            for held in state.claims
+            if held.claim.uid not in {entry.claim.uid for entry in recorded}
+            and conflict(held.claim.uid, held.devices, recorded) is None
+        )
+        merged = replace(state, claims=(*kept, *recorded))
+        if trouble:
+            self._set_aside()
+            message = (
+                f"{trouble}; went on with {len(merged.claims)} claims from the previous generation and cdi"
+            )
+            self._recovered("corrupt", message)
+        elif recorded:
+            self._tell("missing", f"{self._path} is missing; {len(recorded)} claims are known from cdi files")
+        return merged
+
+    def _set_aside(self) -> None:
+        """Keeps the damaged file for a person, and out of the way of the good previous generation."""
+        try:
+            os.replace(self._path, self._path.with_name(DAMAGED))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _storage(f"{self._path}: {error.strerror}") from error
+
+    def _save(self, state: State) -> None:
+        if state.newer:
+            raise RefusedError(
+                RefusalCode.CHECKPOINT_NEWER,
+                f"{self._path} was written by a newer version; upgrade this one again, nothing was changed",
+            )
+        try:
+            self._file.save(encode(state))
+        except DurableFileError as error:
+            # the new generation may be in place and yet not durable: nobody may trust it before it is saved again
+            self._undurable = True
+            raise _storage(str(error)) from error
+        self._undurable = False
+
+    def _tell(self, cause: str, message: str) -> None:
+        if (cause, message) not in self._told:
+            self._told.add((cause, message))
+            self._recovered(cause, message)
+
+    def _stamp(self) -> tuple[int, int, int] | None:
+        try:
+            status = os.lstat(self._path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _storage(f"{self._path}: {error.strerror}") from error
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+class _FileLock:
+    """An flock that is waited for with an end. The kernel frees it when its holder dies."""
+
+    def __init__(self, path: Path, wait_seconds: float) -> None:
+        self._path = path
+        self._wait_seconds = wait_seconds
+        self._threads = threading.Lock()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        until = time.monotonic() + self._wait_seconds
+        if not self._threads.acquire(timeout=self._wait_seconds):
+            raise self._busy("another call of this process")
+        try:
+            descriptor = self._opened()
+            try:
+                self._lock(descriptor, until)
+                yield
+            finally:
+                os.close(descriptor)
+        finally:
+            self._threads.release()
+
+    def _opened(self) -> int:
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _storage(f"{self._path}: {error.strerror}") from error
+
+    def _lock(self, descriptor: int, until: float) -> None:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    holder = os.pread(descriptor, 32, 0).split(b"\n")[0].decode("ascii", "replace")
+                    raise self._busy(f"process {holder or 'unknown'}") from None
+                time.sleep(_POLL_SECONDS)
+                continue
+            break
+        try:
+            os.pwrite(descriptor, f"{os.getpid()}\n".ljust(32).encode(), 0)
+        except OSError:
+            return  # the pid is for a person; on a full disk the lock itself still holds
+
+    def _busy(self, holder: str) -> RefusedError:
+        return RefusedError(
+            RefusalCode.BUSY,
+            f"{self._path} is held by {holder} for more than {self._wait_seconds:g} s; the kubelet asks again",
+        )
+
+
+def _storage(detail: str) -> RefusedError:
+    return RefusedError(
+        RefusalCode.STORAGE_FAILED, f"checkpoint: {detail}; nothing was prepared or unprepared"
+    )

@@ -1,0 +1,234 @@
+"""The checkpoint as text: schema 1. Pure.
+
+    {"schema": 1, "boot": "<boot id>", "claims": [<entry>...], "tombstones": [...], "quarantined": [<raw>...]}
+
+New fields may be added under the same schema as long as an older reader may drop them. A reader refuses to write
+over a newer schema and reads what it knows of it. One entry that can't be read is quarantined: it is carried along
+as it is and never fails the others.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from gpuvitals.inventory.claims import ClaimRef
+from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice, MigIds
+from gpuvitals.model.ids import BootId, ClaimUid, DeviceName, GpuUuid
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tombstone:
+    """A claim that was unprepared at `at` (seconds since boot): an older Prepare of it must not come back."""
+
+    uid: ClaimUid
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Everything prepared on this node. `newer` is set where a newer version wrote it: then it is read-only."""
+
+    boot: BootId
+    claims: tuple[HeldClaim, ...] = ()
+    tombstones: tuple[Tombstone, ...] = ()
+    quarantined: tuple[str, ...] = ()
+    newer: bool = False
+
+    def find(self, uid: ClaimUid) -> HeldClaim | None:
+        """The claim's entry, None where it is not prepared here."""
+        return next((held for held in self.claims if held.claim.uid == uid), None)
+
+    def buried_at(self, uid: ClaimUid) -> float | None:
+        """When the claim was unprepared, None where no tombstone remembers it."""
+        return next((stone.at for stone in self.tombstones if stone.uid == uid), None)
+
+    def with_claim(self, held: HeldClaim) -> "State":
+        """The state with this entry, in place of an older one of the same claim."""
+        others = tuple(entry for entry in self.claims if entry.claim.uid != held.claim.uid)
+        stones = tuple(stone for stone in self.tombstones if stone.uid != held.claim.uid)
+        return replace(self, claims=(*others, held), tombstones=stones)
+
+    def without_claim(self, uid: ClaimUid) -> "State":
+        """The state without the claim, readable or quarantined; the same state where it is unknown."""
+        return replace(
+            self,
+            claims=tuple(entry for entry in self.claims if entry.claim.uid != uid),
+            quarantined=tuple(raw for raw in self.quarantined if _raw_uid(raw) != uid),
+        )
+
+    def with_tombstone(self, uid: ClaimUid, at: float, kept_seconds: float) -> "State":
+        """The state that remembers the claim's release; tombstones older than `kept_seconds` are dropped."""
+        kept = tuple(
+            stone for stone in self.tombstones if stone.uid != uid and 0 <= at - stone.at < kept_seconds
+        )
+        return replace(self, tombstones=(*kept, Tombstone(uid=uid, at=at)))
+
+
+def encode(state: State) -> bytes:
+    """The state as compact JSON."""
+    document = {
+        "schema": SCHEMA,
+        "boot": str(state.boot),
+        "claims": [_claim_object(held) for held in state.claims],
+        "tombstones": [{"uid": stone.uid, "at": stone.at} for stone in state.tombstones],
+        "quarantined": list(state.quarantined),
+    }
+    return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
+
+
+def decode(text: bytes, boot: BootId) -> State:
+    """The state of this boot: entries of another boot are void, for devices and CDI files are made anew.
+
+    Raises ValueError where the text as a whole is not a checkpoint.
+    """
+    document = json.loads(text)
+    if not isinstance(document, dict) or not isinstance(document.get("schema"), int):
+        raise ValueError("not a checkpoint: no schema number")
+    newer = document["schema"] > SCHEMA
+    if document.get("boot") != boot:
+        return State(boot=boot, newer=newer)
+    claims: list[HeldClaim] = []
+    quarantined = [raw for raw in _list(document, "quarantined") if isinstance(raw, str)]
+    for raw in _list(document, "claims"):
+        try:
+            claims.append(_claim(raw))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            quarantined.append(json.dumps(raw, sort_keys=True))
+    return State(
+        boot=boot,
+        claims=tuple(claims),
+        tombstones=tuple(_tombstones(_list(document, "tombstones"))),
+        quarantined=tuple(quarantined),
+        newer=newer,
+    )
+
+
+def claim_to_text(held: HeldClaim) -> str:
+    """One entry alone, as a CDI file carries it."""
+    return json.dumps(_claim_object(held), separators=(",", ":"), sort_keys=True)
+
+
+def claim_from_text(text: str) -> HeldClaim:
+    """The entry back. Raises ValueError, KeyError or TypeError where it is none."""
+    return _claim(json.loads(text))
+
+
+def _list(document: dict[str, object], key: str) -> list[object]:
+    value = document.get(key, [])
+    return value if isinstance(value, list) else []
+
+
+def _tombstones(raws: list[object]) -> list[Tombstone]:
+    """Those that can be read: losing one costs a guard against a rare race, never an entry."""
+    found: list[Tombstone] = []
+    for raw in raws:
+        if (
+            isinstance(raw, dict)
+            and isinstance(raw.get("uid"), str)
+            and isinstance(raw.get("at"), int | float)
+        ):
+            found.append(Tombstone(uid=ClaimUid(raw["uid"]), at=float(raw["at"])))
+    return found
+
+
+def _claim_object(held: HeldClaim) -> dict[str, object]:
+    return {
+        "namespace": held.claim.namespace,
+        "name": held.claim.name,
+        "uid": held.claim.uid,
+        "time": held.prepared_time.isoformat(),
+        "devices": [_device_object(device) for device in held.devices],
+    }
+
+
+def _device_object(device: HeldDevice) -> dict[str, object]:
+    found: dict[str, object] = {
+        "uuid": device.uuid,
+        "device": device.device,
+        "minor": device.minor,
+        "requests": list(device.requests),
+    }
+    if device.share_id is not None:
+        found["share"] = device.share_id
+    if device.admin:
+        found["admin"] = True
+    if device.env:
+        found["env"] = dict(device.env)
+    if device.mig is not None:
+        found["mig"] = [device.mig.gpu_instance, device.mig.compute_instance]
+    return found
+
+
+def _claim(raw: object) -> HeldClaim:
+    entry = _object(raw)
+    devices = entry["devices"]
+    if not isinstance(devices, list) or not devices:
+        raise ValueError("entry has no devices")
+    time = datetime.fromisoformat(_text(entry["time"]))
+    if time.tzinfo is None:
+        raise ValueError("entry's time has no time zone")
+    return HeldClaim(
+        claim=ClaimRef(
+            namespace=_text(entry["namespace"]),
+            name=_text(entry["name"]),
+            uid=ClaimUid(_text(entry["uid"])),
+        ),
+        devices=tuple(_device(device) for device in devices),
+        prepared_time=time,
+    )
+
+
+def _device(raw: object) -> HeldDevice:
+    entry = _object(raw)
+    requests, env, mig = entry["requests"], entry.get("env", {}), entry.get("mig")
+    if not isinstance(requests, list) or not isinstance(env, dict):
+        raise ValueError("entry's device is malformed")
+    share = entry.get("share")
+    return HeldDevice(
+        uuid=GpuUuid(_text(entry["uuid"])),
+        device=DeviceName(_text(entry["device"])),
+        minor=_number(entry["minor"]),
+        requests=tuple(_text(request) for request in requests),
+        share_id=None if share is None else _text(share),
+        admin=entry.get("admin") is True,
+        env=tuple(sorted((_text(name), _value(value)) for name, value in env.items())),
+        mig=None if mig is None else _mig(mig),
+    )
+
+
+def _mig(raw: object) -> MigIds:
+    if not isinstance(raw, list) or len(raw) != 2:
+        raise ValueError("entry's MIG ids are not a pair")
+    return MigIds(gpu_instance=_number(raw[0]), compute_instance=_number(raw[1]))
+
+
+def _object(raw: object) -> dict[str, object]:
+    if not isinstance(raw, dict):
+        raise ValueError("entry is not an object")
+    return raw
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("entry has a field that is not text")
+    return value
+
+
+def _value(value: object) -> str:
+    return "" if value == "" else _text(value)
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError("entry has a field that is not a number")
+    return value
+
+
+def _raw_uid(raw: str) -> object:
+    try:
+        entry = json.loads(raw)
+    except ValueError:
+        return None
+    return entry.get("uid") if isinstance(entry, dict) else None

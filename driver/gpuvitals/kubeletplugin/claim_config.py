@@ -1,0 +1,154 @@
+"""Opaque parameters: what a class or a claim may ask of this driver beside the device itself.
+
+One kind, `GpuConfig`, with one knob: `env`, variables of the compute libraries that the device's containers get.
+
+    {"apiVersion": "vitals.internal/v1alpha1", "kind": "GpuConfig", "env": {"NCCL_DEBUG": "INFO"}}
+
+The text is a stranger's. It can't name a device, a path or a program. pydantic is imported only when there is a
+config to read.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from functools import cache
+from typing import NoReturn
+
+from gpuvitals.inventory.naming import Naming
+from gpuvitals.kubeletplugin.claim import AllocatedClaim, ConfigSource, OpaqueConfig
+from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
+
+KIND = "GpuConfig"
+VERSION = "v1alpha1"
+MAX_BYTES = 10 * 1024
+"""Size of one config. Source: kubernetes/api resource/v1/types.go, OpaqueParametersMaxLength."""
+MAX_DEPTH = 16
+MAX_VARIABLES = 32
+MAX_VALUE = 1024
+
+_ENV_NAME = re.compile(r"(CUDA|CUBLAS|CUDNN|NCCL|NVSHMEM|UCX)_[A-Z0-9_]{1,60}")
+"""Tuning of compute libraries. Loader variables such as LD_PRELOAD are out: hooks inherit them (CVE-2025-23266)."""
+_ENV_VALUE = re.compile(r"[\x20-\x7e]*")
+
+
+def environment(
+    claim: AllocatedClaim, requests: tuple[str, ...], naming: Naming
+) -> tuple[tuple[str, str], ...]:
+    """The variables for a device that serves `requests` (with their subrequest part), sorted by name.
+
+    Configs of the class come first, then those of the claim; the later one wins for each variable. Configs of other
+    drivers are ignored. Raises RefusedError that names the config, the field and the value.
+    """
+    merged: dict[str, str] = {}
+    for position, config in _ordered(claim):
+        if config.driver == naming.driver and _applies(config, requests):
+            merged.update(parse(config.parameters, f"config {position}", naming))
+    return tuple(sorted(merged.items()))
+
+
+def parse(text: bytes, where: str, naming: Naming) -> dict[str, str]:
+    """The `env` of one config. `where` names the config in errors. Raises RefusedError."""
+    document = _document(text, where)
+    expected = f"{naming.api_group}/{VERSION}"
+    for field, want in (("apiVersion", expected), ("kind", KIND)):
+        if document.get(field) != want:
+            _refuse(where, field, f"must be {want}, not {_shown(document.get(field))}")
+    return _validator()(document, where)
+
+
+def _ordered(claim: AllocatedClaim) -> list[tuple[int, OpaqueConfig]]:
+    numbered = list(enumerate(claim.configs))
+    return sorted(numbered, key=lambda pair: pair[1].source is ConfigSource.CLAIM)
+
+
+def _applies(config: OpaqueConfig, requests: tuple[str, ...]) -> bool:
+    """No request named means all; a name matches the result's request as it is or without its subrequest part."""
+    if not config.requests:
+        return True
+    names = {*requests, *(request.split("/")[0] for request in requests)}
+    return not names.isdisjoint(config.requests)
+
+
+def _document(text: bytes, where: str) -> dict[str, object]:
+    if len(text) > MAX_BYTES:
+        _refuse(where, "parameters", f"has {len(text)} bytes, more than {MAX_BYTES}")
+    if _depth(text) > MAX_DEPTH:
+        _refuse(where, "parameters", f"is nested deeper than {MAX_DEPTH}")
+
+    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        found: dict[str, object] = {}
+        for key, value in pairs:
+            if key in found:
+                _refuse(where, key, "is given twice")
+            found[key] = value
+        return found
+
+    def constant(name: str) -> NoReturn:
+        _refuse(where, "parameters", f"holds {name}, which is not JSON")
+
+    try:
+        document = json.loads(text, object_pairs_hook=unique, parse_constant=constant)
+    except ValueError as error:
+        _refuse(where, "parameters", f"is not JSON: {error}", error)
+    if not isinstance(document, dict):
+        _refuse(where, "parameters", "must be an object")
+    return document
+
+
+def _depth(text: bytes) -> int:
+    """Nesting, counted without recursion and before the parser sees the text."""
+    deepest = depth = 0
+    quoted = escaped = False
+    for byte in text:
+        if escaped:
+            escaped = False
+        elif quoted:
+            escaped = byte == 0x5C
+            quoted = byte != 0x22
+        elif byte == 0x22:
+            quoted = True
+        elif byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"]}":
+            depth -= 1
+    return deepest
+
+
+@cache
+def _validator() -> Callable[[dict[str, object], str], dict[str, str]]:
+    """Validates a parsed document. Built on first use: pydantic costs 0.1 s and 10 MB."""
+    from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+    class GpuConfig(BaseModel):
+        model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+        api_version: str = Field(alias="apiVersion")
+        kind: str
+        env: dict[str, str] = Field(default_factory=dict, max_length=MAX_VARIABLES)
+
+    def validate(document: dict[str, object], where: str) -> dict[str, str]:
+        try:
+            config = GpuConfig.model_validate(document)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            path = ".".join(str(part) for part in first["loc"])
+            _refuse(where, path, f"is wrong: {first['msg'].lower()}", error)
+        for name, value in config.env.items():
+            if _ENV_NAME.fullmatch(name) is None:
+                _refuse(where, f"env.{_shown(name)}", f"is not an allowed name ({_ENV_NAME.pattern})")
+            if len(value) > MAX_VALUE or _ENV_VALUE.fullmatch(value) is None:
+                _refuse(where, f"env.{name}", f"must be at most {MAX_VALUE} printable ASCII characters")
+        return config.env
+
+    return validate
+
+
+def _shown(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return ascii(text[:80])
+
+
+def _refuse(where: str, field: str, problem: str, cause: Exception | None = None) -> NoReturn:
+    message = f"{where}: {ascii(field[:120])[1:-1]} {problem}; correct the claim or its device class"
+    raise RefusedError(RefusalCode.INVALID_CONFIG, message) from cause

@@ -1,0 +1,228 @@
+"""The DRA service: v1 and v1beta1 from one implementation.
+
+Exactly one entry a claim of the request, and none beside; one claim's failure is that claim's alone.
+Source: kubernetes/kubernetes pkg/kubelet/cm/dra/manager.go (a missing or an unknown entry fails the pod).
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeVar
+
+import grpc
+
+from gpuvitals.inventory.claims import ClaimRef
+from gpuvitals.inventory.naming import Naming
+from gpuvitals.kubeletplugin.cdi_spec import cdi_device_id
+from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice
+from gpuvitals.kubeletplugin.preparer import Call, Preparer
+from gpuvitals.kubeletplugin.refusal import Refusal, RefusalCode
+from gpuvitals.kubeletplugin.sources import PluginEvent
+from gpuvitals.kubeletplugin.turns import Operation
+from gpuvitals.model.clock import Clock
+from gpuvitals.model.ids import ClaimUid, NodeName
+from gpuvitals.observability.logs import keys
+from gpuvitals.proto import dra_v1_pb2 as v1
+from gpuvitals.proto import dra_v1beta1_pb2 as v1beta1
+from gpuvitals.proto.dra_v1_pb2_grpc import DRAPluginServicer as V1Servicer
+from gpuvitals.proto.dra_v1beta1_pb2_grpc import DRAPluginServicer as V1beta1Servicer
+
+KUBELET_SECONDS = 45.0
+"""The kubelet's deadline. Source: kubernetes/kubernetes pkg/kubelet/cm/dra/plugin/dra_plugin.go."""
+
+_QUIET = frozenset({RefusalCode.STOPPING, RefusalCode.SUPERSEDED, RefusalCode.STARTING})
+"""Refusals that are nobody's fault: logged and counted, no event."""
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+Observe = Callable[[Operation, str, float], None]
+"""Takes (operation, code, seconds) of one answered claim."""
+
+
+class WireClaim(Protocol):
+    """A claim of a request, in either version."""
+
+    namespace: str
+    uid: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraContext:
+    """What the service is constructed with. `changed` is called after a claim was prepared or released."""
+
+    naming: Naming
+    node: NodeName
+    clock: Clock
+    observe: Observe
+    emit: Callable[[PluginEvent], None]
+    changed: Callable[[], None]
+
+
+class DraService:
+    """Answers whole requests, claim by claim."""
+
+    def __init__(self, preparer: Preparer, context: DraContext) -> None:
+        self._preparer = preparer
+        self._context = context
+
+    def prepare(
+        self, claims: Iterable[WireClaim], rpc: grpc.ServicerContext
+    ) -> dict[ClaimUid, HeldClaim | Refusal]:
+        """The outcome for each UID of the request."""
+        call = self._call(rpc)
+        outcomes: dict[ClaimUid, HeldClaim | Refusal] = {}
+        for ref in _refs(claims):
+            started = time.monotonic()
+            outcome = self._guarded(ref, partial(self._preparer.prepare, ref, call))
+            refusal = outcome if isinstance(outcome, Refusal) else None
+            self._finished(Operation.PREPARE, ref, refusal, time.monotonic() - started)
+            outcomes[ref.uid] = outcome
+        self._context.changed()
+        return outcomes
+
+    def unprepare(
+        self, claims: Iterable[WireClaim], rpc: grpc.ServicerContext
+    ) -> dict[ClaimUid, Refusal | None]:
+        """The refusal for each UID of the request, None where it is not prepared any more."""
+        call = self._call(rpc)
+        outcomes: dict[ClaimUid, Refusal | None] = {}
+        for ref in _refs(claims):
+            started = time.monotonic()
+            refusal = self._guarded(ref, partial(self._preparer.unprepare, ref, call))
+            self._finished(Operation.UNPREPARE, ref, refusal, time.monotonic() - started)
+            outcomes[ref.uid] = refusal
+        self._context.changed()
+        return outcomes
+
+    def cdi_ids(self, held: HeldClaim, device: HeldDevice) -> list[str]:
+        """The device's CDI ids; the first is unique for it, since the kubelet merges entries with equal ids."""
+        return [cdi_device_id(self._context.naming, held.claim.uid, device)]
+
+    @property
+    def pool(self) -> str:
+        """The pool of every device here: the node's name."""
+        return self._context.node
+
+    def _call(self, rpc: grpc.ServicerContext) -> Call:
+        granted = _granted(rpc)
+        until = time.monotonic() + (KUBELET_SECONDS if granted is None else min(granted, KUBELET_SECONDS))
+        return Call(
+            arrived=self._context.clock.now().at,
+            active=rpc.is_active,
+            remaining=lambda: max(0.0, until - time.monotonic()),
+        )
+
+    def _guarded(self, ref: ClaimRef, answer: Callable[[], _T]) -> _T | Refusal:
+        """The answer, or InternalError: an unforeseen failure of one claim must not fail its neighbours."""
+        try:
+            return answer()
+        except Exception as error:  # the batch's other claims have to be answered whatever happened here
+            log.exception("claim failed", extra=keys(claim=ref.uid))
+            return Refusal(
+                code=RefusalCode.INTERNAL,
+                message=f"{type(error).__name__}: {error}; this is a defect of the driver, see its log",
+            )
+
+    def _finished(self, operation: Operation, ref: ClaimRef, refusal: Refusal | None, seconds: float) -> None:
+        code = "ok" if refusal is None else refusal.code.value
+        self._context.observe(operation, code, seconds)
+        claim = f"{ascii(ref.namespace[:80])[1:-1]}/{ascii(ref.name[:260])[1:-1]}"
+        if refusal is None:
+            log.info(f"{operation.value}d", extra=keys(claim=claim, uid=ref.uid, seconds=round(seconds, 4)))
+            return
+        extra = keys(claim=claim, uid=ascii(ref.uid[:80]), reason=code, detail=refusal.message)
+        log.warning(f"{operation.value} refused", extra=extra)
+        if refusal.code not in _QUIET:
+            known = None if refusal.code is RefusalCode.INVALID_ARGUMENT else ref
+            message = f"{operation.value} of claim {claim} refused: {refusal.message}"
+            self._context.emit(PluginEvent(reason=refusal.code.value, message=message, claim=known))
+
+
+class DraV1(V1Servicer):
+    """k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin."""
+
+    def __init__(self, service: DraService) -> None:
+        self._service = service
+
+    def NodePrepareResources(  # noqa: N802 - the RPC's name
+        self, request: v1.NodePrepareResourcesRequest, context: grpc.ServicerContext
+    ) -> v1.NodePrepareResourcesResponse:
+        """Prepares each claim of the request."""
+        answer = v1.NodePrepareResourcesResponse()
+        for uid, outcome in self._service.prepare(request.claims, context).items():
+            entry = answer.claims[uid]
+            if isinstance(outcome, Refusal):
+                entry.error = str(outcome)
+                continue
+            for device in outcome.devices:
+                entry.devices.add(
+                    request_names=device.requests,
+                    pool_name=self._service.pool,
+                    device_name=device.device,
+                    cdi_device_ids=self._service.cdi_ids(outcome, device),
+                    share_id=device.share_id,
+                )
+        return answer
+
+    def NodeUnprepareResources(  # noqa: N802 - the RPC's name
+        self, request: v1.NodeUnprepareResourcesRequest, context: grpc.ServicerContext
+    ) -> v1.NodeUnprepareResourcesResponse:
+        """Releases each claim of the request."""
+        answer = v1.NodeUnprepareResourcesResponse()
+        for uid, refusal in self._service.unprepare(request.claims, context).items():
+            answer.claims[uid].error = "" if refusal is None else str(refusal)
+        return answer
+
+
+class DraV1beta1(V1beta1Servicer):
+    """k8s.io.kubelet.pkg.apis.dra.v1beta1.DRAPlugin: the same without share ids."""
+
+    def __init__(self, service: DraService) -> None:
+        self._service = service
+
+    def NodePrepareResources(  # noqa: N802 - the RPC's name
+        self, request: v1beta1.NodePrepareResourcesRequest, context: grpc.ServicerContext
+    ) -> v1beta1.NodePrepareResourcesResponse:
+        """Prepares each claim of the request."""
+        answer = v1beta1.NodePrepareResourcesResponse()
+        for uid, outcome in self._service.prepare(request.claims, context).items():
+            entry = answer.claims[uid]
+            if isinstance(outcome, Refusal):
+                entry.error = str(outcome)
+                continue
+            for device in outcome.devices:
+                entry.devices.add(
+                    request_names=device.requests,
+                    pool_name=self._service.pool,
+                    device_name=device.device,
+                    cdi_device_ids=self._service.cdi_ids(outcome, device),
+                )
+        return answer
+
+    def NodeUnprepareResources(  # noqa: N802 - the RPC's name
+        self, request: v1beta1.NodeUnprepareResourcesRequest, context: grpc.ServicerContext
+    ) -> v1beta1.NodeUnprepareResourcesResponse:
+        """Releases each claim of the request."""
+        answer = v1beta1.NodeUnprepareResourcesResponse()
+        for uid, refusal in self._service.unprepare(request.claims, context).items():
+            answer.claims[uid].error = "" if refusal is None else str(refusal)
+        return answer
+
+
+def _granted(rpc: grpc.ServicerContext) -> float | None:
+    """Seconds until the caller's deadline; None where it set none, which the stubs' types do not say."""
+    return rpc.time_remaining()
+
+
+def _refs(claims: Iterable[WireClaim]) -> list[ClaimRef]:
+    """Each UID once, in the order of the request."""
+    found: dict[str, ClaimRef] = {}
+    for claim in claims:
+        uid = ClaimUid(claim.uid)
+        found.setdefault(uid, ClaimRef(namespace=claim.namespace, name=claim.name, uid=uid))
+    return list(found.values())

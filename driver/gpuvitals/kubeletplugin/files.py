@@ -1,0 +1,119 @@
+"""Files in one directory: reached through its descriptor, never through a symlink, written whole and durable."""
+
+import os
+import secrets
+from pathlib import Path
+
+from gpuvitals.durable import remove_if_there, write_new
+
+TEMPORARY = ".gpuvitals-"
+"""What the names of half-written files start with; a killed process can leave one behind."""
+_MAX_BYTES = 8 << 20
+
+
+class StorageError(Exception):
+    """The disk refused. The message names the file and the reason."""
+
+
+class Directory:
+    """A directory that may be wiped and made anew by others at any time: it is opened for each operation."""
+
+    def __init__(self, path: Path, mode: int = 0o755) -> None:
+        self.path = path
+        self._mode = mode
+
+    def ensure(self) -> None:
+        """Creates it where it is missing. Raises StorageError."""
+        try:
+            self.path.mkdir(mode=self._mode, parents=True, exist_ok=True)
+        except OSError as error:
+            raise _failed(self.path, error) from error
+
+    def read(self, name: str) -> bytes | None:
+        """The file's content, None where there is no such file. Raises StorageError, also for a symlink."""
+        try:
+            with _Opened(self.path) as directory:
+                file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+            with os.fdopen(file, "rb") as stream:
+                return stream.read(_MAX_BYTES)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _failed(self.path / name, error) from error
+
+    def write(self, name: str, content: bytes, mode: int = 0o644) -> None:
+        """Makes the file durable under its name, whole or not at all. A symlink of that name is replaced.
+
+        A failed fsync is never taken for success: the file is written once more, fresh, and then given up.
+        Raises StorageError.
+        """
+        self.ensure()
+        try:
+            self._replace(name, content, mode)
+        except OSError:
+            try:
+                self._replace(name, content, mode)
+            except OSError as error:
+                raise _failed(self.path / name, error) from error
+
+    def remove(self, name: str) -> None:
+        """Unlinks the file; fine where it is gone already. Raises StorageError."""
+        try:
+            with _Opened(self.path) as directory:
+                remove_if_there(directory, name)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _failed(self.path / name, error) from error
+
+    def names(self) -> tuple[str, ...]:
+        """The names in it, sorted; none where the directory is missing. Raises StorageError."""
+        try:
+            return tuple(sorted(os.listdir(self.path)))
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise _failed(self.path, error) from error
+
+    def modified(self, name: str) -> float | None:
+        """When the file was written (Unix seconds), None where it is gone."""
+        try:
+            return os.lstat(self.path / name).st_mtime
+        except OSError:  # gone or unreachable: either way it has no age
+            return None
+
+    def stamp(self, name: str = ".") -> tuple[int, int, int] | None:
+        """Changes whenever the directory's listing (or the named file) does; None where it is missing."""
+        try:
+            status = os.lstat(self.path / name)
+        except OSError:  # missing is an answer here: the caller compares stamps
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
+    def _replace(self, name: str, content: bytes, mode: int) -> None:
+        temporary = f"{TEMPORARY}{secrets.token_hex(6)}"
+        with _Opened(self.path) as directory:
+            try:
+                write_new(directory, temporary, content, mode)
+                os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+            except OSError:
+                remove_if_there(directory, temporary)
+                raise
+            os.fsync(directory)
+
+
+class _Opened:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = -1
+
+    def __enter__(self) -> int:
+        self._descriptor = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return self._descriptor
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+
+def _failed(path: Path, error: OSError) -> StorageError:
+    return StorageError(f"{path}: {error.strerror or error}")

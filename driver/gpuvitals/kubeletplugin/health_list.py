@@ -1,0 +1,95 @@
+"""What the kubelet is told about each device. Pure.
+
+The list is always complete: every GPU of the snapshot, and every prepared device, also one that has left the node.
+Degraded is healthy to the kubelet, with a message; absence of evidence is Unknown, said out loud.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import assert_never
+
+from gpuvitals.inventory.device import device_name
+from gpuvitals.kubeletplugin.prepared import HeldClaim
+from gpuvitals.model.health import HealthState, Phase, Verdict
+from gpuvitals.model.snapshot import Snapshot
+
+MAX_MESSAGE = 1024
+"""Characters; the kubelet cuts longer ones. Source: kubernetes/kubernetes pkg/kubelet/cm/dra/manager.go."""
+
+
+class KubeletHealth(Enum):
+    """The kubelet's three states, with the numbers of the wire."""
+
+    UNKNOWN = 0
+    HEALTHY = 1
+    UNHEALTHY = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceReport:
+    """One device of the list. `updated` is Unix seconds, for people: the kubelet stamps its own time."""
+
+    device: str
+    health: KubeletHealth
+    message: str
+    updated: int
+
+
+def device_reports(snapshot: Snapshot | None, prepared: tuple[HeldClaim, ...]) -> tuple[DeviceReport, ...]:
+    """The complete list, sorted by device name. Without a snapshot every prepared device is Unknown."""
+    reports: dict[str, DeviceReport] = {}
+    if snapshot is not None:
+        updated = int(snapshot.taken.time.timestamp())
+        for entry in snapshot.gpus:
+            name = device_name(entry.gpu)
+            reports[name] = DeviceReport(
+                device=name,
+                health=kubelet_health(entry.verdict.state),
+                message=_message(entry.verdict),
+                updated=updated,
+            )
+    missing = "no health reading yet" if snapshot is None else "the device is not on this node any more"
+    for held in prepared:
+        for device in held.devices:
+            gone = DeviceReport(
+                device=device.device, health=KubeletHealth.UNKNOWN, message=missing, updated=0
+            )
+            reports.setdefault(device.device, gone)
+    return tuple(reports[name] for name in sorted(reports))
+
+
+def all_unknown(reports: tuple[DeviceReport, ...], message: str) -> tuple[DeviceReport, ...]:
+    """The same devices, of none of which anything is known now."""
+    return tuple(
+        DeviceReport(
+            device=report.device,
+            health=KubeletHealth.UNKNOWN,
+            message=_cut(message),
+            updated=report.updated,
+        )
+        for report in reports
+    )
+
+
+def kubelet_health(state: HealthState) -> KubeletHealth:
+    """The kubelet's word for a state."""
+    match state:
+        case HealthState.HEALTHY | HealthState.DEGRADED:
+            return KubeletHealth.HEALTHY
+        case HealthState.UNHEALTHY:
+            return KubeletHealth.UNHEALTHY
+        case HealthState.UNKNOWN:
+            return KubeletHealth.UNKNOWN
+        case _:
+            assert_never(state)
+
+
+def _message(verdict: Verdict) -> str:
+    """For a person. Without the score: each change of the text is a write of the pod's status."""
+    if verdict.state is HealthState.HEALTHY and verdict.phase is Phase.STEADY:
+        return ""
+    return _cut(f"{verdict.state.value} ({verdict.reason}): {verdict.message}")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 3] + "..."

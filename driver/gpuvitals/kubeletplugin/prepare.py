@@ -1,0 +1,244 @@
+"""Decides which devices a claim gets. Pure: everything it weighs is an argument.
+
+The device comes from the claim's allocation, for our driver and our pool, and from nowhere else. What can't be
+justified is refused; a refusal concerns one claim and never its neighbours.
+"""
+
+import re
+from dataclasses import dataclass, replace
+
+from gpuvitals.inventory.claims import ClaimRef
+from gpuvitals.inventory.device import TaintEffect, device_name
+from gpuvitals.inventory.naming import Naming
+from gpuvitals.inventory.taints import taints
+from gpuvitals.kubeletplugin.claim import AllocatedClaim, AllocatedDevice, Toleration
+from gpuvitals.kubeletplugin.prepared import Conflict, HeldClaim, HeldDevice, MigIds, conflict, excludes
+from gpuvitals.kubeletplugin.refusal import Refusal, RefusalCode, RefusedError
+from gpuvitals.model.health import HealthState
+from gpuvitals.model.ids import DeviceName, GpuUuid
+from gpuvitals.model.snapshot import GpuHealth, Snapshot
+
+MAX_RESULTS = 32
+"""Allocation results of one claim. Source: kubernetes/api resource/v1/types.go."""
+
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_UID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeView:
+    """The node as the plan sees it. `fenced` devices are refused to every claim that does not hold them yet."""
+
+    snapshot: Snapshot
+    naming: Naming
+    fenced: frozenset[GpuUuid] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparePlan:
+    """The devices that the claim gets, in the order of its allocation; none where no result is ours.
+
+    `result_requests` has, for each device, the results' request names with their subrequest part: configs are
+    selected by them.
+    """
+
+    claim: ClaimRef
+    devices: tuple[HeldDevice, ...]
+    result_requests: tuple[tuple[str, ...], ...]
+
+
+def invalid_ref(ref: ClaimRef) -> Refusal | None:
+    """Why this reference can't name a claim; None where it can. What passes is safe in a file name."""
+    checks = (("uid", _UID, ref.uid), ("namespace", _LABEL, ref.namespace), ("name", _SUBDOMAIN, ref.name))
+    for field, pattern, value in checks:
+        if pattern.fullmatch(value) is None:
+            shown = ascii(value[:80])
+            return Refusal(
+                code=RefusalCode.INVALID_ARGUMENT,
+                message=f"claim {field} {shown} is not a valid {field}; nothing was prepared",
+            )
+    return None
+
+
+def plan_prepare(
+    ref: ClaimRef, claim: AllocatedClaim, prepared: tuple[HeldClaim, ...], view: NodeView
+) -> PreparePlan | Refusal:
+    """What a first preparation of `ref` would hold, or why there is none.
+
+    `prepared` is everything held on this node, also by calls in flight; entries of the claim itself are ignored.
+    """
+    try:
+        _check_identity(ref, claim)
+        wanted = _wanted(claim, view)
+        planned = [_device(result, view) for result in wanted]
+        devices, requests = _merged(wanted, planned)
+    except RefusedError as refused:
+        return refused.refusal
+    found = conflict(ref.uid, devices, prepared)
+    if found is not None:
+        return Refusal(code=RefusalCode.DEVICE_IN_USE, message=in_use(found))
+    return PreparePlan(claim=ref, devices=devices, result_requests=requests)
+
+
+def in_use(found: Conflict) -> str:
+    """The message for a device that another claim holds."""
+    holder = found.holder
+    return (
+        f"device {found.device.device} is prepared for claim {holder.namespace}/{holder.name} ({holder.uid}); "
+        "it is free once that claim is unprepared"
+    )
+
+
+def same_allocation(ref: ClaimRef, claim: AllocatedClaim, held: HeldClaim, naming: Naming) -> bool:
+    """Whether the claim is still allocated what was prepared for it: a claim can be allocated anew under its UID."""
+    if claim.uid != ref.uid or not claim.allocated:
+        return False
+    allocated = {
+        (result.device, result.share_id, result.admin_access)
+        for result in claim.results
+        if result.driver == naming.driver
+    }
+    return allocated == {(device.device, device.share_id, device.admin) for device in held.devices}
+
+
+def _check_identity(ref: ClaimRef, claim: AllocatedClaim) -> None:
+    if claim.uid != ref.uid:
+        raise RefusedError(
+            RefusalCode.CLAIM_REPLACED,
+            f"claim {ref.namespace}/{ref.name} has uid {claim.uid} now, not {ref.uid}; the pod's claim is gone",
+        )
+    if not claim.allocated:
+        raise RefusedError(
+            RefusalCode.NOT_ALLOCATED,
+            f"claim {ref.namespace}/{ref.name} has no allocation; waiting for the scheduler",
+        )
+
+
+def _wanted(claim: AllocatedClaim, view: NodeView) -> tuple[AllocatedDevice, ...]:
+    if len(claim.results) > MAX_RESULTS:
+        raise RefusedError(
+            RefusalCode.TOO_MANY_DEVICES,
+            f"claim {claim.namespace}/{claim.name} has {len(claim.results)} allocation results, "
+            f"more than {MAX_RESULTS}; it is refused",
+        )
+    ours = tuple(result for result in claim.results if result.driver == view.naming.driver)
+    for result in ours:
+        _check_names(result, view)
+    return ours
+
+
+def _check_names(result: AllocatedDevice, view: NodeView) -> None:
+    parts = result.request.split("/")
+    if len(parts) > 2 or any(_LABEL.fullmatch(part) is None for part in parts):
+        raise RefusedError(
+            RefusalCode.INVALID_ARGUMENT,
+            f"request {result.request[:140]!a} is not a request name; the claim is refused",
+        )
+    if result.share_id is not None and _UID.fullmatch(result.share_id) is None:
+        raise RefusedError(
+            RefusalCode.INVALID_ARGUMENT,
+            f"share id {result.share_id[:80]!a} is not a uid; the claim is refused",
+        )
+    if result.pool != view.snapshot.node:
+        raise RefusedError(
+            RefusalCode.WRONG_POOL,
+            f"device {result.device[:80]!a} is of pool {result.pool[:80]!a}, this node's pool is "
+            f"{view.snapshot.node}; the claim is refused here",
+        )
+
+
+def _device(result: AllocatedDevice, view: NodeView) -> HeldDevice:
+    entry = _known(result, view.snapshot)
+    _check_service(entry, result, view)
+    gpu = entry.gpu
+    minor, mig = gpu.minor, None
+    if gpu.mig is not None:
+        parent = view.snapshot.find(gpu.mig.parent)
+        minor = parent.gpu.minor if parent is not None else None
+        mig = MigIds(gpu_instance=gpu.mig.gpu_instance, compute_instance=gpu.mig.compute_instance)
+    if minor is None:
+        raise RefusedError(
+            RefusalCode.NODES_MISSING,
+            f"device {result.device} has no known minor number, so no device node can be given",
+        )
+    return HeldDevice(
+        uuid=gpu.uuid,
+        device=DeviceName(result.device),
+        minor=minor,
+        requests=(result.request.split("/")[0],),
+        share_id=result.share_id,
+        admin=result.admin_access,
+        mig=mig,
+    )
+
+
+def _known(result: AllocatedDevice, snapshot: Snapshot) -> GpuHealth:
+    for entry in snapshot.gpus:
+        if device_name(entry.gpu) == result.device:
+            return entry
+    raise RefusedError(
+        RefusalCode.UNKNOWN_DEVICE,
+        f"device {result.device[:80]!a} is not on node {snapshot.node}; the claim is refused",
+    )
+
+
+def _check_service(entry: GpuHealth, result: AllocatedDevice, view: NodeView) -> None:
+    """A device out of service is given only to whoever said that it may be: an admin, or a toleration."""
+    out = entry.isolated or entry.verdict.state is HealthState.UNHEALTHY
+    fenced = entry.gpu.uuid in view.fenced
+    if not (out or fenced) or result.admin_access or _tolerated(entry, result.tolerations, view.naming):
+        return
+    if fenced:
+        raise RefusedError(
+            RefusalCode.DEVICE_FENCED,
+            f"device {result.device} is fenced for a remediation; it takes no new claim until that has ended",
+        )
+    raise RefusedError(
+        RefusalCode.DEVICE_UNHEALTHY,
+        f"device {result.device} is {entry.verdict.state.value} ({entry.verdict.reason}): {entry.verdict.message}",
+    )
+
+
+def _tolerated(entry: GpuHealth, tolerations: tuple[Toleration, ...], naming: Naming) -> bool:
+    """Whether one toleration matches the taint that keeps this device out of service.
+
+    An effect-None taint is weighed as NoSchedule: it is the device that is tolerated, whatever the server stored.
+    """
+    carried = taints(entry, naming)
+    key = carried[0].key if carried else f"{naming.driver}/unhealthy"
+    value = carried[0].value if carried else ""
+    return any(_matches(toleration, key, value) for toleration in tolerations)
+
+
+def _matches(toleration: Toleration, key: str, value: str) -> bool:
+    if toleration.effect not in ("", TaintEffect.NO_SCHEDULE.value):
+        return False
+    if toleration.operator == "Exists":
+        return toleration.key in ("", key)
+    return toleration.key == key and toleration.value == value
+
+
+def _merged(
+    wanted: tuple[AllocatedDevice, ...], planned: list[HeldDevice]
+) -> tuple[tuple[HeldDevice, ...], tuple[tuple[str, ...], ...]]:
+    """One entry a device, share and kind of access. Only admin access may name a device twice."""
+    order: dict[tuple[str, str | None, bool], tuple[HeldDevice, tuple[str, ...]]] = {}
+    seen: list[HeldDevice] = []
+    for result, device in zip(wanted, planned, strict=True):
+        if any(excludes(device, earlier) for earlier in seen):
+            raise RefusedError(
+                RefusalCode.DUPLICATE_DEVICE,
+                f"device {device.device} is in the allocation twice; the claim is refused",
+            )
+        seen.append(device)
+        key = (device.device, device.share_id, device.admin)
+        first, names = order.get(key, (device, ()))
+        order[key] = (_with_request(first, device.requests[0]), (*names, result.request))
+    return tuple(pair[0] for pair in order.values()), tuple(pair[1] for pair in order.values())
+
+
+def _with_request(device: HeldDevice, request: str) -> HeldDevice:
+    if request in device.requests:
+        return device
+    return replace(device, requests=(*device.requests, request))

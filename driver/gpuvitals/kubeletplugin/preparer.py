@@ -1,0 +1,252 @@
+"""Prepares and unprepares one claim: the plan of `prepare`, made true in CDI files and checkpoint.
+
+Order of a first preparation: devices reserved in memory, CDI file durable, checkpoint durable, answer. A crash in
+between leaves at most an orphaned file. Unprepare reverses it and needs neither the API server nor the GPU.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from gpuvitals.inventory.claims import ClaimRef
+from gpuvitals.inventory.naming import Naming
+from gpuvitals.kubeletplugin.cdi import CdiFiles
+from gpuvitals.kubeletplugin.checkpoint import Checkpoint
+from gpuvitals.kubeletplugin.checkpoint_format import State
+from gpuvitals.kubeletplugin.claim import AllocatedClaim
+from gpuvitals.kubeletplugin.claim_config import environment
+from gpuvitals.kubeletplugin.files import StorageError
+from gpuvitals.kubeletplugin.prepare import (
+    NodeView,
+    PreparePlan,
+    in_use,
+    invalid_ref,
+    plan_prepare,
+    same_allocation,
+)
+from gpuvitals.kubeletplugin.prepared import HeldClaim, conflict
+from gpuvitals.kubeletplugin.refusal import Refusal, RefusalCode, RefusedError, TransientError
+from gpuvitals.kubeletplugin.settings import Limits
+from gpuvitals.kubeletplugin.sources import ClaimNotFoundError, ClaimUnavailableError, PluginEvent, Sources
+from gpuvitals.kubeletplugin.turns import ClaimTurns, Operation, Reservations, Turn
+from gpuvitals.model.clock import Clock
+from gpuvitals.model.snapshot import Snapshot
+
+_FIRST_PAUSE_SECONDS = 0.2
+_LONGEST_PAUSE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One RPC as the preparer sees it. `arrived` is in seconds since boot; `remaining` until the caller gives up."""
+
+    arrived: float
+    active: Callable[[], bool]
+    remaining: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """Where prepared claims are made true."""
+
+    checkpoint: Checkpoint
+    cdi: CdiFiles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What the preparer is constructed with. `sources` gives None until they are attached."""
+
+    naming: Naming
+    limits: Limits
+    clock: Clock
+    stop: threading.Event
+    sources: Callable[[], Sources | None]
+    snapshot: Callable[[], Snapshot | None]
+    emit: Callable[[PluginEvent], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Attempt:
+    ref: ClaimRef
+    call: Call
+    turn: Turn
+
+
+class Preparer:
+    """Answers for single claims; every failure is a Refusal, none is an exception. Thread safe."""
+
+    def __init__(self, store: Store, turns: ClaimTurns, context: Context) -> None:
+        self._store = store
+        self._turns = turns
+        self._context = context
+        self._reservations = Reservations()
+
+    def prepare(self, ref: ClaimRef, call: Call) -> HeldClaim | Refusal:
+        """The claim prepared, on disk before this returns; the same answer and no write where it was already."""
+        wrong = invalid_ref(ref)
+        if wrong is not None:
+            return wrong
+        try:
+            with self._turns.turn(ref.uid, Operation.PREPARE, call.remaining()) as turn:
+                attempt = _Attempt(ref=ref, call=call, turn=turn)
+                return self._replayed(attempt) or self._first(attempt)
+        except RefusedError as refused:
+            return refused.refusal
+
+    def unprepare(self, ref: ClaimRef, call: Call) -> Refusal | None:
+        """None when the claim is not prepared here any more, also where it never was."""
+        if invalid_ref(ref) is not None:
+            return None  # no such claim can have been prepared, and nothing may be opened by that name
+        try:
+            with self._turns.turn(ref.uid, Operation.UNPREPARE, call.remaining()):
+                self.release(ref)
+        except RefusedError as refused:
+            return refused.refusal
+        return None
+
+    def release(self, ref: ClaimRef) -> None:
+        """Takes the claim out of checkpoint and CDI directory. The caller has its turn. Raises RefusedError."""
+        at = self._context.clock.now().at
+        kept = self._context.limits.tombstone_seconds
+
+        def released(state: State) -> State:
+            without = state.without_claim(ref.uid)
+            return state if without == state else without.with_tombstone(ref.uid, at, kept)
+
+        self._store.checkpoint.update(released)
+        self._discard(ref)
+
+    def _discard(self, ref: ClaimRef) -> None:
+        """Removes the claim's CDI file. One that stays is harmless and swept later: no pod may hang for it."""
+        try:
+            self._store.cdi.remove(ref.uid)
+        except StorageError as error:
+            message = f"cdi file not removed: {error}; it names no claim any more and is swept later"
+            self._context.emit(PluginEvent(reason="CdiFileNotRemoved", message=message, claim=ref))
+
+    def _replayed(self, attempt: _Attempt) -> HeldClaim | None:
+        held = self._store.checkpoint.read().find(attempt.ref.uid)
+        if held is None:
+            return None
+        if self._moved(held):
+            # no tombstone: this very call goes on to prepare the claim's new devices
+            self._store.checkpoint.update(lambda state: state.without_claim(held.claim.uid))
+            self._discard(held.claim)
+            return None
+        self._store.cdi.ensure(held)
+        return held
+
+    def _moved(self, held: HeldClaim) -> bool:
+        """Whether the claim was given other devices since, as far as can be told: doubt keeps what is prepared."""
+        sources = self._context.sources()
+        if sources is None:
+            return False
+        try:
+            claim = sources.claims.allocated(held.claim.namespace, held.claim.name)
+        except (ClaimNotFoundError, ClaimUnavailableError):
+            return False
+        if claim.uid != held.claim.uid or not claim.allocated:
+            return False
+        return not same_allocation(held.claim, claim, held, self._context.naming)
+
+    def _first(self, attempt: _Attempt) -> HeldClaim | Refusal:
+        """Tries until it works, is refused for good, or the time for waiting is over."""
+        limits = self._context.limits
+        until = time.monotonic() + min(
+            limits.transient_wait_seconds, attempt.call.remaining() - limits.deadline_margin_seconds
+        )
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return self._once(attempt)
+            except TransientError as transient:
+                left = until - time.monotonic()
+                if left <= 0:
+                    return transient.refusal
+            self._turns.pause(attempt.turn, self._context.stop, min(pause * random.uniform(0.5, 1), left))
+            self._check_wanted(attempt)
+            if self._context.stop.is_set():
+                raise RefusedError(
+                    RefusalCode.STOPPING, "the agent is stopping; its successor is asked again"
+                )
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    def _once(self, attempt: _Attempt) -> HeldClaim:
+        sources = self._context.sources()
+        if sources is None:
+            raise TransientError(RefusalCode.STARTING, "the agent is starting; the kubelet asks again")
+        claim = _read_claim(sources, attempt.ref)
+        plan = self._plan(attempt.ref, claim, sources)
+        held = self._held(plan, claim)
+        if not held.devices:
+            return held
+        with self._reservations.taken(attempt.ref, held.devices):
+            self._store.cdi.write(held)
+            try:
+                self._store.checkpoint.update(lambda state: self._recorded(state, held, attempt))
+            except RefusedError:
+                self._discard(attempt.ref)
+                raise
+        return held
+
+    def _plan(self, ref: ClaimRef, claim: AllocatedClaim, sources: Sources) -> PreparePlan:
+        snapshot = self._context.snapshot()
+        if snapshot is None:
+            raise TransientError(
+                RefusalCode.STARTING, "the node's GPUs have not been read yet; the kubelet asks again"
+            )
+        view = NodeView(snapshot=snapshot, naming=self._context.naming, fenced=sources.fenced())
+        plan = plan_prepare(ref, claim, self._store.checkpoint.read().claims, view)
+        if isinstance(plan, Refusal):
+            raise RefusedError(plan.code, plan.message)
+        return plan
+
+    def _held(self, plan: PreparePlan, claim: AllocatedClaim) -> HeldClaim:
+        naming = self._context.naming
+        devices = tuple(
+            replace(device, env=environment(claim, requests, naming))
+            for device, requests in zip(plan.devices, plan.result_requests, strict=True)
+        )
+        now = self._context.clock.now().time.replace(microsecond=0)
+        return HeldClaim(claim=plan.claim, devices=devices, prepared_time=now)
+
+    def _recorded(self, state: State, held: HeldClaim, attempt: _Attempt) -> State:
+        """The state with the claim; runs under the checkpoint's lock, so what it checks holds between processes."""
+        self._check_wanted(attempt)
+        buried = state.buried_at(held.claim.uid)
+        if buried is not None and buried > attempt.call.arrived:
+            raise _superseded(held.claim)
+        found = conflict(held.claim.uid, held.devices, state.claims)
+        if found is not None:
+            raise RefusedError(RefusalCode.DEVICE_IN_USE, in_use(found))
+        return state.with_claim(held)
+
+    def _check_wanted(self, attempt: _Attempt) -> None:
+        if attempt.turn.superseded() or not attempt.call.active():
+            raise _superseded(attempt.ref)
+
+
+def _read_claim(sources: Sources, ref: ClaimRef) -> AllocatedClaim:
+    try:
+        return sources.claims.allocated(ref.namespace, ref.name)
+    except ClaimNotFoundError as error:
+        raise RefusedError(
+            RefusalCode.CLAIM_NOT_FOUND,
+            f"claim {ref.namespace}/{ref.name} does not exist; its pod can't start",
+        ) from error
+    except ClaimUnavailableError as error:
+        raise TransientError(
+            RefusalCode.CLAIM_UNREADABLE,
+            f"claim {ref.namespace}/{ref.name} can't be read: {error}; the kubelet asks again",
+        ) from error
+
+
+def _superseded(ref: ClaimRef) -> RefusedError:
+    return RefusedError(
+        RefusalCode.SUPERSEDED,
+        f"claim {ref.namespace}/{ref.name} ({ref.uid}) was asked to be released, or the caller has gone; "
+        "nothing was prepared",
+    )

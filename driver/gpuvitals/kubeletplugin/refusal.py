@@ -1,0 +1,54 @@
+"""Why a claim was not prepared: a code for metrics and events, a message for people. Pure."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class RefusalCode(Enum):
+    """The closed list. The value is the event's reason and the metric's code."""
+
+    INVALID_ARGUMENT = "InvalidArgument"
+    STARTING = "Starting"
+    STOPPING = "Stopping"
+    SUPERSEDED = "Superseded"
+    BUSY = "Busy"
+    CLAIM_NOT_FOUND = "ClaimNotFound"
+    CLAIM_UNREADABLE = "ClaimUnreadable"
+    CLAIM_REPLACED = "ClaimReplaced"
+    NOT_ALLOCATED = "NotAllocated"
+    TOO_MANY_DEVICES = "TooManyDevices"
+    WRONG_POOL = "WrongPool"
+    UNKNOWN_DEVICE = "UnknownDevice"
+    DUPLICATE_DEVICE = "DuplicateDevice"
+    DEVICE_IN_USE = "DeviceInUse"
+    DEVICE_UNHEALTHY = "DeviceUnhealthy"
+    DEVICE_FENCED = "DeviceFenced"
+    INVALID_CONFIG = "InvalidConfig"
+    LIBRARIES_MISSING = "DriverLibrariesMissing"
+    NODES_MISSING = "DeviceNodesMissing"
+    STORAGE_FAILED = "StorageFailed"
+    CHECKPOINT_NEWER = "CheckpointNewer"
+    INTERNAL = "InternalError"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """One claim's failure: a result, not an exception of the call. `message` is lower case and ends with what's next."""
+
+    code: RefusalCode
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.code.value}: {self.message}"
+
+
+class RefusedError(Exception):
+    """Carries a Refusal out of a nested step to the one place that answers for the claim."""
+
+    def __init__(self, code: RefusalCode, message: str) -> None:
+        super().__init__(message)
+        self.refusal = Refusal(code=code, message=message)
+
+
+class TransientError(RefusedError):
+    """A Refusal whose cause can pass by itself: the call waits and tries again while it has time."""

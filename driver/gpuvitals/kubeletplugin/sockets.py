@@ -1,0 +1,148 @@
+"""The plugin's unix sockets as files: their names, and a listener that removes only what is its own.
+
+grpcio unlinks the path that it bound when it stops, whoever's socket that path is by then. So it binds a private name
+that starts with a dot (which the kubelet's watcher ignores), and the public name is a second link to the same socket.
+Source: kubernetes/kubernetes pkg/kubelet/pluginmanager/pluginwatcher; kubernetes/dynamic-resource-allocation
+kubeletplugin (names with a pod UID).
+"""
+
+import base64
+import errno
+import hashlib
+import os
+import re
+import secrets
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+MAX_PATH_BYTES = 107
+"""Longest path that grpcio binds; the kernel's own limit counts a closing NUL. Source: unix(7)."""
+
+
+class SocketError(Exception):
+    """A socket could not be opened or published. The message names the path."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SocketPaths:
+    """Where the two public sockets are."""
+
+    dra: Path
+    registration: Path
+
+
+def socket_paths(driver: str, pod_uid: str, data_directory: Path, registry_directory: Path) -> SocketPaths:
+    """The names for this instance. With a pod UID they are its own, so that two instances can overlap.
+
+    The registration socket takes the first name that fits; the DRA socket's does, or the data directory is too deep.
+    Raises SocketError where no name fits.
+    """
+    names = _registration_names(driver, pod_uid)
+    dra = data_directory / (f"dra-{pod_uid}.sock" if pod_uid else "dra.sock")
+    _check_length(dra)
+    for name in names:
+        path = registry_directory / name
+        if len(os.fsencode(path)) <= MAX_PATH_BYTES:
+            return SocketPaths(dra=dra, registration=path)
+    raise SocketError(
+        f"{registry_directory / names[-1]} is longer than {MAX_PATH_BYTES} bytes; shorten the directory"
+    )
+
+
+class PublishedSocket:
+    """One socket: bound under `private`, found by others under `public`."""
+
+    def __init__(self, public: Path) -> None:
+        self.public = public
+        self.private = public.with_name(f".{secrets.token_hex(4)}.sock")
+        self._inode: tuple[int, int] | None = None
+        _check_length(self.private)
+
+    @property
+    def address(self) -> str:
+        """What grpcio binds."""
+        return f"unix:{self.private}"
+
+    def publish(self) -> None:
+        """Puts the public name on the bound socket, in place of whatever was there. Raises SocketError."""
+        step = self.public.with_name(f".{secrets.token_hex(4)}.link")
+        try:
+            os.chmod(self.private, 0o600)
+            status = os.lstat(self.private)
+            os.link(self.private, step, follow_symlinks=False)
+            os.replace(step, self.public)
+        except OSError as error:
+            raise SocketError(
+                f"{self.public}: {error.strerror}; the kubelet can't reach this plugin"
+            ) from error
+        self._inode = (status.st_dev, status.st_ino)
+
+    def is_published(self) -> bool:
+        """Whether the public name still leads to this socket."""
+        return self._inode is not None and _inode(self.public) == self._inode
+
+    def withdraw(self) -> None:
+        """Removes the public name if it is still this socket's, and the private one. Raises SocketError."""
+        try:
+            if self.is_published():
+                self.public.unlink(missing_ok=True)
+            self.private.unlink(missing_ok=True)
+        except OSError as error:
+            raise SocketError(f"{self.public}: {error.strerror}; the kubelet keeps dialling it") from error
+
+
+def sweep_dead(driver: str, paths: SocketPaths) -> tuple[Path, ...]:
+    """Removes sockets that killed instances of this driver left behind; those nobody listens on any more.
+
+    The kubelet redials each of them for half an hour. Source: kubernetes/kubernetes#132660.
+    """
+    token = "[A-Za-z0-9_-]{11,64}"
+    private = r"\.[0-9a-f]{8}\.(sock|link)"
+    patterns = (
+        (paths.registration.parent, re.compile(rf"{re.escape(driver)}-{token}-reg\.sock|{private}")),
+        (paths.dra.parent, re.compile(rf"dra-{token}\.sock|{private}")),
+    )
+    removed: list[Path] = []
+    for directory, pattern in patterns:
+        for name in sorted(os.listdir(directory)):
+            path = directory / name
+            if pattern.fullmatch(name) and path not in (paths.dra, paths.registration) and _is_dead(path):
+                path.unlink(missing_ok=True)
+                removed.append(path)
+    return tuple(removed)
+
+
+def _registration_names(driver: str, pod_uid: str) -> tuple[str, ...]:
+    if not pod_uid:
+        return (f"{driver}-reg.sock",)
+    short = base64.urlsafe_b64encode(hashlib.sha256(pod_uid.encode()).digest()[:8]).decode().rstrip("=")
+    both = hashlib.sha256(f"{driver}\0{pod_uid}".encode()).digest()[:16]
+    return (
+        f"{driver}-{pod_uid}-reg.sock",
+        f"{driver}-{short}-reg.sock",
+        f"dra-{base64.urlsafe_b64encode(both).decode().rstrip('=')}-reg.sock",
+    )
+
+
+def _check_length(path: Path) -> None:
+    if len(os.fsencode(path)) > MAX_PATH_BYTES:
+        raise SocketError(f"{path} is longer than {MAX_PATH_BYTES} bytes; shorten the directory")
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.lstat(path)
+    except OSError:  # gone or out of reach: in either case it is not ours
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _is_dead(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(0.2)
+        try:
+            probe.connect(os.fspath(path))
+        except OSError as error:
+            return error.errno == errno.ECONNREFUSED
+    return False

@@ -1,0 +1,206 @@
+"""The pure plan: what a first preparation gets, and every reason for getting nothing."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from gpuvitals.inventory.claims import ClaimRef
+from gpuvitals.inventory.naming import Naming
+from gpuvitals.kubeletplugin.claim import AllocatedClaim, AllocatedDevice, Toleration
+from gpuvitals.kubeletplugin.prepare import (
+    NodeView,
+    PreparePlan,
+    invalid_ref,
+    plan_prepare,
+    same_allocation,
+)
+from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice
+from gpuvitals.kubeletplugin.refusal import Refusal, RefusalCode
+from gpuvitals.model.gpu import DeviceKind, MigInstance
+from gpuvitals.model.health import HealthState
+from gpuvitals.model.ids import DeviceName, GpuUuid, Reason
+from support.pluginworld import DRIVER, NODE, snapshot_of, uid_of
+
+SNAPSHOT = snapshot_of(3)
+VIEW = NodeView(snapshot=SNAPSHOT, naming=Naming())
+REF = ClaimRef(namespace="ml", name="c", uid=uid_of(1))
+GPU0 = "gpu-0000-05-00-0"
+GPU1 = "gpu-0000-06-00-0"
+
+
+def result(**changed: object) -> AllocatedDevice:
+    return replace(AllocatedDevice(request="r", driver=DRIVER, pool=NODE, device=GPU0), **changed)
+
+
+def claim(*results: AllocatedDevice, **changed: object) -> AllocatedClaim:
+    return replace(AllocatedClaim(namespace="ml", name="c", uid=uid_of(1), results=results), **changed)
+
+
+def held(number: int, device: str = GPU0, **changed: object) -> HeldClaim:
+    entry = HeldDevice(
+        uuid=GpuUuid(f"GPU-{(device == GPU1):08d}"), device=DeviceName(device), minor=0, requests=("r",)
+    )
+    return HeldClaim(
+        claim=ClaimRef(namespace="ml", name=f"c{number}", uid=uid_of(number)),
+        devices=(replace(entry, **changed),),
+        prepared_time=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+
+def judged(state: HealthState, *, isolated: bool) -> NodeView:
+    first = SNAPSHOT.gpus[0]
+    entry = replace(
+        first, isolated=isolated, verdict=replace(first.verdict, state=state, reason=Reason("Xid79"))
+    )
+    return replace(VIEW, snapshot=replace(SNAPSHOT, gpus=(entry, *SNAPSHOT.gpus[1:])))
+
+
+@pytest.mark.parametrize(
+    ("allocated", "code"),
+    [
+        (claim(result(), uid=uid_of(2)), RefusalCode.CLAIM_REPLACED),
+        (claim(allocated=False), RefusalCode.NOT_ALLOCATED),
+        (claim(*[result()] * 33), RefusalCode.TOO_MANY_DEVICES),
+        (claim(result(pool="node-b")), RefusalCode.WRONG_POOL),
+        (claim(result(device="gpu-9")), RefusalCode.UNKNOWN_DEVICE),
+        (claim(result(device="../../dev/sda")), RefusalCode.UNKNOWN_DEVICE),
+        (claim(result(), result(request="s")), RefusalCode.DUPLICATE_DEVICE),
+        (claim(result(request="Not_A_Label")), RefusalCode.INVALID_ARGUMENT),
+        (claim(result(request="a/b/c")), RefusalCode.INVALID_ARGUMENT),
+        (claim(result(request="")), RefusalCode.INVALID_ARGUMENT),
+        (claim(result(share_id="../x")), RefusalCode.INVALID_ARGUMENT),
+    ],
+    ids=[
+        "uid",
+        "allocation",
+        "33 results",
+        "pool",
+        "device",
+        "device path",
+        "twice",
+        "request",
+        "request depth",
+        "no request",
+        "share id",
+    ],
+)
+def test_what_cannot_be_justified_is_refused(allocated: AllocatedClaim, code: RefusalCode) -> None:
+    plan = plan_prepare(REF, allocated, (), VIEW)
+    assert isinstance(plan, Refusal)
+    assert plan.code is code
+
+
+def test_subrequest_is_stripped_for_the_kubelet_and_kept_for_configs() -> None:
+    plan = plan_prepare(REF, claim(result(request="gpu/healthy")), (), VIEW)
+    assert isinstance(plan, PreparePlan)
+    assert plan.devices[0].requests == ("gpu",)
+    assert plan.result_requests == (("gpu/healthy",),)
+
+
+def test_device_held_by_another_claim_is_refused_and_one_held_by_itself_is_not() -> None:
+    refused = plan_prepare(REF, claim(result()), (held(2),), VIEW)
+    assert isinstance(refused, Refusal)
+    assert refused.code is RefusalCode.DEVICE_IN_USE
+    assert "ml/c2" in refused.message
+    assert isinstance(plan_prepare(REF, claim(result()), (held(1),), VIEW), PreparePlan)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "theirs", "granted"),
+    [
+        (result(admin_access=True), {}, True),
+        (result(), {"admin": True}, True),
+        (result(share_id="s-1"), {"share_id": "s-2"}, True),
+        (result(share_id="s-1"), {"share_id": "s-1"}, False),
+        (result(share_id="s-1"), {}, False),
+        (result(), {"share_id": "s-1"}, False),
+    ],
+    ids=["admin", "beside admin", "other share", "same share", "share of a whole", "whole of a share"],
+)
+def test_only_admin_access_and_different_shares_go_together(
+    wanted: AllocatedDevice, theirs: dict[str, object], granted: bool
+) -> None:
+    plan = plan_prepare(REF, claim(wanted), (held(2, **theirs),), VIEW)
+    assert isinstance(plan, PreparePlan) is granted
+
+
+def test_admin_requests_for_one_device_become_one_entry_with_both_requests() -> None:
+    both = claim(result(admin_access=True), result(request="s", admin_access=True))
+    plan = plan_prepare(REF, both, (), VIEW)
+    assert isinstance(plan, PreparePlan)
+    assert [device.requests for device in plan.devices] == [("r", "s")]
+
+
+@pytest.mark.parametrize(
+    ("tolerations", "granted"),
+    [
+        ((), False),
+        ((Toleration(operator="Exists"),), True),
+        ((Toleration(key=f"{DRIVER}/unhealthy", operator="Exists"),), True),
+        ((Toleration(key=f"{DRIVER}/unhealthy", value="Xid79", effect="NoSchedule"),), True),
+        ((Toleration(key=f"{DRIVER}/unhealthy", value="Xid48"),), False),
+        ((Toleration(key=f"{DRIVER}/unhealthy", operator="Exists", effect="NoExecute"),), False),
+        ((Toleration(key="other/unhealthy", operator="Exists"),), False),
+    ],
+    ids=["none", "everything", "key", "key and value", "other value", "other effect", "other key"],
+)
+def test_isolated_device_goes_only_to_who_tolerates_its_taint(
+    tolerations: tuple[Toleration, ...], granted: bool
+) -> None:
+    view = judged(HealthState.UNHEALTHY, isolated=True)
+    plan = plan_prepare(REF, claim(result(tolerations=tolerations)), (), view)
+    assert isinstance(plan, PreparePlan) is granted
+
+
+@pytest.mark.parametrize("state", [HealthState.DEGRADED, HealthState.UNKNOWN])
+def test_degraded_and_unknown_devices_are_given_as_long_as_they_are_not_isolated(state: HealthState) -> None:
+    assert isinstance(plan_prepare(REF, claim(result()), (), judged(state, isolated=False)), PreparePlan)
+    assert isinstance(plan_prepare(REF, claim(result()), (), judged(state, isolated=True)), Refusal)
+
+
+def test_sibling_of_an_unhealthy_device_is_given() -> None:
+    view = judged(HealthState.UNHEALTHY, isolated=True)
+    assert isinstance(plan_prepare(REF, claim(result(device=GPU1)), (), view), PreparePlan)
+
+
+def test_admin_access_reaches_unhealthy_and_fenced_devices() -> None:
+    view = judged(HealthState.UNHEALTHY, isolated=True)
+    fenced = replace(view, fenced=frozenset({SNAPSHOT.gpus[0].gpu.uuid}))
+    assert isinstance(plan_prepare(REF, claim(result(admin_access=True)), (), fenced), PreparePlan)
+
+
+def test_mig_device_carries_its_parents_minor_and_its_instance_ids() -> None:
+    parent = SNAPSHOT.gpus[2]
+    gpu = replace(
+        parent.gpu,
+        uuid=GpuUuid("MIG-1"),
+        kind=DeviceKind.MIG,
+        minor=None,
+        mig=MigInstance(parent=parent.gpu.uuid, profile="1g.10gb", gpu_instance=7, compute_instance=0),
+    )
+    view = replace(VIEW, snapshot=replace(SNAPSHOT, gpus=(*SNAPSHOT.gpus, replace(parent, gpu=gpu))))
+    plan = plan_prepare(REF, claim(result(device="gpu-0000-07-00-0-mig-7-0")), (), view)
+    assert isinstance(plan, PreparePlan)
+    assert (plan.devices[0].minor, plan.devices[0].mig.gpu_instance) == (2, 7)
+
+
+def test_claim_names_of_253_characters_are_accepted() -> None:
+    assert invalid_ref(replace(REF, name="a" * 253)) is None
+    assert invalid_ref(replace(REF, name="a" * 254)) is not None
+
+
+@pytest.mark.parametrize(
+    ("now", "same"),
+    [
+        (claim(result()), True),
+        (claim(result(device=GPU1)), False),
+        (claim(result(), result(device=GPU1)), False),
+        (claim(allocated=False), False),
+        (claim(result(), uid=uid_of(2)), False),
+        (claim(result(), result(driver="nic.example.com", device="nic")), True),
+    ],
+    ids=["same", "other device", "one more", "deallocated", "other uid", "foreign result"],
+)
+def test_same_allocation_sees_every_change_of_our_devices(now: AllocatedClaim, same: bool) -> None:
+    assert same_allocation(REF, now, held(1), Naming()) is same

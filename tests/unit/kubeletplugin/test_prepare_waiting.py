@@ -1,0 +1,150 @@
+"""Causes that pass are waited for inside the call: an error costs the pod a minute and more."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import grpc
+import pytest
+
+from gpuvitals.model.snapshot import Snapshot
+from support.pluginworld import FAST, World, eventually, kubelet, uid_of
+
+
+def test_api_server_that_comes_back_in_time_costs_no_error(node: World) -> None:
+    node.claims.fail = "connection refused"
+    claim = node.allocate(1, 0)
+    with node.running() as plugin, kubelet(plugin) as calls, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(calls.prepare, claim)
+        eventually(lambda: node.claims.reads >= 2)
+        node.claims.fail = ""
+        assert answer.result(5)[uid_of(1)].error == ""
+
+
+def test_first_snapshot_is_waited_for_and_ends_the_wait_at_once(node: World) -> None:
+    snapshot = node.snapshots.snapshot
+    assert isinstance(snapshot, Snapshot)
+    node.snapshots.snapshot = None
+    claim = node.allocate(1, 0)
+    with node.running() as plugin, kubelet(plugin) as calls, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(calls.prepare, claim)
+        eventually(lambda: node.claims.reads >= 3)
+        plugin.notify(snapshot)
+        started = time.monotonic()
+        assert answer.result(5)[uid_of(1)].error == ""
+        assert time.monotonic() - started < 0.3
+
+
+def test_prepare_waits_for_the_sources_and_unprepare_does_not(node: World) -> None:
+    claim = node.allocate(1, 0)
+    plugin = node.plugin()
+    plugin.start()
+    try:
+        with kubelet(plugin) as calls, ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(calls.prepare, claim)
+            assert calls.unprepare(node.allocate(2, 1)) == {uid_of(2): ""}
+            assert not answer.done()
+            plugin.attach(node.sources())
+            assert answer.result(5)[uid_of(1)].error == ""
+    finally:
+        plugin.stop(1.0)
+
+
+def test_wait_ends_before_the_callers_deadline_with_the_cause(node: World) -> None:
+    node.claims.fail = "connection refused"
+    with node.running() as plugin, kubelet(plugin) as calls:
+        error = calls.prepare(node.allocate(1, 0), timeout=0.6)[uid_of(1)].error
+    assert error.startswith("ClaimUnreadable: claim ml/claim-1 can't be read: connection refused")
+    assert "ClaimUnreadable" in node.events.reasons()
+
+
+def test_wait_is_bounded_by_its_own_limit(node: World) -> None:
+    node.claims.fail = "connection refused"
+    limits = replace(FAST, transient_wait_seconds=0.3)
+    with node.running(limits=limits) as plugin, kubelet(plugin) as calls:
+        started = time.monotonic()
+        assert calls.prepare(node.allocate(1, 0))[uid_of(1)].error.startswith("ClaimUnreadable: ")
+        assert time.monotonic() - started < 2.0
+
+
+def test_permanent_refusal_is_answered_at_once(node: World) -> None:
+    claim = node.allocate(1, 0, allocated=False)
+    with node.running() as plugin, kubelet(plugin) as calls:
+        assert calls.prepare(claim)[uid_of(1)].error.startswith("NotAllocated: ")
+        assert node.claims.reads == 1
+
+
+def test_unprepare_ends_a_waiting_prepare_and_the_last_intent_wins(node: World) -> None:
+    """F20: a hanging Prepare would block its pod's deletion until the deadline."""
+    node.claims.fail = "connection refused"
+    claim = node.allocate(1, 0)
+    with node.running() as plugin, kubelet(plugin) as calls, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(calls.prepare, claim)
+        eventually(lambda: node.claims.reads >= 1)
+        started = time.monotonic()
+        assert calls.unprepare(claim) == {uid_of(1): ""}
+        assert time.monotonic() - started < 1.0
+        assert waiting.result(5)[uid_of(1)].error.startswith("Superseded: ")
+        node.claims.fail = ""
+        assert plugin.prepared() == ()
+        assert calls.prepare(claim)[uid_of(1)].error == ""
+
+
+def test_prepare_whose_caller_has_gone_records_nothing(node: World) -> None:
+    """F24: the context ended while the claim was read; a late success would hold the device for nobody."""
+    gate = node.claims.gate = threading.Event()
+    claim = node.allocate(1, 0)
+    with node.running() as plugin, kubelet(plugin) as calls:
+        with pytest.raises(grpc.RpcError) as caught:
+            calls.prepare(claim, timeout=0.3)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        gate.set()
+        node.claims.gate = None
+        rival = node.allocate(2, 0)
+        eventually(lambda: calls.prepare(rival)[uid_of(2)].error == "")
+        assert [device.claim.uid for device in plugin.prepared()] == [uid_of(2)]
+        assert len(node.cdi_files()) == 1
+
+
+def test_late_prepare_of_another_instance_cannot_come_back_after_unprepare(node: World) -> None:
+    """Check 45: the tombstone is newer than the call, whichever process runs it."""
+    gate = node.claims.gate = threading.Event()
+    claim = node.allocate(1, 0)
+    with (
+        node.running("pod-a") as old,
+        node.running("pod-b") as new,
+        kubelet(old) as to_old,
+        kubelet(new) as to_new,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        late = pool.submit(to_old.prepare, claim)
+        eventually(lambda: node.claims.reads == 1)
+        node.claims.gate = None
+        assert to_new.prepare(claim)[uid_of(1)].error == ""
+        assert to_new.unprepare(claim) == {uid_of(1): ""}
+        gate.set()
+        assert late.result(5)[uid_of(1)].error.startswith("Superseded: ")
+        eventually(lambda: old.prepared() == new.prepared() == ())
+        assert node.cdi_files() == []
+
+
+def test_claim_that_is_gone_from_the_api_is_released_after_checks_in_a_row(node: World) -> None:
+    """Check 44: force-deleted while the plugin was down, so the kubelet never asks."""
+    gone, replaced, kept = node.allocate(1, 0), node.allocate(2, 1), node.allocate(3, 2)
+    with node.running() as plugin, kubelet(plugin) as calls:
+        calls.prepare(gone, replaced, kept)
+        del node.claims.claims["ml", "claim-1"]
+        node.claims.put(replace(node.claims.claims["ml", "claim-2"], uid=uid_of(9)))
+        eventually(lambda: [device.claim.uid for device in plugin.prepared()] == [uid_of(3)])
+        assert node.events.reasons().count("StaleClaimReleased") == 2
+        eventually(lambda: len(node.cdi_files()) == 1)
+
+
+def test_api_server_that_is_away_releases_nothing(node: World) -> None:
+    with node.running() as plugin, kubelet(plugin) as calls:
+        calls.prepare(node.allocate(1, 0))
+        node.claims.fail = "connection refused"
+        reads = node.claims.reads
+        eventually(lambda: node.claims.reads > reads + 4)
+        assert len(plugin.prepared()) == 1

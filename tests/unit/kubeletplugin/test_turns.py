@@ -1,0 +1,98 @@
+"""Turns and reservations: claim by claim in order, devices taken before anything slow."""
+
+import threading
+import time
+
+import pytest
+
+from gpuvitals.inventory.claims import ClaimRef
+from gpuvitals.kubeletplugin.prepared import HeldDevice
+from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
+from gpuvitals.kubeletplugin.turns import ClaimTurns, Operation, Reservations
+from gpuvitals.model.ids import DeviceName, GpuUuid
+from support.pluginworld import eventually, uid_of
+
+ONE = uid_of(1)
+
+
+def device(number: int, **changed: object) -> HeldDevice:
+    return HeldDevice(
+        uuid=GpuUuid(f"GPU-{number}"),
+        device=DeviceName(f"gpu-{number}"),
+        minor=number,
+        requests=("r",),
+        **changed,
+    )
+
+
+def claim(number: int) -> ClaimRef:
+    return ClaimRef(namespace="ml", name=f"c{number}", uid=uid_of(number))
+
+
+def test_calls_for_one_claim_run_in_the_order_of_their_arrival() -> None:
+    turns = ClaimTurns()
+    order: list[int] = []
+    threads: list[threading.Thread] = []
+
+    def call(number: int) -> None:
+        with turns.turn(ONE, Operation.PREPARE, 5.0):
+            order.append(number)
+
+    with turns.turn(ONE, Operation.PREPARE, 1.0):
+        for number in range(5):
+            threads.append(threading.Thread(target=call, args=(number,), name=f"call-{number}"))
+            threads[-1].start()
+            eventually(lambda expected=number: len(turns._queues[ONE]) == expected + 2)
+        assert order == []
+    for thread in threads:
+        thread.join(5)
+    assert order == [0, 1, 2, 3, 4]
+    assert turns.active() == frozenset()
+
+
+def test_turn_that_does_not_come_in_time_is_busy() -> None:
+    turns = ClaimTurns()
+    with turns.turn(ONE, Operation.PREPARE, 1.0):
+        with pytest.raises(RefusedError) as caught, turns.turn(ONE, Operation.UNPREPARE, 0.05):
+            pass
+        assert caught.value.refusal.code is RefusalCode.BUSY
+        assert turns.active() == {ONE}
+        with turns.turn(uid_of(2), Operation.PREPARE, 0.05):
+            assert turns.active() == {ONE, uid_of(2)}
+
+
+def test_turn_is_superseded_by_the_opposite_and_not_by_the_same() -> None:
+    turns = ClaimTurns()
+
+    def behind(operation: Operation) -> threading.Thread:
+        def call() -> None:
+            with turns.turn(ONE, operation, 5.0):
+                pass
+
+        thread = threading.Thread(target=call, name=operation.value)
+        thread.start()
+        return thread
+
+    with turns.turn(ONE, Operation.PREPARE, 1.0) as turn:
+        threads = [behind(Operation.PREPARE)]
+        eventually(lambda: len(turns._queues[ONE]) == 2)
+        assert not turn.superseded()
+        threads.append(behind(Operation.UNPREPARE))
+        eventually(turn.superseded)
+        started = time.monotonic()
+        turns.pause(turn, threading.Event(), 5.0)
+        assert time.monotonic() - started < 1.0
+    for thread in threads:
+        thread.join(5)
+
+
+def test_reserved_device_is_refused_to_others_until_it_is_given_back() -> None:
+    reservations = Reservations()
+    with reservations.taken(claim(1), (device(0),)):
+        with pytest.raises(RefusedError) as caught, reservations.taken(claim(2), (device(1), device(0))):
+            pass
+        assert caught.value.refusal.code is RefusalCode.DEVICE_IN_USE
+        with reservations.taken(claim(3), (device(0, admin=True), device(1))):
+            pass
+    with reservations.taken(claim(2), (device(0),)):
+        pass
