@@ -1,0 +1,155 @@
+"""From query strings, headers and bodies to the options and objects of the verbs.
+
+Place in the chain: between routing and the API.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
+
+import msgspec
+import yaml
+
+from gpuvitals.sim.apiserver.api import delete_options
+from gpuvitals.sim.apiserver.errors import (
+    ApiError,
+    bad_request,
+    invalid,
+    not_supported,
+    unsupported_media_type,
+)
+from gpuvitals.sim.apiserver.request import DeleteOptions, ListOptions, WatchOptions, WriteOptions
+
+JSON = "application/json"
+_READABLE = (JSON, "application/yaml")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """The query of one request, by name; the last value counts."""
+
+    values: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, query: str) -> "Parameters":
+        """From the part behind the question mark."""
+        return cls(
+            values={name: items[-1] for name, items in parse_qs(query, keep_blank_values=True).items()}
+        )
+
+    def text(self, name: str) -> str:
+        """The value, empty if absent."""
+        return self.values.get(name, "")
+
+    def flag(self, name: str) -> bool:
+        """Whether the value says yes."""
+        return self.values.get(name, "").lower() in ("true", "1", "t")
+
+    def number(self, name: str) -> int:
+        """The value as number, 0 if absent. Raises ApiError 400."""
+        text = self.values.get(name, "")
+        try:
+            return int(text) if text else 0
+        except ValueError as error:
+            raise bad_request(f'{name}: Invalid value: "{text}": must be a number') from error
+
+    @property
+    def watching(self) -> bool:
+        """Whether the request asks for a stream of changes."""
+        return self.flag("watch")
+
+    def list_options(self) -> ListOptions:
+        """Options of list and deletecollection."""
+        return ListOptions(
+            label_selector=self.text("labelSelector"),
+            field_selector=self.text("fieldSelector"),
+            limit=self.number("limit"),
+            continue_token=self.text("continue"),
+            resource_version=self.text("resourceVersion"),
+            resource_version_match=self.text("resourceVersionMatch"),
+        )
+
+    def watch_options(self) -> WatchOptions:
+        """Options of watch."""
+        return WatchOptions(
+            label_selector=self.text("labelSelector"),
+            field_selector=self.text("fieldSelector"),
+            resource_version=self.text("resourceVersion"),
+            bookmarks=self.flag("allowWatchBookmarks"),
+            send_initial_events=self.flag("sendInitialEvents"),
+            timeout_seconds=float(self.number("timeoutSeconds")),
+        )
+
+    def write_options(self, verb: str, user_agent: str) -> WriteOptions:
+        """Options of create, update and patch."""
+        return WriteOptions(
+            dry_run=self._dry_run(verb),
+            field_manager=self.text("fieldManager"),
+            user_agent=user_agent,
+            force=self.flag("force"),
+            field_validation=self.text("fieldValidation") or "Warn",
+        )
+
+    def delete_options(self, body: Any) -> DeleteOptions:
+        """Options of delete, from the body or the query."""
+        wanted: dict[str, Any] = dict(body) if isinstance(body, dict) else {}
+        if self.text("gracePeriodSeconds"):
+            wanted.setdefault("gracePeriodSeconds", self.number("gracePeriodSeconds"))
+        if self.text("propagationPolicy"):
+            wanted.setdefault("propagationPolicy", self.text("propagationPolicy"))
+        return delete_options(wanted, dry_run=self._dry_run("Delete"))
+
+    def _dry_run(self, verb: str) -> bool:
+        value = self.text("dryRun")
+        if value not in ("", "All"):
+            error = not_supported("dryRun", [value], ("All",))
+            raise invalid("meta.k8s.io", f"{verb}Options", "", [error])
+        return value == "All"
+
+
+def media_type(content_type: str) -> str:
+    """The type without its parameters; JSON where none is given."""
+    return content_type.partition(";")[0].strip().lower() or JSON
+
+
+def read_object(body: bytes, content_type: str) -> Any:
+    """The JSON or YAML value of a body. Raises ApiError 400, 415."""
+    kind = media_type(content_type)
+    if kind not in _READABLE:
+        raise unsupported_media_type(_READABLE)
+    return read_yaml(body) if kind != JSON else read_json(body)
+
+
+def read_json(body: bytes) -> Any:
+    """The JSON value of a body. Raises ApiError 400."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _undecodable(error) from error
+
+
+def read_yaml(body: bytes) -> Any:
+    """The YAML (or JSON) value of a body. Raises ApiError 400."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    try:
+        return yaml.load(body, Loader=_PlainLoader)
+    except yaml.YAMLError as error:
+        raise _undecodable(error) from error
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML as Kubernetes reads it: a timestamp stays text."""
+
+
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _undecodable(error: Exception) -> ApiError:
+    return bad_request(f"couldn't get version/kind; json parse error: {error}")

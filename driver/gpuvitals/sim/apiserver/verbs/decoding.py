@@ -1,0 +1,100 @@
+"""From a body to an object as the server understands it.
+
+Place in the chain: first step of every write. Right kind, no nulls, only known fields, defaults filled in.
+"""
+
+import json
+
+from gpuvitals.sim.apiserver.errors import ApiError, bad_request, invalid, invalid_value
+from gpuvitals.sim.apiserver.jsontypes import Obj, clone, pruned
+from gpuvitals.sim.apiserver.kinds import Kind
+from gpuvitals.sim.apiserver.request import served, stored
+from gpuvitals.sim.apiserver.strategy.custom import drop_unknown
+from gpuvitals.sim.apiserver.strategy.fieldnames import WrongTypeError, keep_known, known_fields
+from gpuvitals.sim.apiserver.strategy.table import rules_for
+
+_OMITTED = ("labels", "annotations", "finalizers", "ownerReferences")
+"""What Go does not write while it is empty."""
+
+_HEAD = ("kind", "apiVersion", "metadata")
+
+
+def decoded(kind: Kind, body: object, *, strict: bool = False) -> Obj:
+    """The object that a body means, as a copy. Raises ApiError 400; `strict` refuses unknown fields."""
+    if not isinstance(body, dict):
+        raise bad_request(f"the object provided is unrecognized (must be of type {kind.name})")
+    _check_kind(kind, body)
+    rest = {key: value for key, value in body.items() if key not in _HEAD}
+    given = body.get("metadata") or {}
+    metadata = {key: value for key, value in given.items() if value or key not in _OMITTED}
+    obj: Obj = {"kind": kind.name, "apiVersion": kind.api_version, "metadata": metadata, **rest}
+    obj = clone(obj) if kind.custom else pruned(obj)
+    unknown = _drop_unknown(kind, obj)
+    if strict and unknown:
+        listed = ", ".join(f'unknown field "{path}"' for path in unknown)
+        raise bad_request(_cannot_be(kind, f"strict decoding error: {listed}"))
+    if kind.status and not kind.custom:
+        obj.setdefault("status", {})
+    shown = stored(kind, obj)
+    rules_for(kind).default(shown)
+    return served(kind, shown)
+
+
+def decoded_patch(kind: Kind, patched: Obj, *, strict: bool) -> Obj:
+    """As `decoded`, for the outcome of a patch: what is wrong with it is a 422 on the patch."""
+    try:
+        return decoded(kind, patched, strict=strict)
+    except ApiError as refusal:
+        why = refusal.message.partition(": ")[2] or refusal.message
+        shown = json.dumps(patched, separators=(",", ":"))
+        raise invalid("", "", "", [invalid_value("patch", shown, why)]) from refusal
+
+
+def check_typed(kind: Kind, config: Obj) -> None:
+    """Refuse a configuration to apply that does not fit its type. Raises ApiError 500, as the real server does."""
+    probe, texts = clone(config), []
+    if kind.custom:
+        texts = [f".{path}: field not declared in schema" for path in drop_unknown(probe, kind.schema)]
+    elif (known := known_fields(kind.store_id)) is not None:
+        try:
+            texts = [f".{path}: field not declared in schema" for path in keep_known(probe, known)]
+        except WrongTypeError as error:
+            texts = [error.schema_text()]
+    if texts:
+        metadata = config.get("metadata") or {}
+        about = f"{metadata.get('namespace', '')}/{metadata.get('name', '')}; {kind.api_version}, Kind={kind.name}"
+        listed = texts[0] if len(texts) == 1 else "\n  ".join(["errors:", *texts])
+        raise ApiError(500, "", f"failed to create typed patch object ({about}): {listed}")
+
+
+def _drop_unknown(kind: Kind, obj: Obj) -> list[str]:
+    if kind.custom:
+        return drop_unknown(obj, kind.schema)
+    known = known_fields(kind.store_id)
+    if known is None:
+        return []
+    try:
+        return keep_known(obj, known)
+    except WrongTypeError as error:
+        raise bad_request(_cannot_be(kind, error.json_text())) from error
+
+
+def _check_kind(kind: Kind, body: Obj) -> None:
+    api_version, name = str(body.get("apiVersion") or ""), str(body.get("kind") or "")
+    if kind.custom and not name:
+        shown = json.dumps(body)
+        why = f"Object 'Kind' is missing in '{shown}' ({shown})"
+        raise bad_request(f"the object provided is unrecognized (must be of type {kind.name}): {why}")
+    if name in ("", kind.name):
+        if api_version not in ("", kind.api_version):
+            wanted = f"does not match the expected API version ({kind.api_version})"
+            raise bad_request(f"the API version in the data ({api_version}) {wanted}")
+        return
+    version = api_version.rpartition("/")[2]
+    package = kind.group.split(".")[0] or "core"
+    why = f"converting ({version}.{name}) to ({package}.{kind.name}): unknown conversion"
+    raise bad_request(f'{name} in version "{version}" cannot be handled as a {kind.name}: {why}')
+
+
+def _cannot_be(kind: Kind, why: str) -> str:
+    return f'{kind.name} in version "{kind.version}" cannot be handled as a {kind.name}: {why}'

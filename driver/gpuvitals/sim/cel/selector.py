@@ -1,0 +1,112 @@
+"""One selector: checked as the API server does at create, evaluated as the scheduler does.
+
+Place in the chain: the allocator asks `matches` per device; the embedded API server and the linter ask
+`compile_errors`. Texts are those of Kubernetes. Not reproduced: the estimate of an expression's cost.
+Source: kubernetes/dynamic-resource-allocation cel/compile.go and cel/errors.go.
+"""
+
+import re
+import threading
+from functools import lru_cache
+
+from gpuvitals.sim.cel.device import CelDevice
+from gpuvitals.sim.cel.environment import DEVICE_TYPE, checker, evaluator
+from gpuvitals.sim.cel.functions import MEMBERS
+from gpuvitals.sim.cel.syntax import with_default_domains
+
+HINT = (
+    "consider using CEL optional chaining (.? followed by orValue()) "
+    "or guarding the check with has() for optional fields"
+)
+_MISSING = re.compile(r'Key not found in map : "?(.*?)"?$')
+_STATUS = re.compile(r"^[A-Z_]+: ")
+_IN_STRUCT = re.compile(rf"( not found in struct '{re.escape(DEVICE_TYPE)}')$", re.MULTILINE)
+_MEMBER_CALL = re.compile(
+    rf"(found no matching overload for '(?:{'|'.join(MEMBERS)})' applied to ')\(([\w.]+)(?:, )?(.*)\)'"
+)
+_LOCK = threading.Lock()
+
+
+class CompileError(ValueError):
+    """The expression does not compile; the text is what an API server answers."""
+
+
+class CelError(Exception):
+    """Evaluation failed on a device: it is neither a match nor a mismatch."""
+
+
+class Selector:
+    """A compiled expression. Raises CompileError."""
+
+    def __init__(self, expression: str) -> None:
+        self.expression = expression
+        with _LOCK:
+            _check(expression)
+            parsed = evaluator().compile(expression, disable_check=True)
+            self._program = evaluator().deserialize(with_default_domains(parsed.serialize()))
+
+    def matches(self, device: CelDevice) -> bool:
+        """Whether the device fits. Raises CelError."""
+        result = self._program.eval(device.activation)
+        kind = str(result.type())
+        if kind == "ERROR":
+            raise CelError(_runtime_text(str(result.value())))
+        if kind != "BOOL":
+            raise CelError(f"CEL result of type {_type_name(kind)} could not be converted to bool")
+        return bool(result.value())
+
+
+@lru_cache(maxsize=1024)
+def compiled(expression: str) -> Selector:
+    """The selector, compiled once a process. Raises CompileError."""
+    return Selector(expression)
+
+
+def compile_errors(expression: str) -> str | None:
+    """Why an API server would refuse the expression, or None.
+
+    For example `compilation failed: ERROR: <input>:1:7: undefined field 'health'` and two lines that point at it.
+    """
+    try:
+        compiled(expression)
+    except CompileError as error:
+        return str(error)
+    return None
+
+
+def _check(expression: str) -> None:
+    try:
+        result = checker().compile(expression).return_type()
+    except RuntimeError as error:
+        raise CompileError(f"compilation failed: {_compile_text(str(error))}") from error
+    if str(result) not in ("BOOL", "DYN"):
+        raise CompileError(f"must evaluate to bool or the unknown type, not {_type_name(str(result))}")
+
+
+def _compile_text(text: str) -> str:
+    """The library's report without its status words and without errors that follow from another one."""
+    body = _STATUS.sub("", text).removesuffix(" [INVALID_ARGUMENT]")
+    issues = [issue for issue in re.split(r"(?m)^(?=ERROR: )", body) if issue]
+    own = [issue for issue in issues if "'*error*'" not in issue]
+    text = _IN_STRUCT.sub("", "".join(own or issues)).rstrip("\n")
+    return _MEMBER_CALL.sub(r"\1\2.(\3)'", text)
+
+
+def _runtime_text(text: str) -> str:
+    """The library's run-time error in the words of cel-go."""
+    bare = _STATUS.sub("", text.strip('"'))
+    missing = _MISSING.search(bare)
+    if missing is not None:
+        return f"no such key: {missing[1]}. {HINT}"
+    if bare.startswith("No matching overloads found"):
+        return "no such overload"
+    if bare == "divide by zero":
+        return "division by zero"
+    return bare
+
+
+def _type_name(name: str) -> str:
+    """`MAP<STRING, INT>` as `map(string, int)`."""
+    if name.startswith("kubernetes."):
+        return name
+    return name.lower().replace("<", "(").replace(">", ")").replace("dyn", "google.protobuf.Any")

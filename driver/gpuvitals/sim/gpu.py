@@ -1,0 +1,228 @@
+"""A node's scripted GPUs: what a scenario does to them, and the folder in which the real agent finds them.
+
+The folder holds `gpus.json` (what NVML answers), `kmsg` (the kernel log), `sys` (the bus) and `boot_id`. Each step is
+one atomic change of one of them; the agent hears of it through its real sources.
+"""
+
+import fcntl
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from gpuvitals.sim.gpu_log import KernelLogFile
+from gpuvitals.sim.gpu_profiles import PROFILES, gpu_script
+from gpuvitals.sim.gpu_state import (
+    EventScript,
+    GpuScript,
+    NodeScript,
+    Readings,
+    StateError,
+    all_active,
+    load_state,
+    save_state,
+)
+from gpuvitals.sim.gpu_sysfs import SysfsFolder
+from gpuvitals.sim.worker import STATE_VARIABLE
+
+GPU_IS_LOST = 15
+READINGS = frozenset(Readings.__struct_fields__) | {"links_down"}
+"""What `set` accepts: the values of a poll, and `links_down`, a number of links to take down."""
+
+_KEPT_EVENTS = 100
+
+
+class ScriptedNode:
+    """One node. GPUs are numbered from 0 in PCI order. Safe to use from several processes at once."""
+
+    def __init__(self, directory: Path) -> None:
+        """Opens a node that `create` made."""
+        self.directory = directory
+        self.state_file = directory / "gpus.json"
+        self.kernel_log = directory / "kmsg"
+        self.sysfs_root = directory / "sys"
+        self.boot_id_file = directory / "boot_id"
+        self._log = KernelLogFile(self.kernel_log)
+        self._sysfs = SysfsFolder(self.sysfs_root)
+
+    @classmethod
+    def create(cls, directory: Path, *, name: str, profile: str = "h100", gpus: int = 8) -> "ScriptedNode":
+        """Makes a freshly booted node. Raises StateError for a profile that does not exist."""
+        if profile not in PROFILES:
+            raise StateError(f"profile {profile!r} does not exist; there are {', '.join(sorted(PROFILES))}")
+        directory.mkdir(parents=True, exist_ok=True)
+        node = cls(directory)
+        state = NodeScript(gpus=tuple(gpu_script(PROFILES[profile], name, index) for index in range(gpus)))
+        save_state(node.state_file, state)
+        node.boot_id_file.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
+        node._sysfs.load_driver()
+        for gpu in state.gpus:
+            node._sysfs.add(gpu)
+        node.kernel_line("Linux version 6.8.0-51-generic (scripted)", priority=5)
+        node.kernel_line(f"NVRM: loading NVIDIA UNIX Open Kernel Module for x86_64  {state.driver_version}")
+        return node
+
+    @property
+    def gpus(self) -> tuple[GpuScript, ...]:
+        """The GPUs as scripted now. Raises StateError."""
+        return load_state(self.state_file).gpus
+
+    def environment(self) -> Mapping[str, str]:
+        """What the agent's environment needs for the scripted worker to find this node."""
+        return {STATE_VARIABLE: str(self.state_file)}
+
+    def set(self, gpu: int, readings: Mapping[str, object]) -> None:
+        """Changes what a poll reads; names are those of READINGS. Raises StateError for a name or value that is none."""
+        unknown = sorted(set(readings) - READINGS)
+        if unknown:
+            raise StateError(
+                f"reading {unknown[0]!r} does not exist; there are {', '.join(sorted(READINGS))}"
+            )
+        self._change(gpu, lambda script: _replace(script, readings=_with(script.readings, readings)))
+
+    def lose(self, gpu: int) -> None:
+        """NVML loses this GPU; the bus and the kernel log say nothing."""
+        self._change(gpu, lambda script: _replace(script, error=GPU_IS_LOST))
+
+    def fail(self, gpu: int, code: int) -> None:
+        """Every call about this GPU answers a number of nvmlReturn_t; 0 is well again."""
+        self._change(gpu, lambda script: _replace(script, error=code))
+
+    def hang(self, gpu: int, seconds: float) -> None:
+        """Calls about this GPU do not return for a while; 0 ends it."""
+        until = time.clock_gettime(time.CLOCK_BOOTTIME) + seconds if seconds else 0.0
+        self._change(gpu, lambda script: _replace(script, hang_until=until))
+
+    def off_bus(self, gpu: int, process: str = "") -> None:
+        """The GPU falls off the bus: all that the driver logs, config space all ones, lost in NVML."""
+        script = self.gpus[gpu]
+        self._sysfs.answer(script, answers=False)
+        self.lose(gpu)
+        self.xid(gpu, 79, "GPU has fallen off the bus.", process=process)
+        self.kernel_line(f"NVRM: GPU {script.bus_id}: GPU has fallen off the bus.")
+        self.kernel_line(f"NVRM: GPU {script.bus_id}: GPU serial number is {script.serial}.")
+
+    def vanish(self, gpu: int) -> None:
+        """The GPU leaves the bus and the driver's count, so that the indexes of those behind it shift."""
+        self._change(gpu, lambda script: _replace(script, enumerated=False))
+        self._sysfs.remove(self.gpus[gpu])
+
+    def reset(self, gpu: int) -> None:
+        """A reset that repairs: on the bus, links up, volatile counters and recovery action zero, identity logged anew."""
+        self._change(gpu, lambda script: _replace(script, **_REPAIRED, readings=_repaired(script.readings)))
+        self._sysfs.add(self.gpus[gpu])
+        self.identity(gpu)
+
+    def unload_driver(self, code: int = 9) -> None:
+        """Every call answers `code`: 9 is driver not loaded, 18 version mismatch."""
+        self._change_node(lambda state: msgspec.structs.replace(state, driver_error=code))
+
+    def load_driver(self, version: str | None = None) -> None:
+        """Loads the driver anew, perhaps in another version."""
+        self._sysfs.load_driver()
+        self._change_node(
+            lambda state: msgspec.structs.replace(
+                state, driver_error=0, driver_version=version or state.driver_version
+            )
+        )
+
+    def event(self, gpu: int, xid: int = 0) -> None:
+        """An NVML event: an XID, or for 0 a change of the recovery action."""
+        self._change_node(lambda state: _with_event(state, state.gpus[gpu].uuid, xid))
+
+    def kernel_line(self, text: str, *, priority: int = 4) -> int:
+        """A record of the kernel log; its sequence number."""
+        return self._log.append(text, priority=priority)
+
+    def xid(self, gpu: int, code: int, message: str = "", *, process: str = "", event: bool = True) -> int:
+        """An XID line as the driver prints it, and the NVML event that comes with it; the line's sequence number."""
+        script = self.gpus[gpu]
+        caller = f", pid=4242, name={process}" if process else ""
+        rest = f"{caller}, {message}" if message else caller
+        where = script.bus_id.rsplit(".", 1)[0]
+        sequence = self.kernel_line(f"NVRM: Xid (PCI:{where}): {code}{rest}")
+        if event:
+            self.event(gpu, code)
+        return sequence
+
+    def identity(self, gpu: int) -> None:
+        """The lines by which the driver says who a GPU is, as after a reset."""
+        script = self.gpus[gpu]
+        where = script.bus_id.rsplit(".", 1)[0]
+        self.kernel_line(f"NVRM: GPU at PCI:{where}: {script.uuid}")
+        self.kernel_line(f"NVRM: GPU Board Serial Number: {script.serial}")
+
+    def _change(self, gpu: int, change: Callable[[GpuScript], GpuScript]) -> None:
+        def changed(state: NodeScript) -> NodeScript:
+            if not 0 <= gpu < len(state.gpus):
+                raise StateError(f"gpu {gpu} does not exist; the node has 0..{len(state.gpus) - 1}")
+            gpus = list(state.gpus)
+            gpus[gpu] = change(gpus[gpu])
+            return msgspec.structs.replace(state, gpus=tuple(gpus))
+
+        self._change_node(changed)
+
+    def _change_node(self, change: Callable[[NodeScript], NodeScript]) -> None:
+        with self._locked():
+            save_state(self.state_file, change(load_state(self.state_file)))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self.directory / ".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+_REPAIRED = {"error": 0, "enumerated": True, "hang_until": 0.0}
+
+
+def _replace(script: GpuScript, **changes: object) -> GpuScript:
+    return _checked(script, changes, GpuScript)
+
+
+def _with(readings: Readings, changes: Mapping[str, object]) -> Readings:
+    wanted = dict(changes)
+    down = wanted.pop("links_down", None)
+    if down is not None:
+        total = len(readings.links or ())
+        if not isinstance(down, int) or not 0 <= down <= total:
+            raise StateError(f"links_down {down!r} is not a number from 0 to {total}, the GPU's links")
+        wanted["links"] = ("inactive",) * down + ("active",) * (total - down)
+    return _checked(readings, wanted, Readings)
+
+
+def _repaired(readings: Readings) -> Readings:
+    links = all_active(len(readings.links or ()))
+    fabric = "completed" if readings.fabric == "failed" else readings.fabric
+    return Readings(
+        ecc_uncorrected_aggregate=readings.ecc_uncorrected_aggregate,
+        remap_failed=readings.remap_failed,
+        remapped_uncorrectable=readings.remapped_uncorrectable,
+        banks_without_spare=readings.banks_without_spare,
+        links=links,
+        fabric=fabric,
+        thermal_margin_celsius=readings.thermal_margin_celsius,
+        unsupported=readings.unsupported,
+    )
+
+
+S = TypeVar("S", GpuScript, Readings)
+
+
+def _checked(struct: S, changes: Mapping[str, object], kind: type[S]) -> S:
+    """The struct with changes, checked as a file would be. Raises StateError with the field."""
+    fields = {name: getattr(struct, name) for name in struct.__struct_fields__}
+    try:
+        return msgspec.convert(msgspec.to_builtins(fields | dict(changes)), kind)
+    except ValueError as error:
+        raise StateError(f"scripted gpu: {error}") from error
+
+
+def _with_event(state: NodeScript, uuid_: str, xid: int) -> NodeScript:
+    number = 1 + max((event.number for event in state.events), default=0)
+    events = (*state.events, EventScript(number=number, uuid=uuid_, xid=xid))[-_KEPT_EVENTS:]
+    return msgspec.structs.replace(state, events=events)

@@ -1,0 +1,84 @@
+"""Machines that the scripted GPUs can be: what a node of that kind holds, and where on the bus.
+
+Models, memory and link counts are those of the named products; everything that identifies one GPU is made up.
+"""
+
+import uuid
+from dataclasses import dataclass
+
+from gpuvitals.sim.gpu_state import GpuScript, Readings, all_active
+
+_NAMESPACE = uuid.UUID("5b0c2a0e-6f0a-4f0e-9d54-7c1d7c7a9a11")
+_SLOTS = ("1b", "43", "52", "61", "9d", "c3", "d1", "df")
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuProfile:
+    """One model of GPU. `fabric` is whether it registers with NVSwitches."""
+
+    product_name: str
+    architecture: str
+    brand: str
+    memory_bytes: int
+    cuda_compute_capability: str
+    links: int
+    fabric: bool
+    pci_device: str
+
+
+PROFILES = {
+    "h100": GpuProfile(
+        product_name="NVIDIA H100 80GB HBM3",
+        architecture="Hopper",
+        brand="Nvidia",
+        memory_bytes=80 * _GIB,
+        cuda_compute_capability="9.0",
+        links=18,
+        fabric=True,
+        pci_device="0x2330",
+    ),
+    "a100": GpuProfile(
+        product_name="NVIDIA A100-SXM4-80GB",
+        architecture="Ampere",
+        brand="Nvidia",
+        memory_bytes=80 * _GIB,
+        cuda_compute_capability="8.0",
+        links=12,
+        fabric=False,
+        pci_device="0x20b2",
+    ),
+    "l40s": GpuProfile(
+        product_name="NVIDIA L40S",
+        architecture="Ada Lovelace",
+        brand="Nvidia",
+        memory_bytes=48 * _GIB,
+        cuda_compute_capability="8.9",
+        links=0,
+        fabric=False,
+        pci_device="0x26b9",
+    ),
+}
+"""By the name that scenarios use."""
+
+
+def gpu_script(profile: GpuProfile, node: str, index: int) -> GpuScript:
+    """A healthy GPU of a node; the same node and index give the same identity every time."""
+    identity = uuid.uuid5(_NAMESPACE, f"{node}/{index}")
+    domain, slot = divmod(index, len(_SLOTS))
+    return GpuScript(
+        uuid=f"GPU-{identity}",
+        bus_id=f"{domain:04x}:{_SLOTS[slot]}:00.0",
+        name=profile.product_name,
+        architecture=profile.architecture,
+        brand=profile.brand,
+        serial=f"16{identity.int % 10**11:011d}",
+        minor=index,
+        memory_bytes=profile.memory_bytes,
+        cuda_compute_capability=profile.cuda_compute_capability,
+        pci_device=profile.pci_device,
+        numa_node=0 if slot < len(_SLOTS) // 2 else 1,
+        readings=Readings(
+            links=all_active(profile.links), fabric="completed" if profile.fabric else "not-supported"
+        ),
+    )

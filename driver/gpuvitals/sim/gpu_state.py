@@ -1,0 +1,100 @@
+"""The state file of a node's scripted GPUs: written by scenarios and tests, read by the scripted NVML worker.
+
+One JSON object, replaced atomically. msgspec checks it field by field, since the worker that reads it should
+stay as small as the real one.
+"""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+LinkName = Literal["active", "sleep", "inactive"]
+FabricName = Literal["not-supported", "not-started", "in-progress", "completed", "failed"]
+
+
+class StateError(Exception):
+    """The state file can't be read. The message names the file and the field."""
+
+
+class Readings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a poll of the GPU gives; None is "could not be read". The names are those of `model.signal.Reading`."""
+
+    recovery_action: int | None = 0
+    ecc_uncorrected_volatile: int | None = 0
+    ecc_uncorrected_aggregate: int | None = 0
+    ecc_corrected_volatile: int | None = 0
+    sram_threshold_exceeded: bool | None = False
+    remap_pending: bool | None = False
+    remap_failed: bool | None = False
+    remapped_uncorrectable: int | None = 0
+    banks_without_spare: int | None = 0
+    links: tuple[LinkName, ...] | None = ()
+    fabric: FabricName | None = "not-supported"
+    thermal_margin_celsius: int | None = 45
+    hardware_slowdown: bool | None = False
+    unsupported: tuple[str, ...] = ()
+
+
+class GpuScript(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One GPU. `error`: every call about it answers that number of nvmlReturn_t (15 is GPU_IS_LOST).
+
+    `enumerated` false: the driver does not count it any more. `hang_until`: calls about it do not return before that
+    instant of CLOCK_BOOTTIME.
+    """
+
+    uuid: str
+    bus_id: str
+    name: str
+    architecture: str = ""
+    brand: str = ""
+    serial: str = ""
+    minor: int = 0
+    memory_bytes: int = 0
+    cuda_compute_capability: str = ""
+    pci_device: str = "0x2330"
+    numa_node: int = 0
+    enumerated: bool = True
+    error: int = 0
+    hang_until: float = 0.0
+    readings: Readings = Readings()
+
+
+class EventScript(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One event of the driver, heard by workers that were watching before it was added. `xid` 0: a change to re-read."""
+
+    number: int
+    uuid: str
+    xid: int = 0
+
+
+class NodeScript(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A node's driver and GPUs. `driver_error` other than 0: the driver answers nothing but that number."""
+
+    driver_version: str = "595.45.04"
+    cuda_driver_version: str = "13.2"
+    driver_error: int = 0
+    gpus: tuple[GpuScript, ...]
+    events: tuple[EventScript, ...] = ()
+
+
+def all_active(count: int) -> tuple[LinkName, ...]:
+    """That many working links."""
+    active: LinkName = "active"
+    return (active,) * count
+
+
+def load_state(path: Path) -> NodeScript:
+    """The state in a file. Raises StateError."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=NodeScript)
+    except (OSError, ValueError) as error:
+        raise StateError(f"{path}: {error}") from error
+
+
+def save_state(path: Path, state: NodeScript) -> None:
+    """Replaces the file atomically: a reader sees the old state or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(msgspec.json.format(msgspec.json.encode(state), indent=1))
+    temporary.replace(path)

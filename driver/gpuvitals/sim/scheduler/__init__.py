@@ -1,0 +1,10 @@
+"""A scheduler, as far as claims for devices are concerned: it allocates them as Kubernetes does and binds their pods.
+
+May live here: pools of published devices, the search through them, the choice of a node, the real scheduler's texts. May
+not: anything about GPUs. Not simulated: CPU and memory, affinity between pods, preemption, shared capacity and counters,
+binding conditions, scoring beyond "first choice, then the emptier node".
+"""
+
+from gpuvitals.sim.scheduler.scheduler import Scheduler
+
+__all__ = ["Scheduler"]

@@ -1,0 +1,111 @@
+"""Carries a decision out: claims get their allocation and reservation, the pod its node or its condition.
+
+Place in the chain: the scheduler's only writes. A conflict is tried again on the fresh object.
+"""
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from gpuvitals.sim.events import Notice, post_event
+from gpuvitals.sim.rest import ApiError, Json, Rest
+from gpuvitals.sim.scheduler.decision import Placed, Refused
+
+log = logging.getLogger(__name__)
+
+FINALIZER = "resource.kubernetes.io/delete-protection"
+_ATTEMPTS = 5
+_CONFLICT = 409
+_NOT_FOUND = 404
+_CLAIMS = "/apis/resource.k8s.io/v1/namespaces/{namespace}/resourceclaims/{name}"
+_PODS = "/api/v1/namespaces/{namespace}/pods/{name}"
+_COMPONENT = "default-scheduler"
+
+
+def bind(rest: Rest, pod: Json, claims: Sequence[Json], placed: Placed, written: dict[str, int]) -> None:
+    """Allocates and reserves the claims, then binds the pod; `written` gets the claims' new versions by UID.
+
+    Raises ApiError; parts that were done stay, and the next attempt finds them.
+    """
+    for claim in claims:
+        uid = claim["metadata"]["uid"]
+        stored = _reserve(rest, pod, claim, placed.allocations.get(uid))
+        written[uid] = int(stored["metadata"]["resourceVersion"])
+    metadata = pod["metadata"]
+    target = {"apiVersion": "v1", "kind": "Node", "name": placed.node}
+    body = {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"namespace": metadata["namespace"], "name": metadata["name"], "uid": metadata["uid"]},
+        "target": target,
+    }
+    rest.create(_path(_PODS, pod) + "/binding", body)
+    message = f"Successfully assigned {metadata['namespace']}/{metadata['name']} to {placed.node}"
+    post_event(rest, pod, Notice(reason="Scheduled", message=message, component=_COMPONENT))
+
+
+def refuse(rest: Rest, pod: Json, refused: Refused) -> None:
+    """Writes PodScheduled=False and the event, unless the pod says so already. Raises ApiError."""
+    condition = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": refused.reason,
+        "message": refused.message,
+        "lastProbeTime": None,
+    }
+    present = _scheduled(pod)
+    if all(present.get(key) == condition[key] for key in ("status", "reason", "message")):
+        return
+    if present.get("status") != "False":
+        condition["lastTransitionTime"] = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    try:
+        rest.patch(_path(_PODS, pod) + "/status", {"status": {"conditions": [condition]}})
+    except ApiError as error:
+        if error.code == _NOT_FOUND:
+            return  # the pod is gone: nothing to tell
+        raise
+    notice = Notice(reason="FailedScheduling", message=refused.message, component=_COMPONENT, warning=True)
+    post_event(rest, pod, notice)
+
+
+def _reserve(rest: Rest, pod: Json, claim: Json, allocation: Json | None) -> Json:
+    path = _path(_CLAIMS, claim)
+    for attempt in range(_ATTEMPTS):
+        fresh = claim if attempt == 0 else rest.get(path)
+        if fresh["metadata"]["uid"] != claim["metadata"]["uid"]:
+            raise ApiError(_CONFLICT, "Conflict", f"claim {path} was replaced; the pod is scheduled anew")
+        try:
+            return _write(rest, path, fresh, pod, allocation)
+        except ApiError as error:
+            if error.code != _CONFLICT:
+                raise
+    raise ApiError(
+        _CONFLICT, "Conflict", f"claim {path} changed {_ATTEMPTS} times meanwhile; tried again later"
+    )
+
+
+def _write(rest: Rest, path: str, claim: Json, pod: Json, allocation: Json | None) -> Json:
+    status = dict(claim.get("status") or {})
+    if not status.get("allocation"):
+        if allocation is None:
+            raise ApiError(_CONFLICT, "Conflict", f"claim {path} was deallocated; the pod is scheduled anew")
+        finalizers = claim["metadata"].get("finalizers") or []
+        if FINALIZER not in finalizers:
+            metadata = {**claim["metadata"], "finalizers": [*finalizers, FINALIZER]}
+            claim = rest.replace(path, {**claim, "metadata": metadata})
+        status["allocation"] = allocation
+    consumer = {"resource": "pods", "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
+    reserved = status.get("reservedFor") or []
+    if any(entry["uid"] == consumer["uid"] for entry in reserved):
+        return claim
+    status["reservedFor"] = [*reserved, consumer]
+    return rest.replace(path + "/status", {**claim, "status": status})
+
+
+def _scheduled(pod: Json) -> Json:
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return next((entry for entry in conditions if entry["type"] == "PodScheduled"), {})
+
+
+def _path(pattern: str, item: Json) -> str:
+    return pattern.format(namespace=item["metadata"]["namespace"], name=item["metadata"]["name"])

@@ -1,0 +1,204 @@
+"""The loop: whatever changes wakes it, then every waiting pod is tried once.
+
+Place in the chain: mirrors -> decision -> binder. One thread decides and writes, so no device is given out twice; what it
+wrote is remembered until its own mirrors show it.
+"""
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gpuvitals.sim.mirror import Mirror
+from gpuvitals.sim.rest import ApiError, Endpoint, Json, Rest
+from gpuvitals.sim.scheduler.allocation import allocated_devices
+from gpuvitals.sim.scheduler.binder import bind, refuse
+from gpuvitals.sim.scheduler.claims import Blocked, NotYet, claims_of
+from gpuvitals.sim.scheduler.decision import Decision, Placed, Refused, World, decide
+from gpuvitals.sim.scheduler.pools import DeviceId, Inventory
+
+log = logging.getLogger(__name__)
+
+NAME = "default-scheduler"
+_RESOURCE = "/apis/resource.k8s.io/v1"
+_RETRY_SECONDS = 1.0
+_JOIN_SECONDS = 15.0
+_SYNC_SECONDS = 10.0
+_ENDED = ("Succeeded", "Failed")
+
+
+class Scheduler:
+    """Schedules the pods of `default-scheduler` on the API server at `endpoint`."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._rest = Rest(endpoint)
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._inventory = Inventory()
+        self._bound: set[str] = set()
+        self._assumed: dict[str, _Assumed] = {}
+        self._pods = self._mirror("/api/v1/pods")
+        self._nodes = self._mirror("/api/v1/nodes")
+        self._claims = self._mirror(f"{_RESOURCE}/resourceclaims")
+        self._slices = self._mirror(f"{_RESOURCE}/resourceslices")
+        self._classes = self._mirror(f"{_RESOURCE}/deviceclasses")
+        self._rules = self._mirror(f"{_RESOURCE}/devicetaintrules")
+        self._thread = threading.Thread(target=self._run, name="sim-scheduler")
+
+    def start(self) -> None:
+        """Starts watching and scheduling."""
+        for mirror in self._mirrors():
+            mirror.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends every thread; a bind in flight is finished first."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(_JOIN_SECONDS)
+        for mirror in self._mirrors():
+            mirror.stop()
+        self._rest.close()
+
+    def knows(self, item: Json) -> bool:
+        """Whether decisions are made with this version of the object, or a later one. The watches are not in step."""
+        mirrors = {
+            "Pod": self._pods,
+            "Node": self._nodes,
+            "ResourceClaim": self._claims,
+            "ResourceSlice": self._slices,
+            "DeviceClass": self._classes,
+            "DeviceTaintRule": self._rules,
+        }
+        metadata = item["metadata"]
+        seen = mirrors[item["kind"]].find(metadata.get("namespace", ""), metadata["name"])
+        return seen is not None and int(seen["metadata"]["resourceVersion"]) >= int(
+            metadata["resourceVersion"]
+        )
+
+    def _mirror(self, path: str) -> Mirror:
+        return Mirror(self._rest, path, lambda _kind, _item: self._wake.set())
+
+    def _mirrors(self) -> tuple[Mirror, ...]:
+        return (self._pods, self._nodes, self._claims, self._slices, self._classes, self._rules)
+
+    def _run(self) -> None:
+        for mirror in self._mirrors():
+            while not self._stop.is_set() and not mirror.wait_synced(0.1):
+                continue
+        while not self._stop.is_set():
+            self._wake.clear()
+            retry = self._round()
+            self._wake.wait(_RETRY_SECONDS if retry else None)
+        self._rest.close()
+
+    def _round(self) -> bool:
+        """Tries every waiting pod; True where the API server failed one and it must be tried again."""
+        retry = False
+        for pod in self._waiting():
+            if self._stop.is_set():
+                break
+            try:
+                self._schedule(pod)
+            except NotYet:
+                continue
+            except ApiError as error:
+                log.debug("scheduler: pod %s: %s; tried again", pod["metadata"]["name"], error)
+                retry = True
+        return retry
+
+    def _waiting(self) -> list[Json]:
+        """Pods without a node, most important and oldest first."""
+        pods = self._pods.all()
+        unbound = {pod["metadata"]["uid"] for pod in pods if not pod["spec"].get("nodeName")}
+        self._bound &= unbound
+        waiting = [pod for pod in pods if _is_ours(pod) and pod["metadata"]["uid"] in unbound - self._bound]
+        return sorted(waiting, key=_urgency)
+
+    def _schedule(self, pod: Json) -> None:
+        decision: Decision
+        claims: list[Json] = []
+        try:
+            claims = [self._known(claim) for claim in claims_of(pod, self._claims.find)]
+            decision = decide(self._world(), pod, claims)
+        except Blocked as error:
+            total = len(self._nodes.all())
+            preemption = f"preemption: 0/{total} nodes are available: {total} Preemption is not helpful for scheduling."
+            message = f"0/{total} nodes are available: {error}. {preemption}"
+            decision = Refused(reason="Unschedulable", message=message)
+        if isinstance(decision, Refused):
+            refuse(self._rest, pod, decision)
+            return
+        written: dict[str, int] = {}
+        try:
+            bind(self._rest, pod, claims, decision, written)
+        finally:
+            self._assume(decision, written)
+        self._bound.add(pod["metadata"]["uid"])
+
+    def _assume(self, placed: Placed, written: dict[str, int]) -> None:
+        present = {claim["metadata"]["uid"] for claim in self._claims.all()}
+        self._assumed = {uid: value for uid, value in self._assumed.items() if uid in present}
+        for uid, allocation in placed.allocations.items():
+            if uid in written:
+                self._assumed[uid] = _Assumed(written[uid], allocation)
+
+    def _world(self) -> World:
+        self._inventory.update(self._slices.all(), self._rules.all())
+        pods = Counter(
+            pod["spec"]["nodeName"]
+            for pod in self._pods.all()
+            if pod["spec"].get("nodeName") and (pod.get("status") or {}).get("phase") not in _ENDED
+        )
+        return World(
+            nodes=self._nodes.all(),
+            classes={item["metadata"]["name"]: item for item in self._classes.all()},
+            inventory=self._inventory,
+            in_use=frozenset(self._in_use()),
+            pods_on=pods,
+        )
+
+    def _in_use(self) -> Iterator[DeviceId]:
+        for claim in self._claims.all():
+            for device, result in allocated_devices(self._known(claim)):
+                if not result.get("adminAccess"):
+                    yield device
+
+    def _known(self, claim: Json) -> Json:
+        """The claim with an allocation that was written but is not mirrored yet."""
+        assumed = self._assumed.get(claim["metadata"]["uid"])
+        if assumed is None:
+            return claim
+        if int(claim["metadata"]["resourceVersion"]) >= assumed.version:
+            del self._assumed[claim["metadata"]["uid"]]
+            return claim
+        return {**claim, "status": {**(claim.get("status") or {}), "allocation": assumed.allocation}}
+
+
+@dataclass(frozen=True, slots=True)
+class _Assumed:
+    """An allocation that was written; true until the mirror shows this version of the claim or a later one."""
+
+    version: int
+    allocation: Json
+
+
+def _is_ours(pod: Json) -> bool:
+    return (
+        pod["spec"].get("schedulerName", NAME) == NAME
+        and not pod["metadata"].get("deletionTimestamp")
+        and not pod["spec"].get("schedulingGates")
+        and (pod.get("status") or {}).get("phase", "Pending") == "Pending"
+    )
+
+
+def _urgency(pod: Json) -> tuple[int, str, str, str]:
+    metadata = pod["metadata"]
+    return (
+        -int(pod["spec"].get("priority") or 0),
+        metadata["creationTimestamp"],
+        metadata["namespace"],
+        metadata["name"],
+    )
