@@ -1,0 +1,26 @@
+"""What the node agent must know before its sockets open. Standard library only: the kubelet's clock runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeOptions:
+    """Paths and addresses of one node agent. Defaults are those of a real node."""
+
+    node: str
+    state_directory: Path
+    registry_directory: Path = Path("/var/lib/kubelet/plugins_registry")
+    cdi_directory: Path = Path("/var/run/cdi")
+    driver_root: Path = Path("/")
+    dev_root: Path = Path("/")
+    sysfs_root: Path = Path("/sys")
+    kernel_log: Path = Path("/dev/kmsg")
+    boot_id_file: Path = Path("/proc/sys/kernel/random/boot_id")
+    config: Path | None = None
+    kubeconfig: Path | None = None
+    server: str = ""
+    pod_uid: str = ""
+    probe_address: tuple[str, int] = ("127.0.0.1", 0)
+    nvml_backend: str = ""
+    simulated: bool = False

@@ -1,0 +1,100 @@
+"""`gpuvitals node`: the agent of the DaemonSet."""
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+
+from gpuvitals.bootstrap import NodeOptions
+from gpuvitals.cli.errors import UsageError
+
+_DRIVER = "gpu.vitals.internal"
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the verb."""
+    parser = verbs.add_parser("node", help="run the node agent: hear faults, publish slices, prepare claims")
+    parser.add_argument("--node-name", default=os.environ.get("NODE_NAME", ""), help="default: $NODE_NAME")
+    parser.add_argument("--pod-uid", default=os.environ.get("POD_UID", ""), help="default: $POD_UID")
+    parser.add_argument("--state-dir", type=Path, default=Path("/var/lib/kubelet/plugins") / _DRIVER)
+    parser.add_argument("--registry-dir", type=Path, default=Path("/var/lib/kubelet/plugins_registry"))
+    parser.add_argument("--cdi-dir", type=Path, default=Path("/var/run/cdi"))
+    parser.add_argument("--driver-root", type=Path, default=Path("/"))
+    parser.add_argument("--dev-root", type=Path, default=Path("/"))
+    parser.add_argument("--sysfs-root", type=Path, default=Path("/sys"))
+    parser.add_argument("--kernel-log", type=Path, default=Path("/dev/kmsg"))
+    parser.add_argument("--boot-id-file", type=Path, default=Path("/proc/sys/kernel/random/boot_id"))
+    parser.add_argument("--config", type=Path, help="a YAML file; docs name its fields")
+    parser.add_argument("--kubeconfig", type=Path, help="default: the pod's own account")
+    parser.add_argument("--server", default="", help="a plain URL instead, as the simulation prints it")
+    parser.add_argument(
+        "--probe-address", default="127.0.0.1:0", help="host:port of /metrics, /livez, /readyz"
+    )
+    parser.add_argument("--nvml-backend", default="", help="module:factory of another NVML, for simulations")
+    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs until SIGTERM or SIGINT. 0; 1 where a part could not go on."""
+    node_options = _options(options)
+    from gpuvitals.config import (  # behind the check of the flags: pydantic is slow to import
+        ConfigError,
+        load_config,
+    )
+    from gpuvitals.kube.errors import ApiError
+    from gpuvitals.kubeletplugin.files import StorageError
+    from gpuvitals.kubeletplugin.leadership import InstanceRunningError
+    from gpuvitals.kubeletplugin.sockets import SocketError
+    from gpuvitals.observability.logs import configure
+    from gpuvitals.wiring import Node
+
+    configure(options.log_level)
+    try:
+        node = Node(node_options, load_config(options.config))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: node.request_stop())
+        node.start()
+    except ConfigError as error:
+        raise UsageError(f"--config {error}") from error
+    except (ApiError, StorageError, SocketError, InstanceRunningError, OSError) as error:
+        print(f"gpuvitals: {error}", file=sys.stderr)
+        return 1
+    failure = node.run()
+    node.stop()
+    if failure:
+        print(f"gpuvitals: {failure}", file=sys.stderr)
+    return 1 if failure else 0
+
+
+def _options(given: argparse.Namespace) -> NodeOptions:
+    if not given.node_name:
+        raise UsageError("--node-name: is empty, and so is $NODE_NAME; expected the name of this node")
+    if not given.state_dir.parent.is_dir():
+        raise UsageError(f"--state-dir {given.state_dir}: its parent is no directory")
+    if not given.registry_dir.is_dir():
+        raise UsageError(
+            f"--registry-dir {given.registry_dir}: no such directory; where is the kubelet's root?"
+        )
+    host, _, port = given.probe_address.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65_535:
+        raise UsageError(f"--probe-address {given.probe_address}: expected host:port")
+    return NodeOptions(
+        node=given.node_name,
+        pod_uid=given.pod_uid,
+        state_directory=given.state_dir,
+        registry_directory=given.registry_dir,
+        cdi_directory=given.cdi_dir,
+        driver_root=given.driver_root,
+        dev_root=given.dev_root,
+        sysfs_root=given.sysfs_root,
+        kernel_log=given.kernel_log,
+        boot_id_file=given.boot_id_file,
+        config=given.config,
+        kubeconfig=given.kubeconfig,
+        server=given.server,
+        probe_address=(host, int(port)),
+        nvml_backend=given.nvml_backend,
+        simulated=bool(given.nvml_backend),
+    )

@@ -1,0 +1,45 @@
+"""The one queue between sources and the agent: it coalesces levels, keeps every event, and never drops."""
+
+import threading
+from collections import deque
+
+from gpuvitals.model.signal import PresenceReport, Reading, Signal
+
+
+class SignalQueue:
+    """Thread safe. A Reading or PresenceReport replaces an older one of the same GPU and source; events are kept."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._events: deque[Signal] = deque()
+        self._levels: dict[tuple[object, ...], Signal] = {}
+        self._closed = False
+
+    def put(self, signal: Signal) -> None:
+        """Adds a signal and wakes the agent."""
+        with self._changed:
+            match signal:
+                case Reading():
+                    self._levels[("reading", signal.source, signal.uuid)] = signal
+                case PresenceReport():
+                    self._levels[("presence", signal.source, signal.bus_id)] = signal
+                case _:
+                    self._events.append(signal)
+            self._changed.notify()
+
+    def wake(self) -> None:
+        """Makes a waiting `take` return at once."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def take(self, timeout_seconds: float) -> list[Signal]:
+        """Everything that waits, oldest first; empty after the timeout or a wake."""
+        with self._changed:
+            if not self._events and not self._levels and not self._closed:
+                self._changed.wait(timeout_seconds)
+            self._closed = False
+            taken = [*self._events, *self._levels.values()]
+            self._events.clear()
+            self._levels.clear()
+        return sorted(taken, key=lambda signal: signal.seen.at)

@@ -1,0 +1,93 @@
+"""The agent's memory on disk: a fault seen but not yet published is here, and survives any exit.
+
+What a restart needs: who the GPUs are, what the fold knows of each, what the cluster was last told, and how far the
+kernel log was read. Times are on the boot clock, so they keep their meaning as long as the boot id is the same.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from gpuvitals.durable import DurableFile
+from gpuvitals.health.state import GpuState
+from gpuvitals.model.clock import Moment
+from gpuvitals.model.gpu import Gpu
+from gpuvitals.model.health import Verdict
+from gpuvitals.model.ids import BootId
+
+SCHEMA = 1
+
+
+class NewerStateError(Exception):
+    """The file was written by a newer agent. It is left alone; this agent starts without memory and never writes it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredGpu:
+    """One GPU as the agent knows it. `published` is the verdict that the cluster was last shown, at `published_at`."""
+
+    gpu: Gpu
+    state: GpuState
+    published: Verdict | None
+    published_at: float
+    state_since: datetime
+    isolated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredNode:
+    """Everything the agent remembers."""
+
+    boot_id: BootId
+    driver_load: str
+    saved: Moment
+    revision: int
+    gpus: tuple[StoredGpu, ...]
+    kmsg_sequence: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Document:
+    schema: int
+    node: msgspec.Raw
+
+
+class StateStore:
+    """The state file. Owned by the agent's thread alone."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = DurableFile(path)
+        self._last = b""
+        self._frozen = False
+
+    def load(self) -> tuple[StoredNode | None, str]:
+        """The memory (None at first start or where nothing is usable), and what had to be recovered, if anything.
+
+        Raises NewerStateError; `save` then writes nothing.
+        """
+        loaded = self._file.load()
+        if loaded.payload is None:
+            return None, loaded.recovered
+        try:
+            document = msgspec.json.decode(loaded.payload, type=_Document)
+            if document.schema > SCHEMA:
+                self._frozen = True
+                raise NewerStateError(
+                    f"{self._file.path}: schema {document.schema}, this agent knows {SCHEMA}"
+                )
+            return msgspec.json.decode(document.node, type=StoredNode), loaded.recovered
+        except msgspec.DecodeError as error:
+            return None, f"{self._file.path}: {error}"
+
+    def save(self, node: StoredNode) -> bool:
+        """Makes `node` durable; True where something was written. Raises DurableFileError."""
+        if self._frozen:
+            return False
+        content = msgspec.json.encode(_Document(schema=SCHEMA, node=msgspec.Raw(msgspec.json.encode(node))))
+        if content == self._last:
+            return False
+        self._file.save(content)
+        self._last = content
+        return True

@@ -1,0 +1,110 @@
+"""The node agent's metrics: counters that the edges feed and a collector that reads the snapshot at scrape time.
+
+Names carry the prefix `gpuvitals_` and base units. No label names a claim, a pod or a process: a scrape must not
+leak who uses a GPU. Histograms start at 1 ms and reach the kubelet's 45 s.
+"""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gpuvitals.model.health import HealthState
+from gpuvitals.model.snapshot import Snapshot
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 45)
+
+
+class NodeMetrics:
+    """Every metric of the node agent, on a registry of its own. Thread safe."""
+
+    def __init__(self, version: str) -> None:
+        self.registry = CollectorRegistry()
+        registry = self.registry
+        Info("gpuvitals_build", "Version of this agent.", registry=registry).info({"version": version})
+        self.fault_to_publish_seconds = Histogram(
+            "gpuvitals_fault_to_publish_seconds",
+            "From a fault being heard to the slice that shows it being accepted.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.signals = Counter(
+            "gpuvitals_signals",
+            "Signals heard. verdict: folded, unattributed, spoofed or malformed.",
+            ["source", "kind", "verdict"],
+            registry=registry,
+        )
+        self.signal_gaps = Counter(
+            "gpuvitals_signal_gaps", "Records that a source lost.", ["source"], registry=registry
+        )
+        self.slice_writes = Counter(
+            "gpuvitals_slice_writes", "ResourceSlice writes by answer.", ["reason", "code"], registry=registry
+        )
+        self.slice_writes_suppressed = Counter(
+            "gpuvitals_slice_writes_suppressed",
+            "Changes of health that were not worth a write.",
+            registry=registry,
+        )
+        self.claim_writes = Counter(
+            "gpuvitals_claim_status_writes", "Claim status writes by answer.", ["code"], registry=registry
+        )
+        self.pending_faults = Gauge(
+            "gpuvitals_pending_faults", "Faults seen that the cluster does not show yet.", registry=registry
+        )
+        self.prepare_seconds = Histogram(
+            "gpuvitals_prepare_seconds",
+            "Time to answer for one claim. op: prepare or unprepare; code: ok or the refusal's reason.",
+            ["op", "code"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.prepared_claims = Gauge(
+            "gpuvitals_prepared_claims", "Claims in the checkpoint.", registry=registry
+        )
+        self.checkpoint_recoveries = Counter(
+            "gpuvitals_checkpoint_recoveries",
+            "Times a state file had to be recovered.",
+            ["cause"],
+            registry=registry,
+        )
+        self.nvml_call_seconds = Histogram(
+            "gpuvitals_nvml_call_seconds",
+            "NVML calls by kind.",
+            ["call"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.nvml_hung = Gauge("gpuvitals_nvml_hung", "NVML workers that do not answer.", registry=registry)
+        self.health_stream_clients = Gauge(
+            "gpuvitals_health_stream_clients", "Open health streams of the kubelet.", registry=registry
+        )
+        self.api_retries = Counter(
+            "gpuvitals_api_retries", "API server calls tried again.", ["code"], registry=registry
+        )
+
+    def watch_snapshot(self, current: Callable[[], Snapshot | None]) -> None:
+        """Adds the gauges that are read from the current snapshot at each scrape."""
+        self.registry.register(_SnapshotCollector(current))
+
+
+class _SnapshotCollector(Collector):
+    def __init__(self, current: Callable[[], Snapshot | None]) -> None:
+        self._current = current
+
+    def collect(self) -> Iterable[Metric]:
+        """Devices by state and each device's score; nothing before the first snapshot."""
+        devices = GaugeMetricFamily("gpuvitals_devices", "Devices by health state.", labels=["state"])
+        score = GaugeMetricFamily("gpuvitals_device_score", "Health score, 0..100.", labels=["bus_id"])
+        snapshot = self._current()
+        if snapshot is not None:
+            for state in HealthState:
+                count = sum(entry.verdict.state is state for entry in snapshot.gpus)
+                devices.add_metric([state.value], count)
+            for entry in snapshot.gpus:
+                label = str(entry.gpu.bus_id)
+                if entry.gpu.mig is not None:
+                    label += f"/{entry.gpu.mig.gpu_instance}/{entry.gpu.mig.compute_instance}"
+                score.add_metric([label], entry.verdict.score)
+        yield devices
+        yield score

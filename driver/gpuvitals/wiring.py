@@ -1,0 +1,360 @@
+"""The composition root: long-lived parts are constructed here and nowhere else.
+
+Order matters. The kubelet's sockets open first, from `bootstrap` alone; what is slow to import or to reach comes
+behind them.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+
+from gpuvitals.bootstrap import NodeOptions
+from gpuvitals.config import NodeConfig
+from gpuvitals.inventory.claims import ClaimRef, claim_entries
+from gpuvitals.inventory.naming import Naming
+from gpuvitals.inventory.pool import pool
+from gpuvitals.kube.client import ConnectSettings, connect
+from gpuvitals.kube.errors import ApiError, NotFound
+from gpuvitals.kube.events import EventRecord, EventRecorder, Regarding
+from gpuvitals.kube.nodes import node_owner
+from gpuvitals.kube.resourceclaims import ClaimReader, ClaimStatusWriter, DeviceResult
+from gpuvitals.kube.slice_publisher import PublisherSettings, SlicePublisher
+from gpuvitals.kubeletplugin.claim import (
+    AllocatedClaim,
+    AllocatedDevice,
+    ConfigSource,
+    OpaqueConfig,
+    Toleration,
+)
+from gpuvitals.kubeletplugin.plugin import KubeletPlugin
+from gpuvitals.kubeletplugin.probe import ProbeError
+from gpuvitals.kubeletplugin.settings import DriverRootSettings, PluginSettings
+from gpuvitals.kubeletplugin.sources import (
+    ClaimNotFoundError,
+    ClaimUnavailableError,
+    PluginEvent,
+    Sources,
+)
+from gpuvitals.model.ids import ClaimUid, GpuUuid, NodeName
+from gpuvitals.model.snapshot import Snapshot
+from gpuvitals.node.agent import AgentPorts, AgentSettings, NodeAgent
+from gpuvitals.node.probes import Checks, ProbeServer
+from gpuvitals.node.store import NewerStateError, StateStore, StoredNode
+from gpuvitals.observability.logs import keys
+from gpuvitals.observability.metrics import NodeMetrics
+from gpuvitals.observability.pending import PendingFaults
+from gpuvitals.signals.clock import SystemClock, boot_id
+from gpuvitals.signals.kmsg import KmsgPosition, KmsgSettings, KmsgSource
+from gpuvitals.signals.nvml import NvmlMonitor, NvmlSettings
+from gpuvitals.signals.nvml_visit import NvmlPeriods
+from gpuvitals.signals.sysfs import SysfsSource, SysfsTree
+
+log = logging.getLogger(__name__)
+
+VERSION = "0.1.0"
+_STALE_SECONDS = 10.0
+_PROBE_SECONDS = 1.0
+_STOP_SECONDS = 2.0
+
+
+def plugin_settings(options: NodeOptions, naming: Naming) -> PluginSettings:
+    """The kubelet edge's settings: all it needs before anything slow is imported."""
+    return PluginSettings(
+        node=NodeName(options.node),
+        naming=naming,
+        data_directory=options.state_directory,
+        registry_directory=options.registry_directory,
+        cdi_directory=options.cdi_directory,
+        boot_id_file=options.boot_id_file,
+        pod_uid=options.pod_uid,
+        driver_root=DriverRootSettings(
+            driver_root=options.driver_root,
+            dev_root=options.dev_root,
+            require_character_devices=not options.simulated,
+        ),
+    )
+
+
+class Node:
+    """The node agent, composed. `start` opens the sockets first; `run` returns when `stop` was called or a part failed."""
+
+    def __init__(self, options: NodeOptions, config: NodeConfig) -> None:
+        """Raises ApiError where credentials can't be loaded, and OSError where the machine does not tell its boot id."""
+        self._options, self._config, self._naming = options, config, config.naming
+        self._clock = SystemClock()
+        self._metrics = NodeMetrics(VERSION)
+        self._pending = PendingFaults(self._clock, self._metrics)
+        self._done = threading.Event()
+        self._failure = ""
+        self._plugin = KubeletPlugin(plugin_settings(options, self._naming), self._clock, self._fail)
+        self._boot = boot_id(options.boot_id_file)
+        self._transport = connect(
+            ConnectSettings(
+                url=options.server, kubeconfig=options.kubeconfig, user_agent=f"gpuvitals/{VERSION}"
+            )
+        )
+        self._store = StateStore(options.state_directory / "health.json")
+        self._published = -1
+
+    def start(self) -> None:
+        """Starts every part. Raises what a part raises that can't; the sockets are closed again then."""
+        self._plugin.start()
+        try:
+            self._start_behind_sockets()
+        except Exception:  # whatever it was, the kubelet must see this instance leave; it is raised on
+            self._plugin.stop(_STOP_SECONDS)
+            raise
+
+    def _start_behind_sockets(self) -> None:
+        stored = self._memory()
+        self._build_agent(stored)
+        self._build_writers()
+        checks = Checks(live=self._live, ready=self._ready)
+        self._probes = ProbeServer(self._options.probe_address, self._metrics.registry, checks)
+        self._agent.listen(self._tell)
+        self._agent.restore(stored)
+        self._plugin.on_prepared_change(self._show_claims)
+        self._plugin.on_kubelet_change(self._kubelet_changed)
+        self._plugin.attach(self._sources())
+        for part in (self._publisher, self._claims, self._events, self._probes, self._agent):
+            part.start()
+        for source in (self._kmsg, self._sysfs, self._nvml):
+            source.start()
+        self._kubelet_changed()
+        log.info("agent started", extra=keys(node=self._options.node, probes=self._probes.port))
+
+    def run(self) -> str:
+        """Waits for `stop`. The reason of a part that could not go on, or an empty string."""
+        while not self._done.wait(1.0):
+            self._kubelet_changed()
+        return self._failure
+
+    def request_stop(self) -> None:
+        """Has `run` return. Safe in a signal handler."""
+        self._done.set()
+
+    def stop(self) -> None:
+        """Stops every part, sources first. Slices, claims and prepared devices stay."""
+        for source in (self._kmsg, self._sysfs, self._nvml):
+            source.stop(_STOP_SECONDS)
+        self._plugin.stop(_STOP_SECONDS)
+        self._agent.stop(_STOP_SECONDS)
+        self._publisher.stop(_STOP_SECONDS)
+        self._claims.stop(_STOP_SECONDS)
+        self._events.stop(_STOP_SECONDS)
+        self._probes.stop()
+        log.info("agent stopped", extra=keys(node=self._options.node))
+
+    def _memory(self) -> StoredNode | None:
+        try:
+            stored, recovered = self._store.load()
+        except NewerStateError as error:
+            log.error("state of a newer agent, left alone", extra=keys(reason=str(error)))
+            self._metrics.checkpoint_recoveries.labels(cause="newer-state").inc()
+            return None
+        if recovered:
+            log.error("state recovered", extra=keys(reason=recovered))
+            self._metrics.checkpoint_recoveries.labels(cause="torn-state").inc()
+        return stored
+
+    def _build_agent(self, stored: StoredNode | None) -> None:
+        ports = AgentPorts(
+            holders=self._holders,
+            repoll=lambda uuid: self._nvml.request_poll(uuid),
+            avoid=lambda uuid: self._nvml.avoid(uuid),
+            kmsg_sequence=self._kmsg_sequence,
+        )
+        settings = AgentSettings(
+            node=NodeName(self._options.node), boot_id=self._boot, policy=self._config.health_policy
+        )
+        self._agent = NodeAgent(settings, self._clock, self._store, ports, self._metrics)
+        self._metrics.watch_snapshot(lambda: self._agent.snapshot)
+        resume = None
+        if stored is not None and stored.kmsg_sequence is not None:
+            resume = KmsgPosition(boot_id=stored.boot_id, sequence=stored.kmsg_sequence)
+        log_settings = KmsgSettings(path=self._options.kernel_log, boot_id=self._boot, resume=resume)
+        self._kmsg = KmsgSource(log_settings, self._clock, self._agent.queue)
+        self._sysfs = SysfsSource(SysfsTree(self._options.sysfs_root), self._clock, self._agent.queue)
+        nvml = NvmlSettings(
+            backend=self._options.nvml_backend,
+            environment=dict(os.environ),
+            sysfs=self._options.sysfs_root,
+            remembered=tuple(entry.gpu for entry in stored.gpus) if stored is not None else (),
+            periods=NvmlPeriods(poll=self._config.poll_seconds),
+        )
+        self._nvml = NvmlMonitor(
+            nvml,
+            self._clock,
+            self._agent.queue,
+            lambda gpus: self._sysfs.watch(gpu.bus_id for gpu in gpus),
+        )
+
+    def _build_writers(self) -> None:
+        settings = PublisherSettings(
+            driver=self._naming.driver,
+            node=self._options.node,
+            annotation=self._naming.node_report,
+            mode=self._config.forced_mode,
+            owner=lambda: node_owner(self._transport, self._options.node),
+        )
+        self._publisher = SlicePublisher(settings, self._transport, self._metrics, self._stored)
+        self._claims = ClaimStatusWriter(self._transport, self._metrics)
+        self._events = EventRecorder(self._transport, reporting_instance=f"gpuvitals-{self._options.node}")
+
+    def _sources(self) -> Sources:
+        return Sources(
+            claims=_Claims(ClaimReader(self._transport)),
+            snapshots=_Snapshots(lambda: self._agent.snapshot),
+            events=_Events(self._events, self._options.node),
+            tick_age=lambda: self._agent.tick_age_seconds,
+            metrics=self._metrics,
+            answer=self._answer,
+        )
+
+    def _tell(self, snapshot: Snapshot, heard_at: float) -> None:
+        """A new snapshot goes to every writer at once; none of these calls blocks."""
+        naming = self._naming
+        self._pending.told(snapshot.revision, heard_at)
+        self._publisher.publish(lambda mode: pool(snapshot, naming, mode), snapshot.revision)
+        self._plugin.notify(snapshot)
+        self._show_claims()
+
+    def _show_claims(self) -> None:
+        snapshot = self._agent.snapshot
+        if snapshot is not None:
+            self._claims.show(claim_entries(snapshot, self._plugin.prepared(), self._naming))
+
+    def _kubelet_changed(self) -> None:
+        self._publisher.set_kubelet_connected(self._plugin.kubelet_connected() and self._plugin.publishing())
+
+    def _holders(self, uuid: GpuUuid) -> tuple[str, ...]:
+        return tuple({device.claim.uid for device in self._plugin.prepared() if device.uuid == uuid})
+
+    def _kmsg_sequence(self) -> int | None:
+        position = self._kmsg.position
+        return position.sequence if position is not None else None
+
+    def _stored(self, revision: int) -> None:
+        self._published = revision
+        self._pending.stored(revision)
+
+    def _fail(self, reason: str) -> None:
+        self._failure = reason
+        self._done.set()
+
+    def _live(self) -> str:
+        age = self._agent.tick_age_seconds
+        if age > _STALE_SECONDS:
+            return f"the agent's loop has not turned for {age:.0f} s"
+        try:
+            self._plugin.probe(_PROBE_SECONDS)
+        except ProbeError as error:
+            return str(error)
+        return ""
+
+    def _ready(self) -> str:
+        if not self._plugin.kubelet_connected():
+            return "no kubelet has registered this plugin"
+        if self._published < 0:
+            return "no slice is stored yet"
+        return ""
+
+    def _answer(self, request: Mapping[str, object]) -> object:
+        snapshot = self._agent.snapshot
+        if request.get("ask") != "snapshot":
+            raise ValueError(f"ask {request.get('ask')!r}: unknown; ask for the snapshot")
+        if snapshot is None:
+            return {"revision": 0, "gpus": []}
+        shown = [
+            {
+                "uuid": entry.gpu.uuid,
+                "pciBusID": entry.gpu.bus_id,
+                "state": entry.verdict.state.value,
+                "score": entry.verdict.score,
+                "reason": entry.verdict.reason,
+                "message": entry.verdict.message,
+                "isolated": entry.isolated,
+            }
+            for entry in snapshot.gpus
+        ]
+        return {"revision": snapshot.revision, "gpus": shown}
+
+
+class _Snapshots:
+    def __init__(self, current: Callable[[], Snapshot | None]) -> None:
+        self._current = current
+
+    def current(self) -> Snapshot | None:
+        return self._current()
+
+
+class _Claims:
+    """`kubeletplugin`'s ClaimSource on `kube`'s reader."""
+
+    def __init__(self, reader: ClaimReader) -> None:
+        self._reader = reader
+
+    def allocated(self, namespace: str, name: str) -> AllocatedClaim:
+        try:
+            read = self._reader.read(namespace, name)
+        except NotFound as error:
+            raise ClaimNotFoundError(str(error)) from error
+        except ApiError as error:
+            raise ClaimUnavailableError(str(error)) from error
+        return AllocatedClaim(
+            namespace=namespace,
+            name=name,
+            uid=ClaimUid(read.uid),
+            allocated=read.allocated,
+            results=tuple(_device(result) for result in read.results),
+            configs=tuple(
+                OpaqueConfig(
+                    source=ConfigSource(config.source),
+                    requests=config.requests,
+                    driver=config.opaque.driver,
+                    parameters=bytes(config.opaque.parameters),
+                )
+                for config in read.configs
+                if config.opaque is not None
+            ),
+        )
+
+
+def _device(result: DeviceResult) -> AllocatedDevice:
+    return AllocatedDevice(
+        request=result.request,
+        driver=result.driver,
+        pool=result.pool,
+        device=result.device,
+        admin_access=result.admin_access,
+        share_id=result.share_id,
+        tolerations=tuple(
+            Toleration(key=each.key, operator=each.operator, value=each.value, effect=each.effect)
+            for each in result.tolerations
+        ),
+    )
+
+
+class _Events:
+    """`kubeletplugin`'s EventSink on `kube`'s recorder."""
+
+    def __init__(self, recorder: EventRecorder, node: str) -> None:
+        self._recorder = recorder
+        self._node = Regarding(api_version="v1", kind="Node", name=node)
+
+    def emit(self, event: PluginEvent) -> None:
+        about = self._node if event.claim is None else _claim(event.claim)
+        self._recorder.emit(
+            EventRecord(regarding=about, reason=event.reason, note=event.message, warning=event.warning)
+        )
+
+
+def _claim(claim: ClaimRef) -> Regarding:
+    return Regarding(
+        api_version="resource.k8s.io/v1",
+        kind="ResourceClaim",
+        name=claim.name,
+        namespace=claim.namespace,
+        uid=claim.uid,
+    )

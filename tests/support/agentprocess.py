@@ -1,0 +1,98 @@
+"""The real agent as a process, with the first two calls of a kubelet."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from gpuvitals.proto import pluginregistration_v1_pb2 as registration
+from gpuvitals.proto.pluginregistration_v1_pb2_grpc import RegistrationStub
+from gpuvitals.sim.apiserver import ApiServer
+from gpuvitals.sim.gpu import ScriptedNode
+
+SLICES = "resourceslices.resource.k8s.io"
+
+
+class AgentProcess:
+    """`gpuvitals node` below one folder: without a driver, or on scripted GPUs."""
+
+    def __init__(self, folder: Path, server: ApiServer, scripted: ScriptedNode | None = None) -> None:
+        self.folder = folder
+        self.client = server.client("test")
+        for name in ("registry", "cdi", "plugins"):
+            (folder / name).mkdir(exist_ok=True)
+        environment = {**os.environ, "LD_LIBRARY_PATH": str(folder), "PYTHONUNBUFFERED": "1"}
+        command = [
+            sys.executable,
+            "-m",
+            "gpuvitals.cli.main",
+            "node",
+            "--node-name",
+            "node-a",
+            "--server",
+            server.url,
+        ]
+        command += [
+            "--state-dir",
+            str(folder / "plugins" / "gpuvitals"),
+            "--kernel-log",
+            str(folder / "kmsg"),
+        ]
+        command += ["--registry-dir", str(folder / "registry"), "--cdi-dir", str(folder / "cdi")]
+        command += ["--sysfs-root", str(folder / "sys"), "--kernel-log", str(folder / "kmsg")]
+        if scripted is None:
+            (folder / "kmsg").touch()
+        else:
+            environment |= scripted.environment()
+            command += ["--nvml-backend", "gpuvitals.sim.worker:scripted_backend"]
+            command += ["--boot-id-file", str(scripted.boot_id_file), "--config", str(folder / "node.yaml")]
+        with (folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, env=environment, stderr=log)
+
+    def socket(self) -> Path:
+        """The registration socket, once it is there."""
+        self.wait(lambda: any(name.endswith("-reg.sock") for name in os.listdir(self.folder / "registry")))
+        return next((self.folder / "registry").glob("*-reg.sock"))
+
+    def register(self) -> registration.PluginInfo:
+        """What a kubelet does first: ask who it is, and say that it was taken."""
+        with grpc.insecure_channel(
+            f"unix:{self.socket()}", options=[("grpc.default_authority", "localhost")]
+        ) as channel:
+            stub = RegistrationStub(channel)
+            info = stub.GetInfo(registration.InfoRequest(), timeout=10, wait_for_ready=True)
+            stub.NotifyRegistrationStatus(registration.RegistrationStatus(plugin_registered=True), timeout=10)
+        return info
+
+    def slices(self) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = self.client.list(SLICES)
+        return listed
+
+    def wait(self, holds: Callable[[], bool], seconds: float = 20.0) -> None:
+        started = time.monotonic()
+        while not holds():
+            assert self.process.poll() is None, (self.folder / "log").read_text(encoding="utf-8")
+            assert time.monotonic() - started < seconds, (self.folder / "log").read_text(encoding="utf-8")
+            time.sleep(0.02)
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(15)
+
+
+@contextmanager
+def agent(folder: Path, server: ApiServer, scripted: ScriptedNode | None = None) -> Iterator[AgentProcess]:
+    started = AgentProcess(folder, server, scripted)
+    try:
+        yield started
+    finally:
+        if started.process.poll() is None:
+            started.process.kill()
+            started.process.wait(10)

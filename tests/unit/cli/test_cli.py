@@ -1,0 +1,139 @@
+"""The command as a person meets it: what it prints, and what it says to bad input."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gpuvitals.cli.main import main
+from gpuvitals.sim.apiserver import ApiServer
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = main(arguments)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_explain_walks_a_fatal_line_to_the_claim(run: Run) -> None:
+    code, out, _ = run("explain", "--line", "NVRM: Xid (PCI:0000:05:00): 79, GPU has fallen off the bus.")
+
+    assert code == 0
+    for station in (
+        "0000:05:00.0",
+        "class A",
+        "Unhealthy, score 0",
+        "unhealthy=Xid79:NoSchedule",
+        "Healthy=False",
+    ):
+        assert station in out
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("12,1,1,-;NVRM: Xid (PCI:0000:05:00): 79, x", "spoofed"),
+        ("NVRM: Xid (PCI:zz): 79, x", "malformed"),
+        ("usb 1-2: new device", "malformed"),
+        ("6,1,1,-;usb 1-2: new device", "not about a GPU"),
+        ("NVRM: GPU 0000:3b:00.0: GPU has fallen off the bus.", "GpuLost"),
+        ("NVRM: Xid (PCI:0000:05:00): 13, pid=7, name=train, x", "nothing is wrong"),
+    ],
+)
+def test_explain_has_an_answer_for_every_line(run: Run, line: str, said: str) -> None:
+    code, out, _ = run("explain", "--line", line)
+
+    assert code == 0
+    assert said in out
+
+
+def test_explain_prints_json(run: Run) -> None:
+    _, out, _ = run("explain", "--json", "--line", "NVRM: Xid (PCI:0000:05:00): 94, x")
+
+    assert [station["station"] for station in json.loads(out)][:3] == ["record", "line", "signal"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("explain", "--line", ""), "--line"),
+        (("explain", "--line", "x", "--policy", "dwell"), "--policy 'dwell'"),
+        (("explain", "--line", "x", "--policy", "dwel_seconds=1"), "dwel_seconds"),
+        (("explain", "--line", "x", "--policy", "dwell_seconds=-1"), "dwell_seconds"),
+        (("status", "--kubeconfig", "/nowhere/config"), "/nowhere/config"),
+    ],
+)
+def test_bad_input_is_one_line_that_names_it_and_exit_code_2(
+    run: Run, arguments: tuple[str, ...], named: str
+) -> None:
+    code, out, err = run(*arguments)
+
+    assert (code, out) == (2, "")
+    assert named in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [("explian",), ("explain",), ("explain", "--lime", "x"), ()])
+def test_a_typo_in_a_verb_or_flag_is_exit_code_2(run: Run, arguments: tuple[str, ...]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        run(*arguments)
+
+    assert exit_info.value.code == 2
+
+
+def test_status_lists_devices_with_their_health(run: Run) -> None:
+    device = {
+        "name": "gpu-0000-05-00-0",
+        "attributes": {
+            "health/state": {"string": "Unhealthy"},
+            "health/score": {"int": 0},
+            "health/reason": {"string": "Xid79"},
+            "health/xidErrors": {"int": 1},
+            "health/nvlinkStatus": {"string": "active"},
+            "productName": {"string": "H100"},
+        },
+        "taints": [{"key": "gpu.vitals.internal/unhealthy", "value": "Xid79", "effect": "NoSchedule"}],
+    }
+    body = {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceSlice",
+        "metadata": {"name": "00000-x"},
+        "spec": {
+            "driver": "gpu.vitals.internal",
+            "nodeName": "node-a",
+            "pool": {"name": "node-a", "generation": 1, "resourceSliceCount": 1},
+            "devices": [device],
+        },
+    }
+    with ApiServer() as server:
+        server.client("test").create("resourceslices.resource.k8s.io", body)
+        code, out, _ = run("status", "--server", server.url)
+        _, empty, _ = run("status", "--server", server.url, "--node", "node-b")
+
+    assert code == 0
+    assert out.splitlines()[1].split() == [
+        "node-a",
+        device["name"],
+        "Unhealthy",
+        "0",
+        "Xid79",
+        "1",
+        "active",
+        "out",
+        "H100",
+    ]
+    assert "no GPU is published" in empty
+
+
+def test_status_says_that_no_server_answers_and_exits_1(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("status", "--server", "http://127.0.0.1:1")
+
+    assert code == 1
+    assert "no answer" in err
