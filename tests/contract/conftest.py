@@ -1,0 +1,100 @@
+"""The servers that every contract case runs on: the embedded one always, a real one with GPUVITALS_REAL=1.
+
+`make cluster-test` sets it; a control plane that is not built is a failure then, never a skip. A case that the
+embedded server is known to fail carries `sim_differs(why)`: it must fail there, until the difference is gone.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from gpuvitals.sim.apiserver import ApiServer
+from support.rawapi import RawApi
+from support.realanswers import Server
+from support.realserver import RealServer, ServerSettings
+
+REAL = os.environ.get("GPUVITALS_REAL") == "1"
+SERVERS = ["sim", pytest.param("real", marks=pytest.mark.needs_go)] if REAL else ["sim"]
+UNTAINTED = ServerSettings(feature_gates={"DRADeviceTaints": False, "DRADeviceTaintRules": False})
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "sim_differs(why): the embedded server is known to fail this case")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without GPUVITALS_REAL=1 what needs Go is deselected: `make test` is Python only."""
+    if not REAL:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("needs_go")])
+        items[:] = [item for item in items if not item.get_closest_marker("needs_go")]
+
+
+@pytest.fixture(scope="session")
+def real_server() -> Iterator[RealServer]:
+    with RealServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def sim_server() -> Iterator[ApiServer]:
+    with ApiServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def real_server_without_taints() -> Iterator[RealServer]:
+    with RealServer(UNTAINTED) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def sim_server_without_taints() -> Iterator[ApiServer]:
+    with ApiServer() as server:
+        server.faults.drop_device_taints()
+        yield server
+
+
+@pytest.fixture(params=SERVERS)
+def server(request: pytest.FixtureRequest) -> Server:
+    """A server as a cluster of today has it."""
+    _expect_known_difference(request)
+    if request.param == "sim":
+        sim: ApiServer = request.getfixturevalue("sim_server")
+        return Server(name="sim", api=RawApi(sim.url), forget=sim.faults.compact)
+    real: RealServer = request.getfixturevalue("real_server")
+    return Server(name="real", api=real.api, forget=lambda: _forget(real))
+
+
+@pytest.fixture(params=SERVERS)
+def untainted(request: pytest.FixtureRequest) -> RawApi:
+    """A server whose gate DRADeviceTaints is off, as on Kubernetes 1.34."""
+    _expect_known_difference(request)
+    if request.param == "sim":
+        return RawApi(request.getfixturevalue("sim_server_without_taints").url)
+    real: RealServer = request.getfixturevalue("real_server_without_taints")
+    return real.api
+
+
+@pytest.fixture
+def api(server: Server) -> RawApi:
+    return server.api
+
+
+@pytest.fixture
+def unique(request: pytest.FixtureRequest) -> str:
+    """A name that no other case uses: the servers live as long as the session."""
+    return "c" + hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:10]
+
+
+def _forget(real: RealServer) -> None:
+    """An API server that starts anew over a compacted etcd: what it kept in memory is gone too."""
+    real.compact(real.api.get("/api/v1/namespaces").version)
+    real.restart()
+
+
+def _expect_known_difference(request: pytest.FixtureRequest) -> None:
+    known = request.node.get_closest_marker("sim_differs")
+    if known is not None and request.param == "sim":
+        request.applymarker(pytest.mark.xfail(reason=known.args[0], strict=True))
