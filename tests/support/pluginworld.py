@@ -32,6 +32,7 @@ from gpuvitals.model.ids import ClaimUid, GpuUuid, NodeName, PciBusId, Reason
 from gpuvitals.model.snapshot import GpuHealth, NodeFacts, Snapshot
 from gpuvitals.proto import dra_v1_pb2 as dra
 from gpuvitals.proto.dra_v1_pb2_grpc import DRAPluginStub
+from gpuvitals.sim.gpu_driver import make_driver_root
 
 NODE = NodeName("node-a")
 DRIVER = "gpu.vitals.internal"
@@ -113,7 +114,7 @@ class World:
         self.boot_id = directory / "boot_id"
         self.boot_id.write_text("boot-1\n")
         self.root = directory / "root"
-        make_driver_root(self.root, gpus)
+        make_driver_root(self.root, gpus=gpus, version="570.86.15")
         self.snapshot = snapshot_of(gpus)
         self.snapshots = Snapshots(self.snapshot)
         self.claims = Claims()
@@ -208,21 +209,6 @@ def world(gpus: int = 4) -> Iterator[World]:
 
 def uid_of(number: int) -> ClaimUid:
     return ClaimUid(f"00000000-0000-4000-8000-{number:012d}")
-
-
-def make_driver_root(root: Path, gpus: int) -> None:
-    libraries = root / "usr/lib/x86_64-linux-gnu"
-    libraries.mkdir(parents=True)
-    for stem in ("libcuda", "libnvidia-ml", "libnvidia-ptxjitcompiler"):
-        (libraries / f"{stem}.so.570.86.15").write_text("elf")
-        (libraries / f"{stem}.so.1").symlink_to(f"{stem}.so.570.86.15")
-    (libraries / "libnvidia-gpucomp.so.570.86.15").write_text("elf")
-    (root / "usr/bin").mkdir()
-    (root / "usr/bin/nvidia-smi").write_text("#!/bin/sh\n")
-    dev = root / "dev"
-    dev.mkdir()
-    for name in ("nvidiactl", "nvidia-uvm", *(f"nvidia{minor}" for minor in range(gpus))):
-        (dev / name).write_text("")
 
 
 def snapshot_of(gpus: int) -> Snapshot:

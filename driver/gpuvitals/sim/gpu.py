@@ -1,7 +1,7 @@
 """A node's scripted GPUs: what a scenario does to them, and the folder in which the real agent finds them.
 
-The folder holds `gpus.json` (what NVML answers), `kmsg` (the kernel log), `sys` (the bus) and `boot_id`. Each step is
-one atomic change of one of them; the agent hears of it through its real sources.
+The folder holds `gpus.json` (what NVML answers), `kmsg` (the kernel log), `sys` (the bus), `driver` (the driver's files)
+and `boot_id`. Each step is one atomic change of one of them; the agent hears of it through its real sources.
 """
 
 import fcntl
@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
+from gpuvitals.sim.gpu_driver import make_driver_root
 from gpuvitals.sim.gpu_log import KernelLogFile
 from gpuvitals.sim.gpu_profiles import PROFILES, gpu_script
 from gpuvitals.sim.gpu_state import (
@@ -45,6 +46,7 @@ class ScriptedNode:
         self.state_file = directory / "gpus.json"
         self.kernel_log = directory / "kmsg"
         self.sysfs_root = directory / "sys"
+        self.driver_root = directory / "driver"
         self.boot_id_file = directory / "boot_id"
         self._log = KernelLogFile(self.kernel_log)
         self._sysfs = SysfsFolder(self.sysfs_root)
@@ -59,6 +61,7 @@ class ScriptedNode:
         state = NodeScript(gpus=tuple(gpu_script(PROFILES[profile], name, index) for index in range(gpus)))
         save_state(node.state_file, state)
         node.boot_id_file.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
+        make_driver_root(node.driver_root, gpus=gpus, version=state.driver_version)
         node._sysfs.load_driver()
         for gpu in state.gpus:
             node._sysfs.add(gpu)

@@ -13,7 +13,8 @@ from gpuvitals.kubeletplugin.prepared import HeldDevice, MigIds
 from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
 from gpuvitals.kubeletplugin.settings import DriverRootSettings
 from gpuvitals.model.ids import DeviceName, GpuUuid
-from support.pluginworld import DRIVER, FAST, World, eventually, kubelet, make_driver_root, uid_of, world
+from gpuvitals.sim.gpu_driver import make_driver_root
+from support.pluginworld import DRIVER, FAST, World, eventually, kubelet, uid_of, world
 
 DEVICE = HeldDevice(uuid=GpuUuid("GPU-0"), device=DeviceName("gpu-0"), minor=0, requests=("r",))
 
@@ -35,7 +36,11 @@ def test_spec_has_nodes_libraries_at_soname_and_dev_name_and_no_hook(node: World
     assert nodes == [{"path": "/dev/nvidia2", "hostPath": f"{node.root}/dev/nvidia2", "permissions": "rw"}]
     common = spec["containerEdits"]
     assert common["env"] == ["NVIDIA_VISIBLE_DEVICES=void"]
-    assert [each["path"] for each in common["deviceNodes"]] == ["/dev/nvidiactl", "/dev/nvidia-uvm"]
+    assert [each["path"] for each in common["deviceNodes"]] == [
+        "/dev/nvidiactl",
+        "/dev/nvidia-uvm",
+        "/dev/nvidia-uvm-tools",
+    ]
     mounts = {mount["containerPath"]: mount["hostPath"] for mount in common["mounts"]}
     library = f"{node.root}/usr/lib/x86_64-linux-gnu/libcuda.so.570.86.15"
     assert mounts["/usr/lib64/libcuda.so.1"] == mounts["/usr/lib64/libcuda.so"] == library
@@ -82,7 +87,7 @@ def test_missing_driver_parts_refuse_the_claim_and_leave_no_file(
 
 
 def test_regular_file_is_no_device_node_unless_the_setting_says_so(tmp_path: Path) -> None:
-    make_driver_root(tmp_path, 1)
+    make_driver_root(tmp_path, gpus=1, version="570.86.15")
     strict = DriverRootSettings(driver_root=tmp_path, dev_root=tmp_path)
     with pytest.raises(RefusedError) as caught:
         DriverRoot(strict).parts((DEVICE,))
@@ -91,7 +96,7 @@ def test_regular_file_is_no_device_node_unless_the_setting_says_so(tmp_path: Pat
 
 def test_links_are_resolved_inside_the_driver_root(tmp_path: Path) -> None:
     """An absolute link means a path of the driver's container, and `..` never leaves the root."""
-    make_driver_root(tmp_path, 1)
+    make_driver_root(tmp_path, gpus=1, version="570.86.15")
     libraries = tmp_path / "usr/lib/x86_64-linux-gnu"
     (libraries / "libcuda.so.1").unlink()
     (libraries / "libcuda.so.1").symlink_to("/../../opt/nv/libcuda.so.1")
@@ -113,7 +118,7 @@ def test_links_are_resolved_inside_the_driver_root(tmp_path: Path) -> None:
 
 def test_driver_upgrade_under_a_running_agent_is_seen(tmp_path: Path) -> None:
     """The look-up is remembered only for as long as no directory of it changes."""
-    make_driver_root(tmp_path, 1)
+    make_driver_root(tmp_path, gpus=1, version="570.86.15")
     libraries = tmp_path / "usr/lib/x86_64-linux-gnu"
     for directory in (libraries, tmp_path / "usr/bin", tmp_path / "usr/lib"):
         os.utime(directory, (1_700_000_000, 1_700_000_000))
@@ -131,7 +136,7 @@ def test_driver_upgrade_under_a_running_agent_is_seen(tmp_path: Path) -> None:
 
 
 def test_link_loop_is_a_missing_library(tmp_path: Path) -> None:
-    make_driver_root(tmp_path, 1)
+    make_driver_root(tmp_path, gpus=1, version="570.86.15")
     libraries = tmp_path / "usr/lib/x86_64-linux-gnu"
     for name in ("libcuda.so.1", "libcuda.so.570.86.15"):
         (libraries / name).unlink()
@@ -143,7 +148,7 @@ def test_link_loop_is_a_missing_library(tmp_path: Path) -> None:
 
 
 def test_mig_device_gets_its_capability_nodes(tmp_path: Path) -> None:
-    make_driver_root(tmp_path, 1)
+    make_driver_root(tmp_path, gpus=1, version="570.86.15")
     instance = tmp_path / "proc/driver/nvidia/capabilities/gpu0/mig/gi7"
     (instance / "ci0").mkdir(parents=True)
     for path, minor in ((instance / "access", 66), (instance / "ci0/access", 67)):
