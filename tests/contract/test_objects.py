@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.kubeobjects import LEASES, SLICES, device, lease, resource_slice
+from support.kubeobjects import EVENTS, LEASES, PODS, SLICES, device, event, lease, pod, resource_slice
 from support.rawapi import MERGE_PATCH, RawApi
 from support.realanswers import causes, refusal, stored
 
@@ -95,6 +95,26 @@ def test_a_long_generated_name_is_cut_to_63(api: RawApi) -> None:
     assert made.status == 201
     assert len(made.name) == 63
     assert made.name.startswith("00000-xxx")
+
+
+@pytest.mark.parametrize("base", ["p.", "P-", "a b"])
+def test_an_events_name_only_has_to_fit_into_a_path(api: RawApi, base: str) -> None:
+    """The kubelet names events after objects of any kind; a dot at the end of generateName is ordinary."""
+    made = api.post(EVENTS, event("", generateName=base))
+    slash = api.post(EVENTS, event("a/b"))
+
+    assert made.name.startswith(base)
+    assert causes(slash) == ["""metadata.name: Invalid value: "a/b": may not contain '/'"""]
+
+
+@pytest.mark.parametrize(
+    ("base", "refused"),
+    [("p.", ["metadata.generateName"]), ("p-", []), ("P-", ["metadata.name"])],
+)
+def test_a_pods_generated_name_is_a_subdomain(api: RawApi, base: str, refused: list[str]) -> None:
+    answer = api.post(PODS, pod("", generateName=base), dryRun="All")
+
+    assert [entry.partition(":")[0] for entry in (causes(answer) if answer.status == 422 else [])] == refused
 
 
 def test_a_name_or_a_generated_name_is_required(api: RawApi) -> None:

@@ -66,9 +66,3 @@ def test_status_and_spec_are_written_apart(api: RawApi, unique: str) -> None:
 
     assert "phase" not in stored.get("status", {})
     assert "unschedulable" not in stored["spec"]
-
-
-def test_an_unknown_patch_type_is_refused(api: RawApi, unique: str) -> None:
-    api.post(LEASES, lease(unique))
-
-    assert api.patch(f"{LEASES}/{unique}", "text/plain", {}).status == 415

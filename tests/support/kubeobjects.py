@@ -8,6 +8,8 @@ SLICES = "/apis/resource.k8s.io/v1/resourceslices"
 CLAIMS = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
 NODES = "/api/v1/nodes"
+PODS = "/api/v1/namespaces/default/pods"
+EVENTS = "/api/v1/namespaces/default/events"
 DRIVER = "gpu.vitals.internal"
 
 Json = dict[str, Any]
@@ -20,6 +22,28 @@ def lease(name: str, holder: str = "a", **metadata: object) -> Json:
         "kind": "Lease",
         "metadata": {"name": name, **metadata},
         "spec": {"holderIdentity": holder},
+    }
+
+
+def pod(name: str, **metadata: object) -> Json:
+    """A pod of one container."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "default", **metadata},
+        "spec": {"containers": [{"name": "main", "image": "gpu-job:1"}]},
+    }
+
+
+def event(name: str, **metadata: object) -> Json:
+    """An event about a pod."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": name, **metadata},
+        "involvedObject": {"kind": "Pod", "namespace": "default", "name": "p"},
+        "reason": "Tested",
+        "type": "Normal",
     }
 
 

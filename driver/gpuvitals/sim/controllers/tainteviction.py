@@ -5,6 +5,7 @@ Pods are deleted, not evicted: PodDisruptionBudgets are not asked, as in the rea
 Source: kubernetes/kubernetes pkg/controller/devicetainteviction.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -236,7 +237,10 @@ def _tolerates(toleration: Obj, taint: Obj) -> bool:
 def _event(pod: Obj) -> Obj:
     metadata, now = pod["metadata"], timestamp()
     return {
-        "metadata": {"generateName": f"{metadata['name']}.", "namespace": metadata["namespace"]},
+        "metadata": {
+            "name": f"{metadata['name']}.{time.time_ns():x}",
+            "namespace": metadata["namespace"],
+        },
         "involvedObject": {
             "apiVersion": "v1",
             "kind": "Pod",

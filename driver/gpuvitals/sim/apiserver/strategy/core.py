@@ -5,7 +5,7 @@ Place in the chain: `table.py` lists them. Source: kubernetes/kubernetes pkg/reg
 
 from gpuvitals.sim.apiserver.errors import FieldError, forbidden_field, invalid_value, not_supported
 from gpuvitals.sim.apiserver.jsontypes import Obj, dig
-from gpuvitals.sim.apiserver.strategy.names import label_complaints
+from gpuvitals.sim.apiserver.strategy.names import label_complaints, path_segment_complaints
 from gpuvitals.sim.apiserver.strategy.rules import Rules
 
 NOT_READY: Obj = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
@@ -124,7 +124,9 @@ NAMESPACE_RULES = Rules(
     prepare_update=_prepare_namespace_update,
     name_complaints=label_complaints,
 )
-EVENT_RULES = Rules(default=_default_event, validate_create=_event_errors)
+EVENT_RULES = Rules(
+    default=_default_event, validate_create=_event_errors, name_complaints=path_segment_complaints
+)
 SECRET_RULES = Rules(default=_default_secret)
 LEASE_RULES = Rules(
     validate_create=_lease_errors, validate_update=lambda new, _old, _subresource: _lease_errors(new)

@@ -94,13 +94,18 @@ def _name_errors(rules: Rules, metadata: Obj) -> list[FieldError]:
     errors = []
     base, name = metadata.get("generateName"), metadata.get("name")
     if base:
-        probe = base[:-1] + "a" if base.endswith("-") else base
         errors += [
-            invalid_value("metadata.generateName", base, text) for text in rules.name_complaints(probe)
+            invalid_value("metadata.generateName", base, text)
+            for text in rules.name_complaints(_without_dash(base))
         ]
     if not name:
         return [*errors, required("metadata.name", "name or generateName is required")]
     return errors + [invalid_value("metadata.name", name, text) for text in rules.name_complaints(name)]
+
+
+def _without_dash(base: str) -> str:
+    """A base as it is checked: its last two characters stand for what the suffix makes of them."""
+    return base[:-2] + "a" if len(base) > 1 and base.endswith("-") else base
 
 
 def _namespace_errors(kind: Kind, metadata: Obj) -> list[FieldError]:

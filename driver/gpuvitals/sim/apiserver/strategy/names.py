@@ -49,6 +49,13 @@ def subdomain_complaints(name: str) -> list[str]:
     return _checked(name, 253, _SUBDOMAIN, _SUBDOMAIN_TEXT)
 
 
+def path_segment_complaints(name: str) -> list[str]:
+    """Complaints about a name that only has to fit into a path (events)."""
+    if name in (".", ".."):
+        return [f"may not be '{name}'"]
+    return [f"may not contain '{letter}'" for letter in "/%" if letter in name]
+
+
 def c_identifier_complaints(name: str) -> list[str]:
     """Complaints about a C identifier (`xidErrors`)."""
     return [] if _C_IDENTIFIER.fullmatch(name) else [_C_IDENTIFIER_TEXT]
