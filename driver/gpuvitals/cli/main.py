@@ -4,10 +4,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from gpuvitals.cli import explain, node, status
+from gpuvitals.cli import demo, explain, node, status
 from gpuvitals.cli.errors import UsageError
 
-_VERBS = (node, status, explain)
+_VERBS = (node, demo, status, explain)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -38,6 +38,7 @@ stay true for this time):
     expect: {claim: {pod: train, condition: {type: Healthy, status: "False", reason: Xid79}}}
     expect: {siblings: {node: 0, gpu: 3}}                # all other devices byte-identical to the last mark
     expect: {slices: {node: 0, devices: 8}}
+    expect: {registered: {node: 0}}                      # the kubelet has the driver's plugin connected
     expect: {writes: {node: 0, resource: resourceslices, at_most: 0}, holds: 3s}      # since the last mark
 
 `device: {out: true}` is true when new claims can't get the device: tainted NoSchedule or withdrawn from the slice.

@@ -65,6 +65,10 @@ class SlicesSeen(OnNode):
     devices: Annotated[int, Field(ge=0)]
 
 
+class RegisteredSeen(OnNode):
+    """The kubelet of the node has the driver's plugin registered and connected."""
+
+
 class WritesSeen(Model):
     """Writes that the API server got since the last mark; all nodes unless one is named."""
 
@@ -74,8 +78,8 @@ class WritesSeen(Model):
     at_least: Annotated[int, Field(ge=0)] | None = None
 
 
-Subject = DeviceSeen | PodSeen | ClaimSeen | Siblings | SlicesSeen | WritesSeen
-SUBJECTS = ("device", "pod", "claim", "siblings", "slices", "writes")
+Subject = DeviceSeen | PodSeen | ClaimSeen | Siblings | SlicesSeen | RegisteredSeen | WritesSeen
+SUBJECTS = ("device", "pod", "claim", "siblings", "slices", "registered", "writes")
 
 
 class Expect(Model):
@@ -86,6 +90,7 @@ class Expect(Model):
     claim: ClaimSeen | None = None
     siblings: Siblings | None = None
     slices: SlicesSeen | None = None
+    registered: RegisteredSeen | None = None
     writes: WritesSeen | None = None
     within: Seconds = 5.0
     holds: Seconds | None = None

@@ -1,0 +1,117 @@
+"""`gpuvitals demo`: a small cluster on this machine, with real agents on simulated GPUs, and a fault that walks through it."""
+
+import argparse
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpuvitals.cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from gpuvitals.sim.demo.cluster import Cluster
+    from gpuvitals.sim.scenario import Scenario
+
+_LOG_LINES = 15
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the verb."""
+    parser = verbs.add_parser("demo", help="play a fault on a small simulated cluster, and tell what happens")
+    parser.add_argument(
+        "--scenario", default="walk", help="a name that --list prints, or a YAML file; default: walk"
+    )
+    parser.add_argument("--list", action="store_true", help="print the scenarios that ship with the package")
+    parser.add_argument(
+        "--keep", action="store_true", help="leave the cluster up until Ctrl-C, for your own kubectl"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Plays the scenario. 0 where every expectation held, else 1."""
+    try:
+        from gpuvitals.sim import scenario as scenarios  # behind the flags: the simulation is slow to import
+    except ImportError as error:
+        raise UsageError(f"demo: {error}; install gpuvitals[sim]") from error
+
+    if options.list:
+        for name in scenarios.builtin_names():
+            print(f"{name:10} {scenarios.load_builtin(name).description}")
+        return 0
+    try:
+        path = Path(options.scenario)
+        is_file = path.suffix in (".yaml", ".yml")
+        chosen = scenarios.load(path) if is_file else scenarios.load_builtin(options.scenario)
+    except scenarios.ScenarioError as error:
+        raise UsageError(f"--scenario {error}") from error
+    return _play(chosen, keep=options.keep)
+
+
+def _play(scenario: "Scenario", *, keep: bool) -> int:
+    from gpuvitals.sim.demo.actor import Actor
+    from gpuvitals.sim.demo.build import demo_cluster
+    from gpuvitals.sim.demo.narrator import Narrator
+    from gpuvitals.sim.demo.observer import Observer
+    from gpuvitals.sim.demo.player import Player
+
+    narrator = Narrator(scenario)
+    _print(narrator.opening())
+    with _folder() as folder, demo_cluster(folder, scenario) as cluster:
+        began = time.monotonic()
+        for happening in Player(Actor(cluster), Observer(cluster)).play(scenario):
+            _print(narrator.tell(happening))
+        _print(narrator.closing(time.monotonic() - began))
+        if narrator.failed:
+            _print(_logs(cluster))
+        if keep:
+            _print(_invitation(cluster))
+            _wait_for_the_user()
+    return 1 if narrator.failed else 0
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder with a short path: Unix sockets lie in it. Gone with the demo."""
+    made = Path(tempfile.mkdtemp(prefix="gv-demo-"))
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _logs(cluster: "Cluster") -> Iterator[str]:
+    for node in cluster.nodes:
+        yield ""
+        yield f"the end of the log of the agent of {node.name}:"
+        yield node.agent.log_tail(_LOG_LINES)
+
+
+def _invitation(cluster: "Cluster") -> Iterator[str]:
+    node = cluster.nodes[0]
+    yield ""
+    yield "The cluster stays up until Ctrl-C. In another terminal:"
+    yield f"  export KUBECONFIG={cluster.kubeconfig}"
+    yield "  kubectl get resourceslices,resourceclaims,pods"
+    yield "  gpuvitals status"
+    yield f"  gpuvitals inject --demo {cluster.folder} xid --node {node.name} --gpu 4 --code 79"
+    yield f"  gpuvitals explain --agent {node.agent.state_directory} --gpu {node.device(4)}"
+
+
+def _wait_for_the_user() -> None:
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    while not ended.wait(1.0):
+        continue
+    print("\nstopping ...", flush=True)
+
+
+def _print(lines: Iterator[str]) -> None:
+    for line in lines:
+        print(line, flush=True)

@@ -1,0 +1,51 @@
+"""Puts a demo cluster together for a scenario, below one folder.
+
+Place in the chain: called by the verb; what it makes is started by `Cluster`.
+"""
+
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gpuvitals.sim.apiserver import ApiServer
+from gpuvitals.sim.controllers import ControllerManager
+from gpuvitals.sim.demo.agent import AgentProgram, AgentSettings
+from gpuvitals.sim.demo.cluster import Cluster, DemoNode
+from gpuvitals.sim.gpu import ScriptedNode
+from gpuvitals.sim.kubelet import Kubelet, KubeletConfig
+from gpuvitals.sim.rest import Endpoint
+from gpuvitals.sim.scenario import Scenario
+from gpuvitals.sim.scheduler import Scheduler
+
+
+@contextmanager
+def demo_cluster(folder: Path, scenario: Scenario) -> Iterator[Cluster]:
+    """The running cluster; everything is stopped with the block. The folder's path must be short: sockets lie in it."""
+    with ApiServer() as server:
+        endpoint = Endpoint(url=server.url)
+        control = (ControllerManager(server.client("kube-controller-manager")), Scheduler(endpoint))
+        nodes = [_node(folder / name, name, scenario, endpoint) for name in scenario.nodes.names]
+        with Cluster(folder, server, control, nodes) as cluster:
+            yield cluster
+
+
+def _node(folder: Path, name: str, scenario: Scenario, endpoint: Endpoint) -> DemoNode:
+    gpus = ScriptedNode.create(folder, name=name, profile=scenario.nodes.profile, gpus=scenario.nodes.gpus)
+    settings = AgentSettings(
+        node=name,
+        pod_uid=str(uuid.uuid4()),
+        server=endpoint.url,
+        kubelet_root=folder,
+        cdi_directory=folder / "cdi",
+        config=folder / "agent.yaml",
+        log=folder / "agent.log",
+    )
+    settings.config.write_text(json.dumps({"policy": dict(scenario.policy)}), encoding="utf-8")
+    kubelet = KubeletConfig(node_name=name, root=folder, cdi_dirs=(settings.cdi_directory,))
+    kubelet.registry_dir.mkdir()
+    settings.cdi_directory.mkdir()
+    return DemoNode(
+        name=name, gpus=gpus, kubelet=Kubelet(kubelet, endpoint), agent=AgentProgram(settings, gpus)
+    )

@@ -1,0 +1,96 @@
+"""Finds things in API objects, as a person with kubectl would; what is not there is empty.
+
+Place in the chain: under the observer. Pure.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gpuvitals.inventory.naming import Naming
+
+Json = dict[str, Any]
+
+_OUT = "NoSchedule"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceFacts:
+    """What a slice shows of one device. `out`: new claims can't get it. `taints`: key without the driver, and value."""
+
+    published: bool
+    out: bool
+    state: str = ""
+    score: int = 0
+    health_class: str = ""
+    reason: str = ""
+    taints: tuple[tuple[str, str, str], ...] = ()
+
+
+def device_facts(device: Json | None, naming: Naming) -> DeviceFacts:
+    """The facts of a device, or of one that is not published."""
+    if device is None:
+        return DeviceFacts(published=False, out=True)
+    attributes = device.get("attributes") or {}
+
+    def text(key: str) -> str:
+        return str(attributes.get(f"{naming.attribute_domain}/{key}", {}).get("string", ""))
+
+    taints = tuple(
+        (one["key"].removeprefix(f"{naming.driver}/"), one.get("value", ""), one["effect"])
+        for one in device.get("taints") or ()
+    )
+    return DeviceFacts(
+        published=True,
+        out=any(effect == _OUT for _, _, effect in taints),
+        state=text("state"),
+        score=int(attributes.get(f"{naming.attribute_domain}/score", {}).get("int", 0)),
+        health_class=text("class"),
+        reason=text("reason"),
+        taints=taints,
+    )
+
+
+def devices_of(slices: Iterable[Json], node: str, naming: Naming) -> Iterator[Json]:
+    """The devices that a node publishes, in order."""
+    for item in slices:
+        spec = item["spec"]
+        if spec.get("nodeName") == node and spec["driver"] == naming.driver:
+            yield from spec.get("devices") or ()
+
+
+def condition(conditions: Iterable[Json] | None, kind: str) -> Json:
+    """The condition of this type, empty where there is none."""
+    return next((one for one in conditions or () if one["type"] == kind), {})
+
+
+def claim_name(pod: Json, reference: str) -> str:
+    """The name of the claim that was generated for the pod, empty until it is."""
+    entries = (pod.get("status") or {}).get("resourceClaimStatuses") or ()
+    return next((one.get("resourceClaimName", "") for one in entries if one["name"] == reference), "")
+
+
+def held_devices(claim: Json | None) -> tuple[tuple[str, str], ...]:
+    """Pool and device of everything that the claim holds."""
+    allocation = ((claim or {}).get("status") or {}).get("allocation") or {}
+    results = (allocation.get("devices") or {}).get("results") or ()
+    return tuple((one["pool"], one["device"]) for one in results)
+
+
+def reported_health(pod: Json) -> tuple[tuple[str, str], ...]:
+    """Health and message of each of the pod's devices, as the kubelet reports them."""
+    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
+    return tuple(
+        (resource.get("health", ""), resource.get("message", ""))
+        for status in statuses
+        for entry in status.get("allocatedResourcesStatus") or ()
+        for resource in entry.get("resources") or ()
+    )
+
+
+def shown_condition(found: Mapping[str, Any]) -> str:
+    """A condition in one line."""
+    if not found:
+        return "no such condition"
+    reason = f", reason {found['reason']}" if found.get("reason") else ""
+    return f"{found['type']}={found['status']}{reason}"
