@@ -8,7 +8,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check fmt lint types contracts generated protos catalog lock cluster cluster-test clean
+.PHONY: help demo setup test check fmt lint types contracts generated protos catalog lock cluster cluster-test clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,6 +24,9 @@ $(RUN_STAMP): requirements/build.txt requirements/run.txt pyproject.toml
 $(DEV_STAMP): $(RUN_STAMP) requirements/dev.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@touch $@
+
+demo: $(RUN_STAMP) ## play a fault on a small simulated cluster (KEEP=1 leaves it up, SCENARIO=name or file.yaml)
+	@$(BIN)/gpuvitals demo $(if $(KEEP),--keep) $(if $(SCENARIO),--scenario $(SCENARIO))
 
 setup: $(DEV_STAMP) ## install everything that check and test need into .venv
 

@@ -3,6 +3,7 @@
 import argparse
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -12,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpuvitals.cli.errors import UsageError
+from gpuvitals.cli.inject import FOLDER_PREFIX
 
 if TYPE_CHECKING:
     from gpuvitals.sim.demo.cluster import Cluster
     from gpuvitals.sim.scenario import Scenario
 
 _LOG_LINES = 15
+_TERMINATED = 128 + signal.SIGTERM
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -39,7 +42,6 @@ def run(options: argparse.Namespace) -> int:
         from gpuvitals.sim import scenario as scenarios  # behind the flags: the simulation is slow to import
     except ImportError as error:
         raise UsageError(f"demo: {error}; install gpuvitals[sim]") from error
-
     if options.list:
         for name in scenarios.builtin_names():
             print(f"{name:10} {scenarios.load_builtin(name).description}")
@@ -60,6 +62,7 @@ def _play(scenario: "Scenario", *, keep: bool) -> int:
     from gpuvitals.sim.demo.observer import Observer
     from gpuvitals.sim.demo.player import Player
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))  # so that the agents are stopped too
     narrator = Narrator(scenario)
     _print(narrator.opening())
     with _folder() as folder, demo_cluster(folder, scenario) as cluster:
@@ -78,7 +81,7 @@ def _play(scenario: "Scenario", *, keep: bool) -> int:
 @contextmanager
 def _folder() -> Iterator[Path]:
     """A folder with a short path: Unix sockets lie in it. Gone with the demo."""
-    made = Path(tempfile.mkdtemp(prefix="gv-demo-"))
+    made = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
     try:
         yield made
     finally:
@@ -94,13 +97,14 @@ def _logs(cluster: "Cluster") -> Iterator[str]:
 
 def _invitation(cluster: "Cluster") -> Iterator[str]:
     node = cluster.nodes[0]
+    last = len(node.gpus.gpus) - 1
     yield ""
     yield "The cluster stays up until Ctrl-C. In another terminal:"
     yield f"  export KUBECONFIG={cluster.kubeconfig}"
     yield "  kubectl get resourceslices,resourceclaims,pods"
     yield "  gpuvitals status"
-    yield f"  gpuvitals inject --demo {cluster.folder} xid --node {node.name} --gpu 4 --code 79"
-    yield f"  gpuvitals explain --agent {node.agent.state_directory} --gpu {node.device(4)}"
+    yield f"  gpuvitals inject --demo {cluster.folder} xid --node {node.name} --gpu {last} --code 79"
+    yield f"  gpuvitals explain --agent {node.agent.state_directory} --gpu {node.device(last)}"
 
 
 def _wait_for_the_user() -> None:

@@ -3,23 +3,33 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
-from gpuvitals.cli import demo, explain, node, status
+from gpuvitals.cli import demo, explain, inject, node, status
 from gpuvitals.cli.errors import UsageError
 
-_VERBS = (node, demo, status, explain)
+_VERBS = (node, demo, inject, status, explain)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every verb does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UsageError."""
+        verb = self.prog.removeprefix("gpuvitals").strip()
+        raise UsageError(f"{verb}: {message}" if verb else f"{message}; gpuvitals --help lists the verbs")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb and returns its exit code."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="gpuvitals", description="GPU health as a property of the device: a DRA driver for NVIDIA GPUs."
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for verb in _VERBS:
         verb.add_parser(verbs)
-    options = parser.parse_args(arguments)
     try:
+        options = parser.parse_args(arguments)
         code: int = options.run(options)
     except UsageError as error:
         print(f"gpuvitals: {error}", file=sys.stderr)

@@ -3,11 +3,10 @@
 import argparse
 import json
 import sys
-from pathlib import Path
 
-from gpuvitals.cli.errors import UsageError
+from gpuvitals.cli.connection import add_connection_options, connection
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.kube.client import Call, ConnectSettings, connect
+from gpuvitals.kube.client import Call, connect
 from gpuvitals.kube.errors import ApiError
 from gpuvitals.kube.slice_codec import PATH
 from gpuvitals.kube.slice_view import DeviceView, device_views
@@ -18,10 +17,7 @@ _COLUMNS = ("NODE", "DEVICE", "STATE", "SCORE", "REASON", "XIDS", "NVLINK", "SER
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the verb."""
     parser = verbs.add_parser("status", help="list the GPUs that the cluster shows, with their health")
-    parser.add_argument(
-        "--kubeconfig", type=Path, help="the kubeconfig to use; default: the pod's own account"
-    )
-    parser.add_argument("--server", default="", help="a plain URL instead, as the simulation prints it")
+    add_connection_options(parser)
     parser.add_argument("--node", default="", help="only this node")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.set_defaults(run=run)
@@ -29,12 +25,11 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def run(options: argparse.Namespace) -> int:
     """Prints the table. 0; 1 where the API server does not answer."""
-    if options.kubeconfig is not None and not options.kubeconfig.is_file():
-        raise UsageError(f"--kubeconfig {options.kubeconfig}: no such file")
+    settings = connection(options)
     naming = Naming()
     selector = f"spec.driver={naming.driver}" + (f",spec.nodeName={options.node}" if options.node else "")
     try:
-        transport = connect(ConnectSettings(url=options.server, kubeconfig=options.kubeconfig))
+        transport = connect(settings)
         body = transport.request(Call(method="GET", path=PATH, query=(("fieldSelector", selector),)))
     except ApiError as error:
         print(f"gpuvitals: {error}", file=sys.stderr)

@@ -14,24 +14,29 @@ from gpuvitals.sim.controllers import ControllerManager
 from gpuvitals.sim.demo.agent import AgentProgram, AgentSettings
 from gpuvitals.sim.demo.cluster import Cluster, DemoNode
 from gpuvitals.sim.gpu import ScriptedNode
-from gpuvitals.sim.kubelet import Kubelet, KubeletConfig
+from gpuvitals.sim.kubelet import Kubelet, KubeletConfig, KubeletTimings
 from gpuvitals.sim.rest import Endpoint
 from gpuvitals.sim.scenario import Scenario
 from gpuvitals.sim.scheduler import Scheduler
 
+_REAL_TIMINGS = KubeletTimings()
+
 
 @contextmanager
-def demo_cluster(folder: Path, scenario: Scenario) -> Iterator[Cluster]:
+def demo_cluster(
+    folder: Path, scenario: Scenario, timings: KubeletTimings = _REAL_TIMINGS
+) -> Iterator[Cluster]:
     """The running cluster; everything is stopped with the block. The folder's path must be short: sockets lie in it."""
     with ApiServer() as server:
         endpoint = Endpoint(url=server.url)
         control = (ControllerManager(server.client("kube-controller-manager")), Scheduler(endpoint))
-        nodes = [_node(folder / name, name, scenario, endpoint) for name in scenario.nodes.names]
+        nodes = [_node(folder / name, scenario, endpoint, timings) for name in scenario.nodes.names]
         with Cluster(folder, server, control, nodes) as cluster:
             yield cluster
 
 
-def _node(folder: Path, name: str, scenario: Scenario, endpoint: Endpoint) -> DemoNode:
+def _node(folder: Path, scenario: Scenario, endpoint: Endpoint, timings: KubeletTimings) -> DemoNode:
+    name = folder.name
     gpus = ScriptedNode.create(folder, name=name, profile=scenario.nodes.profile, gpus=scenario.nodes.gpus)
     settings = AgentSettings(
         node=name,
@@ -43,7 +48,7 @@ def _node(folder: Path, name: str, scenario: Scenario, endpoint: Endpoint) -> De
         log=folder / "agent.log",
     )
     settings.config.write_text(json.dumps({"policy": dict(scenario.policy)}), encoding="utf-8")
-    kubelet = KubeletConfig(node_name=name, root=folder, cdi_dirs=(settings.cdi_directory,))
+    kubelet = KubeletConfig(node_name=name, root=folder, cdi_dirs=(settings.cdi_directory,), timings=timings)
     kubelet.registry_dir.mkdir()
     settings.cdi_directory.mkdir()
     return DemoNode(

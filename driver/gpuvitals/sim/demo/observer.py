@@ -163,7 +163,7 @@ class Observer:
         ours = [one for one in plugins if one.driver == self._cluster.naming.driver and one.connected]
         if not ours:
             return Sight(False, "no plugin of this driver is connected")
-        return Sight(True, f"connected, speaks {ours[-1].dra_version} and {ours[-1].health_version}")
+        return Sight(True, f"connected, DRA {ours[-1].dra_version}, health {ours[-1].health_version}")
 
     def _writes(self, wanted: WritesSeen) -> Sight:
         node = None if wanted.node is None else self._cluster.nodes[wanted.node].name

@@ -21,7 +21,7 @@ _MAX_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One thing that is wrong: 1-based line, field as `steps[0].do[2].xid.gpu`, and what about it."""
+    """One thing that is wrong: 1-based line, 0 where there is no text; field as `steps[0].do[2].xid.gpu`; what about it."""
 
     line: int
     field: str
@@ -35,7 +35,8 @@ class ScenarioError(ValueError):
         first = problems[0]
         field = f" {first.field}:" if first.field else ""
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        super().__init__(f"{source}:{first.line}:{field} {first.message}; the scenario is not run{more}")
+        where = f"{source}:{first.line}" if first.line else source
+        super().__init__(f"{where}:{field} {first.message}; the scenario is not run{more}")
         self.source = source
         self.problems = tuple(problems)
 
@@ -47,7 +48,7 @@ def load(path: Path) -> Scenario:
             body = stream.read(_MAX_BYTES + 1)
     except OSError as error:
         raise ScenarioError(
-            str(path), [Problem(line=1, field="", message=str(error.strerror).lower())]
+            str(path), [Problem(line=0, field="", message=str(error.strerror).lower())]
         ) from error
     return parse(body, str(path))
 
@@ -56,7 +57,7 @@ def load_builtin(name: str) -> Scenario:
     """A scenario that ships with the package. Raises ScenarioError where there is none of this name."""
     if name not in builtin_names():
         known = ", ".join(builtin_names())
-        raise ScenarioError(name, [Problem(line=1, field="", message=f"no such scenario; there are {known}")])
+        raise ScenarioError(name, [Problem(line=0, field="", message=f"no such scenario; there are {known}")])
     return parse((_folder() / f"{name}.yaml").read_bytes(), f"{name}.yaml")
 
 
@@ -72,7 +73,7 @@ def builtin_names() -> tuple[str, ...]:
 def parse(body: bytes, source: str) -> Scenario:
     """The scenario in this text; `source` names it in errors. Raises ScenarioError."""
     if len(body) > _MAX_BYTES:
-        raise ScenarioError(source, [Problem(line=1, field="", message=f"larger than {_MAX_BYTES} bytes")])
+        raise ScenarioError(source, [Problem(line=0, field="", message=f"larger than {_MAX_BYTES} bytes")])
     try:
         document = read_document(body)
     except DocumentError as error:

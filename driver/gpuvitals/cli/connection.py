@@ -1,0 +1,43 @@
+"""How a person's verb reaches the API server: flags, else what kubectl would use, else the pod's own account."""
+
+import argparse
+import os
+from pathlib import Path
+
+from gpuvitals.cli.errors import UsageError
+from gpuvitals.kube.client import ConnectSettings
+
+_HOME_CONFIG = Path(".kube") / "config"
+
+
+def add_connection_options(parser: argparse.ArgumentParser) -> None:
+    """Adds `--kubeconfig` and `--server`."""
+    parser.add_argument(
+        "--kubeconfig", type=Path, help="default: $KUBECONFIG, ~/.kube/config, or in a pod its own account"
+    )
+    parser.add_argument("--server", default="", help="a plain URL instead, as the simulation prints it")
+
+
+def connection(options: argparse.Namespace) -> ConnectSettings:
+    """The settings that the flags and the environment make. Raises UsageError naming the one at fault."""
+    if options.server:
+        return ConnectSettings(url=options.server)
+    if options.kubeconfig is not None:
+        return ConnectSettings(kubeconfig=_existing(options.kubeconfig, "--kubeconfig"))
+    named = os.environ.get("KUBECONFIG", "")
+    if named:
+        return ConnectSettings(kubeconfig=_existing(Path(named), "$KUBECONFIG"))
+    at_home = Path.home() / _HOME_CONFIG
+    if at_home.is_file():
+        return ConnectSettings(kubeconfig=at_home)
+    if "KUBERNETES_SERVICE_HOST" not in os.environ:
+        raise UsageError(
+            "--kubeconfig: not given, $KUBECONFIG is not set, ~/.kube/config is not there, and this is no pod"
+        )
+    return ConnectSettings()
+
+
+def _existing(path: Path, name: str) -> Path:
+    if not path.is_file():
+        raise UsageError(f"{name} {path}: no such file")
+    return path

@@ -1,0 +1,135 @@
+"""`gpuvitals inject`: makes a fault on a running demo, through the same scripted hardware that its scenario uses."""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpuvitals.cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from gpuvitals.sim.gpu import ScriptedNode
+
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+    Act = Callable[[ScriptedNode, argparse.Namespace], None]
+
+FOLDER_PREFIX = "gv-demo-"
+"""How the folder of a demo begins, in the system's folder for temporary files."""
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the verb."""
+    parser = verbs.add_parser("inject", help="make a fault on a running demo (make demo KEEP=1)")
+    parser.add_argument(
+        "--demo", type=Path, help="the demo's folder, as it prints it; default: the one that runs"
+    )
+    faults = parser.add_subparsers(metavar="FAULT", required=True)
+    xid = _gpu_fault(faults, "xid", "the driver logs an XID for a GPU", _xid)
+    xid.add_argument("--code", type=int, required=True, help="the XID, 1 to 65535")
+    xid.add_argument("--message", default="", help="the text behind the code")
+    xid.add_argument("--process", default="", help="the process that the driver names")
+    _gpu_fault(
+        faults, "off-bus", "a GPU falls off the bus: kernel log, config space and NVML say so", _off_bus
+    )
+    _gpu_fault(faults, "lose", "NVML answers GPU_IS_LOST for a GPU, and nothing else says so", _lose)
+    _gpu_fault(faults, "reset", "a GPU is reset, and well again", _reset)
+    readings = _gpu_fault(faults, "set", "a poll of a GPU reads other values", _set)
+    readings.add_argument("readings", nargs="+", metavar="NAME=VALUE", help="for example links_down=2")
+    line = _fault(faults, "line", "any line of the kernel log", _line)
+    line.add_argument("text", help="the line's text")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Makes the fault; 0 once it is made."""
+    from gpuvitals.sim.gpu_state import StateError  # behind the flags, as all of the simulation
+
+    node = _node(options)
+    try:
+        options.act(node, options)
+    except StateError as error:
+        raise UsageError(f"inject: {error}") from error
+    print(
+        f"done on {options.node}; look with: gpuvitals status --kubeconfig {node.directory.parent / 'kubeconfig'}"
+    )
+    return 0
+
+
+def _fault(faults: "Subparsers", name: str, text: str, act: "Act") -> argparse.ArgumentParser:
+    parser = faults.add_parser(name, help=text)
+    parser.add_argument("--node", default="node-0", help="default: node-0")
+    parser.set_defaults(run=run, act=act)
+    return parser
+
+
+def _gpu_fault(faults: "Subparsers", name: str, text: str, act: "Act") -> argparse.ArgumentParser:
+    parser = _fault(faults, name, text, act)
+    parser.add_argument("--gpu", type=int, required=True, help="number in PCI order, from 0")
+    return parser
+
+
+def _node(options: argparse.Namespace) -> "ScriptedNode":
+    from gpuvitals.sim.gpu import ScriptedNode
+    from gpuvitals.sim.gpu_state import StateError
+
+    folder = options.demo if options.demo is not None else _running_demo()
+    if not (folder / "kubeconfig").is_file():
+        raise UsageError(f"--demo {folder}: no demo runs there; start one with: make demo KEEP=1")
+    node = ScriptedNode(folder / options.node)
+    names = sorted(path.parent.name for path in folder.glob("*/gpus.json"))
+    if options.node not in names:
+        raise UsageError(f"--node {options.node}: the demo has no such node; there are {', '.join(names)}")
+    try:
+        gpus = len(node.gpus)
+    except StateError as error:
+        raise UsageError(f"--demo {error}") from error
+    number = getattr(options, "gpu", 0)
+    if not 0 <= number < gpus:
+        raise UsageError(f"--gpu {number}: the node has GPUs 0 to {gpus - 1}")
+    return node
+
+
+def _running_demo() -> Path:
+    found = [path.parent for path in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*/kubeconfig")]
+    if len(found) != 1:
+        many = f"{len(found)} are there" if found else "none is there; start one with: make demo KEEP=1"
+        raise UsageError(f"--demo: name the demo's folder, {many}")
+    return found[0]
+
+
+def _xid(node: "ScriptedNode", options: argparse.Namespace) -> None:
+    if not 1 <= options.code <= 65_535:
+        raise UsageError(f"--code {options.code}: an XID is 1 to 65535")
+    node.xid(options.gpu, options.code, options.message, process=options.process)
+
+
+def _off_bus(node: "ScriptedNode", options: argparse.Namespace) -> None:
+    node.off_bus(options.gpu)
+
+
+def _lose(node: "ScriptedNode", options: argparse.Namespace) -> None:
+    node.lose(options.gpu)
+
+
+def _reset(node: "ScriptedNode", options: argparse.Namespace) -> None:
+    node.reset(options.gpu)
+
+
+def _set(node: "ScriptedNode", options: argparse.Namespace) -> None:
+    node.set(options.gpu, dict(_reading(text) for text in options.readings))
+
+
+def _reading(text: str) -> tuple[str, object]:
+    """A value as JSON has it (3, true, null), else as text."""
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise UsageError(f"set {text!r}: expected NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _line(node: "ScriptedNode", options: argparse.Namespace) -> None:
+    node.kernel_line(options.text)

@@ -1,0 +1,135 @@
+"""The demo as a person starts it: a process of its own, its exit code, and what it prints."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from gpuvitals.sim.scenario import builtin_names, load_builtin
+
+GPUVITALS = [sys.executable, "-m", "gpuvitals.cli.main"]
+HEAD = "name: own\ndescription: d\nnodes: {count: 1, gpus: 2}\nsteps:\n- title: t\n  do:\n"
+
+
+def played(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*GPUVITALS, "demo", *arguments], capture_output=True, text=True, timeout=150, check=False
+    )
+
+
+@pytest.mark.timeout(160)
+@pytest.mark.parametrize("name", builtin_names())
+def test_every_shipped_scenario_holds(name: str) -> None:
+    ended = played("--scenario", name)
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stderr == ""
+    assert f"expectations of {len(load_builtin(name).steps)} steps held" in ended.stdout.splitlines()[-1]
+
+
+def test_an_expectation_that_does_not_hold_ends_it_with_1_and_the_agents_log(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text(
+        HEAD
+        + "  - expect: {slices: {node: 0, devices: 2}, within: 15s}\n"
+        + "  - expect: {slices: {node: 0, devices: 3}, within: 200ms}\n"
+        + "  - expect: {slices: {node: 0, devices: 1}}\n"
+    )
+    ended = played("--scenario", str(file))
+
+    assert ended.returncode == 1
+    assert "node-0 publishes 3 devices" in ended.stdout
+    assert "an expectation of step 1 did not hold" in ended.stdout
+    assert "registered with the kubelet" in ended.stdout
+    assert "node-0 publishes 1 devices" not in ended.stdout
+
+
+@contextmanager
+def kept(*arguments: str) -> Iterator[tuple["subprocess.Popen[str]", Path]]:
+    """A demo that stays up, and its folder."""
+    process = subprocess.Popen(
+        [*GPUVITALS, "demo", "--keep", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        said = ""
+        for line in process.stdout:
+            said += line
+            if "gpuvitals explain --agent" in line:
+                break
+        else:
+            pytest.fail(said)
+        yield process, Path(said.rpartition("export KUBECONFIG=")[2].splitlines()[0]).parent
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.stdout.close()
+        process.wait(10)
+
+
+def said(arguments: Sequence[str], folder: Path) -> str:
+    environment = {**os.environ, "KUBECONFIG": str(folder / "kubeconfig")}
+    return subprocess.run(
+        [*GPUVITALS, *arguments], capture_output=True, text=True, timeout=30, check=True, env=environment
+    ).stdout
+
+
+def test_a_kept_demo_takes_a_fault_shows_it_and_ends_clean(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text(HEAD + "  - expect: {slices: {node: 0, devices: 2}, within: 15s}\n")
+    with kept("--scenario", str(file)) as (process, folder):
+        said(["inject", "--demo", str(folder), "xid", "--gpu", "1", "--code", "95"], folder)
+        deadline = time.monotonic() + 10
+        while "Xid95" not in (shown := said(["status"], folder)):
+            assert time.monotonic() < deadline, shown
+        agents = _running_below(folder)
+        process.send_signal(signal.SIGTERM)
+
+        assert process.wait(15) == 0
+        assert agents
+        assert _running_below(folder) == []
+        assert not folder.exists()
+
+
+def test_a_demo_that_is_terminated_in_mid_play_leaves_nothing_behind() -> None:
+    with tempfile.TemporaryDirectory(prefix="gv-", dir="/tmp") as made:  # sockets lie in it: a short path
+        folder = Path(made)
+        file = folder / "own.yaml"
+        file.write_text(HEAD + "  - wait: 1m\n  - expect: {slices: {node: 0, devices: 2}}\n")
+        process = subprocess.Popen(
+            [*GPUVITALS, "demo", "--scenario", str(file)],
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, "TMPDIR": made},
+        )
+        deadline = time.monotonic() + 20
+        while not _running_below(folder):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.terminate()
+
+        assert process.wait(20) == 128 + signal.SIGTERM
+        assert _running_below(folder) == []
+        assert list(folder.glob("gv-demo-*")) == []
+
+
+def _running_below(folder: Path) -> list[str]:
+    """Command lines of agents that were started for this folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = entry.read_bytes().decode(errors="replace")
+        except OSError:  # it ended while we looked
+            continue
+        if "--state-dir" in line and str(folder) in line:
+            found.append(line)
+    return found

@@ -1,0 +1,74 @@
+"""The agent is killed behind every act of the story and started again: the story ends as if nothing had happened."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gpuvitals.sim.apiserver import RequestFacts
+from gpuvitals.sim.demo.actor import Actor
+from gpuvitals.sim.demo.build import demo_cluster
+from gpuvitals.sim.demo.cluster import Cluster
+from gpuvitals.sim.demo.observer import Observer
+from gpuvitals.sim.demo.player import Looked, Player
+from gpuvitals.sim.demo.wording import expected
+from gpuvitals.sim.scenario import Entry, Scenario, Step, load_builtin
+from gpuvitals.sim.scenario.actions import Kill, Noise, OnGpu, OnNode, Start
+from gpuvitals.sim.scenario.expectations import Expect, RegisteredSeen
+
+BACK_SECONDS = 15.0
+LATER = 10.0
+"""What an agent that was away may take longer for everything."""
+
+
+def killed_behind_every_act(scenario: Scenario) -> Scenario:
+    """The same story; behind each act on a node its agent is killed before it can have done anything, and starts again."""
+    return scenario.model_copy(update={"steps": tuple(_with_kills(step) for step in scenario.steps)})
+
+
+def _with_kills(step: Step) -> Step:
+    return step.model_copy(update={"do": tuple(entry for one in step.do for entry in _followed(one))})
+
+
+def _followed(entry: Entry) -> Iterator[Entry]:
+    what = entry.what
+    if isinstance(what, Expect):
+        later = what.model_copy(update={"within": what.within + LATER})
+        yield entry.model_copy(update={"expect": later})
+        return
+    yield entry
+    if isinstance(what, OnGpu | OnNode) and not isinstance(what, Kill | Start):
+        node = what.node
+    elif isinstance(what, Noise):
+        node = what.node or 0
+    else:
+        return
+    yield Entry(kill=Kill(component="agent", node=node))
+    yield Entry(start=Start(component="agent", node=node))
+    yield Entry(expect=Expect(registered=RegisteredSeen(node=node), within=BACK_SECONDS))
+
+
+def slices_deleted_by_agents(cluster: Cluster) -> list[RequestFacts]:
+    writes = cluster.server.requests.writes(resource="resourceslices")
+    return [one for one in writes if one.verb == "delete" and one.user_agent.startswith("gpuvitals/")]
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("name", ["walk", "gpu-lost"])
+def test_a_story_in_which_the_agent_is_killed_behind_every_act_holds(name: str) -> None:
+    story = killed_behind_every_act(load_builtin(name))
+    with (
+        tempfile.TemporaryDirectory(prefix="gv-", dir="/tmp") as made,
+        demo_cluster(Path(made), story) as cluster,
+    ):
+        looks = [
+            one for one in Player(Actor(cluster), Observer(cluster)).play(story) if isinstance(one, Looked)
+        ]
+        deleted = slices_deleted_by_agents(cluster)
+        logs = "\n".join(node.agent.log_tail(40) for node in cluster.nodes)
+
+    failed = [f"{expected(one.expect)}; seen: {one.sight.seen}" for one in looks if not one.sight.holds]
+    assert failed == [], logs
+    assert len(looks) == sum(isinstance(entry.what, Expect) for _, entry in story.entries())
+    assert deleted == []
