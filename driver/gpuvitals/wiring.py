@@ -11,36 +11,27 @@ from collections.abc import Callable, Mapping
 
 from gpuvitals.bootstrap import NodeOptions
 from gpuvitals.config import NodeConfig
-from gpuvitals.inventory.claims import ClaimRef, claim_entries
+from gpuvitals.inventory.claims import claim_entries
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.pool import pool
 from gpuvitals.kube.client import ConnectSettings, connect
-from gpuvitals.kube.errors import ApiError, NotFound
-from gpuvitals.kube.events import EventRecord, EventRecorder, Regarding
+from gpuvitals.kube.events import EventRecorder
 from gpuvitals.kube.nodes import node_owner
-from gpuvitals.kube.resourceclaims import ClaimReader, ClaimStatusWriter, DeviceResult
+from gpuvitals.kube.resourceclaims import ClaimReader, ClaimStatusWriter
 from gpuvitals.kube.slice_publisher import PublisherSettings, SlicePublisher
-from gpuvitals.kubeletplugin.claim import (
-    AllocatedClaim,
-    AllocatedDevice,
-    ConfigSource,
-    OpaqueConfig,
-    Toleration,
-)
 from gpuvitals.kubeletplugin.plugin import KubeletPlugin
 from gpuvitals.kubeletplugin.probe import ProbeError
 from gpuvitals.kubeletplugin.settings import DriverRootSettings, PluginSettings
-from gpuvitals.kubeletplugin.sources import (
-    ClaimNotFoundError,
-    ClaimUnavailableError,
-    PluginEvent,
-    Sources,
-)
-from gpuvitals.model.ids import ClaimUid, GpuUuid, NodeName
+from gpuvitals.kubeletplugin.sources import Sources
+from gpuvitals.model.ids import GpuUuid, NodeName
 from gpuvitals.model.snapshot import Snapshot
-from gpuvitals.node.agent import AgentPorts, AgentSettings, NodeAgent
+from gpuvitals.node.agent import AgentSettings, NodeAgent
+from gpuvitals.node.announcements import Announcement
+from gpuvitals.node.bridges import ClaimBridge, EventBridge
+from gpuvitals.node.ports import AgentPorts
 from gpuvitals.node.probes import Checks, ProbeServer
 from gpuvitals.node.store import NewerStateError, StateStore, StoredNode
+from gpuvitals.node.taint_memory import TaintMemory
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.observability.pending import PendingFaults
@@ -95,10 +86,17 @@ class Node:
             )
         )
         self._store = StateStore(options.state_directory / "health.json")
+        self._taints = TaintMemory(options.state_directory / "taints.json")
+        self._recorder = EventRecorder(
+            self._transport, reporting_instance=f"gpuvitals-{options.node}", metrics=self._metrics
+        )
+        self._events = EventBridge(self._recorder, options.node)
+        self._showing = threading.Lock()
         self._published = -1
 
     def start(self) -> None:
         """Starts every part. Raises what a part raises that can't; the sockets are closed again then."""
+        self._hook, threading.excepthook = threading.excepthook, self._thread_died
         self._plugin.start()
         try:
             self._start_behind_sockets()
@@ -117,7 +115,7 @@ class Node:
         self._plugin.on_prepared_change(self._show_claims)
         self._plugin.on_kubelet_change(self._kubelet_changed)
         self._plugin.attach(self._sources())
-        for part in (self._publisher, self._claims, self._events, self._probes, self._agent):
+        for part in (self._publisher, self._claims, self._recorder, self._probes, self._agent):
             part.start()
         for source in (self._kmsg, self._sysfs, self._nvml):
             source.start()
@@ -142,21 +140,25 @@ class Node:
         self._agent.stop(_STOP_SECONDS)
         self._publisher.stop(_STOP_SECONDS)
         self._claims.stop(_STOP_SECONDS)
-        self._events.stop(_STOP_SECONDS)
+        self._recorder.stop(_STOP_SECONDS)
         self._probes.stop()
+        threading.excepthook = self._hook
         log.info("agent stopped", extra=keys(node=self._options.node))
 
     def _memory(self) -> StoredNode | None:
         try:
             stored, recovered = self._store.load()
         except NewerStateError as error:
-            log.error("state of a newer agent, left alone", extra=keys(reason=str(error)))
-            self._metrics.checkpoint_recoveries.labels(cause="newer-state").inc()
+            self._recovered("newer-state", f"{error}; health starts without memory, nothing is overwritten")
             return None
         if recovered:
-            log.error("state recovered", extra=keys(reason=recovered))
-            self._metrics.checkpoint_recoveries.labels(cause="torn-state").inc()
+            self._recovered("torn-state", f"{recovered}; health goes on with what could be read")
         return stored
+
+    def _recovered(self, cause: str, what: str) -> None:
+        log.error("state recovered", extra=keys(cause=cause, reason=what))
+        self._metrics.checkpoint_recoveries.labels(cause=cause).inc()
+        self._announce(Announcement(reason="HealthStateRecovered", message=what))
 
     def _build_agent(self, stored: StoredNode | None) -> None:
         ports = AgentPorts(
@@ -164,6 +166,7 @@ class Node:
             repoll=lambda uuid: self._nvml.request_poll(uuid),
             avoid=lambda uuid: self._nvml.avoid(uuid),
             kmsg_sequence=self._kmsg_sequence,
+            announce=self._announce,
         )
         settings = AgentSettings(
             node=NodeName(self._options.node), boot_id=self._boot, policy=self._config.health_policy
@@ -174,7 +177,7 @@ class Node:
         if stored is not None and stored.kmsg_sequence is not None:
             resume = KmsgPosition(boot_id=stored.boot_id, sequence=stored.kmsg_sequence)
         log_settings = KmsgSettings(path=self._options.kernel_log, boot_id=self._boot, resume=resume)
-        self._kmsg = KmsgSource(log_settings, self._clock, self._agent.queue)
+        self._kmsg = KmsgSource(log_settings, self._clock, self._agent.queue, metrics=self._metrics)
         self._sysfs = SysfsSource(SysfsTree(self._options.sysfs_root), self._clock, self._agent.queue)
         nvml = NvmlSettings(
             backend=self._options.nvml_backend,
@@ -188,6 +191,7 @@ class Node:
             self._clock,
             self._agent.queue,
             lambda gpus: self._sysfs.watch(gpu.bus_id for gpu in gpus),
+            self._metrics,
         )
 
     def _build_writers(self) -> None:
@@ -197,33 +201,45 @@ class Node:
             annotation=self._naming.node_report,
             mode=self._config.forced_mode,
             owner=lambda: node_owner(self._transport, self._options.node),
+            taint_times=self._taints.load(),
+            refused=lambda why: self._announce(Announcement(reason="SliceRefused", message=why)),
         )
         self._publisher = SlicePublisher(settings, self._transport, self._metrics, self._stored)
-        self._claims = ClaimStatusWriter(self._transport, self._metrics)
-        self._events = EventRecorder(self._transport, reporting_instance=f"gpuvitals-{self._options.node}")
+        self._claims = ClaimStatusWriter(
+            self._transport,
+            self._metrics,
+            lambda why: self._announce(Announcement(reason="ClaimStatusRefused", message=why)),
+        )
 
     def _sources(self) -> Sources:
         return Sources(
-            claims=_Claims(ClaimReader(self._transport)),
+            claims=ClaimBridge(ClaimReader(self._transport)),
             snapshots=_Snapshots(lambda: self._agent.snapshot),
-            events=_Events(self._events, self._options.node),
+            events=self._events,
             tick_age=lambda: self._agent.tick_age_seconds,
             metrics=self._metrics,
             answer=self._answer,
         )
 
-    def _tell(self, snapshot: Snapshot, heard_at: float) -> None:
+    def _tell(self, snapshot: Snapshot, heard_at: float | None) -> None:
         """A new snapshot goes to every writer at once; none of these calls blocks."""
         naming = self._naming
-        self._pending.told(snapshot.revision, heard_at)
+        if heard_at is not None:
+            self._pending.told(snapshot.revision, heard_at)
         self._publisher.publish(lambda mode: pool(snapshot, naming, mode), snapshot.revision)
         self._plugin.notify(snapshot)
         self._show_claims()
 
     def _show_claims(self) -> None:
-        snapshot = self._agent.snapshot
-        if snapshot is not None:
-            self._claims.show(claim_entries(snapshot, self._plugin.prepared(), self._naming))
+        # Called on several threads: unordered, an older view could replace a newer one.
+        with self._showing:
+            snapshot = self._agent.snapshot
+            if snapshot is not None:
+                self._claims.show(claim_entries(snapshot, self._plugin.prepared(), self._naming))
+
+    def _announce(self, announcement: Announcement) -> None:
+        holders = {device.claim for device in self._plugin.prepared() if device.uuid == announcement.gpu}
+        self._events.announce(announcement, sorted(holders, key=lambda claim: claim.uid))
 
     def _kubelet_changed(self) -> None:
         self._publisher.set_kubelet_connected(self._plugin.kubelet_connected() and self._plugin.publishing())
@@ -238,10 +254,19 @@ class Node:
     def _stored(self, revision: int) -> None:
         self._published = revision
         self._pending.stored(revision)
+        self._taints.keep(self._publisher.known_taint_times())
 
     def _fail(self, reason: str) -> None:
         self._failure = reason
         self._done.set()
+
+    def _thread_died(self, died: threading.ExceptHookArgs) -> None:
+        """A part without its thread is worse than no agent: the process ends, and the next one remembers."""
+        name = died.thread.name if died.thread is not None else "unknown"
+        error = died.exc_value
+        trace = (died.exc_type, error, died.exc_traceback) if error is not None else None
+        log.critical("thread died", extra=keys(thread=name), exc_info=trace)
+        self._fail(f"thread {name} died of {died.exc_type.__name__}: {error}; the agent ends")
 
     def _live(self) -> str:
         age = self._agent.tick_age_seconds
@@ -258,6 +283,8 @@ class Node:
             return "no kubelet has registered this plugin"
         if self._published < 0:
             return "no slice is stored yet"
+        if self._publisher.blocked:
+            return f"the slices are not what they should be: {self._publisher.blocked}"
         return ""
 
     def _answer(self, request: Mapping[str, object]) -> object:
@@ -287,74 +314,3 @@ class _Snapshots:
 
     def current(self) -> Snapshot | None:
         return self._current()
-
-
-class _Claims:
-    """`kubeletplugin`'s ClaimSource on `kube`'s reader."""
-
-    def __init__(self, reader: ClaimReader) -> None:
-        self._reader = reader
-
-    def allocated(self, namespace: str, name: str) -> AllocatedClaim:
-        try:
-            read = self._reader.read(namespace, name)
-        except NotFound as error:
-            raise ClaimNotFoundError(str(error)) from error
-        except ApiError as error:
-            raise ClaimUnavailableError(str(error)) from error
-        return AllocatedClaim(
-            namespace=namespace,
-            name=name,
-            uid=ClaimUid(read.uid),
-            allocated=read.allocated,
-            results=tuple(_device(result) for result in read.results),
-            configs=tuple(
-                OpaqueConfig(
-                    source=ConfigSource(config.source),
-                    requests=config.requests,
-                    driver=config.opaque.driver,
-                    parameters=bytes(config.opaque.parameters),
-                )
-                for config in read.configs
-                if config.opaque is not None
-            ),
-        )
-
-
-def _device(result: DeviceResult) -> AllocatedDevice:
-    return AllocatedDevice(
-        request=result.request,
-        driver=result.driver,
-        pool=result.pool,
-        device=result.device,
-        admin_access=result.admin_access,
-        share_id=result.share_id,
-        tolerations=tuple(
-            Toleration(key=each.key, operator=each.operator, value=each.value, effect=each.effect)
-            for each in result.tolerations
-        ),
-    )
-
-
-class _Events:
-    """`kubeletplugin`'s EventSink on `kube`'s recorder."""
-
-    def __init__(self, recorder: EventRecorder, node: str) -> None:
-        self._recorder = recorder
-        self._node = Regarding(api_version="v1", kind="Node", name=node)
-
-    def emit(self, event: PluginEvent) -> None:
-        about = self._node if event.claim is None else _claim(event.claim)
-        self._recorder.emit(
-            EventRecord(regarding=about, reason=event.reason, note=event.message, warning=event.warning)
-        )
-
-
-def _claim(claim: ClaimRef) -> Regarding:
-    return Regarding(
-        api_version="resource.k8s.io/v1",
-        kind="ResourceClaim",
-        name=claim.name,
-        namespace=claim.namespace,
-        uid=claim.uid,
-    )

@@ -13,7 +13,7 @@ class SignalQueue:
         self._changed = threading.Condition()
         self._events: deque[Signal] = deque()
         self._levels: dict[tuple[object, ...], Signal] = {}
-        self._closed = False
+        self._woken = False
 
     def put(self, signal: Signal) -> None:
         """Adds a signal and wakes the agent."""
@@ -28,17 +28,20 @@ class SignalQueue:
             self._changed.notify()
 
     def wake(self) -> None:
-        """Makes a waiting `take` return at once."""
+        """Makes a waiting `wait` return at once."""
         with self._changed:
-            self._closed = True
+            self._woken = True
             self._changed.notify_all()
 
-    def take(self, timeout_seconds: float) -> list[Signal]:
-        """Everything that waits, oldest first; empty after the timeout or a wake."""
+    def wait(self, timeout_seconds: float) -> None:
+        """Returns once something waits, after the timeout, or upon a wake."""
         with self._changed:
-            if not self._events and not self._levels and not self._closed:
-                self._changed.wait(timeout_seconds)
-            self._closed = False
+            self._changed.wait_for(lambda: self._events or self._levels or self._woken, timeout_seconds)
+            self._woken = False
+
+    def take(self) -> list[Signal]:
+        """Everything that waits, oldest first; empty where nothing does."""
+        with self._changed:
             taken = [*self._events, *self._levels.values()]
             self._events.clear()
             self._levels.clear()

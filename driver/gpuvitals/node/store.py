@@ -4,7 +4,7 @@ What a restart needs: who the GPUs are, what the fold knows of each, what the cl
 kernel log was read. Times are on the boot clock, so they keep their meaning as long as the boot id is the same.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import Verdict
 from gpuvitals.model.ids import BootId
+from gpuvitals.model.snapshot import NodeFacts
 
 SCHEMA = 1
 
@@ -38,7 +39,7 @@ class StoredGpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredNode:
-    """Everything the agent remembers."""
+    """Everything the agent remembers. `facts` are those that the cluster was last shown."""
 
     boot_id: BootId
     driver_load: str
@@ -46,6 +47,7 @@ class StoredNode:
     revision: int
     gpus: tuple[StoredGpu, ...]
     kmsg_sequence: int | None = None
+    facts: NodeFacts = field(default_factory=NodeFacts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from gpuvitals.model.health import HealthState
+from gpuvitals.model.signal import MonitorState
 from gpuvitals.model.snapshot import Snapshot
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 45)
@@ -31,7 +32,7 @@ class NodeMetrics:
         )
         self.signals = Counter(
             "gpuvitals_signals",
-            "Signals heard. verdict: folded, unattributed, spoofed or malformed.",
+            "Signals heard. verdict: folded, unattributed, failed, spoofed or malformed.",
             ["source", "kind", "verdict"],
             registry=registry,
         )
@@ -75,7 +76,11 @@ class NodeMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
-        self.nvml_hung = Gauge("gpuvitals_nvml_hung", "NVML workers that do not answer.", registry=registry)
+        self.nvml_hung = Gauge(
+            "gpuvitals_nvml_hung",
+            "GPUs in whose NVML calls a worker hung, or killed workers that do not die where those are more.",
+            registry=registry,
+        )
         self.health_stream_clients = Gauge(
             "gpuvitals_health_stream_clients", "Open health streams of the kubelet.", registry=registry
         )
@@ -93,9 +98,14 @@ class _SnapshotCollector(Collector):
         self._current = current
 
     def collect(self) -> Iterable[Metric]:
-        """Devices by state and each device's score; nothing before the first snapshot."""
+        """Devices by state, each device's score, and which sources see; nothing before the first snapshot."""
         devices = GaugeMetricFamily("gpuvitals_devices", "Devices by health state.", labels=["state"])
         score = GaugeMetricFamily("gpuvitals_device_score", "Health score, 0..100.", labels=["bus_id"])
+        watching = GaugeMetricFamily(
+            "gpuvitals_monitor_watching",
+            "1 where a source of signals sees, 0 where it is blind.",
+            labels=["source"],
+        )
         snapshot = self._current()
         if snapshot is not None:
             for state in HealthState:
@@ -106,5 +116,8 @@ class _SnapshotCollector(Collector):
                 if entry.gpu.mig is not None:
                     label += f"/{entry.gpu.mig.gpu_instance}/{entry.gpu.mig.compute_instance}"
                 score.add_metric([label], entry.verdict.score)
+            for source, seen in snapshot.facts.monitors:
+                watching.add_metric([source.value], seen is MonitorState.WATCHING)
         yield devices
         yield score
+        yield watching

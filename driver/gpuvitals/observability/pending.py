@@ -7,7 +7,7 @@ from gpuvitals.observability.metrics import NodeMetrics
 
 
 class PendingFaults:
-    """Keeps what was told and is not yet stored. Thread safe."""
+    """Keeps the faults that were told and are not yet stored. Thread safe."""
 
     def __init__(self, clock: Clock, metrics: NodeMetrics) -> None:
         self._clock = clock
@@ -16,7 +16,7 @@ class PendingFaults:
         self._waiting: dict[int, float] = {}
 
     def told(self, revision: int, heard_at: float) -> None:
-        """A snapshot of that revision went to the writers; its oldest signal was heard at that boot-clock instant."""
+        """A snapshot with a new fault went to the writers; it was heard at that boot-clock instant."""
         with self._lock:
             self._waiting[revision] = heard_at
             self._metrics.pending_faults.set(len(self._waiting))

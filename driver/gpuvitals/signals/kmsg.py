@@ -13,6 +13,7 @@ from pathlib import Path
 from gpuvitals.model.clock import Clock
 from gpuvitals.model.ids import BootId
 from gpuvitals.model.signal import MonitorReport, MonitorState, Source
+from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.signals.kmsg_feed import KmsgCounters, KmsgFeed
 from gpuvitals.signals.kmsg_log import KernelLog, LogReplaced, open_kernel_log
 from gpuvitals.signals.source import SignalSink
@@ -51,6 +52,7 @@ class KmsgSource:
         clock: Clock,
         sink: SignalSink,
         open_log: Callable[[Path], KernelLog] = open_kernel_log,
+        metrics: NodeMetrics | None = None,
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -63,6 +65,7 @@ class KmsgSource:
             sink,
             resume_after=resume.sequence if resume is not None and same_boot else None,
             accept_user_facility=settings.accept_user_facility,
+            metrics=metrics,
         )
         self._state: MonitorState | None = None
         self._retry_seconds = _RETRY_FIRST_SECONDS
@@ -98,8 +101,8 @@ class KmsgSource:
     def position(self) -> KmsgPosition | None:
         """The last record whose signals were all put; None before the first. Any thread.
 
-        Whoever makes it durable takes it before taking the signals off the queue, and saves it after folding them:
-        taken later, it may be ahead of what was folded, and a crash would lose the difference.
+        Whoever makes it durable asks for it before taking the signals off the queue, and saves it after folding them:
+        asked for later, it may be ahead of what was folded, and a crash would lose the difference.
         """
         sequence = self._feed.sequence
         if sequence is None:

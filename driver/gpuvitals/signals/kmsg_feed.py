@@ -8,6 +8,7 @@ from datetime import timedelta
 from gpuvitals.model.clock import Clock, Moment
 from gpuvitals.model.signal import GapReport, Source
 from gpuvitals.observability.logs import keys
+from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.signals.kernel_signals import kernel_signal
 from gpuvitals.signals.kmsg_record import (
     MAX_RECORD,
@@ -47,9 +48,16 @@ class KmsgFeed:
     """Used by the reader's thread only, but for `counters` and `sequence`."""
 
     def __init__(
-        self, clock: Clock, sink: SignalSink, *, resume_after: int | None, accept_user_facility: bool
+        self,
+        clock: Clock,
+        sink: SignalSink,
+        *,
+        resume_after: int | None,
+        accept_user_facility: bool,
+        metrics: NodeMetrics | None = None,
     ) -> None:
         self._clock = clock
+        self._metrics = metrics
         self._sink = sink
         self._accept_user_facility = accept_user_facility
         self._classifier = XidClassifier()
@@ -128,6 +136,7 @@ class KmsgFeed:
         classified = self._classifier.classify(record)
         if classified.kind is LineKind.SPOOFED:
             self._spoofed += 1
+            self._reject("spoofed")
             log.warning(
                 "kernel line not from the kernel",
                 extra=keys(facility=record.facility, text=record.text[:_SHOWN_BYTES]),
@@ -166,10 +175,15 @@ class KmsgFeed:
     def _doubt(self, line: bytes) -> None:
         """Counts a malformed line. One that looks like a driver's may hide a fault: as good as a lost record."""
         self._malformed += 1
+        self._reject("malformed")
         if b"Xid" in line[:MAX_RECORD] or b"NVRM: GPU" in line[:MAX_RECORD]:
             log.warning("malformed kernel line", extra=keys(line=repr(line[:_SHOWN_BYTES])))
             self._doubtful += 1
             self.tick()
+
+    def _reject(self, verdict: str) -> None:
+        if self._metrics is not None:
+            self._metrics.signals.labels(source=Source.KMSG.value, kind="line", verdict=verdict).inc()
 
     def _gap(self, lost: int) -> None:
         self._sink.put(GapReport(source=Source.KMSG, seen=self._clock.now(), lost=lost))

@@ -18,6 +18,7 @@ from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import InventoryReport, MonitorReport, MonitorState, Source
 from gpuvitals.observability.logs import keys
+from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.signals.nvml_backend import DRIVER_CODES, BackendEvent, DriverFacts, NvmlFailure, XidEvent
 from gpuvitals.signals.nvml_identity import xid_report
 from gpuvitals.signals.nvml_link import CallHung, Deadlines, NvmlLink, Stopping
@@ -67,15 +68,17 @@ class NvmlMonitor:
         clock: Clock,
         sink: SignalSink,
         on_gpus: Callable[[tuple[Gpu, ...]], None] = lambda gpus: None,
+        metrics: NodeMetrics | None = None,
     ) -> None:
         """`on_gpus` hears, on the monitor's thread, of every GPU known, whenever the inventory was taken."""
         self._periods = settings.periods
         self._clock = clock
         self._sink = sink
         self._on_gpus = on_gpus
+        self._metrics = metrics
         self._tree = SysfsTree(settings.sysfs)
         seat = WorkerSeat(worker_command(settings.backend), settings.environment)
-        self._link = NvmlLink(seat, settings.deadlines, self._heard, lambda: self._stop.is_set())
+        self._link = NvmlLink(seat, settings.deadlines, self._heard, lambda: self._stop.is_set(), metrics)
         self._list = Watchlist(settings.remembered)
         self._visitor = Visitor(self._link, self._list, clock, sink)
         self._state: MonitorState | None = None
@@ -198,6 +201,8 @@ class NvmlMonitor:
             until = min(self._list.next_due_at(self._look_at), self._look_at)
         seconds = max(0.0, min(until - now, _LONGEST_WAIT_SECONDS))
         self._link.seat.reap()
+        if self._metrics is not None:
+            self._metrics.nvml_hung.set(max(self._list.count(Avoid.HUNG), self._link.seat.stuck))
         wake = self._wake
         assert wake is not None
         try:
@@ -247,7 +252,7 @@ class NvmlMonitor:
         """Starts a worker and takes the inventory, unless a GPU hangs: then its index had better not be touched."""
         driver = self._link.open()
         self._opened_at = time.monotonic()
-        if self._list.any(Avoid.HUNG):
+        if self._list.count(Avoid.HUNG):
             self._touch_siblings()
         else:
             driver = self._take_inventory(driver)
@@ -303,7 +308,7 @@ class NvmlMonitor:
         load = self._tree.driver_load(driver.driver_version)
         reloaded = self._reported is not None and self._reported.driver_load != load
         again = strangers != self._strangers or now - self._opened_at >= self._periods.rediscover
-        if not self._list.any(Avoid.HUNG) and (reloaded or (strangers and again)):
+        if not self._list.count(Avoid.HUNG) and (reloaded or (strangers and again)):
             self._strangers = strangers
             raise WorkerStale("the bus shows another inventory than the driver gave")
 

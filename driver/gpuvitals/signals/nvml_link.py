@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.observability.logs import keys
+from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.signals.nvml_backend import (
     UNKNOWN,
     AttentionEvent,
@@ -60,11 +61,13 @@ class NvmlLink:
         deadlines: Deadlines,
         on_event: Callable[[BackendEvent], None],
         stopping: Callable[[], bool],
+        metrics: NodeMetrics | None = None,
     ) -> None:
         self.seat = seat
         self._deadlines = deadlines
         self._on_event = on_event
         self._stopping = stopping
+        self._metrics = metrics
         self._last_id = 0
 
     def open(self) -> DriverFacts:
@@ -109,6 +112,7 @@ class NvmlLink:
         worker = self._worker()
         patience = self._deadlines.call_seconds if seconds is None else seconds
         name = f"{request.call} {request.uuid or request.index}".strip()
+        began = time.monotonic()
         try:
             worker.send(request)
             answer = self._await(worker, request.id, patience)
@@ -118,6 +122,8 @@ class NvmlLink:
         except (WorkerGone, Stopping):
             self.seat.abandon()
             raise
+        if self._metrics is not None:
+            self._metrics.nvml_call_seconds.labels(call=request.call).observe(time.monotonic() - began)
         if answer is None:
             self.seat.abandon()
             raise CallHung(name, 2 * patience)

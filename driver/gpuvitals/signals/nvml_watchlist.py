@@ -88,9 +88,9 @@ class Watchlist:
             entry.avoided_at = now
         entry.avoid, entry.due_at = why, now
 
-    def any(self, why: Avoid) -> bool:
-        """Whether a GPU is left alone for that reason."""
-        return any(entry.avoid is why for entry in self._entries.values())
+    def count(self, why: Avoid) -> int:
+        """How many GPUs are left alone for that reason."""
+        return sum(entry.avoid is why for entry in self._entries.values())
 
     def ask(self, uuid: GpuUuid | None, now: float, settle: float) -> None:
         """Makes one GPU due, or all of them; a UUID that is not known asks for nothing.

@@ -3,101 +3,20 @@
 from dataclasses import replace
 from pathlib import Path
 
-from gpuvitals.health.policy import Policy
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.pool import pool
 from gpuvitals.inventory.taints import ServiceMode
-from gpuvitals.model.clock import Moment
-from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import HealthState
-from gpuvitals.model.ids import BootId, GpuUuid, NodeName, PciBusId
-from gpuvitals.model.signal import (
-    GapReport,
-    InventoryReport,
-    OffBusReport,
-    Reading,
-    ReadStatus,
-    Signal,
-    Source,
-    XidReport,
-)
-from gpuvitals.model.snapshot import Snapshot
-from gpuvitals.node.agent import AgentPorts, AgentSettings, NodeAgent
-from gpuvitals.node.store import StateStore
-from gpuvitals.observability.metrics import NodeMetrics
-from support.signals import good, moment, xid
+from gpuvitals.model.ids import GpuUuid
+from gpuvitals.model.signal import GapReport, InventoryReport, OffBusReport, Reading, ReadStatus, Source
+from support.agentworld import AgentWorld, fault, gpu, reading
+from support.signals import moment
 
 NAMING = Naming()
 
 
-def gpu(index: int) -> Gpu:
-    return Gpu(
-        uuid=GpuUuid(f"GPU-{index}"),
-        bus_id=PciBusId(f"0000:{index:02x}:00.0"),
-        product_name="NVIDIA H100 80GB HBM3",
-        memory_bytes=80 << 30,
-        expected_links=18,
-    )
-
-
-def reading(index: int, at: float, **changes: object) -> Reading:
-    return replace(good(at, **changes), uuid=GpuUuid(f"GPU-{index}"))
-
-
-def fault(index: int, code: int, at: float) -> XidReport:
-    return replace(xid(code, at), bus_id=PciBusId(f"0000:{index:02x}:00.0"))
-
-
-class TurnedClock:
-    """Stands still until the test turns it."""
-
-    def __init__(self) -> None:
-        self.at = 1000.0
-
-    def now(self) -> Moment:
-        return moment(self.at)
-
-
-class World:
-    """One agent with eight healthy GPUs, and what it published and asked for."""
-
-    def __init__(self, folder: Path, boot: str = "boot-1", *, gpus: int = 8) -> None:
-        self.folder, self.gpus = folder, gpus
-        self.clock = TurnedClock()
-        self.published: list[Snapshot] = []
-        self.repolled: list[GpuUuid | None] = []
-        self.avoided: list[GpuUuid] = []
-        ports = AgentPorts(
-            holders=lambda _: (),
-            repoll=self.repolled.append,
-            avoid=self.avoided.append,
-            kmsg_sequence=lambda: 7,
-        )
-        settings = AgentSettings(node=NodeName("node-a"), boot_id=BootId(boot), policy=Policy())
-        store = StateStore(folder / "state.json")
-        self.agent = NodeAgent(settings, self.clock, store, ports, NodeMetrics("test"))
-        self.agent.listen(lambda snapshot, _: self.published.append(snapshot))
-        self.agent.restore(store.load()[0])
-
-    def turn(self, at: float, *signals: Signal) -> None:
-        self.clock.at = at
-        self.agent.turn(list(signals))
-
-    def begin(self, at: float = 1000.0) -> None:
-        inventory = InventoryReport(
-            source=Source.NVML_POLL,
-            seen=moment(at),
-            gpus=tuple(gpu(index) for index in range(self.gpus)),
-            driver_load="570.1",
-        )
-        self.turn(at, inventory, *(reading(index, at) for index in range(self.gpus)))
-
-    def states(self) -> list[HealthState]:
-        return [entry.verdict.state for entry in self.published[-1].gpus]
-
-
 def test_the_first_inventory_with_its_readings_is_one_publication(tmp_path: Path) -> None:
-    world = World(tmp_path)
+    world = AgentWorld(tmp_path)
     world.begin()
 
     assert len(world.published) == 1
@@ -105,7 +24,7 @@ def test_the_first_inventory_with_its_readings_is_one_publication(tmp_path: Path
 
 
 def test_a_fatal_xid_isolates_that_gpu_and_leaves_the_siblings_as_they_were(tmp_path: Path) -> None:
-    world = World(tmp_path)
+    world = AgentWorld(tmp_path)
     world.begin()
     world.turn(1010, fault(3, 79, 1010))
 
@@ -118,7 +37,7 @@ def test_a_fatal_xid_isolates_that_gpu_and_leaves_the_siblings_as_they_were(tmp_
 
 
 def test_a_burst_and_its_echoes_are_one_publication(tmp_path: Path) -> None:
-    world = World(tmp_path)
+    world = AgentWorld(tmp_path)
     world.begin()
     world.turn(1010, *(fault(3, code, 1010) for code in (79, 45, 45, 45, 43)))
     world.turn(1011, *(fault(3, 45, 1011) for _ in range(50)))
@@ -127,7 +46,7 @@ def test_a_burst_and_its_echoes_are_one_publication(tmp_path: Path) -> None:
 
 
 def test_eight_gpus_at_once_are_one_publication(tmp_path: Path) -> None:
-    world = World(tmp_path)
+    world = AgentWorld(tmp_path)
     world.begin()
     world.turn(1010, *(fault(index, 79, 1010) for index in range(8)))
 
@@ -136,7 +55,7 @@ def test_eight_gpus_at_once_are_one_publication(tmp_path: Path) -> None:
 
 
 def test_good_readings_for_an_hour_publish_nothing(tmp_path: Path) -> None:
-    world = World(tmp_path)
+    world = AgentWorld(tmp_path)
     world.begin()
     for at in range(1005, 4600, 5):
         world.turn(at, *(reading(index, at, thermal_margin_celsius=20 + at % 15) for index in range(8)))
@@ -145,7 +64,7 @@ def test_good_readings_for_an_hour_publish_nothing(tmp_path: Path) -> None:
 
 
 def test_one_lost_gpu_is_one_device_not_eight(tmp_path: Path) -> None:
-    world = World(tmp_path)
+    world = AgentWorld(tmp_path)
     world.begin()
     lost = Reading(source=Source.NVML_POLL, seen=moment(1010), uuid=GpuUuid("GPU-5"), status=ReadStatus.LOST)
     world.turn(1010, lost)
@@ -154,7 +73,7 @@ def test_one_lost_gpu_is_one_device_not_eight(tmp_path: Path) -> None:
 
 
 def test_a_signal_of_an_unknown_gpu_touches_nobody(tmp_path: Path) -> None:
-    world = World(tmp_path)
+    world = AgentWorld(tmp_path)
     world.begin()
     world.turn(1010, fault(99, 79, 1010))
 
@@ -162,7 +81,7 @@ def test_a_signal_of_an_unknown_gpu_touches_nobody(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_names_no_gpu_and_a_gap_have_everything_read_again(tmp_path: Path) -> None:
-    world = World(tmp_path)
+    world = AgentWorld(tmp_path)
     world.begin()
     world.turn(1010, OffBusReport(source=Source.KMSG, seen=moment(1010), bus_id=None))
     world.turn(1011, GapReport(source=Source.KMSG, seen=moment(1011), lost=12))
@@ -172,7 +91,7 @@ def test_a_loss_that_names_no_gpu_and_a_gap_have_everything_read_again(tmp_path:
 
 
 def test_a_fault_of_an_unknown_mig_instance_is_held_against_its_gpu(tmp_path: Path) -> None:
-    world = World(tmp_path)
+    world = AgentWorld(tmp_path)
     world.begin()
     world.turn(1010, replace(fault(2, 95, 1010), gpu_instance=5))
 
@@ -180,10 +99,10 @@ def test_a_fault_of_an_unknown_mig_instance_is_held_against_its_gpu(tmp_path: Pa
 
 
 def test_a_new_agent_on_the_same_boot_still_knows_the_fault_and_publishes_it_first(tmp_path: Path) -> None:
-    world = World(tmp_path)
+    world = AgentWorld(tmp_path)
     world.begin()
     world.turn(1010, fault(3, 79, 1010))
-    heir = World(tmp_path)
+    heir = AgentWorld(tmp_path)
     heir.begin(1020)
 
     assert heir.states()[3] is HealthState.UNHEALTHY
@@ -192,10 +111,10 @@ def test_a_new_agent_on_the_same_boot_still_knows_the_fault_and_publishes_it_fir
 
 
 def test_a_new_boot_lets_clean_readings_disprove_the_fault(tmp_path: Path) -> None:
-    world = World(tmp_path)
+    world = AgentWorld(tmp_path)
     world.begin()
     world.turn(1010, fault(3, 79, 1010))
-    heir = World(tmp_path, boot="boot-2")
+    heir = AgentWorld(tmp_path, boot="boot-2")
     heir.begin(50)
 
     assert heir.states()[3] is HealthState.DEGRADED
@@ -203,7 +122,7 @@ def test_a_new_boot_lets_clean_readings_disprove_the_fault(tmp_path: Path) -> No
 
 
 def test_a_gpu_that_is_no_longer_enumerated_is_missing_in_the_report(tmp_path: Path) -> None:
-    world = World(tmp_path)
+    world = AgentWorld(tmp_path)
     world.begin()
     fewer = InventoryReport(
         source=Source.NVML_POLL,
@@ -218,7 +137,7 @@ def test_a_gpu_that_is_no_longer_enumerated_is_missing_in_the_report(tmp_path: P
 
 
 def test_blindness_shows_by_itself_after_a_minute(tmp_path: Path) -> None:
-    world = World(tmp_path)
+    world = AgentWorld(tmp_path)
     world.begin()
     world.turn(1061)
 
@@ -227,7 +146,7 @@ def test_blindness_shows_by_itself_after_a_minute(tmp_path: Path) -> None:
 
 
 def test_the_thread_publishes_what_sources_put_and_stops(tmp_path: Path) -> None:
-    world = World(tmp_path)
+    world = AgentWorld(tmp_path)
     world.agent.start()
     inventory = InventoryReport(
         source=Source.NVML_POLL, seen=moment(1000), gpus=(gpu(0),), driver_load="570.1"

@@ -4,12 +4,15 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gpuvitals.model.health import HealthState
+from gpuvitals.model.signal import MonitorState, Source
+from gpuvitals.model.snapshot import NodeFacts
 from gpuvitals.observability.logs import configure, keys
 from gpuvitals.observability.metrics import NodeMetrics
 from support.worlds import snapshot
@@ -32,6 +35,7 @@ NAMES = {
     "gpuvitals_api_retries": {"code"},
     "gpuvitals_devices": {"state"},
     "gpuvitals_device_score": {"bus_id"},
+    "gpuvitals_monitor_watching": {"source"},
 }
 
 
@@ -50,7 +54,8 @@ def log_stream() -> Iterator[io.StringIO]:
 def fed() -> NodeMetrics:
     """Metrics of which every labelled one has a sample: without one the exposition shows no label."""
     metrics = NodeMetrics("1.2.3")
-    metrics.watch_snapshot(lambda: snapshot(2))
+    blind = ((Source.KMSG, MonitorState.UNREADABLE),)
+    metrics.watch_snapshot(lambda: replace(snapshot(2), facts=NodeFacts(monitors=blind)))
     metrics.signals.labels(source="kmsg", kind="XidReport", verdict="folded").inc()
     metrics.signal_gaps.labels(source="kmsg").inc()
     metrics.slice_writes.labels(reason="health", code="200").inc()

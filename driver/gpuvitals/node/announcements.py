@@ -1,0 +1,96 @@
+"""What a person should be told of, one announcement a transition; `wiring` makes events of them. Pure."""
+
+from dataclasses import dataclass
+
+from gpuvitals.model.gpu import Gpu
+from gpuvitals.model.health import HealthState, Phase, Verdict
+from gpuvitals.model.ids import GpuUuid
+from gpuvitals.model.signal import (
+    GapReport,
+    GpuSignal,
+    MonitorReport,
+    MonitorState,
+    OffBusReport,
+    Signal,
+    XidReport,
+)
+
+_SEVERITY = {
+    HealthState.HEALTHY: 0,
+    HealthState.UNKNOWN: 1,
+    HealthState.DEGRADED: 2,
+    HealthState.UNHEALTHY: 3,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announcement:
+    """One thing that happened. `gpu` None is the node as a whole; else it concerns the claims that hold it too."""
+
+    reason: str
+    message: str
+    warning: bool = True
+    gpu: GpuUuid | None = None
+
+
+def is_new_fault(before: Verdict | None, now: Verdict) -> bool:
+    """Whether the cluster has a fault to learn of: another cause, or a worse state, of a GPU that is not well."""
+    if now.state not in (HealthState.DEGRADED, HealthState.UNHEALTHY) or now.phase is Phase.PROBATION:
+        return False
+    if before is None:
+        return True
+    return now.reason != before.reason or _SEVERITY[now.state] > _SEVERITY[before.state]
+
+
+def verdict_announcement(gpu: Gpu, before: Verdict | None, now: Verdict) -> Announcement | None:
+    """`GpuUnhealthy`, `GpuDegraded`, `GpuUnknown` or `GpuHealthy`; None where the state is the one that was known."""
+    if before is None and now.state in (HealthState.HEALTHY, HealthState.UNKNOWN):
+        # A GPU that is seen for the first time is no news until it is known to be sick.
+        return None
+    if before is not None and before.state is now.state:
+        return None
+    what = f"{now.reason}: {now.message}" if now.message else "it reads well again"
+    return Announcement(
+        reason=f"Gpu{now.state.value}",
+        message=f"gpu {gpu.uuid} ({gpu.bus_id}): {what}",
+        warning=now.state is not HealthState.HEALTHY,
+        gpu=gpu.uuid,
+    )
+
+
+def gap_announcement(gap: GapReport) -> Announcement:
+    """Records of a source were lost."""
+    message = f"{gap.source.value}: {gap.lost} records were lost or not readable; every GPU is read again"
+    return Announcement(reason="SignalGap", message=message)
+
+
+def monitor_announcement(report: MonitorReport, before: MonitorState | None) -> Announcement | None:
+    """A source went blind, or sees again; None for one that sees from the start, or says the same again."""
+    if report.state is before or (before is None and report.state is MonitorState.WATCHING):
+        return None
+    if report.state is MonitorState.WATCHING:
+        message = f"{report.source.value} sees again: {report.detail or 'it can be read'}"
+        return Announcement(reason="MonitorWatching", message=message, warning=False)
+    message = f"{report.source.value} is {report.state.value}: {report.detail}; the other sources go on"
+    return Announcement(reason="MonitorBlind", message=message)
+
+
+def unattributed_announcement(signal: GpuSignal) -> Announcement | None:
+    """A fault that names no GPU of this node. No device is touched for it, so a person has to look."""
+    match signal:
+        case XidReport():
+            what = f"XID {signal.code}"
+        case OffBusReport():
+            what = "a GPU that has fallen off the bus"
+        case _:
+            return None
+    named = signal.uuid or signal.bus_id or "no GPU at all"
+    message = f"{signal.source.value} reports {what} and names {named}, which is none of this node's GPUs"
+    return Announcement(reason="UnattributedFault", message=message)
+
+
+def failed_announcement(signal: Signal, error: Exception) -> Announcement:
+    """A signal that this agent could not judge: a defect of the agent, which may hide a fault."""
+    kind = type(signal).__name__
+    message = f"{signal.source.value} {kind} not judged: {type(error).__name__}: {error}; see the agent's log"
+    return Announcement(reason="SignalNotJudged", message=message)

@@ -1,0 +1,107 @@
+"""Where one edge needs another: the Protocols that an edge declares, implemented on its neighbour."""
+
+from collections.abc import Iterable
+
+from gpuvitals.inventory.claims import ClaimRef
+from gpuvitals.kube.errors import ApiError, NotFound
+from gpuvitals.kube.events import EventRecord, EventRecorder, Regarding
+from gpuvitals.kube.resourceclaims import ClaimReader, DeviceConfig, DeviceResult
+from gpuvitals.kubeletplugin.claim import (
+    AllocatedClaim,
+    AllocatedDevice,
+    ConfigSource,
+    OpaqueConfig,
+    Toleration,
+)
+from gpuvitals.kubeletplugin.sources import ClaimNotFoundError, ClaimUnavailableError, PluginEvent
+from gpuvitals.model.ids import ClaimUid
+from gpuvitals.node.announcements import Announcement
+
+
+class ClaimBridge:
+    """`kubeletplugin`'s ClaimSource on `kube`'s reader."""
+
+    def __init__(self, reader: ClaimReader) -> None:
+        self._reader = reader
+
+    def allocated(self, namespace: str, name: str) -> AllocatedClaim:
+        """The claim as it is now. Raises ClaimNotFoundError, ClaimUnavailableError."""
+        try:
+            read = self._reader.read(namespace, name)
+        except NotFound as error:
+            raise ClaimNotFoundError(str(error)) from error
+        except ApiError as error:
+            raise ClaimUnavailableError(str(error)) from error
+        try:
+            configs = tuple(_config(config) for config in read.configs if config.opaque is not None)
+        except ValueError as error:
+            raise ClaimUnavailableError(
+                f"claim {namespace}/{name}: {error}; this agent may be too old"
+            ) from error
+        return AllocatedClaim(
+            namespace=namespace,
+            name=name,
+            uid=ClaimUid(read.uid),
+            allocated=read.allocated,
+            results=tuple(_device(result) for result in read.results),
+            configs=configs,
+        )
+
+
+def _config(config: DeviceConfig) -> OpaqueConfig:
+    """Raises ValueError for a source that this version does not know."""
+    assert config.opaque is not None
+    return OpaqueConfig(
+        source=ConfigSource(config.source),
+        requests=config.requests,
+        driver=config.opaque.driver,
+        parameters=bytes(config.opaque.parameters),
+    )
+
+
+def _device(result: DeviceResult) -> AllocatedDevice:
+    return AllocatedDevice(
+        request=result.request,
+        driver=result.driver,
+        pool=result.pool,
+        device=result.device,
+        admin_access=result.admin_access,
+        share_id=result.share_id,
+        tolerations=tuple(
+            Toleration(key=each.key, operator=each.operator, value=each.value, effect=each.effect)
+            for each in result.tolerations
+        ),
+    )
+
+
+class EventBridge:
+    """`kubeletplugin`'s EventSink, and the agent's announcements, on `kube`'s recorder."""
+
+    def __init__(self, recorder: EventRecorder, node: str) -> None:
+        self._recorder = recorder
+        # `kubectl describe node` looks for events whose uid is the node's name, as the kubelet writes them.
+        # Source: kubernetes/kubectl pkg/describe/describe.go, NodeDescriber.
+        self._node = Regarding(api_version="v1", kind="Node", name=node, uid=node)
+
+    def emit(self, event: PluginEvent) -> None:
+        """Queues an event about a claim, or about the node."""
+        about = self._node if event.claim is None else _claim(event.claim)
+        self._send(about, event.reason, event.message, warning=event.warning)
+
+    def announce(self, announcement: Announcement, holders: Iterable[ClaimRef]) -> None:
+        """Queues an event about the node, and one about each claim that holds the GPU."""
+        for about in (self._node, *(_claim(holder) for holder in holders)):
+            self._send(about, announcement.reason, announcement.message, warning=announcement.warning)
+
+    def _send(self, about: Regarding, reason: str, note: str, *, warning: bool) -> None:
+        self._recorder.emit(EventRecord(regarding=about, reason=reason, note=note, warning=warning))
+
+
+def _claim(claim: ClaimRef) -> Regarding:
+    return Regarding(
+        api_version="resource.k8s.io/v1",
+        kind="ResourceClaim",
+        name=claim.name,
+        namespace=claim.namespace,
+        uid=claim.uid,
+    )

@@ -1,0 +1,242 @@
+"""What the agent knows of its node: which GPUs there are, the state of each, and which sources can see.
+
+Stage 5 of the walk: a signal comes in, is held against whom it concerns, and is folded into the state of each of them.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import assert_never
+
+from gpuvitals.health.attribution import concerns
+from gpuvitals.health.evaluate import advance, after_restart, evaluate
+from gpuvitals.health.isolation import is_capped
+from gpuvitals.health.policy import Policy
+from gpuvitals.health.reasons import ISOLATION_CAPPED, NVSWITCH_FAULT
+from gpuvitals.health.state import initial_state
+from gpuvitals.health.verdict import verdict
+from gpuvitals.model.clock import Moment
+from gpuvitals.model.gpu import DeviceKind
+from gpuvitals.model.health import Verdict
+from gpuvitals.model.ids import GpuUuid
+from gpuvitals.model.signal import (
+    ClearReport,
+    GapReport,
+    GpuSignal,
+    IdentityReport,
+    InventoryReport,
+    MonitorReport,
+    MonitorState,
+    OffBusReport,
+    PresenceReport,
+    Reading,
+    RecoveryActionReport,
+    Signal,
+    Source,
+    SwitchReport,
+    XidReport,
+)
+from gpuvitals.model.snapshot import NodeFacts
+from gpuvitals.node.announcements import (
+    Announcement,
+    gap_announcement,
+    monitor_announcement,
+    unattributed_announcement,
+)
+from gpuvitals.node.ports import AgentPorts
+from gpuvitals.node.store import StoredGpu, StoredNode
+from gpuvitals.observability.logs import keys
+from gpuvitals.observability.metrics import NodeMetrics
+
+log = logging.getLogger(__name__)
+
+_DO_NOT_POKE = frozenset({79, 119, 120})
+"""After these a driver call may hang. Source: NVIDIA/DCGM DcgmKmsgReader.cpp, __DCGM_FATAL_XIDS__."""
+_MAX_EARLY = 4096
+"""How many signals wait for the first inventory at most; one more is unattributed, as it would be after it."""
+_FIRST_LOOK_SECONDS = 5.0
+"""How long a node is not shown, from its first inventory on, for every GPU to have been looked at."""
+
+
+class NodeHealth:
+    """Owned by the agent's thread alone. `gpus` may be replaced entry by entry by whoever publishes them."""
+
+    def __init__(self, policy: Policy, ports: AgentPorts, metrics: NodeMetrics) -> None:
+        self.gpus: dict[GpuUuid, StoredGpu] = {}
+        self.driver_load = ""
+        self._policy = policy
+        self._ports = ports
+        self._metrics = metrics
+        self._enumerated: frozenset[GpuUuid] = frozenset()
+        self._monitors: dict[Source, MonitorState] = {}
+        self._switch_fault = False
+        self._early: list[GpuSignal] = []
+        self._looked_at: set[GpuUuid] = set()
+        self._first_look_until: float | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether signals were heard that nobody is known for yet."""
+        return bool(self._early)
+
+    def restore(self, stored: StoredNode, now: Moment, *, same_boot: bool) -> None:
+        """Takes up the memory of an earlier agent."""
+        self.driver_load = stored.driver_load
+        if same_boot:
+            self._take_up(stored.facts, stored.gpus)
+        age = max(0.0, (now.time - stored.saved.time).total_seconds())
+        for entry in stored.gpus:
+            state = after_restart(entry.state, same_boot=same_boot, same_driver_load=True, age_seconds=age)
+            kept = entry if same_boot else replace(entry, published=None)
+            self.gpus[entry.gpu.uuid] = replace(kept, state=state)
+
+    def verdicts(self, now: Moment) -> dict[GpuUuid, Verdict]:
+        """Every GPU judged, as time has passed until `now`."""
+        found: dict[GpuUuid, Verdict] = {}
+        for uuid, entry in self.gpus.items():
+            state = advance(entry.state, now.at, self._policy)
+            self.gpus[uuid] = replace(entry, state=state)
+            found[uuid] = verdict(state, now, self._policy)
+        return found
+
+    def may_be_shown(self, now: Moment) -> bool:
+        """Whether a first snapshot can be made: a node whose GPUs nobody has asked yet has nothing to show.
+
+        An agent that remembers this boot begins with what it remembers. Otherwise the driver has to say which GPUs
+        there are, or that it can't, and each of them is looked at, as long as that does not take too long.
+        """
+        if any(entry.published is not None for entry in self.gpus.values()):
+            return True
+        if self._first_look_until is None:
+            return self._monitors.get(Source.NVML_POLL) not in (None, MonitorState.WATCHING)
+        return self._enumerated <= self._looked_at or now.at >= self._first_look_until
+
+    def facts(self, verdicts: Sequence[Verdict]) -> NodeFacts:
+        """What is true of the node as a whole."""
+        reasons = [ISOLATION_CAPPED] if is_capped(list(verdicts), self._policy) else []
+        if self._switch_fault:
+            reasons.append(NVSWITCH_FAULT)
+        physical = [entry.gpu for entry in self.gpus.values() if entry.gpu.kind is DeviceKind.GPU]
+        missing = sorted(gpu.bus_id for gpu in physical if gpu.uuid not in self._enumerated)
+        return NodeFacts(
+            monitors=tuple(sorted(self._monitors.items(), key=lambda item: item[0].value)),
+            reasons=tuple(reasons),
+            expected_gpus=len(physical),
+            missing_gpus=tuple(missing),
+        )
+
+    def fold(self, signal: Signal) -> None:
+        match signal:
+            case InventoryReport():
+                self._adopt(signal)
+            case MonitorReport():
+                self._announce(monitor_announcement(signal, self._monitors.get(signal.source)))
+                self._monitors[signal.source] = signal.state
+                log.info(
+                    "monitor",
+                    extra=keys(source=signal.source.value, state=signal.state.value, detail=signal.detail),
+                )
+            case GapReport():
+                self._metrics.signal_gaps.labels(source=signal.source.value).inc(max(1, signal.lost))
+                log.warning("records lost", extra=keys(source=signal.source.value, lost=signal.lost))
+                self._announce(gap_announcement(signal))
+                self._ports.repoll(None)
+            case SwitchReport():
+                self._switch_fault = self._switch_fault or bool(signal.fatal)
+                log.warning(
+                    "nvswitch fault",
+                    extra=keys(sxid=signal.code, switch=signal.switch_bus_id, link=signal.link),
+                )
+            case (
+                XidReport()
+                | OffBusReport()
+                | RecoveryActionReport()
+                | IdentityReport()
+                | Reading()
+                | PresenceReport()
+                | ClearReport()
+            ):
+                self._fold_gpu(signal)
+            case _:
+                assert_never(signal)
+
+    def _fold_gpu(self, signal: GpuSignal) -> None:
+        policy = self._policy
+        concerned = [uuid for uuid, entry in self.gpus.items() if concerns(signal, entry.gpu)]
+        if not concerned and isinstance(signal, XidReport) and signal.gpu_instance is not None:
+            # No such instance is known: the fault is held against its GPU, never dropped.
+            self._fold_gpu(replace(signal, gpu_instance=None, compute_instance=None))
+            return
+        if not concerned and not self.gpus and len(self._early) < _MAX_EARLY:
+            # The log is read before the driver has said which GPUs there are.
+            self._early.append(signal)
+            return
+        self.count(signal, "folded" if concerned else "unattributed")
+        if not concerned and not isinstance(signal, Reading):
+            log.warning("signal of no known gpu", extra=keys(signal=repr(signal)))
+            self._announce(unattributed_announcement(signal))
+        if isinstance(signal, Reading):
+            self._looked_at.add(signal.uuid)
+        for uuid in concerned:
+            entry = self.gpus[uuid]
+            state = advance(entry.state, signal.seen.at, policy)
+            self.gpus[uuid] = replace(entry, state=evaluate(state, self._with_claim(signal, uuid), policy))
+        if isinstance(signal, XidReport) and signal.code in _DO_NOT_POKE:
+            for uuid in concerned:
+                self._ports.avoid(uuid)
+        elif not isinstance(signal, Reading):
+            self._ports.repoll(concerned[0] if len(concerned) == 1 else None)
+
+    def _with_claim(self, signal: GpuSignal, uuid: GpuUuid) -> GpuSignal:
+        if not isinstance(signal, XidReport) or signal.claim is not None:
+            return signal
+        holders = self._ports.holders(uuid)
+        return replace(signal, claim=holders[0]) if len(holders) == 1 else signal
+
+    def _adopt(self, report: InventoryReport) -> None:
+        reloaded = bool(self.driver_load) and report.driver_load != self.driver_load
+        for gpu in report.gpus:
+            known = self.gpus.get(gpu.uuid)
+            if known is None:
+                state = initial_state(gpu, report.seen)
+                self.gpus[gpu.uuid] = StoredGpu(
+                    gpu=gpu,
+                    state=state,
+                    published=None,
+                    published_at=0.0,
+                    state_since=report.seen.time,
+                    isolated=False,
+                )
+                log.info("gpu found", extra=keys(gpu=gpu.uuid, bus_id=gpu.bus_id, product=gpu.product_name))
+                continue
+            state = known.state
+            if reloaded:
+                state = after_restart(state, same_boot=True, same_driver_load=False, age_seconds=0.0)
+            if gpu.expected_links is not None:
+                state = replace(state, expected_links=gpu.expected_links)
+            self.gpus[gpu.uuid] = replace(known, gpu=gpu, state=state)
+        self._enumerated = frozenset(gpu.uuid for gpu in report.gpus)
+        self.driver_load = report.driver_load
+        if self._first_look_until is None:
+            self._first_look_until = report.seen.at + _FIRST_LOOK_SECONDS
+        early, self._early = self._early, []
+        for signal in early:
+            self._fold_gpu(signal)
+
+    def _take_up(self, facts: NodeFacts, gpus: tuple[StoredGpu, ...]) -> None:
+        """What the node could and could not see stands until a source says otherwise."""
+        self._facts = facts
+        self._monitors = dict(facts.monitors)
+        self._switch_fault = NVSWITCH_FAULT in facts.reasons
+        self._enumerated = frozenset(
+            entry.gpu.uuid for entry in gpus if entry.gpu.bus_id not in facts.missing_gpus
+        )
+
+    def _announce(self, announcement: Announcement | None) -> None:
+        if announcement is not None:
+            self._ports.announce(announcement)
+
+    def count(self, signal: Signal, outcome: str) -> None:
+        """Counts what became of a signal."""
+        kind = type(signal).__name__
+        self._metrics.signals.labels(source=signal.source.value, kind=kind, verdict=outcome).inc()

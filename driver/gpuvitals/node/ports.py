@@ -1,0 +1,23 @@
+"""What the agent asks of others; `wiring` hands the implementations in."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gpuvitals.model.ids import GpuUuid
+from gpuvitals.node.announcements import Announcement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentPorts:
+    """What the agent asks of others. None of them may block.
+
+    `holders` gives the UIDs of the claims that hold a GPU; `repoll` asks for a fresh reading of one GPU, or of all
+    for None; `avoid` has a GPU left alone whose driver calls may hang; `kmsg_sequence` is how far the log was read,
+    counting only records whose signals are on the queue already; `announce` tells people.
+    """
+
+    holders: Callable[[GpuUuid], tuple[str, ...]]
+    repoll: Callable[[GpuUuid | None], None]
+    avoid: Callable[[GpuUuid], None]
+    kmsg_sequence: Callable[[], int | None]
+    announce: Callable[[Announcement], None]

@@ -1,0 +1,46 @@
+"""Since when each taint stands, on disk: a wipe while no agent runs must not make a taint young again."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from gpuvitals.durable import DurableFile, DurableFileError
+from gpuvitals.kube.slice_codec import TaintKey
+from gpuvitals.observability.logs import keys
+
+log = logging.getLogger(__name__)
+
+
+class TaintMemory:
+    """One small file. A file that can't be read or written costs the age of taints, and nothing else."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = DurableFile(path)
+        self._known: dict[TaintKey, str] = {}
+
+    def load(self) -> Mapping[TaintKey, str]:
+        """What an earlier agent kept; empty where it can't be read."""
+        loaded = self._file.load()
+        trouble = loaded.recovered
+        if loaded.payload is not None:
+            try:
+                listed = msgspec.json.decode(loaded.payload, type=list[tuple[TaintKey, str]])
+                self._known = dict(listed)
+            except msgspec.DecodeError as error:
+                trouble = str(error)
+        if trouble:
+            log.warning("age of taints", extra=keys(reason=trouble))
+        return dict(self._known)
+
+    def keep(self, times: Mapping[TaintKey, str]) -> None:
+        """Makes the times durable where they have changed."""
+        if times == self._known:
+            return
+        try:
+            self._file.save(msgspec.json.encode(sorted(times.items())))
+        except DurableFileError as error:
+            log.warning("age of taints not saved", extra=keys(reason=str(error)))
+            return
+        self._known = dict(times)
