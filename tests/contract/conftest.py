@@ -1,7 +1,6 @@
 """The servers that every contract case runs on: the embedded one always, a real one with GPUVITALS_REAL=1.
 
-`make cluster-test` sets it; a control plane that is not built is a failure then, never a skip. A case that the
-embedded server is known to fail carries `sim_differs(why)`: it must fail there, until the difference is gone.
+`make cluster-test` sets it; a control plane that is not built is a failure then, never a skip.
 """
 
 import hashlib
@@ -18,10 +17,6 @@ from support.realserver import RealServer, ServerSettings
 REAL = os.environ.get("GPUVITALS_REAL") == "1"
 SERVERS = ["sim", pytest.param("real", marks=pytest.mark.needs_go)] if REAL else ["sim"]
 UNTAINTED = ServerSettings(feature_gates={"DRADeviceTaints": False, "DRADeviceTaintRules": False})
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "sim_differs(why): the embedded server is known to fail this case")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -59,7 +54,6 @@ def sim_server_without_taints() -> Iterator[ApiServer]:
 @pytest.fixture(params=SERVERS)
 def server(request: pytest.FixtureRequest) -> Server:
     """A server as a cluster of today has it."""
-    _expect_known_difference(request)
     if request.param == "sim":
         sim: ApiServer = request.getfixturevalue("sim_server")
         return Server(name="sim", api=RawApi(sim.url), forget=sim.faults.compact)
@@ -70,7 +64,6 @@ def server(request: pytest.FixtureRequest) -> Server:
 @pytest.fixture(params=SERVERS)
 def untainted(request: pytest.FixtureRequest) -> RawApi:
     """A server whose gate DRADeviceTaints is off, as on Kubernetes 1.34."""
-    _expect_known_difference(request)
     if request.param == "sim":
         return RawApi(request.getfixturevalue("sim_server_without_taints").url)
     real: RealServer = request.getfixturevalue("real_server_without_taints")
@@ -92,9 +85,3 @@ def _forget(real: RealServer) -> None:
     """An API server that starts anew over a compacted etcd: what it kept in memory is gone too."""
     real.compact(real.api.get("/api/v1/namespaces").version)
     real.restart()
-
-
-def _expect_known_difference(request: pytest.FixtureRequest) -> None:
-    known = request.node.get_closest_marker("sim_differs")
-    if known is not None and request.param == "sim":
-        request.applymarker(pytest.mark.xfail(reason=known.args[0], strict=True))

@@ -89,7 +89,6 @@ def test_a_page_of_a_forgotten_list_is_expired(server: Server, unique: str) -> N
     )
 
 
-@pytest.mark.sim_differs("an expired page carries no token to go on with")
 def test_an_expired_page_says_how_to_go_on_without_consistency(server: Server, unique: str) -> None:
     api = server.api
     expected = five(api, unique)

@@ -291,7 +291,6 @@ def test_a_dry_run_delete_answers_success_and_deletes_nothing(api: RawApi, uniqu
     assert api.get(f"{LEASES}/{unique}").body == made
 
 
-@pytest.mark.sim_differs("obeys the query of a delete that has a body")
 def test_the_query_of_a_delete_that_has_a_body_is_ignored(api: RawApi, unique: str) -> None:
     """So `dryRun=All` beside a body of preconditions is no dry run: it goes into the body."""
     made = stored(api.post(LEASES, lease(unique)))

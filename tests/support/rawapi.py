@@ -83,8 +83,7 @@ class RawApi:
             connection.request(method, _target(path, query), body=_payload(body), headers=headers)
             response = connection.getresponse()
             raw = response.read()
-            names = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(status=response.status, headers=names, body=_decoded(raw))
+            return Answer(status=response.status, headers=_joined(response.getheaders()), body=_decoded(raw))
         finally:
             connection.close()
 
@@ -134,6 +133,15 @@ class WatchStream:
         """Returns the next `count` events as (type, object name)."""
         events = [self.next() for _ in range(count)]
         return [(kind, str(item.get("metadata", {}).get("name", ""))) for kind, item in events]
+
+
+def _joined(headers: list[tuple[str, str]]) -> dict[str, str]:
+    """Headers by lower-case name; one that comes several times (Warning) is one with commas."""
+    joined: dict[str, str] = {}
+    for name, value in headers:
+        before = joined.get(name.lower())
+        joined[name.lower()] = value if before is None else f"{before}, {value}"
+    return joined
 
 
 def _target(path: str, query: Mapping[str, object] | None) -> str:

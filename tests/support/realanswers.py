@@ -1,5 +1,6 @@
 """What contract cases read out of a server's answers."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -46,6 +47,5 @@ def owners(answer: Answer) -> list[tuple[str, str, str]]:
 
 
 def warnings(answer: Answer) -> list[str]:
-    """The texts of the Warning header."""
-    header = answer.headers.get("warning", "")
-    return [part.strip().removeprefix('299 - "').removesuffix('"') for part in header.split(", 299") if part]
+    """The texts of the Warning headers, quotes in them escaped as they came."""
+    return re.findall(r'299 - "((?:[^"\\]|\\.)*)"', answer.headers.get("warning", ""))

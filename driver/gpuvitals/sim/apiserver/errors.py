@@ -25,13 +25,14 @@ class ApiError(Exception):
         self.reason = reason
         self.message = message
         self.details = details
+        self.metadata: Obj = {}
 
     def status(self) -> Obj:
         """The `Status` object, fields in the order the real server writes them."""
         body: Obj = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": self.metadata,
             "status": "Failure",
             "message": self.message,
         }
@@ -225,9 +226,11 @@ def unsupported_media_type(accepted: Iterable[str]) -> ApiError:
     return ApiError(415, "UnsupportedMediaType", text, None if listed else {})
 
 
-def expired(message: str) -> ApiError:
-    """410: the version asked for has been compacted away; list again."""
-    return ApiError(410, "Expired", message)
+def expired(message: str, *, continue_token: str = "") -> ApiError:
+    """410: the version asked for has been compacted away; list again, or go on with the token."""
+    refusal = ApiError(410, "Expired", message)
+    refusal.metadata = {"continue": continue_token} if continue_token else {}
+    return refusal
 
 
 def too_large_version(wanted: int, current: int) -> ApiError:

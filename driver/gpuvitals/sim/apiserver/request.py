@@ -27,20 +27,24 @@ class Target:
         return Key(self.kind.store_id, self.namespace, self.name)
 
 
+def _ignored(_warning: str) -> None:
+    """Warnings to callers without HTTP: nobody reads them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteOptions:
-    """Options of create, update and patch."""
+    """Options of create, update and patch.
+
+    `duplicates` are the paths of keys that came twice in the body; `warn` hears what the answer shall warn about.
+    """
 
     dry_run: bool = False
     field_manager: str = ""
     user_agent: str = "unknown"
     force: bool = False
     field_validation: str = "Warn"
-
-    @property
-    def strict(self) -> bool:
-        """Whether unknown fields are refused instead of lost."""
-        return self.field_validation == "Strict"
+    duplicates: tuple[str, ...] = ()
+    warn: Callable[[str], object] = _ignored
 
     @property
     def manager(self) -> str:

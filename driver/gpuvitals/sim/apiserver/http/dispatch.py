@@ -3,11 +3,18 @@
 Place in the chain: the handler calls it after access and faults; it calls the API and picks the status code.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gpuvitals.sim.apiserver.api import Api
 from gpuvitals.sim.apiserver.errors import bad_request
-from gpuvitals.sim.apiserver.http.parameters import Parameters, media_type, read_json, read_object, read_yaml
+from gpuvitals.sim.apiserver.http.parameters import (
+    Parameters,
+    duplicate_keys,
+    media_type,
+    read_json,
+    read_object,
+    read_yaml,
+)
 from gpuvitals.sim.apiserver.http.routing import Route
 from gpuvitals.sim.apiserver.jsontypes import Obj, dig
 from gpuvitals.sim.apiserver.present.rendering import Renderer, renderer_for
@@ -49,41 +56,41 @@ def answer(api: Api, route: Route, request: RequestFacts, accept: str) -> Answer
 
 def _answer(api: Api, route: Route, request: RequestFacts, parameters: Parameters) -> Answer:
     target = route.target
+    if route.verb in ("create", "update", "patch"):
+        return _written(api, route, request, parameters)
     match route.verb:
         case "get":
             return Answer(status=200, body=api.get(target))
         case "list":
             return Answer(status=200, body=api.list(target, parameters.list_options()))
-        case "create":
-            body = _object(request)
-            options = parameters.write_options(route.verb.capitalize(), request.user_agent)
-            made = api.create(target, body, options)
-            return Answer(status=201, body=made)
-        case "update":
-            options = parameters.write_options(route.verb.capitalize(), request.user_agent)
-            made, created = api.update(target, _object(request), options)
-            return Answer(status=201 if created else 200, body=made)
-        case "patch":
-            return _patched(api, route, request, parameters)
         case "delete":
             return _deleted(api, route, request, parameters)
         case _:
-            wanted = parameters.delete_options(
-                read_object(request.body, request.content_type) if request.body else {}
-            )
+            wanted = parameters.delete_options(_object(request) if request.body else None)
             return Answer(status=200, body=api.delete_collection(target, parameters.list_options(), wanted))
 
 
-def _patched(api: Api, route: Route, request: RequestFacts, parameters: Parameters) -> Answer:
-    patch_type = media_type(request.content_type)
-    read = read_yaml if patch_type == APPLY_PATCH else read_json
-    options = parameters.write_options(route.verb.capitalize(), request.user_agent)
-    made, created = api.patch(route.target, patch_type, read(request.body), options)
-    return Answer(status=201 if created else 200, body=made)
+def _written(api: Api, route: Route, request: RequestFacts, parameters: Parameters) -> Answer:
+    warnings: list[str] = []
+    options = replace(
+        parameters.write_options(route.verb.capitalize(), request.user_agent),
+        duplicates=duplicate_keys(request.body),
+        warn=warnings.append,
+    )
+    match route.verb:
+        case "create":
+            made, created = api.create(route.target, _object(request), options), True
+        case "update":
+            made, created = api.update(route.target, _object(request), options)
+        case _:
+            patch_type = media_type(request.content_type)
+            read = read_yaml if patch_type == APPLY_PATCH else read_json
+            made, created = api.patch(route.target, patch_type, read(request.body), options)
+    return Answer(status=201 if created else 200, body=made, warnings=tuple(warnings))
 
 
 def _deleted(api: Api, route: Route, request: RequestFacts, parameters: Parameters) -> Answer:
-    body = read_object(request.body, request.content_type) if request.body else {}
+    body = _object(request) if request.body else None
     options = parameters.delete_options(body)
     result, gone = api.delete(route.target, options)
     orphaning = route.target.kind.orphans_by_default and not options.propagation

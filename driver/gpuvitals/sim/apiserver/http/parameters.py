@@ -3,6 +3,7 @@
 Place in the chain: between routing and the API.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,10 +20,12 @@ from gpuvitals.sim.apiserver.errors import (
     not_supported,
     unsupported_media_type,
 )
+from gpuvitals.sim.apiserver.jsontypes import Obj
 from gpuvitals.sim.apiserver.request import DeleteOptions, ListOptions, WatchOptions, WriteOptions
 
 JSON = "application/json"
 _READABLE = (JSON, "application/yaml")
+_VALIDATIONS = ("", "Ignore", "Strict", "Warn")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,30 +85,37 @@ class Parameters:
         )
 
     def write_options(self, verb: str, user_agent: str) -> WriteOptions:
-        """Options of create, update and patch."""
+        """Options of create, update and patch. Raises ApiError 422."""
+        validation, about = self.text("fieldValidation"), f"{verb}Options"
+        if validation not in _VALIDATIONS:
+            error = not_supported("fieldValidation", validation, _VALIDATIONS)
+            raise invalid("meta.k8s.io", about, "", [error])
         return WriteOptions(
-            dry_run=self._dry_run(verb),
+            dry_run=_is_dry_run([self.values["dryRun"]] if self.text("dryRun") else [], about),
             field_manager=self.text("fieldManager"),
             user_agent=user_agent,
             force=self.flag("force"),
-            field_validation=self.text("fieldValidation") or "Warn",
+            field_validation=validation or "Warn",
         )
 
-    def delete_options(self, body: Any) -> DeleteOptions:
-        """Options of delete, from the body or the query."""
-        wanted: dict[str, Any] = dict(body) if isinstance(body, dict) else {}
-        if self.text("gracePeriodSeconds"):
-            wanted.setdefault("gracePeriodSeconds", self.number("gracePeriodSeconds"))
-        if self.text("propagationPolicy"):
-            wanted.setdefault("propagationPolicy", self.text("propagationPolicy"))
-        return delete_options(wanted, dry_run=self._dry_run("Delete"))
+    def delete_options(self, body: Obj | None) -> DeleteOptions:
+        """Options of delete, from the body; the query counts only where there is none. Raises ApiError 422."""
+        wanted: Obj = self._delete_query() if body is None else body
+        return delete_options(wanted, dry_run=_is_dry_run(wanted.get("dryRun") or [], "DeleteOptions"))
 
-    def _dry_run(self, verb: str) -> bool:
-        value = self.text("dryRun")
-        if value not in ("", "All"):
-            error = not_supported("dryRun", [value], ("All",))
-            raise invalid("meta.k8s.io", f"{verb}Options", "", [error])
-        return value == "All"
+    def _delete_query(self) -> Obj:
+        wanted: Obj = {"dryRun": [self.values["dryRun"]] if self.text("dryRun") else []}
+        if self.text("gracePeriodSeconds"):
+            wanted["gracePeriodSeconds"] = self.number("gracePeriodSeconds")
+        if self.text("propagationPolicy"):
+            wanted["propagationPolicy"] = self.text("propagationPolicy")
+        return wanted
+
+
+def _is_dry_run(values: list[str], about: str) -> bool:
+    if any(value != "All" for value in values):
+        raise invalid("meta.k8s.io", about, "", [not_supported("dryRun", values, ("All",))])
+    return bool(values)
 
 
 def media_type(content_type: str) -> str:
@@ -127,6 +137,47 @@ def read_json(body: bytes) -> Any:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _undecodable(error) from error
+
+
+def duplicate_keys(body: bytes) -> tuple[str, ...]:
+    """The paths of the keys that come twice in one object of a JSON body, in its order."""
+    if not _has_duplicates(body):
+        return ()
+    found: list[str] = []
+    _find_duplicates(json.loads(body, object_pairs_hook=_Pairs), "", found)
+    return tuple(found)
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object with every one of its keys."""
+
+
+def _has_duplicates(body: bytes) -> bool:
+    twice = False
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal twice
+        twice = twice or len({key for key, _ in pairs}) < len(pairs)
+
+    try:
+        json.loads(body, object_pairs_hook=look)
+    except ValueError:
+        return False  # no JSON: YAML, or refused later in the decoder's words
+    return twice
+
+
+def _find_duplicates(value: Any, path: str, found: list[str]) -> None:
+    if isinstance(value, _Pairs):
+        seen: set[str] = set()
+        for key, item in value:
+            below = f"{path}.{key}" if path else key
+            if key in seen:
+                found.append(below)
+            seen.add(key)
+            _find_duplicates(item, below, found)
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            _find_duplicates(item, f"{path}[{place}]", found)
 
 
 def read_yaml(body: bytes) -> Any:

@@ -65,7 +65,9 @@ def _default(pod: Obj) -> None:
 def _default_container(container: Obj) -> None:
     image = container.get("image") or ""
     tag = image.rpartition("/")[2].partition(":")[2]
-    container.setdefault("resources", {})
+    resources = container.setdefault("resources", {})
+    if resources.get("limits"):
+        resources["requests"] = {**resources["limits"], **(resources.get("requests") or {})}
     container.setdefault("terminationMessagePath", "/dev/termination-log")
     container.setdefault("terminationMessagePolicy", "File")
     container.setdefault("imagePullPolicy", "Always" if tag in ("", "latest") else "IfNotPresent")

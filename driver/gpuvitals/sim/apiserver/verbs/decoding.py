@@ -8,9 +8,14 @@ import json
 from gpuvitals.sim.apiserver.errors import ApiError, bad_request, invalid, invalid_value
 from gpuvitals.sim.apiserver.jsontypes import Obj, clone, pruned
 from gpuvitals.sim.apiserver.kinds import Kind
-from gpuvitals.sim.apiserver.request import served, stored
+from gpuvitals.sim.apiserver.request import WriteOptions, served, stored
 from gpuvitals.sim.apiserver.strategy.custom import drop_unknown
-from gpuvitals.sim.apiserver.strategy.fieldnames import WrongTypeError, keep_known, known_fields
+from gpuvitals.sim.apiserver.strategy.fieldnames import (
+    MalformedFieldError,
+    WrongTypeError,
+    keep_known,
+    known_fields,
+)
 from gpuvitals.sim.apiserver.strategy.table import rules_for
 
 _OMITTED = ("labels", "annotations", "finalizers", "ownerReferences")
@@ -19,8 +24,8 @@ _OMITTED = ("labels", "annotations", "finalizers", "ownerReferences")
 _HEAD = ("kind", "apiVersion", "metadata")
 
 
-def decoded(kind: Kind, body: object, *, strict: bool = False) -> Obj:
-    """The object that a body means, as a copy. Raises ApiError 400; `strict` refuses unknown fields."""
+def decoded(kind: Kind, body: object, options: WriteOptions | None = None) -> Obj:
+    """The object that a body means, as a copy. Raises ApiError 400; strict options refuse unknown fields."""
     if not isinstance(body, dict):
         raise bad_request(f"the object provided is unrecognized (must be of type {kind.name})")
     _check_kind(kind, body)
@@ -29,10 +34,7 @@ def decoded(kind: Kind, body: object, *, strict: bool = False) -> Obj:
     metadata = {key: value for key, value in given.items() if value or key not in _OMITTED}
     obj: Obj = {"kind": kind.name, "apiVersion": kind.api_version, "metadata": metadata, **rest}
     obj = clone(obj) if kind.custom else pruned(obj)
-    unknown = _drop_unknown(kind, obj)
-    if strict and unknown:
-        listed = ", ".join(f'unknown field "{path}"' for path in unknown)
-        raise bad_request(_cannot_be(kind, f"strict decoding error: {listed}"))
+    _complain(kind, _drop_unknown(kind, obj), options)
     if kind.status and not kind.custom:
         obj.setdefault("status", {})
     shown = stored(kind, obj)
@@ -40,10 +42,10 @@ def decoded(kind: Kind, body: object, *, strict: bool = False) -> Obj:
     return served(kind, shown)
 
 
-def decoded_patch(kind: Kind, patched: Obj, *, strict: bool) -> Obj:
+def decoded_patch(kind: Kind, patched: Obj, options: WriteOptions) -> Obj:
     """As `decoded`, for the outcome of a patch: what is wrong with it is a 422 on the patch."""
     try:
-        return decoded(kind, patched, strict=strict)
+        return decoded(kind, patched, options)
     except ApiError as refusal:
         why = refusal.message.partition(": ")[2] or refusal.message
         shown = json.dumps(patched, separators=(",", ":"))
@@ -55,11 +57,13 @@ def check_typed(kind: Kind, config: Obj) -> None:
     probe, texts = clone(config), []
     if kind.custom:
         texts = [f".{path}: field not declared in schema" for path in drop_unknown(probe, kind.schema)]
-    elif (known := known_fields(kind.store_id)) is not None:
+    elif (known := known_fields(kind)) is not None:
         try:
             texts = [f".{path}: field not declared in schema" for path in keep_known(probe, known)]
         except WrongTypeError as error:
             texts = [error.schema_text()]
+        except MalformedFieldError as error:
+            raise bad_request(_cannot_be(kind, str(error))) from error
     if texts:
         metadata = config.get("metadata") or {}
         about = f"{metadata.get('namespace', '')}/{metadata.get('name', '')}; {kind.api_version}, Kind={kind.name}"
@@ -70,13 +74,28 @@ def check_typed(kind: Kind, config: Obj) -> None:
 def _drop_unknown(kind: Kind, obj: Obj) -> list[str]:
     if kind.custom:
         return drop_unknown(obj, kind.schema)
-    known = known_fields(kind.store_id)
+    known = known_fields(kind)
     if known is None:
         return []
     try:
         return keep_known(obj, known)
     except WrongTypeError as error:
         raise bad_request(_cannot_be(kind, error.json_text())) from error
+    except MalformedFieldError as error:
+        raise bad_request(_cannot_be(kind, str(error))) from error
+
+
+def _complain(kind: Kind, unknown: list[str], options: WriteOptions | None) -> None:
+    """Refuse or report what a body says twice or nobody knows."""
+    if options is None:
+        return
+    complaints = [f'duplicate field "{path}"' for path in options.duplicates]
+    complaints += [f'unknown field "{path}"' for path in unknown]
+    if options.field_validation == "Strict" and complaints:
+        raise bad_request(_cannot_be(kind, f"strict decoding error: {', '.join(complaints)}"))
+    if options.field_validation == "Warn":
+        for complaint in complaints:
+            options.warn(complaint)
 
 
 def _check_kind(kind: Kind, body: Obj) -> None:

@@ -24,6 +24,10 @@ _EXPIRED_TOKEN = (
 )
 
 
+_NEWEST = -1
+"""The revision in a token that goes on without consistency: whatever is there now."""
+
+
 def get(cluster: Cluster, target: Target) -> Obj:
     """The object. Raises ApiError 404."""
     found = cluster.store.get(target.key)
@@ -38,7 +42,7 @@ def list_objects(cluster: Cluster, target: Target, options: ListOptions) -> Obj:
     matches = object_matcher(kind, options.label_selector, options.field_selector)
     with cluster.store.lock:
         revision, after = _starting_point(cluster, options)
-        pairs = _snapshot(cluster, kind, revision)
+        pairs = _snapshot(cluster, kind, revision, after)
     scoped = (
         (key, obj)
         for key, obj in pairs
@@ -69,7 +73,8 @@ def _starting_point(cluster: Cluster, options: ListOptions) -> tuple[int, Key | 
     if options.continue_token:
         if options.resource_version not in ("", "0"):
             raise bad_request("specifying resource version is not allowed when using continue")
-        return _parse_token(options.continue_token)
+        revision, after = _parse_token(options.continue_token)
+        return (current if revision == _NEWEST else revision), after
     wanted = parse_revision(options.resource_version)
     if wanted > current:
         raise too_large_version(wanted, current)
@@ -77,11 +82,13 @@ def _starting_point(cluster: Cluster, options: ListOptions) -> tuple[int, Key | 
     return (wanted if exact and wanted else current), None
 
 
-def _snapshot(cluster: Cluster, kind: Kind, revision: int) -> list[tuple[Key, Obj]]:
+def _snapshot(cluster: Cluster, kind: Kind, revision: int, after: Key | None) -> list[tuple[Key, Obj]]:
     try:
         return cluster.store.objects(kind.store_id, revision=revision)
     except ApiError as refusal:
-        raise expired(_EXPIRED_TOKEN) from refusal
+        if after is None:
+            raise
+        raise expired(_EXPIRED_TOKEN, continue_token=_token(_NEWEST, after)) from refusal
 
 
 def _token(revision: int, last: Key) -> str:

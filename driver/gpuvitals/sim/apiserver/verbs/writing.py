@@ -64,7 +64,7 @@ def patch_types(kind: Kind) -> tuple[str, ...]:
 def create(cluster: Cluster, target: Target, body: Obj, options: WriteOptions) -> Obj:
     """The created object. Raises ApiError: 404 namespace, 409 exists, 422 invalid."""
     kind = target.kind
-    obj = decoded(kind, body, strict=options.strict)
+    obj = decoded(kind, body, options)
     _check_namespace(target, obj)
     if target.name and obj["metadata"].get("name") not in (None, target.name):
         raise bad_request(_name_mismatch(obj["metadata"].get("name"), target.name))
@@ -76,7 +76,7 @@ def create(cluster: Cluster, target: Target, body: Obj, options: WriteOptions) -
 
 def update(cluster: Cluster, target: Target, body: Obj, options: WriteOptions) -> tuple[Obj, bool]:
     """The stored object, and whether it was created. Raises ApiError: 404, 409 stale or other uid, 422."""
-    new = decoded(target.kind, body, strict=options.strict)
+    new = decoded(target.kind, body, options)
     metadata = new["metadata"]
     if metadata.get("name", "") != target.name:
         raise bad_request(_name_mismatch(metadata.get("name", ""), target.name))
@@ -109,7 +109,7 @@ def patch(
     def make(live: Obj | None) -> Obj:
         if live is None:
             raise not_found(target.kind.group, target.kind.plural, target.name)
-        new = decoded_patch(target.kind, _patched(target.kind, live, patch_type, body), strict=options.strict)
+        new = decoded_patch(target.kind, _patched(target.kind, live, patch_type, body), options)
         return track_write(target.kind, live, new, options.manager, target.subresource)
 
     return _guarded(cluster, target, make, options)
