@@ -47,6 +47,12 @@ PROGRAMS = (
         package="k8s.io/kubernetes/cmd/kube-apiserver",
         version_of="k8s.io/kubernetes",
     ),
+    Program(
+        name="kubectl",
+        module="kubernetes-1.37",
+        package="k8s.io/kubernetes/cmd/kubectl",
+        version_of="k8s.io/kubernetes",
+    ),
     Program(name="descriptors", module="kubernetes-1.37", package="./descriptors"),
 )
 
