@@ -4,7 +4,8 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpuvitals.health.evaluate import advance, after_restart, evaluate
+from gpuvitals.health.evaluate import advance, evaluate
+from gpuvitals.health.healing import after_restart
 from gpuvitals.health.isolation import isolated
 from gpuvitals.health.publication import worth_publishing
 from gpuvitals.health.state import GpuState

@@ -87,10 +87,10 @@ def test_one_link_down_degrades_once_it_lasts() -> None:
 
 
 def test_most_links_down_is_suspect_and_isolates_after_its_dwell() -> None:
-    state = fold(good(1000), *(good(1001 + step, links=links(8)) for step in range(0, 301, 50)))
+    state = fold(good(1000), *(good(1001 + step, links=links(8)) for step in range(0, 300, 50)))
 
-    assert (judge(state, 1290).state, judge(state, 1290).phase) == (HealthState.DEGRADED, Phase.SUSPECT)
-    verdict = judge(state, 1301)
+    assert (judge(state, 1300).state, judge(state, 1300).phase) == (HealthState.DEGRADED, Phase.SUSPECT)
+    verdict = judge(fold(good(1301, links=links(8)), state=state), 1301)
     assert (verdict.state, verdict.definitive, verdict.reason) == (HealthState.UNHEALTHY, False, "NvlinkDown")
 
 

@@ -92,7 +92,7 @@ def test_an_event_fault_that_needs_no_reset_ends_after_a_day() -> None:
     ("unit", "intr_info", "error_status", "wanted"),
     [
         ("RLW_REMAP", 0x04, 0x40, FaultClass.A),
-        ("RLW_REMAP", 0x04, 0x1, FaultClass.B0),
+        ("RLW_REMAP", 0x04, 0x1, FaultClass.C),
         ("RLW_CTRL", 0x03, 0x1, FaultClass.NONE),
         ("RLW_REMAP", None, None, FaultClass.B0),
     ],

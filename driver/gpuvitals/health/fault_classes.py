@@ -6,6 +6,7 @@ isolates alone. C is the application's: it counts only where two different claim
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import assert_never
 
 from gpuvitals.health.nvlink5 import Nvlink5Action, nvlink5_action
 from gpuvitals.health.nvlink_xid74 import Xid74Meaning, xid74_meaning
@@ -26,13 +27,26 @@ class FaultClass(Enum):
     @property
     def rank(self) -> int:
         """Higher is worse."""
-        return {"A": 4, "B": 3, "B0": 2, "C": 1, "none": 0}[self.value]
+        match self:
+            case FaultClass.A:
+                return 4
+            case FaultClass.B:
+                return 3
+            case FaultClass.B0:
+                return 2
+            case FaultClass.C:
+                return 1
+            case FaultClass.NONE:
+                return 0
+            case _:
+                assert_never(self)
 
 
 class Clearing(Enum):
-    """What ends a fault. RESET: an observed reset, a new boot, or an operator. LEVEL: the level read good for a while.
+    """What ends a fault, besides an operator and, but for OPERATOR, a new boot or driver load with clean readings.
 
-    EXPIRY: the window of the count. NEVER_ALONE is RESET for what a reset does not repair: only an operator ends it.
+    RESET: an observed reset. LEVEL: the level read good for a while. EXPIRY: an observed reset, or a day without the
+    event. OPERATOR: nothing else, since neither a reset nor a boot repairs it.
     """
 
     RESET = "reset"
@@ -95,7 +109,7 @@ LEVELS = {
         _rule("NvlinkDown", FaultClass.B, Clearing.LEVEL, 0, "more than half of the NVLinks are down"),
         _rule("FabricFailed", FaultClass.B, Clearing.LEVEL, 0, "the GPU failed to join the NVLink fabric"),
         _rule("NvmlHung", FaultClass.B, Clearing.LEVEL, 0, "the driver does not answer for this GPU"),
-        _rule("NvlinkDegraded", FaultClass.B0, Clearing.LEVEL, 0, "an NVLink is down"),
+        _rule("NvlinkDegraded", FaultClass.B0, Clearing.LEVEL, 0, "not every NVLink is up"),
         _rule("RowRemapPending", FaultClass.B0, Clearing.LEVEL, 0, "a remapped memory row waits for a reset"),
         _rule(
             "EccUncorrected",
@@ -136,11 +150,18 @@ RECOVERY_ACTIONS = {
 }
 """NVML field 230: number -> (published name, reason of the fault it is). Source: nvml.h 13.5, nvmlDeviceGpuRecoveryAction_t."""
 
+ASKS_FOR_RESET = frozenset({1, 2, 4, 6, 7})
+"""The recovery actions that only a reset, of the GPU or of more, ends. Each is a cause of class A."""
+
+DECODED_XIDS = frozenset({74, *range(144, 151)})
+"""Their number decides nothing: the status words on the line do."""
+
+_RESET_XID = (FaultClass.A, Clearing.RESET, 75)
 _NEVER_COUNT = frozenset({43, 45, 154})
 _DEGRADE_ONLY = frozenset({63, 94})
 _BUCKETS = {
-    "RESET_GPU": (FaultClass.A, Clearing.RESET, 75),
-    "WORKFLOW_XID_48": (FaultClass.A, Clearing.RESET, 75),
+    "RESET_GPU": _RESET_XID,
+    "WORKFLOW_XID_48": _RESET_XID,
     "RESTART_BM": (FaultClass.A, Clearing.RESET, 100),
     "RESTART_VM": (FaultClass.A, Clearing.RESET, 100),
     "RESTART_APP": (FaultClass.C, Clearing.EXPIRY, 25),
@@ -152,18 +173,33 @@ _UNKNOWN = (FaultClass.B0, Clearing.EXPIRY, 50)
 def xid_rule(report: XidReport) -> CauseRule:
     """The row of one XID: NVIDIA's bucket decides, but for the exceptions below.
 
-    43 and 45 never count; 154 is followed through the recovery action. 63 and 94 degrade. 109 degrades: where a reset
-    is really needed the recovery action says so and isolates by itself. 74 and 144..150 go by their decode. A code
+    43 and 45 never count, whatever they name as their cause; 154 is followed through the recovery action. 63 and 94
+    degrade. 109 degrades until the recovery action agrees: see `agreed`. 74 and 144..150 go by their decode. A code
     without a decided bucket degrades and never isolates.
     """
-    fault_class, clearing, severity = _judged(report)
-    entry = CATALOG.get(report.code)
-    meaning = (
-        entry.description
-        if entry is not None and not entry.unused and entry.description
-        else "not in the catalogue"
-    )
-    return _rule(f"Xid{report.code}", fault_class, clearing, severity, meaning)
+    return _xid_rule(report.code, _judged(report))
+
+
+def agreed(rule: CauseRule) -> CauseRule:
+    """The rule of an XID while the driver's recovery action asks for a reset: 109 is then what its bucket says."""
+    return _xid_rule(109, _RESET_XID) if rule.reason == "Xid109" else rule
+
+
+def recovery_action(number: int) -> tuple[str, Reason | None]:
+    """The published name of a recovery action and the reason it is a fault under; any number has an answer."""
+    name, reason = RECOVERY_ACTIONS.get(number, ("Unknown", "RecoveryUnknown"))
+    return name, None if reason is None else Reason(reason)
+
+
+def worse(one: CauseRule, other: CauseRule) -> CauseRule:
+    """The worse of two rules of one reason."""
+    return max(one, other, key=lambda rule: (rule.fault_class.rank, rule.severity_percent))
+
+
+def _xid_rule(code: int, judged: tuple[FaultClass, Clearing, int]) -> CauseRule:
+    entry = CATALOG.get(code)
+    described = entry.description if entry is not None and not entry.unused else ""
+    return _rule(f"Xid{code}", *judged, meaning=described or "not in the catalogue")
 
 
 def _judged(report: XidReport) -> tuple[FaultClass, Clearing, int]:
@@ -174,10 +210,8 @@ def _judged(report: XidReport) -> tuple[FaultClass, Clearing, int]:
         return FaultClass.B0, Clearing.EXPIRY, 25
     if code == 109:
         return FaultClass.B0, Clearing.EXPIRY, 50
-    if code == 74:
-        return _judged_74(report)
-    if 144 <= code <= 150:
-        return _judged_nvlink5(report)
+    if code in DECODED_XIDS:
+        return _judged_74(report) if code == 74 else _judged_nvlink5(report)
     entry = CATALOG.get(code)
     if entry is None or entry.unused:
         return _UNKNOWN
@@ -185,24 +219,33 @@ def _judged(report: XidReport) -> tuple[FaultClass, Clearing, int]:
 
 
 def _judged_74(report: XidReport) -> tuple[FaultClass, Clearing, int]:
-    match xid74_meaning(report.words):
+    meaning = xid74_meaning(report.words)
+    match meaning:
         case Xid74Meaning.HARDWARE:
             return FaultClass.B, Clearing.RESET, 75
         case Xid74Meaning.SIGNAL:
             return FaultClass.B0, Clearing.EXPIRY, 25
         case Xid74Meaning.SECONDARY | Xid74Meaning.IGNORABLE:
             return FaultClass.NONE, Clearing.EXPIRY, 0
+        case _:
+            assert_never(meaning)
 
 
 def _judged_nvlink5(report: XidReport) -> tuple[FaultClass, Clearing, int]:
+    """The word `Fatal` and the decode decide together: what the line itself calls non-fatal never isolates."""
     detail = report.nvlink5
     action = None
     if detail is not None:
         action = nvlink5_action(report.code, detail.unit, detail.intr_info, detail.error_status)
     match action:
         case Nvlink5Action.RESET_GPU:
-            return FaultClass.A, Clearing.RESET, 75
-        case Nvlink5Action.XID_154_EVAL | None:
-            return FaultClass.B0, Clearing.EXPIRY, 25
+            return (FaultClass.B0, Clearing.EXPIRY, 25) if report.fatal is False else _RESET_XID
+        case Nvlink5Action.XID_154_EVAL:
+            # "Follow XID 154 if there is one", which isolates by itself, "else restart the application".
+            return _BUCKETS["RESTART_APP"]
         case Nvlink5Action.IGNORE:
             return FaultClass.NONE, Clearing.EXPIRY, 0
+        case None:
+            return FaultClass.B0, Clearing.EXPIRY, 25
+        case _:
+            assert_never(action)

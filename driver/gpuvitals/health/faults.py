@@ -1,12 +1,16 @@
-"""Opening, renewing and ending faults: the small steps that `evaluate` and `advance` are made of."""
+"""Opening, renewing and ending faults: the small steps that the fold is made of."""
 
 from dataclasses import dataclass, replace
+from typing import assert_never
 
-from gpuvitals.health.fault_classes import CauseRule, Clearing, FaultClass
+from gpuvitals.health.fault_classes import CauseRule, Clearing, FaultClass, worse
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import MAX_EPISODES, Fault, GpuState, Standing
 from gpuvitals.model.clock import Moment
+from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import Source
+
+HUNG = Reason("NvmlHung")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,63 +27,54 @@ class Evidence:
 def raise_fault(state: GpuState, evidence: Evidence, policy: Policy) -> GpuState:
     """Opens the fault or renews it. Never lowers anything: a renewal keeps the first instant and the worst class."""
     known = state.fault(evidence.rule.reason)
-    if known is None:
-        return _with(state, _opened(state, evidence))
-    rule = max(known.rule, evidence.rule, key=lambda rule: rule.fault_class.rank)
-    apart = abs(evidence.seen.at - known.last_at) >= policy.burst_silence_seconds
-    episodes = known.episodes
-    if not evidence.level and apart and evidence.seen.at not in episodes:
-        episodes = tuple(sorted((*episodes, evidence.seen.at)))[-MAX_EPISODES:]
-    newer = evidence.seen.at >= known.last_at
-    renewed = replace(
-        known,
-        rule=rule,
-        standing=Standing.CURRENT if evidence.seen.at >= state.started_at else known.standing,
-        first_at=min(known.first_at, evidence.seen.at),
-        last_at=max(known.last_at, evidence.seen.at),
-        last_time=evidence.seen.time if newer else known.last_time,
-        episodes=episodes,
-        good_since=None,
-        sources=known.sources | {evidence.source},
-        detail=evidence.detail if newer else known.detail,
-    )
-    return _with(state, renewed)
+    fault = _opened(state, evidence) if known is None else _renewed(state, known, evidence, policy)
+    if _is_suspect_level(fault) and state.suspect_since is None:
+        runs = (*state.suspect_runs, evidence.seen.at)[-MAX_EPISODES:]
+        state = replace(state, suspect_since=evidence.seen.at, suspect_runs=runs)
+    others = (other for other in state.faults if other.rule.reason != fault.rule.reason)
+    return replace(state, faults=tuple(sorted((*others, fault), key=lambda entry: entry.rule.reason)))
 
 
-def isolating(fault: Fault, now: float, policy: Policy) -> bool:
-    """Whether the fault takes its GPU out of service at `now`: class A at once, B after its dwell or a second episode."""
+def isolating(state: GpuState, fault: Fault, now: float, policy: Policy) -> bool:
+    """Whether the fault takes its GPU out of service: class A at once, B after its dwell or a second episode.
+
+    The dwell of levels is the class's, not the fault's: what is renamed from one bad level to the next has lasted.
+    """
     match fault.rule.fault_class:
         case FaultClass.A:
             return True
         case FaultClass.B:
-            if fault.rule.clearing is Clearing.LEVEL:
-                until = now if fault.good_since is None else fault.good_since
-                return until - fault.first_at >= policy.dwell_seconds
-            return _crowded(fault.episodes, policy)
+            if fault.rule.clearing is not Clearing.LEVEL:
+                return _crowded(fault.episodes, policy)
+            return _crowded(state.suspect_runs, policy) or _lasted(state, now) >= policy.dwell_seconds
         case FaultClass.B0 | FaultClass.C | FaultClass.NONE:
             return False
+        case _:
+            assert_never(fault.rule.fault_class)
 
 
-def confirmed(fault: Fault, now: float, policy: Policy) -> bool:
-    """Whether a degrading fault shows yet: an event at once, a level once it was read bad long enough."""
+def confirmed(fault: Fault, policy: Policy) -> bool:
+    """Whether a degrading fault shows yet: an event at once, a level once it was read bad for long enough."""
     if fault.rule.clearing is not Clearing.LEVEL or fault.rule.fault_class is not FaultClass.B0:
         return True
-    until = now if fault.good_since is None else fault.good_since
-    return until - fault.first_at >= policy.level_confirm_seconds
+    return fault.last_at - fault.first_at >= policy.level_confirm_seconds
 
 
 def end_faults(state: GpuState, ended: tuple[Fault, ...], at: float, policy: Policy) -> GpuState:
     """`state` without `ended`. A GPU that one of them had isolated goes on probation, longer at each relapse."""
     if not ended:
         return state
+    repaired = [fault for fault in ended if isolating(state, fault, at, policy)]
     reasons = {fault.rule.reason for fault in ended}
     kept = tuple(fault for fault in state.faults if fault.rule.reason not in reasons)
-    codes = {reason.removeprefix("Xid") for reason in reasons}
     xids = tuple(
-        replace(record, resolved=record.resolved or str(record.code) in codes) for record in state.xids
+        replace(record, resolved=record.resolved or record.rule.reason in reasons) for record in state.xids
     )
     state = replace(state, faults=kept, xids=xids)
-    repaired = [fault for fault in ended if isolating(fault, at, policy)]
+    if not any(_is_suspect_level(fault) for fault in kept):
+        # What has isolated is dealt with by probation; what has not is remembered, since twice is enough.
+        runs = () if any(_is_suspect_level(fault) for fault in repaired) else state.suspect_runs
+        state = replace(state, suspect_since=None, suspect_runs=runs)
     return _on_probation(state, repaired, at, policy) if repaired else state
 
 
@@ -109,15 +104,42 @@ def _opened(state: GpuState, evidence: Evidence) -> Fault:
     )
 
 
-def _with(state: GpuState, fault: Fault) -> GpuState:
-    others = (other for other in state.faults if other.rule.reason != fault.rule.reason)
-    return replace(state, faults=tuple(sorted((*others, fault), key=lambda entry: entry.rule.reason)))
+def _renewed(state: GpuState, known: Fault, evidence: Evidence, policy: Policy) -> Fault:
+    newer = evidence.seen.at >= known.last_at
+    episodes = known.episodes
+    if not evidence.level and evidence.seen.at - known.last_at >= policy.burst_silence_seconds:
+        episodes = (*episodes, evidence.seen.at)[-MAX_EPISODES:]
+    return replace(
+        known,
+        rule=worse(known.rule, evidence.rule),
+        standing=Standing.CURRENT if evidence.seen.at >= state.started_at else known.standing,
+        first_at=min(known.first_at, evidence.seen.at),
+        last_at=max(known.last_at, evidence.seen.at),
+        last_time=evidence.seen.time if newer else known.last_time,
+        episodes=episodes,
+        good_since=None,
+        sources=known.sources | {evidence.source},
+        detail=evidence.detail if newer else known.detail,
+    )
 
 
-def _crowded(episodes: tuple[float, ...], policy: Policy) -> bool:
+def _is_suspect_level(fault: Fault) -> bool:
+    return fault.rule.fault_class is FaultClass.B and fault.rule.clearing is Clearing.LEVEL
+
+
+def _lasted(state: GpuState, now: float) -> float:
+    """For how long a class B level has been read bad. A hang is not read again: it lasts until the GPU answers."""
+    if state.suspect_since is None:
+        return 0.0
+    levels = [fault for fault in state.faults if _is_suspect_level(fault)]
+    hung = any(fault.rule.reason == HUNG and fault.good_since is None for fault in levels)
+    until = now if hung else max((fault.last_at for fault in levels), default=state.suspect_since)
+    return until - state.suspect_since
+
+
+def _crowded(starts: tuple[float, ...], policy: Policy) -> bool:
     wanted = policy.dwell_episodes
-    starts = episodes[-MAX_EPISODES:]
     return any(
-        starts[index + wanted - 1] - starts[index] <= policy.dwell_seconds
-        for index in range(len(starts) - wanted + 1)
+        last - first <= policy.dwell_seconds
+        for first, last in zip(starts, starts[wanted - 1 :], strict=False)
     )

@@ -3,19 +3,17 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from gpuvitals.health.fault_classes import LEVELS, RECOVERY_ACTIONS, Clearing
+from gpuvitals.health.fault_classes import LEVELS, Clearing, recovery_action
 from gpuvitals.health.faults import Evidence, raise_fault
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import Fault, GpuState
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import FabricState, LinkState, Reading
 
-_HYSTERESIS_MILLICELSIUS = 2000
-
 
 def fold_levels(state: GpuState, reading: Reading, policy: Policy) -> GpuState:
     """The state after a reading with status OK, newer than the one before."""
-    state = _learned(state, reading)
+    state = _with_remaps(_learned(state, reading), reading)
     bad = dict(_bad_levels(state, reading))
     for reason, detail in bad.items():
         evidence = Evidence(
@@ -34,15 +32,43 @@ def fold_levels(state: GpuState, reading: Reading, policy: Policy) -> GpuState:
     )
 
 
-def is_clean(reading: Reading) -> bool:
-    """Whether nothing in the reading asks for a reset: no recovery action, no volatile uncorrected error, no remap."""
-    return (
-        reading.recovery_action in (0, None)
-        and reading.ecc_uncorrected_volatile in (0, None)
-        and not reading.remap_pending
-        and not reading.remap_failed
-        and not reading.sram_threshold_exceeded
+def says_something(reading: Reading) -> bool:
+    """Whether the reading is evidence at all: an answer without a single value of the GPU's own is none."""
+    values = (
+        reading.recovery_action,
+        reading.ecc_uncorrected_volatile,
+        reading.remap_pending,
+        reading.remap_failed,
+        reading.sram_threshold_exceeded,
+        reading.thermal_margin_celsius,
+        reading.hardware_slowdown,
     )
+    return any(value is not None for value in values)
+
+
+def can_tell(reading: Reading) -> bool:
+    """Whether the reading shows if a reset is due: one of the two values that a reset zeroes has to be read.
+
+    The other one may be missing only where the model lacks it: silence is no proof.
+    """
+    telling = {
+        "recovery_action": reading.recovery_action,
+        "ecc_uncorrected_volatile": reading.ecc_uncorrected_volatile,
+    }
+    unread = {name for name, value in telling.items() if value is None}
+    return len(unread) < len(telling) and unread <= reading.unsupported
+
+
+def is_clean(reading: Reading) -> bool:
+    """Whether the reading shows that nothing asks for a reset: no recovery action, no uncorrected error, no remap."""
+    bad = (
+        reading.recovery_action,
+        reading.ecc_uncorrected_volatile,
+        reading.remap_pending,
+        reading.remap_failed,
+        reading.sram_threshold_exceeded,
+    )
+    return can_tell(reading) and not any(bad)
 
 
 def active_links(reading: Reading) -> int:
@@ -51,24 +77,21 @@ def active_links(reading: Reading) -> int:
 
 
 def _bad_levels(state: GpuState, reading: Reading) -> Iterator[tuple[Reason, str]]:
-    action = reading.recovery_action
-    if action is not None:
-        name, reason = RECOVERY_ACTIONS.get(action, (f"number {action}", "RecoveryUnknown"))
+    if reading.recovery_action is not None:
+        name, reason = recovery_action(reading.recovery_action)
         if reason is not None:
-            yield Reason(reason), f"the driver's recovery action is {name}"
-    if reading.remap_failed:
-        yield Reason("RowRemapFailed"), LEVELS[Reason("RowRemapFailed")].meaning
-    if reading.sram_threshold_exceeded:
-        yield Reason("SramThreshold"), LEVELS[Reason("SramThreshold")].meaning
-    if reading.remap_pending:
-        yield Reason("RowRemapPending"), LEVELS[Reason("RowRemapPending")].meaning
-    if reading.ecc_uncorrected_volatile:
+            yield reason, f"the driver's recovery action is {reading.recovery_action} ({name})"
+    for named, is_bad in (
+        ("RowRemapFailed", reading.remap_failed),
+        ("SramThreshold", reading.sram_threshold_exceeded),
+        ("RowRemapPending", reading.remap_pending),
         # The count stays out of the text: a rising counter must not look like a change of the verdict.
-        yield Reason("EccUncorrected"), LEVELS[Reason("EccUncorrected")].meaning
-    if reading.hardware_slowdown:
-        yield Reason("HardwareSlowdown"), LEVELS[Reason("HardwareSlowdown")].meaning
-    if reading.fabric is FabricState.FAILED:
-        yield Reason("FabricFailed"), LEVELS[Reason("FabricFailed")].meaning
+        ("EccUncorrected", reading.ecc_uncorrected_volatile),
+        ("HardwareSlowdown", reading.hardware_slowdown),
+        ("FabricFailed", reading.fabric is FabricState.FAILED),
+    ):
+        if is_bad:
+            yield Reason(named), LEVELS[Reason(named)].meaning
     yield from _bad_links(state, reading)
 
 
@@ -78,8 +101,11 @@ def _bad_links(state: GpuState, reading: Reading) -> Iterator[tuple[Reason, str]
     down = state.expected_links - active_links(reading)
     if down <= 0:
         return
-    reason = "NvlinkDown" if 2 * down > state.expected_links else "NvlinkDegraded"
-    yield Reason(reason), f"{down} of {state.expected_links} NVLinks down"
+    text = f"{down} of {state.expected_links} NVLinks down"
+    # The lesser cause holds too: it has lasted just as long when half of the links come back.
+    yield Reason("NvlinkDegraded"), text
+    if 2 * down > state.expected_links:
+        yield Reason("NvlinkDown"), text
 
 
 def _eased(fault: Fault, reading: Reading, bad: dict[Reason, str]) -> Fault:
@@ -105,10 +131,19 @@ def _readable(reason: Reason, reading: Reading) -> bool:
 
 
 def _learned(state: GpuState, reading: Reading) -> GpuState:
-    """Without a table entry, the most links ever seen active are what the model has."""
+    """Without a table entry, the links active at the first reading that tells are what the model has."""
     if state.expected_links is not None or reading.links is None:
         return state
     return replace(state, expected_links=active_links(reading))
+
+
+def _with_remaps(state: GpuState, reading: Reading) -> GpuState:
+    """Remembers when the count of remapped rows grew; how old the rows of the first reading are, nobody knows."""
+    rows = reading.remapped_uncorrectable
+    if rows is None or rows == state.remapped_rows:
+        return state
+    grew = state.remapped_rows is not None and rows > state.remapped_rows
+    return replace(state, remapped_rows=rows, remapped_at=reading.seen.at if grew else state.remapped_at)
 
 
 def _heat(state: GpuState, reading: Reading, policy: Policy) -> tuple[int | None, int]:
@@ -122,9 +157,14 @@ def _heat(state: GpuState, reading: Reading, policy: Policy) -> tuple[int | None
     else:
         elapsed = min(reading.seen.at - state.reading.seen.at, policy.thermal_window_seconds)
         margin = before + round((sample - before) * elapsed / policy.thermal_window_seconds)
-    warm = policy.thermal_start_celsius * 1000
-    step = 0 if margin >= warm else 1 if margin > 0 else 2
+    step = _heat_step(margin, policy)
     if step < state.heat_step:
-        eased = margin - _HYSTERESIS_MILLICELSIUS
-        step = min(state.heat_step, 0 if eased >= warm else 1 if eased > 0 else 2)
+        # A margin that wobbles about a threshold must not move the score each time.
+        step = min(state.heat_step, _heat_step(margin - policy.thermal_hysteresis_celsius * 1000, policy))
     return margin, step
+
+
+def _heat_step(margin_millicelsius: int, policy: Policy) -> int:
+    if margin_millicelsius <= 0:
+        return 2
+    return 0 if margin_millicelsius >= policy.thermal_start_celsius * 1000 else 1

@@ -146,6 +146,30 @@ VALUES = (
         source=_OURS,
     ),
     PolicyValue(
+        name="thermal_hysteresis_celsius",
+        unit="degrees C of margin",
+        default=2,
+        minimum=0,
+        why="so much cooler than a threshold it must be before heat counts less again: wobble is no news",
+        source=_OURS,
+    ),
+    PolicyValue(
+        name="row_remap_memory_seconds",
+        unit="s",
+        default=604_800,
+        minimum=0,
+        why="for so long a row that was remapped after an uncorrectable error lowers the score",
+        source=_OURS,
+    ),
+    PolicyValue(
+        name="isolate_unknown",
+        unit="0 or 1",
+        default=0,
+        minimum=0,
+        why="1 takes a GPU that nobody sees out of service as well, up to the isolation cap; blindness is no evidence",
+        source="docs/adr/002-unknown-is-a-state.md",
+    ),
+    PolicyValue(
         name="publish_step",
         unit="points",
         default=5,
@@ -192,6 +216,9 @@ class Policy:
     xid_half_life_seconds: int = 86_400
     thermal_start_celsius: int = 5
     thermal_window_seconds: int = 300
+    thermal_hysteresis_celsius: int = 2
+    row_remap_memory_seconds: int = 604_800
+    isolate_unknown: int = 0
     publish_step: int = 5
     publish_interval_seconds: int = 30
     decay_interval_seconds: int = 3600

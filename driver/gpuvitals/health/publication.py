@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from gpuvitals.health.policy import Policy
-from gpuvitals.model.health import Verdict
+from gpuvitals.model.health import Confidence, Verdict
 
 
 def worth_publishing(
@@ -11,8 +11,8 @@ def worth_publishing(
 ) -> bool:
     """Whether the cluster should be told. `seconds_since` is the time since it was last told about this GPU.
 
-    State, class, reason, phase and the counts people select on are told at once. The score alone is told when it moved
-    by a step, and not too often: a rise, which ageing brings, less often still.
+    State, class, reason, counts and what the driver asks for are told at once. The score alone is told when it moved
+    by a step, and not too often: a rise, which ageing brings, less often still. Everything else goes along.
     """
     if published is None:
         return True
@@ -26,12 +26,15 @@ def worth_publishing(
 
 
 def _steady(verdict: Verdict) -> Verdict:
-    """The verdict without what may drift: the score, and the count of memory errors above zero."""
+    """The verdict without what may drift: it is told only along with something else."""
     return replace(
         verdict,
         score=0,
         message="",
         last_fault_time=None,
+        nvlink_bandwidth_percent=0,
+        # That there are memory errors is news, one more of them is not.
         ecc_uncorrected=min(verdict.ecc_uncorrected, 1),
         coverage=0,
+        confidence=Confidence.NONE,
     )

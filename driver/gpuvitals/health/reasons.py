@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import assert_never
 
-from gpuvitals.health.fault_classes import LEVELS, CauseRule, Clearing, FaultClass, xid_rule
+from gpuvitals.health.fault_classes import (
+    DECODED_XIDS,
+    LEVELS,
+    CauseRule,
+    Clearing,
+    FaultClass,
+    agreed,
+    worse,
+    xid_rule,
+)
 from gpuvitals.health.verdict import BLIND, PROBATION
 from gpuvitals.health.xid_catalog import CATALOG
 from gpuvitals.model.clock import Moment
@@ -72,7 +81,7 @@ def entries() -> tuple[ReasonEntry, ...]:
             reason=BLIND,
             meaning="no reading succeeded for a minute, or none yet",
             source="the NVML worker",
-            product="score 0, class unknown; the device stays in service",
+            product="score 0, class unknown; the device stays in service, unless `isolate_unknown` is set",
             person="look at the agent's log: the driver may be absent or may not answer",
         ),
         ReasonEntry(
@@ -100,7 +109,7 @@ def entries() -> tuple[ReasonEntry, ...]:
         ),
     )
     levels = tuple(
-        _of_rule(rule, _SOURCES.get(rule.reason, "NVML recovery action")) for rule in LEVELS.values()
+        _of_rule(rule, _SOURCES.get(rule.reason, "NVML recovery action, XID 154")) for rule in LEVELS.values()
     )
     xids = tuple(
         _of_rule(rule, "kernel log")
@@ -133,6 +142,10 @@ def _of_rule(rule: CauseRule, source: str) -> ReasonEntry:
 
 
 def _product(rule: CauseRule) -> str:
+    if rule.reason in {f"Xid{code}" for code in DECODED_XIDS}:
+        return "goes by the status words on the line, from nothing to taking the GPU out; without them degrades it"
+    if worse(rule, agreed(rule)) != rule:
+        return "degrades it; takes it out of service while the driver's recovery action asks for a reset"
     match rule.fault_class:
         case FaultClass.A:
             return "takes the GPU out of service at once"

@@ -1,22 +1,27 @@
 """The health score, 0..100, in exact arithmetic: `floor(100 * (1-0.4x)(0.7+0.3n)(1-0.2e)t)`.
 
-x weighs unresolved XIDs, n the NVLinks, e the memory, t the heat; each is in 0..1. A missing signal has no influence:
-it lowers the coverage instead. Several inputs land exactly on 90 or 70, so no float is involved.
+x weighs unresolved XIDs, n the NVLinks, e the memory, each in 0..1; t is the heat, 0.9..1. A missing signal has no
+influence: it lowers the coverage instead. Several inputs land exactly on 90 or 70, so no float is involved.
+
+t has three steps instead of a slope: heat below the slowdown point then moves no score by a step worth publishing.
+The rate of correctable errors is left out: they are noise without a fleet to compare with.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import assert_never
 
 from gpuvitals.health.levels import active_links
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import GpuState
 from gpuvitals.model.health import HealthClass, HealthState
 
-SCORE_VERSION = 1
 DEGRADED_CAP = 90
 PROBATION_CAP = 69
+"""A state never shows a class above its own: a degraded GPU is no `high`, one on probation no `medium`."""
 
-_HEAT = (Fraction(1), Fraction(24, 25), Fraction(9, 10))
+HEAT = (Fraction(1), Fraction(24, 25), Fraction(9, 10))
+"""t by heat step: cool, warm, at the slowdown point."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +44,7 @@ def factors(state: GpuState, now: float, policy: Policy) -> Factors:
     return Factors(
         xid=max(weights, default=Fraction(0)),
         links=link_share(state),
-        memory=_memory(state),
+        memory=_memory(state, now, policy),
         heat_step=state.heat_step,
     )
 
@@ -50,12 +55,17 @@ def counts(state: GpuState, reason: str) -> bool:
 
 
 def score(inputs: Factors) -> int:
-    """The product of the factors. Heat alone never moves a GPU into a lower class."""
+    """The floor of the product, but heat alone never moves a GPU into a lower class."""
+    cool, hot = int(product(replace(inputs, heat_step=0)) // 1), int(product(inputs) // 1)
+    return max(hot, _floor(health_class(cool)))
+
+
+def product(inputs: Factors) -> Fraction:
+    """The formula alone, times 100."""
     base = 100 * (1 - Fraction(2, 5) * inputs.xid)
     base *= Fraction(7, 10) + Fraction(3, 10) * inputs.links
     base *= 1 - Fraction(1, 5) * inputs.memory
-    cool, hot = int(base // 1), int(base * _HEAT[inputs.heat_step] // 1)
-    return max(hot, _FLOORS[health_class(cool)])
+    return base * HEAT[inputs.heat_step]
 
 
 def capped(value: int, state: HealthState, *, probation: bool) -> int:
@@ -67,6 +77,8 @@ def capped(value: int, state: HealthState, *, probation: bool) -> int:
             return min(value, PROBATION_CAP if probation else DEGRADED_CAP)
         case HealthState.UNHEALTHY | HealthState.UNKNOWN:
             return 0
+        case _:
+            assert_never(state)
 
 
 def health_class(value: int) -> HealthClass:
@@ -85,13 +97,18 @@ def link_share(state: GpuState) -> Fraction:
     return min(Fraction(1), Fraction(active_links(state.reading), state.expected_links))
 
 
-_FLOORS = {
-    HealthClass.HIGH: 91,
-    HealthClass.MEDIUM: 70,
-    HealthClass.LOW: 1,
-    HealthClass.FAILED: 0,
-    HealthClass.UNKNOWN: 0,
-}
+def _floor(of: HealthClass) -> int:
+    match of:
+        case HealthClass.HIGH:
+            return 91
+        case HealthClass.MEDIUM:
+            return 70
+        case HealthClass.LOW:
+            return 1
+        case HealthClass.FAILED | HealthClass.UNKNOWN:
+            return 0
+        case _:
+            assert_never(of)
 
 
 def _aged(age_seconds: float, policy: Policy) -> Fraction:
@@ -102,11 +119,13 @@ def _aged(age_seconds: float, policy: Policy) -> Fraction:
     return Fraction(1, 2**halvings) * (1 - Fraction(rest, 2 * per_halving))
 
 
-def _memory(state: GpuState) -> Fraction:
+def _memory(state: GpuState, now: float, policy: Policy) -> Fraction:
+    inputs = [Fraction(0)]
+    if state.remapped_at is not None and now - state.remapped_at < policy.row_remap_memory_seconds:
+        inputs.append(Fraction(3, 10))
     reading = state.reading
     if reading is None:
-        return Fraction(0)
-    inputs = [Fraction(0)]
+        return max(inputs)
     if reading.remap_failed:
         inputs.append(Fraction(1))
     if reading.banks_without_spare:

@@ -14,10 +14,16 @@ MAX_EPISODES = 8
 """Episode starts kept a fault: enough for every window, bounded whatever the hardware does."""
 MAX_XIDS = 32
 """XID records kept a GPU, newest first to stay."""
+MAX_MEETINGS = 4
+"""Claims kept an XID: two decide, the rest is for people."""
 
 
 class Standing(Enum):
-    """How much an open fault is worth. The other two stand until a clean reading disproves them."""
+    """How much an open fault is worth, until a reading of the GPU confirms or disproves it.
+
+    BEFORE_START: an XID from before this GPU was first met. The first good reading decides: dropped or CURRENT.
+    BEFORE_BOOT: from an earlier boot or driver load. It stands until a clean reading ends it.
+    """
 
     CURRENT = "current"
     BEFORE_START = "before-start"
@@ -44,21 +50,40 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Meeting:
+    """When an XID last met a claim, that is, hit the GPU while that claim alone held it."""
+
+    claim: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class XidRecord:
-    """The newest episode of one XID code on one unit. `claims` are the distinct claims it met, for class C."""
+    """The newest episode of one XID code on one unit, which began at `episode_at` and was last heard of at `last_at`.
+
+    `rule` is the worst that the code was judged since it was last resolved. `meetings` has each claim once, oldest
+    first: class C counts them.
+    """
 
     code: int
     unit: str
     rule: CauseRule
+    episode_at: float
     last_at: float
     last_time: datetime
-    claims: frozenset[str]
+    meetings: tuple[Meeting, ...]
     resolved: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuState:
-    """Everything the fold knows. `heat_step` is 0, 1 or 2: the smoothed thermal margin, with hysteresis."""
+    """Everything the fold knows. `heat_step` is 0, 1 or 2: the smoothed thermal margin, with hysteresis.
+
+    `initialised_at` is the latest instant by which the GPU was seen to have been initialised anew, and
+    `resolved_until` the latest before which everything is known to be repaired: what arrives late is history.
+    `suspect_since` is when the present unbroken run of class B levels began, whatever their names, and `suspect_runs`
+    are the starts of such runs. `remapped_at` is when the count of remapped rows last grew.
+    """
 
     uuid: GpuUuid
     started_at: float
@@ -67,7 +92,12 @@ class GpuState:
     xids: tuple[XidRecord, ...] = ()
     reading: Reading | None = None
     last_ok_at: float | None = None
-    identity_at: float | None = None
+    initialised_at: float | None = None
+    resolved_until: float | None = None
+    suspect_since: float | None = None
+    suspect_runs: tuple[float, ...] = ()
+    remapped_rows: int | None = None
+    remapped_at: float | None = None
     margin_millicelsius: int | None = None
     heat_step: int = 0
     probation_until: float | None = None

@@ -3,13 +3,23 @@
 from dataclasses import dataclass
 from typing import assert_never
 
-from gpuvitals.health.fault_classes import RECOVERY_ACTIONS, Clearing, FaultClass
-from gpuvitals.health.faults import confirmed, isolating
+from gpuvitals.health.fault_classes import Clearing, FaultClass, recovery_action
+from gpuvitals.health.faults import HUNG, confirmed, isolating
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.score import capped, counts, factors, health_class, link_share, score
 from gpuvitals.health.state import Fault, GpuState, XidRecord
+from gpuvitals.health.witnesses import confidence
 from gpuvitals.model.clock import Moment
-from gpuvitals.model.health import NO_REASON, HealthClass, HealthState, NvlinkStatus, Phase, RowRemap, Verdict
+from gpuvitals.model.health import (
+    NO_REASON,
+    Confidence,
+    HealthClass,
+    HealthState,
+    NvlinkStatus,
+    Phase,
+    RowRemap,
+    Verdict,
+)
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import FabricState, Reading
 
@@ -28,7 +38,7 @@ EXPECTED_VALUES = (
     "thermal_margin_celsius",
     "hardware_slowdown",
 )
-"""The values of a Reading that coverage counts. `links` and `fabric` are left out for a model without NVLink."""
+"""The values of a Reading that coverage counts, but for those that the model lacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +56,11 @@ def verdict(state: GpuState, now: Moment, policy: Policy) -> Verdict:
     probation = _on_probation(state, now.at)
     value = capped(score(factors(state, now.at, policy)), judged.state, probation=probation)
     counted = _counted(state, now.at, policy)
-    newest = max(counted, key=lambda record: record.last_at, default=None)
+    newest = max(counted, key=lambda record: record.episode_at, default=None)
     blind = judged.state is HealthState.UNKNOWN
+    # What was read too long ago is shown as not read: no attribute may say that a GPU nobody sees is well.
+    reading = None if _is_blind(state, now.at, policy) else state.reading
+    nvlink = _nvlink(state, reading, policy)
     return Verdict(
         uuid=state.uuid,
         state=judged.state,
@@ -60,69 +73,75 @@ def verdict(state: GpuState, now: Moment, policy: Policy) -> Verdict:
         xid_errors=len(counted),
         last_xid=newest.code if newest is not None else 0,
         last_fault_time=judged.cause.last_time if judged.cause is not None else None,
-        nvlink_status=_nvlink(state),
-        nvlink_bandwidth_percent=int(100 * link_share(state) // 1),
+        nvlink_status=nvlink,
+        nvlink_bandwidth_percent=0 if nvlink is NvlinkStatus.UNKNOWN else int(100 * link_share(state) // 1),
         ecc_uncorrected=(state.reading.ecc_uncorrected_volatile or 0) if state.reading is not None else 0,
-        row_remap=_row_remap(state.reading),
-        recovery_action=_recovery_action(state.reading),
-        coverage=coverage(state),
+        row_remap=_row_remap(reading),
+        recovery_action=_recovery_action(reading),
+        coverage=coverage(state, reading),
+        confidence=Confidence.NONE if judged.cause is None else confidence(state, judged.cause),
     )
 
 
 def next_change_at(state: GpuState, now: float, policy: Policy) -> float | None:
-    """The next boot-clock instant at which the verdict can change without a signal; None where none can."""
+    """The next boot-clock instant at which the verdict can turn without a signal; None where it can't.
+
+    The ageing of the score is not among them: it moves by the hour, and nobody waits for it.
+    """
     instants: list[float] = []
     if state.last_ok_at is not None:
         instants.append(state.last_ok_at + policy.blind_seconds)
     if state.probation_until is not None:
         instants.append(state.probation_until)
+    if state.suspect_since is not None:
+        instants.append(state.suspect_since + policy.dwell_seconds)
+    instants += [record.last_at + policy.xid_count_seconds for record in state.xids]
     for fault in state.faults:
-        match fault.rule.clearing:
-            case Clearing.LEVEL:
-                instants.append(fault.first_at + policy.dwell_seconds)
-                instants.append(fault.first_at + policy.level_confirm_seconds)
-                if fault.good_since is not None:
-                    instants.append(fault.good_since + policy.level_clear_seconds)
-            case Clearing.EXPIRY:
-                instants.append(fault.last_at + policy.xid_count_seconds)
-            case Clearing.RESET | Clearing.OPERATOR:
-                pass
+        if fault.rule.clearing is Clearing.EXPIRY:
+            instants.append(fault.last_at + policy.xid_count_seconds)
+        elif fault.rule.clearing is Clearing.LEVEL and fault.good_since is not None:
+            instants.append(fault.good_since + policy.level_clear_seconds)
     return min((instant for instant in instants if instant > now), default=None)
 
 
-def coverage(state: GpuState) -> int:
-    """Percent of the expected values that the last good reading carried; 0 without one."""
-    if state.reading is None:
+def coverage(state: GpuState, reading: Reading | None) -> int:
+    """Percent of the values expected of this model that the reading carried; 0 without one."""
+    if reading is None:
         return 0
-    linkless = state.expected_links == 0
-    wanted = [name for name in EXPECTED_VALUES if not (linkless and name in ("links", "fabric"))]
-    carried = sum(getattr(state.reading, name) is not None for name in wanted)
-    return 100 * carried // len(wanted)
+    lacking = reading.unsupported | ({"links", "fabric"} if state.expected_links == 0 else set())
+    wanted = [name for name in EXPECTED_VALUES if name not in lacking]
+    carried = sum(getattr(reading, name) is not None for name in wanted)
+    return 100 * carried // len(wanted) if wanted else 0
 
 
 def _judged(state: GpuState, now: float, policy: Policy) -> _Judgement:
-    out = [fault for fault in state.faults if isolating(fault, now, policy)]
-    if out:
-        worst = min(
-            out,
-            key=lambda fault: (-fault.rule.fault_class.rank, -fault.rule.severity_percent, fault.first_at),
-        )
+    worst = _worst([fault for fault in state.faults if isolating(state, fault, now, policy)])
+    if worst is not None:
         return _Judgement(HealthState.UNHEALTHY, Phase.STEADY, worst, worst.rule.reason)
-    if state.last_ok_at is None or now - state.last_ok_at >= policy.blind_seconds:
-        return _Judgement(HealthState.UNKNOWN, Phase.STEADY, None, BLIND)
-    shown = [fault for fault in state.faults if confirmed(fault, now, policy)]
-    if shown:
-        worst = min(
-            shown,
-            key=lambda fault: (-fault.rule.fault_class.rank, -fault.rule.severity_percent, fault.first_at),
-        )
-        suspect = worst.rule.fault_class is FaultClass.B
-        return _Judgement(
-            HealthState.DEGRADED, Phase.SUSPECT if suspect else Phase.STEADY, worst, worst.rule.reason
-        )
+    if _is_blind(state, now, policy):
+        # A hang is why nobody sees this GPU, so it stays the reason.
+        hung = state.fault(HUNG)
+        return _Judgement(HealthState.UNKNOWN, Phase.STEADY, hung, BLIND if hung is None else HUNG)
+    worst = _worst([fault for fault in state.faults if confirmed(fault, policy)])
+    if worst is not None:
+        phase = Phase.SUSPECT if worst.rule.fault_class is FaultClass.B else Phase.STEADY
+        return _Judgement(HealthState.DEGRADED, phase, worst, worst.rule.reason)
     if _on_probation(state, now):
         return _Judgement(HealthState.DEGRADED, Phase.PROBATION, None, PROBATION)
     return _Judgement(HealthState.HEALTHY, Phase.STEADY, None, NO_REASON)
+
+
+def _worst(faults: list[Fault]) -> Fault | None:
+    """The fault that names the verdict: the worst, and of equals the first, so that the name does not flicker."""
+    return min(
+        faults,
+        key=lambda fault: (-fault.rule.fault_class.rank, -fault.rule.severity_percent, fault.first_at),
+        default=None,
+    )
+
+
+def _is_blind(state: GpuState, now: float, policy: Policy) -> bool:
+    return state.last_ok_at is None or now - state.last_ok_at >= policy.blind_seconds
 
 
 def _on_probation(state: GpuState, now: float) -> bool:
@@ -153,8 +172,12 @@ def _message(state: GpuState, judged: _Judgement) -> str:
         case HealthState.DEGRADED:
             then = "isolates if it lasts" if judged.phase is Phase.SUSPECT else "degraded, still in service"
             return f"{what}; {then}"
-        case HealthState.HEALTHY | HealthState.UNKNOWN:
+        case HealthState.UNKNOWN:
+            return f"{what}; takes it out of service if it lasts"
+        case HealthState.HEALTHY:
             return what
+        case _:
+            assert_never(judged.state)
 
 
 def _named(fault: Fault) -> str:
@@ -176,17 +199,19 @@ def _way_out(fault: Fault) -> str:
             assert_never(fault.rule.clearing)
 
 
-def _nvlink(state: GpuState) -> NvlinkStatus:
+def _nvlink(state: GpuState, reading: Reading | None, policy: Policy) -> NvlinkStatus:
+    """The links in a word. It follows the faults and not each reading, so that a flapping link is one change."""
     if state.expected_links == 0:
         return NvlinkStatus.NONE
-    reading = state.reading
     if reading is None or reading.links is None or state.expected_links is None:
         return NvlinkStatus.UNKNOWN
-    share = link_share(state)
-    if 2 * share < 1:
+    if state.fault(Reason("NvlinkDown")) is not None:
         return NvlinkStatus.DOWN
+    worn = state.fault(Reason("NvlinkDegraded"))
+    if state.fault(Reason("FabricFailed")) is not None or (worn is not None and confirmed(worn, policy)):
+        return NvlinkStatus.DEGRADED
     settled = reading.fabric in (None, FabricState.NOT_SUPPORTED, FabricState.COMPLETED)
-    return NvlinkStatus.ACTIVE if share == 1 and settled else NvlinkStatus.DEGRADED
+    return NvlinkStatus.ACTIVE if settled else NvlinkStatus.DEGRADED
 
 
 def _row_remap(reading: Reading | None) -> RowRemap:
@@ -200,4 +225,4 @@ def _row_remap(reading: Reading | None) -> RowRemap:
 def _recovery_action(reading: Reading | None) -> str:
     if reading is None or reading.recovery_action is None:
         return "Unknown"
-    return RECOVERY_ACTIONS.get(reading.recovery_action, ("Unknown", None))[0]
+    return recovery_action(reading.recovery_action)[0]

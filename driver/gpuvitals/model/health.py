@@ -55,6 +55,18 @@ class Phase(Enum):
     PROBATION = "probation"
 
 
+class Confidence(Enum):
+    """How sure the cause of a verdict is. NONE: there is no cause. SINGLE: one witness.
+
+    CORROBORATED: two that are independent. DRIVER: the driver's own recovery action, which is enough by itself.
+    """
+
+    NONE = "none"
+    SINGLE = "single"
+    CORROBORATED = "corroborated"
+    DRIVER = "driver"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """A GPU's state, judged. Every published attribute, taint and condition comes from here and nowhere else.
@@ -62,7 +74,7 @@ class Verdict:
     `definitive`: the evidence isolates whatever the rest of the node looks like. `xid_errors` counts unresolved XID
     episodes of the last 24 h, distinct by code and unit; `last_xid` is the newest of them, 0 for none.
     `recovery_action` is the driver's word (`None`, `ResetGpu`, ..., `Unknown`). `coverage` is the share, in percent,
-    of the expected signals that could be read. `message` tells a person what is wrong and what would clear it.
+    of the expected signals that could be read. `confidence` decides what may be done about it. `message` tells a person what is wrong and what would clear it.
     """
 
     uuid: GpuUuid
@@ -82,3 +94,4 @@ class Verdict:
     row_remap: RowRemap
     recovery_action: str
     coverage: int
+    confidence: Confidence = Confidence.NONE

@@ -139,8 +139,7 @@ class Reading:
     """One poll of one GPU. A value is None where it could not be read; `unsupported` names those the model lacks.
 
     Units: `thermal_margin_celsius` is the distance to the slowdown point (negative: beyond it); the ECC values are
-    counts since the last reset (volatile) or ever (aggregate). `expected` (see `health.coverage`) minus what is None
-    and not `unsupported` gives the coverage.
+    counts since the last reset (volatile) or ever (aggregate).
     """
 
     source: Source

@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import assert_never
 
 from gpuvitals.health.attribution import concerns
-from gpuvitals.health.evaluate import advance, after_restart, evaluate
+from gpuvitals.health.evaluate import advance, evaluate
+from gpuvitals.health.healing import after_restart
 from gpuvitals.health.isolation import is_capped
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.reasons import ISOLATION_CAPPED, NVSWITCH_FAULT
@@ -84,9 +85,12 @@ class NodeHealth:
         self.driver_load = stored.driver_load
         if same_boot:
             self._take_up(stored.facts, stored.gpus)
-        age = max(0.0, (now.time - stored.saved.time).total_seconds())
+        # The boot clock does not jump, but it means nothing on another boot.
+        age = now.at - stored.saved.at if same_boot else (now.time - stored.saved.time).total_seconds()
         for entry in stored.gpus:
-            state = after_restart(entry.state, same_boot=same_boot, same_driver_load=True, age_seconds=age)
+            state = after_restart(
+                entry.state, same_boot=same_boot, same_driver_load=True, age_seconds=max(0.0, age)
+            )
             kept = entry if same_boot else replace(entry, published=None)
             self.gpus[entry.gpu.uuid] = replace(kept, state=state)
 

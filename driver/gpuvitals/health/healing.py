@@ -1,0 +1,169 @@
+"""The only ways out of a fault that does not end by itself: an observed reset, a new boot or driver load, an operator.
+
+Time alone is none of them. Each is followed by probation where the fault had isolated the GPU.
+"""
+
+from dataclasses import replace
+
+from gpuvitals.health.fault_classes import ASKS_FOR_RESET, Clearing
+from gpuvitals.health.faults import end_faults
+from gpuvitals.health.levels import can_tell, is_clean
+from gpuvitals.health.policy import Policy
+from gpuvitals.health.state import Fault, GpuState, Standing
+from gpuvitals.health.witnesses import is_agreed
+from gpuvitals.model.ids import Reason
+from gpuvitals.model.signal import ClearReport, Reading
+
+_RESET_REQUIRED = Reason("ResetRequired")
+
+
+def after_reset(state: GpuState, policy: Policy) -> GpuState:
+    """`state` without what an observed reset has repaired: the GPU was initialised anew, and reads clean since.
+
+    A reset repairs every XID from before it, also those that only degrade; levels end by being read good.
+    """
+    reading, initialised = state.reading, state.initialised_at
+    if reading is None or initialised is None or not is_clean(reading):
+        return state
+    until = min(initialised, reading.seen.at)
+    repaired = tuple(
+        fault
+        for fault in state.faults
+        if fault.rule.clearing in (Clearing.RESET, Clearing.EXPIRY) and fault.last_at < until
+    )
+    state = end_faults(state, repaired, max(initialised, reading.seen.at), policy)
+    return _resolved(state, until)
+
+
+def shows_reset(before: Reading | None, after: Reading, state: GpuState) -> bool:
+    """Whether a reset must lie between two readings: only a reset ends what was read before.
+
+    The driver logs a GPU's identity anew only just before its next XID, so a GPU that is well after its reset would
+    never be seen to have had one. Source: NVIDIA/open-gpu-kernel-modules kernel_rc.c, krcReportXid; gpu.c, where only
+    a GPU that is attached anew loses the recovery action.
+    """
+    if state.fault(_RESET_REQUIRED) is not None:
+        return True
+    if before is None:
+        return False
+    answered = before.recovery_action in ASKS_FOR_RESET and after.recovery_action == 0
+    counted, counts = before.ecc_uncorrected_volatile, after.ecc_uncorrected_volatile
+    return answered or (counted is not None and counts is not None and counts < counted)
+
+
+def disproved(state: GpuState, reading: Reading, policy: Policy) -> GpuState:
+    """Settles what stood only for lack of a reading: XIDs from before our start, faults from before the boot.
+
+    The former stand only where the reading agrees, and are then like any other; else they go without a trace, since
+    nobody knows whether they were still unrepaired. The latter need a clean reading, and probation follows.
+    """
+    if not can_tell(reading):
+        return state
+    early = tuple(fault for fault in state.faults if fault.standing is Standing.BEFORE_START)
+    state = _confirmed_or_dropped(state, early) if early else state
+    if not is_clean(reading):
+        return state
+    rebooted = tuple(fault for fault in state.faults if _ends_with_a_boot(fault))
+    return end_faults(state, rebooted, reading.seen.at, policy)
+
+
+def cleared(state: GpuState, order: ClearReport, policy: Policy) -> GpuState:
+    """`state` after an operator declared the GPU repaired. What is still bad is read again within seconds."""
+    return _resolved(end_faults(state, state.faults, order.seen.at, policy), order.seen.at)
+
+
+def after_restart(
+    state: GpuState, *, same_boot: bool, same_driver_load: bool, age_seconds: float
+) -> GpuState:
+    """The stored state as a new agent takes it up, `age_seconds` after it was stored.
+
+    On the same boot and driver load everything stands: the time in which nobody looked is not held against the GPU.
+    After a new boot or driver load every fault stands until clean readings disprove it; instants of another boot are
+    moved onto the new boot's clock, before its zero.
+    """
+    if same_boot and same_driver_load:
+        seen_at = None if state.last_ok_at is None else state.last_ok_at + age_seconds
+        return replace(state, last_ok_at=seen_at)
+    state = state if same_boot else _shifted(state, _newest(state) + age_seconds)
+    return replace(
+        state,
+        faults=tuple(replace(fault, standing=Standing.BEFORE_BOOT) for fault in state.faults),
+        reading=None,
+        last_ok_at=None,
+        initialised_at=state.initialised_at if same_boot else 0.0,
+        margin_millicelsius=None,
+        heat_step=0,
+    )
+
+
+def _confirmed_or_dropped(state: GpuState, early: tuple[Fault, ...]) -> GpuState:
+    agreed = {fault.rule.reason for fault in early if is_agreed(state, fault)}
+    dropped = {fault.rule.reason for fault in early} - agreed
+    return replace(
+        state,
+        faults=tuple(
+            replace(fault, standing=Standing.CURRENT) if fault.rule.reason in agreed else fault
+            for fault in state.faults
+            if fault.rule.reason not in dropped
+        ),
+        xids=tuple(
+            replace(record, resolved=record.resolved or record.rule.reason in dropped)
+            for record in state.xids
+        ),
+    )
+
+
+def _ends_with_a_boot(fault: Fault) -> bool:
+    return fault.standing is Standing.BEFORE_BOOT and fault.rule.clearing is not Clearing.OPERATOR
+
+
+def _resolved(state: GpuState, until: float) -> GpuState:
+    """Every XID from before `until` is history, also the one that is heard of late."""
+    if state.resolved_until is not None and until <= state.resolved_until:
+        return state
+    xids = tuple(replace(record, resolved=record.resolved or record.last_at < until) for record in state.xids)
+    return replace(state, resolved_until=until, xids=xids)
+
+
+def _newest(state: GpuState) -> float:
+    instants = [state.started_at, state.last_ok_at or 0.0]
+    instants += [fault.last_at for fault in state.faults]
+    instants += [record.last_at for record in state.xids]
+    return max(instants)
+
+
+def _shifted(state: GpuState, shift: float) -> GpuState:
+    def moved(at: float | None) -> float | None:
+        return None if at is None else at - shift
+
+    faults = tuple(
+        replace(
+            fault,
+            first_at=fault.first_at - shift,
+            last_at=fault.last_at - shift,
+            episodes=tuple(start - shift for start in fault.episodes),
+            good_since=moved(fault.good_since),
+        )
+        for fault in state.faults
+    )
+    xids = tuple(
+        replace(
+            record,
+            episode_at=record.episode_at - shift,
+            last_at=record.last_at - shift,
+            meetings=tuple(replace(meeting, at=meeting.at - shift) for meeting in record.meetings),
+        )
+        for record in state.xids
+    )
+    return replace(
+        state,
+        started_at=state.started_at - shift,
+        faults=faults,
+        xids=xids,
+        resolved_until=moved(state.resolved_until),
+        suspect_since=moved(state.suspect_since),
+        suspect_runs=tuple(start - shift for start in state.suspect_runs),
+        remapped_at=moved(state.remapped_at),
+        probation_until=moved(state.probation_until),
+        repaired_at=moved(state.repaired_at),
+    )

@@ -1,0 +1,123 @@
+"""Who else can say so: the independent witnesses of each kind of fault, and how sure a verdict therefore is.
+
+Isolating one device needs one definitive witness. Anything disruptive needs two, or the driver's recovery action;
+where no second witness exists, a person has to approve.
+"""
+
+from enum import Enum
+
+from gpuvitals.health.fault_classes import LEVELS, Clearing
+from gpuvitals.health.state import Fault, GpuState
+from gpuvitals.model.health import Confidence
+from gpuvitals.model.ids import Reason
+from gpuvitals.model.signal import Source
+
+
+class Witness(Enum):
+    """An independent source. An NVML XID event is the kernel's line arriving a second way: both are XID."""
+
+    XID = "xid"
+    OFF_BUS_LINE = "off-bus-line"
+    RECOVERY_ACTION = "recovery-action"
+    ECC = "ecc"
+    ROW_REMAP = "row-remap"
+    HANDLE = "nvml-handle"
+    CONFIG_SPACE = "pci-config-space"
+    LINKS = "nvlink-states"
+    FABRIC = "fabric-state"
+    CLOCKS = "clock-reasons"
+
+
+class FaultKind(Enum):
+    """What broke, as far as it decides who else can see it."""
+
+    BUS = "bus"
+    MEMORY = "memory"
+    NVLINK = "nvlink"
+    FIRMWARE = "firmware"
+    CLOCKS = "clocks"
+    OTHER = "other"
+
+
+WITNESSES = {
+    FaultKind.BUS: {Witness.OFF_BUS_LINE, Witness.HANDLE, Witness.CONFIG_SPACE, Witness.RECOVERY_ACTION},
+    FaultKind.MEMORY: {Witness.ECC, Witness.ROW_REMAP, Witness.RECOVERY_ACTION},
+    FaultKind.NVLINK: {Witness.LINKS, Witness.FABRIC, Witness.RECOVERY_ACTION},
+    FaultKind.FIRMWARE: {Witness.HANDLE, Witness.RECOVERY_ACTION},
+    FaultKind.CLOCKS: {Witness.CLOCKS, Witness.RECOVERY_ACTION},
+    FaultKind.OTHER: {Witness.RECOVERY_ACTION},
+}
+"""Besides the line that reports a fault of that kind: the states that are read and would show it too."""
+
+XID_KINDS = {
+    FaultKind.BUS: {79, 167},
+    FaultKind.MEMORY: {48, 63, 64, 92, 94, 95, 140, 156, 157, 160, 161, 168, 171, 172},
+    FaultKind.NVLINK: {74, 136, 137, *range(144, 151), 155, 166, 170},
+    FaultKind.FIRMWARE: {38, 46, 62, 109, 119, 120, 143, 151, 158, 169},
+    FaultKind.CLOCKS: {54},
+}
+"""Kinds by XID, after the catalogue's descriptions; the rest are OTHER."""
+
+_LEVEL_WITNESSES = {
+    "ResetRequired": (FaultKind.FIRMWARE, Witness.HANDLE),
+    "NvmlHung": (FaultKind.FIRMWARE, Witness.HANDLE),
+    "RowRemapFailed": (FaultKind.MEMORY, Witness.ROW_REMAP),
+    "RowRemapPending": (FaultKind.MEMORY, Witness.ROW_REMAP),
+    "SramThreshold": (FaultKind.MEMORY, Witness.ECC),
+    "EccUncorrected": (FaultKind.MEMORY, Witness.ECC),
+    "NvlinkDown": (FaultKind.NVLINK, Witness.LINKS),
+    "NvlinkDegraded": (FaultKind.NVLINK, Witness.LINKS),
+    "FabricFailed": (FaultKind.NVLINK, Witness.FABRIC),
+    "HardwareSlowdown": (FaultKind.CLOCKS, Witness.CLOCKS),
+}
+_LOST = {
+    Source.KMSG: Witness.OFF_BUS_LINE,
+    Source.NVML_EVENT: Witness.HANDLE,
+    Source.NVML_POLL: Witness.HANDLE,
+    Source.SYSFS: Witness.CONFIG_SPACE,
+}
+
+
+def fault_kind(reason: Reason) -> FaultKind:
+    """The kind of the fault of that reason."""
+    if reason == "GpuLost":
+        return FaultKind.BUS
+    if reason in _LEVEL_WITNESSES:
+        return _LEVEL_WITNESSES[reason][0]
+    if reason in LEVELS:
+        return FaultKind.OTHER
+    code = int(reason.removeprefix("Xid"))
+    return next((kind for kind, codes in XID_KINDS.items() if code in codes), FaultKind.OTHER)
+
+
+def witnesses(state: GpuState, fault: Fault) -> frozenset[Witness]:
+    """Everyone who testifies to the fault now: who reported it, and those of its kind whose level is bad as well."""
+    told: set[Witness] = set()
+    for other in state.faults:
+        if other.good_since is None and other is not fault:
+            told |= _reporters(other)
+    return frozenset(_reporters(fault) | (told & WITNESSES[fault_kind(fault.rule.reason)]))
+
+
+def is_agreed(state: GpuState, fault: Fault) -> bool:
+    """Whether something that is read, as opposed to logged, agrees with the report of the fault."""
+    if fault.rule.clearing is Clearing.LEVEL:
+        return fault.good_since is None
+    return bool(witnesses(state, fault) - {Witness.XID, Witness.OFF_BUS_LINE})
+
+
+def confidence(state: GpuState, fault: Fault) -> Confidence:
+    """How sure the fault is: what may be done about it hangs on this."""
+    found = witnesses(state, fault)
+    if Witness.RECOVERY_ACTION in found:
+        return Confidence.DRIVER
+    return Confidence.CORROBORATED if len(found) > 1 else Confidence.SINGLE
+
+
+def _reporters(fault: Fault) -> set[Witness]:
+    reason = fault.rule.reason
+    if reason == "GpuLost":
+        return {_LOST[source] for source in fault.sources if source in _LOST}
+    if reason in _LEVEL_WITNESSES:
+        return {_LEVEL_WITNESSES[reason][1]}
+    return {Witness.RECOVERY_ACTION} if reason in LEVELS else {Witness.XID}
