@@ -14,11 +14,12 @@ from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import Verdict
 from gpuvitals.model.snapshot import GpuHealth
 
-_VERSION = re.compile(r"([0-9]+)(?:\.([0-9]+))?(?:\.([0-9]+))?\Z", re.ASCII)
+_VERSION = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,9}))?(?:\.([0-9]{1,9}))?\Z", re.ASCII)
+_UNNAMED = "unknown"
 
 
 def attributes(entry: GpuHealth, naming: Naming) -> tuple[tuple[str, AttributeValue], ...]:
-    """All attributes of a device, sorted by key; strings are cut to what the API accepts."""
+    """All attributes of a device, sorted by key. No string is empty or longer than the API accepts."""
     pairs = [
         *_health(entry.verdict, naming),
         *_identity(entry.gpu),
@@ -34,6 +35,11 @@ def semver(text: str) -> Version | None:
     if match is None:
         return None
     return Version(".".join(str(int(part or "0")) for part in match.groups()))
+
+
+def omitted_versions(gpu: Gpu) -> tuple[str, ...]:
+    """The version keys that are left out because what the driver says is no version; silence is not counted."""
+    return tuple(key for key, text in _version_texts(gpu) if text and semver(text) is None)
 
 
 def _health(verdict: Verdict, naming: Naming) -> Iterator[tuple[str, AttributeValue]]:
@@ -58,7 +64,7 @@ def _health(verdict: Verdict, naming: Naming) -> Iterator[tuple[str, AttributeVa
 def _identity(gpu: Gpu) -> Iterator[tuple[str, AttributeValue]]:
     yield "uuid", gpu.uuid
     yield "type", gpu.kind.value
-    yield "productName", gpu.product_name
+    yield "productName", gpu.product_name or _UNNAMED
     if gpu.architecture:
         yield "architecture", gpu.architecture
     if gpu.brand:
@@ -67,18 +73,23 @@ def _identity(gpu: Gpu) -> Iterator[tuple[str, AttributeValue]]:
         yield "minor", gpu.minor
     if gpu.mig is not None:
         yield "parentUUID", gpu.mig.parent
-        yield "profile", gpu.mig.profile
+        if gpu.mig.profile:
+            yield "profile", gpu.mig.profile
 
 
 def _versions(gpu: Gpu) -> Iterator[tuple[str, AttributeValue]]:
-    for key, text in (
-        ("driverVersion", gpu.driver_version),
-        ("cudaDriverVersion", gpu.cuda_driver_version),
-        ("cudaComputeCapability", gpu.cuda_compute_capability),
-    ):
+    for key, text in _version_texts(gpu):
         version = semver(text)
         if version is not None:
             yield key, version
+
+
+def _version_texts(gpu: Gpu) -> tuple[tuple[str, str], ...]:
+    return (
+        ("driverVersion", gpu.driver_version),
+        ("cudaDriverVersion", gpu.cuda_driver_version),
+        ("cudaComputeCapability", gpu.cuda_compute_capability),
+    )
 
 
 def _topology(gpu: Gpu) -> Iterator[tuple[str, AttributeValue]]:

@@ -73,7 +73,8 @@ def _device(entry: GpuHealth, naming: Naming, mode: ServiceMode) -> Device:
     listed = attributes(entry, naming)
     if len(listed) + len(capacity) > MAX_KEYS:
         raise AssertionError(
-            f"device {device_name(entry.gpu)}: {len(listed)} attributes, the API takes {MAX_KEYS}"
+            f"device {device_name(entry.gpu)}: {len(listed)} attributes and {len(capacity)} capacities, "
+            f"the API takes {MAX_KEYS}"
         )
     return Device(
         name=device_name(entry.gpu),

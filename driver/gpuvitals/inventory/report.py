@@ -14,7 +14,7 @@ MAX_BYTES = 16 * 1024
 
 
 def node_report(snapshot: Snapshot, mode: ServiceMode) -> str:
-    """The report as compact JSON with sorted keys, at most MAX_BYTES; the withdrawn list is cut with a count."""
+    """The report as compact JSON with sorted keys, at most MAX_BYTES; lists that are too long are cut with a count."""
     facts = snapshot.facts
     coverage = [entry.verdict.coverage for entry in snapshot.gpus]
     body: dict[str, object] = {
@@ -26,14 +26,24 @@ def node_report(snapshot: Snapshot, mode: ServiceMode) -> str:
         "missingGpus": list(facts.missing_gpus),
         "coverage": min(coverage, default=0),
     }
-    withdrawn = (
+    body["withdrawn"] = (
         [_record(entry) for entry in snapshot.gpus if entry.isolated] if mode is ServiceMode.WITHDRAW else []
     )
-    body["withdrawn"] = withdrawn
     text = _encode(body)
-    while len(text.encode()) > MAX_BYTES and withdrawn:
-        withdrawn.pop()
-        body["withdrawnOmitted"] = sum(entry.isolated for entry in snapshot.gpus) - len(withdrawn)
+    for key in ("withdrawn", "missingGpus"):
+        text = _cut(body, key, text)
+    return text
+
+
+def _cut(body: dict[str, object], key: str, text: str) -> str:
+    """The body as text, without as many of the last entries of the list `key` as it takes to stay within the bound."""
+    entries = body[key]
+    assert isinstance(entries, list)
+    omitted = 0
+    while len(text.encode()) > MAX_BYTES and entries:
+        entries.pop()
+        omitted += 1
+        body[f"{key}Omitted"] = omitted
         text = _encode(body)
     return text
 
@@ -49,6 +59,11 @@ def _record(entry: GpuHealth) -> dict[str, object]:
         "message": verdict.message[:256],
         "lastXid": verdict.last_xid,
         "recoveryAction": verdict.recovery_action,
+        "xidErrors": verdict.xid_errors,
+        "nvlinkStatus": verdict.nvlink_status.value,
+        "rowRemap": verdict.row_remap.value,
+        "confidence": verdict.confidence.value,
+        "productName": entry.gpu.product_name,
     }
 
 

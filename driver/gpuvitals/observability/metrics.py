@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gpuvitals.inventory.attributes import omitted_versions
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.signal import MonitorState
 from gpuvitals.model.snapshot import Snapshot
@@ -106,8 +107,13 @@ class _SnapshotCollector(Collector):
             "1 where a source of signals sees, 0 where it is blind.",
             labels=["source"],
         )
+        omitted = GaugeMetricFamily(
+            "gpuvitals_omitted_versions",
+            "Version attributes left out because what the driver says is no version.",
+        )
         snapshot = self._current()
         if snapshot is not None:
+            omitted.add_metric([], sum(len(omitted_versions(entry.gpu)) for entry in snapshot.gpus))
             for state in HealthState:
                 count = sum(entry.verdict.state is state for entry in snapshot.gpus)
                 devices.add_metric([state.value], count)
@@ -121,3 +127,4 @@ class _SnapshotCollector(Collector):
         yield devices
         yield score
         yield watching
+        yield omitted

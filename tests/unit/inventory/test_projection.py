@@ -5,9 +5,17 @@ from dataclasses import replace
 
 import pytest
 
-from gpuvitals.inventory.attributes import attributes, semver
+from gpuvitals.inventory.attributes import attributes, omitted_versions, semver
 from gpuvitals.inventory.claims import ClaimRef, ConditionStatus, PreparedDevice, claim_entries
-from gpuvitals.inventory.device import MAX_KEYS, Device, TaintEffect, Version, device_name, quantity
+from gpuvitals.inventory.device import (
+    MAX_KEYS,
+    MAX_STRING,
+    Device,
+    TaintEffect,
+    Version,
+    device_name,
+    quantity,
+)
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.pool import pool
 from gpuvitals.inventory.report import MAX_BYTES, node_report
@@ -16,6 +24,7 @@ from gpuvitals.model.gpu import DeviceKind, Gpu, MigInstance
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import ClaimUid, GpuUuid, PciBusId
 from gpuvitals.model.snapshot import GpuHealth
+from support.signals import moment
 from support.worlds import SINCE, entry, gpu, snapshot
 
 NAMING = Naming()
@@ -67,6 +76,31 @@ def test_a_gpu_read_in_full_shows_the_whole_list_and_no_more() -> None:
     assert {key for key, _ in attributes(entry(0), NAMING)} == ALWAYS | READ
 
 
+@pytest.mark.parametrize("state", list(HealthState))
+def test_keys_have_the_types_of_the_public_interface_in_every_state(state: HealthState) -> None:
+    shown = dict(attributes(entry(0, state), NAMING))
+
+    numbers = {"score", "xidErrors", "lastXid", "nvlinkBandwidthPercent", "eccUncorrected", "coverage"}
+    assert {key for key, value in shown.items() if isinstance(value, Version)} == {
+        "driverVersion",
+        "cudaDriverVersion",
+        "cudaComputeCapability",
+    }
+    assert {key for key, value in shown.items() if isinstance(value, int)} == {
+        *(f"health/{name}" for name in numbers),
+        "minor",
+        "resource.kubernetes.io/numaNode",
+    }
+    texts = [value for value in shown.values() if isinstance(value, str)]
+    assert all(1 <= len(text.encode()) <= MAX_STRING for text in texts)
+
+
+def test_the_health_keys_follow_the_configured_domain_and_nothing_else_does() -> None:
+    renamed = {key for key, _ in attributes(entry(0), Naming(attribute_domain="vitals"))}
+
+    assert renamed == {key.replace("health/", "vitals/") for key in ALWAYS | READ}
+
+
 def test_a_mig_instance_adds_its_parent_and_profile_and_fits_what_a_device_may_hold() -> None:
     mig = MigInstance(parent=GpuUuid("GPU-0000"), profile="1g.10gb", gpu_instance=7, compute_instance=0)
     instance = replace(gpu(0), uuid=GpuUuid("MIG-0"), kind=DeviceKind.MIG, mig=mig)
@@ -90,6 +124,23 @@ def test_a_gpu_of_which_little_is_known_leaves_out_what_has_no_value() -> None:
     assert shown["productName"] == "x" * 64
 
 
+def test_no_string_is_empty_since_it_would_match_another_empty_string() -> None:
+    mig = MigInstance(parent=GpuUuid("GPU-0000"), profile="", gpu_instance=7, compute_instance=0)
+    nameless = replace(gpu(0), kind=DeviceKind.MIG, mig=mig, product_name="", architecture="", brand="")
+    shown = dict(attributes(replace(entry(0), gpu=nameless), NAMING))
+
+    assert "" not in shown.values()
+    assert shown["productName"] == "unknown"
+    assert "profile" not in shown
+
+
+def test_a_version_that_is_none_is_left_out_and_counted_and_silence_is_not() -> None:
+    odd = replace(gpu(0), driver_version="575-beta", cuda_driver_version="")
+
+    assert omitted_versions(odd) == ("driverVersion",)
+    assert omitted_versions(gpu(0)) == ()
+
+
 @pytest.mark.parametrize(
     ("text", "version"),
     [
@@ -102,6 +153,7 @@ def test_a_gpu_of_which_little_is_known_leaves_out_what_has_no_value() -> None:
         ("v1.2.3", None),
         ("1.", None),
         ("1.2.3\n", None),
+        ("9" * 5000, None),
         ("١٢.8", None),
     ],
 )
@@ -133,6 +185,22 @@ def test_a_taint_is_named_after_the_state(state: HealthState, key: str, effect: 
 
 def test_a_healthy_gpu_has_no_taint() -> None:
     assert taints(entry(0), NAMING) == ()
+
+
+@pytest.mark.parametrize("state", list(HealthState))
+@pytest.mark.parametrize("isolated", [False, True], ids=["in service", "out"])
+def test_taints_are_few_have_different_keys_and_never_evict(state: HealthState, isolated: bool) -> None:
+    found = taints(replace(entry(0, state), isolated=isolated), NAMING)
+
+    assert len(found) <= 4
+    assert len({taint.key for taint in found}) == len(found)
+    assert {taint.effect for taint in found} <= {TaintEffect.NONE, TaintEffect.NO_SCHEDULE}
+
+
+def test_an_unhealthy_gpu_that_the_cap_keeps_in_service_is_not_closed_to_new_claims() -> None:
+    (taint,) = taints(replace(entry(0, HealthState.UNHEALTHY), isolated=False), NAMING)
+
+    assert (taint.key, taint.effect) == ("gpu.vitals.internal/unhealthy", TaintEffect.NONE)
 
 
 def test_names_come_from_the_bus_and_devices_stand_by_class_then_bus() -> None:
@@ -170,6 +238,15 @@ def test_a_slice_never_holds_more_than_64_devices(gpus: int, shards: list[int]) 
     assert [len(part.devices) for part in planned.slices] == shards
 
 
+def test_a_device_keeps_its_slice_whatever_becomes_of_any() -> None:
+    def homes(states: dict[int, HealthState]) -> dict[str, int]:
+        planned = pool(snapshot(130, states), NAMING, ServiceMode.TAINT)
+        return {device.name: part.index for part in planned.slices for device in part.devices}
+
+    mixed = dict(zip(range(130), list(HealthState) * 33, strict=False))
+    assert homes(mixed) == homes({})
+
+
 def test_withdrawing_takes_out_the_failed_gpu_alone_and_moves_nobody_to_another_slice() -> None:
     planned = pool(snapshot(70, {3: HealthState.UNHEALTHY}), NAMING, ServiceMode.WITHDRAW)
 
@@ -189,6 +266,29 @@ def test_the_report_stays_within_its_bound() -> None:
     assert listed == [gpu(index).uuid for index in range(len(listed))]
     assert listed
     assert len(listed) + report["withdrawnOmitted"] == 128
+
+
+def test_a_report_stays_within_its_bound_whatever_is_missing() -> None:
+    node = snapshot(8, {1: HealthState.UNHEALTHY})
+    gone = tuple(f"0000:{index:02x}:{index % 32:02x}.0" for index in range(2000))
+    text = node_report(replace(node, facts=replace(node.facts, missing_gpus=gone)), ServiceMode.WITHDRAW)
+
+    assert len(text.encode()) <= MAX_BYTES
+    report = json.loads(text)
+    assert len(report["missingGpus"]) + report["missingGpusOmitted"] == 2000
+
+
+def test_a_report_says_nothing_that_moves_without_a_verdict() -> None:
+    """Two snapshots of one node at other times, under other revisions, with more memory errors: one report."""
+    before = snapshot(8, {1: HealthState.UNHEALTHY})
+    worn = tuple(
+        replace(one, verdict=replace(one.verdict, ecc_uncorrected=one.verdict.ecc_uncorrected + 7))
+        for one in before.gpus
+    )
+    after = replace(before, revision=99, taken=moment(90_000), gpus=worn)
+
+    for mode in ServiceMode:
+        assert node_report(before, mode) == node_report(after, mode)
 
 
 def test_a_report_that_fits_names_every_withdrawn_gpu_and_omits_none() -> None:

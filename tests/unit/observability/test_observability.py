@@ -35,6 +35,7 @@ NAMES = {
     "gpuvitals_api_retries": {"code"},
     "gpuvitals_devices": {"state"},
     "gpuvitals_device_score": {"bus_id"},
+    "gpuvitals_omitted_versions": set(),
     "gpuvitals_monitor_watching": {"source"},
 }
 
