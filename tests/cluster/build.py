@@ -41,6 +41,7 @@ class Program:
 
 PROGRAMS = (
     Program(name="etcd", module="etcd", package="go.etcd.io/etcd/server/v3"),
+    Program(name="helm", module="helm", package="helm.sh/helm/v4/cmd/helm"),
     Program(
         name="kube-apiserver",
         module="kubernetes-1.37",
