@@ -1,5 +1,6 @@
 """The real agent as a process, with the first two calls of a kubelet."""
 
+import json
 import os
 import signal
 import subprocess
@@ -39,12 +40,7 @@ class AgentProcess:
             "--server",
             server.url,
         ]
-        command += [
-            "--state-dir",
-            str(folder / "plugins" / "gpuvitals"),
-            "--kernel-log",
-            str(folder / "kmsg"),
-        ]
+        command += ["--state-dir", str(folder / "plugins" / "gpuvitals")]
         command += ["--registry-dir", str(folder / "registry"), "--cdi-dir", str(folder / "cdi")]
         command += ["--sysfs-root", str(folder / "sys"), "--kernel-log", str(folder / "kmsg")]
         if scripted is None:
@@ -53,6 +49,7 @@ class AgentProcess:
             environment |= scripted.environment()
             command += ["--nvml-backend", "gpuvitals.sim.worker:scripted_backend"]
             command += ["--boot-id-file", str(scripted.boot_id_file), "--config", str(folder / "node.yaml")]
+            command += ["--driver-root", str(scripted.driver_root), "--dev-root", str(scripted.driver_root)]
         with (folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, env=environment, stderr=log)
 
@@ -70,6 +67,20 @@ class AgentProcess:
             info = stub.GetInfo(registration.InfoRequest(), timeout=10, wait_for_ready=True)
             stub.NotifyRegistrationStatus(registration.RegistrationStatus(plugin_registered=True), timeout=10)
         return info
+
+    def probes(self) -> int:
+        """The port of /metrics, /livez and /readyz, as the agent logged it."""
+        found: list[int] = []
+
+        def logged() -> bool:
+            for line in (self.folder / "log").read_text(encoding="utf-8").splitlines():
+                entry = json.loads(line)
+                if entry["event"] == "agent started":
+                    found.append(entry["probes"])
+            return bool(found)
+
+        self.wait(logged)
+        return found[-1]
 
     def slices(self) -> list[dict[str, Any]]:
         listed: list[dict[str, Any]] = self.client.list(SLICES)

@@ -1,7 +1,8 @@
 """Makes the node's ResourceSlices true, and keeps them so against wipes and foreign edits.
 
-Level-triggered: the loop compares the newest desired pool with what is stored and makes the smallest write. A fault is
-written at once; what arrives while a write is in flight goes into the next one. Slices are never deleted at exit, and
+Level-triggered: the loop compares the newest desired pool with what is stored and makes the smallest write. A lone fault
+is written at once; what arrives while that write is in flight, or shortly after it, goes into the next one: GPUs that
+fail together are heard of one by one. Slices are never deleted at exit, and
 none is created while no kubelet is connected: a node without one would attract pods that can't start. What is stored
 already is still corrected then, so a fault is never hidden by a kubelet's restart.
 """
@@ -44,6 +45,7 @@ class PublisherSettings:
     `mode` None has the server asked, before the first write, whether it keeps device taints. `taint_times` is what
     `known_taint_times` gave to an earlier process. `owner_seconds` is how long a looked up Node is believed.
     `refused` hears why the server takes no slice from us (a missing right, a body at fault), once for each reason.
+    `spacing_seconds` is the least time between two writes of new pools; the first one never waits.
     """
 
     driver: str
@@ -53,6 +55,7 @@ class PublisherSettings:
     owner: Callable[[], NodeOwner]
     taint_times: Mapping[TaintKey, str] = field(default_factory=dict)
     owner_seconds: float = 600.0
+    spacing_seconds: float = 0.2
     refused: Callable[[str], None] = field(default=lambda reason: None)
 
 
@@ -87,6 +90,7 @@ class SlicePublisher:
         self._blocked = ""
         self._patient = False
         self._must_read = False
+        self._written_at = 0.0
         self._owner: tuple[NodeOwner, float] | None = None
         self._refused: tuple[bytes, float] = (b"", 0.0)
         self._stop = threading.Event()
@@ -234,6 +238,9 @@ class SlicePublisher:
             if wait > 0:
                 self._pause(wait)
                 return False
+        elif (wait := self._written_at + self._settings.spacing_seconds - time.monotonic()) > 0:
+            self._stop.wait(wait)
+            return False
         # Every write is made before the next comparison, unless one finds that the plan no longer holds.
         return not all(self._made(write, pool) for write in writes)
 
@@ -291,6 +298,7 @@ class SlicePublisher:
             self._metrics.slice_writes.labels(reason=write.kind, code=str(error.status)).inc()
             return self._not_made(write, error)
         self._metrics.slice_writes.labels(reason=write.kind, code="200").inc()
+        self._written_at = time.monotonic()
         self._reflector.nudge()
         if write.body is None:
             self._cache.deleted(write.target.name if write.target is not None else "")

@@ -338,6 +338,28 @@ def test_a_quarrel_over_a_slice_is_slowed_down(world: World) -> None:
     assert world.wait(lambda: "taints" in world.slices()[0]["spec"]["devices"][3]) < 1.2
 
 
+def test_faults_that_come_one_by_one_in_a_moment_are_two_puts(world: World) -> None:
+    world.publish(1)
+    time.sleep(0.25)
+    for failed in range(8):
+        world.publisher.publish(pool_for(*range(failed + 1)), 2 + failed)
+        time.sleep(0.015)
+    world.wait(lambda: 9 in world.published)
+    time.sleep(0.25)
+
+    assert world.writes() == ["POST", "PUT", "PUT"]
+    assert all("taints" in entry for entry in world.slices()[0]["spec"]["devices"])
+
+
+def test_a_lone_fault_does_not_wait(world: World) -> None:
+    world.publish(1)
+    time.sleep(0.25)
+    began = time.monotonic()
+    world.publish(2, 3)
+
+    assert time.monotonic() - began < 0.15
+
+
 def test_a_fault_costs_one_request_and_no_look_at_the_node(world: World) -> None:
     world.publish(1)
     world.wait(lambda: bool(world.server.requests.select(verb="watch")))

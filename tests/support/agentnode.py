@@ -1,0 +1,137 @@
+"""A node with eight scripted GPUs and the real agent on it, as a process against the embedded API server."""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpuvitals.proto import dra_v1_pb2 as dra
+from gpuvitals.sim.apiserver import ApiServer
+from gpuvitals.sim.apiserver.requestlog import RequestFacts
+from gpuvitals.sim.gpu import ScriptedNode
+from support.agentprocess import AgentProcess, agent
+from support.pluginworld import Kubelet, channel
+
+CLAIMS = "resourceclaims.resource.k8s.io"
+DRIVER = "gpu.vitals.internal"
+POLICY = (
+    "poll_seconds: 0.2\npolicy: {probation_seconds: 2, level_clear_seconds: 1, level_confirm_seconds: 0}\n"
+)
+
+
+@dataclass
+class AgentNode:
+    """What is needed to make faults and to see what they cost."""
+
+    folder: Path
+    server: ApiServer
+    gpus: ScriptedNode
+    agent: AgentProcess
+    endpoint: Path
+
+    def devices(self) -> dict[str, dict[str, Any]]:
+        """Published devices by name."""
+        return devices_of(self.agent.slices())
+
+    def name(self, gpu: int) -> str:
+        return "gpu-" + self.gpus.gpus[gpu].bus_id.replace(":", "-").replace(".", "-")
+
+    def shows(self, gpu: int, state: str) -> bool:
+        device = self.devices().get(self.name(gpu))
+        return device is not None and device["attributes"]["health/state"]["string"] == state
+
+    def slice_writes(self) -> list[RequestFacts]:
+        """Writes of slices that can have stored something, oldest first: a dry run can't."""
+        entries = self.server.requests.writes(resource="resourceslices")
+        return [entry for entry in entries if "dryRun" not in entry.query]
+
+    def claim_writes(self, name: str) -> list[RequestFacts]:
+        """The agent's writes of one claim's status."""
+        entries = self.server.requests.writes(resource="resourceclaims")
+        return [entry for entry in entries if entry.name == name and entry.method == "PATCH"]
+
+    def settle(self) -> None:
+        self.agent.wait(
+            lambda: len(self.devices()) == 8 and all(self.shows(gpu, "Healthy") for gpu in range(8))
+        )
+
+    def hold(self, name: str, gpu: int) -> dra.Claim:
+        """A claim that a pod holds, allocated to one GPU and prepared through the agent's own socket."""
+        client = self.server.client("test")
+        request = {"name": "gpu", "exactly": {"deviceClassName": "gpu"}}
+        claim = client.create(
+            CLAIMS,
+            {
+                "apiVersion": "resource.k8s.io/v1",
+                "kind": "ResourceClaim",
+                "metadata": {"name": name, "namespace": "default"},
+                "spec": {"devices": {"requests": [request]}},
+            },
+        )
+        result = {"request": "gpu", "driver": DRIVER, "pool": "node-a", "device": self.name(gpu)}
+        claim["status"] = {
+            "allocation": {"devices": {"results": [result]}},
+            "reservedFor": [{"resource": "pods", "name": f"pod-{name}", "uid": f"pod-{name}"}],
+        }
+        uid = client.update_status(CLAIMS, claim)["metadata"]["uid"]
+        wire = dra.Claim(namespace="default", name=name, uid=uid)
+        with channel(self.endpoint) as opened:
+            answer = Kubelet(opened).prepare(wire)[uid]
+        assert answer.error == ""
+        assert [device.device_name for device in answer.devices] == [self.name(gpu)]
+        self.agent.wait(lambda: self.condition(name)["status"] == "True")
+        return wire
+
+    def condition(self, name: str) -> dict[str, Any]:
+        """The claim's `Healthy` condition; its status is empty while there is none."""
+        status = self.server.client("test").get(CLAIMS, name, "default").get("status") or {}
+        conditions = [entry for device in status.get("devices") or [] for entry in device["conditions"]]
+        return next((entry for entry in conditions if entry["type"] == "Healthy"), {"status": ""})
+
+    def burst(self, *gpus: int) -> None:
+        """What GPUs that fall off the bus make, each: three kernel lines, an NVML event, and a lost handle."""
+        for number in gpus:
+            script = self.gpus.gpus[number]
+            self.gpus.xid(number, 79, "GPU has fallen off the bus.", event=False)
+            self.gpus.kernel_line(f"NVRM: GPU {script.bus_id}: GPU has fallen off the bus.")
+            self.gpus.kernel_line(f"NVRM: GPU {script.bus_id}: GPU serial number is {script.serial}.")
+        for number in gpus:
+            self.gpus.event(number, 79)
+            self.gpus.lose(number)
+
+
+def devices_of(slices: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The devices of slices by name."""
+    return {entry["name"]: entry for part in slices for entry in part["spec"].get("devices") or []}
+
+
+def encoded(devices: dict[str, dict[str, Any]], without: str = "") -> dict[str, str]:
+    """Each device as text, but for one."""
+    return {name: json.dumps(device, sort_keys=True) for name, device in devices.items() if name != without}
+
+
+@contextmanager
+def serving() -> Iterator[ApiServer]:
+    """An API server that has the node."""
+    with ApiServer() as running:
+        body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-a"}}
+        running.client("test").create("nodes", body)
+        yield running
+
+
+@contextmanager
+def agent_node(server: ApiServer, prepare: Callable[[Path], object] = lambda _: None) -> Iterator[AgentNode]:
+    """The node with its agent, all of whose GPUs are published as healthy. `prepare` is given the folder before it."""
+    with tempfile.TemporaryDirectory(prefix="gv-", dir="/tmp") as made:
+        folder = Path(made)
+        gpus = ScriptedNode.create(folder, name="node-a")
+        (folder / "node.yaml").write_text(POLICY)
+        prepare(folder)
+        with agent(folder, server, gpus) as process:
+            info = process.register()
+            built = AgentNode(folder, server, gpus, process, Path(info.endpoint))
+            built.settle()
+            yield built
