@@ -18,6 +18,7 @@ from gpuvitals.model.signal import (
     LinkState,
     Reading,
     ReadStatus,
+    RecoveryActionReport,
     Source,
     XidReport,
 )
@@ -44,6 +45,18 @@ def xid(code: int, at: float, *, source: Source = Source.KMSG, claim: str | None
 def identity(at: float) -> IdentityReport:
     """The driver logs the GPU's identity."""
     return IdentityReport(source=Source.KMSG, seen=moment(at), bus_id=BUS, uuid=UUID)
+
+
+def asks(action: int, at: float, *, before: int = 0) -> RecoveryActionReport:
+    """XID 154: the driver's recovery action changes to `action`."""
+    return RecoveryActionReport(
+        source=Source.KMSG, seen=moment(at), bus_id=BUS, action_from=before, action_to=action
+    )
+
+
+def links(active: int) -> tuple[LinkState, ...]:
+    """18 NVLinks of which `active` work."""
+    return (LinkState.ACTIVE,) * active + (LinkState.INACTIVE,) * (18 - active)
 
 
 GOOD = Reading(

@@ -6,16 +6,11 @@ from gpuvitals.model.health import HealthClass, HealthState, NvlinkStatus, Phase
 from gpuvitals.model.signal import (
     ConfigSpace,
     FabricState,
-    LinkState,
     PresenceReport,
     ReadStatus,
     Source,
 )
-from support.signals import BUS, UUID, broken, fold, good, judge, moment
-
-
-def links(active: int) -> tuple[LinkState, ...]:
-    return (LinkState.ACTIVE,) * active + (LinkState.INACTIVE,) * (18 - active)
+from support.signals import BUS, UUID, broken, fold, good, judge, links, moment
 
 
 def test_no_evidence_is_unknown() -> None:

@@ -1,0 +1,92 @@
+"""(state, recovery action) -> verdict: as NVML reads it, as XID 154 prints it, and what it does to XID 109."""
+
+import pytest
+
+from gpuvitals.model.health import Confidence, HealthState
+from support.signals import asks, fold, good, identity, judge, xid
+
+DISRUPTIVE = [(1, "RecoveryResetGpu"), (2, "RecoveryRebootNode"), (4, "RecoveryDrainAndReset")]
+DISRUPTIVE += [(6, "RecoveryBusReset"), (7, "RecoverySystemReboot")]
+MILD = [
+    (3, "RecoveryDrainP2P"),
+    (5, "RecoveryImexDomain"),
+    (8, "RecoveryUnknown"),
+    (2**32 - 1, "RecoveryUnknown"),
+]
+
+
+@pytest.mark.parametrize(("action", "reason"), DISRUPTIVE)
+def test_an_action_that_takes_a_reset_isolates_at_once_read_or_logged(action: int, reason: str) -> None:
+    read = judge(fold(good(1000), good(1001, recovery_action=action)), 1001)
+    logged = judge(fold(good(1000), asks(action, 1001)), 1001)
+
+    for verdict in (read, logged):
+        assert (verdict.state, verdict.reason, verdict.definitive) == (HealthState.UNHEALTHY, reason, True)
+        assert (verdict.score, verdict.confidence) == (0, Confidence.DRIVER)
+
+
+@pytest.mark.parametrize(("action", "reason"), MILD)
+def test_an_action_for_a_group_or_an_unknown_one_degrades_once_it_lasts(action: int, reason: str) -> None:
+    once = fold(good(1000), asks(action, 1001), good(1005, recovery_action=action))
+    lasting = fold(*(good(at, recovery_action=action) for at in range(1010, 5000, 5)), state=once)
+
+    assert judge(once, 1005).state is HealthState.HEALTHY
+    verdict = judge(lasting, 4996)
+    assert (verdict.state, verdict.reason) == (HealthState.DEGRADED, reason)
+    assert 0 < verdict.score <= 90
+
+
+def test_no_action_is_no_fault() -> None:
+    assert judge(fold(good(1000), asks(0, 1001, before=1)), 1001).state is HealthState.HEALTHY
+
+
+def test_the_line_that_clears_clears_nothing_since_only_the_field_tells() -> None:
+    state = fold(good(1000), asks(1, 1001), asks(0, 1002, before=1))
+
+    assert judge(state, 1050).state is HealthState.UNHEALTHY
+    mended = fold(*(good(at) for at in range(1005, 1070, 5)), state=state)
+    assert judge(mended, 1066).reason == "Probation"
+
+
+def test_an_action_that_can_not_be_read_stays_what_it_was() -> None:
+    asked = fold(good(1000), good(1001, recovery_action=1))
+    unread = fold(*(good(at, recovery_action=None) for at in range(1005, 2000, 5)), state=asked)
+
+    assert judge(unread, 1996).state is HealthState.UNHEALTHY
+
+
+def test_109_alone_degrades_for_a_day() -> None:
+    state = fold(good(1000), xid(109, 1001))
+
+    assert (judge(state, 1001).state, judge(state, 1001).reason) == (HealthState.DEGRADED, "Xid109")
+    later = 1001 + 86_400
+    assert judge(fold(good(later), state=state), later).state is HealthState.HEALTHY
+
+
+@pytest.mark.parametrize("logged", [True, False], ids=["by XID 154", "by a reading"])
+@pytest.mark.parametrize("first", [True, False], ids=["109 first", "action first"])
+def test_109_is_a_reset_class_xid_where_the_recovery_action_agrees(logged: bool, first: bool) -> None:
+    agreement = asks(1, 1002) if logged else good(1002, recovery_action=1)
+    at = 1001 if first else 1003
+    history = sorted([agreement, xid(109, at)], key=lambda signal: signal.seen.at)
+    verdict = judge(fold(good(1000), *history), 1003)
+
+    assert (verdict.state, verdict.confidence) == (HealthState.UNHEALTHY, Confidence.DRIVER)
+    assert verdict.reason == ("Xid109" if first else "RecoveryResetGpu")
+    assert verdict.xid_errors == 1
+
+
+def test_an_agreed_109_ends_with_the_reset_that_was_asked_for() -> None:
+    state = fold(good(1000), xid(109, 1001), good(1002, recovery_action=1), identity(1100))
+    state = fold(*(good(at) for at in range(1105, 1200, 5)), state=state)
+
+    assert (judge(state, 1196).reason, judge(state, 1196).xid_errors) == ("Probation", 0)
+
+
+@pytest.mark.parametrize("action", [3, 5, 99])
+def test_an_action_for_something_else_does_not_agree_with_109(action: int) -> None:
+    state = fold(
+        good(1000), xid(109, 1001), *(good(at, recovery_action=action) for at in range(1005, 1100, 5))
+    )
+
+    assert judge(state, 1096).state is HealthState.DEGRADED
