@@ -151,8 +151,11 @@ class KmsgFeed:
     def _in_order(self, sequence: int) -> bool:
         """Keeps the position; False for records that were read before."""
         if self._resume_after is not None:
-            if sequence <= self._resume_after:
+            if sequence < self._resume_after:
                 self._skipped = True
+                return False
+            if sequence == self._resume_after:
+                self._resume_after = None
                 return False
             self._resume_after = None
         event = sequence_event(self._previous, sequence)

@@ -101,6 +101,19 @@ def test_a_resumed_reader_reports_nothing_twice(tmp_path: Path) -> None:
     assert codes(signals) == [48]
 
 
+def test_a_reader_that_resumes_at_the_newest_record_reads_nothing_again(tmp_path: Path) -> None:
+    path = tmp_path / "kmsg"
+    path.write_bytes(xid(1, 79) + xid(2, 94))
+    with reading(path, resume=KmsgPosition(boot_id=BOOT, sequence=2)) as (source, sink):
+        time.sleep(0.3)
+        with path.open("ab") as file:
+            file.write(xid(3, 48))
+        signals = [sink.next(), sink.next()]
+
+    assert codes([*signals, *sink.rest()]) == [48]
+    assert source.counters.resets == 0
+
+
 def test_a_position_of_another_boot_is_not_resumed_from(tmp_path: Path) -> None:
     path = tmp_path / "kmsg"
     path.write_bytes(xid(1, 79))
