@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+DEFAULT_STATE_DIRECTORY = Path("/var/lib/kubelet/plugins/gpu.vitals.internal")
+"""The agent's folder on a node whose kubelet has its usual root."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeOptions:

@@ -24,10 +24,11 @@ from gpuvitals.kubeletplugin.probe import ProbeError
 from gpuvitals.kubeletplugin.settings import DriverRootSettings, PluginSettings
 from gpuvitals.kubeletplugin.sources import Sources
 from gpuvitals.model.ids import GpuUuid, NodeName
-from gpuvitals.model.snapshot import Snapshot
+from gpuvitals.model.snapshot import NodeFacts, Snapshot
 from gpuvitals.node.agent import AgentSettings, NodeAgent
 from gpuvitals.node.announcements import Announcement
 from gpuvitals.node.bridges import ClaimBridge, EventBridge
+from gpuvitals.node.explanation import Surroundings, find_gpu, gpu_stations
 from gpuvitals.node.ports import AgentPorts
 from gpuvitals.node.probes import Checks, ProbeServer
 from gpuvitals.node.store import NewerStateError, StateStore, StoredNode
@@ -288,24 +289,20 @@ class Node:
         return ""
 
     def _answer(self, request: Mapping[str, object]) -> object:
+        """What `gpuvitals explain` asks over the debug socket. Raises ValueError for anything else."""
+        if request.get("ask") != "gpu":
+            raise ValueError(f"ask {request.get('ask')!r}: unknown; ask for a gpu")
+        entry = find_gpu(self._agent.gpus, str(request.get("gpu", "")))
         snapshot = self._agent.snapshot
-        if request.get("ask") != "snapshot":
-            raise ValueError(f"ask {request.get('ask')!r}: unknown; ask for the snapshot")
-        if snapshot is None:
-            return {"revision": 0, "gpus": []}
-        shown = [
-            {
-                "uuid": entry.gpu.uuid,
-                "pciBusID": entry.gpu.bus_id,
-                "state": entry.verdict.state.value,
-                "score": entry.verdict.score,
-                "reason": entry.verdict.reason,
-                "message": entry.verdict.message,
-                "isolated": entry.isolated,
-            }
-            for entry in snapshot.gpus
-        ]
-        return {"revision": snapshot.revision, "gpus": shown}
+        held = {device.claim for device in self._plugin.prepared() if device.uuid == entry.gpu.uuid}
+        around = Surroundings(
+            now=self._clock.now(),
+            policy=self._config.health_policy,
+            naming=self._naming,
+            facts=snapshot.facts if snapshot is not None else NodeFacts(),
+            holders=tuple(sorted(held, key=lambda claim: claim.uid)),
+        )
+        return [{"station": station.name, "text": station.text} for station in gpu_stations(entry, around)]
 
 
 class _Snapshots:

@@ -1,28 +1,30 @@
-"""`gpuvitals explain --line`: walks one kernel line through every station and says what each made of it.
+"""`gpuvitals explain`: every station of the walk, for a kernel line or for a GPU of the agent on this node.
 
 It is the documentation of the walk and the first thing to paste into a bug report.
 """
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
+import msgspec
+
+from gpuvitals.bootstrap import DEFAULT_STATE_DIRECTORY
 from gpuvitals.cli.errors import UsageError
 from gpuvitals.cli.policy_option import add_policy_option, chosen_policy
 from gpuvitals.health.evaluate import evaluate
-from gpuvitals.health.fault_classes import FaultClass, xid_rule
+from gpuvitals.health.fault_classes import xid_rule
 from gpuvitals.health.isolation import isolated
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import initial_state
 from gpuvitals.health.verdict import verdict
-from gpuvitals.inventory.claims import healthy_status
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.inventory.taints import taints
+from gpuvitals.kubeletplugin import debug
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu import Gpu
-from gpuvitals.model.health import Verdict
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import (
     FabricState,
@@ -36,6 +38,7 @@ from gpuvitals.model.signal import (
     XidReport,
 )
 from gpuvitals.model.snapshot import GpuHealth
+from gpuvitals.node.explanation import Station, device_stations, rule_stations
 from gpuvitals.signals.kernel_signals import kernel_signal
 from gpuvitals.signals.kmsg_record import KmsgRecord, kmsg_record
 from gpuvitals.signals.xid_line import Line, LineKind, XidClassifier
@@ -43,21 +46,19 @@ from gpuvitals.signals.xid_line import Line, LineKind, XidClassifier
 _NOW = Moment(at=1000.0, time=datetime(2026, 1, 1, tzinfo=UTC))
 
 
-@dataclass(frozen=True, slots=True)
-class Station:
-    """One stop of the walk and what it made of the line."""
-
-    name: str
-    text: str
-
-
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the verb."""
-    parser = verbs.add_parser("explain", help="say what gpuvitals makes of a kernel line, and why")
-    parser.add_argument(
+    parser = verbs.add_parser(
+        "explain", help="say what gpuvitals makes of a kernel line or of a GPU, and why"
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
         "--line",
-        required=True,
         help="a kernel line as dmesg prints it (NVRM: Xid ...) or as /dev/kmsg does (4,123,456,-;NVRM: ...)",
+    )
+    what.add_argument("--gpu", help="device name, UUID or PCI bus id of a GPU of this node's agent")
+    parser.add_argument(
+        "--agent", type=Path, default=DEFAULT_STATE_DIRECTORY, help="the agent's --state-dir, with --gpu"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     add_policy_option(parser)
@@ -65,17 +66,41 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints the walk; 0, since any line has an explanation."""
-    if not options.line.strip():
-        raise UsageError("--line: is empty; expected a kernel line")
-    stations = list(walk(options.line, chosen_policy(options.policy)))
-    if options.json:
-        print(json.dumps([{"station": station.name, "text": station.text} for station in stations], indent=2))
-        return 0
-    width = max(len(station.name) for station in stations)
-    for number, station in enumerate(stations, start=1):
-        print(f"{number:2} {station.name:<{width}}  {station.text}")
+    """Prints the walk. 0, since any line has an explanation; 1 where the agent can't be asked."""
+    if options.line is not None:
+        if not options.line.strip():
+            raise UsageError("--line: is empty; expected a kernel line")
+        stations = list(walk(options.line, chosen_policy(options.policy)))
+    else:
+        if options.policy:
+            raise UsageError("--policy: goes with --line; a live GPU is judged by its agent's policy")
+        try:
+            stations = asked(options.agent, options.gpu)
+        except debug.RefusedQuestionError as error:
+            raise UsageError(f"--gpu: {error}") from error
+        except debug.DebugError as error:
+            print(f"gpuvitals: {error}", file=sys.stderr)
+            return 1
+    print(_json(stations) if options.json else _text(stations))
     return 0
+
+
+def asked(state_directory: Path, gpu: str) -> list[Station]:
+    """The agent's own explanation of one of its GPUs. Raises DebugError."""
+    answer = debug.ask(state_directory / debug.FILE, {"ask": "gpu", "gpu": gpu})
+    return [Station(each["station"], each["text"]) for each in msgspec.convert(answer, list[dict[str, str]])]
+
+
+def _json(stations: list[Station]) -> str:
+    return json.dumps([{"station": station.name, "text": station.text} for station in stations], indent=2)
+
+
+def _text(stations: list[Station]) -> str:
+    width = max(len(station.name) for station in stations)
+    return "\n".join(
+        f"{number:2} {station.name:<{width}}  {station.text}"
+        for number, station in enumerate(stations, start=1)
+    )
 
 
 def walk(text: str, policy: Policy) -> Iterator[Station]:
@@ -100,9 +125,7 @@ def walk(text: str, policy: Policy) -> Iterator[Station]:
 def _judged(signal: Signal, line: Line, policy: Policy) -> Iterator[Station]:
     gpu = _gpu(line)
     if isinstance(signal, XidReport):
-        rule = xid_rule(signal)
-        yield Station("rule", f"{rule.reason}: {rule.meaning}; class {_class(rule.fault_class)}")
-        yield Station("way out", f"{rule.clearing.value}")
+        yield from rule_stations(xid_rule(signal))
     elif isinstance(signal, RecoveryActionReport):
         yield Station(
             "rule", "the recovery action is read from NVML, which decides; the line only has it read at once"
@@ -117,19 +140,9 @@ def _judged(signal: Signal, line: Line, policy: Policy) -> Iterator[Station]:
     yield Station(
         "verdict", f"{judged.state.value}, score {judged.score}, {judged.message or 'nothing is wrong'}"
     )
-    yield from _shown(gpu, judged, policy)
-
-
-def _shown(gpu: Gpu, judged: Verdict, policy: Policy) -> Iterator[Station]:
     out = bool(isolated([judged], policy))
-    entry = GpuHealth(gpu=gpu, verdict=judged, isolated=out, state_since=_NOW.time)
-    marks = [f"{taint.key}={taint.value}:{taint.effect.value}" for taint in taints(entry, Naming())]
-    yield Station("device", "taint " + marks[0] if marks else "no taint")
-    yield Station("scheduling", "no new claim gets it" if out else "stays allocatable")
-    yield Station(
-        "careful claims", "score > 90 matches" if judged.score > 90 else "score > 90 does not match"
-    )
-    yield Station("claim", f"Healthy={healthy_status(judged.state).value}, reason {judged.reason}")
+    shown = GpuHealth(gpu=gpu, verdict=judged, isolated=out, state_since=_NOW.time)
+    yield from device_stations(shown, Naming())
 
 
 def _record(text: str) -> KmsgRecord | None:
@@ -156,20 +169,6 @@ def _line(line: Line) -> str:
             )
             parts += [f"process {line.process!r} (display only)"] if line.process is not None else []
             return ", ".join(parts)
-
-
-def _class(fault_class: FaultClass) -> str:
-    match fault_class:
-        case FaultClass.A:
-            return "A: definitive, isolates at once"
-        case FaultClass.B:
-            return "B: isolates after its dwell or a second episode"
-        case FaultClass.B0:
-            return "B0: degrades, never isolates alone"
-        case FaultClass.C:
-            return "C: an application's; counts when a second claim meets it"
-        case FaultClass.NONE:
-            return "none: recorded only"
 
 
 def _gpu(line: Line) -> Gpu:

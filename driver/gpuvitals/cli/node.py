@@ -6,10 +6,8 @@ import signal
 import sys
 from pathlib import Path
 
-from gpuvitals.bootstrap import NodeOptions
+from gpuvitals.bootstrap import DEFAULT_STATE_DIRECTORY, NodeOptions
 from gpuvitals.cli.errors import UsageError
-
-_DRIVER = "gpu.vitals.internal"
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -17,7 +15,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser = verbs.add_parser("node", help="run the node agent: hear faults, publish slices, prepare claims")
     parser.add_argument("--node-name", default=os.environ.get("NODE_NAME", ""), help="default: $NODE_NAME")
     parser.add_argument("--pod-uid", default=os.environ.get("POD_UID", ""), help="default: $POD_UID")
-    parser.add_argument("--state-dir", type=Path, default=Path("/var/lib/kubelet/plugins") / _DRIVER)
+    parser.add_argument("--state-dir", type=Path, default=DEFAULT_STATE_DIRECTORY)
     parser.add_argument("--registry-dir", type=Path, default=Path("/var/lib/kubelet/plugins_registry"))
     parser.add_argument("--cdi-dir", type=Path, default=Path("/var/run/cdi"))
     parser.add_argument("--driver-root", type=Path, default=Path("/"))

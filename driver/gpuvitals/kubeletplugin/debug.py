@@ -1,7 +1,7 @@
-"""The read-only debug socket: `gpuvitals explain` and `status` ask the running agent over it.
+"""The read-only debug socket: `gpuvitals explain --gpu` asks the running agent over it.
 
-One JSON object a line each way: `{"ask": "snapshot"}` or `{"ask": "explain", "gpu": "<uuid>"}`; the answer comes from
-a callable that wiring gives. Nothing that is asked here changes anything.
+One JSON object a line each way: `{"ask": "gpu", "gpu": "<name>"}`; the answer comes from a callable that wiring gives.
+Nothing that is asked here changes anything.
 """
 
 import json
@@ -31,7 +31,11 @@ Answer = Callable[[Mapping[str, object]], object]
 
 
 class DebugError(Exception):
-    """The agent could not be asked, or refused. The message says why."""
+    """The agent could not be asked. The message says why."""
+
+
+class RefusedQuestionError(DebugError):
+    """The agent was asked and can't answer: the question is at fault."""
 
 
 class DebugSocket:
@@ -110,7 +114,7 @@ class DebugSocket:
 
 
 def ask(path: Path, request: Mapping[str, object], seconds: float = _SECONDS) -> object:
-    """The agent's answer. Raises DebugError where it can't be asked or refuses."""
+    """The agent's answer. Raises DebugError where it can't be asked, RefusedQuestionError where it refuses."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(seconds)
         try:
@@ -118,9 +122,11 @@ def ask(path: Path, request: Mapping[str, object], seconds: float = _SECONDS) ->
             connection.sendall(json.dumps(request).encode() + b"\n")
             reply = json.loads(_line(connection, _MAX_ANSWER, seconds))
         except (OSError, ValueError) as error:
-            raise DebugError(f"{path}: {error}; is the agent running on this node?") from error
+            why = getattr(error, "strerror", None) or error
+            raise DebugError(f"{path}: {why}; is the agent running on this node?") from error
     if not isinstance(reply, dict) or "answer" not in reply:
-        raise DebugError(f"{path}: {reply.get('error', reply) if isinstance(reply, dict) else reply}")
+        why = reply.get("error", reply) if isinstance(reply, dict) else reply
+        raise RefusedQuestionError(str(why))
     return reply["answer"]
 
 

@@ -22,7 +22,7 @@ from gpuvitals.node.announcements import failed_announcement, is_new_fault, verd
 from gpuvitals.node.known import NodeHealth
 from gpuvitals.node.ports import AgentPorts
 from gpuvitals.node.queue import SignalQueue
-from gpuvitals.node.store import StateStore, StoredNode
+from gpuvitals.node.store import StateStore, StoredGpu, StoredNode
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
 
@@ -76,6 +76,7 @@ class NodeAgent:
         self._suppressed: dict[GpuUuid, Verdict] = {}
         self._facts = NodeFacts()
         self._snapshot: Snapshot | None = None
+        self._gpus: tuple[StoredGpu, ...] = ()
         self._revision = 0
         self._saved_at = 0.0
         self._read_to: int | None = None
@@ -88,6 +89,11 @@ class NodeAgent:
     def snapshot(self) -> Snapshot | None:
         """The node as last published; None until the first inventory."""
         return self._snapshot
+
+    @property
+    def gpus(self) -> tuple[StoredGpu, ...]:
+        """Every GPU with its state after the last turn, for explanations. Any thread may read it."""
+        return self._gpus
 
     @property
     def tick_age_seconds(self) -> float:
@@ -134,6 +140,7 @@ class NodeAgent:
         heard_at = min((signal.seen.at for signal in signals), default=now.at)
         # What the kernel logged before the agent began was heard when it began.
         self._judge(now, max(heard_at, self._began_at))
+        self._gpus = tuple(self._known.gpus.values())
 
     def step(self, patience_seconds: float) -> None:
         """Waits for signals, at most that long, and makes a turn."""

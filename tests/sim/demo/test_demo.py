@@ -92,10 +92,19 @@ def test_a_kept_demo_takes_a_fault_shows_it_and_ends_clean(tmp_path: Path) -> No
         deadline = time.monotonic() + 10
         while "Xid95" not in (shown := said(["status"], folder)):
             assert time.monotonic() < deadline, shown
+        agent = str(folder / "node-0" / "plugins" / "gpu.vitals.internal")
+        explained = said(["explain", "--agent", agent, "--gpu", "gpu-0000-43-00-0"], folder)
         agents = _running_below(folder)
         process.send_signal(signal.SIGTERM)
 
         assert process.wait(15) == 0
+        for station in (
+            "Xid95, first",
+            "class A",
+            "unhealthy=Xid95:NoSchedule",
+            "no claim is prepared with it",
+        ):
+            assert station in explained
         assert agents
         assert _running_below(folder) == []
         assert not folder.exists()

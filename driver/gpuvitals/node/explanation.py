@@ -1,0 +1,207 @@
+"""Explains: what each station of the walk holds of one GPU. Pure; `gpuvitals explain` and the debug socket print it.
+
+A station is a name and a text for a person. The texts are for reading and may change; programs read the attributes.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import assert_never
+
+from gpuvitals.health.fault_classes import CauseRule, Clearing, FaultClass, recovery_action
+from gpuvitals.health.policy import Policy
+from gpuvitals.health.state import Fault, GpuState, XidRecord
+from gpuvitals.health.verdict import next_change_at, verdict
+from gpuvitals.health.witnesses import witnesses
+from gpuvitals.inventory.claims import ClaimRef, healthy_status
+from gpuvitals.inventory.device import device_name
+from gpuvitals.inventory.naming import Naming
+from gpuvitals.inventory.taints import taints
+from gpuvitals.model.clock import Moment
+from gpuvitals.model.health import Confidence, Phase, Verdict
+from gpuvitals.model.signal import LinkState, Reading
+from gpuvitals.model.snapshot import GpuHealth, NodeFacts
+from gpuvitals.node.store import StoredGpu
+
+_CAREFUL = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """One stop of the walk, and what it holds or made of what came in."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What an explanation needs beside the GPU itself."""
+
+    now: Moment
+    policy: Policy
+    naming: Naming
+    facts: NodeFacts
+    holders: tuple[ClaimRef, ...]
+
+
+def find_gpu(entries: Iterable[StoredGpu], name: str) -> StoredGpu:
+    """The GPU of that device name, UUID or PCI bus id. Raises ValueError naming those there are."""
+    known = tuple(entries)
+    for entry in known:
+        if name in (device_name(entry.gpu), entry.gpu.uuid, entry.gpu.bus_id):
+            return entry
+    names = ", ".join(sorted(device_name(entry.gpu) for entry in known)) or "none"
+    raise ValueError(f"{name!r}: this node has no such GPU; it has {names}")
+
+
+def gpu_stations(entry: StoredGpu, around: Surroundings) -> Iterator[Station]:
+    """The walk of a live GPU, from its identity and sources to the claims that hold it."""
+    gpu, state = entry.gpu, entry.state
+    yield Station("gpu", f"{gpu.uuid} at {gpu.bus_id}, {gpu.product_name}")
+    monitors = [f"{source.value} {seen.value}" for source, seen in around.facts.monitors]
+    yield Station("sources", ", ".join(monitors) or "none has reported")
+    yield Station("reading", _reading(state, around.now.at))
+    yield from _faults(state, around.now.at)
+    for record in state.xids:
+        yield Station("xid", _xid(record, around.now.at))
+    current = verdict(state, around.now, around.policy)
+    yield Station("verdict", _verdict(current))
+    shown = GpuHealth(
+        gpu=gpu,
+        verdict=entry.published or current,
+        isolated=entry.isolated,
+        state_since=entry.state_since,
+    )
+    if entry.published is not None and entry.published != current:
+        yield Station(
+            "published",
+            f"still the one before, as the change is not worth a write: {_verdict(entry.published)}",
+        )
+    yield from device_stations(shown, around.naming)
+    holders = [f"{claim.namespace}/{claim.name}" for claim in around.holders]
+    yield Station("holders", ", ".join(holders) or "no claim is prepared with it")
+    yield Station("next", _next(state, around))
+
+
+def rule_stations(rule: CauseRule) -> Iterator[Station]:
+    """The row of the table that decides on a cause, and what makes the cause go away."""
+    yield Station("rule", f"{rule.reason}: {rule.meaning}; class {_class(rule.fault_class)}")
+    yield Station("way out", _way_out(rule.clearing))
+
+
+def device_stations(shown: GpuHealth, naming: Naming) -> Iterator[Station]:
+    """What the cluster sees: device, service, careful claims, claim status."""
+    marks = [f"{taint.key}={taint.value}:{taint.effect.value}" for taint in taints(shown, naming)]
+    state, score = shown.verdict.state, shown.verdict.score
+    yield Station("device", f"{device_name(shown.gpu)}, " + (f"taint {marks[0]}" if marks else "no taint"))
+    yield Station("service", "out: no new claim gets it" if shown.isolated else "in: it can be allocated")
+    matches = "matches" if score > _CAREFUL else "does not match"
+    yield Station("careful claims", f"score > {_CAREFUL} {matches}")
+    yield Station("claim", f"Healthy={healthy_status(state).value}, reason {shown.verdict.reason}")
+
+
+def _faults(state: GpuState, now: float) -> Iterator[Station]:
+    if not state.faults:
+        yield Station("faults", "none is open")
+    for fault in state.faults:
+        yield Station("fault", _fault(state, fault, now))
+        yield from rule_stations(fault.rule)
+
+
+def _fault(state: GpuState, fault: Fault, now: float) -> str:
+    told = ", ".join(sorted(witness.value for witness in witnesses(state, fault)))
+    count = len(fault.episodes)
+    parts = [
+        f"{fault.rule.reason}, first {_ago(now, fault.first_at)}, last {_ago(now, fault.last_at)}",
+        f"{count} episode" + ("s" if count != 1 else ""),
+        f"witnesses: {told}",
+    ]
+    if fault.good_since is not None:
+        parts.append(f"reads good since {_ago(now, fault.good_since)}")
+    return "; ".join(parts)
+
+
+def _xid(record: XidRecord, now: float) -> str:
+    unit = f" on {record.unit}" if record.unit else ""
+    claims = len(record.meetings)
+    met = f", met {claims} claim" + ("s" if claims != 1 else "") if claims else ""
+    ended = ", resolved" if record.resolved else ""
+    return (
+        f"{record.code}{unit}, last {_ago(now, record.last_at)}, counts as {record.rule.reason}{met}{ended}"
+    )
+
+
+def _reading(state: GpuState, now: float) -> str:
+    reading = state.reading
+    if reading is None:
+        return "never read"
+    good = "never" if state.last_ok_at is None else _ago(now, state.last_ok_at)
+    values = ", ".join(_values(reading))
+    return f"{reading.status.value} {_ago(now, reading.seen.at)}, last good one {good}" + (
+        f": {values}" if values else ""
+    )
+
+
+def _values(reading: Reading) -> Iterator[str]:
+    if reading.recovery_action is not None:
+        yield f"recovery action {recovery_action(reading.recovery_action)[0]}"
+    if reading.links:
+        good = sum(link is not LinkState.INACTIVE for link in reading.links)
+        yield f"{good} of {len(reading.links)} links up"
+    if reading.ecc_uncorrected_volatile is not None:
+        yield f"{reading.ecc_uncorrected_volatile} uncorrected errors"
+    if reading.thermal_margin_celsius is not None:
+        yield f"{reading.thermal_margin_celsius} C below slowdown"
+    if reading.unsupported:
+        yield f"not supported: {' '.join(sorted(reading.unsupported))}"
+
+
+def _verdict(judged: Verdict) -> str:
+    parts = [f"{judged.state.value}, score {judged.score}"]
+    if judged.phase is not Phase.STEADY:
+        parts.append(judged.phase.value)
+    if judged.confidence is not Confidence.NONE:
+        parts.append(f"confidence {judged.confidence.value}")
+    parts.append(f"{judged.coverage} % of the signals read")
+    return f"{', '.join(parts)}; {judged.message or 'nothing is wrong'}"
+
+
+def _next(state: GpuState, around: Surroundings) -> str:
+    at = next_change_at(state, around.now.at, around.policy)
+    if at is None:
+        return "nothing changes without a signal"
+    return f"judged anew in {at - around.now.at:.0f} s, if nothing is heard before"
+
+
+def _ago(now: float, at: float) -> str:
+    return f"{max(0.0, now - at):.0f} s ago"
+
+
+def _class(fault_class: FaultClass) -> str:
+    match fault_class:
+        case FaultClass.A:
+            return "A: definitive, isolates at once"
+        case FaultClass.B:
+            return "B: isolates after its dwell or a second episode"
+        case FaultClass.B0:
+            return "B0: degrades, never isolates alone"
+        case FaultClass.C:
+            return "C: an application's; counts when a second claim meets it"
+        case FaultClass.NONE:
+            return "none: recorded only"
+        case _:
+            assert_never(fault_class)
+
+
+def _way_out(clearing: Clearing) -> str:
+    match clearing:
+        case Clearing.RESET:
+            return "an observed reset, a new boot or driver load with clean readings, or an operator"
+        case Clearing.LEVEL:
+            return "it reads good again"
+        case Clearing.EXPIRY:
+            return "a day without it, an observed reset, or an operator"
+        case Clearing.OPERATOR:
+            return "an operator, once the hardware is repaired"
+        case _:
+            assert_never(clearing)

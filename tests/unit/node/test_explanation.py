@@ -1,0 +1,82 @@
+"""The explanation of a live GPU: each station says what is so, for every state that a GPU can be in."""
+
+import pytest
+
+from gpuvitals.health.policy import Policy
+from gpuvitals.health.state import GpuState
+from gpuvitals.inventory.claims import ClaimRef
+from gpuvitals.inventory.naming import Naming
+from gpuvitals.model.ids import ClaimUid
+from gpuvitals.model.signal import MonitorState, Source
+from gpuvitals.model.snapshot import NodeFacts
+from gpuvitals.node.explanation import Surroundings, find_gpu, gpu_stations
+from gpuvitals.node.store import StoredGpu
+from support.signals import fold, good, judge, moment, xid
+from support.worlds import SINCE, gpu
+
+AT = 1100.0
+
+
+def stored(state: GpuState, *, isolated: bool = False) -> StoredGpu:
+    """That state on GPU 3, shown to the cluster as it is."""
+    return StoredGpu(
+        gpu=gpu(3),
+        state=state,
+        published=judge(state, AT),
+        published_at=AT,
+        state_since=SINCE,
+        isolated=isolated,
+    )
+
+
+def told(entry: StoredGpu, *holders: str) -> dict[str, str]:
+    around = Surroundings(
+        now=moment(AT),
+        policy=Policy(),
+        naming=Naming(),
+        facts=NodeFacts(monitors=((Source.KMSG, MonitorState.WATCHING),)),
+        holders=tuple(ClaimRef(namespace="ml", name=name, uid=ClaimUid(name)) for name in holders),
+    )
+    return {station.name: station.text for station in gpu_stations(entry, around)}
+
+
+def test_a_healthy_gpu_has_no_fault_and_can_be_allocated() -> None:
+    stations = told(stored(fold(good(AT - 5))))
+
+    assert stations["faults"] == "none is open"
+    assert stations["verdict"].startswith("Healthy, score 100")
+    assert stations["service"] == "in: it can be allocated"
+    assert stations["careful claims"] == "score > 90 matches"
+    assert stations["sources"] == "kmsg watching"
+
+
+def test_a_failed_gpu_says_why_since_when_who_holds_it_and_what_ends_it() -> None:
+    stations = told(stored(fold(good(AT - 20), xid(79, AT - 10)), isolated=True), "train")
+
+    assert stations["fault"].startswith("Xid79, first 10 s ago, last 10 s ago; 1 episode; witnesses: xid")
+    assert "class A: definitive" in stations["rule"]
+    assert stations["way out"].startswith("an observed reset")
+    assert "unhealthy=Xid79:NoSchedule" in stations["device"]
+    assert stations["service"] == "out: no new claim gets it"
+    assert stations["claim"] == "Healthy=False, reason Xid79"
+    assert stations["holders"] == "ml/train"
+
+
+def test_a_gpu_that_nobody_reads_is_unknown_and_stays_in_service() -> None:
+    stations = told(stored(fold()))
+
+    assert stations["reading"] == "never read"
+    assert stations["verdict"].startswith("Unknown, score 0")
+    assert stations["service"] == "in: it can be allocated"
+
+
+@pytest.mark.parametrize("name", ["GPU-0003", "0000:03:00.0", "gpu-0000-03-00-0"])
+def test_a_gpu_is_found_by_uuid_bus_id_and_device_name(name: str) -> None:
+    entry = stored(fold())
+
+    assert find_gpu([entry], name) is entry
+
+
+def test_a_gpu_that_is_not_there_names_those_that_are() -> None:
+    with pytest.raises(ValueError, match=r"'gpu-9': this node has no such GPU; it has gpu-0000-03-00-0"):
+        find_gpu([stored(fold())], "gpu-9")
