@@ -1,14 +1,14 @@
-"""Who leaves service, and what is worth a write."""
+"""Who leaves service."""
 
 from dataclasses import replace
 
 from gpuvitals.health.isolation import is_capped, isolated
-from gpuvitals.health.publication import worth_publishing
 from gpuvitals.model.health import Verdict
 from gpuvitals.model.ids import GpuUuid
 from support.signals import POLICY, fold, good, judge, xid
 
 HEALTHY = judge(fold(good(1000)), 1000)
+UNKNOWN = judge(fold(), 1000)
 FAILED = judge(fold(good(1000), xid(79, 1001)), 1001)
 
 
@@ -28,6 +28,29 @@ def test_suspicion_stops_at_half_of_the_node() -> None:
     assert is_capped(crowd, POLICY)
 
 
+def test_a_new_suspect_brings_no_isolated_one_back_into_service() -> None:
+    crowd = node(failed=0, suspects=5, healthy=3)
+    already = frozenset(verdict.uuid for verdict in crowd[1:5])
+
+    assert isolated(crowd, POLICY, already) == already
+
+
+def test_half_of_an_odd_node_is_rounded_down_and_a_node_of_one_is_never_emptied_on_suspicion() -> None:
+    assert len(isolated(node(failed=0, suspects=7, healthy=0), POLICY)) == 3
+    assert isolated(node(failed=0, suspects=1, healthy=0), POLICY) == frozenset()
+    assert len(isolated(node(failed=1, suspects=0, healthy=0), POLICY)) == 1
+
+
+def test_blindness_isolates_nobody_unless_the_policy_asks() -> None:
+    blind = [replace(UNKNOWN, uuid=GpuUuid(f"GPU-{index}")) for index in range(8)]
+
+    assert isolated(blind, POLICY) == frozenset()
+    assert not is_capped(blind, POLICY)
+    asking = replace(POLICY, isolate_unknown=1)
+    assert len(isolated(blind, asking)) == 4
+    assert is_capped(blind, asking)
+
+
 def test_definitive_faults_use_up_the_room_of_the_suspects() -> None:
     mixed = node(failed=3, suspects=3, healthy=2)
 
@@ -38,19 +61,3 @@ def test_definitive_faults_use_up_the_room_of_the_suspects() -> None:
 
 def test_healthy_gpus_are_never_isolated() -> None:
     assert isolated(node(failed=0, suspects=0, healthy=8), POLICY) == frozenset()
-
-
-def test_a_change_of_state_is_told_at_once() -> None:
-    assert worth_publishing(HEALTHY, replace(FAILED, uuid=HEALTHY.uuid), 0, POLICY)
-
-
-def test_the_same_verdict_is_told_once() -> None:
-    assert worth_publishing(None, HEALTHY, 0, POLICY)
-    assert not worth_publishing(HEALTHY, HEALTHY, 1e9, POLICY)
-
-
-def test_small_moves_of_the_score_are_not_told_and_larger_ones_not_too_often() -> None:
-    assert not worth_publishing(HEALTHY, replace(HEALTHY, score=96), 1e9, POLICY)
-    assert not worth_publishing(HEALTHY, replace(HEALTHY, score=95), 29, POLICY)
-    assert worth_publishing(HEALTHY, replace(HEALTHY, score=95), 30, POLICY)
-    assert not worth_publishing(replace(HEALTHY, score=91), HEALTHY, 3599, POLICY)
