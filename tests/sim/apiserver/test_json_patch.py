@@ -19,17 +19,18 @@ WORKS: list[tuple[str, Any, list[dict[str, Any]], Any]] = [
     ("move", {"a": 1}, [{"op": "move", "from": "/a", "path": "/b"}], {"b": 1}),
     ("copy", {"a": [1]}, [{"op": "copy", "from": "/a", "path": "/b"}], {"a": [1], "b": [1]}),
     ("test holds", {"a": {"b": 1}}, [{"op": "test", "path": "/a", "value": {"b": 1}}], {"a": {"b": 1}}),
+    ("replace sets", {}, [{"op": "replace", "path": "/a", "value": 1}], {"a": 1}),
+    ("nothing is null", {}, [{"op": "test", "path": "/a", "value": None}], {}),
     ("replace the whole", {"a": 1}, [{"op": "replace", "path": "", "value": {}}], {}),
 ]
 FAILS: list[tuple[str, Any, Any, int]] = [
     ("no list", {}, {"op": "add"}, 400),
-    ("unknown operation", {}, [{"op": "shift", "path": "/a"}], 400),
+    ("unknown operation", {}, [{"op": "shift", "path": "/a"}], 422),
     ("test fails", {"a": 1}, [{"op": "test", "path": "/a", "value": 2}], 422),
     ("true is not one", {"a": 1}, [{"op": "test", "path": "/a", "value": True}], 422),
     ("parent is missing", {}, [{"op": "add", "path": "/a/b", "value": 1}], 422),
     ("append to nothing", {}, [{"op": "add", "path": "/a/-", "value": 1}], 422),
     ("remove of nothing", {}, [{"op": "remove", "path": "/a"}], 422),
-    ("replace of nothing", {}, [{"op": "replace", "path": "/a", "value": 1}], 422),
     ("index too high", {"a": [1]}, [{"op": "add", "path": "/a/5", "value": 1}], 422),
     ("index with a zero", {"a": [1, 2]}, [{"op": "remove", "path": "/a/01"}], 422),
 ]

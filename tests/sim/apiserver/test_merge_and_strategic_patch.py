@@ -100,7 +100,7 @@ def test_finalizers_are_a_set(node_shape: Shape) -> None:
     live = {"metadata": {"finalizers": ["a/b"]}}
     assert apply_strategic_patch(live, {"metadata": {"finalizers": ["c/d"]}}, node_shape)["metadata"][
         "finalizers"
-    ] == ["a/b", "c/d"]
+    ] == ["c/d", "a/b"]
     gone = apply_strategic_patch(
         live, {"metadata": {"$deleteFromPrimitiveList/finalizers": ["a/b"]}}, node_shape
     )

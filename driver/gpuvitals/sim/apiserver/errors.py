@@ -106,9 +106,9 @@ def not_supported(field: str, value: Any, choices: Iterable[str]) -> FieldError:
     return _valued("FieldValueNotSupported", "Unsupported value", field, value, f"supported values: {listed}")
 
 
-def duplicate(field: str, value: Any) -> FieldError:
+def duplicate(field: str, value: Any, detail: str = "") -> FieldError:
     """The value appears twice where it must be unique."""
-    return _valued("FieldValueDuplicate", "Duplicate value", field, value, "")
+    return _valued("FieldValueDuplicate", "Duplicate value", field, value, detail)
 
 
 def too_many(field: str, actual: int, limit: int) -> FieldError:

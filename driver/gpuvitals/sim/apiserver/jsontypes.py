@@ -48,6 +48,17 @@ def same(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
+def go_text(value: Any) -> str:
+    """The value as Go prints it with `%v`, which is how some refusals show what they were given."""
+    if isinstance(value, dict):
+        return f"map[{' '.join(f'{key}:{go_text(value[key])}' for key in sorted(value))}]"
+    if isinstance(value, list):
+        return f"[{' '.join(map(go_text, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "<nil>" if value is None else str(value)
+
+
 def pruned(value: Any) -> Any:
     """The value as Go's typed objects store it: no nulls in maps."""
     if isinstance(value, dict):

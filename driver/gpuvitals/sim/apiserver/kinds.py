@@ -45,7 +45,8 @@ class Kind:
     `status`: has a status subresource. `generation`: `metadata.generation` counts spec changes.
     `status_keeps_metadata`: a write to status can't change labels and the like. `unconditional_update`: a PUT
     may omit resourceVersion. `create_on_update`: a PUT may create. `returns_deleted`: DELETE answers with the
-    object. `orphans_by_default`: a DELETE that says nothing leaves the dependents. `view`: stored field names and how this version calls them. `schema` and `columns`: a custom
+    object. `orphans_by_default`: a DELETE that says nothing leaves the dependents. `deletes_many`: a whole
+    collection can be deleted. `view`: stored field names and how this version calls them. `schema` and `columns`: a custom
     resource's openAPIV3Schema and printer columns. Two kinds are equal only if they are the same object.
     """
 
@@ -67,6 +68,7 @@ class Kind:
     view: Mapping[str, str] = field(default_factory=dict)
     stored_in: str = ""
     orphans_by_default: bool = False
+    deletes_many: bool = True
     custom: bool = False
     schema: Mapping[str, Any] = field(default_factory=dict)
     columns: tuple[Mapping[str, Any], ...] = ()
@@ -82,6 +84,11 @@ class Kind:
     def store_id(self) -> str:
         """Where objects of this kind are stored; versions of one kind share it."""
         return self.stored_in or (f"{self.plural}.{self.group}" if self.group else self.plural)
+
+    @property
+    def stored_group(self) -> str:
+        """The group of the version that is stored: complaints about an object name that one."""
+        return "" if self.view else self.group
 
     @property
     def singular_name(self) -> str:
@@ -116,7 +123,7 @@ BUILT_IN: tuple[Kind, ...] = (
     Kind(plural="events", name="Event", short_names=("ev",), create_on_update=True, fields=EVENT_FIELDS),
     Kind(
         plural="namespaces", name="Namespace", short_names=("ns",), namespaced=False, status=True,
-        returns_deleted=True, subresources=("finalize",), fields=("status.phase",),
+        returns_deleted=True, subresources=("finalize",), fields=("status.phase",), deletes_many=False,
     ),
     Kind(plural="serviceaccounts", name="ServiceAccount", short_names=("sa",), returns_deleted=True),
     Kind(plural="configmaps", name="ConfigMap", short_names=("cm",)),
@@ -158,7 +165,7 @@ BUILT_IN: tuple[Kind, ...] = (
     ),
     Kind(
         group=_RESOURCE, plural="devicetaintrules", name="DeviceTaintRule", namespaced=False, status=True,
-        generation=True, status_keeps_metadata=True,
+        generation=True, status_keeps_metadata=True, unconditional_update=False,
     ),
     Kind(
         group="apiextensions.k8s.io", plural="customresourcedefinitions", name="CustomResourceDefinition",

@@ -106,6 +106,11 @@ _TEMPLATE = (
     *(f"template.spec.{row}" for row in _POD_SPEC),
 )
 
+NODE_INFO = (
+    "machineID", "systemUUID", "bootID", "kernelVersion", "osImage", "containerRuntimeVersion", "kubeletVersion",
+    "kubeProxyVersion", "operatingSystem", "architecture",
+)  # fmt: skip
+"""What a node always says about itself, empty or not."""
 _EVENT_TIMES = (
     "eventTime", "firstTimestamp", "lastTimestamp", "deprecatedFirstTimestamp", "deprecatedLastTimestamp",
 )  # fmt: skip
@@ -113,6 +118,7 @@ _ROWS: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "nodes": (
         _CONDITIONS, "spec.podCIDRs set patch:", "status.addresses map:type patch:type",
         "status.allocatable open", "status.capacity open", _STATUS,
+        *(f'status.nodeInfo.{name} zero:""' for name in NODE_INFO), "status.daemonEndpoints.kubeletEndpoint.Port zero:0",
     ),
     "pods": (
         *(f"spec.{row}" for row in _POD_SPEC), _CONDITIONS, _STATUS, "status.podIPs map:ip patch:ip",

@@ -6,7 +6,7 @@ Place in the chain: the handler calls it after access and faults; it calls the A
 from dataclasses import dataclass, field, replace
 
 from gpuvitals.sim.apiserver.api import Api
-from gpuvitals.sim.apiserver.errors import bad_request
+from gpuvitals.sim.apiserver.errors import bad_request, forbidden_field, invalid
 from gpuvitals.sim.apiserver.http.parameters import (
     Parameters,
     duplicate_keys,
@@ -84,6 +84,9 @@ def _written(api: Api, route: Route, request: RequestFacts, parameters: Paramete
             made, created = api.update(route.target, _object(request), options)
         case _:
             patch_type = media_type(request.content_type)
+            if "force" in parameters.values and patch_type != APPLY_PATCH:
+                error = forbidden_field("force", "may not be specified for non-apply patch")
+                raise invalid("meta.k8s.io", "PatchOptions", "", [error])
             read = read_yaml if patch_type == APPLY_PATCH else read_json
             made, created = api.patch(route.target, patch_type, read(request.body), options)
     return Answer(status=201 if created else 200, body=made, warnings=tuple(warnings))

@@ -15,9 +15,13 @@ import yaml
 from gpuvitals.sim.apiserver.api import delete_options
 from gpuvitals.sim.apiserver.errors import (
     ApiError,
+    FieldError,
     bad_request,
+    forbidden_field,
     invalid,
+    invalid_value,
     not_supported,
+    too_long,
     unsupported_media_type,
 )
 from gpuvitals.sim.apiserver.jsontypes import Obj
@@ -25,6 +29,8 @@ from gpuvitals.sim.apiserver.request import DeleteOptions, ListOptions, WatchOpt
 
 JSON = "application/json"
 _READABLE = (JSON, "application/yaml")
+_MATCHES = ("Exact", "NotOlderThan", "")
+_MANAGER_BYTES = 128
 _VALIDATIONS = ("", "Ignore", "Strict", "Warn")
 
 
@@ -55,7 +61,7 @@ class Parameters:
         try:
             return int(text) if text else 0
         except ValueError as error:
-            raise bad_request(f'{name}: Invalid value: "{text}": must be a number') from error
+            raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from error
 
     @property
     def watching(self) -> bool:
@@ -63,7 +69,9 @@ class Parameters:
         return self.flag("watch")
 
     def list_options(self) -> ListOptions:
-        """Options of list and deletecollection."""
+        """Options of list and deletecollection. Raises ApiError 400, 422."""
+        self.number("timeoutSeconds")
+        self._check_match(is_watch=False)
         return ListOptions(
             label_selector=self.text("labelSelector"),
             field_selector=self.text("fieldSelector"),
@@ -74,7 +82,8 @@ class Parameters:
         )
 
     def watch_options(self) -> WatchOptions:
-        """Options of watch."""
+        """Options of watch. Raises ApiError 400, 422."""
+        self._check_match(is_watch=True)
         return WatchOptions(
             label_selector=self.text("labelSelector"),
             field_selector=self.text("fieldSelector"),
@@ -84,12 +93,38 @@ class Parameters:
             timeout_seconds=float(self.number("timeoutSeconds")),
         )
 
+    def _check_match(self, *, is_watch: bool) -> None:
+        """What resourceVersionMatch and sendInitialEvents may be together."""
+        match, version = self.text("resourceVersionMatch"), self.text("resourceVersion")
+        initial = "sendInitialEvents" in self.values
+        error: FieldError | None = None
+        if initial and not is_watch:
+            error = forbidden_field("sendInitialEvents", "sendInitialEvents is forbidden for list")
+        elif initial and match != "NotOlderThan":
+            text = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+            error = forbidden_field("resourceVersionMatch", text)
+        elif match and is_watch and not initial:
+            text = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+            error = forbidden_field("resourceVersionMatch", text)
+        elif match and not version and not is_watch:
+            text = "resourceVersionMatch is forbidden unless resourceVersion is provided"
+            error = forbidden_field("resourceVersionMatch", text)
+        elif match not in _MATCHES:
+            error = not_supported("resourceVersionMatch", match, _MATCHES)
+        elif match == "Exact" and version == "0":
+            text = 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
+            error = forbidden_field("resourceVersionMatch", text)
+        if error is not None:
+            raise invalid("meta.k8s.io", "ListOptions", "", [error])
+
     def write_options(self, verb: str, user_agent: str) -> WriteOptions:
         """Options of create, update and patch. Raises ApiError 422."""
         validation, about = self.text("fieldValidation"), f"{verb}Options"
+        errors = _manager_errors(self.text("fieldManager"))
         if validation not in _VALIDATIONS:
-            error = not_supported("fieldValidation", validation, _VALIDATIONS)
-            raise invalid("meta.k8s.io", about, "", [error])
+            errors.append(not_supported("fieldValidation", validation, _VALIDATIONS))
+        if errors:
+            raise invalid("meta.k8s.io", about, "", errors)
         return WriteOptions(
             dry_run=_is_dry_run([self.values["dryRun"]] if self.text("dryRun") else [], about),
             field_manager=self.text("fieldManager"),
@@ -110,6 +145,16 @@ class Parameters:
         if self.text("propagationPolicy"):
             wanted["propagationPolicy"] = self.text("propagationPolicy")
         return wanted
+
+
+def _manager_errors(manager: str) -> list[FieldError]:
+    if len(manager) > _MANAGER_BYTES:
+        return [too_long("fieldManager", _MANAGER_BYTES)]
+    return [
+        invalid_value("fieldManager", manager, f"invalid character U+{ord(letter):04X} (at position {place})")
+        for place, letter in enumerate(manager)
+        if not letter.isprintable()
+    ]
 
 
 def _is_dry_run(values: list[str], about: str) -> bool:

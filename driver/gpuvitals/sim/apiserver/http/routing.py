@@ -70,6 +70,6 @@ def _verb(kind: Kind, method: str, target: Target, *, watching: bool) -> str:
     verb = (_ONE if target.name else _MANY).get(method)
     if verb is None or (verb == "create" and kind.namespaced and not target.namespace):
         raise no_such_method()
-    if target.subresource and verb == "delete":
+    if (target.subresource and verb == "delete") or (verb == "deletecollection" and not kind.deletes_many):
         raise no_such_method()
     return "watch" if watching and verb == "list" else verb

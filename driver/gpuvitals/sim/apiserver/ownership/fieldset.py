@@ -31,6 +31,26 @@ def fields_of(value: Any, shape: Shape) -> Fields:
     return frozenset(found)
 
 
+def duplicate_items(value: Any, shape: Shape, path: str = "") -> list[str]:
+    """What is wrong with lists merged by key in which a key comes twice: such a configuration means nothing."""
+    if isinstance(value, dict):
+        return [
+            text
+            for name, part in value.items()
+            for text in duplicate_items(part, shape.child(name), f"{path}.{name}")
+        ]
+    if not isinstance(value, list) or shape.list_type != "map":
+        return []
+    texts, seen = [], set()
+    for item in value:
+        element = item_element(item, shape)
+        if element in seen:
+            texts.append(f"{path}: duplicate entries for key {path_text((element,))}")
+        seen.add(element)
+        texts += duplicate_items(item, shape.items, f"{path}{path_text((element,))}")
+    return texts
+
+
 def decode_fields(fields_v1: Obj) -> Fields:
     """The set that a `fieldsV1` object writes down."""
     found: set[Path] = set()

@@ -198,7 +198,7 @@ def _check_config(kind: Kind, config: Obj) -> None:
     if not version or not name:
         raise bad_request(f"invalid object type: {version or '/'}, Kind={name or ''}")
     if (version, name) != (kind.api_version, kind.name):
-        raise bad_request(f"invalid object type: {version}, Kind={name}")
+        raise bad_request(f"invalid object type: {version if '/' in version else f'/{version}'}, Kind={name}")
     if dig(config, "metadata", "managedFields") is not None:
         raise bad_request("metadata.managedFields must be nil")
 

@@ -1,7 +1,8 @@
 """JSON patch (RFC 6902): a list of operations on paths of a document.
 
 Place in the chain: PATCH with `application/json-patch+json`. Strict as the real server's library is: `add` to
-a missing parent, `remove` and `replace` of what is not there, and a failed `test` are refused.
+a missing parent, `remove` of what is not there and a failed `test` are refused; `replace` of a key that is not
+there sets it, and a missing key is null to `test`.
 """
 
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from gpuvitals.sim.apiserver.errors import bad_request, unprocessable
 from gpuvitals.sim.apiserver.jsontypes import clone, same
 
+_REFUSED = object()
 _OPERATIONS = ("add", "remove", "replace", "move", "copy", "test")
 
 
@@ -28,11 +30,11 @@ def apply_json_patch(document: Any, patch: Any) -> Any:
 def _apply(document: Any, step: dict[str, Any]) -> Any:
     operation, path = step.get("op"), step.get("path")
     if operation not in _OPERATIONS or not isinstance(path, str):
-        raise bad_request(f"error decoding patch: unexpected operation {operation!r} at {path!r}")
+        raise unprocessable()
     tokens = _tokens(path)
     match operation:
         case "test":
-            if not same(_read(document, tokens), step.get("value")):
+            if not same(_read(document, tokens, missing=None), step.get("value")):
                 raise unprocessable()
         case "remove":
             _remove(document, tokens)
@@ -57,10 +59,13 @@ def _tokens(pointer: str) -> list[str]:
     return [token.replace("~1", "/").replace("~0", "~") for token in pointer[1:].split("/")]
 
 
-def _read(document: Any, tokens: list[str]) -> Any:
-    for token in tokens:
+def _read(document: Any, tokens: list[str], *, missing: object = _REFUSED) -> Any:
+    """What is at the path; `missing` stands for a last key that is not there."""
+    for place, token in enumerate(tokens):
         if isinstance(document, dict) and token in document:
             document = document[token]
+        elif isinstance(document, dict) and place == len(tokens) - 1 and missing is not _REFUSED:
+            return missing
         elif isinstance(document, list):
             document = document[_index(document, token, len(document) - 1)]
         else:
@@ -73,8 +78,6 @@ def _put(document: Any, tokens: list[str], value: Any, *, replace: bool) -> Any:
         return value
     parent, last = _read(document, tokens[:-1]), tokens[-1]
     if isinstance(parent, dict):
-        if replace and last not in parent:
-            raise unprocessable()
         parent[last] = value
     elif isinstance(parent, list):
         if replace:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gpuvitals.sim.apiserver.errors import ApiError, bad_request
-from gpuvitals.sim.apiserver.jsontypes import Obj, clone
+from gpuvitals.sim.apiserver.jsontypes import Obj, clone, go_text
 from gpuvitals.sim.apiserver.shapes import Shape
 
 _ORDER = "$setElementOrder/"
@@ -19,7 +19,7 @@ _DELETE_PRIMITIVE = "$deleteFromPrimitiveList/"
 
 
 def apply_strategic_patch(document: Obj, patch: Any, shape: Shape) -> Obj:
-    """The patched copy. Raises ApiError 400 for a patch that names no merge key or an unknown directive."""
+    """The patched copy. Raises ApiError: 400 for what is no object, 500 for a missing key or unknown directive."""
     if not isinstance(patch, dict):
         raise bad_request("error decoding patch: expected an object")
     merged = _merge_map(document, patch, shape)
@@ -35,7 +35,7 @@ def _merge_map(current: Any, patch: Obj, shape: Shape) -> Obj | None:
     if directive == "replace":
         return dict(_without_directives(body))
     if directive != "merge":
-        raise bad_request(f"unknown patch type: {directive}")
+        raise ApiError(500, "", f"unknown patch type: {directive} in map: {go_text(patch)}")
     result = dict(current) if isinstance(current, dict) else {}
     retained = body.pop("$retainKeys", None)
     if retained is not None:
@@ -74,7 +74,8 @@ def _merge_list(current: list[Any], patch: list[Any], shape: Shape) -> list[Any]
     if not shape.merges:
         return [_without_directives(item) for item in patch]
     if not shape.merge_key:
-        return current + [item for item in patch if item not in current]
+        place = {item: index for index, item in enumerate(current)}
+        return _interleaved([item for item in current if item not in patch], patch, place.get)
     if any(isinstance(item, dict) and item.get("$patch") == "replace" for item in patch):
         return [_without_directives(item) for item in patch if item.get("$patch") != "replace"]
     merged = [_merged_item(current, item, shape) for item in patch]
@@ -90,10 +91,7 @@ def _merge_list(current: list[Any], patch: list[Any], shape: Shape) -> list[Any]
 def _merged_item(current: list[Any], item: Any, shape: Shape) -> Obj | None:
     key = shape.merge_key
     if not isinstance(item, dict) or key not in item:
-        shown = (
-            " ".join(f"{name}:{value}" for name, value in item.items()) if isinstance(item, dict) else item
-        )
-        raise ApiError(500, "", f"map: map[{shown}] does not contain declared merge key: {key}")
+        raise ApiError(500, "", f"map: {go_text(item)} does not contain declared merge key: {key}")
     held: Obj = next((entry for entry in current if entry.get(key) == item[key]), {})
     return _merge_map(held, item, shape.items)
 

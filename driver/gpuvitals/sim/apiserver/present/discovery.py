@@ -95,13 +95,17 @@ def _kinds(catalogue: Catalogue, group: str, version: str) -> list[Kind]:
     return sorted(found, key=lambda kind: kind.plural)
 
 
+def _verbs(kind: Kind) -> list[str]:
+    return [verb for verb in _VERBS if kind.deletes_many or verb != "deletecollection"]
+
+
 def _resource(kind: Kind) -> Obj:
     shown: Obj = {
         "name": kind.plural,
         "singularName": kind.singular_name,
         "namespaced": kind.namespaced,
         "kind": kind.name,
-        "verbs": list(_VERBS),
+        "verbs": _verbs(kind),
     }
     if kind.short_names:
         shown["shortNames"] = list(kind.short_names)
@@ -141,7 +145,7 @@ def _aggregated(kind: Kind) -> Obj:
         "responseKind": _response_kind((kind.group, kind.version, kind.name)),
         "scope": "Namespaced" if kind.namespaced else "Cluster",
         "singularResource": kind.singular_name,
-        "verbs": list(_VERBS),
+        "verbs": _verbs(kind),
     }
     if kind.short_names:
         shown["shortNames"] = list(kind.short_names)

@@ -11,12 +11,13 @@ from typing import Any
 
 from gpuvitals.sim.apiserver.errors import (
     FieldError,
+    duplicate,
+    forbidden_field,
     invalid_value,
     late,
     not_supported,
     required,
     too_long,
-    too_many,
 )
 from gpuvitals.sim.apiserver.jsontypes import Obj, dig, same
 from gpuvitals.sim.apiserver.strategy.fields import (
@@ -24,15 +25,19 @@ from gpuvitals.sim.apiserver.strategy.fields import (
     items_errors,
     label_errors,
     list_errors,
-    unique_errors,
 )
 from gpuvitals.sim.apiserver.strategy.metadata import IMMUTABLE
-from gpuvitals.sim.apiserver.strategy.names import subdomain_complaints
+from gpuvitals.sim.apiserver.strategy.names import (
+    c_identifier_complaints,
+    qualified_name_complaints,
+    subdomain_complaints,
+)
 from gpuvitals.sim.apiserver.strategy.rules import Rules
 from gpuvitals.sim.apiserver.strategy.taints import toleration_errors
 
-_LIMIT, _FIRST_AVAILABLE_LIMIT, _TOLERATIONS_LIMIT = 32, 8, 16
+_LIMIT, _FIRST_AVAILABLE_LIMIT = 32, 8
 _EXPRESSION_BYTES, _PARAMETERS_BYTES = 10 * 1024, 10 * 1024
+ADMIN_LABEL = "resource.kubernetes.io/admin-access"
 _REFERENCE = (
     "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'"
 )
@@ -47,7 +52,7 @@ def cel_errors(kind: str, obj: Obj, old: Obj | None, checker: CelChecker) -> lis
     found = [
         (path, expression)
         for path, expression in _expressions(kind, obj)
-        if old is None or not _kept(obj, old)
+        if (old is None or not _kept(obj, old)) and len(expression.encode()) <= _EXPRESSION_BYTES
     ]
     return [
         invalid_value(path, expression, text)
@@ -106,7 +111,7 @@ def spec_errors(spec: Obj, path: str) -> list[FieldError]:
     requests = devices.get("requests") or []
     where = f"{path}.devices"
     errors = list_errors(requests, f"{where}.requests", _LIMIT, _request_errors)
-    errors += unique_errors(requests, f"{where}.requests", lambda request: request.get("name", ""))
+    errors += _unique_names(requests, f"{where}.requests")
     errors += list_errors(
         devices.get("constraints") or [],
         f"{where}.constraints",
@@ -149,10 +154,19 @@ def _request_errors(request: Obj, path: str) -> list[FieldError]:
     if choices:
         where = f"{path}.firstAvailable"
         errors += list_errors(choices, where, _FIRST_AVAILABLE_LIMIT, _subrequest_errors)
-        return errors + unique_errors(choices, where, lambda item: item.get("name", ""))
+        return errors + _unique_names(choices, where)
     if exactly is None:
         return [*errors, required(path, _ONE_OF)]
     return errors + _wanted_errors(exactly, f"{path}.exactly")
+
+
+def _unique_names(items: list[Obj], path: str) -> list[FieldError]:
+    names = [item.get("name", "") for item in items]
+    return [
+        duplicate(f"{path}[{place}]", item)
+        for place, item in enumerate(items)
+        if names[place] in names[:place]
+    ]
 
 
 def _subrequest_errors(request: Obj, path: str) -> list[FieldError]:
@@ -168,10 +182,7 @@ def _wanted_errors(request: Obj, path: str) -> list[FieldError]:
         ]
     errors += list_errors(request.get("selectors") or [], f"{path}.selectors", _LIMIT, _selector_errors)
     errors += _mode_errors(request, path)
-    tolerations = request.get("tolerations") or []
-    if len(tolerations) > _TOLERATIONS_LIMIT:
-        return [*errors, too_many(f"{path}.tolerations", len(tolerations), _TOLERATIONS_LIMIT)]
-    return errors + items_errors(tolerations, f"{path}.tolerations", toleration_errors)
+    return errors + items_errors(request.get("tolerations") or [], f"{path}.tolerations", toleration_errors)
 
 
 def _mode_errors(request: Obj, path: str) -> list[FieldError]:
@@ -201,13 +212,20 @@ def _constraint(constraint: Obj, path: str, names: set[str]) -> list[FieldError]
     errors = _references(constraint, path, names)
     for name in ("matchAttribute", "distinctAttribute"):
         if name in constraint:
-            value = constraint[name]
-            if "/" in value:
-                return errors
-            text = "a fully qualified name must be a domain and a name separated by a slash"
-            return [*errors, late(invalid_value(f"{path}.{name}", value, text))]
+            return errors + _qualified_errors(constraint[name], f"{path}.{name}")
     text = 'exactly one of "matchAttribute" or "distinctAttribute" is required, but multiple fields are set'
     return [*errors, required(path, text)]
+
+
+def _qualified_errors(value: str, path: str) -> list[FieldError]:
+    domain, slash, name = value.partition("/")
+    if not slash:
+        text = "a fully qualified name must be a domain and a name separated by a slash"
+        return [late(invalid_value(path, value, text))]
+    if not domain or not name:
+        return [invalid_value(path, "", f"{'name' if domain else 'prefix'} must not be empty")]
+    errors = [invalid_value(path, domain, f"prefix: {text}") for text in subdomain_complaints(domain)]
+    return errors + [invalid_value(path, name, text) for text in c_identifier_complaints(name)]
 
 
 def _config(config: Obj, path: str, names: set[str]) -> list[FieldError]:
@@ -245,6 +263,16 @@ def template_errors(template: Obj) -> list[FieldError]:
     return spec_errors(dig(template, "spec", "spec") or {}, "spec.spec")
 
 
+def admin_access_errors(kind: str, obj: Obj) -> list[FieldError]:
+    """The request for admin access that a namespace without the label refuses; the first one is named."""
+    inner = dig(obj, "spec", "spec") if kind.startswith("resourceclaimtemplates") else obj.get("spec")
+    for place, request in enumerate(dig(inner, "devices", "requests") or ()):
+        if dig(request, "exactly", "adminAccess"):
+            text = f"admin access to devices requires the `{ADMIN_LABEL}: true` label on the containing namespace"
+            return [forbidden_field(f"spec.devices.requests[{place}].adminAccess", text)]
+    return []
+
+
 def immutable_spec_errors(new: Obj, old: Obj, _subresource: str) -> list[FieldError]:
     """The spec can't change."""
     if same(new.get("spec"), old.get("spec")):
@@ -254,7 +282,23 @@ def immutable_spec_errors(new: Obj, old: Obj, _subresource: str) -> list[FieldEr
 
 def _class_errors(spec: Obj) -> list[FieldError]:
     errors = list_errors(spec.get("selectors") or [], "spec.selectors", _LIMIT, _selector_errors)
-    return errors + list_errors(spec.get("config") or [], "spec.config", _LIMIT, opaque_errors)
+    errors += list_errors(spec.get("config") or [], "spec.config", _LIMIT, opaque_errors)
+    return errors + _extended_errors(spec.get("extendedResourceName"), "spec.extendedResourceName")
+
+
+def _extended_errors(name: str | None, path: str) -> list[FieldError]:
+    if name is None:
+        return []
+    if "/" not in name:
+        text = "a name must be a domain-prefixed path, such as 'example.com/my-prop'"
+        return [invalid_value(path, name, text)]
+    if name.partition("/")[0].endswith("kubernetes.io"):
+        return [invalid_value(path, name, 'must not have "kubernetes.io/" domain')]
+    return [invalid_value(path, name, text) for text in qualified_name_complaints(name)]
+
+
+def _default_class(device_class: Obj) -> None:
+    device_class.setdefault("spec", {})
 
 
 def _class_update_errors(new: Obj, old: Obj, _subresource: str) -> list[FieldError]:
@@ -265,10 +309,9 @@ def _class_update_errors(new: Obj, old: Obj, _subresource: str) -> list[FieldErr
 
 
 def _default_template(template: Obj) -> None:
-    spec = template.get("spec")
-    if isinstance(spec, dict):
-        spec.setdefault("metadata", {})
-        default_spec(spec.setdefault("spec", {}))
+    spec = template.setdefault("spec", {})
+    spec.setdefault("metadata", {})
+    default_spec(spec.setdefault("spec", {}))
 
 
 TEMPLATE_RULES = Rules(
@@ -277,6 +320,7 @@ TEMPLATE_RULES = Rules(
     validate_update=immutable_spec_errors,
 )
 CLASS_RULES = Rules(
+    default=_default_class,
     validate_create=lambda device_class: _class_errors(device_class.get("spec") or {}),
     validate_update=_class_update_errors,
 )

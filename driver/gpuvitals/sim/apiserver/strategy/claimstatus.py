@@ -95,7 +95,7 @@ def _reservation_errors(status: Obj, before: Obj, *, is_going: bool) -> list[Fie
     seen: set[Any] = set()
     for place, consumer in enumerate(reserved):
         if consumer.get("uid") in seen:
-            errors.append(duplicate(f"{path}[{place}]", {"uid": consumer.get("uid")}))
+            errors.append(duplicate(f"{path}[{place}]", consumer))
         seen.add(consumer.get("uid"))
     if reserved and status.get("allocation") is None:
         errors.append(forbidden_field(path, "may not be specified when `allocated` is not set"))

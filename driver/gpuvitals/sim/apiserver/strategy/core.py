@@ -1,11 +1,20 @@
-"""The rules of nodes, namespaces, events, secrets and leases.
+"""The rules of nodes, namespaces, secrets and leases.
 
 Place in the chain: `table.py` lists them. Source: kubernetes/kubernetes pkg/registry/core, plugin/pkg/admission.
 """
 
-from gpuvitals.sim.apiserver.errors import FieldError, forbidden_field, invalid_value, not_supported
+from gpuvitals.sim.apiserver.errors import (
+    FieldError,
+    duplicate,
+    forbidden_field,
+    invalid_value,
+    not_supported,
+    required,
+)
 from gpuvitals.sim.apiserver.jsontypes import Obj, dig
-from gpuvitals.sim.apiserver.strategy.names import label_complaints, path_segment_complaints
+from gpuvitals.sim.apiserver.shapes import NODE_INFO
+from gpuvitals.sim.apiserver.strategy.fields import items_errors, label_key_errors, label_text_errors
+from gpuvitals.sim.apiserver.strategy.names import label_complaints
 from gpuvitals.sim.apiserver.strategy.rules import Rules
 
 NOT_READY: Obj = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
@@ -17,15 +26,11 @@ def _default_node(node: Obj) -> None:
     node.setdefault("spec", {})
     status = node.setdefault("status", {})
     status.setdefault("daemonEndpoints", {"kubeletEndpoint": {"Port": 0}})
-    names = (
-        "machineID", "systemUUID", "bootID", "kernelVersion", "osImage", "containerRuntimeVersion", "kubeletVersion",
-        "kubeProxyVersion", "operatingSystem", "architecture",
-    )  # fmt: skip
     for condition in status.get("conditions") or ():
         for name in ("lastHeartbeatTime", "lastTransitionTime"):
             condition.setdefault(name, None)
     info = status.setdefault("nodeInfo", {})
-    for name in names:
+    for name in NODE_INFO:
         info.setdefault(name, "")
 
 
@@ -37,11 +42,29 @@ def _prepare_node(node: Obj) -> None:
 
 
 def _node_errors(node: Obj) -> list[FieldError]:
-    return [
-        not_supported(f"metadata.taints[{place}].effect", taint.get("effect"), _TAINT_EFFECTS)
-        for place, taint in enumerate(dig(node, "spec", "taints") or ())
-        if taint.get("effect") not in _TAINT_EFFECTS
-    ]
+    taints = dig(node, "spec", "taints") or []
+    errors = items_errors(taints, "metadata.taints", _node_taint_errors)
+    seen: set[tuple[str, str]] = set()
+    for place, taint in enumerate(taints):
+        pair = taint.get("key") or "", taint.get("effect") or ""
+        if pair in seen:
+            shown = {"Key": pair[0], "Value": taint.get("value") or "", "Effect": pair[1]}
+            shown["TimeAdded"] = taint.get("timeAdded")
+            text = "taints must be unique by key and effect pair"
+            errors.append(duplicate(f"metadata.taints[{place}]", shown, text))
+        seen.add(pair)
+    return errors
+
+
+def _node_taint_errors(taint: Obj, path: str) -> list[FieldError]:
+    errors = label_key_errors(taint.get("key") or "", f"{path}.key")
+    errors += label_text_errors(taint.get("value") or "", f"{path}.value")
+    effect = taint.get("effect") or ""
+    if not effect:
+        errors.append(required(f"{path}.effect"))
+    elif effect not in _TAINT_EFFECTS:
+        errors.append(not_supported(f"{path}.effect", effect, _TAINT_EFFECTS))
+    return errors
 
 
 def _node_update_errors(new: Obj, old: Obj, subresource: str) -> list[FieldError]:
@@ -76,28 +99,12 @@ def _prepare_namespace_update(new: Obj, old: Obj, subresource: str) -> None:
         new["spec"] = old["spec"]
 
 
-def _default_event(event: Obj) -> None:
-    event.setdefault("source", {})
-    event.setdefault("reportingComponent", "")
-    event.setdefault("reportingInstance", "")
-    for name in ("firstTimestamp", "lastTimestamp", "eventTime"):
-        event.setdefault(name, None)
-
-
-def _event_errors(event: Obj) -> list[FieldError]:
-    namespace, about = event["metadata"].get("namespace"), event.get("involvedObject") or {}
-    expected = about.get("namespace") or "default"
-    if namespace == expected or (not about.get("namespace") and namespace in ("default", "kube-system")):
-        return []
-    return [
-        invalid_value(
-            "involvedObject.namespace", about.get("namespace", ""), "does not match event.namespace"
-        )
-    ]
-
-
 def _default_secret(secret: Obj) -> None:
     secret.setdefault("type", "Opaque")
+
+
+def _default_lease(lease: Obj) -> None:
+    lease.setdefault("spec", {})
 
 
 def _lease_errors(lease: Obj) -> list[FieldError]:
@@ -124,10 +131,9 @@ NAMESPACE_RULES = Rules(
     prepare_update=_prepare_namespace_update,
     name_complaints=label_complaints,
 )
-EVENT_RULES = Rules(
-    default=_default_event, validate_create=_event_errors, name_complaints=path_segment_complaints
-)
 SECRET_RULES = Rules(default=_default_secret)
 LEASE_RULES = Rules(
-    validate_create=_lease_errors, validate_update=lambda new, _old, _subresource: _lease_errors(new)
+    default=_default_lease,
+    validate_create=_lease_errors,
+    validate_update=lambda new, _old, _subresource: _lease_errors(new),
 )

@@ -106,10 +106,8 @@ def _fill(value: Any, schema: Schema) -> None:
 def _errors(value: Any, schema: Schema, path: str) -> list[FieldError]:
     if value is None and schema.get("nullable"):
         return []
-    wanted = schema.get("type")
-    if schema.get("x-kubernetes-int-or-string"):
-        wanted = "integer" if isinstance(value, int) else "string"
-    if wanted and not _is_type(value, wanted):
+    wanted = "integer,string" if schema.get("x-kubernetes-int-or-string") else schema.get("type")
+    if wanted and not any(_is_type(value, name) for name in wanted.split(",")):
         shown = _type_name(value)
         text = f'{path} in body must be of type {wanted}: "{shown}"'
         return [type_invalid(path or "<nil>", shown, text)]

@@ -49,7 +49,28 @@ def _version_errors(versions: list[Obj]) -> list[FieldError]:
             errors.append(required(path))
         elif schema.get("type") != "object":
             errors.append(required(f"{path}.type", "must not be empty at the root"))
+        else:
+            errors += _structure_errors(schema, "spec.validation.openAPIV3Schema")
     return errors
+
+
+def _structure_errors(schema: Obj, path: str) -> list[FieldError]:
+    """Every specified field says its type, or that it takes anything."""
+    errors = []
+    for name, part in (schema.get("properties") or {}).items():
+        errors += _typed_errors(part, f"{path}.properties[{name}]", "specified object fields")
+    for name in ("items", "additionalProperties"):
+        part = schema.get(name)
+        if isinstance(part, dict):
+            what = "specified array items" if name == "items" else "specified object fields"
+            errors += _typed_errors(part, f"{path}.{name}", what)
+    return errors
+
+
+def _typed_errors(part: Obj, path: str, what: str) -> list[FieldError]:
+    free = part.get("x-kubernetes-int-or-string") or part.get("x-kubernetes-preserve-unknown-fields")
+    missing = [] if part.get("type") or free else [required(f"{path}.type", f"must not be empty for {what}")]
+    return missing + _structure_errors(part, path)
 
 
 def _update_errors(new: Obj, old: Obj, subresource: str) -> list[FieldError]:

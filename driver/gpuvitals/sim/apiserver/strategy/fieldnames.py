@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from gpuvitals.sim.apiserver.jsontypes import Obj
-from gpuvitals.sim.apiserver.kinds import Kind
+from gpuvitals.sim.apiserver.jsontypes import Obj, go_text
+from gpuvitals.sim.apiserver.kinds import BUILT_IN, Kind
 from gpuvitals.sim.apiserver.strategy.fieldrows import KINDS, TYPES
 from gpuvitals.sim.apiserver.strategy.scalars import (
     MalformedError,
@@ -19,6 +19,7 @@ from gpuvitals.sim.apiserver.strategy.scalars import (
     canonical_time,
 )
 
+_KIND_NAMES = {f"{kind.plural}.{kind.group}" if kind.group else kind.plural: kind.name for kind in BUILT_IN}
 _ROOT = "apiVersion kind metadata:ObjectMeta"
 _WORD = re.compile(r"(?P<name>\w+)(?:(?P<any>\*)|:(?P<one>\w+)|\[(?P<list>\w*)\]|<(?P<map>\w*)>)?")
 _SCALARS = {
@@ -31,6 +32,7 @@ _SCALARS = {
     "q": "Quantity",
 }
 _CANONICAL = {"t": canonical_time, "u": canonical_micro_time, "q": canonical_quantity}
+_BOUNDS = {"i": 2**63, "n": 2**31}
 _JSON_NAMES = ((bool, "bool"), (dict, "object"), (list, "array"), (str, "string"), (int | float, "number"))
 _SCHEMA_NAMES = {"int64": "numeric (int or float)", "int32": "numeric (int or float)", "bool": "boolean"}
 
@@ -42,19 +44,30 @@ class WrongTypeError(Exception):
         super().__init__(path)
         self.path = path
         self._known = known
+        self._value = value
         self._given = next((name for kind, name in _JSON_NAMES if isinstance(value, kind)), "null")
 
     def json_text(self) -> str:
-        """As the JSON decoder puts it."""
-        shown = re.sub(r"\[\d+\]", "", self.path)
+        """As the JSON decoder puts it: without the places in lists and the keys of maps."""
+        given = self._given
+        if given == "number" and self._known.type in _BOUNDS:
+            given = f"number {self._value}"
+        shown = re.sub(r"\[[^\]]*\]|\{[^}]*\}", "", self.path)
         where = f"Go struct field {self._known.struct}.{shown}"
-        return f"json: cannot unmarshal {self._given} into {where} of type {self._known.go_type}"
+        return f"json: cannot unmarshal {given} into {where} of type {self._known.go_type}"
 
     def schema_text(self) -> str:
         """As server-side apply puts it."""
         shapes = {"object": "map", "map": "map", "list": "list"}
         wanted = shapes.get(self._known.form) or _SCHEMA_NAMES.get(self._known.go_type, "string")
-        return f".{self.path}: expected {wanted}, got {self._given}"
+        match wanted:
+            case "string":
+                given = f"&value.valueUnstructured{{Value:{go_text(self._value)}}}"
+            case "map" | "list" | "boolean":
+                given = f"&{{{go_text(self._value)}}}"
+            case _:
+                given = self._given
+        return f".{_plain(self.path)}: expected {wanted}, got {given}"
 
 
 class MalformedFieldError(Exception):
@@ -92,17 +105,24 @@ def known_fields(kind: Kind) -> Field | None:
 def fields_of(type_name: str) -> dict[str, Field]:
     """The fields of a type of the table, by name; `=pods` are those of a kind."""
     text = f"{_ROOT} {KINDS[type_name[1:]]}" if type_name.startswith("=") else TYPES[type_name]
-    return {word["name"]: _field(word, type_name) for word in _WORD.finditer(text)}
+    struct = _KIND_NAMES.get(type_name[1:], type_name)
+    return {word["name"]: _field(word, struct) for word in _WORD.finditer(text)}
 
 
 def keep_known(obj: Obj, known: Field) -> list[str]:
-    """Take unknown fields out of the object in place, and write times and quantities as the server does.
+    """Take unknown fields out of the object in place, and write the others as the server does.
 
-    Returns the paths of the unknown ones. Raises WrongTypeError, MalformedFieldError.
+    Times and quantities become canonical, what is null or an empty list or map is left out. Returns the paths of
+    the unknown ones. Raises WrongTypeError, MalformedFieldError.
     """
     unknown: list[str] = []
     _walk_object(obj, known, "", unknown)
-    return unknown
+    return [_plain(path) for path in unknown]
+
+
+def _plain(path: str) -> str:
+    """A path as people read it; inside, `{key}` marks the keys of maps."""
+    return re.sub(r"\{([^}]*)\}", r".\1", path)
 
 
 def _field(word: re.Match[str], struct: str) -> Field:
@@ -134,7 +154,9 @@ def _walked(value: Any, known: Field, path: str, unknown: list[str]) -> Any:
                 raise WrongTypeError(value, path, known)
             inside = known.item
             for key, item in value.items():
-                value[key] = _walked(item, inside, f"{path}.{key}", unknown)
+                value[key] = _walked(item, inside, f"{path}{{{key}}}", unknown)
+                if value[key] is None and inside.type == "":
+                    value[key] = ""
         case _:
             return _scalar(value, known, path)
     return value
@@ -146,17 +168,21 @@ def _walk_object(value: Any, known: Field, path: str, unknown: list[str]) -> Non
     fields = fields_of(known.type)
     for name in list(value):
         below = f"{path}.{name}" if path else name
-        if name in fields:
-            value[name] = _walked(value[name], fields[name], below, unknown)
-        else:
+        if name not in fields:
             unknown.append(below)
+            del value[name]
+            continue
+        field = fields[name]
+        value[name] = _walked(value[name], field, below, unknown)
+        if value[name] is None or (field.form in ("list", "map") and not value[name]):
             del value[name]
 
 
 def _scalar(value: Any, known: Field, path: str) -> Any:
     match known.type:
         case "i" | "n":
-            fits = isinstance(value, int) and not isinstance(value, bool)
+            bound = _BOUNDS[known.type]
+            fits = isinstance(value, int) and not isinstance(value, bool) and -bound <= value < bound
         case "b":
             fits = isinstance(value, bool)
         case "q":

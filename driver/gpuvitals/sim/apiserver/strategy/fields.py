@@ -61,6 +61,15 @@ def unique_errors(items: Iterable[Any], path: str, key: Callable[[Any], Hashable
     return errors
 
 
+def negative_errors(values: Obj, names: Iterable[str], path: str) -> list[FieldError]:
+    """Numbers that may not be below 0; absent ones may be."""
+    return [
+        invalid_value(f"{path}.{name}", values[name], "must be greater than or equal to 0")
+        for name in names
+        if isinstance(values.get(name), int) and values[name] < 0
+    ]
+
+
 def driver_errors(name: str, path: str) -> list[FieldError]:
     """A driver name: a DNS subdomain of at most 63 characters."""
     if not name:

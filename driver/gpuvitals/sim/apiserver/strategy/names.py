@@ -91,7 +91,7 @@ def label_value_complaints(value: str) -> list[str]:
 
 
 def _checked(name: str, limit: int, pattern: re.Pattern[str], text: str) -> list[str]:
-    complaints = [f"must be no more than {limit} bytes"] if len(name) > limit else []
+    complaints = [f"must be no more than {limit} characters"] if len(name) > limit else []
     if not pattern.fullmatch(name):
         complaints.append(text)
     return complaints

@@ -78,6 +78,11 @@ def _default_container(container: Obj) -> None:
 def _prepare_create(pod: Obj) -> None:
     spec = pod.setdefault("spec", {})
     pod["status"] = {"phase": "Pending", "qosClass": _qos_class(spec)}
+    _admit(spec)
+
+
+def _admit(spec: Obj) -> None:
+    """What the real server's admission plugins add, to an update too."""
     spec.setdefault("priority", 0)
     spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
     tolerations = spec.setdefault("tolerations", [])
@@ -112,6 +117,8 @@ def _qos_class(spec: Obj) -> str:
 
 
 def _prepare_update(new: Obj, old: Obj, subresource: str) -> None:
+    if not subresource:
+        _admit(new["spec"])
     if subresource == "status":
         owners = dig(old, "metadata", "ownerReferences")
         if owners is None:

@@ -42,6 +42,18 @@ def _default(slice_: Obj) -> None:
             stamp(taint)
 
 
+def _drop_gated(slice_: Obj) -> None:
+    """Lose what belongs to feature gates that are off by default in 1.37."""
+    spec = slice_.get("spec") or {}
+    for name in ("partitionTypeAttribute", "skipNodeOperations"):
+        spec.pop(name, None)
+    for device in spec.get("devices") or ():
+        device.pop("nodeAllocatableResources", None)
+        for attribute in (device.get("attributes") or {}).values():
+            for name in _LIST_TYPES:
+                attribute.pop(name, None)
+
+
 def _create_errors(slice_: Obj) -> list[FieldError]:
     return _spec_errors(slice_.get("spec") or {}, None)
 
@@ -213,4 +225,10 @@ def _shortened(key: str) -> str:
     return key[: (left + 1) // 2] + "..." + key[-(left // 2) :]
 
 
-SLICE_RULES = Rules(default=_default, validate_create=_create_errors, validate_update=_update_errors)
+SLICE_RULES = Rules(
+    prepare_create=_drop_gated,
+    prepare_update=lambda new, _old, _subresource: _drop_gated(new),
+    default=_default,
+    validate_create=_create_errors,
+    validate_update=_update_errors,
+)

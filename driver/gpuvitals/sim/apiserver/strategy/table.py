@@ -10,7 +10,6 @@ from gpuvitals.sim.apiserver.kinds import Kind
 from gpuvitals.sim.apiserver.strategy.claims import CLASS_RULES, TEMPLATE_RULES
 from gpuvitals.sim.apiserver.strategy.claimstatus import CLAIM_RULES
 from gpuvitals.sim.apiserver.strategy.core import (
-    EVENT_RULES,
     LEASE_RULES,
     NAMESPACE_RULES,
     NODE_RULES,
@@ -18,6 +17,7 @@ from gpuvitals.sim.apiserver.strategy.core import (
 )
 from gpuvitals.sim.apiserver.strategy.custom import custom_rules
 from gpuvitals.sim.apiserver.strategy.definitions import DEFINITION_RULES
+from gpuvitals.sim.apiserver.strategy.events import EVENT_RULES
 from gpuvitals.sim.apiserver.strategy.pods import POD_RULES
 from gpuvitals.sim.apiserver.strategy.rules import Rules
 from gpuvitals.sim.apiserver.strategy.slices import SLICE_RULES

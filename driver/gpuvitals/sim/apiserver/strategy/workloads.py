@@ -4,14 +4,31 @@ Place in the chain: `table.py` lists them. Source: kubernetes/kubernetes pkg/api
 pkg/registry/batch/job/strategy.go, pkg/apis/apps/v1/defaults.go, pkg/apis/policy/validation.
 """
 
-from gpuvitals.sim.apiserver.errors import FieldError, invalid_value, required
+import re
+
+from gpuvitals.sim.apiserver.errors import FieldError, invalid_value, not_supported, required
 from gpuvitals.sim.apiserver.jsontypes import Obj, dig, same
 from gpuvitals.sim.apiserver.selectors import labels_match
+from gpuvitals.sim.apiserver.strategy.fields import negative_errors
 from gpuvitals.sim.apiserver.strategy.metadata import IMMUTABLE
 from gpuvitals.sim.apiserver.strategy.names import label_complaints
 from gpuvitals.sim.apiserver.strategy.pods import default_pod_spec, spec_errors
 from gpuvitals.sim.apiserver.strategy.rules import Rules
 
+_JOB_NUMBERS = (
+    "parallelism",
+    "completions",
+    "activeDeadlineSeconds",
+    "backoffLimit",
+    "ttlSecondsAfterFinished",
+)
+_COMPLETION_MODES = ("NonIndexed", "Indexed")
+_UNHEALTHY_POLICIES = ("AlwaysAllow", "IfHealthyBudget")
+_BUDGET_NUMBERS = ("disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods")
+_PERCENT_TEXT = (
+    "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for "
+    "validation is '[0-9]+%')"
+)
 _JOB_LABELS = ("batch.kubernetes.io/controller-uid", "controller-uid")
 _JOB_NAME_LABELS = ("batch.kubernetes.io/job-name", "job-name")
 
@@ -46,7 +63,10 @@ def _prepare_job(job: Obj) -> None:
 def _job_errors(job: Obj) -> list[FieldError]:
     spec = job.get("spec") or {}
     template = dig(spec, "template", "spec") or {}
-    errors = spec_errors(template, "spec.template.spec")
+    errors = negative_errors(spec, _JOB_NUMBERS, "spec")
+    if spec.get("completionMode") not in _COMPLETION_MODES:
+        errors.append(not_supported("spec.completionMode", spec.get("completionMode"), _COMPLETION_MODES))
+    errors += spec_errors(template, "spec.template.spec")
     if template.get("restartPolicy") == "Always":
         errors.append(required("spec.template.spec.restartPolicy", 'valid values: "OnFailure", "Never"'))
     errors += [invalid_value("metadata.name", job["metadata"]["name"], text) for text in _job_name(job)]
@@ -115,11 +135,26 @@ def _budget_errors(budget: Obj) -> list[FieldError]:
         names = ("minAvailable", "selector", "maxUnavailable", "unhealthyPodEvictionPolicy")
         shown = {name[0].upper() + name[1:]: spec.get(name) for name in names}
         return [invalid_value("spec", shown, "minAvailable and maxUnavailable cannot be both set")]
-    return []
+    bounds = ("minAvailable", "maxUnavailable")
+    errors = negative_errors(spec, bounds, "spec")
+    for name in bounds:
+        errors += _percent_errors(spec.get(name), f"spec.{name}")
+    policy = spec.get("unhealthyPodEvictionPolicy")
+    if policy is not None and policy not in _UNHEALTHY_POLICIES:
+        errors.append(not_supported("spec.unhealthyPodEvictionPolicy", policy, _UNHEALTHY_POLICIES))
+    return errors
+
+
+def _percent_errors(value: object, path: str) -> list[FieldError]:
+    if not isinstance(value, str):
+        return []
+    if not re.fullmatch(r"[0-9]+%", value):
+        return [invalid_value(path, value, _PERCENT_TEXT)]
+    return [invalid_value(path, value, "must not be greater than 100%")] if int(value[:-1]) > 100 else []
 
 
 def _budget_update_errors(new: Obj, _old: Obj, subresource: str) -> list[FieldError]:
-    return [] if subresource else _budget_errors(new)
+    return negative_errors(new["status"], _BUDGET_NUMBERS, "status") if subresource else _budget_errors(new)
 
 
 JOB_RULES = Rules(

@@ -6,9 +6,11 @@ Place in the chain: first step of every write. Right kind, no nulls, only known 
 import json
 
 from gpuvitals.sim.apiserver.errors import ApiError, bad_request, invalid, invalid_value
-from gpuvitals.sim.apiserver.jsontypes import Obj, clone, pruned
+from gpuvitals.sim.apiserver.jsontypes import Obj, clone
 from gpuvitals.sim.apiserver.kinds import Kind
+from gpuvitals.sim.apiserver.ownership.fieldset import duplicate_items
 from gpuvitals.sim.apiserver.request import WriteOptions, served, stored
+from gpuvitals.sim.apiserver.shapes import shape_of
 from gpuvitals.sim.apiserver.strategy.custom import drop_unknown
 from gpuvitals.sim.apiserver.strategy.fieldnames import (
     MalformedFieldError,
@@ -33,7 +35,7 @@ def decoded(kind: Kind, body: object, options: WriteOptions | None = None) -> Ob
     given = body.get("metadata") or {}
     metadata = {key: value for key, value in given.items() if value or key not in _OMITTED}
     obj: Obj = {"kind": kind.name, "apiVersion": kind.api_version, "metadata": metadata, **rest}
-    obj = clone(obj) if kind.custom else pruned(obj)
+    obj = clone(obj)
     _complain(kind, _drop_unknown(kind, obj), options)
     if kind.status and not kind.custom:
         obj.setdefault("status", {})
@@ -42,19 +44,20 @@ def decoded(kind: Kind, body: object, options: WriteOptions | None = None) -> Ob
     return served(kind, shown)
 
 
-def decoded_patch(kind: Kind, patched: Obj, options: WriteOptions) -> Obj:
-    """As `decoded`, for the outcome of a patch: what is wrong with it is a 422 on the patch."""
+def decoded_patch(kind: Kind, patched: Obj, options: WriteOptions, *, shown: str) -> Obj:
+    """As `decoded`, for the outcome of a patch: what is wrong with it is a 422 on the patch, `shown` with it."""
     try:
         return decoded(kind, patched, options)
     except ApiError as refusal:
         why = refusal.message.partition(": ")[2] or refusal.message
-        shown = json.dumps(patched, separators=(",", ":"))
         raise invalid("", "", "", [invalid_value("patch", shown, why)]) from refusal
 
 
 def check_typed(kind: Kind, config: Obj) -> None:
     """Refuse a configuration to apply that does not fit its type. Raises ApiError 500, as the real server does."""
-    probe, texts = clone(config), []
+    probe, texts, metadata = clone(config), [], config.get("metadata") or {}
+    group_version_kind = f"{kind.group}/{kind.version}, Kind={kind.name}"
+    about = f"{metadata.get('namespace', '')}/{metadata.get('name', '')}; {group_version_kind}"
     if kind.custom:
         texts = [f".{path}: field not declared in schema" for path in drop_unknown(probe, kind.schema)]
     elif (known := known_fields(kind)) is not None:
@@ -63,10 +66,10 @@ def check_typed(kind: Kind, config: Obj) -> None:
         except WrongTypeError as error:
             texts = [error.schema_text()]
         except MalformedFieldError as error:
-            raise bad_request(_cannot_be(kind, str(error))) from error
+            why = f"to proper version: unable to convert unstructured object to {group_version_kind}: {error}"
+            raise ApiError(500, "", f"failed to convert new object ({about}) {why}") from error
+    texts = texts or duplicate_items(config, shape_of(kind))
     if texts:
-        metadata = config.get("metadata") or {}
-        about = f"{metadata.get('namespace', '')}/{metadata.get('name', '')}; {kind.api_version}, Kind={kind.name}"
         listed = texts[0] if len(texts) == 1 else "\n  ".join(["errors:", *texts])
         raise ApiError(500, "", f"failed to create typed patch object ({about}): {listed}")
 

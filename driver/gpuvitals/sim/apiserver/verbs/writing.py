@@ -6,6 +6,7 @@ make the new object from the old -> name, version and uid checks -> what the ser
 Source: kubernetes/apiserver pkg/registry/generic/registry/store.go and pkg/endpoints/handlers.
 """
 
+import json
 from collections.abc import Callable
 
 from gpuvitals.sim.apiserver.errors import (
@@ -22,20 +23,21 @@ from gpuvitals.sim.apiserver.errors import (
     stale,
     unsupported_media_type,
 )
-from gpuvitals.sim.apiserver.jsontypes import Obj, clone, dig, objects_at, same
+from gpuvitals.sim.apiserver.jsontypes import Obj, clone, dig, go_text, objects_at, same
 from gpuvitals.sim.apiserver.kinds import Kind
 from gpuvitals.sim.apiserver.ownership.managers import apply_owned, same_owners, track_write
 from gpuvitals.sim.apiserver.patching.json_patch import apply_json_patch
 from gpuvitals.sim.apiserver.patching.merge_patch import apply_merge_patch
 from gpuvitals.sim.apiserver.patching.strategic import apply_strategic_patch
-from gpuvitals.sim.apiserver.request import Cluster, Target, WriteOptions, parse_revision, served, stored
+from gpuvitals.sim.apiserver.request import Cluster, Target, WriteOptions, served, stored
 from gpuvitals.sim.apiserver.shapes import shape_of
 from gpuvitals.sim.apiserver.storage import Key
-from gpuvitals.sim.apiserver.strategy.claims import cel_errors
+from gpuvitals.sim.apiserver.strategy.claims import ADMIN_LABEL, admin_access_errors, cel_errors
 from gpuvitals.sim.apiserver.strategy.metadata import (
     fill_system_fields,
     keep_for_status,
     keep_system_fields,
+    merge_owners,
     metadata_errors,
     metadata_update_errors,
 )
@@ -69,8 +71,7 @@ def create(cluster: Cluster, target: Target, body: Obj, options: WriteOptions) -
     if target.name and obj["metadata"].get("name") not in (None, target.name):
         raise bad_request(_name_mismatch(obj["metadata"].get("name"), target.name))
     with cluster.store.lock:
-        if dig(obj, "metadata", "resourceVersion"):
-            raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
+        obj["metadata"].pop("resourceVersion", None)
         return _create(cluster, target, obj, options)
 
 
@@ -93,7 +94,7 @@ def update(cluster: Cluster, target: Target, body: Obj, options: WriteOptions) -
             raise conflict(target.kind.group, target.kind.plural, target.name, why)
         return track_write(target.kind, live, clone(new), options.manager, target.subresource)
 
-    return _guarded(cluster, target, make, options)
+    return _guarded(cluster, target, make, options, creates=target.kind.create_on_update)
 
 
 def patch(
@@ -104,12 +105,14 @@ def patch(
         known = patch_type == STRATEGIC_PATCH
         raise unsupported_media_type(patch_types(target.kind) if known else ())
     if patch_type == APPLY_PATCH:
-        return _guarded(cluster, target, lambda live: _applied(target, live, body, options), options)
+        return _guarded(
+            cluster, target, lambda live: _applied(target, live, body, options), options, creates=True
+        )
 
     def make(live: Obj | None) -> Obj:
-        if live is None:
-            raise not_found(target.kind.group, target.kind.plural, target.name)
-        new = decoded_patch(target.kind, _patched(target.kind, live, patch_type, body), options)
+        assert live is not None  # a patch creates nothing
+        patched = _patched(target.kind, live, patch_type, body)
+        new = decoded_patch(target.kind, patched, options, shown=_shown(patch_type, patched, body))
         return track_write(target.kind, live, new, options.manager, target.subresource)
 
     return _guarded(cluster, target, make, options)
@@ -125,6 +128,11 @@ def _patched(kind: Kind, live: Obj, patch_type: str, body: object) -> Obj:
     if not isinstance(result, dict):
         raise bad_request("error decoding patch: the patched document is no object")
     return result
+
+
+def _shown(patch_type: str, patched: Obj, body: object) -> str:
+    """What a refusal shows: a strategic patch itself, of the others the outcome."""
+    return go_text(body) if patch_type == STRATEGIC_PATCH else json.dumps(patched, separators=(",", ":"))
 
 
 def _applied(target: Target, live: Obj | None, body: object, options: WriteOptions) -> Obj:
@@ -143,13 +151,17 @@ def _applied(target: Target, live: Obj | None, body: object, options: WriteOptio
     return decoded(target.kind, new)
 
 
-def _guarded(cluster: Cluster, target: Target, make: Make, options: WriteOptions) -> tuple[Obj, bool]:
-    """Read, make, check and store under one lock."""
+def _guarded(
+    cluster: Cluster, target: Target, make: Make, options: WriteOptions, *, creates: bool = False
+) -> tuple[Obj, bool]:
+    """Read, make, check and store under one lock; `creates` what is not there."""
     kind = target.kind
     with cluster.store.lock:
         found = cluster.store.get(target.key)
         live = served(kind, found) if found is not None else None
         if live is None:
+            if target.subresource or not creates:
+                raise not_found(kind.group, kind.plural, target.name)
             return _create_on_update(cluster, target, make, options), True
         new = make(live)
         _check_identity(target, new)
@@ -165,17 +177,7 @@ def _guarded(cluster: Cluster, target: Target, make: Make, options: WriteOptions
 
 
 def _create_on_update(cluster: Cluster, target: Target, make: Make, options: WriteOptions) -> Obj:
-    kind = target.kind
-    missing = not_found(kind.group, kind.plural, target.name)
-    if target.subresource:
-        raise missing
-    try:
-        new = make(None)
-    except ApiError as refusal:
-        raise missing if refusal.code == missing.code else refusal from None
-    is_apply = any(entry.get("operation") == "Apply" for entry in dig(new, "metadata", "managedFields") or ())
-    if not kind.create_on_update and not is_apply:
-        raise missing
+    new = make(None)
     _check_identity(target, new)
     new["metadata"].pop("resourceVersion", None)
     return _create(cluster, target, new, options)
@@ -196,14 +198,15 @@ def _create(cluster: Cluster, target: Target, obj: Obj, options: WriteOptions) -
         metadata["namespace"] = target.namespace
         _require_namespace(cluster, target, metadata.get("name") or "")
     fill_system_fields(metadata)
+    merge_owners(metadata)
     if kind.generation:
         metadata["generation"] = 1
     rules.prepare_create(obj)
     _drop(cluster, kind, obj)
     errors = [*metadata_errors(kind, rules, metadata), *rules.validate_create(obj)]
-    errors += _cel_errors(cluster, kind, obj, None)
+    errors += _cel_errors(cluster, kind, obj, None) + _admin_errors(cluster, target, obj)
     if errors:
-        raise invalid(kind.group, kind.name, metadata.get("name", ""), errors)
+        raise invalid(kind.stored_group, kind.name, metadata.get("name", ""), errors)
     key = Key(kind.store_id, target.namespace, metadata["name"])
     if cluster.store.get(key) is not None:
         raise already_exists(kind.group, kind.plural, metadata["name"])
@@ -215,6 +218,7 @@ def _create(cluster: Cluster, target: Target, obj: Obj, options: WriteOptions) -
 def _prepare_update(cluster: Cluster, target: Target, new: Obj, live: Obj) -> None:
     kind, rules, subresource = target.kind, rules_for(target.kind), target.subresource
     keep_system_fields(new["metadata"], live["metadata"])
+    merge_owners(new["metadata"])
     if subresource == "status":
         for key in [*new, *live]:
             if key not in ("metadata", "status", "apiVersion", "kind"):
@@ -234,7 +238,7 @@ def _prepare_update(cluster: Cluster, target: Target, new: Obj, live: Obj) -> No
         *_cel_errors(cluster, kind, new, live),
     ]
     if errors:
-        raise invalid(kind.group, kind.name, target.name, errors)
+        raise invalid(kind.stored_group, kind.name, target.name, errors)
 
 
 def _check_identity(target: Target, new: Obj) -> None:
@@ -256,9 +260,11 @@ def _check_namespace(target: Target, obj: Obj) -> None:
 
 def _check_version(target: Target, new: Obj, live: Obj) -> None:
     kind, metadata = target.kind, new["metadata"]
-    wanted = metadata.get("resourceVersion")
+    wanted = metadata.get("resourceVersion") or "0"
     current = live["metadata"]["resourceVersion"]
-    if wanted and parse_revision(wanted):
+    if not wanted.isdigit():
+        raise ApiError(500, "", f'strconv.ParseUint: parsing "{wanted}": invalid syntax')
+    if int(wanted):
         if wanted != current:
             raise stale(kind.group, kind.plural, target.name)
     elif not kind.unconditional_update:
@@ -313,6 +319,15 @@ def _cel_errors(cluster: Cluster, kind: Kind, new: Obj, old: Obj | None) -> list
     return cel_errors(kind.store_id, new, old, cluster.cel_checker)
 
 
+def _admin_errors(cluster: Cluster, target: Target, obj: Obj) -> list[FieldError]:
+    """Admin access is for namespaces that an administrator labelled for it."""
+    if target.kind.store_id not in _WITH_SELECTORS or not target.namespace:
+        return []
+    namespace = cluster.store.get(Key("namespaces", "", target.namespace))
+    labels = dig(namespace, "metadata", "labels") or {}
+    return [] if labels.get(ADMIN_LABEL) == "true" else admin_access_errors(target.kind.store_id, obj)
+
+
 def _drop(cluster: Cluster, kind: Kind, obj: Obj) -> None:
     for path in cluster.dropped.get(kind.store_id, ()):
         for parent, key in list(objects_at(obj, path)):
@@ -340,4 +355,6 @@ def _storage_path(target: Target) -> str:
 
 
 def _name_mismatch(name: str, wanted: str) -> str:
+    if not name:
+        return f"the name of the object ({wanted} based on URL) was undeterminable: name must be provided"
     return f"the name of the object ({name}) does not match the name on the URL ({wanted})"
