@@ -62,8 +62,8 @@ catalog: $(DEV_STAMP) ## regenerate the XID catalogue and the pages of reasons a
 lock: $(DEV_STAMP) ## resolve requirements/*.txt anew, with hashes and without URLs
 	$(BIN)/python tools/lock_requirements.py
 
-cluster: $(DEV_STAMP) ## build etcd and kube-apiserver from Go modules (cached)
-	$(BIN)/python tests/cluster/build.py
+cluster: $(DEV_STAMP) ## build a Kubernetes from Go modules (cached); CLUSTER=1.36 builds that release too
+	PYTHONPATH=tests $(BIN)/python -m cluster.build $(if $(CLUSTER),--with kubernetes-$(CLUSTER))
 
 cluster-test: cluster ## the contract suite on the embedded and on a real API server (needs Go)
 	GPUVITALS_REAL=1 $(BIN)/python -m pytest -n 0 tests/contract

@@ -2,7 +2,8 @@
 
 One folder beside this file is one Go module, and its go.mod and go.sum pin all that is built from it. The outcome
 goes to `.cache/cluster/<module>-<hash of the module's files>/`, so a second run does nothing and a changed pin builds
-anew. Tests never build: they ask `locate`, which says what is missing. Run it as `make cluster`.
+anew. Tests never build: they ask `locate`, which says what is missing. Run it as `make cluster`; with `CLUSTER=1.36`
+that release is built too.
 """
 
 import argparse
@@ -18,6 +19,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from cluster import debian
 
 MODULES = Path(__file__).resolve().parent
 CACHE = MODULES.parent.parent / ".cache" / "cluster"
@@ -37,25 +40,49 @@ class Program:
     module: str
     package: str
     version_of: str = ""
+    tags: str = ""
+    libraries: tuple[str, ...] = ()
+    """Debian packages that cgo needs; a program without them is linked statically."""
+
+
+_RUNTIME = "github.com/containerd/containerd/v2/cmd"
+_NETWORK = "github.com/containernetworking/plugins/plugins"
+_NODE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
+
+
+def _kubernetes(module: str, *names: str) -> tuple[Program, ...]:
+    main, owner = "k8s.io/kubernetes/cmd", "k8s.io/kubernetes"
+    return tuple(
+        Program(name=name, module=module, package=f"{main}/{name}", version_of=owner) for name in names
+    )
 
 
 PROGRAMS = (
     Program(name="etcd", module="etcd", package="go.etcd.io/etcd/server/v3"),
     Program(name="helm", module="helm", package="helm.sh/helm/v4/cmd/helm"),
-    Program(
-        name="kube-apiserver",
-        module="kubernetes-1.37",
-        package="k8s.io/kubernetes/cmd/kube-apiserver",
-        version_of="k8s.io/kubernetes",
-    ),
-    Program(
-        name="kubectl",
-        module="kubernetes-1.37",
-        package="k8s.io/kubernetes/cmd/kubectl",
-        version_of="k8s.io/kubernetes",
-    ),
+    *_kubernetes("kubernetes-1.37", *_NODE, "kubectl"),
     Program(name="descriptors", module="kubernetes-1.37", package="./descriptors"),
+    *_kubernetes("kubernetes-1.34", *_NODE),
+    *_kubernetes("kubernetes-1.36", *_NODE),
+    Program(name="containerd", module="containerd", package=f"{_RUNTIME}/containerd"),
+    Program(
+        name="containerd-shim-runc-v2", module="containerd", package=f"{_RUNTIME}/containerd-shim-runc-v2"
+    ),
+    Program(name="ctr", module="containerd", package=f"{_RUNTIME}/ctr"),
+    # Without the tag runc refuses every container that has a seccomp profile.
+    Program(
+        name="runc",
+        module="runc",
+        package="github.com/opencontainers/runc",
+        tags="seccomp",
+        libraries=("libseccomp-dev", "pkg-config", "gcc", "libc6-dev"),
+    ),
+    Program(name="ptp", module="cni", package=f"{_NETWORK}/main/ptp"),
+    Program(name="loopback", module="cni", package=f"{_NETWORK}/main/loopback"),
+    Program(name="host-local", module="cni", package=f"{_NETWORK}/ipam/host-local"),
 )
+ON_REQUEST = frozenset({"kubernetes-1.36"})
+"""Modules that are built only where they are named: no test of the usual run needs them."""
 
 
 def locate(module: str, name: str) -> Path:
@@ -68,7 +95,7 @@ def locate(module: str, name: str) -> Path:
     return path
 
 
-def build(programs: Sequence[Program] = PROGRAMS, *, say: Callable[[str], None]) -> None:
+def build(programs: Sequence[Program], *, say: Callable[[str], None]) -> None:
     """Builds what the cache lacks and tells `say` each program and its seconds. Safe beside a second builder."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with _exclusive(CACHE / "lock"):
@@ -114,19 +141,26 @@ def pinned_version(module: str, dependency: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: builds all programs, or those of the modules that are named. Returns the exit code."""
-    parser = argparse.ArgumentParser(description="Builds the control plane of the tests from Go modules.")
+    """Command line: builds what is named, or all that the tests need. Returns the exit code."""
+    parser = argparse.ArgumentParser(description="Builds the cluster of the tests from Go modules.")
     known = sorted({program.module for program in PROGRAMS})
     parser.add_argument(
-        "module", nargs="*", help=f"module folders to build; all without it: {', '.join(known)}"
+        "target", nargs="*", help=f"module, or module/program; modules are {', '.join(known)}"
     )
-    chosen = parser.parse_args(arguments).module
-    unknown = sorted(set(chosen) - set(known))
+    parser.add_argument(
+        "--with", dest="further", default="", help=f"besides: one of {', '.join(sorted(ON_REQUEST))}"
+    )
+    given = parser.parse_args(arguments)
+    targets = given.target or [module for module in known if module not in ON_REQUEST]
+    targets += [given.further] if given.further else []
+    names = {name for program in PROGRAMS for name in (program.module, f"{program.module}/{program.name}")}
+    unknown = sorted(set(targets) - names)
     if unknown:
         parser.error(f"unknown module {unknown[0]!r}: choose from {', '.join(known)}")
+    wanted = [p for p in PROGRAMS if {p.module, f"{p.module}/{p.name}"} & set(targets)]
     try:
-        build([p for p in PROGRAMS if not chosen or p.module in chosen], say=_say)
-    except BuildError as error:
+        build(wanted, say=_say)
+    except (BuildError, debian.PackageError) as error:
         _say(f"error: {error}")
         return 1
     return 0
@@ -146,6 +180,7 @@ def _program(module: str, name: str) -> Program:
 
 def _build_one(program: Program, say: Callable[[str], None]) -> None:
     go = check_toolchain(program.module)
+    debian.install(program.libraries, say=say)
     output = _output(program)
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_suffix(".partial")
@@ -155,6 +190,7 @@ def _build_one(program: Program, say: Callable[[str], None]) -> None:
         str(go),
         "build",
         "-trimpath",
+        f"-tags={program.tags}",
         f"-ldflags={_link_flags(program)}",
         "-o",
         str(partial),
@@ -164,7 +200,7 @@ def _build_one(program: Program, say: Callable[[str], None]) -> None:
         done = subprocess.run(
             command,
             cwd=MODULES / program.module,
-            env=_environment(),
+            env=_environment() | {"CGO_ENABLED": "1" if program.libraries else "0"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -207,7 +243,9 @@ def _output(program: Program) -> Path:
     """The program's path in the cache; the folder's name changes with the module's pins, sources and flags."""
     folder = MODULES / program.module
     digest = hashlib.sha256()
-    for flags in sorted({_link_flags(each) for each in PROGRAMS if each.module == program.module}):
+    for flags in sorted(
+        {_link_flags(each) + each.tags for each in PROGRAMS if each.module == program.module}
+    ):
         digest.update(flags.encode())
     for path in sorted([folder / "go.mod", folder / "go.sum", *folder.rglob("*.go")]):
         digest.update(str(path.relative_to(folder)).encode())

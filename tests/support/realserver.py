@@ -37,16 +37,22 @@ class ServerSettings:
     module: str = "kubernetes-1.37"
     feature_gates: Mapping[str, bool] = field(default_factory=dict)
     flags: Sequence[str] = ()
+    has_nodes: bool = False
+    """Whether a controller manager gives pods their service accounts and kubelets are asked for logs."""
+    prefix: Sequence[str] = ()
+    """What the API server's command starts with, such as nsenter."""
 
 
 class RealServer:
     """Context manager: a control plane that is ready on entry and gone, with its data, on exit.
 
-    `url`, `kubeconfig` (a path) and `api` (the administrator's raw client) are set on entry.
+    `url`, `kubeconfig` (a path) and `api` (the administrator's raw client) are set on entry. With a workspace given,
+    which its owner has opened, the processes end with that and not on exit.
     """
 
-    def __init__(self, settings: ServerSettings | None = None) -> None:
+    def __init__(self, settings: ServerSettings | None = None, workspace: Workspace | None = None) -> None:
         self._settings = settings or ServerSettings()
+        self._given = workspace
         self._programs = {
             "etcd": locate("etcd", "etcd"),
             "kube-apiserver": locate(self._settings.module, "kube-apiserver"),
@@ -55,8 +61,9 @@ class RealServer:
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
-            self._workspace = undo.enter_context(Workspace())
+            self._workspace = self._given or undo.enter_context(Workspace())
             self.pki = Pki(self._workspace.folder / "pki")
+            self.signing = self.pki.signing("service-accounts")
             self._start_with_free_ports(self._start_etcd)
             self._start_with_free_ports(self._start_apiserver)
             self._cleanup = undo.pop_all()
@@ -82,6 +89,13 @@ class RealServer:
         """Returns a raw client that is this user in this group."""
         return RawApi(self.url, tls=self._tls(self.pki.client(user, group=group)))
 
+    def kubeconfig_for(self, user: str, *, group: str) -> Path:
+        """Writes a kubeconfig by which a program is this user in this group; returns its path."""
+        path = self._workspace.folder / f"{user.replace(':', '-')}.kubeconfig"
+        pair = self.pki.client(user, group=group)
+        path.write_text(json.dumps(_kubeconfig(self.url, self.pki.ca, pair)), encoding="utf-8")
+        return path
+
     def _start_with_free_ports(self, start: Callable[[], None]) -> None:
         """A port that was free a moment ago can be taken by the time it is used: then take others."""
         for attempt in range(_ATTEMPTS):
@@ -93,7 +107,7 @@ class RealServer:
         return None
 
     def _start_etcd(self) -> None:
-        client_port, peer_port = _free_ports(2)
+        client_port, peer_port = free_ports(2)
         url, peer = f"http://127.0.0.1:{client_port}", f"http://127.0.0.1:{peer_port}"
         process = self._workspace.start(
             "etcd",
@@ -113,7 +127,7 @@ class RealServer:
         self._wait_until_ready("etcd", process, lambda: self._etcd.get("/health"))
 
     def _start_apiserver(self) -> None:
-        (port,) = _free_ports(1)
+        (port,) = free_ports(1)
         self.url = f"https://127.0.0.1:{port}"
         admin = self.pki.client("admin", group="system:masters")
         self.api = RawApi(self.url, tls=self._tls(admin))
@@ -127,9 +141,10 @@ class RealServer:
         self._wait_until_ready("kube-apiserver", self._apiserver, lambda: self.api.get("/readyz"))
 
     def _apiserver_command(self, port: int) -> list[str]:
-        serving, signing = self.pki.serving("kube-apiserver"), self.pki.signing("service-accounts")
+        serving, signing = self.pki.serving("kube-apiserver"), self.signing
         gates = ",".join(f"{name}={str(on).lower()}" for name, on in self._settings.feature_gates.items())
         return [
+            *self._settings.prefix,
             str(self._programs["kube-apiserver"]),
             f"--etcd-servers={self._etcd_url}",
             f"--secure-port={port}",
@@ -140,8 +155,7 @@ class RealServer:
             "--authorization-mode=Node,RBAC",
             "--allow-privileged=true",
             "--enable-admission-plugins=NodeRestriction",
-            # Pods would wait for a service account that only the controller manager creates.
-            "--disable-admission-plugins=ServiceAccount",
+            *self._node_flags(),
             f"--client-ca-file={self.pki.ca}",
             f"--tls-cert-file={serving.certificate}",
             f"--tls-private-key-file={serving.key}",
@@ -150,6 +164,17 @@ class RealServer:
             f"--service-account-signing-key-file={signing.key}",
             f"--feature-gates={gates}",
             *self._settings.flags,
+        ]
+
+    def _node_flags(self) -> list[str]:
+        if not self._settings.has_nodes:
+            # Pods would wait for a service account that only the controller manager creates.
+            return ["--disable-admission-plugins=ServiceAccount"]
+        kubelet_client = self.pki.client("kube-apiserver-kubelet-client", group="system:masters")
+        return [
+            f"--kubelet-client-certificate={kubelet_client.certificate}",
+            f"--kubelet-client-key={kubelet_client.key}",
+            "--kubelet-preferred-address-types=Hostname",
         ]
 
     def _wait_until_ready(
@@ -176,7 +201,7 @@ class RealServer:
         return context
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Returns loopback ports that nobody listens on now; all are held until the last is known."""
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]

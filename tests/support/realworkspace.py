@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -23,17 +23,32 @@ PREFIX = "gpuvitals-real-"
 STOP_SECONDS = 5.0
 
 
-class Workspace:
-    """Context manager: a folder, and processes that are ended with it. Opening one clears up after dead owners."""
+def _nothing_more(folder: Path) -> None:
+    """Most control planes leave nothing outside their folder."""
 
-    def __init__(self, root: Path | None = None) -> None:
+
+class Workspace:
+    """Context manager: a folder, and processes that are ended with it. Opening one clears up after dead owners.
+
+    Folders are told apart by their prefix. `release` frees what lies outside the folder; it is called, also for a
+    dead owner's folder, when the recorded processes have ended and before the folder is removed.
+    """
+
+    def __init__(
+        self,
+        root: Path | None = None,
+        *,
+        prefix: str = PREFIX,
+        release: Callable[[Path], None] = _nothing_more,
+    ) -> None:
         self._root = root if root is not None else Path(tempfile.gettempdir())
+        self._prefix, self._release = prefix, release
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
-        with _only_one(self._root):
-            _sweep(self._root)
-            self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self._root))
+        with _only_one(self._root, self._prefix):
+            self._sweep()
+            self.folder = Path(tempfile.mkdtemp(prefix=self._prefix, dir=self._root))
             self._lock = (self.folder / "owner.lock").open("w", encoding="utf-8")
             fcntl.flock(self._lock, fcntl.LOCK_EX)
         return self
@@ -43,6 +58,7 @@ class Workspace:
     ) -> None:
         for process in reversed(self._processes):
             _end(process)
+        self._release(self.folder)
         shutil.rmtree(self.folder, ignore_errors=False)
         self._lock.close()
 
@@ -80,17 +96,17 @@ class Workspace:
         """Returns the path of the log of the process `name`."""
         return self.folder / f"{name}.log"
 
-
-def _sweep(root: Path) -> None:
-    for folder in root.glob(f"{PREFIX}*/"):
-        with (
-            contextlib.suppress(BlockingIOError),
-            (folder / "owner.lock").open("a", encoding="utf-8") as lock,
-        ):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for pid in _recorded(folder):
-                _kill_if_from(pid, folder)
-            shutil.rmtree(folder)
+    def _sweep(self) -> None:
+        for folder in self._root.glob(f"{self._prefix}*/"):
+            with (
+                contextlib.suppress(BlockingIOError),
+                (folder / "owner.lock").open("a", encoding="utf-8") as lock,
+            ):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for pid in _recorded(folder):
+                    _kill_if_from(pid, folder)
+                self._release(folder)
+                shutil.rmtree(folder)
 
 
 def _recorded(folder: Path) -> list[int]:
@@ -122,8 +138,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def _only_one(root: Path) -> Iterator[IO[str]]:
+def _only_one(root: Path, prefix: str) -> Iterator[IO[str]]:
     """Opening and sweeping exclude each other: a folder that isn't locked yet must not look ownerless."""
-    with (root / f"{PREFIX}lock").open("w", encoding="utf-8") as lock:
+    with (root / f"{prefix}lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield lock
