@@ -5,10 +5,10 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from gpuvitals.cli import demo, explain, inject, node, status
+from gpuvitals.cli import demo, explain, inject, lint, node, status
 from gpuvitals.cli.errors import UsageError
 
-_VERBS = (node, demo, inject, status, explain)
+_VERBS = (node, demo, inject, status, explain, lint)
 
 
 class _Parser(argparse.ArgumentParser):
