@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +32,16 @@ class AgentSettings:
 
 
 class AgentProgram:
-    """Started, stopped and killed as a container is. Its log is appended to, over all its lives."""
+    """Started, stopped and killed as a container is. Its log is appended to, over all its lives.
+
+    `started_at` is when it was started last, by time.monotonic().
+    """
 
     def __init__(self, settings: AgentSettings, gpus: ScriptedNode) -> None:
         self._settings = settings
         self._gpus = gpus
         self._process: subprocess.Popen[bytes] | None = None
+        self.started_at = 0.0
 
     @property
     def state_directory(self) -> Path:
@@ -53,6 +58,7 @@ class AgentProgram:
         if self.running:
             raise RuntimeError(f"agent of {self._settings.node}: runs already; stop it first")
         self.state_directory.parent.mkdir(parents=True, exist_ok=True)
+        self.started_at = time.monotonic()
         environment = {**os.environ, **self._gpus.environment()}
         with self._settings.log.open("ab") as log:
             self._process = subprocess.Popen(

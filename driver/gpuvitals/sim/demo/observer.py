@@ -159,10 +159,17 @@ class Observer:
         return Sight(count == wanted.devices, f"{count} devices")
 
     def _registered(self, node: int) -> Sight:
-        plugins = self._cluster.nodes[node].kubelet.plugins()
-        ours = [one for one in plugins if one.driver == self._cluster.naming.driver and one.connected]
+        """By this life of the agent: at its old socket's name the kubelet first reconnects to it unregistered."""
+        where = self._cluster.nodes[node]
+        ours = [
+            one
+            for one in where.kubelet.plugins()
+            if one.driver == self._cluster.naming.driver
+            and one.connected
+            and one.registered_at >= where.agent.started_at
+        ]
         if not ours:
-            return Sight(False, "no plugin of this driver is connected")
+            return Sight(False, "not registered since the agent started")
         return Sight(True, f"connected, DRA {ours[-1].dra_version}, health {ours[-1].health_version}")
 
     def _writes(self, wanted: WritesSeen) -> Sight:

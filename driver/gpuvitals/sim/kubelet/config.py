@@ -48,7 +48,7 @@ class ContainerView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginView:
-    """One registered plugin instance; `favourite` gets the calls of its driver."""
+    """One registered plugin instance; `favourite` gets the calls of its driver. `registered_at`: time.monotonic()."""
 
     driver: str
     endpoint: str
@@ -56,6 +56,7 @@ class PluginView:
     health_version: str
     connected: bool
     favourite: bool
+    registered_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

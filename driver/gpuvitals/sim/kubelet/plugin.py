@@ -151,6 +151,7 @@ class Plugin:
 
     def __init__(self, identity: PluginId, events: PluginEvents, timings: KubeletTimings) -> None:
         self.id = identity
+        self.registered_at = time.monotonic()
         self._events = events
         self._timings = timings
         self._connected = threading.Event()

@@ -72,6 +72,7 @@ class Plugins:
                     health_version=one.id.health_service.split(".")[0],
                     connected=one.connected,
                     favourite=one is self._favourite(one.id.driver),
+                    registered_at=one.registered_at,
                 )
                 for one in self._plugins
             )
