@@ -39,26 +39,14 @@ from gpuvitals.model.signal import (
 
 
 def evaluate(state: GpuState, signal: GpuSignal, policy: Policy) -> GpuState:
-    """The state after `signal`, which concerns this GPU. Folding the same signal again changes nothing."""
-    match signal:
-        case XidReport():
-            return _xid(state, signal, policy)
-        case Reading():
-            return _reading(state, signal, policy)
-        case OffBusReport():
-            return _level(
-                state, signal, "GpuLost", "the kernel logged that the GPU has fallen off the bus", policy
-            )
-        case PresenceReport():
-            return _presence(state, signal, policy)
-        case IdentityReport():
-            return after_reset(_initialised(state, signal.seen.at), policy)
-        case RecoveryActionReport():
-            return _recovery_action(state, signal, policy)
-        case ClearReport():
-            return cleared(state, signal, policy)
-        case _:
-            assert_never(signal)
+    """The state after `signal`, which concerns this GPU. Folding the same signal again, even late, changes nothing."""
+    if _is_history(state, signal):
+        return state
+    folded = _folded(state, signal, policy)
+    if signal.seen.at < state.started_at and folded.reading is not None:
+        # The log is read back while the GPU is polled: what is older than both is settled at once.
+        return disproved(folded, folded.reading, policy)
+    return folded
 
 
 def advance(state: GpuState, now: float, policy: Policy) -> GpuState:
@@ -84,9 +72,36 @@ def advance(state: GpuState, now: float, policy: Policy) -> GpuState:
     return state
 
 
+def _folded(state: GpuState, signal: GpuSignal, policy: Policy) -> GpuState:
+    match signal:
+        case XidReport():
+            return _xid(state, signal, policy)
+        case Reading():
+            return _reading(state, signal, policy)
+        case OffBusReport():
+            return _level(
+                state, signal, "GpuLost", "the kernel logged that the GPU has fallen off the bus", policy
+            )
+        case PresenceReport():
+            return _presence(state, signal, policy)
+        case IdentityReport():
+            return after_reset(_initialised(state, signal.seen.at), policy)
+        case RecoveryActionReport():
+            return _recovery_action(state, signal, policy)
+        case ClearReport():
+            return cleared(state, signal, policy)
+        case _:
+            assert_never(signal)
+
+
+def _is_history(state: GpuState, signal: GpuSignal) -> bool:
+    """Whether the signal is from before everything was last known to be repaired; an order is never history."""
+    if isinstance(signal, ClearReport):
+        return False
+    return state.resolved_until is not None and signal.seen.at < state.resolved_until
+
+
 def _xid(state: GpuState, signal: XidReport, policy: Policy) -> GpuState:
-    if state.resolved_until is not None and signal.seen.at < state.resolved_until:
-        return state
     unit = "" if signal.gpu_instance is None else f"GI{signal.gpu_instance}"
     known = next((record for record in state.xids if (record.code, record.unit) == (signal.code, unit)), None)
     if known is not None and _is_echo(known, signal, policy):
@@ -164,12 +179,14 @@ def _agreed(state: GpuState) -> GpuState:
 def _recovery_action(state: GpuState, signal: RecoveryActionReport, policy: Policy) -> GpuState:
     """XID 154 raises what it asks for, at once. It never clears: the driver may leave that line out."""
     name, reason = recovery_action(signal.action_to)
-    if reason is None:
-        return state
-    if state.resolved_until is not None and signal.seen.at < state.resolved_until:
+    if reason is None or _is_read_since(state.reading, signal):
         return state
     detail = f"the driver's recovery action is {signal.action_to} ({name})"
     return _agreed(_level(state, signal, reason, detail, policy))
+
+
+def _is_read_since(reading: Reading | None, signal: RecoveryActionReport) -> bool:
+    return reading is not None and reading.recovery_action is not None and reading.seen.at >= signal.seen.at
 
 
 def _reading(state: GpuState, signal: Reading, policy: Policy) -> GpuState:

@@ -105,10 +105,11 @@ def _opened(state: GpuState, evidence: Evidence) -> Fault:
 
 
 def _renewed(state: GpuState, known: Fault, evidence: Evidence, policy: Policy) -> Fault:
-    newer = evidence.seen.at >= known.last_at
+    newer = evidence.seen.at > known.last_at
     episodes = known.episodes
     if not evidence.level and evidence.seen.at - known.last_at >= policy.burst_silence_seconds:
         episodes = (*episodes, evidence.seen.at)[-MAX_EPISODES:]
+    still_good = known.good_since is not None and evidence.seen.at <= known.good_since
     return replace(
         known,
         rule=worse(known.rule, evidence.rule),
@@ -117,7 +118,7 @@ def _renewed(state: GpuState, known: Fault, evidence: Evidence, policy: Policy) 
         last_at=max(known.last_at, evidence.seen.at),
         last_time=evidence.seen.time if newer else known.last_time,
         episodes=episodes,
-        good_since=None,
+        good_since=known.good_since if still_good else None,
         sources=known.sources | {evidence.source},
         detail=evidence.detail if newer else known.detail,
     )

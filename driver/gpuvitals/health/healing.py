@@ -68,8 +68,12 @@ def disproved(state: GpuState, reading: Reading, policy: Policy) -> GpuState:
 
 
 def cleared(state: GpuState, order: ClearReport, policy: Policy) -> GpuState:
-    """`state` after an operator declared the GPU repaired. What is still bad is read again within seconds."""
-    return _resolved(end_faults(state, state.faults, order.seen.at, policy), order.seen.at)
+    """`state` after an operator declared the GPU repaired: whatever was last seen before the order ends.
+
+    What is still bad is read again within seconds.
+    """
+    ended = tuple(fault for fault in state.faults if fault.last_at < order.seen.at)
+    return _resolved(end_faults(state, ended, order.seen.at, policy), order.seen.at)
 
 
 def after_restart(
@@ -126,7 +130,15 @@ def _resolved(state: GpuState, until: float) -> GpuState:
 
 
 def _newest(state: GpuState) -> float:
-    instants = [state.started_at, state.last_ok_at or 0.0]
+    """The latest instant that the state knows of: on the next boot none of them may be in the future."""
+    known = (
+        state.started_at,
+        state.last_ok_at,
+        state.initialised_at,
+        state.resolved_until,
+        state.repaired_at,
+    )
+    instants = [at for at in known if at is not None]
     instants += [fault.last_at for fault in state.faults]
     instants += [record.last_at for record in state.xids]
     return max(instants)
