@@ -139,7 +139,7 @@ def test_only_a_new_fault_counts_as_pending_and_old_records_are_heard_when_the_a
 ) -> None:
     world = AgentWorld(tmp_path)
     world.begin()
-    world.turn(1010, fault(3, 79, 200))
+    world.turn(1010, fault(3, 79, 200), reading(3, 1010, recovery_action=1))
     world.turn(1020, fault(4, 79, 1019.5))
 
     assert world.heard == [None, 1000.0, 1019.5]
