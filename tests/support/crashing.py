@@ -76,6 +76,12 @@ class Agent:
         self.cdi.reconcile(self.checkpoint.read().claims)
         self.cdi.sweep(lambda: [held.claim.uid for held in self.checkpoint.read().claims], 0.0)
 
+    def check_files(self) -> None:
+        """Whatever the checkpoint says is prepared has its CDI file, at every moment: a pod may start on it now."""
+        files = self._node.cdi_files()
+        for claim in self.checkpoint.read().claims:
+            assert file_name(self.naming, claim.claim.uid) in files, "prepared without a cdi file"
+
     def check(self, *must_hold: int) -> None:
         """INV3 and INV4, and that nothing which was answered is lost."""
         held = self.checkpoint.read().claims
@@ -137,10 +143,10 @@ def main(directory: Path, story: str) -> int:
     while True:
         point += 1
         node = _node(directory / f"{story}-{point}")
-        _in_child(partial(_prepared, node, before), 0)
-        status = _run(partial(_doomed, act, node, point))
+        in_child(partial(_prepared, node, before))
+        status = run_child(partial(_doomed, act, node, point))
         assert status in (0, KILLED), f"point {point}: exit status {status}"
-        _in_child(partial(_take_over, node, act, must_hold), 0)
+        in_child(partial(_take_over, node, act, must_hold))
         shutil.rmtree(node.directory)
         if status == 0:
             return point - 1
@@ -181,9 +187,12 @@ def _doomed(act: Callable[[Agent, World], None], node: World, point: int) -> Non
 
 def _take_over(node: World, act: Callable[[Agent, World], None], must_hold: tuple[int, ...]) -> None:
     agent = Agent(node)
+    if act is not lost_file:
+        agent.check_files()
     agent.settle()
     agent.check(*must_hold)
     act(agent, node)
+    agent.check_files()
     agent.settle()
     agent.check(*must_hold)
     for number in (1, 2, 3):
@@ -193,12 +202,14 @@ def _take_over(node: World, act: Callable[[Agent, World], None], must_hold: tupl
     assert node.cdi_files() == []
 
 
-def _in_child(work: Callable[[], object], expected: int) -> None:
-    status = _run(work)
-    assert status == expected, f"exit status {status}"
+def in_child(work: Callable[[], object]) -> None:
+    """Runs `work` in a child process, which must end well."""
+    status = run_child(work)
+    assert status == 0, f"exit status {status}"
 
 
-def _run(work: Callable[[], object]) -> int:
+def run_child(work: Callable[[], object]) -> int:
+    """Runs `work` in a child process; its exit status."""
     child = os.fork()
     if child == 0:
         try:

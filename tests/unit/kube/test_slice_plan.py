@@ -246,6 +246,16 @@ def test_slices_that_a_wipe_took_come_back_under_their_generation_and_nothing_el
     assert {entry.placement.generation for entry in server.observed} == {1}
 
 
+def test_of_two_copies_the_one_of_the_newest_generation_stays_in_whatever_order_they_are_listed() -> None:
+    server, desired = Stored(), pool_of((device("a"),))
+    server.apply(plan(desired, OWNER, [], Known(generation=4, taint_times={})))
+    (current,) = server.observed
+    stale = replace(current, name="00000-aa", placement=replace(current.placement, generation=3))
+    for listed in ([stale, current], [current, stale]):
+        (write,) = plan(desired, OWNER, listed, NEW)
+        assert (write.kind, write.target and write.target.name) == ("delete", "00000-aa")
+
+
 def test_a_leftover_copy_is_deleted_and_nothing_else_is_written() -> None:
     server, desired = Stored(), pool_of((device("a"),), (device("b"),))
     server.apply(plan(desired, OWNER, [], NEW))

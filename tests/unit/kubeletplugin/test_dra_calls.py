@@ -9,11 +9,13 @@ import grpc
 import pytest
 
 from gpuvitals.kubeletplugin.claim import AllocatedDevice, Toleration
+from gpuvitals.kubeletplugin.prepared import HeldClaim
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import Reason
 from gpuvitals.proto import dra_v1_pb2 as dra
 from gpuvitals.proto import dra_v1beta1_pb2 as dra_beta
 from gpuvitals.proto.dra_v1beta1_pb2_grpc import DRAPluginStub as BetaStub
+from support.crashing import Agent
 from support.pluginworld import NODE, World, channel, eventually, kubelet, uid_of, written
 
 
@@ -273,3 +275,23 @@ def test_concurrent_replays_of_one_claim_leave_one_entry(node: World) -> None:
         answers = list(pool.map(lambda _: calls.prepare(claim), range(16)))
         assert all(answer == answers[0] for answer in answers)
         assert len(plugin.prepared()) == 1
+
+
+def test_instance_that_recorded_the_device_in_between_keeps_it(
+    node: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV3 between processes: what was free when the plan was made may be taken when it is recorded."""
+    node.allocate(1, 0)
+    node.allocate(2, 0)
+    first, second = Agent(node), Agent(node)
+    write = first.cdi.write
+
+    def interrupted(held: HeldClaim) -> None:
+        second.prepare(2)
+        write(held)
+
+    monkeypatch.setattr(first.cdi, "write", interrupted)
+    with pytest.raises(AssertionError, match="DeviceInUse"):
+        first.prepare(1)
+
+    first.check(2)

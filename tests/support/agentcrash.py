@@ -1,0 +1,147 @@
+"""Kills the agent before each of its file-system calls and before it tells anybody, and lets a fresh one take over.
+
+Run as a program (`python -m support.agentcrash <directory>`), so that it forks from a process without threads. The
+kernel log is a real file with a real reader; a fault is written to it, and whatever the moment of the kill, the next
+agent must show it. Prints the number of points; a lost fault ends it with a traceback.
+"""
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from gpuvitals.health.policy import Policy
+from gpuvitals.model.health import HealthState
+from gpuvitals.model.ids import BootId, NodeName
+from gpuvitals.node.agent import AgentSettings, NodeAgent
+from gpuvitals.node.ports import AgentPorts
+from gpuvitals.node.store import StateStore
+from gpuvitals.observability.metrics import NodeMetrics
+from gpuvitals.signals.clock import SystemClock
+from gpuvitals.signals.kmsg import KmsgPosition, KmsgSettings, KmsgSource
+from support.agentworld import inventory, lost, reading
+from support.crashing import KILLED, in_child, run_child
+
+BOOT = BootId("boot-1")
+FAULTY = 3
+_CALLS = ("open", "write", "fsync", "replace", "unlink")
+
+
+class Process:
+    """One agent with its reader of the kernel log; `told` is called for every snapshot."""
+
+    def __init__(self, folder: Path, told: Callable[[], object]) -> None:
+        store = StateStore(folder / "health.json")
+        stored, _ = store.load()
+        self.clock = SystemClock()
+        ports = AgentPorts(
+            holders=lambda _: (),
+            repoll=lambda _: None,
+            avoid=lambda _: None,
+            kmsg_sequence=self._sequence,
+            announce=lambda _: None,
+        )
+        settings = AgentSettings(node=NodeName("node-a"), boot_id=BOOT, policy=Policy())
+        self.agent = NodeAgent(settings, self.clock, store, ports, NodeMetrics("test"))
+        self.agent.restore(stored)
+        self.agent.listen(lambda snapshot, heard_at: told())
+        resume = None
+        if stored is not None and stored.kmsg_sequence is not None:
+            resume = KmsgPosition(boot_id=stored.boot_id, sequence=stored.kmsg_sequence)
+        log = KmsgSettings(path=folder / "kmsg", boot_id=BOOT, resume=resume)
+        self.source = KmsgSource(log, self.clock, self.agent.queue)
+
+    def live(self) -> None:
+        """Starts, hears of healthy GPUs, then of the fault, and turns until nothing is left to hear."""
+        self.source.start()
+        at = self.clock.now().at
+        for signal in (inventory(at), *(reading(index, at) for index in range(8) if index != FAULTY)):
+            self.agent.queue.put(signal)
+        self.agent.queue.put(lost(FAULTY, at) if self._is_faulty() else reading(FAULTY, at))
+        until = time.monotonic() + 0.5
+        while time.monotonic() < until:
+            self.agent.step(0.02)
+            if self._is_faulty() and self._sequence() is not None:
+                break
+        self.agent.step(0.02)
+        self.source.stop(5)
+
+    def shows_the_fault(self) -> bool:
+        snapshot = self.agent.snapshot
+        return snapshot is not None and snapshot.gpus[FAULTY].verdict.last_xid == 79
+
+    def is_out_of_service(self) -> bool:
+        snapshot = self.agent.snapshot
+        assert snapshot is not None
+        return snapshot.gpus[FAULTY].verdict.state is HealthState.UNHEALTHY
+
+    def _is_faulty(self) -> bool:
+        return self.shows_the_fault()
+
+    def _sequence(self) -> int | None:
+        position = self.source.position
+        return None if position is None else position.sequence
+
+
+def main(directory: Path) -> int:
+    """The number of points at which the agent was killed."""
+    point = 0
+    while True:
+        point += 1
+        folder = directory / str(point)
+        folder.mkdir()
+        in_child(partial(_healthy_life, folder))
+        _log(folder, 11, "NVRM: Xid (PCI:0000:03:00): 79, GPU has fallen off the bus.")
+        status = run_child(partial(_doomed, folder, point))
+        assert status in (0, KILLED), f"point {point}: exit status {status}"
+        in_child(partial(_heir, folder))
+        shutil.rmtree(folder)
+        if status == 0:
+            return point - 1
+
+
+def _log(folder: Path, sequence: int, text: str) -> None:
+    microseconds = int(SystemClock().now().at * 1e6)
+    with (folder / "kmsg").open("a") as log:
+        log.write(f"4,{sequence},{microseconds},-;{text}\n")
+
+
+def _healthy_life(folder: Path) -> None:
+    _log(folder, 10, "Linux version 6.8")
+    process = Process(folder, lambda: None)
+    process.live()
+    assert not process.shows_the_fault()
+
+
+def _doomed(folder: Path, point: int) -> None:
+    count = 0
+
+    def counted(real: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **named: object) -> object:
+            nonlocal count
+            count += 1
+            if count == point:
+                os._exit(KILLED)
+            return real(*args, **named)
+
+        return call
+
+    process = Process(folder, counted(lambda: None))
+    for name in _CALLS:
+        setattr(os, name, counted(getattr(os, name)))
+    process.live()
+    assert process.shows_the_fault(), "the agent did not hear of the fault"
+
+
+def _heir(folder: Path) -> None:
+    process = Process(folder, lambda: None)
+    process.live()
+    assert process.shows_the_fault(), "the fault was lost"
+    assert process.is_out_of_service()
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{main(Path(sys.argv[1]))}\n")
