@@ -1,4 +1,4 @@
-"""A simulated day on a node of two with a reading of each GPU every ten or thirty seconds: noise must write nothing.
+"""A simulated day on a node of two with a reading of each GPU every twenty or thirty seconds: noise must write nothing.
 
 Noise is heat below the slowdown point, thermal wobble, correctable errors, and an XID without severity that one claim
 repeats. Every write of a slice wakes the scheduler for every pending pod.
@@ -122,7 +122,7 @@ def everything(chance: random.Random, at: float) -> list[GpuSignal]:
 
 @pytest.mark.parametrize(
     ("noise", "step"),
-    [(heat, 30), (wobble, 30), (correctable_errors, 30), (repeated_xid, 30), (everything, 10)],
+    [(heat, 30), (wobble, 30), (correctable_errors, 30), (repeated_xid, 30), (everything, 20)],
 )
 def test_a_day_of_noise_writes_nothing(
     noise: Callable[[random.Random, float], list[GpuSignal]], step: int

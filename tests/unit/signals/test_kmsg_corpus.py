@@ -1,13 +1,20 @@
 """The whole corpus of kernel records: every line is classified as its expectation says, and none hurts a GPU it must not."""
 
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from gpuvitals.health.attribution import concerns
 from gpuvitals.health.nvlink5 import nvlink5_action
+from gpuvitals.model.gpu import Gpu
+from gpuvitals.model.ids import GpuUuid, PciBusId
+from gpuvitals.model.signal import GpuSignal
+from gpuvitals.signals.kernel_signals import kernel_signal
 from gpuvitals.signals.kmsg_record import (
     SequenceEvent,
     header_sequence,
@@ -16,6 +23,7 @@ from gpuvitals.signals.kmsg_record import (
     sequence_event,
 )
 from gpuvitals.signals.xid_line import MALFORMED, Line, LineKind, XidClassifier
+from support.signals import GPU, fold, good, judge, moment
 
 DATA = Path(__file__).parents[2] / "data" / "kmsg"
 
@@ -102,3 +110,68 @@ def test_no_hostile_record_of_another_facility_is_more_than_spoofed() -> None:
     kinds = {line.kind for _, line, _ in classified(DATA / "hostile.kmsg") if line.would_be is not None}
 
     assert kinds == {LineKind.SPOOFED}
+
+
+VALID_AMONG_HOSTILE = {
+    29: "Xid149",
+    30: "RecoveryResetGpu",
+    65: "Xid65535",
+    66: "Xid79",
+    79: "Xid149",
+    80: "Xid149",
+}
+"""Lines of the hostile file that the kernel did write and that do report a fault, oddly as they are dressed."""
+
+
+def named_gpus(path: Path) -> list[Gpu]:
+    """A GPU for every PCI bus id that stands anywhere in the file, in whatever spelling."""
+    found = re.findall(rb"([0-9a-fA-F]{4,8}):([0-9a-fA-F]{2}):([0-9a-fA-F]{2})", path.read_bytes())
+    buses = {
+        b":".join((domain.lstrip(b"0").rjust(4, b"0"), *rest)).decode().lower() for domain, *rest in found
+    }
+    return [replace(GPU, uuid=GpuUuid(f"GPU-{bus}"), bus_id=PciBusId(f"{bus}.0")) for bus in sorted(buses)]
+
+
+def hurt(line: Line, gpus: list[Gpu]) -> dict[PciBusId, str]:
+    """Whom the line, heard while all are well, makes other than well, and the reason it is published under."""
+    signal = kernel_signal(line, moment(1001), 1)
+    if not isinstance(signal, get_args(GpuSignal)):
+        return {}
+    well, found = judge(fold(good(1000)), 1001), {}
+    for gpu in gpus:
+        state = fold(good(1000), *([signal] if concerns(signal, gpu) else []))  # type: ignore[arg-type,list-item]  # narrowed above
+        if judge(state, 1001) != well:
+            found[gpu.bus_id] = str(judge(state, 1001).reason)
+    return found
+
+
+def test_no_hostile_line_hurts_a_gpu_but_those_that_are_the_kernels_own_and_name_it() -> None:
+    path = DATA / "hostile.kmsg"
+    gpus, victims = named_gpus(path), {}
+    for number, line, _ in classified(path):
+        hit = hurt(line, gpus)
+        if hit:
+            victims[number] = hit
+            assert hit.keys() == {line.bus_id}
+
+    assert len(gpus) > 1
+    assert {number: next(iter(hit.values())) for number, hit in victims.items()} == VALID_AMONG_HOSTILE
+
+
+def test_no_line_of_an_ordinary_boot_hurts_a_gpu() -> None:
+    path = DATA / "noise.kmsg"
+
+    assert [
+        hurt(line, named_gpus(path)) for _, line, _ in classified(path) if hurt(line, named_gpus(path))
+    ] == []
+
+
+def test_every_fault_among_the_good_lines_hurts_the_gpu_it_names_and_no_other() -> None:
+    path = DATA / "good-xid.kmsg"
+    gpus, hits = named_gpus(path), 0
+    for _, line, _ in classified(path):
+        hit = hurt(line, gpus)
+        hits += bool(hit)
+        assert hit.keys() <= {line.bus_id}
+
+    assert hits > 20
