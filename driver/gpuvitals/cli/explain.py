@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import assert_never
 
 import msgspec
 
@@ -25,6 +26,7 @@ from gpuvitals.inventory.naming import Naming
 from gpuvitals.kubeletplugin import debug
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu import Gpu
+from gpuvitals.model.health import Confidence
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import (
     FabricState,
@@ -43,7 +45,8 @@ from gpuvitals.signals.kernel_signals import kernel_signal
 from gpuvitals.signals.kmsg_record import KmsgRecord, kmsg_record
 from gpuvitals.signals.xid_line import Line, LineKind, XidClassifier
 
-_NOW = Moment(at=1000.0, time=datetime(2026, 1, 1, tzinfo=UTC))
+_BEFORE = Moment(at=999.0, time=datetime(2026, 1, 1, tzinfo=UTC))
+_NOW = Moment(at=1000.0, time=datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC))
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -128,18 +131,20 @@ def _judged(signal: Signal, line: Line, policy: Policy) -> Iterator[Station]:
         yield from rule_stations(xid_rule(signal))
     elif isinstance(signal, RecoveryActionReport):
         yield Station(
-            "rule", "the recovery action is read from NVML, which decides; the line only has it read at once"
+            "rule",
+            "what the driver asks for counts at once and has NVML read it; only the reading can clear it",
         )
     elif not isinstance(signal, OffBusReport):
         yield Station("rule", "a fact of the node or of a GPU's identity; no GPU is judged by it alone")
         return
-    state = evaluate(initial_state(gpu, _NOW), _healthy(gpu), policy)
+    state = evaluate(initial_state(gpu, _BEFORE), _healthy(gpu), policy)
     if isinstance(signal, XidReport | OffBusReport | RecoveryActionReport):
         state = evaluate(state, signal, policy)
     judged = verdict(state, _NOW, policy)
     yield Station(
         "verdict", f"{judged.state.value}, score {judged.score}, {judged.message or 'nothing is wrong'}"
     )
+    yield Station("confidence", _confidence(judged.confidence))
     out = bool(isolated([judged], policy))
     shown = GpuHealth(gpu=gpu, verdict=judged, isolated=out, state_since=_NOW.time)
     yield from device_stations(shown, Naming())
@@ -167,8 +172,23 @@ def _line(line: Line) -> str:
             parts += (
                 [f"on {line.bus_id}"] if line.bus_id is not None else ["names no GPU: every GPU is probed"]
             )
+            parts += [f"caused by XID {line.caused_by}"] if line.caused_by is not None else []
             parts += [f"process {line.process!r} (display only)"] if line.process is not None else []
             return ", ".join(parts)
+
+
+def _confidence(found: Confidence) -> str:
+    match found:
+        case Confidence.NONE:
+            return "nothing to be sure of"
+        case Confidence.SINGLE:
+            return "one witness: enough for this device, not for anything disruptive"
+        case Confidence.CORROBORATED:
+            return "two independent witnesses"
+        case Confidence.DRIVER:
+            return "the driver's own recovery action"
+        case _:
+            assert_never(found)
 
 
 def _gpu(line: Line) -> Gpu:
@@ -184,7 +204,7 @@ def _gpu(line: Line) -> Gpu:
 def _healthy(gpu: Gpu) -> Reading:
     return Reading(
         source=Source.NVML_POLL,
-        seen=_NOW,
+        seen=_BEFORE,
         uuid=gpu.uuid,
         status=ReadStatus.OK,
         recovery_action=0,

@@ -45,6 +45,16 @@ def test_explain_walks_a_fatal_line_to_the_claim(run: Run) -> None:
         ("6,1,1,-;usb 1-2: new device", "not about a GPU"),
         ("NVRM: GPU 0000:3b:00.0: GPU has fallen off the bus.", "GpuLost"),
         ("NVRM: Xid (PCI:0000:05:00): 13, pid=7, name=train, x", "nothing is wrong"),
+        (
+            "NVRM: Xid (PCI:0000:05:00): 154, "
+            "GPU recovery action changed from 0x0 (None) to 0x1 (GPU Reset Required)",
+            "the driver's own recovery action",
+        ),
+        (
+            "NVRM: Xid (PCI:0000:05:00): 45, pid=7, name=a, Ch 8 caused by previous Xid 145",
+            "caused by XID 145",
+        ),
+        ("NVRM: Xid (PCI:0000:05:00): 79, x", "one witness"),
     ],
 )
 def test_explain_has_an_answer_for_every_line(run: Run, line: str, said: str) -> None:
