@@ -154,11 +154,11 @@ class World:
         return KubeletPlugin(self.settings(pod_uid, limits), SystemClock(), self.fatal.append)
 
     @contextmanager
-    def running(self, pod_uid: str = "", limits: Limits = FAST) -> Iterator[KubeletPlugin]:
+    def running(self, pod_uid: str = "", limits: Limits = FAST, **sources: Any) -> Iterator[KubeletPlugin]:
         plugin = self.plugin(pod_uid, limits)
         plugin.start()
         try:
-            plugin.attach(self.sources())
+            plugin.attach(self.sources(**sources))
             yield plugin
         finally:
             plugin.stop(1.0)

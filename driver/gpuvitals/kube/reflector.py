@@ -49,7 +49,7 @@ class Reflector:
 
     The handler decodes; one that raises msgspec.DecodeError has the object skipped and counted.
     `synced` is set once a whole list was told, and is cleared while the difference of a later one is being told.
-    `trouble` says why there is no watch, empty while there is one. `skipped` counts.
+    `trouble` says why there is no watch, empty while there is one.
     """
 
     def __init__(
@@ -67,15 +67,14 @@ class Reflector:
         self._place = ""
         self._random = random.Random()
         self.synced = threading.Event()
-        self.skipped = 0
         self.trouble = ""
         self._stop = threading.Event()
         self._nudged = threading.Event()
         self._lock = threading.Lock()
         self._lines: LineStream | None = None
-        name = selection.path.rsplit("/", 1)[-1]
+        self._resource = selection.path.rsplit("/", 1)[-1]
         # A daemon: it only reads, so a call that outlives the stop deadline has nothing to lose.
-        self._thread = threading.Thread(target=self._run, name=f"watch-{name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"watch-{self._resource}", daemon=True)
 
     def start(self) -> None:
         """Starts to list and watch."""
@@ -94,6 +93,11 @@ class Reflector:
     def nudge(self) -> None:
         """Ends a back-off: somebody has reached the server."""
         self._nudged.set()
+
+    def skip(self, trouble: str) -> None:
+        """Counts an object of this collection that can't be decoded. Any thread."""
+        self._metrics.objects_skipped.labels(resource=self._resource).inc()
+        log.warning("object skipped", extra=keys(path=self._selection.path, error=trouble))
 
     def _run(self) -> None:
         step = retrying(
@@ -239,7 +243,7 @@ class Reflector:
             try:
                 self._changed(key, bytes(raw))
             except msgspec.DecodeError as error:
-                self._skip(error)
+                self.skip(str(error))
             self._versions[key] = meta.resource_version
         return key
 
@@ -247,12 +251,8 @@ class Reflector:
         try:
             return msgspec.json.decode(raw, type=_Object).metadata
         except msgspec.DecodeError as error:
-            self._skip(error)
+            self.skip(str(error))
             return None
-
-    def _skip(self, error: msgspec.DecodeError) -> None:
-        self.skipped += 1
-        log.warning("object skipped", extra=keys(path=self._selection.path, error=str(error)))
 
 
 def object_path(collection: str, name: str) -> str:

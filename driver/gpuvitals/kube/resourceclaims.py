@@ -27,6 +27,11 @@ FIELD_MANAGER = "gpuvitals-agent"
 _IDLE_SECONDS = 30.0
 _READ_SECONDS = 8.0
 _WRITE_SECONDS = 5.0
+_MAX_TEXT = 1024
+"""Characters of a message or a value: far below what the server takes (32 KiB a message, 10 KiB the data of a device).
+
+Source: kubernetes/api resource/v1/types.go; kubernetes/apimachinery pkg/apis/meta/v1/types.go, Condition.
+"""
 _EVERYBODYS = (0, 401, 429, 503)
 """Codes that the next claim would get as well."""
 
@@ -282,7 +287,7 @@ def _entry(entry: ClaimEntry) -> dict[str, Any]:
         "pool": entry.pool,
         "device": entry.device,
         "conditions": [_condition(condition) for condition in entry.conditions],
-        "data": dict(entry.data),
+        "data": {key: _cut(value) if isinstance(value, str) else value for key, value in entry.data},
     }
     if entry.share_id is not None:
         body["shareID"] = entry.share_id
@@ -295,6 +300,10 @@ def _condition(condition: Condition) -> dict[str, str]:
         "type": condition.type,
         "status": condition.status.value,
         "reason": condition.reason,
-        "message": condition.message,
+        "message": _cut(condition.message),
         "lastTransitionTime": f"{at.isoformat()}Z",
     }
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 3] + "..."

@@ -66,16 +66,20 @@ class SliceCache:
             if self._slices.pop(name, None) is not None:
                 self._deleted.add(name)
 
-    def replace(self, body: bytes) -> None:
-        """Takes a whole list, read because an answer was lost or a conflict showed that the watch is behind."""
-        listed, version = observed_slices(body, self._annotation)
-        names = {entry.name for entry in listed}
+    def replace(self, body: bytes) -> tuple[str, ...]:
+        """Takes a whole list, read because an answer was lost or a conflict showed that the watch is behind.
+
+        What was wrong with each object that had to be skipped. Raises msgspec.DecodeError where it is no list.
+        """
+        listed = observed_slices(body, self._annotation)
+        names = {entry.name for entry in listed.slices}
         with self._lock:
-            for entry in listed:
+            for entry in listed.slices:
                 self._remember(entry)
             for name, entry in list(self._slices.items()):
-                if name not in names and not _is_newer(entry.resource_version, version):
+                if name not in names and not _is_newer(entry.resource_version, listed.resource_version):
                     del self._slices[name]
+        return listed.skipped
 
     def expect(self, pool: Pool) -> None:
         """Forgets the times of taints that the pool lifts. A device that the pool does not name keeps its own."""

@@ -61,10 +61,28 @@ def observed_slice(raw: bytes, annotation: str) -> ObservedSlice:
     return _observed(msgspec.json.decode(raw, type=_Slice), annotation)
 
 
-def observed_slices(body: bytes, annotation: str) -> tuple[tuple[ObservedSlice, ...], str]:
-    """Decodes a list of slices; with the resourceVersion of the list. Raises msgspec.DecodeError."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservedList:
+    """A list of stored slices. `skipped` says of each that could not be decoded what was wrong with it."""
+
+    slices: tuple[ObservedSlice, ...]
+    resource_version: str
+    skipped: tuple[str, ...]
+
+
+def observed_slices(body: bytes, annotation: str) -> ObservedList:
+    """Decodes a list of slices; one that is none costs itself only. Raises msgspec.DecodeError for no list at all."""
     listed = msgspec.json.decode(body, type=_SliceList)
-    return tuple(_observed(entry, annotation) for entry in listed.items), listed.metadata.resource_version
+    slices: list[ObservedSlice] = []
+    skipped: list[str] = []
+    for raw in listed.items:
+        try:
+            slices.append(observed_slice(bytes(raw), annotation))
+        except msgspec.DecodeError as error:
+            skipped.append(str(error))
+    return ObservedList(
+        slices=tuple(slices), resource_version=listed.metadata.resource_version, skipped=tuple(skipped)
+    )
 
 
 def desired_content(entry: PoolSlice, pool: Pool, owner: NodeOwner) -> bytes:
@@ -163,7 +181,7 @@ class _ListMeta(msgspec.Struct, rename="camel"):
 
 class _SliceList(msgspec.Struct):
     metadata: _ListMeta
-    items: list[_Slice] = []
+    items: list[msgspec.Raw] = []
 
 
 def _observed(decoded: _Slice, annotation: str) -> ObservedSlice:

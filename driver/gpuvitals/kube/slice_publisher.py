@@ -339,7 +339,8 @@ class SlicePublisher:
         """Reads the slices anew: an answer was lost, or somebody was faster and the watch may still be behind."""
         call = Call(method="GET", path=self._selection.path, query=self._selection.query)
         try:
-            self._cache.replace(self._transport.request(call))
+            for trouble in self._cache.replace(self._transport.request(call)):
+                self._reflector.skip(trouble)
         except msgspec.DecodeError as error:
             raise Retryable(f"list of slices: {error}") from error
         self._must_read = False

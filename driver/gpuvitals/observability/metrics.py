@@ -85,6 +85,12 @@ class NodeMetrics:
         self.health_stream_clients = Gauge(
             "gpuvitals_health_stream_clients", "Open health streams of the kubelet.", registry=registry
         )
+        self.objects_skipped = Counter(
+            "gpuvitals_api_objects_skipped",
+            "Stored objects that could not be decoded and were left out.",
+            ["resource"],
+            registry=registry,
+        )
         self.api_retries = Counter(
             "gpuvitals_api_retries", "API server calls tried again.", ["code"], registry=registry
         )

@@ -219,16 +219,18 @@ def test_a_bad_item_is_skipped_and_counted_and_the_others_are_told(bad: bytes) -
         return Answer(chunks=(lines, b"\n"), pause=lambda: gate.wait(1) if len(told) > 1 else None)
 
     with scripted(answer) as script:
-        reflector = Reflector(
-            replace(NODES, path="/x"), connect(ConnectSettings(url=script.url)), take, NodeMetrics("test")
-        )
+        metrics = NodeMetrics("test")
+        selection = replace(NODES, path="/x")
+        reflector = Reflector(selection, connect(ConnectSettings(url=script.url)), take, metrics)
         reflector.start()
         wait(lambda: len(told) >= 2)
         gate.set()
         reflector.stop(5)
 
     assert told[:2] == ["2", "9"]
-    assert reflector.skipped >= 1
+    skipped = metrics.registry.get_sample_value("gpuvitals_api_objects_skipped_total", {"resource": "x"})
+    assert skipped is not None
+    assert skipped >= 1
 
 
 def test_stop_cuts_a_quiet_watch() -> None:

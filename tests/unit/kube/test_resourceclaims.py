@@ -4,64 +4,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 
-from gpuvitals.inventory.claims import ClaimEntry, ClaimRef, Condition, ConditionStatus
+from gpuvitals.inventory.claims import ConditionStatus
 from gpuvitals.kube.client import ConnectSettings, connect
 from gpuvitals.kube.errors import NotFound, Permanent
 from gpuvitals.kube.events import EventRecord, EventRecorder, Regarding
 from gpuvitals.kube.nodes import node_owner
 from gpuvitals.kube.resourceclaims import ClaimReader, ClaimStatusWriter
-from gpuvitals.model.ids import ClaimUid, NodeName
+from gpuvitals.model.ids import ClaimUid
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.sim.apiserver import ApiServer
-
-KIND = "resourceclaims.resource.k8s.io"
-DRIVER = "gpu.vitals.internal"
-
-
-def entry(status: ConditionStatus = ConditionStatus.TRUE, reason: str = "None") -> ClaimEntry:
-    healthy = Condition(
-        type="Healthy",
-        status=status,
-        reason=reason,
-        message="",
-        transition_time=datetime(2026, 11, 24, 1, 2, 3, 456, tzinfo=UTC),
-    )
-    return ClaimEntry(
-        driver=DRIVER,
-        pool=NodeName("node-a"),
-        device="gpu-0",
-        share_id=None,
-        conditions=(healthy,),
-        data=(("score", 100),),
-    )
-
-
-def allocated_claim(server: ApiServer, name: str = "c") -> dict[str, Any]:
-    client = server.client("test")
-    request = {"name": "gpu", "exactly": {"deviceClassName": "gpu"}}
-    claim = client.create(
-        KIND,
-        {
-            "apiVersion": "resource.k8s.io/v1",
-            "kind": "ResourceClaim",
-            "metadata": {"name": name, "namespace": "default"},
-            "spec": {"devices": {"requests": [request]}},
-        },
-    )
-    result = {"request": "gpu", "driver": DRIVER, "pool": "node-a", "device": "gpu-0"}
-    claim["status"] = {"allocation": {"devices": {"results": [result]}}}
-    stored: dict[str, Any] = client.update_status(KIND, claim)
-    return stored
-
-
-def reference(claim: dict[str, Any]) -> ClaimRef:
-    meta = claim["metadata"]
-    return ClaimRef(namespace=meta["namespace"], name=meta["name"], uid=ClaimUid(meta["uid"]))
+from support.claims import KIND, allocated_claim, entry, reference
 
 
 @contextmanager

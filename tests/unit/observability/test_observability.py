@@ -33,6 +33,7 @@ NAMES = {
     "gpuvitals_nvml_hung": set(),
     "gpuvitals_health_stream_clients": set(),
     "gpuvitals_api_retries": {"code"},
+    "gpuvitals_api_objects_skipped": {"resource"},
     "gpuvitals_devices": {"state"},
     "gpuvitals_device_score": {"bus_id"},
     "gpuvitals_omitted_versions": set(),
@@ -65,6 +66,7 @@ def fed() -> NodeMetrics:
     metrics.checkpoint_recoveries.labels(cause="torn").inc()
     metrics.nvml_call_seconds.labels(call="poll").observe(0.1)
     metrics.api_retries.labels(code="429").inc()
+    metrics.objects_skipped.labels(resource="resourceslices").inc()
     return metrics
 
 

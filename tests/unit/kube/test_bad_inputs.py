@@ -1,0 +1,135 @@
+"""Bad inputs I22, I23 and I25: what would be over the API's limits, and what the API should never have stored."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from gpuvitals.inventory.claims import ClaimEntry, ConditionStatus
+from gpuvitals.inventory.naming import Naming
+from gpuvitals.inventory.pool import Pool, pool
+from gpuvitals.inventory.taints import ServiceMode
+from gpuvitals.kube.client import ConnectSettings, connect
+from gpuvitals.kube.nodes import node_owner
+from gpuvitals.kube.resourceclaims import ClaimStatusWriter
+from gpuvitals.kube.slice_publisher import PublisherSettings, SlicePublisher
+from gpuvitals.observability.metrics import NodeMetrics
+from gpuvitals.sim.apiserver import ApiServer
+from support.claims import allocated_claim, entry, reference
+from support.kubeserver import Answer, scripted
+from support.worlds import snapshot
+
+NAMING = Naming()
+CLAIMS = "resourceclaims.resource.k8s.io"
+SLICES = "resourceslices.resource.k8s.io"
+
+
+def long_named() -> Pool:
+    """A GPU whose every text is far over the API's 64 characters."""
+    node = snapshot(1)
+    gpu = replace(node.gpus[0].gpu, product_name="ä" * 200, architecture="x" * 200, brand="y" * 200)
+    return pool(replace(node, gpus=(replace(node.gpus[0], gpu=gpu),)), NAMING, ServiceMode.TAINT)
+
+
+def test_i22_an_attribute_over_64_characters_is_cut_and_the_server_takes_the_slice() -> None:
+    with ApiServer() as server:
+        client = server.client("test")
+        client.create("nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-a"}})
+        with publishing(server.url, NodeMetrics("test")) as (publisher, published):
+            publisher.publish(lambda _: long_named(), 1)
+            wait(lambda: published == [1])
+        (device,) = client.list(SLICES)[0]["spec"]["devices"]
+        answers = [request.status for request in server.requests.writes(resource="resourceslices")]
+
+    assert answers == [201]
+    texts = [value["string"] for value in device["attributes"].values() if "string" in value]
+    assert all(len(text.encode()) <= 64 for text in texts)
+    assert len(device["attributes"]) + len(device["capacity"]) <= 32
+
+
+STORED = (
+    b'{"metadata": {"name": "00000-y", "resourceVersion": "11"}, "spec": {"driver": "gpu.vitals.internal", '
+    b'"pool": {"name": "node-a", "generation": 1, "resourceSliceCount": 1}}}'
+)
+BROKEN = b'{"metadata": {"name": "00000-x", "resourceVersion": "5"}, "spec": {"pool": {"name": 7}}}, {"spec": 1}, {}'
+
+
+def test_i23_a_stored_slice_with_missing_fields_is_skipped_and_counted_and_stops_nobody() -> None:
+    """Both by the watch's list, and by the one that is read again after an error."""
+    refusals = [Answer(status=500)]
+
+    def answer(method: str, target: str) -> Answer:
+        if "nodes" in target:
+            return Answer(chunks=(b'{"metadata": {"uid": "u"}}',))
+        if "watch" in target:
+            return Answer(chunks=(b"",), pause=lambda: time.sleep(0.2))
+        if method == "GET":
+            return Answer(chunks=(b'{"metadata": {"resourceVersion": "9"}, "items": [' + BROKEN + b"]}",))
+        return refusals.pop() if refusals else Answer(status=201, chunks=(STORED,))
+
+    metrics = NodeMetrics("test")
+    with scripted(answer) as script, publishing(script.url, metrics) as (publisher, published):
+        publisher.publish(lambda mode: pool(snapshot(0), NAMING, mode), 1)
+        wait(lambda: published == [1])
+
+    skipped = metrics.registry.get_sample_value(
+        "gpuvitals_api_objects_skipped_total", {"resource": "resourceslices"}
+    )
+    assert skipped is not None
+    assert skipped >= 6
+
+
+@contextmanager
+def publishing(url: str, metrics: NodeMetrics) -> Iterator[tuple[SlicePublisher, list[int]]]:
+    transport = connect(ConnectSettings(url=url))
+    settings = PublisherSettings(
+        driver=NAMING.driver,
+        node="node-a",
+        annotation=NAMING.node_report,
+        mode=ServiceMode.TAINT,
+        owner=lambda: node_owner(transport, "node-a"),
+    )
+    published: list[int] = []
+    publisher = SlicePublisher(settings, transport, metrics, published.append)
+    publisher.start()
+    publisher.set_kubelet_connected(True)
+    try:
+        yield publisher, published
+    finally:
+        publisher.stop(5)
+
+
+def test_i25_a_claim_status_over_the_limits_is_cut_and_the_server_takes_it() -> None:
+    with ApiServer() as server:
+        claim = reference(allocated_claim(server))
+        writer = ClaimStatusWriter(connect(ConnectSettings(url=server.url)), NodeMetrics("test"))
+        writer.start()
+        try:
+            writer.show({claim: (oversized(),)})
+            wait(lambda: bool(patches(server)))
+        finally:
+            writer.stop(5)
+        (device,) = server.client("test").get(CLAIMS, "c", "default")["status"]["devices"]
+
+    assert patches(server) == [200]
+    assert len(device["conditions"][0]["message"]) == 1024
+    assert len(device["data"]["uuid"]) == 1024
+
+
+def oversized() -> ClaimEntry:
+    base = entry(ConditionStatus.FALSE, "Xid79")
+    condition = replace(base.conditions[0], message="m" * 50_000)
+    return replace(base, conditions=(condition,), data=(("uuid", "u" * 20_000), ("score", 0)))
+
+
+def patches(server: ApiServer) -> list[int]:
+    return [
+        entry.status for entry in server.requests.writes(resource="resourceclaims") if entry.method == "PATCH"
+    ]
+
+
+def wait(holds: Callable[[], bool]) -> None:
+    began = time.monotonic()
+    while not holds():
+        assert time.monotonic() - began < 5, "did not happen in time"
+        time.sleep(0.005)
