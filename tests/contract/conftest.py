@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from gpuvitals.sim.apiserver import ApiServer
+from gpuvitals.sim.apiserver.api import ApiSettings
+from gpuvitals.sim.cel import compile_errors
 from support.rawapi import RawApi
 from support.realanswers import Server
 from support.realserver import RealServer, ServerSettings
@@ -34,7 +36,7 @@ def real_server() -> Iterator[RealServer]:
 
 @pytest.fixture(scope="session")
 def sim_server() -> Iterator[ApiServer]:
-    with ApiServer() as server:
+    with ApiServer(settings=ApiSettings(cel_checker=compile_errors)) as server:
         yield server
 
 

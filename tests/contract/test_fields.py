@@ -8,12 +8,14 @@ from gpuvitals.sim.apiserver.kinds import BUILT_IN, Kind
 from gpuvitals.sim.apiserver.strategy.fieldnames import Field, fields_of, known_fields
 from support.kubeobjects import (
     EVENTS,
+    JOBS,
     LEASES,
     NODES,
     PODS,
     SLICES,
     device,
     event,
+    job,
     lease,
     pod,
     resource_slice,
@@ -23,15 +25,7 @@ from support.rawapi import Json, RawApi
 from support.realanswers import refusal, stored, warnings
 from support.realserver import RealServer
 
-JOBS = "/apis/batch/v1/namespaces/default/jobs"
 _LETTERS = {"int64": "i", "int32": "n", "date-time": "tu"}
-
-
-def job(name: str) -> Json:
-    return {
-        "metadata": {"name": name},
-        "spec": {"template": {"spec": pod(name)["spec"] | {"restartPolicy": "Never"}}},
-    }
 
 
 @pytest.mark.needs_go

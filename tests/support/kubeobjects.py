@@ -7,6 +7,11 @@ from support.rawapi import RawApi
 SLICES = "/apis/resource.k8s.io/v1/resourceslices"
 CLAIMS = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+TEMPLATES = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaimtemplates"
+CLASSES = "/apis/resource.k8s.io/v1/deviceclasses"
+RULES = "/apis/resource.k8s.io/v1/devicetaintrules"
+NAMESPACES = "/api/v1/namespaces"
+JOBS = "/apis/batch/v1/namespaces/default/jobs"
 NODES = "/api/v1/nodes"
 PODS = "/api/v1/namespaces/default/pods"
 EVENTS = "/api/v1/namespaces/default/events"
@@ -33,6 +38,12 @@ def pod(name: str, **metadata: object) -> Json:
         "metadata": {"name": name, "namespace": "default", **metadata},
         "spec": {"containers": [{"name": "main", "image": "gpu-job:1"}]},
     }
+
+
+def job(name: str, **spec: object) -> Json:
+    """A job of one pod."""
+    template = {"spec": {**pod(name)["spec"], "restartPolicy": "Never"}}
+    return {"metadata": {"name": name}, "spec": {"template": template, **spec}}
 
 
 def event(name: str, **metadata: object) -> Json:
