@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuvitals.sim.apiserver import ApiClient, ApiServer
+from gpuvitals.sim.apiserver import ApiClient, ApiServer, RequestFacts
 from gpuvitals.sim.controllers import ControllerManager
 from gpuvitals.sim.kubelet import Kubelet, KubeletConfig, KubeletTimings
 from gpuvitals.sim.rest import Endpoint
@@ -53,12 +53,18 @@ def client() -> Iterator[ApiClient]:
             kubelet.start()
             try:
                 eventually(lambda: plugin.saw.count("health") or None, "registered")
+                assert server.requests.wait_for(_is_wipe, timeout_seconds=10), "slices wiped"
                 client.create(SLICES, resource_slice(NODE, gpu("gpu-0"), gpu("gpu-1")))
                 yield client
             finally:
                 kubelet.stop()
                 scheduler.stop()
                 plugin.stop()
+
+
+def _is_wipe(request: RequestFacts) -> bool:
+    """The kubelet looks for its node's slices, to delete them; registration may come before or after it."""
+    return request.resource == "resourceslices" and "spec.nodeName" in request.query
 
 
 def test_a_pod_from_a_template_runs_and_leaves_nothing_behind(client: ApiClient) -> None:
