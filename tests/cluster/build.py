@@ -62,8 +62,6 @@ PROGRAMS = (
     Program(name="helm", module="helm", package="helm.sh/helm/v4/cmd/helm"),
     *_kubernetes("kubernetes-1.37", *_NODE, "kubectl"),
     Program(name="descriptors", module="kubernetes-1.37", package="./descriptors"),
-    *_kubernetes("kubernetes-1.34", *_NODE),
-    *_kubernetes("kubernetes-1.36", *_NODE),
     Program(name="containerd", module="containerd", package=f"{_RUNTIME}/containerd"),
     Program(
         name="containerd-shim-runc-v2", module="containerd", package=f"{_RUNTIME}/containerd-shim-runc-v2"
@@ -80,6 +78,8 @@ PROGRAMS = (
     Program(name="ptp", module="cni", package=f"{_NETWORK}/main/ptp"),
     Program(name="loopback", module="cni", package=f"{_NETWORK}/main/loopback"),
     Program(name="host-local", module="cni", package=f"{_NETWORK}/ipam/host-local"),
+    *_kubernetes("kubernetes-1.34", *_NODE),
+    *_kubernetes("kubernetes-1.36", *_NODE),
 )
 ON_REQUEST = frozenset({"kubernetes-1.36"})
 """Modules that are built only where they are named: no test of the usual run needs them."""

@@ -22,7 +22,6 @@ PREFIX = "gpuvitals-cluster-"
 START_SECONDS = 10.0
 STOP_SECONDS = 20.0
 _OVERLAID = ("/etc", "/opt", "/run", "/var/lib", "/var/log")
-_SHIM = b"containerd-shim-runc-v2"
 _RECORD = "machine.json"
 
 
@@ -91,14 +90,14 @@ class Machine:
 
 
 def release(folder: Path) -> None:
-    """Ends the node's containers and removes its control group and links; for a workspace, living or found dead."""
+    """Ends what still runs on the node, containers too, and removes its control group and links; for a workspace, living or found dead."""
     record = folder / _RECORD
     if not record.exists():
         return
     name = str(json.loads(record.read_text(encoding="utf-8"))["cgroup"])
     groups = [hierarchy / name.lstrip("/") for hierarchy in hierarchies()]
     deadline = time.monotonic() + STOP_SECONDS
-    while alive := {*_members(groups), *_shims(folder)}:
+    while alive := {*_members(groups), *_inhabitants(folder)}:
         if time.monotonic() > deadline:
             raise MachineError(f"processes {sorted(alive)} of the node {folder.name} don't end")
         for pid in alive:
@@ -134,13 +133,13 @@ def _members(groups: Sequence[Path]) -> Iterator[int]:
                 yield from (int(line) for line in listing.read_text().split())
 
 
-def _shims(folder: Path) -> Iterator[int]:
-    """Shims outlive the runtime and are no children of ours; their command names the runtime's socket."""
+def _inhabitants(folder: Path) -> Iterator[int]:
+    """Processes in the node's mount namespace, told by its overlays: shims outlive the runtime and name no folder."""
+    mark = f"upperdir={folder}/changes/"
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                command = (entry / "cmdline").read_bytes().split(b"\0")
-                if command[0].endswith(_SHIM) and any(os.fsencode(folder) in part for part in command[1:]):
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                if mark in (entry / "mountinfo").read_text(encoding="utf-8", errors="replace"):
                     yield int(entry.name)
 
 

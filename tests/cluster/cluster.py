@@ -1,0 +1,118 @@
+"""A whole Kubernetes of one node: etcd, API server, controller manager, scheduler, containerd, kubelet.
+
+The programs come from build.py. Everything listens on loopback; everything that is made lies in one folder, in a mount
+namespace and in control groups that go away with it.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from cluster import debian
+from cluster.build import locate
+from cluster.machine import PREFIX, Machine, release
+from cluster.node import Node, NodeSettings
+from support.realserver import RealServer, ServerError, ServerSettings
+from support.realworkspace import Workspace
+
+RELEASES = ("1.34", "1.36", "1.37")
+PACKAGES = ("openssl", "iproute2", "util-linux", "busybox-static", "gcc", "libc6-dev")
+READY_SECONDS = 60.0
+NODE = "node-a"
+
+
+class Cluster:
+    """Context manager: the node is Ready on entry, and nothing is left on exit. Enter it from the main thread.
+
+    `api` is the administrator's raw client, `kubeconfig` a path, `node` the runtime and the kubelet.
+    """
+
+    def __init__(self, release: str, *, say: Callable[[str], None]) -> None:
+        self.release, self._say = release, say
+        self._module = f"kubernetes-{release}"
+        self._cleanup = ExitStack()
+
+    def __enter__(self) -> Self:
+        debian.install(PACKAGES, say=self._say)
+        with ExitStack() as undo:
+            self.workspace = undo.enter_context(Workspace(prefix=PREFIX, release=release))
+            self.machine = Machine(self.workspace, node=NODE)
+            self.machine.start()
+            self._start_control_plane(undo)
+            self.node = self._new_node()
+            self.node.start()
+            self.wait("the node is Ready", self._is_ready, seconds=READY_SECONDS)
+            self._cleanup = undo.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cleanup.close()
+
+    @property
+    def folder(self) -> Path:
+        """The folder that goes away with the cluster."""
+        return self.workspace.folder
+
+    def wait(self, what: str, holds: Callable[[], object], *, seconds: float) -> Any:
+        """Waits until `holds` answers something true and returns it; fails with the end of every log."""
+        deadline = time.monotonic() + seconds
+        while not (answer := holds()):
+            if time.monotonic() > deadline:
+                raise ServerError(f"after {seconds} s not true: {what}\n{self.logs()}")
+            time.sleep(0.05)
+        return answer
+
+    def logs(self, lines: int = 12) -> str:
+        """The end of each program's log, as a failure shows it."""
+        return "\n".join(
+            f"== {path.name}\n" + "\n".join(line[:400] for line in _last(path, lines))
+            for path in sorted(self.folder.glob("*.log"))
+        )
+
+    def _start_control_plane(self, undo: ExitStack) -> None:
+        # On the node the node's name is in /etc/hosts, and so the API server finds the kubelet.
+        settings = ServerSettings(module=self._module, has_nodes=True, prefix=self.machine.enter([]))
+        self.server = undo.enter_context(RealServer(settings, self.workspace))
+        self.api, self.kubeconfig = self.server.api, self.server.kubeconfig
+        manager = self.server.kubeconfig_for("system:kube-controller-manager", group="system:masters")
+        scheduler = self.server.kubeconfig_for("system:kube-scheduler", group="system:kube-scheduler")
+        self.workspace.start(
+            "kube-controller-manager",
+            [
+                str(locate(self._module, "kube-controller-manager")),
+                f"--kubeconfig={manager}",
+                "--leader-elect=false",
+                "--secure-port=0",
+                "--use-service-account-credentials=true",
+                f"--root-ca-file={self.server.pki.ca}",
+                f"--service-account-private-key-file={self.server.signing.key}",
+            ],
+        )
+        self.workspace.start(
+            "kube-scheduler",
+            [
+                str(locate(self._module, "kube-scheduler")),
+                f"--kubeconfig={scheduler}",
+                "--leader-elect=false",
+                "--secure-port=0",
+            ],
+        )
+
+    def _new_node(self) -> Node:
+        account = self.server.kubeconfig_for(f"system:node:{NODE}", group="system:nodes")
+        settings = NodeSettings(name=NODE, module=self._module, kubeconfig=account, ca=self.server.pki.ca)
+        return Node(self.workspace, self.machine, settings)
+
+    def _is_ready(self) -> bool:
+        answer = self.api.get(f"/api/v1/nodes/{NODE}")
+        conditions = answer.body["status"].get("conditions", []) if answer.status == 200 else []
+        return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
+
+
+def _last(path: Path, lines: int) -> list[str]:
+    return path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
