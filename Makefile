@@ -8,7 +8,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test check fmt lint types contracts generated protos catalog lock cluster cluster-test clean
+.PHONY: help demo setup test check fmt lint types contracts generated protos catalog chart chart-check lock cluster cluster-test clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,7 +33,7 @@ setup: $(DEV_STAMP) ## install everything that check and test need into .venv
 test: $(DEV_STAMP) ## every test that needs Python only (and a C compiler for the NVML tests)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests -m "not needs_go and not long"
 
-check: lint types contracts generated ## what CI checks: lint, types, import contracts, generated files
+check: lint types contracts generated chart-check ## what CI checks: lint, types, import contracts, generated files, chart
 
 fmt: $(DEV_STAMP) ## format the code
 	$(BIN)/ruff check --fix-only -q .
@@ -58,6 +58,12 @@ protos: $(DEV_STAMP) ## regenerate driver/gpuvitals/proto from api/proto
 catalog: $(DEV_STAMP) ## regenerate the XID catalogue and the pages of reasons and policy values
 	$(BIN)/python tools/generate_catalog.py
 	$(BIN)/python tools/generate_reasons.py
+
+chart: $(DEV_STAMP) ## render the chart's golden files and its table of values anew (needs the helm of make cluster)
+	PYTHONPATH=tests $(BIN)/python -m chart.rendering
+
+chart-check: $(DEV_STAMP)
+	PYTHONPATH=tests $(BIN)/python -m chart.rendering --check
 
 lock: $(DEV_STAMP) ## resolve requirements/*.txt anew, with hashes and without URLs
 	$(BIN)/python tools/lock_requirements.py

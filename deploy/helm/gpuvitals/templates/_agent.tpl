@@ -1,0 +1,144 @@
+{{/* The flags of `gpuvitals node`; extraArgs come last, where argparse lets them win. */}}
+{{- define "gpuvitals.args" -}}
+- --state-dir={{ include "gpuvitals.stateDir" . }}
+- --registry-dir={{ include "gpuvitals.registryDir" . }}
+- --cdi-dir={{ .Values.cdiDir }}
+- --driver-root={{ .Values.driver.root }}
+- --dev-root={{ .Values.driver.devRoot }}
+- --sysfs-root={{ .Values.sysfsRoot }}
+- --kernel-log={{ .Values.kernelLog }}
+- --config=/etc/gpuvitals/node.yaml
+- --probe-address={{ ternary "127.0.0.1" "0.0.0.0" .Values.hostNetwork }}:{{ .Values.probePort }}
+- --log-level={{ .Values.logLevel }}
+{{- range .Values.extraArgs }}
+- {{ . | quote }}
+{{- end }}
+{{- end -}}
+
+{{/* One HTTP probe, of (root, path). On the host's network the agent listens on loopback only. */}}
+{{- define "gpuvitals.probe" -}}
+{{- $root := index . 0 -}}
+httpGet:
+  path: {{ index . 1 }}
+  port: {{ $root.Values.probePort }}
+  {{- if $root.Values.hostNetwork }}
+  host: 127.0.0.1
+  {{- end }}
+timeoutSeconds: 3
+{{- end -}}
+
+{{/* Node Feature Discovery's label for a PCI device of NVIDIA's, in the forms that its configurations give it. */}}
+{{- define "gpuvitals.affinity" -}}
+{{- if .Values.onlyNvidiaNodes -}}
+{{- if .Values.affinity.nodeAffinity -}}
+{{- fail "onlyNvidiaNodes: is a node affinity of its own; with affinity.nodeAffinity set, write the label there and leave this false" -}}
+{{- end -}}
+affinity:
+  nodeAffinity:
+    requiredDuringSchedulingIgnoredDuringExecution:
+      nodeSelectorTerms:
+        {{- range list "pci-10de" "pci-0300_10de" "pci-0302_10de" }}
+        - matchExpressions:
+            - key: feature.node.kubernetes.io/{{ . }}.present
+              operator: In
+              values: ["true"]
+        {{- end }}
+  {{- with omit .Values.affinity "nodeAffinity" }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- else if .Values.affinity -}}
+affinity:
+  {{- toYaml .Values.affinity | nindent 2 }}
+{{- end -}}
+{{- end -}}
+
+{{/* The kubelet and the runtime are told paths below the state, registry, CDI and driver folders: same name inside. */}}
+{{- define "gpuvitals.volumeMounts" -}}
+- name: config
+  mountPath: /etc/gpuvitals
+  readOnly: true
+- name: state
+  mountPath: {{ include "gpuvitals.stateDir" . }}
+- name: registry
+  mountPath: {{ include "gpuvitals.registryDir" . }}
+- name: cdi
+  mountPath: {{ .Values.cdiDir }}
+# A driver that is mounted there later, by a driver container, shows up inside as well. The second place is where
+# the image looks for NVML, whatever the driver root is called.
+{{- range list .Values.driver.root "/driver-root" | uniq }}
+- name: driver-root
+  mountPath: {{ . }}
+  mountPropagation: HostToContainer
+  readOnly: true
+{{- end }}
+{{- if eq .Values.driver.devRoot "/" }}
+- name: dev
+  mountPath: /dev
+{{- else if ne .Values.driver.devRoot .Values.driver.root }}
+- name: dev
+  mountPath: {{ .Values.driver.devRoot }}
+  mountPropagation: HostToContainer
+  readOnly: true
+{{- end }}
+{{- if ne .Values.sysfsRoot "/sys" }}
+- name: sysfs
+  mountPath: {{ .Values.sysfsRoot }}
+  readOnly: true
+{{- end }}
+{{- if not (hasPrefix "/dev/" .Values.kernelLog) }}
+- name: kernel-log
+  mountPath: {{ .Values.kernelLog }}
+  readOnly: true
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "gpuvitals.volumes" -}}
+- name: config
+  configMap:
+    name: {{ include "gpuvitals.agent" . }}
+- name: state
+  hostPath:
+    path: {{ include "gpuvitals.stateDir" . }}
+    type: DirectoryOrCreate
+# Not created: without it kubeletRoot is wrong, and the pod's event says so.
+- name: registry
+  hostPath:
+    path: {{ include "gpuvitals.registryDir" . }}
+    type: Directory
+- name: cdi
+  hostPath:
+    path: {{ .Values.cdiDir }}
+    type: DirectoryOrCreate
+- name: driver-root
+  hostPath:
+    path: {{ .Values.driver.root }}
+    type: DirectoryOrCreate
+{{- if eq .Values.driver.devRoot "/" }}
+- name: dev
+  hostPath:
+    path: /dev
+    type: Directory
+{{- else if ne .Values.driver.devRoot .Values.driver.root }}
+- name: dev
+  hostPath:
+    path: {{ .Values.driver.devRoot }}
+    type: Directory
+{{- end }}
+{{- if ne .Values.sysfsRoot "/sys" }}
+- name: sysfs
+  hostPath:
+    path: {{ .Values.sysfsRoot }}
+    type: Directory
+{{- end }}
+{{- if not (hasPrefix "/dev/" .Values.kernelLog) }}
+- name: kernel-log
+  hostPath:
+    path: {{ .Values.kernelLog }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}

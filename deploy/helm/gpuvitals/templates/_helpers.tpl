@@ -1,0 +1,61 @@
+{{/* Names. The full name is the release's, with the chart's where the release's lacks it. */}}
+{{- define "gpuvitals.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "gpuvitals.fullname" -}}
+{{- $name := include "gpuvitals.name" . -}}
+{{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
+{{- default $full .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "gpuvitals.agent" -}}
+{{- printf "%s-agent" (include "gpuvitals.fullname" .) -}}
+{{- end -}}
+
+{{- define "gpuvitals.selector" -}}
+app.kubernetes.io/name: {{ include "gpuvitals.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: agent
+{{- end -}}
+
+{{- define "gpuvitals.labels" -}}
+{{ include "gpuvitals.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "gpuvitals.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "gpuvitals.agent" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- required "serviceAccount.name: is empty; name the account, or let the chart create one" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The user that the API server sees; the admission policies are about it and nobody else. */}}
+{{- define "gpuvitals.user" -}}
+{{- printf "system:serviceaccount:%s:%s" .Release.Namespace (include "gpuvitals.serviceAccount" .) -}}
+{{- end -}}
+
+{{- define "gpuvitals.image" -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Paths. Those that the kubelet or the container runtime is told are the same inside and outside. */}}
+{{- define "gpuvitals.stateDir" -}}
+{{- default (printf "%s/plugins/%s" .Values.kubeletRoot .Values.driverName) .Values.stateDir -}}
+{{- end -}}
+
+{{- define "gpuvitals.registryDir" -}}
+{{- printf "%s/plugins_registry" .Values.kubeletRoot -}}
+{{- end -}}
+
+{{- define "gpuvitals.hasPodMonitors" -}}
+{{- if .Capabilities.APIVersions.Has "monitoring.coreos.com/v1/PodMonitor" -}}true{{- end -}}
+{{- end -}}

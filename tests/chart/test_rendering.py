@@ -1,0 +1,134 @@
+"""The chart as helm sees it: golden files, refused values, and what the rendered objects say."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from chart.rendering import CHART, HERE, SETS, ValueSet, helm, page, rendered, template
+
+ROOT = HERE.parents[1]
+PAGES = [CHART / "README.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
+
+pytestmark = pytest.mark.needs_go
+
+
+@pytest.mark.parametrize("values", SETS, ids=lambda values: values.name)
+def test_each_set_renders_as_its_golden_file(values: ValueSet) -> None:
+    assert rendered(values) == values.golden.read_text(encoding="utf-8"), (
+        "run `make chart`, look at the difference"
+    )
+
+
+def test_the_charts_page_shows_every_value_as_it_is() -> None:
+    assert page() == (CHART / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("values", SETS, ids=lambda values: values.name)
+def test_the_linter_finds_nothing(values: ValueSet) -> None:
+    flags = [flag for flag in values.flags if not flag.startswith("--api-versions")]
+    done = helm("lint", "--strict", str(CHART), *flags)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flag", "named"),
+    [
+        ("--set-string=probePort=http", "'/probePort': got string, want integer"),
+        ("--set=probePort=80", "'/probePort': minimum: got 80, want 1,024"),
+        ("--set=hostNetwork=1", "'/hostNetwork': got number, want boolean"),
+        ("--set-string=hostNetwork=true", "'/hostNetwork': got string, want boolean"),
+        ("--set=probePort=null", "missing property 'probePort'"),
+        ("--set=driver.root=null", "'/driver': missing property 'root'"),
+        ("--set=image=gpuvitals", "'/image': got string, want object"),
+        ("--set=image.tga=1", "'/image': additional properties 'tga' not allowed"),
+        ("--set=image.digest=sha256:1", "'/image/digest'"),
+        ("--set=imagge.tag=1", "additional properties 'imagge' not allowed"),
+        ("--set=config.serviceMode=maybe", "'/config/serviceMode': value must be one of"),
+        ("--set-json=config.policy.blind_seconds=1.5", "'/config/policy/blind_seconds': got number, want integer"),
+        ("--set=config.policy.blind_seconds=soon", "'/config/policy/blind_seconds': got string, want integer"),
+        ("--set=config.pollSeconds=0", "'/config/pollSeconds': minimum"),
+        ("--set=kubeletRoot=var/lib", "'/kubeletRoot'"),
+        ("--set=cdiDir=/var/../etc/cdi/", "'/cdiDir'"),
+        ("--set=driverName=GPU", "'/driverName'"),
+        ("--set=extraArgs=--log-level", "'/extraArgs': got string, want array"),
+        ("--set=tolerations[0].effect=Never", "'/tolerations/0/effect': value must be one of"),
+        ("--set=resources.limits.memory=much", "'/resources/limits/memory'"),
+        ("--set=deviceClasses.extendedResource.name=gpu", "'/deviceClasses/extendedResource/name'"),
+        ("--set=networkPolicy.apiServerPorts[0]=https", "'/networkPolicy/apiServerPorts/0': got string, want integer"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_refused_by_its_name(flag: str, named: str) -> None:
+    done = template(flag)
+
+    assert done.returncode != 0
+    assert named in done.stderr.replace("at ", ""), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--set=serviceAccount.create=false"], "serviceAccount.name: is empty"),
+        (["--set=onlyNvidiaNodes=true", "--set=affinity.nodeAffinity.a=1"], "onlyNvidiaNodes: is a node affinity"),
+        (
+            ["--kube-version=1.35.0", "--set=deviceClasses.extendedResource.enabled=true"],
+            "deviceClasses.extendedResource.enabled: Kubernetes v1.35.0 does not serve",
+        ),
+        (["--kube-version=1.33.9"], "requires kubeVersion: >=1.34.0-0"),
+    ],
+    ids=["account", "affinity", "extended", "kubernetes"],
+)  # fmt: skip
+def test_values_that_contradict_each_other_or_the_cluster_are_refused(flags: list[str], named: str) -> None:
+    done = template(*flags)
+
+    assert done.returncode != 0
+    assert named in done.stderr
+
+
+def _notes(*flags: str) -> str:
+    """What a person reads after an install; the API server is not asked."""
+    done = helm("install", "gpuvitals", str(CHART), "--namespace=gpuvitals", "--dry-run=client", *flags)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.rpartition("NOTES:")[2]
+
+
+def test_the_notes_name_the_commands_of_this_release() -> None:
+    notes = _notes("--set=fullnameOverride=vitals", "--set=driverName=gpu.example.com")
+
+    assert "kubectl -n gpuvitals rollout status daemonset/vitals-agent" in notes
+    assert "kubectl get resourceslices --field-selector spec.driver=gpu.example.com" in notes
+    assert "NOT INSTALLED" not in notes
+
+
+def test_a_monitor_that_the_cluster_does_not_serve_is_left_out_and_the_notes_say_so() -> None:
+    assert "PodMonitor" not in template("--set=podMonitor.enabled=true").stdout
+    assert "NOT INSTALLED: podMonitor.enabled is true" in _notes("--set=podMonitor.enabled=true")
+
+
+def _helm_commands() -> list[tuple[str, str]]:
+    found = []
+    for path in PAGES:
+        text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+        found += [
+            (path.name, line.strip())
+            for line in re.findall(r"^ *helm (?:install|upgrade) .*$", text, re.MULTILINE)
+        ]
+    return found
+
+
+def test_every_helm_command_of_the_pages_has_values_that_the_chart_takes() -> None:
+    commands = _helm_commands()
+
+    assert len(commands) >= 3
+    for name, line in commands:
+        words = shlex.split(line)[2:]
+        flags = [word for word in words if word not in ("--install", "--create-namespace", "--wait")]
+        done = helm("template", *[str(ROOT / word) if word.startswith("deploy/") else word for word in flags])
+        assert done.returncode == 0, (name, line, done.stderr)
+
+
+def test_golden_files_are_those_of_the_sets() -> None:
+    assert {path.stem for path in (HERE / "golden").glob("*.yaml")} == {values.name for values in SETS}
+    assert all(Path(values.flags[-1].partition("=")[2]).is_file() for values in SETS if values.values)

@@ -1,0 +1,108 @@
+"""The ClusterRole of the chart is what a working agent asks for, compared as sets."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from chart.rendering import golden_objects, one_of
+from gpuvitals.sim.apiserver.requestlog import RequestFacts
+from gpuvitals.sim.demo.actor import Actor
+from gpuvitals.sim.demo.build import demo_cluster
+from gpuvitals.sim.demo.cluster import Cluster
+from gpuvitals.sim.demo.observer import Observer
+from gpuvitals.sim.demo.player import Looked, Player
+from gpuvitals.sim.scenario import load_builtin
+from support.simcluster import resource_slice
+
+Right = tuple[str, str, str]
+
+SLICES = "resourceslices.resource.k8s.io"
+DRIVER_PART: Right = ("resource.k8s.io", "resourceclaims/driver", "associated-node:patch")
+"""Never in a request: since 1.36 the API server asks for it where a patch of a status changes `devices`."""
+
+
+def granted() -> set[Right]:
+    """The rights of the chart, one by one."""
+    rules = one_of(golden_objects(), "ClusterRole")["rules"]
+    return {
+        (group, resource, verb)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def is_agents(request: RequestFacts) -> bool:
+    return request.user_agent.startswith("gpuvitals/")
+
+
+def asked(cluster: Cluster) -> set[Right]:
+    """What the agents asked of the API server, one by one."""
+    return {
+        (each.group, f"{each.resource}/{each.subresource}".rstrip("/"), each.verb)
+        for each in cluster.server.requests.all()
+        if is_agents(each)
+    }
+
+
+@pytest.fixture(scope="module")
+def worked() -> Iterator[Cluster]:
+    """A cluster whose agent published, prepared, told of a fault, and repaired what others did to its slices."""
+    with tempfile.TemporaryDirectory(prefix="gv-", dir="/tmp") as folder:
+        scenario = load_builtin("xid79")
+        with demo_cluster(Path(folder), scenario) as cluster:
+            for happening in Player(Actor(cluster), Observer(cluster)).play(scenario):
+                assert not isinstance(happening, Looked) or happening.sight.holds, happening
+            node = cluster.nodes[0].name
+            cluster.client.create(SLICES, resource_slice(node, name="stray"))
+            _until(lambda: not cluster.client.find(SLICES, "stray"))
+            for stored in cluster.client.list(SLICES):
+                cluster.client.delete(SLICES, stored["metadata"]["name"])
+            _until(lambda: bool(cluster.client.list(SLICES)))
+            yield cluster
+
+
+@pytest.mark.timeout(120)
+def test_the_rights_are_those_that_the_agent_uses(worked: Cluster) -> None:
+    assert asked(worked) == granted() - {DRIVER_PART}
+    assert DRIVER_PART in granted()
+    assert ("resource.k8s.io", "resourceclaims/status", "patch") in granted()
+
+
+@pytest.mark.timeout(120)
+def test_the_agent_looks_only_at_its_own_slices_and_its_own_node(worked: Cluster) -> None:
+    node = worked.nodes[0].name
+    lists = [
+        each
+        for each in worked.server.requests.select(resource="resourceslices")
+        if is_agents(each) and each.verb in ("list", "watch")
+    ]
+    reads = [each for each in worked.server.requests.select(verb="get", resource="nodes") if is_agents(each)]
+
+    assert lists
+    assert all(f"spec.nodeName%3D{node}" in each.query for each in lists)
+    assert {each.name for each in reads} == {node}
+
+
+def test_no_rule_has_a_wildcard_or_reaches_a_secret_a_pod_or_a_write_to_nodes() -> None:
+    rights = granted()
+
+    assert not any("*" in part for right in rights for part in right)
+    assert {resource.partition("/")[0] for _, resource, _ in rights} == {
+        "resourceslices",
+        "resourceclaims",
+        "nodes",
+        "events",
+    }
+    assert {verb for _, resource, verb in rights if resource == "nodes"} == {"get"}
+
+
+def _until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
