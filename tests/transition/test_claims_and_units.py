@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gpuvitals.health.attribution import concerns
+from gpuvitals.health.attribution import concerned, concerns
 from gpuvitals.model.gpu import DeviceKind, MigInstance
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import GpuUuid, PciBusId
@@ -147,3 +147,11 @@ def test_a_signal_concerns_whom_it_names_and_nobody_else(signal: object, whom: l
 
     assert [gpu.uuid if gpu.mig else "GPU" for gpu in found] == whom
     assert SIBLING not in found
+
+
+def test_a_fault_of_an_unknown_instance_is_its_gpus_and_no_other_instances() -> None:
+    stray = replace(xid(94, 1), gpu_instance=5)
+
+    assert concerned(stray, (GPU, *MIGS, SIBLING)) == (UUID,)
+    assert concerned(stray, (SIBLING,)) == ()
+    assert concerned(replace(stray, gpu_instance=2), (GPU, *MIGS, SIBLING)) == ("MIG-2",)

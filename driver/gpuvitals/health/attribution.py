@@ -1,8 +1,10 @@
 """Whom a signal concerns: never more GPUs than it names."""
 
+from collections.abc import Iterable
 from typing import assert_never
 
 from gpuvitals.model.gpu import DeviceKind, Gpu
+from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.signal import (
     ClearReport,
     GpuSignal,
@@ -13,6 +15,19 @@ from gpuvitals.model.signal import (
     RecoveryActionReport,
     XidReport,
 )
+
+
+def concerned(signal: GpuSignal, gpus: Iterable[Gpu]) -> tuple[GpuUuid, ...]:
+    """The devices whose folds should see `signal`; none where no GPU of the node is meant.
+
+    A fault of an instance that nobody knows is held against its GPU, never dropped, and never against the instances
+    that it does not name.
+    """
+    known = tuple(gpus)
+    found = tuple(gpu.uuid for gpu in known if concerns(signal, gpu))
+    if found or not isinstance(signal, XidReport) or signal.gpu_instance is None:
+        return found
+    return tuple(gpu.uuid for gpu in known if gpu.mig is None and _same_gpu(signal, gpu))
 
 
 def concerns(signal: GpuSignal, gpu: Gpu) -> bool:

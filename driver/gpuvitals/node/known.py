@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import assert_never
 
-from gpuvitals.health.attribution import concerns
+from gpuvitals.health.attribution import concerned
 from gpuvitals.health.evaluate import advance, evaluate
 from gpuvitals.health.healing import after_restart
 from gpuvitals.health.isolation import is_capped
@@ -166,30 +166,26 @@ class NodeHealth:
 
     def _fold_gpu(self, signal: GpuSignal) -> None:
         policy = self._policy
-        concerned = [uuid for uuid, entry in self.gpus.items() if concerns(signal, entry.gpu)]
-        if not concerned and isinstance(signal, XidReport) and signal.gpu_instance is not None:
-            # No such instance is known: the fault is held against its GPU, never dropped.
-            self._fold_gpu(replace(signal, gpu_instance=None, compute_instance=None))
-            return
-        if not concerned and not self.gpus and len(self._early) < _MAX_EARLY:
+        whom = concerned(signal, (entry.gpu for entry in self.gpus.values()))
+        if not whom and not self.gpus and len(self._early) < _MAX_EARLY:
             # The log is read before the driver has said which GPUs there are.
             self._early.append(signal)
             return
-        self.count(signal, "folded" if concerned else "unattributed")
-        if not concerned and not isinstance(signal, Reading):
+        self.count(signal, "folded" if whom else "unattributed")
+        if not whom and not isinstance(signal, Reading):
             log.warning("signal of no known gpu", extra=keys(signal=repr(signal)))
             self._announce(unattributed_announcement(signal))
         if isinstance(signal, Reading):
             self._looked_at.add(signal.uuid)
-        for uuid in concerned:
+        for uuid in whom:
             entry = self.gpus[uuid]
             state = advance(entry.state, signal.seen.at, policy)
             self.gpus[uuid] = replace(entry, state=evaluate(state, self._with_claim(signal, uuid), policy))
         if isinstance(signal, XidReport) and signal.code in _DO_NOT_POKE:
-            for uuid in concerned:
+            for uuid in whom:
                 self._ports.avoid(uuid)
         elif not isinstance(signal, Reading):
-            self._ports.repoll(concerned[0] if len(concerned) == 1 else None)
+            self._ports.repoll(whom[0] if len(whom) == 1 else None)
 
     def _with_claim(self, signal: GpuSignal, uuid: GpuUuid) -> GpuSignal:
         if not isinstance(signal, XidReport) or signal.claim is not None:
