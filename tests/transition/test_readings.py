@@ -1,5 +1,7 @@
 """(state, reading) -> verdict: levels, blindness, loss."""
 
+from dataclasses import replace
+
 import pytest
 
 from gpuvitals.model.health import HealthClass, HealthState, NvlinkStatus, Phase, RowRemap
@@ -10,7 +12,7 @@ from gpuvitals.model.signal import (
     ReadStatus,
     Source,
 )
-from support.signals import BUS, UUID, broken, fold, good, judge, links, moment
+from support.signals import BUS, UUID, broken, fold, fresh, good, judge, links, moment
 
 
 def test_no_evidence_is_unknown() -> None:
@@ -145,6 +147,20 @@ def test_a_fabric_in_progress_degrades_the_status_only() -> None:
     verdict = judge(fold(good(1000, fabric=FabricState.IN_PROGRESS)), 1000)
 
     assert (verdict.state, verdict.nvlink_status) == (HealthState.HEALTHY, NvlinkStatus.DEGRADED)
+
+
+def test_a_model_that_nobody_knows_has_as_many_links_as_were_ever_seen() -> None:
+    unknown = replace(fresh(), expected_links=None)
+    state = fold(good(1000, links=links(4)), good(1005), state=unknown)
+
+    assert judge(fold(good(1000, links=None), state=unknown), 1000).nvlink_status is NvlinkStatus.UNKNOWN
+    assert judge(fold(good(1000, links=()), state=unknown), 1000).nvlink_status is NvlinkStatus.NONE
+    assert judge(state, 1005).nvlink_status is NvlinkStatus.ACTIVE
+    late = fold(*(good(at, links=links(4)) for at in range(1010, 1040, 5)), state=state)
+    assert (judge(late, 1035).nvlink_status, judge(late, 1035).nvlink_bandwidth_percent) == (
+        NvlinkStatus.DOWN,
+        22,
+    )
 
 
 def test_heat_alone_never_leaves_the_high_class() -> None:

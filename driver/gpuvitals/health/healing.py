@@ -38,9 +38,8 @@ def after_reset(state: GpuState, policy: Policy) -> GpuState:
 def shows_reset(before: Reading | None, after: Reading, state: GpuState) -> bool:
     """Whether a reset must lie between two readings: only a reset ends what was read before.
 
-    The driver logs a GPU's identity anew only just before its next XID, so a GPU that is well after its reset would
-    never be seen to have had one. Source: NVIDIA/open-gpu-kernel-modules kernel_rc.c, krcReportXid; gpu.c, where only
-    a GPU that is attached anew loses the recovery action.
+    The driver logs a GPU's identity anew only just before its next XID: docs/adr/012.
+    Source: NVIDIA/open-gpu-kernel-modules, kernel_rc.c and gpu.c.
     """
     if state.fault(_RESET_REQUIRED) is not None:
         return True

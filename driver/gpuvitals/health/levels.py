@@ -131,10 +131,10 @@ def _readable(reason: Reason, reading: Reading) -> bool:
 
 
 def _learned(state: GpuState, reading: Reading) -> GpuState:
-    """Without a table entry, the links active at the first reading that tells are what the model has."""
-    if state.expected_links is not None or reading.links is None:
+    """Where the driver does not say how many links the model has: the most that were ever read active."""
+    if reading.links is None:
         return state
-    return replace(state, expected_links=active_links(reading))
+    return replace(state, expected_links=max(state.expected_links or 0, active_links(reading)))
 
 
 def _with_remaps(state: GpuState, reading: Reading) -> GpuState:

@@ -3,7 +3,7 @@
 x weighs unresolved XIDs, n the NVLinks, e the memory, each in 0..1; t is the heat, 0.9..1. A missing signal has no
 influence: it lowers the coverage instead. Several inputs land exactly on 90 or 70, so no float is involved.
 
-t has three steps instead of a slope: heat below the slowdown point then moves no score by a step worth publishing.
+t has three steps instead of a slope, so that heat below the slowdown point is never worth a write (docs/adr/013).
 The rate of correctable errors is left out: they are noise without a fleet to compare with.
 """
 
