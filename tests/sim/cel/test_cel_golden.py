@@ -44,6 +44,7 @@ MATCHES = [
     ("'health' in device.attributes", True),
     ("'nosuch' in device.attributes && device.attributes['nosuch'].x == 1", False),
     (f"{HEALTH}.?nosuch.orValue(0) == 0", True),
+    (f"{HEALTH}.?nosuch.orValue('') == '' && [0, 1][0] == 0 && !false", True),
     ("device.attributes['nosuch'].?x.orValue(7) == 7", True),
     ("device.attributes[?'nosuch'].?x.orValue(7) == 7", True),
     (f"has({HEALTH}.score)", True),
