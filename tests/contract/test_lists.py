@@ -4,7 +4,7 @@ import pytest
 
 from support.kubeobjects import LEASES, SLICES, lease, resource_slice
 from support.rawapi import Answer, RawApi
-from support.realanswers import Server, names, refusal
+from support.realanswers import Server, causes, names, refusal
 
 
 def five(api: RawApi, unique: str) -> list[str]:
@@ -184,3 +184,56 @@ def test_a_version_of_the_future_is_a_timeout(api: RawApi) -> None:
     assert refusal(answer) == (504, "Timeout")
     assert answer.body["message"].startswith("Timeout: Too large resource version: 999999999, current: ")
     assert [cause["reason"] for cause in answer.body["details"]["causes"]] == ["ResourceVersionTooLarge"]
+
+
+@pytest.mark.parametrize(
+    ("query", "complaint"),
+    [
+        (
+            {"resourceVersionMatch": "Exact"},
+            "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
+        ),
+        (
+            {"resourceVersionMatch": "Near", "resourceVersion": "5"},
+            'resourceVersionMatch: Unsupported value: "Near": supported values: "Exact", "NotOlderThan", ""',
+        ),
+        (
+            {"resourceVersionMatch": "Exact", "resourceVersion": "0"},
+            'resourceVersionMatch: Forbidden: resourceVersionMatch "exact" is forbidden for resourceVersion "0"',
+        ),
+        (
+            {"sendInitialEvents": True},
+            "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list",
+        ),
+        (
+            {"sendInitialEvents": True, "watch": True, "timeoutSeconds": 1},
+            "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+        ),
+    ],
+    ids=["no version", "no such match", "version 0", "initial events", "watch"],
+)
+def test_options_of_a_list_that_contradict_each_other_are_refused(
+    api: RawApi, query: dict[str, object], complaint: str
+) -> None:
+    answer = api.get(LEASES, **query)
+
+    assert causes(answer) == [complaint]
+    assert answer.body["message"] == f'ListOptions.meta.k8s.io "" is invalid: {complaint}'
+
+
+@pytest.mark.parametrize("name", ["limit", "timeoutSeconds"])
+def test_a_number_that_is_none_is_a_bad_request(api: RawApi, name: str) -> None:
+    answer = api.get(LEASES, **{name: "x"})
+
+    assert refusal(answer) == (400, "BadRequest")
+    assert answer.body["message"] == 'strconv.ParseInt: parsing "x": invalid syntax'
+
+
+def test_an_exact_version_lists_what_was_there_then(api: RawApi, unique: str) -> None:
+    before = five(api, unique)
+    version = api.get(LEASES).version
+    api.delete(f"{LEASES}/{before[0]}")
+    query = {"labelSelector": f"case={unique}", "resourceVersion": version}
+
+    assert names(api.get(LEASES, resourceVersionMatch="Exact", **query)) == before
+    assert names(api.get(LEASES, resourceVersionMatch="NotOlderThan", **query)) == before[1:]

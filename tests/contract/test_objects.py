@@ -305,3 +305,71 @@ def test_an_unknown_dry_run_is_refused(api: RawApi, unique: str) -> None:
 
     assert refusal(answer) == (422, "Invalid")
     assert 'dryRun: Unsupported value: ["some"]: supported values: "All"' in answer.body["message"]
+
+
+def test_a_new_object_has_no_version_which_only_a_dry_run_forgives(api: RawApi, unique: str) -> None:
+    answer = api.post(LEASES, lease(unique, resourceVersion="5"))
+
+    assert answer.status == 500
+    assert answer.body["message"] == "resourceVersion should not be set on objects to be created"
+    assert api.post(LEASES, lease(unique, resourceVersion="5"), dryRun="All").status == 201
+
+
+def test_a_version_that_is_no_number_is_an_error(api: RawApi, unique: str) -> None:
+    api.post(LEASES, lease(unique))
+    answer = api.put(f"{LEASES}/{unique}", lease(unique, resourceVersion="x"))
+
+    assert answer.status == 500
+    assert answer.body["message"] == 'strconv.ParseUint: parsing "x": invalid syntax'
+
+
+def test_empty_lists_and_maps_are_not_stored(api: RawApi) -> None:
+    made = stored(api.post(LEASES, lease("a", labels={}, finalizers=[], annotations=None), dryRun="All"))
+
+    assert not {"labels", "finalizers", "annotations"} & made["metadata"].keys()
+
+
+@pytest.mark.parametrize("path", [LEASES, SLICES], ids=["leases", "slices"])
+def test_a_finalizer_without_a_domain_is_for_a_few_kinds(api: RawApi, path: str) -> None:
+    body = lease("a") if path == LEASES else resource_slice("a")
+    body["metadata"]["finalizers"] = ["test"]
+    answer = api.post(path, body, dryRun="All")
+
+    if path == LEASES:
+        assert answer.status == 201
+    else:
+        text = "name is neither a standard finalizer name nor is it fully qualified"
+        assert causes(answer) == [f'metadata.finalizers[0]: Invalid value: "test": {text}']
+
+
+def owner(name: str, *, controller: bool = False) -> dict[str, object]:
+    return {"apiVersion": "v1", "kind": "Node", "name": name, "uid": name, "controller": controller}
+
+
+def test_an_owner_comes_once_and_one_of_them_controls(api: RawApi, unique: str) -> None:
+    twice = api.post(LEASES, lease(unique, ownerReferences=[owner("a"), owner("a")]))
+    both = [owner("a", controller=True), owner("b", controller=True)]
+    refused = api.post(LEASES, lease(f"{unique}-2", ownerReferences=both))
+
+    assert [each["name"] for each in stored(twice)["metadata"]["ownerReferences"]] == ["a"]
+    [complaint] = causes(refused)
+    assert complaint.startswith("metadata.ownerReferences: Invalid value: ")
+    assert complaint.endswith(
+        'Only one reference can have Controller set to true. Found "true" in references for Node/a and Node/b'
+    )
+
+
+def test_an_owner_is_named_in_full(api: RawApi) -> None:
+    answer = api.post(LEASES, lease("a", ownerReferences=[{"kind": "Node"}]), dryRun="All")
+
+    assert [entry.partition(":")[0] for entry in causes(answer)] == [
+        "metadata.ownerReferences[0].apiVersion",
+        "metadata.ownerReferences[0].name",
+        "metadata.ownerReferences[0].uid",
+    ]
+
+
+def test_annotations_have_at_most_256_ki(api: RawApi) -> None:
+    answer = api.post(LEASES, lease("a", annotations={"a": "x" * 262144}), dryRun="All")
+
+    assert causes(answer) == ["metadata.annotations: Too long: may not be more than 262144 bytes"]

@@ -71,7 +71,9 @@ def create(cluster: Cluster, target: Target, body: Obj, options: WriteOptions) -
     if target.name and obj["metadata"].get("name") not in (None, target.name):
         raise bad_request(_name_mismatch(obj["metadata"].get("name"), target.name))
     with cluster.store.lock:
-        obj["metadata"].pop("resourceVersion", None)
+        if obj["metadata"].pop("resourceVersion", None) and not options.dry_run:
+            # The real server finds this out only where it stores.
+            raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
         return _create(cluster, target, obj, options)
 
 
