@@ -250,7 +250,9 @@ NO_INPUT = [
     pytest.param("a: *nowhere\n", "f.yaml:1: not YAML", id="an alias of nothing"),
     pytest.param("a: \x07\n", "f.yaml:1: not YAML", id="a control character"),
     pytest.param("- 1\n- 2\n", "f.yaml:1: expected a Kubernetes object", id="a list"),
-    pytest.param("apiVersion: v1\nkind: Pod\n---\njust text\n", "f.yaml:4: expected a Kubernetes object", id="text"),
+    pytest.param(
+        "apiVersion: v1\nkind: Pod\n---\njust text\n", "f.yaml:4: expected a Kubernetes object", id="text"
+    ),
     pytest.param("# no version\nkind: Pod\n", "f.yaml:2: expected a Kubernetes object", id="no apiVersion"),
     pytest.param(
         "apiVersion: v1\nkind: Pod\nkind: Pod\n", "f.yaml:3: key 'kind' is there twice", id="a doubled key"

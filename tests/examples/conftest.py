@@ -1,0 +1,35 @@
+"""The servers that have to accept the examples: the embedded one always, a real one with GPUVITALS_REAL=1.
+
+As in tests/contract: a control plane that is not built is a failure then, never a skip.
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from gpuvitals.sim.apiserver import ApiServer
+from gpuvitals.sim.apiserver.api import ApiSettings
+from gpuvitals.sim.cel import compile_errors
+from support.rawapi import RawApi
+from support.realserver import RealServer
+
+REAL = os.environ.get("GPUVITALS_REAL") == "1"
+SERVERS = ["sim", pytest.param("real", marks=pytest.mark.needs_go)] if REAL else ["sim"]
+
+
+@pytest.fixture(scope="session")
+def accepting() -> Iterator[RealServer]:
+    with RealServer() as server:
+        yield server
+
+
+@pytest.fixture(params=SERVERS)
+def api(request: pytest.FixtureRequest) -> Iterator[RawApi]:
+    """A server that refuses what Kubernetes refuses, CEL included."""
+    if request.param == "real":
+        server: RealServer = request.getfixturevalue("accepting")
+        yield server.api
+        return
+    with ApiServer(settings=ApiSettings(cel_checker=compile_errors)) as sim:
+        yield RawApi(sim.url)
