@@ -9,6 +9,7 @@ from typing import Any
 
 from chart.rendering import NAMESPACE, golden_objects
 from support.rawapi import APPLY_PATCH, Answer, RawApi
+from support.realserver import RealServer
 
 Json = dict[str, Any]
 
@@ -61,9 +62,9 @@ class AsToken(RawApi):
 class Cluster:
     """The chart installed, two nodes, and one agent pod on each. `admin` may do everything."""
 
-    def __init__(self, url: str, ca: Path, admin: RawApi) -> None:
-        self.admin = admin
-        self._url, self._ca = url, ca
+    def __init__(self, server: RealServer) -> None:
+        self.admin, self.kubeconfig = server.api, server.kubeconfig
+        self._url, self._ca = server.url, server.pki.ca
         self._make("/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
         for item in golden_objects():
             self._make(path_of(item), item)
@@ -104,31 +105,32 @@ class Cluster:
         body["spec"] = {key: value for key, value in body["spec"].items() if value is not None}
         return self._make(SLICES, body).body if stored else body
 
-    def claim(self, name: str, node: str, *, reported: bool = False) -> str:
+    def claim(self, name: str, node: str, *, reported: bool = False, also: str = "") -> str:
         """Creates a claim that holds a GPU and another driver's device on the node; gives its path.
 
-        `reported`: the other driver has written its entry of `status.devices`.
+        `reported`: the other driver has written its entry of `status.devices`. `also`: it holds a GPU of this node too.
         """
         requests = [{"name": part, "exactly": {"deviceClassName": DRIVER}} for part in ("gpu", "nic")]
         self._make(CLAIMS, {"metadata": {"name": name}, "spec": {"devices": {"requests": requests}}})
         path = f"{CLAIMS}/{name}"
-        self.allocate(path, node)
+        self._allocate(path, node, also)
         if reported:
             self._apply_status(path, {"devices": [entry(OTHER, node, reason="Cabled")]})
         return path
 
-    def allocate(self, path: str, node: str) -> None:
+    def _allocate(self, path: str, node: str, also: str) -> None:
         """Allocates as the scheduler does."""
+        results = [
+            {"request": "gpu", "driver": DRIVER, "pool": node, "device": "gpu-0"},
+            {"request": "nic", "driver": OTHER, "pool": node, "device": "gpu-0"},
+        ]
+        if also:
+            results.append({"request": "gpu", "driver": DRIVER, "pool": also, "device": "gpu-0"})
         current = self.admin.get(path).body
         match = {"key": "metadata.name", "operator": "In", "values": [node]}
         current["status"] = {
             "allocation": {
-                "devices": {
-                    "results": [
-                        {"request": "gpu", "driver": DRIVER, "pool": node, "device": "gpu-0"},
-                        {"request": "nic", "driver": OTHER, "pool": node, "device": "gpu-0"},
-                    ]
-                },
+                "devices": {"results": results},
                 "nodeSelector": {"nodeSelectorTerms": [{"matchFields": [match]}]},
             },
             "reservedFor": [

@@ -32,4 +32,4 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """The chart with its defaults on a server of its own."""
     with RealServer(request.param) as server:
-        yield Cluster(server.url, server.pki.ca, server.api)
+        yield Cluster(server)

@@ -106,6 +106,14 @@ def _of_nobody(cluster: Cluster) -> str:
     return path
 
 
+def _mixed(cluster: Cluster) -> Answer:
+    """The claim is this node's as well: only the entry is not."""
+    path = f"{CLAIMS}/held-on-two"
+    if cluster.admin.get(path).status == 404:
+        cluster.claim("held-on-two", "node-a", also="node-b")
+    return _apply(cluster, path, entry(DRIVER, "node-a"), entry(DRIVER, "node-b"))
+
+
 def _unbound(cluster: Cluster) -> Answer:
     path = _own(cluster)
     body = report(path, entry(DRIVER, "node-a", reason="Unbound"))
@@ -123,6 +131,7 @@ CLAIM_CASES: dict[str, Attempt] = {
     "status of a claim on another node": lambda cluster: _apply(
         cluster, _theirs(cluster), entry(DRIVER, "node-b")
     ),
+    "an entry about a device of another node": _mixed,
     "another driver's entry": lambda cluster: _apply(
         cluster, _own(cluster), entry(DRIVER, "node-a"), entry(OTHER, "node-a", reason="Forged")
     ),
