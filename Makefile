@@ -72,7 +72,7 @@ cluster: $(DEV_STAMP) ## build a Kubernetes from Go modules (cached); CLUSTER=1.
 	PYTHONPATH=tests $(BIN)/python -m cluster.build $(if $(CLUSTER),--with kubernetes-$(CLUSTER))
 
 cluster-test: cluster ## the contract suite on the embedded and on a real API server (needs Go)
-	GPUVITALS_REAL=1 $(BIN)/python -m pytest -n 0 tests/contract tests/examples/test_accepted.py
+	GPUVITALS_REAL=1 $(BIN)/python -m pytest -n 0 tests/contract tests/examples/test_accepted.py tests/examples/test_guide.py
 
 clean: ## remove what builds and tests left here, but not .venv
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build .demo
