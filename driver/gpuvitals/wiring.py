@@ -142,6 +142,7 @@ class Node:
         self._publisher.stop(_STOP_SECONDS)
         self._claims.stop(_STOP_SECONDS)
         self._recorder.stop(_STOP_SECONDS)
+        self._transport.close()
         self._probes.stop()
         threading.excepthook = self._hook
         log.info("agent stopped", extra=keys(node=self._options.node))

@@ -122,6 +122,10 @@ class ApiTransport:
             # Not drained: the connection of a watch is not used again.
             answer.close()
 
+    def close(self) -> None:
+        """Closes the connections that wait to be used again. A later call opens another."""
+        self._pool.clear()
+
     def _send(self, call: Call, timeout: urllib3.Timeout) -> urllib3.BaseHTTPResponse:
         headers = {"Accept": JSON, "User-Agent": self._agent}
         if call.body is not None:

@@ -129,6 +129,7 @@ def started(built: World, *, connected: bool = True) -> Iterator[World]:
         yield built
     finally:
         built.publisher.stop(5)
+        built.transport.close()
 
 
 def test_publishing_the_same_twice_is_one_write(world: World) -> None:

@@ -2,7 +2,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from support.leaks import no_leaks
 from support.pluginworld import World, world
+
+__all__ = ["no_leaks", "node"]
 
 
 @pytest.fixture

@@ -29,10 +29,10 @@ def node(tmp_path: Path) -> ScriptedNode:
     return ScriptedNode.create(tmp_path / "node", name="n", gpus=8)
 
 
-def children() -> list[int]:
+def children() -> set[int]:
     """The child processes of this one."""
     found = [Path(f"/proc/self/task/{task}/children").read_text() for task in os.listdir("/proc/self/task")]
-    return [int(pid) for text in found for pid in text.split()]
+    return {int(pid) for text in found for pid in text.split()}
 
 
 @contextmanager
@@ -180,9 +180,10 @@ def test_a_slow_call_is_not_a_hung_one(node: ScriptedNode) -> None:
 
 
 def test_a_killed_worker_is_replaced(node: ScriptedNode) -> None:
+    others = children()
     with monitored(node) as world:
         gpus = world.gpus()
-        (worker,) = children()
+        (worker,) = children() - others
         mark = world.sink.mark()
         os.kill(worker, 9)
         world.sink.wait(MonitorReport, lambda report: report.state is MonitorState.UNRESPONSIVE, since=mark)

@@ -1,6 +1,7 @@
 """The scripted node: what a scenario does is what the agent's real sources find."""
 
 import multiprocessing
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from gpuvitals.sim.gpu import ScriptedNode
 from gpuvitals.sim.gpu_log import KernelLogFile
 from gpuvitals.sim.gpu_profiles import PROFILES
 from gpuvitals.sim.gpu_state import StateError, load_state
+
+# It lives as long as this process, so it is no leak of the test that needs it.
+resource_tracker.ensure_running()
 
 
 @pytest.fixture
