@@ -7,6 +7,7 @@ behind them.
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 
 from gpuvitals.bootstrap import NodeOptions
@@ -47,7 +48,10 @@ log = logging.getLogger(__name__)
 VERSION = "0.1.0"
 _STALE_SECONDS = 10.0
 _PROBE_SECONDS = 1.0
-_STOP_SECONDS = 2.0
+_STOP_SECONDS = 5.0
+_PART_SECONDS = 1.5
+_LEAST_SECONDS = 0.1
+"""A stop takes at most the first altogether; a part gets at most the second and at least the third (F50)."""
 
 
 def plugin_settings(options: NodeOptions, naming: Naming) -> PluginSettings:
@@ -102,7 +106,7 @@ class Node:
         try:
             self._start_behind_sockets()
         except Exception:  # whatever it was, the kubelet must see this instance leave; it is raised on
-            self._plugin.stop(_STOP_SECONDS)
+            self._plugin.stop(_PART_SECONDS)
             raise
 
     def _start_behind_sockets(self) -> None:
@@ -134,14 +138,16 @@ class Node:
         self._done.set()
 
     def stop(self) -> None:
-        """Stops every part, sources first. Slices, claims and prepared devices stay."""
+        """Stops every part within `_STOP_SECONDS`, sources and memory first. Slices, claims and devices stay."""
+        until = time.monotonic() + _STOP_SECONDS
+
+        def left() -> float:
+            return min(_PART_SECONDS, max(_LEAST_SECONDS, until - time.monotonic()))
+
         for source in (self._kmsg, self._sysfs, self._nvml):
-            source.stop(_STOP_SECONDS)
-        self._plugin.stop(_STOP_SECONDS)
-        self._agent.stop(_STOP_SECONDS)
-        self._publisher.stop(_STOP_SECONDS)
-        self._claims.stop(_STOP_SECONDS)
-        self._recorder.stop(_STOP_SECONDS)
+            source.stop(left())
+        for part in (self._agent, self._plugin, self._publisher, self._claims, self._recorder):
+            part.stop(left())
         self._transport.close()
         self._probes.stop()
         threading.excepthook = self._hook

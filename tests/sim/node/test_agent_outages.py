@@ -1,0 +1,135 @@
+"""The agent while its neighbours fail: the API server, the kubelet, and whoever stops it."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from gpuvitals.proto import dra_health_v1_pb2
+from gpuvitals.proto.dra_health_v1_pb2_grpc import DRAResourceHealthStub
+from gpuvitals.sim.apiserver import ApiServer, Match
+from support.agentnode import AgentNode, agent_node, serving
+from support.agentprocess import SLICES, agent
+from support.pluginworld import channel
+
+UPDATES = Match(resource="resourceslices", verbs=("update",))
+
+
+@pytest.fixture
+def server() -> Iterator[ApiServer]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def node(server: ApiServer) -> Iterator[AgentNode]:
+    with agent_node(server) as built:
+        yield built
+
+
+def wipe(node: AgentNode) -> None:
+    """What a kubelet does when it starts."""
+    for entry in node.agent.slices():
+        node.agent.client.delete(SLICES, entry["metadata"]["name"])
+
+
+def held(node: AgentNode) -> tuple[int, int]:
+    """Open files and threads of the agent."""
+    process = f"/proc/{node.agent.process.pid}"
+    return len(os.listdir(f"{process}/fd")), len(os.listdir(f"{process}/task"))
+
+
+def test_f17_a_wipe_is_repaired_within_a_second_with_taint_and_time_and_without_duplicates(
+    node: AgentNode,
+) -> None:
+    node.burst(3)
+    node.agent.wait(lambda: node.shows(3, "Unhealthy"))
+    time.sleep(1.1)
+    before = node.devices()
+    wipe(node)
+    began = time.monotonic()
+    node.agent.wait(lambda: len(node.devices()) == 8)
+    took = time.monotonic() - began
+    node.agent.register()
+    time.sleep(1)
+
+    assert took < 1
+    assert node.devices() == before
+    assert len(node.agent.slices()) == 1
+
+
+def test_f18_a_kubelet_in_a_crash_loop_makes_nothing_grow_and_one_slice_a_wipe(node: AgentNode) -> None:
+    def visit() -> None:
+        node.agent.register()
+        with channel(node.endpoint) as opened:
+            stream = DRAResourceHealthStub(opened).NodeWatchResources(
+                dra_health_v1_pb2.NodeWatchResourcesRequest(), timeout=10
+            )
+            next(iter(stream))
+            stream.cancel()
+
+    for _ in range(3):
+        visit()
+    node.server.requests.clear()
+    before = held(node)
+    wipes = 4
+    for number in range(20):
+        visit()
+        if number % 5 == 0:
+            wipe(node)
+            node.agent.wait(lambda: len(node.devices()) == 8)
+    node.agent.wait(lambda: held(node) <= (before[0] + 2, before[1] + 2))
+    methods = [entry.method for entry in node.slice_writes() if entry.user_agent.startswith("gpuvitals")]
+
+    assert methods == ["POST"] * wipes
+
+
+def test_f29_an_agent_that_dies_and_is_born_in_an_outage_publishes_the_fault_when_it_ends(
+    node: AgentNode,
+) -> None:
+    with ExitStack() as stack:
+        with node.server.outage():
+            node.burst(3)
+            time.sleep(1.5)
+            node.agent.end(signal.SIGKILL)
+            heir = stack.enter_context(agent(node.folder, node.server, node.gpus))
+            heir.register()
+            time.sleep(1.5)
+            assert heir.process.poll() is None
+        node.agent = heir
+        began = time.monotonic()
+        heir.wait(lambda: node.shows(3, "Unhealthy"))
+
+        assert time.monotonic() - began < 3
+
+
+def test_f29_the_agent_that_lives_through_an_outage_publishes_within_a_second_of_its_end(
+    node: AgentNode,
+) -> None:
+    with node.server.outage():
+        node.burst(3)
+        time.sleep(4)
+    began = time.monotonic()
+    node.agent.wait(lambda: node.shows(3, "Unhealthy"))
+
+    assert time.monotonic() - began < 1.2
+
+
+def test_f50_sigterm_in_the_middle_of_a_publication_ends_in_time_and_loses_nothing(node: AgentNode) -> None:
+    stalled = node.server.faults.delay(8, times=None, match=UPDATES)
+    node.burst(3)
+    time.sleep(1)
+    began = time.monotonic()
+    code = node.agent.end()
+    took = time.monotonic() - began
+    stalled.end()
+
+    assert (code, took < 5.5) == (0, True)
+    assert len(node.agent.slices()) == 1
+    with agent(node.folder, node.server, node.gpus) as heir:
+        heir.register()
+        node.agent = heir
+        heir.wait(lambda: node.shows(3, "Unhealthy"))
