@@ -45,6 +45,7 @@ class Cluster:
             self.node = self._new_node()
             self.node.start()
             self.wait("the node is Ready", self._is_ready, seconds=READY_SECONDS)
+            self.wait("pods may be created", self._has_account, seconds=READY_SECONDS)
             self._cleanup = undo.pop_all()
         return self
 
@@ -112,6 +113,10 @@ class Cluster:
         answer = self.api.get(f"/api/v1/nodes/{NODE}")
         conditions = answer.body["status"].get("conditions", []) if answer.status == 200 else []
         return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
+
+    def _has_account(self) -> bool:
+        """The controller manager has made the service account that every pod gets."""
+        return self.api.get("/api/v1/namespaces/default/serviceaccounts/default").status == 200
 
 
 def _last(path: Path, lines: int) -> list[str]:

@@ -59,7 +59,7 @@ class Machine:
                 raise MachineError(f"the node's mount namespace was not made: {said[-1500:]}")
             time.sleep(0.02)
 
-    def enter(self, command: Sequence[str | Path]) -> list[str]:
+    def enter(self, command: Sequence[object]) -> list[str]:
         """Returns the command that runs `command` on the node; its process is the command's own."""
         return [
             "nsenter",

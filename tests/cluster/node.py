@@ -52,20 +52,16 @@ class Node:
         self._containerd = self._workspace.start("containerd", self._containerd_command)
         self._wait("containerd", self._containerd, lambda: self.ctr("version").returncode == 0)
 
-    def start_kubelet(self) -> float:
-        """Returns the wall-clock time at which the process was started."""
-        started = time.time()
-        self._kubelet = self._workspace.start("kubelet", self._kubelet_command)
+    def start_kubelet(self) -> None:
+        self.launch_kubelet()
         self._wait("kubelet", self._kubelet, self._kubelet_answers)
-        return started
+
+    def launch_kubelet(self) -> None:
+        """Starts the kubelet and doesn't wait for it."""
+        self._kubelet = self._workspace.start("kubelet", self._kubelet_command)
 
     def stop_kubelet(self) -> None:
         self._workspace.stop(self._kubelet)
-
-    def restart_kubelet(self) -> float:
-        """Returns the wall-clock time at which the new process was started."""
-        self.stop_kubelet()
-        return self.start_kubelet()
 
     def load(self, image: images.Image) -> None:
         """Gives the runtime an image; pods name it with `imagePullPolicy: Never`."""

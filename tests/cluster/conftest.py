@@ -1,0 +1,79 @@
+"""The clusters of these tests: one a session and release, started when the first test asks for it.
+
+`make cluster-test` sets GPUVITALS_REAL=1; without it everything here is deselected. A program that is not built, a
+missing right or package is a failure then, never a skip.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+
+from cluster.agent import Agent
+from cluster.cluster import Cluster
+from cluster.objects import CLAIMS, CLASSES, PODS, SLICES, create, device_class, devices, slices
+
+REAL = os.environ.get("GPUVITALS_REAL") == "1"
+RELEASE = os.environ.get("GPUVITALS_CLUSTER") or "1.37"
+STOP_SECONDS = 60.0
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without GPUVITALS_REAL=1 what needs Go is deselected: `make test` is Python only."""
+    if not REAL:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("needs_go")])
+        items[:] = [item for item in items if not item.get_closest_marker("needs_go")]
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A cluster whose server keeps device taints."""
+    with Cluster(RELEASE, say=_say) as running:
+        create(running.api, CLASSES, device_class())
+        yield running
+
+
+@pytest.fixture(scope="session")
+def old_cluster() -> Iterator[Cluster]:
+    """A cluster of the oldest release, whose server drops device taints."""
+    with Cluster("1.34", say=_say) as running:
+        create(running.api, CLASSES, device_class())
+        yield running
+
+
+@pytest.fixture
+def start_agent() -> Iterator[Callable[[Cluster], Agent]]:
+    """Starts an agent with four GPUs and waits for its slice; afterwards pods, claims and slices are gone."""
+    started: list[tuple[Cluster, Agent]] = []
+
+    def start(cluster: Cluster, **policy: int) -> Agent:
+        agent = Agent(cluster, gpus=4, policy=policy)
+        agent.start()
+        started.append((cluster, agent))
+        cluster.wait("four devices are published", lambda: len(devices(cluster.api)) == 4, seconds=30)
+        return agent
+
+    yield start
+    for cluster, agent in started:
+        _clear(cluster, agent)
+
+
+def _clear(cluster: Cluster, agent: Agent) -> None:
+    if agent.process.poll() is not None:
+        agent.start()  # pods can't end while nobody unprepares their claims
+    for path in (PODS, CLAIMS):
+        cluster.api.delete(path)
+        cluster.wait(f"nothing is left at {path}", partial(_is_empty, cluster, path), seconds=STOP_SECONDS)
+    agent.stop()
+    for item in slices(cluster.api):
+        cluster.api.delete(f"{SLICES}/{item['metadata']['name']}")
+
+
+def _is_empty(cluster: Cluster, path: str) -> bool:
+    return not cluster.api.get(path).body["items"]
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
