@@ -1,15 +1,10 @@
 """The chart as helm sees it: golden files, refused values, and what the rendered objects say."""
 
-import re
-import shlex
 from pathlib import Path
 
 import pytest
 
 from chart.rendering import CHART, HERE, SETS, ValueSet, helm, page, rendered, template
-
-ROOT = HERE.parents[1]
-PAGES = [CHART / "README.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
 
 pytestmark = pytest.mark.needs_go
 
@@ -105,28 +100,6 @@ def test_the_notes_name_the_commands_of_this_release() -> None:
 def test_a_monitor_that_the_cluster_does_not_serve_is_left_out_and_the_notes_say_so() -> None:
     assert "PodMonitor" not in template("--set=podMonitor.enabled=true").stdout
     assert "NOT INSTALLED: podMonitor.enabled is true" in _notes("--set=podMonitor.enabled=true")
-
-
-def _helm_commands() -> list[tuple[str, str]]:
-    found = []
-    for path in PAGES:
-        text = path.read_text(encoding="utf-8").replace("\\\n", " ")
-        found += [
-            (path.name, line.strip())
-            for line in re.findall(r"^ *helm (?:install|upgrade) .*$", text, re.MULTILINE)
-        ]
-    return found
-
-
-def test_every_helm_command_of_the_pages_has_values_that_the_chart_takes() -> None:
-    commands = _helm_commands()
-
-    assert len(commands) >= 3
-    for name, line in commands:
-        words = shlex.split(line)[2:]
-        flags = [word for word in words if word not in ("--install", "--create-namespace", "--wait")]
-        done = helm("template", *[str(ROOT / word) if word.startswith("deploy/") else word for word in flags])
-        assert done.returncode == 0, (name, line, done.stderr)
 
 
 def test_golden_files_are_those_of_the_sets() -> None:

@@ -27,6 +27,18 @@ httpGet:
 timeoutSeconds: 3
 {{- end -}}
 
+{{- define "gpuvitals.nodeSelector" -}}
+{{- $kept := dict -}}
+{{- range $label, $value := .Values.nodeSelector -}}
+{{- if not (kindIs "invalid" $value) -}}
+{{- $_ := set $kept $label $value -}}
+{{- end -}}
+{{- end -}}
+{{- if $kept -}}
+{{- toYaml $kept -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Node Feature Discovery's label for a PCI device of NVIDIA's, in the forms that its configurations give it. */}}
 {{- define "gpuvitals.affinity" -}}
 {{- if .Values.onlyNvidiaNodes -}}
