@@ -97,10 +97,21 @@ class Checkpoint:
         if state.quarantined:
             message = f"{len(state.quarantined)} entries of {self._path} can't be read; they are set aside"
             self._tell("quarantined", message)
+            if not trouble and not state.newer:
+                restored = self._restored(state)
+                return restored, self._undurable or restored != state
         if trouble or loaded.payload is None:
             state = self._rebuilt(state, trouble)
             return state, bool(trouble or state.claims)
         return state, self._undurable
+
+    def _restored(self, state: State) -> State:
+        """Quarantined entries whose CDI file tells the same claim: its devices are in use, and must count so."""
+        for held in self._recorded():
+            without = state.without_quarantined(held.claim.uid)
+            if without != state and conflict(held.claim.uid, held.devices, state.claims) is None:
+                state = without.with_claim(held)
+        return state
 
     def _rebuilt(self, state: State, trouble: str) -> State:
         """The older generation together with what the CDI files of this boot tell."""

@@ -52,11 +52,12 @@ class State:
 
     def without_claim(self, uid: ClaimUid) -> "State":
         """The state without the claim, readable or quarantined; the same state where it is unknown."""
-        return replace(
-            self,
-            claims=tuple(entry for entry in self.claims if entry.claim.uid != uid),
-            quarantined=tuple(raw for raw in self.quarantined if _raw_uid(raw) != uid),
-        )
+        claims = tuple(entry for entry in self.claims if entry.claim.uid != uid)
+        return replace(self.without_quarantined(uid), claims=claims)
+
+    def without_quarantined(self, uid: ClaimUid) -> "State":
+        """The state without the claim's entries that can't be read; the same state where there is none."""
+        return replace(self, quarantined=tuple(raw for raw in self.quarantined if _raw_uid(raw) != uid))
 
     def with_tombstone(self, uid: ClaimUid, at: float, kept_seconds: float) -> "State":
         """The state that remembers the claim's release; tombstones older than `kept_seconds` are dropped."""

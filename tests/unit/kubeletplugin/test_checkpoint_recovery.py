@@ -168,6 +168,20 @@ def test_one_bad_entry_is_quarantined_and_its_unprepare_succeeds(tmp_path: Path)
     assert opened(tmp_path, told).read().quarantined == ()
 
 
+def test_bad_entry_whose_cdi_file_tells_of_it_still_holds_its_device(tmp_path: Path) -> None:
+    """INV3: its pod runs on that device, whatever became of the entry."""
+    document = json.loads(encode(State(boot=BOOT, claims=(held(1), held(2)))))
+    document["claims"][0]["devices"] = [{"uuid": 7}]
+    saved(tmp_path, document)
+    told = Told()
+    state = opened(tmp_path, told, held(1)).read()
+
+    assert set(state.claims) == {held(1), held(2)}
+    assert state.quarantined == ()
+    assert told.causes == ["quarantined"]
+    assert set(opened(tmp_path, Told()).read().claims) == {held(1), held(2)}, "it is on disk again"
+
+
 def test_newer_schema_is_read_and_never_overwritten(tmp_path: Path) -> None:
     document = json.loads(encode(State(boot=BOOT, claims=(held(1),))))
     document["schema"] = SCHEMA + 1
