@@ -5,6 +5,7 @@ apply. A writer owns what it set; an applier that touches a field of another man
 forces; what it no longer names is removed if nobody else owns it.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,6 +29,7 @@ from gpuvitals.sim.apiserver.ownership.merge import merged, removed
 from gpuvitals.sim.apiserver.request import Target, WriteOptions
 from gpuvitals.sim.apiserver.shapes import Shape, empty_object, shape_of
 
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 BEFORE_FIRST_APPLY = "before-first-apply"
 
 _NEVER_OWNED: Fields = frozenset(
@@ -102,14 +104,22 @@ def apply_owned(target: Target, live: Obj | None, config: Obj, options: WriteOpt
     change = _Change(kind, base, result, target.subresource)
     owners = _taken(owners, change, applier, force=options.force)
     owners = _stripped(owners, applier)
-    if (
-        last is not None
-        and applier in owners
-        and owners[applier].fields == last.fields
-        and same(base, result)
-    ):
-        owners[applier] = replace(owners[applier], time=last.time)
+    if applier in owners and live is not None and same(pruned(base), result):
+        # What changed nothing has no time: a new applier of known values never gets one.
+        owners[applier] = replace(owners[applier], time=last.time if last is not None else "")
+    if applier.name == "kubectl" and dig(result, "metadata", "annotations", LAST_APPLIED):
+        result["metadata"]["annotations"][LAST_APPLIED] = _as_last_applied(config)
     return _with_owners(result, owners)
+
+
+def _as_last_applied(config: Obj) -> str:
+    """The configuration as kubectl's client-side apply would note it, so that people can go back to that."""
+    noted = clone(config)
+    (noted["metadata"].get("annotations") or {}).pop(LAST_APPLIED, None)
+    text = json.dumps(noted, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+    for letter in "<>&":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return f"{text}\n"
 
 
 def same_owners(left: list[Obj], right: list[Obj]) -> bool:
@@ -252,7 +262,8 @@ def _with_owners(obj: Obj, owners: Owners) -> Obj:
             "operation": manager.operation,
             "apiVersion": entry.api_version,
         }
-        shown |= {"time": entry.time, "fieldsType": "FieldsV1", "fieldsV1": encode_fields(entry.fields)}
+        shown |= {"time": entry.time} if entry.time else {}
+        shown |= {"fieldsType": "FieldsV1", "fieldsV1": encode_fields(entry.fields)}
         if manager.subresource:
             shown["subresource"] = manager.subresource
         entries.append(shown)
