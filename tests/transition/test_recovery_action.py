@@ -55,6 +55,19 @@ def test_an_action_that_can_not_be_read_stays_what_it_was() -> None:
     assert judge(unread, 1996).state is HealthState.UNHEALTHY
 
 
+def test_a_line_that_is_heard_of_after_a_newer_reading_of_the_field_asks_for_nothing() -> None:
+    state = fold(good(1000), good(1005))
+
+    assert judge(fold(asks(1, 1001), state=state), 1005) == judge(state, 1005)
+
+
+def test_of_two_definitive_causes_the_graver_one_names_the_verdict_whichever_came_first() -> None:
+    grave_last = fold(good(1000), xid(48, 1001), good(1002, recovery_action=2))
+    grave_first = fold(good(1000), good(1001, recovery_action=2), xid(48, 1002))
+
+    assert judge(grave_last, 1002).reason == judge(grave_first, 1002).reason == "RecoveryRebootNode"
+
+
 def test_109_alone_degrades_for_a_day() -> None:
     state = fold(good(1000), xid(109, 1001))
 

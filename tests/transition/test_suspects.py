@@ -108,6 +108,8 @@ def test_a_bad_link_event_needs_its_like_within_five_minutes_and_never_ends_by_i
 
 
 def test_a_link_that_flaps_is_one_change_of_the_status_and_not_one_a_reading() -> None:
+    once = fold(good(1000), good(1005, links=links(17)), good(1010))
+    assert judge(once, 1010).nvlink_status is NvlinkStatus.ACTIVE
     state, shown = fold(good(1000), good(1005)), []
     for step in range(60):
         state = fold(good(1010 + 5 * step, links=links(17 if step % 2 else 18)), state=state)

@@ -129,6 +129,21 @@ def test_an_operator_clears_what_nothing_else_does_until_it_is_read_again() -> N
     assert fold(clear, state=state) == state
 
 
+def test_an_order_that_is_heard_of_late_ends_nothing_newer() -> None:
+    late = ClearReport(source=Source.OPERATOR, seen=moment(1100), uuid=UUID, operator_reason="ticket 123")
+    state = fold(good(1000), xid(79, 1200), late, good(1201))
+
+    assert judge(state, 1201).reason == "Xid79"
+
+
+def test_no_instant_of_an_earlier_boot_is_in_the_future_of_the_next() -> None:
+    order = ClearReport(source=Source.OPERATOR, seen=moment(90_000), uuid=UUID, operator_reason="ticket 123")
+    state = rebooted(fold(good(1000), order))
+
+    assert judge(fold(good(10), state=state), 10).state is HealthState.HEALTHY
+    assert judge(fold(good(10), xid(79, 11), state=state), 11).state is HealthState.UNHEALTHY
+
+
 @pytest.mark.parametrize("restart", [rebooted, reloaded], ids=["boot", "driver load"])
 def test_a_boot_or_driver_load_ends_with_clean_readings_what_degraded_and_what_had_isolated(
     restart: object,
@@ -233,6 +248,14 @@ def test_at_first_install_an_older_fault_stands_only_where_a_reading_agrees_or_n
     assert judge(unread, 1000).state is HealthState.UNHEALTHY
     assert (judge(read, 1001).state is HealthState.UNHEALTHY) is stands
     assert judge(read, 1001).phase is not Phase.PROBATION
+
+
+def test_an_older_fault_that_is_heard_of_after_a_good_reading_isolates_nobody() -> None:
+    """The log is read back while the GPU is polled: which of the two comes first is chance."""
+    state = fold(good(1001))
+
+    for early in (xid(79, 500), OffBusReport(source=Source.KMSG, seen=moment(500), bus_id=BUS), asks(1, 500)):
+        assert judge(fold(early, state=state), 1001) == judge(state, 1001)
 
 
 def test_an_older_fault_that_was_agreed_with_needs_a_reset_like_any_other() -> None:

@@ -109,7 +109,6 @@ def _renewed(state: GpuState, known: Fault, evidence: Evidence, policy: Policy) 
     episodes = known.episodes
     if not evidence.level and evidence.seen.at - known.last_at >= policy.burst_silence_seconds:
         episodes = (*episodes, evidence.seen.at)[-MAX_EPISODES:]
-    still_good = known.good_since is not None and evidence.seen.at <= known.good_since
     return replace(
         known,
         rule=worse(known.rule, evidence.rule),
@@ -118,7 +117,7 @@ def _renewed(state: GpuState, known: Fault, evidence: Evidence, policy: Policy) 
         last_at=max(known.last_at, evidence.seen.at),
         last_time=evidence.seen.time if newer else known.last_time,
         episodes=episodes,
-        good_since=known.good_since if still_good else None,
+        good_since=None,
         sources=known.sources | {evidence.source},
         detail=evidence.detail if newer else known.detail,
     )
