@@ -1,6 +1,7 @@
 """An agent with a real store, and a clock that the test turns; what it publishes and asks for is kept."""
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 from gpuvitals.health.policy import Policy
@@ -70,9 +71,11 @@ class TurnedClock:
 
     def __init__(self) -> None:
         self.at = 1000.0
+        self.shift = timedelta()
 
     def now(self) -> Moment:
-        return moment(self.at)
+        shown = moment(self.at)
+        return replace(shown, time=shown.time + self.shift)
 
 
 class AgentWorld:

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -133,3 +134,16 @@ def test_f50_sigterm_in_the_middle_of_a_publication_ends_in_time_and_loses_nothi
         heir.register()
         node.agent = heir
         heir.wait(lambda: node.shows(3, "Unhealthy"))
+
+
+def test_f44_without_a_kernel_log_nvml_goes_on_alone_and_says_so(server: ApiServer) -> None:
+    with agent_node(server, lambda folder: (folder / "kmsg").unlink()) as node:
+        node.gpus.lose(5)
+        node.agent.wait(lambda: node.shows(5, "Unhealthy"))
+        with urllib.request.urlopen(f"http://127.0.0.1:{node.agent.probes()}/metrics", timeout=5) as answer:
+            served = answer.read().decode()
+        reasons = {event["reason"] for event in server.client("test").list("events.events.k8s.io")}
+
+    assert 'gpuvitals_monitor_watching{source="kmsg"} 0.0' in served
+    assert 'gpuvitals_monitor_watching{source="nvml-poll"} 1.0' in served
+    assert "MonitorBlind" in reasons

@@ -1,6 +1,7 @@
 """The agent: signals in, snapshots out, with a real store and a clock that the test turns."""
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 from gpuvitals.inventory.naming import Naming
@@ -8,7 +9,15 @@ from gpuvitals.inventory.pool import pool
 from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import GpuUuid
-from gpuvitals.model.signal import GapReport, InventoryReport, OffBusReport, Reading, ReadStatus, Source
+from gpuvitals.model.signal import (
+    GapReport,
+    InventoryReport,
+    LinkState,
+    OffBusReport,
+    Reading,
+    ReadStatus,
+    Source,
+)
 from support.agentworld import AgentWorld, fault, gpu, reading
 from support.signals import moment
 
@@ -156,3 +165,28 @@ def test_the_thread_publishes_what_sources_put_and_stops(tmp_path: Path) -> None
 
     assert world.agent.tick_age_seconds == 0
     assert (tmp_path / "state.json").exists()
+
+
+def test_f45_a_fault_that_flaps_every_second_is_at_most_two_publications_a_minute(tmp_path: Path) -> None:
+    world = AgentWorld(tmp_path)
+    world.begin()
+    all_up = reading(2, 1000).links
+    assert all_up is not None
+    for second in range(1, 301):
+        links = all_up if second % 2 else (LinkState.INACTIVE, *all_up[1:])
+        at = 1000 + second
+        world.turn(at, reading(2, at, links=links), *(reading(index, at) for index in range(8) if index != 2))
+
+    assert len(world.published) - 1 <= 10
+
+
+def test_f46_a_step_of_the_wall_clock_changes_nothing(tmp_path: Path) -> None:
+    world = AgentWorld(tmp_path)
+    world.begin()
+    world.turn(1010, fault(3, 79, 1010))
+    for hours in (1, -1, 24 * 400):
+        world.clock.shift = timedelta(hours=hours)
+        world.turn(1011, *(reading(index, 1011) for index in range(8) if index != 3))
+
+    assert len(world.published) == 2
+    assert world.states()[3] is HealthState.UNHEALTHY

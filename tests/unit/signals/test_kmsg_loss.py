@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from gpuvitals.model.ids import BootId
 from gpuvitals.model.signal import GapReport, MonitorReport, MonitorState, Signal, XidReport
 from gpuvitals.signals.clock import SystemClock
@@ -198,3 +200,46 @@ def test_a_log_that_appears_late_is_found(tmp_path: Path) -> None:
         sink.wait(MonitorReport, lambda report: report.state is MonitorState.UNREADABLE)
         path.write_bytes(xid(1, 79) + b"\n")
         sink.wait(XidReport)
+
+
+def test_f43_overwritten_and_oversized_records_are_a_counted_gap_and_no_skip_to_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """EPIPE: records were overwritten under us. EINVAL: one did not fit. The device has moved on in either case."""
+    device = -7
+    script: list[bytes | OSError] = [
+        xid(1, 79) + b"\n",
+        BrokenPipeError(errno.EPIPE, "Broken pipe"),
+        xid(9, 48) + b"\n",
+        OSError(errno.EINVAL, "Invalid argument"),
+        xid(11, 43) + b"\n",
+        BlockingIOError(errno.EAGAIN, "again"),
+    ]
+    real = os.read
+
+    def read(file: int, size: int) -> bytes:
+        if file != device:
+            return real(file, size)
+        answer = script.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(os, "read", read)
+    lines = DeviceLog(device).lines()
+    monkeypatch.undo()
+    signals, counters = fed(*lines)
+
+    assert codes(signals) == [79, 48, 43]
+    assert lost(signals) == [7, 1]
+    assert (counters.gaps, counters.lost) == (2, 8)
+
+
+def test_a_device_that_fails_otherwise_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(file: int, size: int) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "read", read)
+    with pytest.raises(OSError, match="Input/output"):
+        DeviceLog(-7).lines()
+    monkeypatch.undo()
