@@ -27,6 +27,8 @@ from gpuvitals.model.signal import Source, XidReport
 ISOLATION_CAPPED = Reason("IsolationCapped")
 NVSWITCH_FAULT = Reason("NvswitchFault")
 """The two reasons of a node rather than of a GPU."""
+PREPARED = Reason("Prepared")
+"""The reason of a claim's `Ready` condition."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,47 +69,58 @@ _PERSONS = {
 }
 
 
+_OF_A_GPU = (
+    ReasonEntry(
+        reason=NO_REASON,
+        meaning="nothing is wrong",
+        source="every source",
+        product="nothing",
+        person="nothing",
+    ),
+    ReasonEntry(
+        reason=BLIND,
+        meaning="no reading succeeded for a minute, or none yet",
+        source="the NVML worker",
+        product="score 0, class unknown; the device stays in service, unless `isolate_unknown` is set",
+        person="look at the agent's log: the driver may be absent or may not answer",
+    ),
+    ReasonEntry(
+        reason=PROBATION,
+        meaning="a fault was repaired; the GPU is watched",
+        source="an observed reset, a new boot, or an operator",
+        product="score at most 69 until the probation ends",
+        person="nothing",
+    ),
+)
+_OF_A_NODE = (
+    ReasonEntry(
+        reason=ISOLATION_CAPPED,
+        meaning="more GPUs are suspect than the policy isolates on such evidence: the fault is the node's",
+        source="the verdicts of the node",
+        product="keeps the rest in service and says so in the node report",
+        person="look at the driver, the fabric manager and the node's power",
+    ),
+    ReasonEntry(
+        reason=NVSWITCH_FAULT,
+        meaning="an NVSwitch logged a fatal error",
+        source="kernel log (SXid)",
+        product="names it in the node report; blames no GPU",
+        person="look up the SXid in NVIDIA's Fabric Manager guide; most want a reboot of the node",
+    ),
+)
+_OF_A_CLAIM = (
+    ReasonEntry(
+        reason=PREPARED,
+        meaning="the device is prepared for the claim on its node",
+        source="the kubelet plugin",
+        product="says so in the claim's status",
+        person="nothing",
+    ),
+)
+
+
 def entries() -> tuple[ReasonEntry, ...]:
-    """The whole list: None, the two of time and evidence, the levels, then every XID that is in use."""
-    fixed = (
-        ReasonEntry(
-            reason=NO_REASON,
-            meaning="nothing is wrong",
-            source="every source",
-            product="nothing",
-            person="nothing",
-        ),
-        ReasonEntry(
-            reason=BLIND,
-            meaning="no reading succeeded for a minute, or none yet",
-            source="the NVML worker",
-            product="score 0, class unknown; the device stays in service, unless `isolate_unknown` is set",
-            person="look at the agent's log: the driver may be absent or may not answer",
-        ),
-        ReasonEntry(
-            reason=PROBATION,
-            meaning="a fault was repaired; the GPU is watched",
-            source="an observed reset, a new boot, or an operator",
-            product="score at most 69 until the probation ends",
-            person="nothing",
-        ),
-    )
-    node = (
-        ReasonEntry(
-            reason=ISOLATION_CAPPED,
-            meaning="more GPUs are suspect than the policy isolates on such evidence: the fault is the node's",
-            source="the verdicts of the node",
-            product="keeps the rest in service and says so in the node report",
-            person="look at the driver, the fabric manager and the node's power",
-        ),
-        ReasonEntry(
-            reason=NVSWITCH_FAULT,
-            meaning="an NVSwitch logged a fatal error",
-            source="kernel log (SXid)",
-            product="names it in the node report; blames no GPU",
-            person="look up the SXid in NVIDIA's Fabric Manager guide; most want a reboot of the node",
-        ),
-    )
+    """The whole list: those of no fault, of a node and of a claim, the levels, then every XID that is in use."""
     levels = tuple(
         _of_rule(rule, _SOURCES.get(rule.reason, "NVML recovery action, XID 154")) for rule in LEVELS.values()
     )
@@ -116,7 +129,7 @@ def entries() -> tuple[ReasonEntry, ...]:
         for code, entry in sorted(CATALOG.items())
         if not entry.unused and (rule := _xid_rule(code)).fault_class is not FaultClass.NONE
     )
-    return (*fixed, *node, *levels, *xids)
+    return (*_OF_A_GPU, *_OF_A_NODE, *_OF_A_CLAIM, *levels, *xids)
 
 
 def is_reason(text: str) -> bool:

@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import Enum
 from typing import assert_never
 
+from gpuvitals.health.reasons import PREPARED
 from gpuvitals.inventory.device import device_name
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.model.health import HealthState, Verdict
@@ -97,7 +98,7 @@ def _entry(found: GpuHealth, device: PreparedDevice, node: NodeName, naming: Nam
     ready = Condition(
         type="Ready",
         status=ConditionStatus.TRUE,
-        reason="Prepared",
+        reason=PREPARED,
         message="the device is prepared on this node",
         transition_time=device.prepared_time,
     )

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from gpuvitals.health.reasons import is_reason
 from gpuvitals.inventory.attributes import attributes, omitted_versions, semver
 from gpuvitals.inventory.claims import ClaimRef, ConditionStatus, PreparedDevice, claim_entries
 from gpuvitals.inventory.device import (
@@ -316,6 +317,7 @@ def test_a_claim_shows_the_health_of_the_device_it_holds(state: HealthState, sta
     healthy = next(condition for condition in only.conditions if condition.type == "Healthy")
     assert (healthy.status, healthy.reason) == (status, entry(1, state).verdict.reason)
     assert dict(only.data)["uuid"] == "GPU-0001"
+    assert all(is_reason(condition.reason) for condition in only.conditions)
 
 
 def test_a_degraded_device_is_healthy_with_the_reason_that_degrades_it() -> None:
