@@ -8,7 +8,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test check fmt lint types contracts generated protos catalog chart chart-check lock cluster cluster-test clean
+.PHONY: help demo setup test check fmt lint types contracts generated protos catalog chart chart-check lock cluster cluster-test cluster-up cluster-down clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -71,8 +71,15 @@ lock: $(DEV_STAMP) ## resolve requirements/*.txt anew, with hashes and without U
 cluster: $(DEV_STAMP) ## build a Kubernetes from Go modules (cached); CLUSTER=1.36 builds that release too
 	PYTHONPATH=tests $(BIN)/python -m cluster.build $(if $(CLUSTER),--with kubernetes-$(CLUSTER))
 
-cluster-test: cluster ## the contract suite on the embedded and on a real API server (needs Go)
-	GPUVITALS_REAL=1 $(BIN)/python -m pytest -n 0 tests/contract tests/examples/test_accepted.py tests/examples/test_guide.py
+cluster-test: cluster ## the contract suite on a real API server, and the tests on a real cluster (needs Go and root)
+	GPUVITALS_REAL=1 GPUVITALS_CLUSTER=$(CLUSTER) $(BIN)/python -m pytest -n 0 tests/contract tests/examples/test_accepted.py tests/examples/test_guide.py tests/cluster
+
+cluster-up: $(DEV_STAMP) ## start a real cluster to play with (CLUSTER=1.34, 1.36 or 1.37; GPUS=4 runs the agent too)
+	@PYTHONPATH=tests $(BIN)/python -m cluster.build --quiet etcd containerd runc cni kubernetes-1.37/kubectl $(addprefix kubernetes-$(or $(CLUSTER),1.37)/,kube-apiserver kube-controller-manager kube-scheduler kubelet)
+	@PYTHONPATH=tests $(BIN)/python -m cluster.up up --release $(or $(CLUSTER),1.37) --gpus $(or $(GPUS),0)
+
+cluster-down: $(DEV_STAMP) ## stop what cluster-up started, and clear up after killed runs
+	@PYTHONPATH=tests $(BIN)/python -m cluster.up down $(if $(CLUSTER),--release $(CLUSTER))
 
 clean: ## remove what builds and tests left here, but not .venv
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build .demo

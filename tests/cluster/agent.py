@@ -46,9 +46,9 @@ _RULES: list[Json] = [
 class Agent:
     """`gpuvitals node` and its GPUs. Each agent has its own GPUs, state folder and pod UID."""
 
-    def __init__(self, cluster: Cluster, *, gpus: int, policy: Mapping[str, int]) -> None:
+    def __init__(self, cluster: Cluster, *, gpus: int, policy: Mapping[str, int], name: str = "") -> None:
         self._cluster = cluster
-        self.name = f"agent-{uuid.uuid4().hex[:8]}"
+        self.name = name or f"agent-{uuid.uuid4().hex[:8]}"
         folder = cluster.folder / self.name
         self.gpus = ScriptedNode.create(folder, name=NODE, gpus=gpus)
         for node in (self.gpus.driver_root / "dev").iterdir():

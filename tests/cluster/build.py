@@ -150,6 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--with", dest="further", default="", help=f"besides: one of {', '.join(sorted(ON_REQUEST))}"
     )
+    parser.add_argument("--quiet", action="store_true", help="say nothing of what is built already")
     given = parser.parse_args(arguments)
     targets = given.target or [module for module in known if module not in ON_REQUEST]
     targets += [given.further] if given.further else []
@@ -158,6 +159,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"unknown module {unknown[0]!r}: choose from {', '.join(known)}")
     wanted = [p for p in PROGRAMS if {p.module, f"{p.module}/{p.name}"} & set(targets)]
+    if given.quiet:
+        wanted = [program for program in wanted if not _output(program).is_file()]
     try:
         build(wanted, say=_say)
     except (BuildError, debian.PackageError) as error:
@@ -272,7 +275,11 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _exclusive(path: Path) -> Iterator[None]:
     """Holds the lock file: a second builder waits, because both would compile the same packages twice."""
     with path.open("w", encoding="utf-8") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say("another build runs: waiting for its end")
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 
