@@ -41,6 +41,8 @@ class ServerSettings:
     """Whether a controller manager gives pods their service accounts and kubelets are asked for logs."""
     prefix: Sequence[str] = ()
     """What the API server's command starts with, such as nsenter."""
+    is_durable: bool = False
+    """Whether etcd waits for the disk, as it does in a cluster. Tests need not; what is measured must."""
 
 
 class RealServer:
@@ -119,7 +121,7 @@ class RealServer:
                 f"--listen-peer-urls={peer}",
                 f"--initial-advertise-peer-urls={peer}",
                 f"--initial-cluster=default={peer}",
-                "--unsafe-no-fsync",
+                *([] if self._settings.is_durable else ["--unsafe-no-fsync"]),
                 "--log-level=warn",
             ],
         )
