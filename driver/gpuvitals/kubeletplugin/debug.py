@@ -64,7 +64,7 @@ class DebugSocket:
         """Closes the socket and removes its name, unless a newer instance has taken it."""
         self._stop.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(_SECONDS + _ACCEPT_SECONDS)
         self._listener.close()
         try:
             if os.lstat(self._path).st_ino == self._inode:

@@ -22,6 +22,7 @@ _FIXED = "instance.lock"
 _PUBLISHER = "publisher.lock"
 _CONTEND_SECONDS = 0.1
 _HOLD_SECONDS = 0.5
+_JOIN_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class PublisherLock:
         """Lets go of everything; the next instance publishes within a second."""
         self._stop.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(_JOIN_SECONDS)
         self._yield()
         for descriptor in (self._own, self._shared):
             if descriptor is not None:

@@ -97,7 +97,7 @@ class KubeletPlugin:
         if self._debug is not None:
             self._debug.stop()
         self._server.stop(deadline_seconds)
-        self._reconciler.stop()
+        self._reconciler.stop(deadline_seconds)
         self._publisher.stop()
 
     def notify(self, snapshot: Snapshot) -> None:

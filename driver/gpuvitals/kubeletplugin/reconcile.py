@@ -62,17 +62,18 @@ class Reconciler:
         self._seen: tuple[Stamp, Stamp] | None = None
         self._told: frozenset[str] = frozenset()
         self._gone: dict[ClaimUid, int] = {}
-        self._thread = threading.Thread(target=self._run, name="kubeletplugin-reconcile", daemon=False)
+        # A daemon: it may be waiting for the API server, and what it leaves undone the next agent finds at its start.
+        self._thread = threading.Thread(target=self._run, name="kubeletplugin-reconcile", daemon=True)
 
     def start(self) -> None:
         """The first comparison happens at once, in the reconciler's own thread."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Ends after the comparison at hand."""
+    def stop(self, deadline_seconds: float) -> None:
+        """Ends after the comparison at hand, which is waited for until the deadline."""
         self._stop.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(deadline_seconds)
 
     def compare_files(self) -> None:
         """Makes the CDI files what the checkpoint says, and removes those that belong to nobody."""

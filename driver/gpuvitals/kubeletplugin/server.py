@@ -29,6 +29,7 @@ from gpuvitals.proto.pluginregistration_v1_pb2_grpc import add_RegistrationServi
 
 _REGISTRATION_CALLS = 2
 _MAX_REPAIRS = 3
+_JOIN_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class PluginServer:
         """Takes no new call, ends the health streams, lets calls in flight finish, removes the own sockets."""
         self._stop.set()
         if self._watch.ident is not None:
-            self._watch.join()
+            self._watch.join(_JOIN_SECONDS)
         self._services.health.stop()
         self._close(grace_seconds)
 

@@ -47,7 +47,7 @@ class ProbeServer:
     def stop(self) -> None:
         """Stops and closes the socket."""
         self._server.shutdown()
-        self._thread.join()
+        self._thread.join(_SOCKET_SECONDS)
         self._server.server_close()
 
 
