@@ -98,6 +98,7 @@ class Node:
         self._events = EventBridge(self._recorder, options.node)
         self._showing = threading.Lock()
         self._published = -1
+        self._was_publishing = False
 
     def start(self) -> None:
         """Starts every part. Raises what a part raises that can't; the sockets are closed again then."""
@@ -175,6 +176,7 @@ class Node:
             avoid=lambda uuid: self._nvml.avoid(uuid),
             kmsg_sequence=self._kmsg_sequence,
             announce=self._announce,
+            is_publishing=self._plugin.publishing,
         )
         settings = AgentSettings(
             node=NodeName(self._options.node), boot_id=self._boot, policy=self._config.health_policy
@@ -242,15 +244,22 @@ class Node:
         # Called on several threads: unordered, an older view could replace a newer one.
         with self._showing:
             snapshot = self._agent.snapshot
-            if snapshot is not None:
+            if snapshot is not None and self._plugin.publishing():
                 self._claims.show(claim_entries(snapshot, self._plugin.prepared(), self._naming))
 
     def _announce(self, announcement: Announcement) -> None:
+        if not self._plugin.publishing():
+            return
         holders = {device.claim for device in self._plugin.prepared() if device.uuid == announcement.gpu}
         self._events.announce(announcement, sorted(holders, key=lambda claim: claim.uid))
 
     def _kubelet_changed(self) -> None:
-        self._publisher.set_kubelet_connected(self._plugin.kubelet_connected() and self._plugin.publishing())
+        publishing = self._plugin.publishing()
+        self._publisher.set_active(publishing)
+        self._publisher.set_kubelet_connected(self._plugin.kubelet_connected() and publishing)
+        if publishing and not self._was_publishing:
+            self._show_claims()
+        self._was_publishing = publishing
 
     def _holders(self, uuid: GpuUuid) -> tuple[str, ...]:
         return tuple({device.claim.uid for device in self._plugin.prepared() if device.uuid == uuid})

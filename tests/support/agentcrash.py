@@ -43,6 +43,7 @@ class Process:
             avoid=lambda _: None,
             kmsg_sequence=self._sequence,
             announce=lambda _: None,
+            is_publishing=lambda: True,
         )
         settings = AgentSettings(node=NodeName("node-a"), boot_id=BOOT, policy=Policy())
         self.agent = NodeAgent(settings, self.clock, store, ports, NodeMetrics("test"))

@@ -123,14 +123,16 @@ def serving() -> Iterator[ApiServer]:
 
 
 @contextmanager
-def agent_node(server: ApiServer, prepare: Callable[[Path], object] = lambda _: None) -> Iterator[AgentNode]:
+def agent_node(
+    server: ApiServer, prepare: Callable[[Path], object] = lambda _: None, pod_uid: str = ""
+) -> Iterator[AgentNode]:
     """The node with its agent, all of whose GPUs are published as healthy. `prepare` is given the folder before it."""
     with tempfile.TemporaryDirectory(prefix="gv-", dir="/tmp") as made:
         folder = Path(made)
         gpus = ScriptedNode.create(folder, name="node-a")
         (folder / "node.yaml").write_text(POLICY)
         prepare(folder)
-        with agent(folder, server, gpus) as process:
+        with agent(folder, server, gpus, pod_uid) as process:
             info = process.register()
             built = AgentNode(folder, server, gpus, process, Path(info.endpoint))
             built.settle()

@@ -24,8 +24,11 @@ SLICES = "resourceslices.resource.k8s.io"
 class AgentProcess:
     """`gpuvitals node` below one folder: without a driver, or on scripted GPUs."""
 
-    def __init__(self, folder: Path, server: ApiServer, scripted: ScriptedNode | None = None) -> None:
+    def __init__(
+        self, folder: Path, server: ApiServer, scripted: ScriptedNode | None = None, pod_uid: str = ""
+    ) -> None:
         self.folder = folder
+        self.pod_uid = pod_uid
         self.client = server.client("test")
         for name in ("registry", "cdi", "plugins"):
             (folder / name).mkdir(exist_ok=True)
@@ -40,7 +43,7 @@ class AgentProcess:
             "--server",
             server.url,
         ]
-        command += ["--state-dir", str(folder / "plugins" / "gpuvitals")]
+        command += ["--state-dir", str(folder / "plugins" / "gpuvitals"), "--pod-uid", pod_uid]
         command += ["--registry-dir", str(folder / "registry"), "--cdi-dir", str(folder / "cdi")]
         command += ["--sysfs-root", str(folder / "sys"), "--kernel-log", str(folder / "kmsg")]
         if scripted is None:
@@ -55,8 +58,9 @@ class AgentProcess:
 
     def socket(self) -> Path:
         """The registration socket, once it is there."""
-        self.wait(lambda: any(name.endswith("-reg.sock") for name in os.listdir(self.folder / "registry")))
-        return next((self.folder / "registry").glob("*-reg.sock"))
+        pattern = f"*{self.pod_uid}-reg.sock"
+        self.wait(lambda: any((self.folder / "registry").glob(pattern)))
+        return next((self.folder / "registry").glob(pattern))
 
     def register(self) -> registration.PluginInfo:
         """What a kubelet does first: ask who it is, and say that it was taken."""
@@ -99,8 +103,10 @@ class AgentProcess:
 
 
 @contextmanager
-def agent(folder: Path, server: ApiServer, scripted: ScriptedNode | None = None) -> Iterator[AgentProcess]:
-    started = AgentProcess(folder, server, scripted)
+def agent(
+    folder: Path, server: ApiServer, scripted: ScriptedNode | None = None, pod_uid: str = ""
+) -> Iterator[AgentProcess]:
+    started = AgentProcess(folder, server, scripted, pod_uid)
     try:
         yield started
     finally:

@@ -90,12 +90,14 @@ class AgentWorld:
         self.announced: list[Announcement] = []
         self.heard: list[float | None] = []
         self.read_to: int | None = 7
+        self.publishing = True
         ports = AgentPorts(
             holders=lambda _: (),
             repoll=self.repolled.append,
             avoid=self.avoided.append,
             kmsg_sequence=lambda: self.read_to,
             announce=self.announced.append,
+            is_publishing=lambda: self.publishing,
         )
         settings = AgentSettings(node=NodeName("node-a"), boot_id=BootId(boot), policy=Policy())
         store = StateStore(folder / "state.json")

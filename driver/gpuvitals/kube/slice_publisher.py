@@ -86,6 +86,7 @@ class SlicePublisher:
         self._dirty = False
         self._desired: _Desired | None = None
         self._connected = False
+        self._active = True
         self._told = -1
         self._blocked = ""
         self._patient = False
@@ -148,6 +149,13 @@ class SlicePublisher:
         with self._changed:
             self._dirty = self._dirty or (connected and not self._connected)
             self._connected = connected
+            self._changed.notify()
+
+    def set_active(self, active: bool) -> None:
+        """Tells whether this process is the one that writes: in a rolling update there are two for a while."""
+        with self._changed:
+            self._dirty = self._dirty or (active and not self._active)
+            self._active = active
             self._changed.notify()
 
     def _seen(self, key: ObjectKey, raw: bytes | None) -> None:
@@ -220,7 +228,8 @@ class SlicePublisher:
         """One comparison and its writes; True where nothing is left to do for now."""
         with self._changed:
             desired, connected = self._desired, self._connected
-        if desired is None:
+            active = self._active
+        if desired is None or not active:
             return True
         if self._must_read:
             self._read_again()

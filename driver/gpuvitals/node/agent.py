@@ -261,7 +261,12 @@ class NodeAgent:
             listener(snapshot, heard_at)
 
     def _save(self, now: Moment) -> None:
-        """Memory first, publication second: a fault that was seen is on disk before anybody is told."""
+        """Memory first, publication second: a fault that was seen is on disk before anybody is told.
+
+        Of two agents that overlap in a rolling update only the one that publishes owns the file.
+        """
+        if not self._ports.is_publishing():
+            return
         self._saved_at = now.at
         node = StoredNode(
             boot_id=self._settings.boot_id,

@@ -13,7 +13,8 @@ class AgentPorts:
 
     `holders` gives the UIDs of the claims that hold a GPU; `repoll` asks for a fresh reading of one GPU, or of all
     for None; `avoid` has a GPU left alone whose driver calls may hang; `kmsg_sequence` is how far the log was read,
-    counting only records whose signals are on the queue already; `announce` tells people.
+    counting only records whose signals are on the queue already; `announce` tells people;
+    `is_publishing`: of two agents that overlap in a rolling update, this is the one that acts in public.
     """
 
     holders: Callable[[GpuUuid], tuple[str, ...]]
@@ -21,3 +22,4 @@ class AgentPorts:
     avoid: Callable[[GpuUuid], None]
     kmsg_sequence: Callable[[], int | None]
     announce: Callable[[Announcement], None]
+    is_publishing: Callable[[], bool]

@@ -147,3 +147,27 @@ def test_f44_without_a_kernel_log_nvml_goes_on_alone_and_says_so(server: ApiServ
     assert 'gpuvitals_monitor_watching{source="kmsg"} 0.0' in served
     assert 'gpuvitals_monitor_watching{source="nvml-poll"} 1.0' in served
     assert "MonitorBlind" in reasons
+
+
+def test_f15_of_two_agents_in_a_rolling_update_one_writes_and_the_newer_takes_over(server: ApiServer) -> None:
+    with agent_node(server, pod_uid="old") as node, agent(node.folder, server, node.gpus, "new") as newer:
+        newer.register()
+        newer.probes()
+        time.sleep(3)
+        server.requests.clear()
+        node.burst(3)
+        newer.wait(lambda: node.shows(3, "Unhealthy"))
+        time.sleep(2)
+        both = [entry.method for entry in node.slice_writes()]
+        events = [
+            event
+            for event in server.client("test").list("events.events.k8s.io")
+            if event["reason"] == "GpuUnhealthy"
+        ]
+        node.agent.end()
+        node.burst(5)
+        newer.wait(lambda: node.shows(5, "Unhealthy"))
+
+        assert both in (["PUT"], ["PUT", "PUT"])
+        assert len(events) == 1
+        assert len(newer.slices()) == 1

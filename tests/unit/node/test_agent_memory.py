@@ -195,3 +195,18 @@ def test_a_signal_that_the_fold_cannot_take_costs_neither_the_loop_nor_its_neigh
     assert "SignalNotJudged" in [entry.reason for entry in world.announced]
     failed = {"source": "nvml-poll", "kind": "Reading", "verdict": "failed"}
     assert world.metrics.registry.get_sample_value("gpuvitals_signals_total", failed) == 1
+
+
+def test_an_agent_that_does_not_publish_leaves_the_memory_to_the_one_that_does(tmp_path: Path) -> None:
+    world = AgentWorld(tmp_path)
+    world.begin()
+    before = (tmp_path / "state.json").read_bytes()
+    world.publishing = False
+    world.turn(1010, fault(3, 79, 1010))
+    assert (tmp_path / "state.json").read_bytes() == before
+    world.publishing = True
+    world.turn(1041)
+
+    stored, _ = StateStore(tmp_path / "state.json").load()
+    assert stored is not None
+    assert [entry.isolated for entry in stored.gpus] == [index == 3 for index in range(8)]
