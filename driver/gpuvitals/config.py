@@ -27,6 +27,7 @@ class NodeConfig(BaseModel):
     attribute_domain: str = Field(default=Naming().attribute_domain, pattern=_DNS, max_length=63)
     service_mode: Literal["auto", "taint", "withdraw"] = "auto"
     poll_seconds: float = Field(default=5.0, ge=0.05, le=60)
+    neighbour_seconds: float = Field(default=60.0, ge=0.05, le=3600)
     policy: dict[str, int] = Field(default_factory=dict)
 
     @property

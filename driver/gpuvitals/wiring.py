@@ -14,9 +14,11 @@ from gpuvitals.bootstrap import NodeOptions
 from gpuvitals.config import NodeConfig
 from gpuvitals.inventory.claims import claim_entries
 from gpuvitals.inventory.naming import Naming
+from gpuvitals.inventory.neighbours import other_driver
 from gpuvitals.inventory.pool import pool
 from gpuvitals.kube.client import ConnectSettings, connect
 from gpuvitals.kube.events import EventRecorder
+from gpuvitals.kube.neighbours import NeighbourSettings, NeighbourWatch
 from gpuvitals.kube.nodes import node_owner
 from gpuvitals.kube.resourceclaims import ClaimReader, ClaimStatusWriter
 from gpuvitals.kube.slice_publisher import PublisherSettings, SlicePublisher
@@ -27,7 +29,7 @@ from gpuvitals.kubeletplugin.sources import Sources
 from gpuvitals.model.ids import GpuUuid, NodeName
 from gpuvitals.model.snapshot import NodeFacts, Snapshot
 from gpuvitals.node.agent import AgentSettings, NodeAgent
-from gpuvitals.node.announcements import Announcement
+from gpuvitals.node.announcements import Announcement, rival_announcement
 from gpuvitals.node.bridges import ClaimBridge, EventBridge
 from gpuvitals.node.explanation import Surroundings, find_gpu, gpu_stations
 from gpuvitals.node.ports import AgentPorts
@@ -97,6 +99,7 @@ class Node:
         )
         self._events = EventBridge(self._recorder, options.node)
         self._showing = threading.Lock()
+        self._rival = ""
         self._published = -1
         self._was_publishing = False
 
@@ -121,7 +124,14 @@ class Node:
         self._plugin.on_prepared_change(self._show_claims)
         self._plugin.on_kubelet_change(self._kubelet_changed)
         self._plugin.attach(self._sources())
-        for part in (self._publisher, self._claims, self._recorder, self._probes, self._agent):
+        for part in (
+            self._neighbours,
+            self._publisher,
+            self._claims,
+            self._recorder,
+            self._probes,
+            self._agent,
+        ):
             part.start()
         for source in (self._kmsg, self._sysfs, self._nvml):
             source.start()
@@ -147,7 +157,14 @@ class Node:
 
         for source in (self._kmsg, self._sysfs, self._nvml):
             source.stop(left())
-        for part in (self._agent, self._plugin, self._publisher, self._claims, self._recorder):
+        for part in (
+            self._agent,
+            self._plugin,
+            self._publisher,
+            self._neighbours,
+            self._claims,
+            self._recorder,
+        ):
             part.stop(left())
         self._transport.close()
         self._probes.stop()
@@ -215,6 +232,10 @@ class Node:
             refused=lambda why: self._announce(Announcement(reason="SliceRefused", message=why)),
         )
         self._publisher = SlicePublisher(settings, self._transport, self._metrics, self._stored)
+        beside = NeighbourSettings(
+            driver=self._naming.driver, node=self._options.node, seconds=self._config.neighbour_seconds
+        )
+        self._neighbours = NeighbourWatch(beside, self._transport, self._metrics, self._show_slices)
         self._claims = ClaimStatusWriter(
             self._transport,
             self._metrics,
@@ -233,12 +254,24 @@ class Node:
 
     def _tell(self, snapshot: Snapshot, heard_at: float | None) -> None:
         """A new snapshot goes to every writer at once; none of these calls blocks."""
-        naming = self._naming
         if heard_at is not None:
             self._pending.told(snapshot.revision, heard_at)
-        self._publisher.publish(lambda mode: pool(snapshot, naming, mode), snapshot.revision)
+        self._show_slices()
         self._plugin.notify(snapshot)
         self._show_claims()
+
+    def _show_slices(self) -> None:
+        """Publishes the newest snapshot; nothing before it is known whether another driver gives out its GPUs."""
+        naming = self._naming
+        with self._showing:
+            snapshot, neighbours = self._agent.snapshot, self._neighbours.seen
+            if snapshot is None or neighbours is None:
+                return
+            rival = other_driver((entry.gpu for entry in snapshot.gpus), neighbours)
+            self._publisher.publish(lambda mode: pool(snapshot, naming, mode, rival), snapshot.revision)
+            before, self._rival = self._rival, rival
+        if rival != before:
+            self._announce(rival_announcement(rival))
 
     def _show_claims(self) -> None:
         # Called on several threads: unordered, an older view could replace a newer one.
@@ -317,6 +350,7 @@ class Node:
             naming=self._naming,
             facts=snapshot.facts if snapshot is not None else NodeFacts(),
             holders=tuple(sorted(held, key=lambda claim: claim.uid)),
+            rival=self._rival,
         )
         return [{"station": station.name, "text": station.text} for station in gpu_stations(entry, around)]
 

@@ -26,7 +26,8 @@ from gpuvitals.model.signal import Source, XidReport
 
 ISOLATION_CAPPED = Reason("IsolationCapped")
 NVSWITCH_FAULT = Reason("NvswitchFault")
-"""The two reasons of a node rather than of a GPU."""
+OTHER_DRIVER = Reason("OtherDriver")
+"""The three reasons of a node rather than of a GPU."""
 PREPARED = Reason("Prepared")
 """The reason of a claim's `Ready` condition."""
 
@@ -106,6 +107,13 @@ _OF_A_NODE = (
         source="kernel log (SXid)",
         product="names it in the node report; blames no GPU",
         person="look up the SXid in NVIDIA's Fabric Manager guide; most want a reboot of the node",
+    ),
+    ReasonEntry(
+        reason=OTHER_DRIVER,
+        meaning="another driver gives out GPUs of this node",
+        source="slices of other drivers with the same UUID or bus id, and allocatable GPUs of a device plugin",
+        product="publishes no device of the node and says why in the node report; goes on by itself",
+        person="let one driver have the node: see docs/guides/coexistence.md",
     ),
 )
 _OF_A_CLAIM = (

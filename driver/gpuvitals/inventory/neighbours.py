@@ -9,9 +9,6 @@ from dataclasses import dataclass
 
 from gpuvitals.model.gpu import Gpu
 
-OTHER_DRIVER = "OtherDriver"
-"""Reason in the node report and of the event."""
-
 _BUS_ID = re.compile(r"([0-9a-f]{4,8}):([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])")
 _SHOWN = 3
 

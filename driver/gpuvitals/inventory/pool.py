@@ -47,17 +47,22 @@ class Pool:
     slices: tuple[PoolSlice, ...]
 
 
-def pool(snapshot: Snapshot, naming: Naming, mode: ServiceMode) -> Pool:
+def pool(snapshot: Snapshot, naming: Naming, mode: ServiceMode, rival: str = "") -> Pool:
     """The slices that show `snapshot`. A GPU keeps its shard whatever happens to the others.
 
-    Inside a slice devices stand by class, then in PCI order: the scheduler takes the first that fits.
+    Inside a slice devices stand by class, then in PCI order: the scheduler takes the first that fits. `rival` says
+    which other driver gives out these GPUs: the slices have no devices then, and the report tells why.
     """
     shards = [snapshot.gpus[start : start + SHARD] for start in range(0, len(snapshot.gpus), SHARD)] or [()]
     slices = []
     for index, shard in enumerate(shards):
-        notes = ((naming.node_report, node_report(snapshot, mode)),) if index == 0 else ()
+        notes = ((naming.node_report, node_report(snapshot, mode, rival)),) if index == 0 else ()
         slices.append(
-            PoolSlice(index=index, devices=_devices(shard, naming, mode), annotations=notes),
+            PoolSlice(
+                index=index,
+                devices=() if rival else _devices(shard, naming, mode),
+                annotations=notes,
+            ),
         )
     return Pool(node=snapshot.node, driver=naming.driver, slices=tuple(slices))
 

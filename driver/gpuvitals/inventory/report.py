@@ -6,26 +6,33 @@ of a slice wakes the scheduler, so the text changes only together with a verdict
 
 import json
 
+from gpuvitals.health.reasons import OTHER_DRIVER
 from gpuvitals.inventory.device import device_name
 from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.model.snapshot import GpuHealth, Snapshot
 
 MAX_BYTES = 16 * 1024
+_MAX_RIVAL = 512
 
 
-def node_report(snapshot: Snapshot, mode: ServiceMode) -> str:
-    """The report as compact JSON with sorted keys, at most MAX_BYTES; lists that are too long are cut with a count."""
+def node_report(snapshot: Snapshot, mode: ServiceMode, rival: str = "") -> str:
+    """The report as compact JSON with sorted keys, at most MAX_BYTES; lists that are too long are cut with a count.
+
+    `rival` is why no device is published, empty where they are.
+    """
     facts = snapshot.facts
     coverage = [entry.verdict.coverage for entry in snapshot.gpus]
     body: dict[str, object] = {
         "mode": mode.value,
         "monitors": {source.value: state.value for source, state in facts.monitors},
-        "reasons": list(facts.reasons),
+        "reasons": [*facts.reasons, *([OTHER_DRIVER] if rival else [])],
         "gpus": len(snapshot.gpus),
         "expectedGpus": facts.expected_gpus,
         "missingGpus": list(facts.missing_gpus),
         "coverage": min(coverage, default=0),
     }
+    if rival:
+        body["otherDriver"] = rival[:_MAX_RIVAL]
     body["withdrawn"] = (
         [_record(entry) for entry in snapshot.gpus if entry.isolated] if mode is ServiceMode.WITHDRAW else []
     )

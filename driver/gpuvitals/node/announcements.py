@@ -89,6 +89,15 @@ def unattributed_announcement(signal: GpuSignal) -> Announcement | None:
     return Announcement(reason="UnattributedFault", message=message)
 
 
+def rival_announcement(rival: str) -> Announcement:
+    """Another driver gives out this node's GPUs; or, with an empty text, does not any more."""
+    if not rival:
+        message = "no other driver gives out this node's GPUs any more; they are published"
+        return Announcement(reason="OtherDriverGone", message=message, warning=False)
+    message = f"{rival}; no GPU of this node is published while that is so"
+    return Announcement(reason="OtherDriver", message=message)
+
+
 def failed_announcement(signal: Signal, error: Exception) -> Announcement:
     """A signal that this agent could not judge: a defect of the agent, which may hide a fault."""
     kind = type(signal).__name__

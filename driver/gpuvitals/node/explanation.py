@@ -9,6 +9,7 @@ from typing import assert_never
 
 from gpuvitals.health.fault_classes import CauseRule, Clearing, FaultClass, recovery_action
 from gpuvitals.health.policy import Policy
+from gpuvitals.health.reasons import OTHER_DRIVER
 from gpuvitals.health.state import Fault, GpuState, XidRecord
 from gpuvitals.health.verdict import next_change_at, verdict
 from gpuvitals.health.witnesses import witnesses
@@ -42,6 +43,7 @@ class Surroundings:
     naming: Naming
     facts: NodeFacts
     holders: tuple[ClaimRef, ...]
+    rival: str = ""
 
 
 def find_gpu(entries: Iterable[StoredGpu], name: str) -> StoredGpu:
@@ -78,6 +80,8 @@ def gpu_stations(entry: StoredGpu, around: Surroundings) -> Iterator[Station]:
             f"still the one before, as the change is not worth a write: {_verdict(entry.published)}",
         )
     yield from device_stations(shown, around.naming)
+    if around.rival:
+        yield Station("withheld", f"{OTHER_DRIVER}, so no device of this node is published: {around.rival}")
     holders = [f"{claim.namespace}/{claim.name}" for claim in around.holders]
     yield Station("holders", ", ".join(holders) or "no claim is prepared with it")
     yield Station("next", _next(state, around))
