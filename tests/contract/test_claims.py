@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.kubeobjects import CLAIMS, allocate, claim, claim_status, condition, shown
+from support.kubeobjects import CLAIMS, DRIVER, allocate, claim, claim_status, condition, shown
 from support.rawapi import JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, Answer, Json, RawApi
 from support.realanswers import causes, refusal
 
@@ -263,3 +263,21 @@ def test_a_protected_claim_stays_until_the_protection_is_taken_off(api: RawApi, 
 
     assert "deletionTimestamp" in going.body["metadata"]
     assert api.get(f"{CLAIMS}/{unique}").status == 404
+
+
+def test_what_others_wrote_into_our_entry_stays_when_we_apply_and_when_we_leave(
+    api: RawApi, unique: str
+) -> None:
+    stored = allocated(api, unique)
+    path = f"{CLAIMS}/{unique}/status"
+    api.apply(path, "agent", claim_status(stored, shown("gpu-0", condition())))
+    theirs = {"driver": DRIVER, "pool": "node-a", "device": "gpu-0", "data": {"note": "theirs"}}
+    api.apply(path, "other", claim_status(stored, theirs))
+    ours = claim_status(stored, shown("gpu-0", condition(status="False", reason="Xid79")))
+    applied = api.apply(path, "agent", ours)
+    left = api.apply(path, "agent", claim_status(stored))
+
+    [entry] = applied.body["status"]["devices"]
+    assert (entry["data"], entry["conditions"][0]["reason"]) == ({"note": "theirs"}, "Xid79")
+    [entry] = left.body["status"]["devices"]
+    assert (entry["data"], entry["conditions"]) == ({"note": "theirs"}, None)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from support.kubeobjects import LEASES, SLICES, lease, resource_slice
-from support.rawapi import Answer, RawApi
+from support.kubeobjects import LEASES, PODS, SLICES, lease, pod, resource_slice
+from support.rawapi import MERGE_PATCH, Answer, RawApi
 from support.realanswers import Server, causes, names, refusal
 
 
@@ -123,13 +123,6 @@ def test_label_selectors(api: RawApi, unique: str, selector: str, expected: list
     assert names(api.get(LEASES, labelSelector=f"case={unique},{selector}")) == [made[i] for i in expected]
 
 
-def test_a_label_selector_that_cannot_be_read_is_a_bad_request(api: RawApi) -> None:
-    answer = api.get(LEASES, labelSelector="a b c")
-
-    assert refusal(answer) == (400, "BadRequest")
-    assert answer.body["message"].startswith("unable to parse requirement: found")
-
-
 def test_slices_are_selected_by_driver_node_and_pool(api: RawApi, unique: str) -> None:
     node, driver = f"node-{unique}", "other.vitals.internal"
     api.post(SLICES, resource_slice(f"{unique}-a", node=node))
@@ -237,3 +230,48 @@ def test_an_exact_version_lists_what_was_there_then(api: RawApi, unique: str) ->
 
     assert names(api.get(LEASES, resourceVersionMatch="Exact", **query)) == before
     assert names(api.get(LEASES, resourceVersionMatch="NotOlderThan", **query)) == before[1:]
+
+
+def test_pods_are_selected_by_node_and_phase(api: RawApi, unique: str) -> None:
+    for number in range(3):
+        api.post(PODS, pod(f"{unique}-{number}", labels={"case": unique}))
+    target = {"metadata": {"name": f"{unique}-1"}, "target": {"kind": "Node", "name": f"node-{unique}"}}
+    api.post(f"{PODS}/{unique}-1/binding", target)
+    api.patch(f"{PODS}/{unique}-2/status", MERGE_PATCH, {"status": {"phase": "Failed"}})
+
+    def select(selector: str) -> list[str]:
+        return names(api.get(PODS, labelSelector=f"case={unique}", fieldSelector=selector))
+
+    assert select(f"spec.nodeName=node-{unique}") == [f"{unique}-1"]
+    assert select("spec.nodeName=") == [f"{unique}-0", f"{unique}-2"]
+    assert select("status.phase!=Failed") == [f"{unique}-0", f"{unique}-1"]
+    assert select("status.phase=Failed,spec.restartPolicy=Always") == [f"{unique}-2"]
+
+
+INVALID_VALUE = "a valid label must be an empty string or consist of alphanumeric characters, "
+
+
+@pytest.mark.parametrize(
+    ("selector", "start"),
+    [
+        ("a in", "unable to parse requirement: found '' expected: '('"),
+        ("a in (x", "unable to parse requirement: found '', expected: ',' or ')'"),
+        ("a b", "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt"),
+        ("a=b=c", "found '=', expected: ',' or 'end of string'"),
+        ("a,,b", "found ',', expected: identifier after ','"),
+        ("=b", "found '=', expected: !, identifier, or 'end of string'"),
+        ("!", "unable to parse requirement: found '', expected: identifier"),
+        ("-a=b", 'unable to parse requirement: <nil>: Invalid value: "-a": name part must consist of '),
+        ("a=-b", f'unable to parse requirement: values[0][a]: Invalid value: "-b": {INVALID_VALUE}'),
+        (
+            "a>x",
+            "unable to parse requirement: values[0]: Invalid value: \"x\": for 'Gt', 'Lt' operators, the value must be "
+            "an integer",
+        ),
+    ],
+)
+def test_a_label_selector_that_means_nothing_is_refused(api: RawApi, selector: str, start: str) -> None:
+    answer = api.get(LEASES, labelSelector=selector)
+
+    assert refusal(answer) == (400, "BadRequest")
+    assert answer.body["message"].startswith(start)

@@ -11,12 +11,9 @@ from typing import Any
 from gpuvitals.sim.apiserver.errors import ApiError, bad_request
 from gpuvitals.sim.apiserver.jsontypes import Obj, dig
 from gpuvitals.sim.apiserver.kinds import Kind
+from gpuvitals.sim.apiserver.labelselector import requirements
 
 Matcher = Callable[[Obj], bool]
-
-_SET_TERM = re.compile(r"^(?P<key>[^\s!=<>()]+)\s+(?P<op>in|notin)\s*\((?P<values>[^()]*)\)$")
-_EQUALITY_TERM = re.compile(r"^(?P<key>[^\s!=<>()]+)\s*(?P<op>==|=|!=|<|>)\s*(?P<value>[^\s!=<>()]*)$")
-_EXISTS_TERM = re.compile(r"^(?P<not>!?)\s*(?P<key>[^\s!=<>()]+)$")
 
 
 def object_matcher(kind: Kind, label_selector: str, field_selector: str) -> Matcher | None:
@@ -41,18 +38,7 @@ def labels_match(selector: Obj | None, labels: dict[str, str]) -> bool:
 
 
 def _label_tests(text: str) -> list[Matcher]:
-    return [_label_test(term.strip()) for term in _split(text) if term.strip()]
-
-
-def _label_test(term: str) -> Matcher:
-    if found := _SET_TERM.match(term):
-        values = tuple(value.strip() for value in found["values"].split(","))
-        return _label_matcher(found["key"], found["op"], values)
-    if found := _EQUALITY_TERM.match(term):
-        return _label_matcher(found["key"], found["op"].replace("==", "="), (found["value"],))
-    if found := _EXISTS_TERM.match(term):
-        return _label_matcher(found["key"], "!" if found["not"] else "exists", ())
-    raise bad_request(f"unable to parse requirement: found '{term}', expected: a label selector term")
+    return [_label_matcher(term.key, term.operator, term.values) for term in requirements(text)]
 
 
 def _label_matcher(key: str, operator: str, values: tuple[str, ...]) -> Matcher:
@@ -82,11 +68,6 @@ def _number_holds(value: str | None, operator: str, bound: str) -> bool:
     except ValueError:
         return False
     return left < right if operator == "<" else left > right
-
-
-def _split(text: str) -> list[str]:
-    """Split at commas that are not inside parentheses."""
-    return re.split(r",(?![^()]*\))", text) if text else []
 
 
 def _field_tests(kind: Kind, text: str) -> list[Matcher]:
