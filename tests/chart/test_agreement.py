@@ -15,6 +15,8 @@ from gpuvitals.config import load_config
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kubeletplugin.sockets import socket_paths
 from gpuvitals.sim.apiserver import ApiServer
+from gpuvitals.sim.cel.device import CelDevice
+from gpuvitals.sim.cel.selector import Selector
 from support.rawapi import RawApi
 
 Json = dict[str, Any]
@@ -198,3 +200,43 @@ def test_the_driver_root_is_where_the_image_looks_for_nvml_and_a_later_mount_rea
 
     assert [each["mountPath"] for each in mounts] == [str(parsed(name).driver_root), "/driver-root"]
     assert all(each["mountPropagation"] == "HostToContainer" and each["readOnly"] for each in mounts)
+
+
+def device(driver: str, **health: Json) -> CelDevice:
+    """A published device; its keys are those of `health/`."""
+    return CelDevice(
+        driver, {"name": "gpu-0", "attributes": {f"health/{key}": each for key, each in health.items()}}
+    )
+
+
+WELL: Json = {"score": {"int": 100}, "xidErrors": {"int": 0}, "nvlinkStatus": {"string": "active"}}
+
+
+@pytest.mark.parametrize(
+    ("changed", "healthy"),
+    [
+        ({}, True),
+        ({"score": {"int": 91}}, True),
+        ({"score": {"int": 90}}, False),
+        ({"score": {"int": 0}}, False),
+        ({"xidErrors": {"int": 1}}, False),
+        ({"nvlinkStatus": {"string": "none"}}, True),
+        ({"nvlinkStatus": {"string": "degraded"}}, False),
+        ({"nvlinkStatus": {"string": "unknown"}}, False),
+    ],
+    ids=str,
+)
+def test_the_class_of_healthy_gpus_takes_those_and_the_class_of_all_takes_each(
+    changed: Json, healthy: bool
+) -> None:
+    found = {
+        each["metadata"]["name"]: Selector(each["spec"]["selectors"][0]["cel"]["expression"])
+        for each in golden_objects()
+        if each["kind"] == "DeviceClass"
+    }
+    gpu = device("gpu.vitals.internal", **{**WELL, **changed})
+
+    assert found["healthy.gpu.vitals.internal"].matches(gpu) is healthy
+    assert found["gpu.vitals.internal"].matches(gpu)
+    # Another driver's device lacks our keys: that must be no match, and no error that stops the pod.
+    assert not any(selector.matches(device("nic.example.com")) for selector in found.values())

@@ -56,7 +56,7 @@ def worked() -> Iterator[Cluster]:
         scenario = load_builtin("xid79")
         with demo_cluster(Path(folder), scenario) as cluster:
             for happening in Player(Actor(cluster), Observer(cluster)).play(scenario):
-                assert not isinstance(happening, Looked) or happening.sight.holds, happening
+                assert not isinstance(happening, Looked) or happening.sight.holds, _why(cluster, happening)
             node = cluster.nodes[0].name
             cluster.client.create(SLICES, resource_slice(node, name="stray"))
             _until(lambda: not cluster.client.find(SLICES, "stray"))
@@ -99,6 +99,12 @@ def test_no_rule_has_a_wildcard_or_reaches_a_secret_a_pod_or_a_write_to_nodes() 
         "events",
     }
     assert {verb for _, resource, verb in rights if resource == "nodes"} == {"get"}
+
+
+def _why(cluster: Cluster, happening: Looked) -> str:
+    """What did not hold, with the events and the end of the agent's log."""
+    events = [each.get("note", each.get("message", "")) for each in cluster.client.list("events")]
+    return "\n".join([str(happening), *map(str, events), cluster.nodes[0].agent.log_tail(20)])
 
 
 def _until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
