@@ -9,14 +9,19 @@ DEFAULT_STATE_DIRECTORY = Path("/var/lib/kubelet/plugins/gpu.vitals.internal")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeOptions:
-    """Paths and addresses of one node agent. Defaults are those of a real node."""
+    """Paths and addresses of one node agent. Defaults are those of a real node.
+
+    A `*_on_host` path is the same place as the node's container runtime sees it; None where it is the same path.
+    """
 
     node: str
     state_directory: Path
     registry_directory: Path = Path("/var/lib/kubelet/plugins_registry")
     cdi_directory: Path = Path("/var/run/cdi")
     driver_root: Path = Path("/")
+    driver_root_on_host: Path | None = None
     dev_root: Path = Path("/")
+    dev_root_on_host: Path | None = None
     sysfs_root: Path = Path("/sys")
     kernel_log: Path = Path("/dev/kmsg")
     boot_id_file: Path = Path("/proc/sys/kernel/random/boot_id")

@@ -68,7 +68,9 @@ def plugin_settings(options: NodeOptions, naming: Naming) -> PluginSettings:
         pod_uid=options.pod_uid,
         driver_root=DriverRootSettings(
             driver_root=options.driver_root,
+            driver_root_on_host=options.driver_root_on_host,
             dev_root=options.dev_root,
+            dev_root_on_host=options.dev_root_on_host,
             require_character_devices=not options.simulated,
         ),
     )

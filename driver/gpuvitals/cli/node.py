@@ -18,8 +18,16 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument("--state-dir", type=Path, default=DEFAULT_STATE_DIRECTORY)
     parser.add_argument("--registry-dir", type=Path, default=Path("/var/lib/kubelet/plugins_registry"))
     parser.add_argument("--cdi-dir", type=Path, default=Path("/var/run/cdi"))
-    parser.add_argument("--driver-root", type=Path, default=Path("/"))
-    parser.add_argument("--dev-root", type=Path, default=Path("/"))
+    parser.add_argument(
+        "--driver-root", type=Path, default=Path("/"), help="where the driver's files are seen"
+    )
+    parser.add_argument(
+        "--driver-root-on-host", type=Path, help="the same place on the node, if its path differs"
+    )
+    parser.add_argument("--dev-root", type=Path, default=Path("/"), help="the folder that holds dev/nvidia*")
+    parser.add_argument(
+        "--dev-root-on-host", type=Path, help="the same place on the node, if its path differs"
+    )
     parser.add_argument("--sysfs-root", type=Path, default=Path("/sys"))
     parser.add_argument("--kernel-log", type=Path, default=Path("/dev/kmsg"))
     parser.add_argument("--boot-id-file", type=Path, default=Path("/proc/sys/kernel/random/boot_id"))
@@ -85,7 +93,9 @@ def _options(given: argparse.Namespace) -> NodeOptions:
         registry_directory=given.registry_dir,
         cdi_directory=given.cdi_dir,
         driver_root=given.driver_root,
+        driver_root_on_host=given.driver_root_on_host,
         dev_root=given.dev_root,
+        dev_root_on_host=given.dev_root_on_host,
         sysfs_root=given.sysfs_root,
         kernel_log=given.kernel_log,
         boot_id_file=given.boot_id_file,
