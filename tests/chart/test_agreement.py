@@ -85,9 +85,13 @@ def test_paths_that_kubelet_and_runtime_are_told_are_the_same_inside_and_outside
     mounts = {mount["mountPath"]: mount for mount in container(name)["volumeMounts"]}
     sources = {volume["name"]: volume.get("hostPath", {}).get("path") for volume in spec["volumes"]}
 
-    told = [options.state_dir, options.registry_dir, options.cdi_dir, options.driver_root, options.dev_root]
-    for path in [path if path != Path("/") else Path("/dev") for path in told]:
+    for path in (options.state_dir, options.registry_dir, options.cdi_dir):
         assert sources[mounts[str(path)]["name"]] == str(path)
+    assert sources[mounts[str(options.driver_root)]["name"]] == str(options.driver_root_on_host)
+    if options.dev_root == Path("/"):
+        assert sources[mounts["/dev"]["name"]] == "/dev"
+    else:
+        assert sources[mounts[str(options.dev_root)]["name"]] == str(options.dev_root_on_host)
     assert len(mounts) == len(container(name)["volumeMounts"]), "two mounts on one path"
     # A device is there by privilege; a file must be mounted.
     if not options.kernel_log.is_relative_to("/dev"):
@@ -198,7 +202,7 @@ def test_the_embedded_api_server_accepts_what_it_serves(name: str, embedded: Raw
 def test_the_driver_root_is_where_the_image_looks_for_nvml_and_a_later_mount_reaches_it(name: str) -> None:
     mounts = [each for each in container(name)["volumeMounts"] if each["name"] == "driver-root"]
 
-    assert [each["mountPath"] for each in mounts] == [str(parsed(name).driver_root), "/driver-root"]
+    assert [each["mountPath"] for each in mounts] == [str(parsed(name).driver_root)] == ["/driver-root"]
     assert all(each["mountPropagation"] == "HostToContainer" and each["readOnly"] for each in mounts)
 
 

@@ -3,8 +3,10 @@
 - --state-dir={{ include "gpuvitals.stateDir" . }}
 - --registry-dir={{ include "gpuvitals.registryDir" . }}
 - --cdi-dir={{ .Values.cdiDir }}
-- --driver-root={{ .Values.driver.root }}
-- --dev-root={{ .Values.driver.devRoot }}
+- --driver-root=/driver-root
+- --driver-root-on-host={{ .Values.driver.root }}
+- --dev-root={{ include "gpuvitals.devRootInside" . }}
+- --dev-root-on-host={{ .Values.driver.devRoot }}
 - --sysfs-root={{ .Values.sysfsRoot }}
 - --kernel-log={{ .Values.kernelLog }}
 - --config=/etc/gpuvitals/node.yaml
@@ -13,6 +15,11 @@
 {{- range .Values.extraArgs }}
 - {{ . | quote }}
 {{- end }}
+{{- end -}}
+
+{{/* Where the container sees the folder of dev/nvidia*. */}}
+{{- define "gpuvitals.devRootInside" -}}
+{{- ternary "/driver-root" .Values.driver.devRoot (and (ne .Values.driver.devRoot "/") (eq .Values.driver.devRoot .Values.driver.root)) -}}
 {{- end -}}
 
 {{/* One HTTP probe, of (root, path). On the host's network the agent listens on loopback only. */}}
@@ -64,7 +71,7 @@ affinity:
 {{- end -}}
 {{- end -}}
 
-{{/* The kubelet and the runtime are told paths below the state, registry, CDI and driver folders: same name inside. */}}
+{{/* The kubelet is told paths below the state and registry folders, the runtime one of the CDI folder: same name inside. */}}
 {{- define "gpuvitals.volumeMounts" -}}
 - name: config
   mountPath: /etc/gpuvitals
@@ -75,14 +82,11 @@ affinity:
   mountPath: {{ include "gpuvitals.registryDir" . }}
 - name: cdi
   mountPath: {{ .Values.cdiDir }}
-# A driver that is mounted there later, by a driver container, shows up inside as well. The second place is where
-# the image looks for NVML, whatever the driver root is called.
-{{- range list .Values.driver.root "/driver-root" | uniq }}
+# A driver that is mounted there later, by a driver container, shows up inside as well.
 - name: driver-root
-  mountPath: {{ . }}
+  mountPath: /driver-root
   mountPropagation: HostToContainer
   readOnly: true
-{{- end }}
 {{- if eq .Values.driver.devRoot "/" }}
 - name: dev
   mountPath: /dev
