@@ -130,6 +130,7 @@ class NodeHealth:
         )
 
     def fold(self, signal: Signal) -> None:
+        """Takes a signal in: one about the node as a whole, or one that is held against whom it concerns."""
         match signal:
             case InventoryReport():
                 self._adopt(signal)
@@ -225,7 +226,6 @@ class NodeHealth:
 
     def _take_up(self, facts: NodeFacts, gpus: tuple[StoredGpu, ...]) -> None:
         """What the node could and could not see stands until a source says otherwise."""
-        self._facts = facts
         self._monitors = dict(facts.monitors)
         self._switch_fault = NVSWITCH_FAULT in facts.reasons
         self._enumerated = frozenset(
