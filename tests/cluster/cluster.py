@@ -5,7 +5,7 @@ namespace and in control groups that go away with it.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -27,11 +27,12 @@ NODE = "node-a"
 class Cluster:
     """Context manager: the node is Ready on entry, and nothing is left on exit. Enter it from the main thread.
 
-    `api` is the administrator's raw client, `kubeconfig` a path, `node` the runtime and the kubelet.
+    `api` is the administrator's raw client, `kubeconfig` a path, `node` the runtime and the kubelet. `flags` are
+    further ones of the API server.
     """
 
-    def __init__(self, release: str, *, say: Callable[[str], None]) -> None:
-        self.release, self._say = release, say
+    def __init__(self, release: str, *, say: Callable[[str], None], flags: Sequence[str] = ()) -> None:
+        self.release, self._say, self._flags = release, say, flags
         self._module = f"kubernetes-{release}"
         self._cleanup = ExitStack()
 
@@ -77,7 +78,9 @@ class Cluster:
 
     def _start_control_plane(self, undo: ExitStack) -> None:
         # On the node the node's name is in /etc/hosts, and so the API server finds the kubelet.
-        settings = ServerSettings(module=self._module, has_nodes=True, prefix=self.machine.enter([]))
+        settings = ServerSettings(
+            module=self._module, flags=self._flags, has_nodes=True, prefix=self.machine.enter([])
+        )
         self.server = undo.enter_context(RealServer(settings, self.workspace))
         self.api, self.kubeconfig = self.server.api, self.server.kubeconfig
         manager = self.server.kubeconfig_for("system:kube-controller-manager", group="system:masters")

@@ -129,6 +129,8 @@ class Node:
             "failSwapOn": False,
             "makeIPTablesUtilChains": False,
             "resolvConf": "",
+            # Nobody answers there; without an address each pod gets a warning of its own.
+            "clusterDNS": ["10.96.0.10"],
             "evictionHard": {},
             "imageGCHighThresholdPercent": 100,
             "nodeStatusUpdateFrequency": "5s",
