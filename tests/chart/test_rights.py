@@ -10,11 +10,11 @@ import pytest
 from chart.rendering import golden_objects, one_of
 from gpuvitals.sim.apiserver.requestlog import RequestFacts
 from gpuvitals.sim.demo.actor import Actor
-from gpuvitals.sim.demo.build import demo_cluster
 from gpuvitals.sim.demo.cluster import Cluster
 from gpuvitals.sim.demo.observer import Observer
 from gpuvitals.sim.demo.player import Looked, Player
 from gpuvitals.sim.scenario import load_builtin
+from gpuvitals.wiring.demo import demo_cluster
 from support.simcluster import resource_slice
 
 Right = tuple[str, str, str]

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from gpuvitals.sim.demo.build import demo_cluster
 from gpuvitals.sim.demo.cluster import Cluster
 from gpuvitals.sim.kubelet import KubeletTimings
 from gpuvitals.sim.scenario import Entry, Scenario, Step
 from gpuvitals.sim.scenario.actions import Mark
 from gpuvitals.sim.scenario.story import Nodes
+from gpuvitals.wiring.demo import demo_cluster
 from support.examples import STORES, objects, promised
 from support.simcluster import CLAIMS, SLICES, Json, condition, eventually
 

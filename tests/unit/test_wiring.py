@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gpuvitals.bootstrap import NodeOptions
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.wiring import plugin_settings
+from gpuvitals.wiring.node import plugin_settings
 
 
 def test_the_runtime_is_told_the_paths_of_the_node_not_of_the_container() -> None:

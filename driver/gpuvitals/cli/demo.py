@@ -57,10 +57,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _play(scenario: "Scenario", *, keep: bool) -> int:
     from gpuvitals.sim.demo.actor import Actor
-    from gpuvitals.sim.demo.build import demo_cluster
     from gpuvitals.sim.demo.narrator import Narrator
     from gpuvitals.sim.demo.observer import Observer
     from gpuvitals.sim.demo.player import Player
+    from gpuvitals.wiring.demo import demo_cluster
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))  # so that the agents are stopped too
     narrator = Narrator(scenario)

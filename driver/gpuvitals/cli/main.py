@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from gpuvitals.cli import demo, explain, inject, lint, node, status
 from gpuvitals.cli.errors import UsageError
@@ -12,7 +12,10 @@ _VERBS = (node, demo, inject, status, explain, lint)
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every verb does."""
+    """Says what is wrong in one line, as every verb does, and takes no shortened flag: a typo is not guessed at."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**settings, "allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
         """Raises UsageError."""
@@ -23,7 +26,8 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb and returns its exit code."""
     parser = _Parser(
-        prog="gpuvitals", description="GPU health as a property of the device: a DRA driver for NVIDIA GPUs."
+        prog="gpuvitals",
+        description="GPU health as a property of the device: a DRA driver for NVIDIA GPUs.",
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for verb in _VERBS:

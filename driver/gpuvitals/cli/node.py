@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     from gpuvitals.kubeletplugin.leadership import InstanceRunningError
     from gpuvitals.kubeletplugin.sockets import SocketError
     from gpuvitals.observability.logs import configure
-    from gpuvitals.wiring import Node
+    from gpuvitals.wiring.node import Node
 
     configure(options.log_level)
     try:

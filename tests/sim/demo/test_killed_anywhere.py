@@ -8,7 +8,6 @@ import pytest
 
 from gpuvitals.sim.apiserver import RequestFacts
 from gpuvitals.sim.demo.actor import Actor
-from gpuvitals.sim.demo.build import demo_cluster
 from gpuvitals.sim.demo.cluster import Cluster
 from gpuvitals.sim.demo.observer import Observer
 from gpuvitals.sim.demo.player import Looked, Player
@@ -16,6 +15,7 @@ from gpuvitals.sim.demo.wording import expected
 from gpuvitals.sim.scenario import Entry, Scenario, Step, load_builtin
 from gpuvitals.sim.scenario.actions import Kill, Noise, OnGpu, OnNode, Start
 from gpuvitals.sim.scenario.expectations import Expect, RegisteredSeen
+from gpuvitals.wiring.demo import demo_cluster
 
 BACK_SECONDS = 15.0
 LATER = 10.0

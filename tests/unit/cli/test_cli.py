@@ -99,6 +99,7 @@ def test_bad_input_is_one_line_that_names_it_and_exit_code_2(
         (("inject", "xid", "--gpu", "x", "--code", "79"), "--gpu"),
         (("inject", "xid", "--gpu", "1"), "--code"),
         (("node", "--log-level", "loud"), "--log-level"),
+        (("status", "--serve", "http://127.0.0.1:1"), "--serve"),
     ],
 )
 def test_a_typo_in_a_verb_or_flag_is_one_line_and_exit_code_2(

@@ -1,7 +1,4 @@
-"""Puts a demo cluster together for a scenario, below one folder.
-
-Place in the chain: called by the verb; what it makes is started by `Cluster`.
-"""
+"""A demo cluster for a scenario, composed of simulated parts and real agents below one folder."""
 
 import json
 import uuid

@@ -1,4 +1,4 @@
-"""The composition root: long-lived parts are constructed here and nowhere else.
+"""The node agent, composed of its parts.
 
 Order matters. The kubelet's sockets open first, from `bootstrap` alone; what is slow to import or to reach comes
 behind them.
