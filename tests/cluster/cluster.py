@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from cluster import debian
 from cluster.build import locate
-from cluster.machine import PREFIX, Machine, release
+from cluster.machine import PREFIX, Machine, release, require_root
 from cluster.node import Node, NodeSettings
 from support.realserver import RealServer, ServerError, ServerSettings
 from support.realworkspace import Workspace
@@ -37,6 +37,7 @@ class Cluster:
         self._cleanup = ExitStack()
 
     def __enter__(self) -> Self:
+        require_root()
         debian.install(PACKAGES, say=self._say)
         with ExitStack() as undo:
             self.workspace = undo.enter_context(Workspace(prefix=PREFIX, release=release))
@@ -95,6 +96,8 @@ class Cluster:
                 "--use-service-account-credentials=true",
                 f"--root-ca-file={self.server.pki.ca}",
                 f"--service-account-private-key-file={self.server.signing.key}",
+                # Its default is a folder of the host, which it makes.
+                f"--flex-volume-plugin-dir={self.folder / 'volume-plugins'}",
             ],
         )
         self.workspace.start(

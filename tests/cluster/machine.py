@@ -29,6 +29,12 @@ class MachineError(Exception):
     """The node's namespace or control groups can't be made or unmade; the text says what is in the way."""
 
 
+def require_root() -> None:
+    """Raises MachineError for any other user."""
+    if os.geteuid() != 0:
+        raise MachineError("a real node needs root: it mounts file systems and runs containers")
+
+
 class Machine:
     """The node's namespace and control group, from `start` to the workspace's end."""
 
@@ -40,8 +46,6 @@ class Machine:
 
     def start(self) -> None:
         """Makes the namespace. Raises MachineError."""
-        if os.geteuid() != 0:
-            raise MachineError("a real node needs root: it mounts file systems and runs containers")
         folder = self._workspace.folder
         sysctls.remember(folder.parent / f"{PREFIX}sysctls.json")
         (folder / _RECORD).write_text(json.dumps({"cgroup": self.cgroup}), encoding="utf-8")
