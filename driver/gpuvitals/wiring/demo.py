@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gpuvitals.sim.apiserver import ApiServer
+from gpuvitals.sim.apiserver import ApiServer, ApiSettings
+from gpuvitals.sim.cel import compile_errors
 from gpuvitals.sim.controllers import ControllerManager
 from gpuvitals.sim.demo.agent import AgentProgram, AgentSettings
 from gpuvitals.sim.demo.cluster import Cluster, DemoNode
@@ -24,7 +25,7 @@ def demo_cluster(
     folder: Path, scenario: Scenario, timings: KubeletTimings = _REAL_TIMINGS
 ) -> Iterator[Cluster]:
     """The running cluster; everything is stopped with the block. The folder's path must be short: sockets lie in it."""
-    with ApiServer() as server:
+    with ApiServer(settings=ApiSettings(cel_checker=compile_errors)) as server:
         endpoint = Endpoint(url=server.url)
         control = (ControllerManager(server.client("kube-controller-manager")), Scheduler(endpoint))
         nodes = [_node(folder / name, scenario, endpoint, timings) for name in scenario.nodes.names]

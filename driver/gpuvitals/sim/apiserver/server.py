@@ -10,7 +10,8 @@ from types import TracebackType
 from gpuvitals.sim.apiserver.access import Access
 from gpuvitals.sim.apiserver.api import Api, ApiSettings
 from gpuvitals.sim.apiserver.faults import Faults
-from gpuvitals.sim.apiserver.http.server import HttpSide, Site
+from gpuvitals.sim.apiserver.http.listener import Site
+from gpuvitals.sim.apiserver.http.server import HttpSide
 from gpuvitals.sim.apiserver.inprocess import ApiClient
 from gpuvitals.sim.apiserver.requestlog import RequestLog
 from gpuvitals.sim.apiserver.storage import Store

@@ -11,21 +11,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import msgspec
 
 from gpuvitals.sim.apiserver.errors import ApiError, PlainError, internal, no_such_page
 from gpuvitals.sim.apiserver.faults import Fault, refusal
 from gpuvitals.sim.apiserver.http.dispatch import Answer, answer
+from gpuvitals.sim.apiserver.http.listener import Listener
 from gpuvitals.sim.apiserver.http.parameters import Parameters
 from gpuvitals.sim.apiserver.http.routing import Route, route
 from gpuvitals.sim.apiserver.jsontypes import Obj
 from gpuvitals.sim.apiserver.present.documents import document
 from gpuvitals.sim.apiserver.requestlog import RequestFacts
-
-if TYPE_CHECKING:
-    from gpuvitals.sim.apiserver.http.server import Listener
 
 _BODY_LIMIT_BYTES = 3 * 1024 * 1024
 _IDLE_CHECK_SECONDS = 0.5
@@ -41,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    server: "Listener"
+    server: Listener
 
     def __getattr__(self, name: str) -> Callable[[], None]:
         """The base class looks `do_<METHOD>` up; every method is served alike."""
