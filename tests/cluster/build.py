@@ -89,8 +89,9 @@ def locate(module: str, name: str) -> Path:
     """Returns the built program `name` of the module folder `module`; raises BuildError when it isn't built."""
     path = _output(_program(module, name))
     if not path.is_file():
+        asked = f" CLUSTER={module.rpartition('-')[2]}" if module in ON_REQUEST else ""
         raise BuildError(
-            f"{name} of {module} is not built: run `make cluster` (it needs Go), then run the tests again"
+            f"{name} of {module} is not built: run `make cluster{asked}` (it needs Go), then run the tests again"
         )
     return path
 

@@ -110,6 +110,8 @@ def _down(names: Sequence[str]) -> int:
         _end(facts)
         _say(f"Kubernetes {facts['release']} is down")
     # Opening a workspace clears up after keepers and tests that were killed.
+    for name in names:
+        _record(name).unlink(missing_ok=True)
     with Workspace(prefix=PREFIX, release=release):
         pass
     if not found:
@@ -125,7 +127,6 @@ def _end(facts: dict[str, Any]) -> None:
             os.kill(facts["pid"], signal.SIGKILL)
             break
         time.sleep(0.1)
-    _record(facts["release"]).unlink(missing_ok=True)
 
 
 def _tell(facts: dict[str, Any]) -> int:
