@@ -9,6 +9,9 @@ from typing import Any
 
 from gpuvitals.sim.kubelet.timings import KubeletTimings
 
+DRA_SERVICES = ("v1.DRAPlugin", "v1beta1.DRAPlugin")
+HEALTH_SERVICES = ("v1.DRAResourceHealth", "v1alpha1.DRAResourceHealth")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KubeletConfig:
@@ -16,6 +19,7 @@ class KubeletConfig:
 
     Plugins register below `root/plugins_registry`. CDI specs are read from `cdi_dirs`, a later folder winning. `seed`
     decides what is random in the real one: order of wipe and GetInfo, jitter of the pod sync, favourite after a restart.
+    An older kubelet knows fewer services, and none of health where its gate is off.
     """
 
     node_name: str
@@ -23,6 +27,8 @@ class KubeletConfig:
     cdi_dirs: tuple[Path, ...]
     timings: KubeletTimings = field(default_factory=KubeletTimings)
     seed: int = 0
+    dra_services: tuple[str, ...] = DRA_SERVICES
+    health_services: tuple[str, ...] = HEALTH_SERVICES
 
     @property
     def registry_dir(self) -> Path:

@@ -28,9 +28,6 @@ from gpuvitals.sim.kubelet.timings import KubeletTimings
 
 log = logging.getLogger(__name__)
 
-DRA_SERVICES = ("v1.DRAPlugin", "v1beta1.DRAPlugin")
-HEALTH_SERVICES = ("v1.DRAResourceHealth", "v1alpha1.DRAResourceHealth")
-
 _DRA: dict[str, tuple[Any, Callable[[grpc.Channel], Any]]] = {
     "v1.DRAPlugin": (dra_v1_pb2, dra_v1_pb2_grpc.DRAPluginStub),
     "v1beta1.DRAPlugin": (dra_v1beta1_pb2, dra_v1beta1_pb2_grpc.DRAPluginStub),

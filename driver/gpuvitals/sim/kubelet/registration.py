@@ -16,14 +16,7 @@ import grpc
 
 from gpuvitals.proto import pluginregistration_v1_pb2, pluginregistration_v1_pb2_grpc
 from gpuvitals.sim.kubelet.config import KubeletConfig
-from gpuvitals.sim.kubelet.plugin import (
-    DRA_SERVICES,
-    HEALTH_SERVICES,
-    Plugin,
-    PluginEvents,
-    PluginId,
-    rpc_text,
-)
+from gpuvitals.sim.kubelet.plugin import Plugin, PluginEvents, PluginId, rpc_text
 from gpuvitals.sim.kubelet.plugins import Plugins
 
 log = logging.getLogger(__name__)
@@ -138,7 +131,7 @@ class Registrar:
     def _accept(self, path: Path, info: pluginregistration_v1_pb2.PluginInfo) -> Plugin:
         if info.type != _TYPE:
             raise Refused(f"no handler registered for plugin type: {info.type} at socket {path}")
-        identity = _identity(info)
+        identity = self._identity(info)
         if self._plugins.has(identity.driver, identity.endpoint):
             raise Refused(
                 f"endpoint {identity.endpoint} already registered for DRA driver plugin {identity.driver}: "
@@ -147,6 +140,18 @@ class Registrar:
         plugin = Plugin(identity, self._events, self._config.timings)
         self._plugins.add(plugin)
         return plugin
+
+    def _identity(self, info: pluginregistration_v1_pb2.PluginInfo) -> PluginId:
+        """The services to use: DRA by the plugin's order, health by the kubelet's."""
+        offered, known = list(info.supported_versions), self._config.dra_services
+        dra = next((service for service in offered if service in known), "")
+        if not dra:
+            raise Refused(
+                f"none of services supported by the plugin ({_quoted(offered)}) are supported by the kubelet "
+                f"({_quoted(known)})"
+            )
+        health = next((service for service in self._config.health_services if service in offered), "")
+        return PluginId(driver=info.name, endpoint=info.endpoint, dra_service=dra, health_service=health)
 
     def _notify(self, stub: pluginregistration_v1_pb2_grpc.RegistrationStub, plugin: Plugin) -> None:
         """Tells the plugin that it is registered; the health stream may be opened before or after that."""
@@ -163,19 +168,6 @@ class Registrar:
             stub.NotifyRegistrationStatus(status, timeout=self._config.timings.notify_seconds)
         except grpc.RpcError as error:
             log.debug("refused plugin: %s", rpc_text(error))
-
-
-def _identity(info: pluginregistration_v1_pb2.PluginInfo) -> PluginId:
-    """The services to use: DRA by the plugin's order, health by the kubelet's."""
-    offered = list(info.supported_versions)
-    dra = next((service for service in offered if service in DRA_SERVICES), "")
-    if not dra:
-        raise Refused(
-            f"none of services supported by the plugin ({_quoted(offered)}) are supported by the kubelet "
-            f"({_quoted(DRA_SERVICES)})"
-        )
-    health = next((service for service in HEALTH_SERVICES if service in offered), "")
-    return PluginId(driver=info.name, endpoint=info.endpoint, dra_service=dra, health_service=health)
 
 
 def _quoted(services: list[str] | tuple[str, ...]) -> str:
