@@ -44,6 +44,7 @@ class Behaviour:
     notify_error: bool = False
     health_error: grpc.StatusCode | None = None
     health_timeout_seconds: int = 0
+    driver: str = DRIVER
     device: str = "gpu-0"
     requests: tuple[str, ...] = ("gpu",)
     cdi: bool = True
@@ -66,10 +67,11 @@ class TinyPlugin:
         self, root: Path, pool: str, cdi_dir: Path, name: str = "one", behaviour: Behaviour | None = None
     ) -> None:
         self.does = behaviour or Behaviour()
+        self.driver = self.does.driver
         self.saw = Record()
         self.pool = pool
         self.endpoint = root / f"dra-{name}.sock"
-        self.registration = root / "plugins_registry" / f"{DRIVER}-{name}-reg.sock"
+        self.registration = root / "plugins_registry" / f"{self.driver}-{name}-reg.sock"
         self.registration.parent.mkdir(parents=True, exist_ok=True)
         cdi_dir.mkdir(parents=True, exist_ok=True)
         self.cdi_dir = cdi_dir
@@ -128,11 +130,11 @@ class TinyPlugin:
         }
         spec = {
             "cdiVersion": "0.5.0",
-            "kind": f"{DRIVER}/gpu",
+            "kind": f"{self.driver}/gpu",
             "devices": [{"name": name, "containerEdits": edits}],
         }
         (self.cdi_dir / f"{uid}.json").write_text(json.dumps(spec))
-        return f"{DRIVER}/gpu={name}"
+        return f"{self.driver}/gpu={name}"
 
     def open_stream(self) -> "queue.Queue[Devices | None]":
         stream: queue.Queue[Devices | None] = queue.Queue()
@@ -155,7 +157,7 @@ class _Registration(pluginregistration_v1_pb2_grpc.RegistrationServicer):
             context.abort(grpc.StatusCode.INTERNAL, "not now")
         return pluginregistration_v1_pb2.PluginInfo(
             type="DRAPlugin",
-            name=DRIVER,
+            name=self._plugin.driver,
             endpoint=str(self._plugin.endpoint),
             supported_versions=list(self._plugin.does.versions),
         )

@@ -1,0 +1,212 @@
+"""One node as a whole: the real agent on scripted GPUs, and the simulated kubelet, scheduler, controllers and API server."""
+
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gpuvitals.inventory.naming import Naming
+from gpuvitals.sim.apiserver import ApiClient, ApiServer, DeleteOptions, Match
+from gpuvitals.sim.controllers import ControllerManager
+from gpuvitals.sim.demo.agent import AgentProgram, AgentSettings
+from gpuvitals.sim.demo.cluster import published_name
+from gpuvitals.sim.demo.objects import device_class
+from gpuvitals.sim.gpu import ScriptedNode
+from gpuvitals.sim.kubelet import Kubelet, KubeletConfig, KubeletTimings
+from gpuvitals.sim.rest import Endpoint
+from gpuvitals.sim.scheduler import Scheduler
+from support.simcluster import CLAIMS, CLASSES, DRIVER, SLICES, Json, claim, eventually, exactly, pod
+
+NODE = "node-a"
+SECONDS = 30.0
+AGENT = Match(user_agent="gpuvitals/")
+QUICK = replace(
+    KubeletTimings(),
+    registration_tick_seconds=0.1,
+    registration_backoff_seconds=0.2,
+    call_seconds=2.0,
+    wiping_delay_seconds=3.0,
+    startup_wipe_seconds=0.1,
+    pod_sync_min_seconds=1.0,
+    pod_sync_max_seconds=1.2,
+    unprepare_first_retry_seconds=0.1,
+    unprepare_retry_seconds=0.3,
+    container_retry_seconds=0.3,
+    termination_seconds=0.05,
+    health_retry_seconds=0.3,
+    health_coalesce_seconds=0.1,
+    reconcile_seconds=0.3,
+    redial_seconds=0.1,
+)
+
+
+@dataclass(kw_only=True)
+class Whole:
+    """The cluster; `start` starts the agent, which is not waited for."""
+
+    server: ApiServer
+    client: ApiClient
+    kubelet: Kubelet
+    gpus: ScriptedNode
+    agent: AgentProgram
+    folder: Path
+
+    def wait(self, check: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any:
+        """What `check` gives once it is true; the agent's log where it never is."""
+        try:
+            return eventually(lambda: check() or None, what, seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.agent.log_tail(30)}") from None
+
+    def device(self, gpu: int) -> str:
+        return published_name(self.gpus.gpus[gpu])
+
+    def slices(self) -> list[Json]:
+        return [one for one in self.client.list(SLICES) if one["spec"]["driver"] == DRIVER]
+
+    def devices(self) -> dict[str, Json]:
+        return {
+            device["name"]: device for one in self.slices() for device in one["spec"].get("devices") or ()
+        }
+
+    def published(self) -> None:
+        """Every GPU is there and well."""
+        self.wait(
+            lambda: (
+                len(self.devices()) == len(self.gpus.gpus)
+                and all(
+                    one["attributes"]["health/state"]["string"] == "Healthy"
+                    for one in self.devices().values()
+                )
+            ),
+            "published",
+        )
+
+    def registered(self) -> None:
+        """The agent's plugin is connected, and gets the calls."""
+        self.wait(lambda: any(one.connected for one in self.kubelet.plugins()), "registered")
+
+    def create(self, name: str, *requests: Json, **spec: Any) -> Json:
+        """A claim and a pod of that name that uses it."""
+        self.client.create(CLAIMS, claim(name, *(requests or (exactly(),)), **spec))
+        return self.client.create("pods", pod(name, name, grace_seconds=1))
+
+    def pod(self, name: str) -> Json | None:
+        return self.client.find("pods", name, "default")
+
+    def runs(self, name: str) -> bool:
+        found = self.pod(name)
+        return found is not None and found["status"].get("phase") == "Running"
+
+    def running(self, name: str) -> Json:
+        self.wait(lambda: self.runs(name), f"{name} running")
+        found = self.pod(name)
+        assert found is not None
+        return found
+
+    def delete(self, name: str, *, force: bool = False) -> None:
+        """Deletes the pod and waits until its object is gone."""
+        options = DeleteOptions(grace_seconds=0) if force else None
+        self.client.delete("pods", name, "default", options=options)
+        if not force:
+            self.wait(lambda: self.pod(name) is None, f"{name} gone")
+
+    def uid(self, name: str) -> str:
+        found: str = self.client.get(CLAIMS, name, "default")["metadata"]["uid"]
+        return found
+
+    def held(self, name: str) -> list[str]:
+        """The devices that the claim holds."""
+        allocation = (self.client.get(CLAIMS, name, "default").get("status") or {}).get("allocation") or {}
+        return [one["device"] for one in allocation["devices"]["results"]]
+
+    def container(self, name: str, container: str = "main") -> Any:
+        """What that pod's container got."""
+        return next(
+            (one for one in self.kubelet.containers() if (one.pod, one.container) == (name, container)), None
+        )
+
+    def cdi_files(self) -> list[str]:
+        return sorted(path.name for path in (self.folder / "cdi").glob(f"*{DRIVER}*"))
+
+    def nothing_is_left(self) -> None:
+        """No claim is in use, and the driver keeps no file of any."""
+        self.wait(lambda: self.kubelet.claims_in_use() == (), "no claim in use")
+        self.wait(lambda: self.cdi_files() == [], "no CDI file")
+
+    def calls(self, method: str, uid: str) -> list[str]:
+        """How the calls of this method for the claim ended."""
+        return [one.outcome for one in self.kubelet.calls(method) if uid in one.claims]
+
+    def event(self, text: str) -> None:
+        self.wait(
+            lambda: any(text in (one.get("message") or "") for one in self.client.list("events", "default")),
+            f"event {text}",
+        )
+
+    def health(self, name: str) -> list[Json]:
+        """What the pod's status says of its devices."""
+        statuses = (self.pod(name) or {}).get("status", {}).get("containerStatuses") or [{}]
+        entries = statuses[0].get("allocatedResourcesStatus") or ()
+        return [one for entry in entries for one in entry["resources"]]
+
+    def shows(self, name: str, health: str) -> Json:
+        """The pod's one device once it is shown as that."""
+        self.wait(lambda: [one["health"] for one in self.health(name)] == [health], f"{name} {health}")
+        return self.health(name)[0]
+
+    def another_agent(self) -> AgentProgram:
+        """A second instance on the same node, as a rolling update starts it; the caller starts and stops it."""
+        return agent_program(self.folder, self.server, self.gpus)
+
+
+def agent_program(folder: Path, server: ApiServer, gpus: ScriptedNode) -> AgentProgram:
+    settings = AgentSettings(
+        node=NODE,
+        pod_uid=str(uuid.uuid4()),
+        server=server.url,
+        kubelet_root=folder,
+        cdi_directory=folder / "cdi",
+        config=folder / "agent.yaml",
+        log=folder / "agent.log",
+    )
+    return AgentProgram(settings, gpus)
+
+
+@contextmanager
+def whole(*, gpus: int = 4, start: bool = True, **kubelet: Any) -> Iterator[Whole]:
+    """The running cluster. With `start` the agent runs and has published; more keywords are the kubelet's."""
+    with tempfile.TemporaryDirectory(prefix="gv-", dir="/tmp") as made, ApiServer() as server:
+        folder = Path(made)
+        scripted = ScriptedNode.create(folder, name=NODE, gpus=gpus)
+        (folder / "agent.yaml").write_text("poll_seconds: 0.3\n", encoding="utf-8")
+        config = KubeletConfig(
+            **{"node_name": NODE, "root": folder, "cdi_dirs": (folder / "cdi",), "timings": QUICK, **kubelet}
+        )
+        config.registry_dir.mkdir()
+        (folder / "cdi").mkdir()
+        endpoint = Endpoint(url=server.url)
+        client = server.client("test")
+        scheduler, node = Scheduler(endpoint), Kubelet(config, endpoint)
+        agent = agent_program(folder, server, scripted)
+        built = Whole(server=server, client=client, kubelet=node, gpus=scripted, agent=agent, folder=folder)
+        client.create(CLASSES, device_class(Naming()))
+        client.create(CLASSES, {**device_class(Naming()), "metadata": {"name": "gpu"}})
+        with ControllerManager(server.client("kube-controller-manager")):
+            scheduler.start()
+            node.start()
+            try:
+                if start:
+                    agent.start()
+                    built.registered()
+                    built.published()
+                    time.sleep(QUICK.startup_wipe_seconds)
+                yield built
+            finally:
+                agent.stop()
+                node.stop()
+                scheduler.stop()
