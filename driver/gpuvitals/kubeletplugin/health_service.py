@@ -28,6 +28,10 @@ from gpuvitals.proto import dra_health_v1alpha1_pb2 as v1alpha1
 from gpuvitals.proto.dra_health_v1_pb2_grpc import DRAResourceHealthServicer as V1Servicer
 from gpuvitals.proto.dra_health_v1alpha1_pb2_grpc import DRAResourceHealthServicer as V1alpha1Servicer
 
+_LATE = "the agent was silent for too long; its health report begins anew"
+"""Said before the list of an agent that was stopped in its tracks: the kubelet's lease has ended, so pods are shown as
+Unknown, and a repeated value is no news that would have it look at them again. Observed on 1.37.2."""
+
 log = logging.getLogger(__name__)
 
 Reports = tuple[DeviceReport, ...]
@@ -97,7 +101,7 @@ class HealthService:
 
     def _lists(self, rpc: grpc.ServicerContext) -> Iterator[Reports]:
         sent: Reports | None = None
-        opened = due = time.monotonic()
+        opened = due = spoke = time.monotonic()
         repeated = self._repeat
         while not self._stopped and rpc.is_active():
             seen, repeat = self._round, self._repeat
@@ -109,8 +113,11 @@ class HealthService:
             if wanted is None:
                 sent = None  # once this instance speaks again, its first word is the whole list
             elif wanted.reports != sent or (again and wanted.vouched):
+                if wanted.reports == sent and time.monotonic() - spoke > self.timeout_seconds:
+                    yield all_unknown(sent, _LATE)
                 sent, due = wanted.reports, now + self._limits.heartbeat_seconds
                 yield wanted.reports
+                spoke = time.monotonic()
             self._wait(seen, repeat, due)
 
     def _wanted(self, open_seconds: float) -> "_Wanted | None":
