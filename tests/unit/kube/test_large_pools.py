@@ -1,0 +1,69 @@
+"""Pools of many full slices: created once, left alone, and shrunk to one empty slice."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gpuvitals.inventory.naming import Naming
+from gpuvitals.inventory.pool import pool
+from gpuvitals.kube.client import ConnectSettings, connect
+from gpuvitals.kube.nodes import node_owner
+from gpuvitals.kube.slice_publisher import PublisherSettings, SlicePublisher
+from gpuvitals.model.health import HealthState
+from gpuvitals.observability.metrics import NodeMetrics
+from gpuvitals.sim.apiserver import ApiClient, ApiServer
+from support.worlds import snapshot
+
+KIND = "resourceslices.resource.k8s.io"
+
+
+@contextmanager
+def publishing() -> Iterator[tuple[ApiServer, ApiClient, SlicePublisher, list[int]]]:
+    with ApiServer() as server:
+        client = server.client("test")
+        client.create("nodes", {"metadata": {"name": "node-a"}})
+        transport = connect(ConnectSettings(url=server.url))
+        stored: list[int] = []
+        settings = PublisherSettings(
+            driver=Naming().driver,
+            node="node-a",
+            annotation=Naming().node_report,
+            mode=None,
+            owner=lambda: node_owner(transport, "node-a"),
+        )
+        publisher = SlicePublisher(settings, transport, NodeMetrics("test"), stored.append)
+        publisher.start()
+        publisher.set_kubelet_connected(True)
+        try:
+            yield server, client, publisher, stored
+        finally:
+            publisher.stop(5)
+            transport.close()
+
+
+def await_stored(stored: list[int], revision: int) -> None:
+    deadline = time.monotonic() + 20
+    while revision not in stored:
+        assert time.monotonic() < deadline, stored
+        time.sleep(0.02)
+
+
+def test_ten_full_slices_are_written_once_each_and_shrink_to_one_that_is_empty() -> None:
+    node = snapshot(640, {5: HealthState.UNHEALTHY, 600: HealthState.DEGRADED})
+    with publishing() as (server, client, publisher, stored):
+        publisher.publish(lambda mode: pool(node, Naming(), mode), 1)
+        await_stored(stored, 1)
+        slices = client.list(KIND)
+        assert sorted(len(one["spec"]["devices"]) for one in slices) == [64] * 10
+        assert {one["spec"]["pool"]["resourceSliceCount"] for one in slices} == {10}
+        assert len({one["spec"]["pool"]["generation"] for one in slices}) == 1
+        server.requests.clear()
+        publisher.publish(lambda mode: pool(node, Naming(), mode), 2)
+        await_stored(stored, 2)
+        time.sleep(1)
+        assert server.requests.writes(resource="resourceslices") == ()
+        publisher.publish(lambda mode: pool(snapshot(0), Naming(), mode), 3)
+        await_stored(stored, 3)
+        (left,) = client.list(KIND)
+        assert left["spec"].get("devices") in (None, [])
+        assert left["spec"]["pool"]["resourceSliceCount"] == 1
