@@ -131,7 +131,8 @@ def _classes() -> dict[str, Any]:
         message = file.message_type.add(name=name)
         for field, number, label, kind in fields:
             entry = message.field.add(name=field, number=number, label=label)
-            if name == "Constant":  # of a oneof there: an empty string is a constant, and not the absence of one
+            if name == "Constant":
+                # Of a oneof there: an empty string is a constant, and not the absence of one.
                 message.oneof_decl.add(name="constant_kind")
                 entry.oneof_index = 0
             if isinstance(kind, str):
