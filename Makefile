@@ -8,7 +8,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test check fmt lint types contracts generated protos catalog chart chart-check lock cluster cluster-test cluster-up cluster-down clean
+.PHONY: help demo setup test check fmt lint types contracts generated protos catalog chart chart-check lock cluster cluster-test cluster-up cluster-down bench bench clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -80,6 +80,10 @@ cluster-up: $(DEV_STAMP) ## start a real cluster to play with (CLUSTER=1.34, 1.3
 
 cluster-down: $(DEV_STAMP) ## stop what cluster-up started, and clear up after killed runs
 	@PYTHONPATH=tests $(BIN)/python -m cluster.up down $(if $(CLUSTER),--release $(CLUSTER))
+
+bench: $(DEV_STAMP) ## measure the agent beside a Go peer on a real API server (needs Go; BENCH=B1,B5 and ROUNDS=n choose)
+	@PYTHONPATH=tests $(BIN)/python -m cluster.build etcd kubernetes-1.37/kube-apiserver
+	@PYTHONPATH=tests:. BENCH=$(BENCH) ROUNDS=$(ROUNDS) $(BIN)/python -m benchmarks
 
 clean: ## remove what builds and tests left here, but not .venv
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build .demo

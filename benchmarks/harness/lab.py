@@ -1,0 +1,121 @@
+"""The laboratory: a real API server and etcd that waits for the disk, the programs, a folder, nodes and claims."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from benchmarks.harness.build import build_peers
+from benchmarks.harness.processes import Json, LabError
+from benchmarks.harness.watcher import Watcher
+from support.realserver import RealServer, ServerSettings
+
+SLICES = "/apis/resource.k8s.io/v1/resourceslices"
+CLAIMS = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims"
+_WRITES = frozenset({"POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"})
+
+
+class Lab:
+    """Context manager. `folder` is on the disk whose fsync is measured; `say` hears what is going on."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+        self._cleanup = ExitStack()
+        self._numbers: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo:
+            self.programs = build_peers()
+            self.folder = Path(tempfile.mkdtemp(prefix="gvbench-"))
+            undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            self.server = undo.enter_context(RealServer(ServerSettings(is_durable=True)))
+            self._cleanup = undo.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cleanup.close()
+
+    def new_name(self, kind: str) -> str:
+        """A name that nothing of this run has yet."""
+        self._numbers[kind] = self._numbers.get(kind, 0) + 1
+        return f"{kind}-{self._numbers[kind]}"
+
+    def create_node(self, name: str) -> None:
+        """A Node object."""
+        self._created("/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+
+    def create_claim(self, name: str, driver: str, pool: str, device: str) -> Json:
+        """A claim allocated to one device, as the scheduler would leave it; as the kubelet names it."""
+        body = {
+            "apiVersion": "resource.k8s.io/v1",
+            "kind": "ResourceClaim",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {"devices": {"requests": [{"name": "gpu", "exactly": {"deviceClassName": "gpu"}}]}},
+        }
+        claim = self._created(CLAIMS, body)
+        result = {"request": "gpu", "driver": driver, "pool": pool, "device": device}
+        claim["status"] = {"allocation": {"devices": {"results": [result]}}}
+        answer = self.server.api.put(f"{CLAIMS}/{name}/status", claim)
+        if answer.status != 200:
+            raise LabError(f"claim {name} could not be allocated: {answer.body}")
+        return {"namespace": "default", "name": name, "uid": answer.body["metadata"]["uid"]}
+
+    def slices(self, node: str) -> list[Json]:
+        """The slices of a node, in the order of their names."""
+        items: list[Json] = self.server.api.get(SLICES, fieldSelector=f"spec.nodeName={node}").body["items"]
+        return sorted(items, key=lambda item: str(item["metadata"]["name"]))
+
+    def watch_slices(self, node: str) -> Watcher:
+        """An observer of a node's slices."""
+        return self._watch(f"{SLICES}?watch=1&fieldSelector=spec.nodeName%3D{node}")
+
+    def watch_claims(self) -> Watcher:
+        """An observer of all claims."""
+        return self._watch(f"{CLAIMS}?watch=1")
+
+    def writes(self) -> dict[str, int]:
+        """How many writes the API server has answered since its start, by resource, without dry runs."""
+        text = str(self.server.api.get("/metrics", accept="text/plain").body["text"])
+        return writes_from(text)
+
+    def log(self, name: str) -> Path:
+        """Where a program logs."""
+        return self.folder / f"{name}.log"
+
+    def _watch(self, path: str) -> Watcher:
+        name = self.new_name("watch")
+        return Watcher(self.programs["watch"], self.server.kubeconfig, path, self.log(name))
+
+    def _created(self, path: str, body: Json) -> Json:
+        answer = self.server.api.post(path, body)
+        if answer.status != 201:
+            raise LabError(f"POST {path}: {answer.status} {answer.body}")
+        return answer.body
+
+
+def writes_from(metrics: str) -> dict[str, int]:
+    """Writes by resource (with `/subresource`) from the text of /metrics, without dry runs."""
+    found: dict[str, int] = {}
+    for line in metrics.splitlines():
+        if not line.startswith("apiserver_request_total{"):
+            continue
+        labels_text, _, value = line.removeprefix("apiserver_request_total{").rpartition("} ")
+        labels = dict(part.split("=", 1) for part in labels_text.replace('"', "").split(",") if "=" in part)
+        if labels.get("verb") in _WRITES and not labels.get("dry_run"):
+            name = "/".join(part for part in (labels["resource"], labels.get("subresource", "")) if part)
+            found[name] = found.get(name, 0) + int(float(value))
+    return found
+
+
+def tainted(item: Json) -> frozenset[str]:
+    """The devices of a slice that carry a taint which keeps new claims away."""
+    return frozenset(
+        str(device["name"])
+        for device in item["spec"].get("devices") or []
+        if any(taint["effect"] != "None" for taint in device.get("taints") or [])
+    )

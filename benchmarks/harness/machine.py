@@ -1,0 +1,101 @@
+"""The machine and the versions, as far as they bear on a figure; and who else used it meanwhile."""
+
+import os
+import platform
+import resource
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks.harness.build import PEERS
+from benchmarks.harness.stats import median
+from cluster.build import pinned_version
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_BUSY_SHARE = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Facts for the page: label and text."""
+
+    facts: tuple[tuple[str, str], ...]
+    was_busy: bool
+
+
+class Meter:
+    """Begins with the run; `machine` when every process of it has ended."""
+
+    def __init__(self) -> None:
+        self._load = os.getloadavg()[0]
+        self._began, self._busy, self._own = time.monotonic(), _busy_seconds(), _own_seconds()
+        self._fsync = _fsync_milliseconds()
+
+    def machine(self, rounds: int) -> Machine:
+        """The facts, with the share of the cores that others used meanwhile."""
+        seconds = time.monotonic() - self._began
+        others = (_busy_seconds() - self._busy) - (_own_seconds() - self._own)
+        share = max(0.0, others / (seconds * (os.cpu_count() or 1)))
+        facts = (
+            ("date", datetime.now(UTC).date().isoformat()),
+            ("rounds", f"{rounds}, gpuvitals and the peer in turn, {seconds / 60:.0f} min in all"),
+            ("cores", f"{os.cpu_count()}, shared with the API server, etcd and the watcher"),
+            ("architecture, kernel", f"{platform.machine()}, Linux {platform.release().split('-')[0]}"),
+            ("disk", f"write and fsync of 4 KiB: median {self._fsync:.2f} ms before the run"),
+            ("Kubernetes, etcd", f"{_pinned('kubernetes-1.37', 'k8s.io/kubernetes')}, {_etcd()}, fsync on"),
+            ("Python, grpcio", f"{platform.python_version()}, {version('grpcio')}"),
+            ("Go, upstream helper", f"{_go()}, k8s.io/dynamic-resource-allocation {_helper()}"),
+            ("load before the run", f"{self._load:.2f}"),
+            ("used by others meanwhile", f"{share:.0%} of the cores"),
+        )
+        return Machine(facts=facts, was_busy=share > _BUSY_SHARE)
+
+
+def _busy_seconds() -> float:
+    """What all cores worked since the boot: all but idle and waiting for a disk."""
+    fields = [
+        int(each) for each in Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:]
+    ]
+    return (sum(fields[:8]) - fields[3] - fields[4]) / _TICKS
+
+
+def _own_seconds() -> float:
+    """What this process and the processes that have ended under it worked."""
+    own, ended = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
+
+
+def _fsync_milliseconds(times: int = 51) -> float:
+    took = []
+    with tempfile.NamedTemporaryFile() as file:
+        for _ in range(times):
+            began = time.perf_counter()
+            os.pwrite(file.fileno(), os.urandom(4096), 0)
+            os.fsync(file.fileno())
+            took.append((time.perf_counter() - began) * 1000)
+    return median(took)
+
+
+def _pinned(module: str, package: str) -> str:
+    return pinned_version(module, package)
+
+
+def _etcd() -> str:
+    return f"etcd {_pinned('etcd', 'go.etcd.io/etcd/server/v3')}"
+
+
+def _go() -> str:
+    done = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, timeout=20, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def _helper() -> str:
+    for line in (PEERS / "go.mod").read_text(encoding="utf-8").splitlines():
+        words = line.split()
+        if words[:1] == ["k8s.io/dynamic-resource-allocation"]:
+            return words[1]
+    return "unknown"

@@ -1,0 +1,31 @@
+"""The arithmetic of a comparison. Pure."""
+
+import statistics
+from collections.abc import Sequence
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least this share (0..1) of the values does not exceed. Raises ValueError for none."""
+    if not values:
+        raise ValueError("no values: a percentile needs one at least")
+    ordered = sorted(values)
+    return ordered[max(0, min(len(ordered) - 1, -(-round(share * len(ordered) * 1000) // 1000) - 1))]
+
+
+def median(values: Sequence[float]) -> float:
+    """The median. Raises statistics.StatisticsError for none."""
+    return statistics.median(values)
+
+
+def paired_ratio(ours: Sequence[float], peer: Sequence[float]) -> float | None:
+    """The median over rounds of ours / peer, each pair of one round; None where there is no pair or a peer of 0."""
+    pairs = list(zip(ours, peer, strict=False))
+    if not pairs or any(theirs == 0 for _, theirs in pairs):
+        return None
+    return median([mine / theirs for mine, theirs in pairs])
+
+
+def spread(values: Sequence[float]) -> float:
+    """How far the rounds lie apart, as a share of their median: the noise of the machine. 0 for one round."""
+    middle = median(values)
+    return (max(values) - min(values)) / middle if middle else 0.0
