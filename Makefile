@@ -8,7 +8,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test check fmt lint types contracts generated protos catalog chart chart-check lock cluster cluster-test cluster-up cluster-down bench bench clean
+.PHONY: help demo setup test check fmt lint types contracts generated protos catalog chart chart-check lock cluster cluster-test cluster-up cluster-down bench clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
