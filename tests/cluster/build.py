@@ -99,7 +99,7 @@ def locate(module: str, name: str) -> Path:
 def build(programs: Sequence[Program], *, say: Callable[[str], None]) -> None:
     """Builds what the cache lacks and tells `say` each program and its seconds. Safe beside a second builder."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    with _exclusive(CACHE / "lock"):
+    with exclusive(CACHE / "lock"):
         for program in programs:
             if _output(program).is_file():
                 say(f"{program.module}/{program.name}: already built")
@@ -273,7 +273,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 @contextlib.contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
+def exclusive(path: Path) -> Iterator[None]:
     """Holds the lock file: a second builder waits, because both would compile the same packages twice."""
     with path.open("w", encoding="utf-8") as handle:
         try:

@@ -32,13 +32,13 @@ class Cluster:
     """
 
     def __init__(self, release: str, *, say: Callable[[str], None], flags: Sequence[str] = ()) -> None:
-        self.release, self._say, self._flags = release, say, flags
+        self.release, self.say, self._flags = release, say, flags
         self._module = f"kubernetes-{release}"
         self._cleanup = ExitStack()
 
     def __enter__(self) -> Self:
         require_root()
-        debian.install(PACKAGES, say=self._say)
+        debian.install(PACKAGES, say=self.say)
         with ExitStack() as undo:
             self.workspace = undo.enter_context(Workspace(prefix=PREFIX, release=release))
             self.machine = Machine(self.workspace, node=NODE)

@@ -68,13 +68,17 @@ def busybox(program: Path = Path("/bin/busybox")) -> Image:
 
 def write(image: Image, path: Path) -> Path:
     """Writes the image as an OCI layout tar; returns `path`."""
-    layer = _layer(image)
+    layer = path.with_suffix(".layer")
+    with tarfile.open(layer, "w") as archive:
+        _fill(archive, image)
+    with layer.open("rb") as stream:
+        digest = f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
     config = _json(
         {
             "architecture": "amd64",
             "os": "linux",
             "config": {"Entrypoint": list(image.command), "Env": list(image.environment)},
-            "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
+            "rootfs": {"type": "layers", "diff_ids": [digest]},
         }
     )
     manifest = _json(
@@ -82,7 +86,7 @@ def write(image: Image, path: Path) -> Path:
             "schemaVersion": 2,
             "mediaType": _MANIFEST,
             "config": _descriptor(_CONFIG, config),
-            "layers": [_descriptor(_LAYER, layer)],
+            "layers": [{"mediaType": _LAYER, "digest": digest, "size": layer.stat().st_size}],
         }
     )
     named = {"io.containerd.image.name": image.name, "org.opencontainers.image.ref.name": image.name}
@@ -90,33 +94,33 @@ def write(image: Image, path: Path) -> Path:
     with tarfile.open(path, "w") as archive:
         _add(archive, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
         _add(archive, "index.json", _json(index))
-        for blob in (layer, config, manifest):
-            _add(archive, f"blobs/sha256/{_digest(blob).removeprefix('sha256:')}", blob)
+        for blob in (config, manifest):
+            _add(archive, _blob(_digest(blob)), blob)
+        archive.add(layer, arcname=_blob(digest))
+    layer.unlink()
     return path
 
 
-def _layer(image: Image) -> bytes:
-    """The same bytes for the same contents: names sorted, no times, no owners."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        if image.tree is not None:
-            archive.add(image.tree, arcname=".", filter=_plain)
-        folders = {parent for name in (*image.files, *image.links) for parent in Path(name).parents}
-        for folder in sorted(str(folder) for folder in folders | {Path("tmp")} if str(folder) != "."):
-            entry = tarfile.TarInfo(folder)
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
-            archive.addfile(entry)
-        for name, content in sorted(image.files.items()):
-            _add(archive, name, content, mode=0o755)
-        for name, target in sorted(image.links.items()):
-            entry = tarfile.TarInfo(name)
-            entry.type, entry.linkname = tarfile.SYMTYPE, target
-            archive.addfile(entry)
-    return buffer.getvalue()
+def _fill(archive: tarfile.TarFile, image: Image) -> None:
+    """What is written here has no times and no owners, so that it is the same each time."""
+    if image.tree is not None:
+        archive.add(image.tree, arcname=".", filter=_plain)
+    folders = {parent for name in (*image.files, *image.links) for parent in Path(name).parents}
+    for folder in sorted(str(folder) for folder in folders | {Path("tmp")} if str(folder) != "."):
+        entry = tarfile.TarInfo(folder)
+        entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
+        archive.addfile(entry)
+    for name, content in sorted(image.files.items()):
+        _add(archive, name, content, mode=0o755)
+    for name, target in sorted(image.links.items()):
+        entry = tarfile.TarInfo(name)
+        entry.type, entry.linkname = tarfile.SYMTYPE, target
+        archive.addfile(entry)
 
 
 def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-    entry.uid = entry.gid = entry.mtime = 0
+    """A tree's times stay: they say whether compiled Python is up to date."""
+    entry.uid = entry.gid = 0
     entry.uname = entry.gname = ""
     return entry
 
@@ -133,6 +137,10 @@ def _descriptor(kind: str, blob: bytes) -> dict[str, object]:
 
 def _digest(blob: bytes) -> str:
     return f"sha256:{hashlib.sha256(blob).hexdigest()}"
+
+
+def _blob(digest: str) -> str:
+    return f"blobs/sha256/{digest.removeprefix('sha256:')}"
 
 
 def _json(value: object) -> bytes:
