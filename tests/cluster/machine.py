@@ -94,7 +94,10 @@ class Machine:
 
 
 def release(folder: Path) -> None:
-    """Ends what still runs on the node, containers too, and removes its control group and links; for a workspace, living or found dead."""
+    """Ends what still runs on the node, containers too, and removes its control group.
+
+    Called at a workspace's end, and for one whose owner is found dead. Raises MachineError.
+    """
     record = folder / _RECORD
     if not record.exists():
         return
