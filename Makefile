@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.run-installed
 DEV_STAMP := $(VENV)/.dev-installed
 WORKERS ?= 2
+REAL_TESTS := tests/contract tests/chart tests/examples/test_accepted.py tests/examples/test_guide.py tests/cluster
 
 .DEFAULT_GOAL := help
 .PHONY: help demo setup test check fmt lint types contracts generated protos catalog chart chart-check lock cluster cluster-test cluster-up cluster-down bench clean
@@ -71,8 +72,9 @@ lock: $(DEV_STAMP) ## resolve requirements/*.txt anew, with hashes and without U
 cluster: $(DEV_STAMP) ## build a Kubernetes from Go modules (cached); CLUSTER=1.36 builds that release too
 	PYTHONPATH=tests $(BIN)/python -m cluster.build $(if $(CLUSTER),--with kubernetes-$(CLUSTER))
 
-cluster-test: cluster ## the contract suite on a real API server, and the tests on a real cluster (needs Go and root)
-	GPUVITALS_REAL=1 GPUVITALS_CLUSTER=$(CLUSTER) $(BIN)/python -m pytest -n 0 tests/contract tests/examples/test_accepted.py tests/examples/test_guide.py tests/cluster
+cluster-test: cluster chart-check ## contract, chart and examples on real API servers, the agent on a real cluster, long runs (needs Go and root)
+	GPUVITALS_REAL=1 GPUVITALS_CLUSTER=$(CLUSTER) $(BIN)/python -m pytest -n 0 $(REAL_TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) tests -m long
 
 cluster-up: $(DEV_STAMP) ## start a real cluster to play with (CLUSTER=1.34, 1.36 or 1.37; GPUS=4 runs the agent too)
 	@PYTHONPATH=tests $(BIN)/python -m cluster.build --quiet etcd containerd runc cni kubernetes-1.37/kubectl $(addprefix kubernetes-$(or $(CLUSTER),1.37)/,kube-apiserver kube-controller-manager kube-scheduler kubelet)
