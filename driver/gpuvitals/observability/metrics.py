@@ -23,13 +23,25 @@ class NodeMetrics:
 
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()
-        registry = self.registry
-        Info("gpuvitals_build", "Version of this agent.", registry=registry).info({"version": version})
+        Info("gpuvitals_build", "Version of this agent.", registry=self.registry).info({"version": version})
+        self._add_fault_path(self.registry)
+        self._add_kubelet_side(self.registry)
+        self._add_edges(self.registry)
+
+    def watch_snapshot(self, current: Callable[[], Snapshot | None]) -> None:
+        """Adds the gauges that are read from the current snapshot at each scrape."""
+        self.registry.register(_SnapshotCollector(current))
+
+    def _add_fault_path(self, registry: CollectorRegistry) -> None:
+        """From a signal to what the cluster shows."""
         self.fault_to_publish_seconds = Histogram(
             "gpuvitals_fault_to_publish_seconds",
             "From a fault being heard to the slice that shows it being accepted.",
             buckets=_SECONDS,
             registry=registry,
+        )
+        self.pending_faults = Gauge(
+            "gpuvitals_pending_faults", "Faults seen that the cluster does not show yet.", registry=registry
         )
         self.signals = Counter(
             "gpuvitals_signals",
@@ -51,9 +63,9 @@ class NodeMetrics:
         self.claim_writes = Counter(
             "gpuvitals_claim_status_writes", "Claim status writes by answer.", ["code"], registry=registry
         )
-        self.pending_faults = Gauge(
-            "gpuvitals_pending_faults", "Faults seen that the cluster does not show yet.", registry=registry
-        )
+
+    def _add_kubelet_side(self, registry: CollectorRegistry) -> None:
+        """What the kubelet asks for, and what is kept for it."""
         self.prepare_seconds = Histogram(
             "gpuvitals_prepare_seconds",
             "Time to answer for one claim. op: prepare or unprepare; code: ok or the refusal's reason.",
@@ -70,6 +82,12 @@ class NodeMetrics:
             ["cause"],
             registry=registry,
         )
+        self.health_stream_clients = Gauge(
+            "gpuvitals_health_stream_clients", "Open health streams of the kubelet.", registry=registry
+        )
+
+    def _add_edges(self, registry: CollectorRegistry) -> None:
+        """The driver below and the API server above."""
         self.nvml_call_seconds = Histogram(
             "gpuvitals_nvml_call_seconds",
             "NVML calls by kind.",
@@ -82,9 +100,6 @@ class NodeMetrics:
             "GPUs in whose NVML calls a worker hung, or killed workers that do not die where those are more.",
             registry=registry,
         )
-        self.health_stream_clients = Gauge(
-            "gpuvitals_health_stream_clients", "Open health streams of the kubelet.", registry=registry
-        )
         self.objects_skipped = Counter(
             "gpuvitals_api_objects_skipped",
             "Stored objects that could not be decoded and were left out.",
@@ -94,10 +109,6 @@ class NodeMetrics:
         self.api_retries = Counter(
             "gpuvitals_api_retries", "API server calls tried again.", ["code"], registry=registry
         )
-
-    def watch_snapshot(self, current: Callable[[], Snapshot | None]) -> None:
-        """Adds the gauges that are read from the current snapshot at each scrape."""
-        self.registry.register(_SnapshotCollector(current))
 
 
 class _SnapshotCollector(Collector):
