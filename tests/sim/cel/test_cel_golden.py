@@ -76,7 +76,10 @@ RUNTIME_ERRORS = [
     (f"{HEALTH}.nosuch > 0", f"no such key: nosuch. {HINT}"),
     ("device.attributes['nosuch'].score == 1", f"no such key: score. {HINT}"),
     ("cel.bind(h, device.attributes['nosuch'], h.score > 1)", f"no such key: score. {HINT}"),
-    (f"{HEALTH}.score", "CEL result of type int could not be converted to bool"),
+    (
+        f"{HEALTH}.score",
+        "CEL result of type int could not be converted to bool: unsupported type conversion from 'int' to bool",
+    ),
     (f"{HEALTH}.score < 'x'", "no such overload"),
     (f"{MEMORY}.isGreaterThan(semver('1.0.0'))", "no such overload"),
     (f"{HEALTH}.score / 0 == 1", "division by zero"),
@@ -158,7 +161,7 @@ def test_versions_have_the_order_of_semver() -> None:
 
 @pytest.mark.parametrize("text", ["1.2", "01.2.3", "v1.2.3", "1.2.3-01", "1.2.3-", ""])
 def test_a_loose_version_is_refused_unless_normalized(text: str) -> None:
-    with pytest.raises(ValueError, match="no semantic version"):
+    with pytest.raises(ValueError, match=r"no semantic version|No Major\.Minor\.Patch elements found"):
         parse_semver(text)
     if text in ("1.2", "01.2.3", "v1.2.3"):
         assert parse_semver(text, True).major == 1

@@ -1,6 +1,7 @@
 """The claims' expression language as the API server and the scheduler evaluate it for devices.
 
 May live here: compiling, checking and evaluating selectors, and the Kubernetes types in them. May not: allocation.
+Not simulated, so refused: addresses (`ip`, `cidr`), `url`, macros of two variables. Not refused: what is too complex.
 """
 
 from gpuvitals.sim.cel.device import CelDevice

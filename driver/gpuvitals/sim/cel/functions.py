@@ -1,11 +1,12 @@
-"""The functions that Kubernetes adds to CEL for quantities and versions.
+"""The functions that Kubernetes adds to CEL: for quantities, versions, patterns in strings, lists and sets.
 
 Place in the chain: declared with their own types where an expression is checked, and with maps where it is evaluated,
 because the library hands values of own types to no Python function. A quantity is `{"quantity": "80"}` there.
-Source: kubernetes/apiserver pkg/cel/library/quantity.go and semverlib.go.
+Source: kubernetes/apiserver pkg/cel/library/quantity.go, semverlib.go, regex.go and lists.go.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any
 
@@ -41,13 +42,24 @@ def declarations(*, checked: bool) -> list[cel.FunctionDecl]:
     """The functions: with types of their own to check with, else to evaluate with."""
     quantity = Type.AbstractType("kubernetes.Quantity") if checked else Type.MAP
     semver = Type.AbstractType("kubernetes.Semver") if checked else Type.MAP
-    rows = [*_quantity_rows(quantity), *_semver_rows(semver), *_shared_rows(quantity, semver, checked)]
+    rows = [
+        *_quantity_rows(quantity),
+        *_semver_rows(semver),
+        *_shared_rows(quantity, semver, checked),
+        *_pattern_rows(),
+        *_list_rows(),
+        *_set_rows(),
+    ]
     found: dict[str, list[cel.Overload]] = {}
     for name, is_member, parameters, result, function in rows:
         overloads = found.setdefault(name, [])
         overloads.append(
             cel.Overload(
-                f"gv_{name}_{len(overloads)}", result, parameters, is_member=is_member, impl=function
+                f"gv_{name.replace('.', '_')}_{len(overloads)}",
+                result,
+                parameters,
+                is_member=is_member,
+                impl=function,
             )
         )
     return [cel.FunctionDecl(name, overloads) for name, overloads in found.items()]
@@ -92,7 +104,76 @@ def _shared_rows(quantity: Any, semver: Any, checked: bool) -> list[_Row]:
             ("isLessThan", True, [kind, kind], Type.BOOL, lambda a, b: _compare(a, b) < 0),
             ("isGreaterThan", True, [kind, kind], Type.BOOL, lambda a, b: _compare(a, b) > 0),
         ]
+    if not checked:
+        for name in ("compareTo", "isLessThan", "isGreaterThan"):
+            rows += [(name, True, [Type.MAP, other], Type.BOOL, _no_overload(name)) for other in _OTHERS]
     return rows
+
+
+def _pattern_rows() -> list[_Row]:
+    return [
+        ("find", True, [Type.STRING, Type.STRING], Type.STRING, _find),
+        ("findAll", True, [Type.STRING, Type.STRING], Type.List(Type.STRING), _find_all),
+        ("findAll", True, [Type.STRING, Type.STRING, Type.INT], Type.List(Type.STRING), _find_all),
+    ]
+
+
+def _list_rows() -> list[_Row]:
+    return [
+        ("sum", True, [Type.LIST], Type.DYN, sum),
+        ("min", True, [Type.LIST], Type.DYN, min),
+        ("max", True, [Type.LIST], Type.DYN, max),
+        ("isSorted", True, [Type.LIST], Type.BOOL, lambda values: list(values) == sorted(values)),
+    ]
+
+
+def _set_rows() -> list[_Row]:
+    both = [Type.LIST, Type.LIST]
+    return [
+        ("sets.contains", False, both, Type.BOOL, _contains_all),
+        ("sets.intersects", False, both, Type.BOOL, lambda a, b: any(value in list(b) for value in a)),
+        (
+            "sets.equivalent",
+            False,
+            both,
+            Type.BOOL,
+            lambda a, b: _contains_all(a, b) and _contains_all(b, a),
+        ),
+    ]
+
+
+def _contains_all(whole: Iterable[object], part: Iterable[object]) -> bool:
+    known = list(whole)
+    return all(value in known for value in part)
+
+
+_OTHERS = (Type.INT, Type.STRING, Type.BOOL, Type.DOUBLE)
+_CEL_NAMES = {bool: "bool", int: "int", float: "double", str: "string"}
+
+
+def _no_overload(name: str) -> Callable[[CelMap, object], bool]:
+    def fail(value: CelMap, other: object) -> bool:
+        kind = "kubernetes.Quantity" if _QUANTITY in value else "kubernetes.Semver"
+        raise ValueError(f"no such overload: {name}({kind}, {_CEL_NAMES[type(other)]})")
+
+    return fail
+
+
+def _find(text: str, pattern: str) -> str:
+    found = _pattern(pattern).search(text)
+    return found[0] if found else ""
+
+
+def _find_all(text: str, pattern: str, limit: int = -1) -> list[str]:
+    found = [match[0] for match in _pattern(pattern).finditer(text)]
+    return found if limit < 0 else found[:limit]
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise ValueError(f"error parsing regexp: {error}") from error
 
 
 def _quantity(amount: Fraction) -> CelMap:

@@ -8,6 +8,7 @@ Source: kubernetes/dynamic-resource-allocation cel/compile.go and cel/errors.go.
 import re
 import threading
 from functools import lru_cache
+from typing import Any
 
 from gpuvitals.sim.cel.device import CelDevice
 from gpuvitals.sim.cel.environment import DEVICE_TYPE, checker, evaluator
@@ -18,6 +19,14 @@ HINT = (
     "consider using CEL optional chaining (.? followed by orValue()) "
     "or guarding the check with has() for optional fields"
 )
+_MISSING_BRACKET = re.compile(r"invalid regular expression: missing (.): (.*)$")
+_BAD_INDEX = re.compile(r"Index error: index=(-?\d+) size=\d+$")
+_BAD_CONVERSION = re.compile(r"cannot convert (\w+) to (\w+)$")
+_TO_BOOL = {
+    "int": "unsupported type conversion from 'int' to bool",
+    "string": "unsupported native conversion from string to 'bool'",
+    "kubernetes.Semver": "type conversion error from 'Semver' to 'bool'",
+}
 _MISSING = re.compile(r'Key not found in map : "?(.*?)"?$')
 _STATUS = re.compile(r"^[A-Z_]+: ")
 _IN_STRUCT = re.compile(rf"( not found in struct '{re.escape(DEVICE_TYPE)}')$", re.MULTILINE)
@@ -42,17 +51,23 @@ class Selector:
         self.expression = expression
         with _LOCK:
             _check(expression)
-            parsed = evaluator().compile(expression, disable_check=True)
-            self._program = evaluator().deserialize(with_default_domains(parsed.serialize()))
+            try:
+                parsed = evaluator().compile(expression, disable_check=True)
+                self._program = evaluator().deserialize(with_default_domains(parsed.serialize()))
+            except RuntimeError as error:
+                raise CompileError(f"compilation failed: {_compile_text(str(error))}") from error
 
     def matches(self, device: CelDevice) -> bool:
         """Whether the device fits. Raises CelError."""
-        result = self._program.eval(device.activation)
+        try:
+            result = self._program.eval(device.activation)
+        except RuntimeError as error:
+            raise CelError(_runtime_text(str(error))) from error
         kind = str(result.type())
         if kind == "ERROR":
             raise CelError(_runtime_text(str(result.value())))
         if kind != "BOOL":
-            raise CelError(f"CEL result of type {_type_name(kind)} could not be converted to bool")
+            raise CelError(_not_bool(_result_type(kind, result)))
         return bool(result.value())
 
 
@@ -102,7 +117,29 @@ def _runtime_text(text: str) -> str:
         return "no such overload"
     if bare == "divide by zero":
         return "division by zero"
+    for pattern, words in (
+        (_BAD_INDEX, r"index out of bounds: \1"),
+        (_BAD_CONVERSION, r"type conversion error from '\1' to '\2'"),
+        (_MISSING_BRACKET, r"error parsing regexp: missing closing \1: `\2`"),
+    ):
+        if pattern.match(bare):
+            return pattern.sub(words, bare)
     return bare
+
+
+def _result_type(kind: str, result: Any) -> str:
+    """The type's name; quantities and versions are maps for the library."""
+    if kind.startswith("MAP"):
+        keys = {str(key) for key in result.value()}
+        return {"{'quantity'}": "kubernetes.Quantity", "{'semver'}": "kubernetes.Semver"}.get(
+            str(keys), "map"
+        )
+    return _type_name(kind)
+
+
+def _not_bool(kind: str) -> str:
+    why = f": {_TO_BOOL[kind]}" if kind in _TO_BOOL else ""
+    return f"CEL result of type {kind} could not be converted to bool{why}"
 
 
 def _type_name(name: str) -> str:

@@ -13,6 +13,7 @@ _FORM = re.compile(
     r"(?:-((?:0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(?:\.(?:0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*))?"
     r"(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?"
 )
+_DOTS = 2
 _CORE = re.compile(r"[0-9.]+")
 
 
@@ -43,6 +44,8 @@ def parse_semver(text: str, normalize: bool = False) -> Semver:
     wanted = _normalized(text) if normalize else text
     match = _FORM.fullmatch(wanted)
     if match is None:
+        if wanted.count(".") < _DOTS:
+            raise ValueError("No Major.Minor.Patch elements found")
         raise ValueError(f"{text!r} is no semantic version")
     major, minor, patch = (int(match[number]) for number in (1, 2, 3))
     prerelease = tuple(match[4].split(".")) if match[4] else ()

@@ -1,8 +1,8 @@
 """The syntax tree of an expression, so that a domain that a device does not have reads as an empty map.
 
 Place in the chain: between the parser and the evaluator. Kubernetes gives the two maps of a device a default value; the
-library's maps have none, so `device.attributes[K]` becomes `K in device.attributes ? device.attributes[K] : {}`.
-Not covered: `device.attributes` itself bound to a name.
+library's maps have none, so `device.attributes[K]` becomes `K in device.attributes ? device.attributes[K] : {}`; the
+optional forms become `optional.of` of the same. A name that `cel.bind` gives to such a map is known for the map.
 Source: kubernetes/dynamic-resource-allocation cel/compile.go (mapper); google/cel-spec proto/cel/expr/syntax.proto.
 """
 
@@ -30,11 +30,14 @@ _MESSAGES: dict[str, tuple[_Row, ...]] = {
     "List": (("elements", 1, _MANY, "Expr"),),
     "Entry": (("map_key", 3, _ONE, "Expr"), ("value", 4, _ONE, "Expr")),
     "Struct": (("entries", 2, _MANY, "Entry"),),
-    "Comprehension": tuple(
-        (name, number, _ONE, "Expr")
-        for name, number in (
-            ("iter_range", 2), ("accu_init", 4), ("loop_condition", 5), ("loop_step", 6), ("result", 7),
-        )
+    "Comprehension": (
+        ("accu_var", 3, _ONE, _STRING),
+        *(
+            (name, number, _ONE, "Expr")
+            for name, number in (
+                ("iter_range", 2), ("accu_init", 4), ("loop_condition", 5), ("loop_step", 6), ("result", 7),
+            )
+        ),
     ),
     "Expr": (
         ("id", 2, _ONE, _INT64), ("const_expr", 3, _ONE, "Constant"), ("ident_expr", 4, _ONE, "Ident"),
@@ -59,16 +62,61 @@ def with_default_domains(parsed: bytes) -> bytes:
 class _Rewriter:
     def __init__(self, largest_id: int) -> None:
         self._id = largest_id
+        self._names: list[str] = []
 
     def walk(self, node: Any) -> None:
+        bound = node.comprehension_expr
+        is_named = node.HasField("comprehension_expr") and self._is_map_of_device(bound.accu_init)
+        if is_named:
+            self._names.append(bound.accu_var)
         for child in _children(node):
             self.walk(child)
-        if _is_index(node):
+        if is_named:
+            self._names.pop()
+        if self._is_index(node, "_[_]"):
             self._default(node, map_=node.call_expr.args[0], key=node.call_expr.args[1])
-        elif _is_domain_select(node):
+        elif self._is_index(node, "_[?_]") or self._is_index(node, "_?._"):
+            self._optional(node)
+        elif self._is_domain_select(node):
             key = _EXPR(id=self._next_id())
             key.const_expr.string_value = node.select_expr.field
             self._default(node, map_=node.select_expr.operand, key=key)
+
+    def _optional(self, node: Any) -> None:
+        """An optional reading of a domain always has a value."""
+        inner = _EXPR()
+        inner.CopyFrom(node)
+        inner.call_expr.function = "_[_]"
+        self._default(inner, map_=inner.call_expr.args[0], key=inner.call_expr.args[1])
+        node.Clear()
+        node.id = self._next_id()
+        node.call_expr.target.id = self._next_id()
+        node.call_expr.target.ident_expr.name = "optional"
+        node.call_expr.function = "of"
+        node.call_expr.args.append(inner)
+
+    def _is_map_of_device(self, node: Any) -> bool:
+        select = node.select_expr
+        if node.HasField("ident_expr"):
+            return node.ident_expr.name in self._names
+        return (
+            node.HasField("select_expr")
+            and not select.test_only
+            and select.field in _MAPS
+            and select.operand.ident_expr.name == "device"
+        )
+
+    def _is_index(self, node: Any, function: str) -> bool:
+        call = node.call_expr
+        return (
+            node.HasField("call_expr") and call.function == function and self._is_map_of_device(call.args[0])
+        )
+
+    def _is_domain_select(self, node: Any) -> bool:
+        select = node.select_expr
+        return (
+            node.HasField("select_expr") and not select.test_only and self._is_map_of_device(select.operand)
+        )
 
     def _default(self, node: Any, *, map_: Any, key: Any) -> None:
         presence = _EXPR(id=self._next_id())
@@ -86,26 +134,6 @@ class _Rewriter:
     def _next_id(self) -> int:
         self._id += 1
         return self._id
-
-
-def _is_map_of_device(node: Any) -> bool:
-    select = node.select_expr
-    return (
-        node.HasField("select_expr")
-        and not select.test_only
-        and select.field in _MAPS
-        and select.operand.ident_expr.name == "device"
-    )
-
-
-def _is_index(node: Any) -> bool:
-    call = node.call_expr
-    return node.HasField("call_expr") and call.function == "_[_]" and _is_map_of_device(call.args[0])
-
-
-def _is_domain_select(node: Any) -> bool:
-    select = node.select_expr
-    return node.HasField("select_expr") and not select.test_only and _is_map_of_device(select.operand)
 
 
 def _children(node: Any) -> list[Any]:
