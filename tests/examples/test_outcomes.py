@@ -17,7 +17,7 @@ from support.examples import (
     promised,
     without_links,
 )
-from support.simcluster import CLAIMS, RULES, Json, claim, condition, eventually, exactly, pod
+from support.simcluster import CLAIMS, RULES, Json, claim, condition, eventually, exactly, held_devices, pod
 
 UNSCHEDULABLE = "Unschedulable"
 
@@ -179,22 +179,25 @@ def test_a_shared_claim_is_allocated_once_for_both_pods(world: ExampleWorld) -> 
     assert sorted(one["name"] for one in stored["status"]["reservedFor"]) == ["shared-one", "shared-two"]
 
 
-def test_the_class_of_the_extended_resource_selects_healthy_gpus(world: ExampleWorld) -> None:
-    """The simulated scheduler knows no extended resources: it places the pod and makes no claim. A claim of the class shows
-    what the class selects."""
+def test_an_extended_resource_gets_a_healthy_gpu_and_a_claim(world: ExampleWorld) -> None:
     promised(
         "extended-resource", "The class selects healthy GPUs only, for claims as for extended resources."
     )
-    world.publish(entry(0, "degraded"), entry(1))
+    promised(
+        "extended-resource",
+        "The pod's `status.extendedResourceClaimStatus` names the claim that the scheduler made.",
+    )
+    world.publish(entry(0, "degraded"), entry(1), entry(2))
     world.apply("extended-resource")
+    bound = eventually(lambda: _bound(world, "extended-resource"), "the pod placed")
+    made = bound["status"]["extendedResourceClaimStatus"]["resourceClaimName"]
+    assert [one["metadata"]["name"] for one in world.client.list(CLAIMS)] == [made]
+    assert [world.index(name) for name in held_devices(world.client, made)] == ["1"]
+
     wanted: Json = {"name": "gpu", "exactly": {"deviceClassName": "counted.gpu.vitals.internal"}}
     world.known(world.client.create(CLAIMS, claim("counted", wanted)))
     world.client.create("pods", pod("counted", "counted"))
-
-    assert world.placed("counted") == ["1"]
-    bound = eventually(lambda: _bound(world, "extended-resource"), "the pod placed")
-    assert "extendedResourceClaimStatus" not in bound["status"]
-    assert [one["metadata"]["name"] for one in world.client.list(CLAIMS)] == ["counted"]
+    assert world.placed("counted") == ["2"]
 
 
 def test_admin_access_waits_until_a_gpu_fails(world: ExampleWorld) -> None:

@@ -9,10 +9,6 @@ from gpuvitals.lint.findings import Level
 from gpuvitals.lint.linter import LintSettings, lint
 from support.examples import CASES, ROOT, manifests, promises
 
-ONLY_REAL = {
-    ("extended-resource", "The pod's `status.extendedResourceClaimStatus` names the claim that the scheduler made."),
-}  # fmt: skip
-"""What needs a real scheduler: the simulated one knows no extended resources."""
 HINTED = {"healthy-single": ["nvlink-none"]}
 """Hints that an example is meant to show."""
 
@@ -33,7 +29,7 @@ def test_every_promise_of_a_readme_is_shown_by_a_test(case: str) -> None:
     wanted = {(case, text) for text in promises(case)}
 
     assert wanted
-    assert wanted - shown() - ONLY_REAL == set()
+    assert wanted - shown() == set()
 
 
 @pytest.mark.parametrize("case", CASES)

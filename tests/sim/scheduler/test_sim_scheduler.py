@@ -287,12 +287,12 @@ def test_too_many_devices_and_an_unknown_class_are_errors(client: ApiClient, pub
     publish(resource_slice("node-a", *(gpu(f"gpu-{number}") for number in range(40))))
     submit(client, "many", exactly("gpu", count=33))
     assert (
-        "claim default/many: number of requested devices 33 exceeds the claim limit of 32"
+        "claim default/many, request gpu: adding 33 devices exceeds the claim limit of 32, with 0 already accounted for"
         in (refused(client, "many")["message"])
     )
     client.create(CLAIMS, claim("odd", {"name": "gpu", "exactly": {"deviceClassName": "nosuch"}}))
     client.create("pods", pod("odd", "odd"))
-    assert "could not retrieve device class nosuch" in refused(client, "odd")["message"]
+    assert "request gpu: device class nosuch does not exist" in refused(client, "odd")["message"]
 
 
 def test_config_of_class_and_claim_goes_into_the_allocation(client: ApiClient, publish: Publish) -> None:

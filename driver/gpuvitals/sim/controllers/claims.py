@@ -8,6 +8,7 @@ Source: kubernetes/kubernetes pkg/controller/resourceclaim/controller.go.
 from gpuvitals.sim.apiserver import ApiClient
 from gpuvitals.sim.apiserver.inprocess import STRATEGIC_PATCH
 from gpuvitals.sim.apiserver.jsontypes import Obj, clone, dig
+from gpuvitals.sim.controllers.notices import note
 from gpuvitals.sim.controllers.pods import is_done
 
 CLAIMS = "resourceclaims.resource.k8s.io"
@@ -71,6 +72,9 @@ class ClaimController:
         metadata = pod["metadata"]
         template = self._client.find(TEMPLATES, template_name, metadata["namespace"])
         if template is None:
+            missing = f'resourceclaimtemplate.resource.k8s.io "{template_name}" not found'
+            message = f'PodResourceClaim {reference}: resource claim template "{template_name}": {missing}'
+            note(self._client, pod, "Warning", "FailedResourceClaimCreation", message)
             return None
         wanted = template["spec"].get("metadata") or {}
         owner = {"apiVersion": "v1", "kind": "Pod", "name": metadata["name"], "uid": metadata["uid"]}

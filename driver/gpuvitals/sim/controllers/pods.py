@@ -34,3 +34,6 @@ def claim_names(pod: Obj) -> Iterator[str]:
         name = reference.get("resourceClaimName") or generated.get(reference["name"])
         if name:
             yield name
+    special = dig(pod, "status", "extendedResourceClaimStatus", "resourceClaimName")
+    if special:
+        yield special

@@ -5,7 +5,6 @@ Pods are deleted, not evicted: PodDisruptionBudgets are not asked, as in the rea
 Source: kubernetes/kubernetes pkg/controller/devicetainteviction.
 """
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from gpuvitals.sim.apiserver import ApiClient, DeleteOptions
 from gpuvitals.sim.apiserver.inprocess import STRATEGIC_PATCH
 from gpuvitals.sim.apiserver.jsontypes import Obj, dig, parse_time, timestamp
+from gpuvitals.sim.controllers.notices import note
 from gpuvitals.sim.controllers.pods import claim_names, is_finished
 from gpuvitals.sim.controllers.rulestatus import RuleFacts, rule_condition
 
@@ -59,8 +59,9 @@ class TaintEvictionController:
             rules=rules,
         )
         pods = self._client.peek("pods")
-        waits = [wait for pod in pods if (wait := self._evict_in_time(pod, world)) is not None]
-        waits += [wait for rule in rules if (wait := self._report(rule, world, pods)) is not None]
+        # A rule tells first of the pods that have to go, and then they go.
+        waits = [wait for rule in rules if (wait := self._report(rule, world, pods)) is not None]
+        waits += [wait for pod in pods if (wait := self._evict_in_time(pod, world)) is not None]
         return min(waits, default=None)
 
     def _evict_in_time(self, pod: Obj, world: "_World") -> float | None:
@@ -78,7 +79,7 @@ class TaintEvictionController:
     def _evict(self, pod: Obj) -> None:
         metadata = pod["metadata"]
         where = metadata["namespace"], metadata["name"]
-        self._client.create("events", _event(pod))
+        note(self._client, pod, "Normal", "DeviceTaintManagerEviction", "Marking for deletion")
         condition = {**_CONDITION, "lastProbeTime": None, "lastTransitionTime": timestamp()}
         patch = {"metadata": {"uid": metadata["uid"]}, "status": {"conditions": [condition]}}
         self._client.patch("pods", where, patch, patch_type=STRATEGIC_PATCH, subresource="status")
@@ -232,28 +233,3 @@ def _tolerates(toleration: Obj, taint: Obj) -> bool:
     if toleration.get("operator", "Equal") == "Exists":
         return True
     return bool((toleration.get("value") or "") == (taint.get("value") or ""))
-
-
-def _event(pod: Obj) -> Obj:
-    metadata, now = pod["metadata"], timestamp()
-    return {
-        "metadata": {
-            "name": f"{metadata['name']}.{time.time_ns():x}",
-            "namespace": metadata["namespace"],
-        },
-        "involvedObject": {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "name": metadata["name"],
-            "namespace": metadata["namespace"],
-            "uid": metadata["uid"],
-        },
-        "type": "Normal",
-        "reason": "DeviceTaintManagerEviction",
-        "message": "Marking for deletion",
-        "source": {"component": "device-taint-eviction"},
-        "reportingComponent": "device-taint-eviction",
-        "count": 1,
-        "firstTimestamp": now,
-        "lastTimestamp": now,
-    }

@@ -23,8 +23,9 @@ def allocation_from(claim: Json, picked: Sequence[Picked], classes: Mapping[str,
         "devices": devices,
         "allocationTimestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
-    if any(pick.device.bound_to_node for pick in picked):
-        allocation["nodeSelector"] = only_node(node)
+    selector = _node_selector(picked, node)
+    if selector:
+        allocation["nodeSelector"] = selector
     return allocation
 
 
@@ -50,6 +51,20 @@ def _result(pick: Picked) -> Json:
     return result
 
 
+def _node_selector(picked: Sequence[Picked], node: str) -> Json | None:
+    """The node of its local devices, else what the slices of the devices ask of a node."""
+    if any(pick.device.bound_to_node for pick in picked):
+        return only_node(node)
+    term: Json = {}
+    for pick in picked:
+        for wanted in (pick.device.node_selector or {}).get("nodeSelectorTerms") or ():
+            for kind in ("matchFields", "matchExpressions"):
+                known = term.setdefault(kind, [])
+                known += [rule for rule in wanted.get(kind) or () if rule not in known]
+    term = {kind: rules for kind, rules in term.items() if rules}
+    return {"nodeSelectorTerms": [term]} if term else None
+
+
 def _config(claim: Json, picked: Sequence[Picked], classes: Mapping[str, Json]) -> list[Json]:
     """Class configs once a class, then those of the claim; `requests` is left out where it would name all."""
     chosen = list(dict.fromkeys((pick.choice.class_name, pick.choice.name) for pick in picked))
@@ -66,11 +81,12 @@ def _config(claim: Json, picked: Sequence[Picked], classes: Mapping[str, Json]) 
         requests = list(config.get("requests") or ())
         if not requests or names & set(requests):
             entries.append({"source": "FromClaim", **config, "requests": requests})
-    total = len(devices.get("requests") or ())
-    return [_without_all(entry, total) for entry in entries]
+    return [_without_all(entry, [name for _, name in chosen]) for entry in entries]
 
 
-def _without_all(entry: Json, total: int) -> Json:
-    if len(entry["requests"]) in (0, total):
+def _without_all(entry: Json, chosen: Sequence[str]) -> Json:
+    """An entry that covers every request that was chosen names none."""
+    named = set(entry["requests"])
+    if not named or all(named & {name, name.split("/")[0]} for name in chosen):
         return {key: value for key, value in entry.items() if key != "requests"}
     return entry

@@ -20,6 +20,10 @@ class AllocationError(Exception):
     """The whole attempt to schedule the pod ends; the text goes into its condition."""
 
 
+class NodeError(Exception):
+    """This node can give nothing; the text counts among the reasons of the others."""
+
+
 @dataclass(frozen=True, slots=True)
 class Picked:
     """One device for one choice of one claim."""
@@ -42,26 +46,31 @@ class Search:
     _all: dict[tuple[int, str], list[PoolDevice]] = field(default_factory=dict)
 
     def run(self) -> list[list[Picked]] | None:
-        """The devices of each claim, or None where the node can't give them. Raises AllocationError."""
+        """The devices of each claim, or None where the node can't give them. Raises AllocationError and NodeError."""
         self._picked = [[] for _ in self.wanted]
-        for number, claim in enumerate(self.wanted):
-            least = sum(
-                min(self._size(number, choice) for choice in request.choices) for request in claim.requests
-            )
-            if least > MAX_RESULTS:
-                raise AllocationError(
-                    f"claim {claim.key}: number of requested devices {least} exceeds the claim limit of {MAX_RESULTS}"
-                )
+        for number in range(len(self.wanted)):
+            self._check_size(number)
         if self._claim(0):
             return self._picked
+        if any(pool.invalid for pool in self.pools):
+            raise NodeError("invalid resource pools were encountered")
         return None
+
+    def _check_size(self, number: int) -> None:
+        """Raises AllocationError where the claim needs more devices than one may hold."""
+        claim, before = self.wanted[number], 0
+        for request in claim.requests:
+            least = min(self._size(number, choice) for choice in request.choices)
+            if least > MAX_RESULTS - before:
+                raise AllocationError(
+                    f"claim {claim.key}, request {request.name}: adding {least} devices exceeds the claim limit of "
+                    f"{MAX_RESULTS}, with {before} already accounted for"
+                )
+            before += least
 
     def _size(self, number: int, choice: Choice) -> int:
         """How many devices the choice takes; also checks that it can be tried at all."""
         where = f"claim {self.wanted[number].key}, request {choice.short_name}"
-        if choice.class_name not in self.classes:
-            missing = f'deviceclass.resource.k8s.io "{choice.class_name}" not found'
-            raise AllocationError(f"{where}: could not retrieve device class {choice.class_name}: {missing}")
         if not choice.all_devices:
             return choice.count
         found = self._all[number, choice.name] = []

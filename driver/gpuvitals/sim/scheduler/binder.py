@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from gpuvitals.sim.events import Notice, post_event
 from gpuvitals.sim.rest import ApiError, Json, Rest
 from gpuvitals.sim.scheduler.decision import Placed, Refused
+from gpuvitals.sim.scheduler.extended import Special
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +18,8 @@ FINALIZER = "resource.kubernetes.io/delete-protection"
 _ATTEMPTS = 5
 _CONFLICT = 409
 _NOT_FOUND = 404
-_CLAIMS = "/apis/resource.k8s.io/v1/namespaces/{namespace}/resourceclaims/{name}"
+_OF_NAMESPACE = "/apis/resource.k8s.io/v1/namespaces/{namespace}/resourceclaims"
+_CLAIMS = _OF_NAMESPACE + "/{name}"
 _PODS = "/api/v1/namespaces/{namespace}/pods/{name}"
 _COMPONENT = "default-scheduler"
 
@@ -31,6 +33,8 @@ def bind(rest: Rest, pod: Json, claims: Sequence[Json], placed: Placed, written:
         uid = claim["metadata"]["uid"]
         stored = _reserve(rest, pod, claim, placed.allocations.get(uid))
         written[uid] = int(stored["metadata"]["resourceVersion"])
+    if placed.special is not None:
+        _map(rest, pod, placed.special, claims[-1])
     metadata = pod["metadata"]
     target = {"apiVersion": "v1", "kind": "Node", "name": placed.node}
     body = {
@@ -44,6 +48,22 @@ def bind(rest: Rest, pod: Json, claims: Sequence[Json], placed: Placed, written:
     post_event(rest, pod, Notice(reason="Scheduled", message=message, component=_COMPONENT))
 
 
+def make_special(rest: Rest, special: Special) -> Json:
+    """Creates the claim of a pod's extended resources. Raises ApiError."""
+    return rest.create(_OF_NAMESPACE.format(namespace=special.claim["metadata"]["namespace"]), special.claim)
+
+
+def drop_special(rest: Rest, claim: Json) -> None:
+    """Takes back a claim whose pod was not bound; the pod's next attempt makes another."""
+    path = _path(_CLAIMS, claim)
+    try:
+        fresh = rest.get(path)
+        rest.replace(path, {**fresh, "metadata": {**fresh["metadata"], "finalizers": []}})
+        rest.delete(path)
+    except ApiError as error:
+        log.debug("scheduler: claim %s stays until its pod goes: %s", path, error)
+
+
 def refuse(rest: Rest, pod: Json, refused: Refused) -> None:
     """Writes PodScheduled=False and the event, unless the pod says so already. Raises ApiError."""
     condition = {
@@ -52,6 +72,7 @@ def refuse(rest: Rest, pod: Json, refused: Refused) -> None:
         "reason": refused.reason,
         "message": refused.message,
         "lastProbeTime": None,
+        "observedGeneration": pod["metadata"].get("generation", 1),
     }
     present = _scheduled(pod)
     if all(present.get(key) == condition[key] for key in ("status", "reason", "message")):
@@ -66,6 +87,12 @@ def refuse(rest: Rest, pod: Json, refused: Refused) -> None:
         raise
     notice = Notice(reason="FailedScheduling", message=refused.message, component=_COMPONENT, warning=True)
     post_event(rest, pod, notice)
+
+
+def _map(rest: Rest, pod: Json, special: Special, claim: Json) -> None:
+    """Tells in the pod's status which claim its containers' extended resources are."""
+    status = {"requestMappings": list(special.mappings), "resourceClaimName": claim["metadata"]["name"]}
+    rest.patch(_path(_PODS, pod) + "/status", {"status": {"extendedResourceClaimStatus": status}})
 
 
 def _reserve(rest: Rest, pod: Json, claim: Json, allocation: Json | None) -> Json:

@@ -9,15 +9,11 @@ from gpuvitals.sim.rest import Json
 
 
 class NotYet(Exception):
-    """The pod waits for something that will come as an event; nothing is written about it."""
-
-
-class Blocked(Exception):
-    """The pod can't be scheduled; the text goes into its condition."""
+    """The pod is held back until something changes; as in the real scheduler, nothing is written about it."""
 
 
 def claims_of(pod: Json, find: Callable[[str, str], Json | None]) -> list[Json]:
-    """The pod's claims, as `find(namespace, name)` has them. Raises NotYet and Blocked."""
+    """The pod's claims, as `find(namespace, name)` has them. Raises NotYet."""
     namespace = pod["metadata"]["namespace"]
     generated = {
         entry["name"]: entry.get("resourceClaimName")
@@ -34,9 +30,9 @@ def claims_of(pod: Json, find: Callable[[str, str], Json | None]) -> list[Json]:
                 continue  # the template says that this pod needs no claim
         claim = find(namespace, name)
         if claim is None:
-            raise Blocked(f'resourceclaim "{name}" not found')
+            raise NotYet(f'resourceclaim "{name}" not found')
         if claim["metadata"].get("deletionTimestamp"):
-            raise Blocked(f'resourceclaim "{name}" is being deleted')
+            raise NotYet(f'resourceclaim "{name}" is being deleted')
         _check_owner(pod, reference, claim)
         found.append(claim)
     return found
@@ -48,7 +44,4 @@ def _check_owner(pod: Json, reference: Json, claim: Json) -> None:
     owners = claim["metadata"].get("ownerReferences") or ()
     uid = pod["metadata"]["uid"]
     if not any(owner.get("controller") and owner.get("uid") == uid for owner in owners):
-        names = f"{claim['metadata']['namespace']}/{claim['metadata']['name']}"
-        raise Blocked(
-            f"ResourceClaim {names} was not created for pod {pod['metadata']['namespace']}/{pod['metadata']['name']}"
-        )
+        raise NotYet(f"claim {claim['metadata']['name']} was not created for this pod")

@@ -5,37 +5,50 @@ Place in the chain: pure over a World; the scheduler builds the World from its m
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gpuvitals.sim.rest import Json
-from gpuvitals.sim.scheduler.allocation import allocated_devices, allocation_from
-from gpuvitals.sim.scheduler.allocator import AllocationError, Picked, Search
-from gpuvitals.sim.scheduler.nodes import node_name, refusal, selector_matches, tolerated
+from gpuvitals.sim.scheduler.allocation import allocation_from
+from gpuvitals.sim.scheduler.allocator import AllocationError, NodeError, Picked, Search
+from gpuvitals.sim.scheduler.extended import (
+    Servers,
+    Special,
+    extended_resources,
+    shortage,
+    special_claim,
+)
+from gpuvitals.sim.scheduler.nodes import node_name, refusal, selector_matches
 from gpuvitals.sim.scheduler.pools import DeviceId, Inventory
 from gpuvitals.sim.scheduler.requests import Wanted, wanted_from
 
 NO_DEVICES = "cannot allocate all claims"
 ELSEWHERE = "resourceclaim not available on the node"
 _UNHELPFUL = "Preemption is not helpful for scheduling"
+_NO_VICTIMS = "No preemption victims found for incoming pod"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """What an attempt sees. `pods_on` counts the pods of a node."""
+    """What an attempt sees. `bound` are the pods of each node that have not ended."""
 
     nodes: Sequence[Json]
     classes: Mapping[str, Json]
     inventory: Inventory
     in_use: frozenset[DeviceId]
-    pods_on: Mapping[str, int]
+    bound: Mapping[str, Sequence[Json]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
-    """The pod fits: its node, and the allocation of each claim that has none yet, by claim UID."""
+    """The pod fits: its node, and the allocation of each claim that has none yet, by claim UID.
+
+    `special` is a claim for extended resources that has to be made first, and `special_allocation` its devices.
+    """
 
     node: str
     allocations: Mapping[str, Json]
+    special: Special | None = None
+    special_allocation: Json = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,76 +64,121 @@ Decision = Placed | Refused
 
 def decide(world: World, pod: Json, claims: Sequence[Json]) -> Decision:
     """Where the pod goes. `claims` are all that it references."""
-    wanted = [wanted_from(claim) for claim in claims if not _allocated(claim)]
-    refusals: list[str] = []
-    fitting: list[tuple[tuple[int, int, str], Json, list[list[Picked]]]] = []
-    for node in sorted(world.nodes, key=node_name):
-        why = refusal(pod, node) or _elsewhere(world, claims, node)
+    wanted = tuple(wanted_from(claim) for claim in claims if not _allocated(claim))
+    missing = _missing_class(world, wanted)
+    if missing:
+        return Refused(reason="Unschedulable", message=_unschedulable(len(world.nodes), missing, 0))
+    attempt = _Attempt(world, pod, claims, wanted)
+    try:
+        for node in sorted(world.nodes, key=node_name):
+            attempt.try_node(node)
+    except AllocationError as error:
+        return Refused(reason="SchedulerError", message=f'running "DynamicResources" filter plugin: {error}')
+    return attempt.outcome()
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """A node on which the pod fits, and with which devices."""
+
+    node: Json
+    wanted: Sequence[Wanted]
+    picked: list[list[Picked]]
+    special: Special | None
+
+
+class _Attempt:
+    """The nodes one after the other."""
+
+    def __init__(self, world: World, pod: Json, claims: Sequence[Json], wanted: Sequence[Wanted]) -> None:
+        self._world, self._pod, self._claims, self._wanted = world, pod, claims, wanted
+        self._resources = extended_resources(pod)
+        self._servers = Servers(world.classes if self._resources else {})
+        self._refusals: list[str] = []
+        self._without_victims = 0
+        self._fitting: list[_Fit] = []
+
+    def try_node(self, node: Json) -> None:
+        """Notes whether the pod fits on the node. Raises AllocationError."""
+        why = refusal(self._pod, node) or self._short(node) or self._claimed(node)
         if why:
-            refusals.append(why)
-            continue
-        search = Search(
-            pools=world.inventory.pools(node), classes=world.classes, in_use=world.in_use, wanted=wanted
+            self._refusals.append(why)
+
+    def outcome(self) -> Decision:
+        """The best of the nodes that fit."""
+        if not self._fitting:
+            reasons = ", ".join(sorted(f"{count} {why}" for why, count in Counter(self._refusals).items()))
+            message = _unschedulable(len(self._refusals), reasons, self._without_victims)
+            return Refused(reason="Unschedulable", message=message)
+        best = min(self._fitting, key=self._rank)
+        name = node_name(best.node)
+        made = [
+            allocation_from(one.claim, picks, self._world.classes, name)
+            for one, picks in zip(best.wanted, best.picked, strict=True)
+        ]
+        uids = [one.claim["metadata"]["uid"] for one in self._wanted]
+        return Placed(
+            node=name,
+            allocations=dict(zip(uids, made, strict=False)),
+            special=best.special,
+            special_allocation=made[-1] if best.special else {},
         )
+
+    def _short(self, node: Json) -> str:
+        if not self._resources:
+            return ""
+        bound = self._world.bound.get(node_name(node), ())
+        found = shortage(node, self._resources, bound, self._servers)
+        if found is None:
+            return ""
+        self._without_victims += not found.is_hopeless
+        return f"Insufficient {found.resource}"
+
+    def _claimed(self, node: Json) -> str:
+        """Why the claims keep the pod off the node; empty where they don't."""
+        special = special_claim(self._pod, node, self._resources, self._servers) if self._resources else None
+        wanted = [*self._wanted, *([wanted_from(special.claim)] if special else [])]
+        pools = self._world.inventory.pools(node) if wanted else ()
+        search = Search(pools=pools, classes=self._world.classes, in_use=self._world.in_use, wanted=wanted)
         try:
             picked = search.run()
-        except AllocationError as error:
-            return Refused(
-                reason="SchedulerError", message=f'running "DynamicResources" filter plugin: {error}'
-            )
+        except NodeError as error:
+            return str(error)
         if picked is None:
-            refusals.append(NO_DEVICES)
-        else:
-            fitting.append((_rank(world, node, picked), node, picked))
-    if not fitting:
-        return Refused(reason="Unschedulable", message=_unschedulable(refusals))
-    _, node, picked = min(fitting, key=lambda entry: entry[0])
-    return Placed(node=node_name(node), allocations=_allocations(world, wanted, picked, node_name(node)))
+            return NO_DEVICES
+        if any(_is_elsewhere(claim, node) for claim in self._claims):
+            return ELSEWHERE
+        self._fitting.append(_Fit(node, wanted, picked, special))
+        return ""
+
+    def _rank(self, fit: _Fit) -> tuple[int, int, str]:
+        """Better is smaller: first choices of prioritized lists, then the emptier node, then the name."""
+        name = node_name(fit.node)
+        later = sum(pick.rank for claim in fit.picked for pick in claim)
+        return later, len(self._world.bound.get(name, ())), name
 
 
 def _allocated(claim: Json) -> bool:
     return bool((claim.get("status") or {}).get("allocation"))
 
 
-def _elsewhere(world: World, claims: Sequence[Json], node: Json) -> str:
-    """Why claims that are allocated already keep the pod off the node."""
-    for claim in claims:
-        if not _allocated(claim):
-            continue
-        if not selector_matches(claim["status"]["allocation"].get("nodeSelector"), node):
-            return ELSEWHERE
-        if any(_evicting(world, device, result) for device, result in allocated_devices(claim)):
-            return NO_DEVICES
+def _is_elsewhere(claim: Json, node: Json) -> bool:
+    """Whether the claim is allocated already, and not for this node."""
+    return _allocated(claim) and not selector_matches(claim["status"]["allocation"].get("nodeSelector"), node)
+
+
+def _missing_class(world: World, wanted: Sequence[Wanted]) -> str:
+    for one in wanted:
+        for choice in (choice for request in one.requests for choice in request.choices):
+            if choice.class_name not in world.classes:
+                return f"request {choice.name}: device class {choice.class_name} does not exist"
     return ""
 
 
-def _evicting(world: World, device: DeviceId, result: Json) -> bool:
-    """A device that evicts its pods takes no new one; NoSchedule alone does not stop further pods of a claim."""
-    published = world.inventory.find(device)
-    taints = published.taints if published is not None else ()
-    tolerations = result.get("tolerations") or ()
-    return any(taint.get("effect") == "NoExecute" and not tolerated(taint, tolerations) for taint in taints)
-
-
-def _rank(world: World, node: Json, picked: list[list[Picked]]) -> tuple[int, int, str]:
-    """Better is smaller: first choices of prioritized lists, then the emptier node, then the name."""
-    name = node_name(node)
-    return sum(pick.rank for claim in picked for pick in claim), world.pods_on.get(name, 0), name
-
-
-def _allocations(
-    world: World, wanted: Sequence[Wanted], picked: list[list[Picked]], node: str
-) -> dict[str, Json]:
-    return {
-        claim.claim["metadata"]["uid"]: allocation_from(claim.claim, picks, world.classes, node)
-        for claim, picks in zip(wanted, picked, strict=True)
-    }
-
-
-def _unschedulable(refusals: list[str]) -> str:
-    total = len(refusals)
+def _unschedulable(total: int, why: str, without_victims: int) -> str:
     if not total:
         return "no nodes available to schedule pods"
-    counted = ", ".join(sorted(f"{count} {why}" for why, count in Counter(refusals).items()))
-    preemption = f"preemption: 0/{total} nodes are available: {total} {_UNHELPFUL}."
-    return f"0/{total} nodes are available: {counted}. {preemption}"
+    counts = ((without_victims, _NO_VICTIMS), (total - without_victims, _UNHELPFUL))
+    end = ", ".join(sorted(f"{count} {text}" for count, text in counts if count))
+    none = f"0/{total} nodes are available"
+    return f"{none}: {why}. preemption: {none}: {end}."

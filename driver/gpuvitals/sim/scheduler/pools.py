@@ -34,6 +34,7 @@ class PoolDevice:
     taints: tuple[Json, ...]
     cel: CelDevice
     bound_to_node: bool
+    node_selector: Json | None = None
     _answers: dict[str, bool | Exception] = field(default_factory=dict)
 
     def matches(self, expression: str) -> bool:
@@ -94,15 +95,6 @@ class Inventory:
             self._pool(key, grouped[key]) for key in sorted(grouped) if not self._obsolete(key, grouped[key])
         )
 
-    def find(self, device: DeviceId) -> PoolDevice | None:
-        """The published device, if it is in a slice."""
-        for item in self._slices:
-            if _pool_key(item) == (device.driver, device.pool):
-                for candidate in self._devices(item):
-                    if candidate.id == device:
-                        return candidate
-        return None
-
     def _pool(self, key: tuple[str, str], slices: list[Json]) -> Pool:
         newest = max(_generation(item) for item in slices)
         current = [item for item in slices if _generation(item) == newest]
@@ -142,6 +134,7 @@ class Inventory:
             taints=(*(device.get("taints") or ()), *rules),
             cel=CelDevice(identity.driver, device),
             bound_to_node=bool(spec.get("nodeName")),
+            node_selector=spec.get("nodeSelector"),
         )
 
 

@@ -57,7 +57,8 @@ class Wanted:
     @property
     def key(self) -> str:
         """`namespace/name`."""
-        return f"{self.claim['metadata']['namespace']}/{self.claim['metadata']['name']}"
+        metadata = self.claim["metadata"]
+        return f"{metadata['namespace']}/{metadata.get('name', '<extended-resources>')}"
 
 
 def wanted_from(claim: Json) -> Wanted:

@@ -6,16 +6,17 @@ wrote is remembered until its own mirrors show it.
 
 import logging
 import threading
-from collections import Counter
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gpuvitals.sim.mirror import Mirror
 from gpuvitals.sim.rest import ApiError, Endpoint, Json, Rest
 from gpuvitals.sim.scheduler.allocation import allocated_devices
-from gpuvitals.sim.scheduler.binder import bind, refuse
-from gpuvitals.sim.scheduler.claims import Blocked, NotYet, claims_of
-from gpuvitals.sim.scheduler.decision import Decision, Placed, Refused, World, decide
+from gpuvitals.sim.scheduler.binder import bind, drop_special, make_special, refuse
+from gpuvitals.sim.scheduler.claims import NotYet, claims_of
+from gpuvitals.sim.scheduler.decision import Placed, Refused, World, decide
+from gpuvitals.sim.scheduler.extended import Special
 from gpuvitals.sim.scheduler.pools import DeviceId, Inventory
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ NAME = "default-scheduler"
 _RESOURCE = "/apis/resource.k8s.io/v1"
 _RETRY_SECONDS = 1.0
 _JOIN_SECONDS = 15.0
-_SYNC_SECONDS = 10.0
+_MIRROR_SECONDS = 5.0
 _ENDED = ("Succeeded", "Failed")
 
 
@@ -107,6 +108,9 @@ class Scheduler:
             except ApiError as error:
                 log.debug("scheduler: pod %s: %s; tried again", pod["metadata"]["name"], error)
                 retry = True
+            except Exception:  # what goes wrong with one pod must not stop the others
+                log.exception("scheduler: pod %s: not scheduled; tried again", pod["metadata"]["name"])
+                retry = True
         return retry
 
     def _waiting(self) -> list[Json]:
@@ -118,25 +122,37 @@ class Scheduler:
         return sorted(waiting, key=_urgency)
 
     def _schedule(self, pod: Json) -> None:
-        decision: Decision
-        claims: list[Json] = []
-        try:
-            claims = [self._known(claim) for claim in claims_of(pod, self._claims.find)]
-            decision = decide(self._world(), pod, claims)
-        except Blocked as error:
-            total = len(self._nodes.all())
-            preemption = f"preemption: 0/{total} nodes are available: {total} Preemption is not helpful for scheduling."
-            message = f"0/{total} nodes are available: {error}. {preemption}"
-            decision = Refused(reason="Unschedulable", message=message)
+        claims = [self._known(claim) for claim in claims_of(pod, self._claims.find)]
+        decision = decide(self._world(), pod, claims)
         if isinstance(decision, Refused):
             refuse(self._rest, pod, decision)
-            return
+        elif decision.special is None:
+            self._bind(pod, claims, decision)
+        else:
+            self._bind_special(pod, claims, decision, decision.special)
+
+    def _bind(self, pod: Json, claims: list[Json], placed: Placed) -> None:
         written: dict[str, int] = {}
         try:
-            bind(self._rest, pod, claims, decision, written)
+            bind(self._rest, pod, claims, placed, written)
         finally:
-            self._assume(decision, written)
+            self._assume(placed, written)
         self._bound.add(pod["metadata"]["uid"])
+
+    def _bind_special(self, pod: Json, claims: list[Json], placed: Placed, special: Special) -> None:
+        """Makes the claim first, and waits until it is mirrored: its devices count as in use from then on."""
+        made = make_special(self._rest, special)
+        where, uid = (made["metadata"]["namespace"], made["metadata"]["name"]), made["metadata"]["uid"]
+        try:
+            deadline = time.monotonic() + _MIRROR_SECONDS
+            while self._claims.find(*where) is None:
+                if time.monotonic() > deadline or self._stop.wait(0.002):
+                    raise NotYet("the claim that was made is not seen")
+            allocations = {**placed.allocations, uid: placed.special_allocation}
+            self._bind(pod, [*claims, made], replace(placed, allocations=allocations))
+        except (ApiError, NotYet):
+            drop_special(self._rest, made)
+            raise
 
     def _assume(self, placed: Placed, written: dict[str, int]) -> None:
         present = {claim["metadata"]["uid"] for claim in self._claims.all()}
@@ -147,17 +163,16 @@ class Scheduler:
 
     def _world(self) -> World:
         self._inventory.update(self._slices.all(), self._rules.all())
-        pods = Counter(
-            pod["spec"]["nodeName"]
-            for pod in self._pods.all()
-            if pod["spec"].get("nodeName") and (pod.get("status") or {}).get("phase") not in _ENDED
-        )
+        bound: dict[str, list[Json]] = {}
+        for pod in self._pods.all():
+            if pod["spec"].get("nodeName") and (pod.get("status") or {}).get("phase") not in _ENDED:
+                bound.setdefault(pod["spec"]["nodeName"], []).append(pod)
         return World(
             nodes=self._nodes.all(),
             classes={item["metadata"]["name"]: item for item in self._classes.all()},
             inventory=self._inventory,
             in_use=frozenset(self._in_use()),
-            pods_on=pods,
+            bound=bound,
         )
 
     def _in_use(self) -> Iterator[DeviceId]:
