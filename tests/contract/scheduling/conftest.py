@@ -1,0 +1,71 @@
+"""The clusters that every scheduling case runs on: the simulated one always, a real one with GPUVITALS_REAL=1.
+
+Both live as long as the session; a case has its own world in them.
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from contract.scheduling.world import World
+from gpuvitals.sim.apiserver import ApiServer
+from gpuvitals.sim.apiserver.api import ApiSettings
+from gpuvitals.sim.cel import compile_errors
+from gpuvitals.sim.controllers import ControllerManager
+from gpuvitals.sim.rest import Endpoint
+from gpuvitals.sim.scheduler import Scheduler
+from support.rawapi import RawApi
+from support.realscheduler import RealScheduling
+
+REAL = os.environ.get("GPUVITALS_REAL") == "1"
+CLUSTERS = ["sim", pytest.param("real", marks=pytest.mark.needs_go)] if REAL else ["sim"]
+
+
+@pytest.fixture(scope="session")
+def real_scheduling() -> Iterator[RealScheduling]:
+    with RealScheduling() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def sim_scheduling() -> Iterator[RawApi]:
+    with ApiServer(settings=ApiSettings(cel_checker=compile_errors)) as server:
+        scheduler = Scheduler(Endpoint(url=server.url))
+        scheduler.start()
+        try:
+            with ControllerManager(server.client("kube-controller-manager")) as manager:
+                yield RawApi(server.url)
+                assert not manager.failures
+        finally:
+            scheduler.stop()
+
+
+@pytest.fixture(params=CLUSTERS)
+def scheduling(request: pytest.FixtureRequest) -> RawApi:
+    """A cluster that schedules."""
+    if request.param == "sim":
+        sim: RawApi = request.getfixturevalue("sim_scheduling")
+        return sim
+    real: RealScheduling = request.getfixturevalue("real_scheduling")
+    real.check()
+    return real.api
+
+
+@pytest.fixture
+def bare(scheduling: RawApi, unique: str) -> Iterator[World]:
+    """The case's world: a namespace, nothing in it."""
+    world = World(name=unique, api=scheduling)
+    scheduling.post("/api/v1/namespaces", {"metadata": {"name": unique}})
+    try:
+        yield world
+    finally:
+        world.clear()
+
+
+@pytest.fixture
+def world(bare: World) -> World:
+    """The case's world with one node and the driver's class."""
+    bare.node()
+    bare.device_class()
+    return bare
