@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gpuvitals.sim.apiserver import ApiServer
+from gpuvitals.sim.apiserver import ApiServer, Match
 from gpuvitals.sim.gpu import ScriptedNode
 from support.agentnode import POLICY, AgentNode, agent_node, serving
 from support.agentprocess import SLICES, AgentProcess, agent
@@ -93,7 +93,9 @@ def test_allocatable_gpus_of_a_device_plugin_end_publication_until_they_are_gone
 
 
 def test_an_agent_that_finds_the_other_driver_there_never_shows_a_device(server: ApiServer) -> None:
+    """Not even where its GPUs are read long before it knows of the neighbour."""
     client = server.client("test")
+    server.faults.delay(2.0, match=Match(when=lambda request: "spec.driver%21%3D" in request.query))
     client.patch(
         "nodes", ("", "node-a"), {"status": {"allocatable": {"nvidia.com/gpu": "8"}}}, subresource="status"
     )
