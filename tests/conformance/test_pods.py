@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from conformance.cluster import AGENT, NODE, Whole, whole
+from conformance.cluster import AGENT, Whole, whole
 from gpuvitals.sim.apiserver import Match
-from support.simcluster import CLAIMS, DRIVER, Json, choice, claim, exactly, pod
+from support.simcluster import CLAIMS, CLASSES, DRIVER, Json, choice, claim, device_class, exactly, pod
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -382,13 +382,25 @@ def test_admin_access_reaches_a_device_that_a_pod_holds(cluster: Whole) -> None:
     assert cluster.runs("holder")
 
 
-def test_a_claim_made_for_an_extended_resource_is_prepared_like_any_other(cluster: Whole) -> None:
-    """The scheduler makes such a claim from the pod's resources, with names of its own."""
-    wanted = claim("pod-x-extended-resources-abcde", exactly("container-0-request-0"))
-    wanted["metadata"]["annotations"] = {"resource.kubernetes.io/extended-resource-claim": "true"}
-    cluster.client.create(CLAIMS, wanted)
-    cluster.client.create("pods", pod("extended", "pod-x-extended-resources-abcde", grace_seconds=1))
-    cluster.running("extended")
-    assert nodes_of(cluster, "extended") == {device_node(0)}
-    assert cluster.held("pod-x-extended-resources-abcde") == [cluster.device(0)]
-    assert cluster.slices()[0]["spec"]["nodeName"] == NODE
+def test_a_pod_that_asks_for_an_extended_resource_gets_a_gpu_and_leaves_nothing(cluster: Whole) -> None:
+    """The scheduler makes the claim, with names of its own; to the driver it is a claim like any other."""
+    resource = "vitals.internal/gpu"
+    counted = device_class(name="counted")
+    counted["spec"]["extendedResourceName"] = resource
+    cluster.client.create(CLASSES, counted)
+    body = pod("extended", grace_seconds=1)
+    (first,) = body["spec"]["containers"]
+    body["spec"]["containers"] = [
+        {**first, "resources": {"limits": {resource: "2"}}},
+        {**first, "name": "beside", "resources": {}},
+    ]
+    cluster.client.create("pods", body)
+    status = cluster.running("extended")["status"]["extendedResourceClaimStatus"]
+    name = status["resourceClaimName"]
+    assert cluster.calls(PREPARE, cluster.uid(name)) == ["OK"]
+    assert nodes_of(cluster, "extended") == {device_node(0), device_node(1)}
+    assert nodes_of(cluster, "extended", "beside") == set()
+    cluster.delete("extended")
+    cluster.nothing_is_left()
+    cluster.wait(lambda: cluster.client.find(CLAIMS, name, "default") is None, "claim gone")
+    cluster.client.delete(CLASSES, "counted")

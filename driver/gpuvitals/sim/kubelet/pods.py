@@ -16,7 +16,7 @@ from gpuvitals.sim.events import Notice, post_event
 from gpuvitals.sim.kubelet.cdi import InjectionFailed
 from gpuvitals.sim.kubelet.claims import ClaimInfo, Claims
 from gpuvitals.sim.kubelet.health import HealthCache
-from gpuvitals.sim.kubelet.prepare import PrepareFailed, Preparer, UnprepareFailed, pod_claims
+from gpuvitals.sim.kubelet.prepare import PrepareFailed, Preparer, UnprepareFailed, container_uses, pod_claims
 from gpuvitals.sim.kubelet.runtime import Runtime
 from gpuvitals.sim.kubelet.status import ContainerState, Phase, PodState, pod_status, without_nulls
 from gpuvitals.sim.kubelet.timings import KubeletTimings
@@ -347,9 +347,9 @@ class PodWorker:
         """CDI ids of the container's claims, each once, in the order of the claims."""
         claims = self._claims(pod)
         ids: list[str] = []
-        for used in (container.get("resources") or {}).get("claims") or ():
-            info = claims.get(used["name"])
-            for _, device in info.devices_for(used.get("request", "")) if info is not None else ():
+        for name, request in container_uses(pod, container):
+            info = claims.get(name)
+            for _, device in info.devices_for(request) if info is not None else ():
                 ids += [one for one in device.cdi_ids if one not in ids]
         return ids
 

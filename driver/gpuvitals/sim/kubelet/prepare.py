@@ -13,6 +13,8 @@ from gpuvitals.sim.rest import ApiError, Json, Rest
 
 _NOT_FOUND = 404
 _CLAIMS = "/apis/resource.k8s.io/v1/namespaces/{}/resourceclaims/{}"
+_EXTENDED = "extended resources"
+"""Stands for the pod's name of the claim that the scheduler made for its extended resources; it is no DNS label."""
 
 
 class PrepareFailed(Exception):
@@ -33,6 +35,9 @@ def pod_claims(pod: Json) -> dict[str, str]:
         for entry in (pod.get("status") or {}).get("resourceClaimStatuses") or ()
     }
     found = {}
+    special = (pod.get("status") or {}).get("extendedResourceClaimStatus")
+    if special:
+        found[_EXTENDED] = special["resourceClaimName"]
     for reference in pod["spec"].get("resourceClaims") or ():
         name = reference["name"]
         if reference.get("resourceClaimName"):
@@ -44,6 +49,17 @@ def pod_claims(pod: Json) -> dict[str, str]:
         elif generated[name]:
             found[name] = generated[name]
     return found
+
+
+def container_uses(pod: Json, container: Json) -> list[tuple[str, str]]:
+    """The pod's names of the claims that the container uses, each with a request; an empty one means all."""
+    uses = (container.get("resources") or {}).get("claims") or ()
+    special = (pod.get("status") or {}).get("extendedResourceClaimStatus") or {}
+    return [(used["name"], used.get("request", "")) for used in uses] + [
+        (_EXTENDED, mapping["requestName"])
+        for mapping in special.get("requestMappings") or ()
+        if mapping["containerName"] == container["name"]
+    ]
 
 
 class Preparer:
