@@ -1,17 +1,18 @@
-"""The functions that Kubernetes adds to CEL: for quantities, versions, patterns in strings, lists and sets.
+"""The functions that Kubernetes adds to CEL for quantities and versions, and the table of all that it adds.
 
 Place in the chain: declared with their own types where an expression is checked, and with maps where it is evaluated,
 because the library hands values of own types to no Python function. A quantity is `{"quantity": "80"}` there.
-Source: kubernetes/apiserver pkg/cel/library/quantity.go, semverlib.go, regex.go and lists.go.
+Source: kubernetes/apiserver pkg/cel/library/quantity.go and semverlib.go.
 """
 
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from cel_expr_python import cel
 
+from gpuvitals.sim.cel.collections import Row, collection_rows
 from gpuvitals.sim.cel.quantity import parse_quantity
 from gpuvitals.sim.cel.semver import Semver, parse_semver
 
@@ -23,6 +24,10 @@ MEMBERS = (
     "compareTo", "isLessThan", "isGreaterThan",
 )  # fmt: skip
 """The functions that are called on a value."""
+
+SAME = "gv_same"
+AMONG = "gv_among"
+"""What `==`, and `in` with a list of constants, are rewritten to where the left side is a map."""
 
 _QUANTITY = "quantity"
 _SEMVER = "semver"
@@ -46,9 +51,7 @@ def declarations(*, checked: bool) -> list[cel.FunctionDecl]:
         *_quantity_rows(quantity),
         *_semver_rows(semver),
         *_shared_rows(quantity, semver, checked),
-        *_pattern_rows(),
-        *_list_rows(),
-        *_set_rows(),
+        *collection_rows(checked=checked),
     ]
     found: dict[str, list[cel.Overload]] = {}
     for name, is_member, parameters, result, function in rows:
@@ -65,10 +68,7 @@ def declarations(*, checked: bool) -> list[cel.FunctionDecl]:
     return [cel.FunctionDecl(name, overloads) for name, overloads in found.items()]
 
 
-_Row = tuple[str, bool, list[Any], Any, Callable[..., Any]]
-
-
-def _quantity_rows(quantity: Any) -> list[_Row]:
+def _quantity_rows(quantity: Any) -> list[Row]:
     return [
         ("quantity", False, [Type.STRING], quantity, quantity_value),
         ("isQuantity", False, [Type.STRING], Type.BOOL, lambda text: _parses(parse_quantity, text)),
@@ -83,7 +83,7 @@ def _quantity_rows(quantity: Any) -> list[_Row]:
     ]
 
 
-def _semver_rows(semver: Any) -> list[_Row]:
+def _semver_rows(semver: Any) -> list[Row]:
     return [
         ("semver", False, [Type.STRING], semver, semver_value),
         ("semver", False, [Type.STRING, Type.BOOL], semver, semver_value),
@@ -95,85 +95,51 @@ def _semver_rows(semver: Any) -> list[_Row]:
     ]
 
 
-def _shared_rows(quantity: Any, semver: Any, checked: bool) -> list[_Row]:
+def _shared_rows(quantity: Any, semver: Any, checked: bool) -> list[Row]:
     """Functions that both types have; evaluated, the two overloads would be one."""
-    rows: list[_Row] = []
+    rows: list[Row] = []
     for kind in (quantity, semver) if checked else (quantity,):
         rows += [
-            ("compareTo", True, [kind, kind], Type.INT, _compare),
-            ("isLessThan", True, [kind, kind], Type.BOOL, lambda a, b: _compare(a, b) < 0),
-            ("isGreaterThan", True, [kind, kind], Type.BOOL, lambda a, b: _compare(a, b) > 0),
+            ("compareTo", True, [kind, kind], Type.INT, partial(_compare, "compareTo")),
+            ("isLessThan", True, [kind, kind], Type.BOOL, lambda a, b: _compare("isLessThan", a, b) < 0),
+            (
+                "isGreaterThan",
+                True,
+                [kind, kind],
+                Type.BOOL,
+                lambda a, b: _compare("isGreaterThan", a, b) > 0,
+            ),
         ]
     if not checked:
         for name in ("compareTo", "isLessThan", "isGreaterThan"):
-            rows += [(name, True, [Type.MAP, other], Type.BOOL, _no_overload(name)) for other in _OTHERS]
+            rows += [
+                (name, True, [Type.MAP, other], Type.BOOL, partial(_no_overload, name)) for other in _OTHERS
+            ]
+        rows.append((AMONG, False, [Type.MAP, Type.LIST], Type.BOOL, _among))
+        rows += [(SAME, False, [Type.MAP, other], Type.BOOL, _same) for other in (*_OTHERS, Type.MAP)]
     return rows
-
-
-def _pattern_rows() -> list[_Row]:
-    return [
-        ("find", True, [Type.STRING, Type.STRING], Type.STRING, _find),
-        ("findAll", True, [Type.STRING, Type.STRING], Type.List(Type.STRING), _find_all),
-        ("findAll", True, [Type.STRING, Type.STRING, Type.INT], Type.List(Type.STRING), _find_all),
-    ]
-
-
-def _list_rows() -> list[_Row]:
-    return [
-        ("sum", True, [Type.LIST], Type.DYN, sum),
-        ("min", True, [Type.LIST], Type.DYN, min),
-        ("max", True, [Type.LIST], Type.DYN, max),
-        ("isSorted", True, [Type.LIST], Type.BOOL, lambda values: list(values) == sorted(values)),
-    ]
-
-
-def _set_rows() -> list[_Row]:
-    both = [Type.LIST, Type.LIST]
-    return [
-        ("sets.contains", False, both, Type.BOOL, _contains_all),
-        ("sets.intersects", False, both, Type.BOOL, lambda a, b: any(value in list(b) for value in a)),
-        (
-            "sets.equivalent",
-            False,
-            both,
-            Type.BOOL,
-            lambda a, b: _contains_all(a, b) and _contains_all(b, a),
-        ),
-    ]
-
-
-def _contains_all(whole: Iterable[object], part: Iterable[object]) -> bool:
-    known = list(whole)
-    return all(value in known for value in part)
 
 
 _OTHERS = (Type.INT, Type.STRING, Type.BOOL, Type.DOUBLE)
 _CEL_NAMES = {bool: "bool", int: "int", float: "double", str: "string"}
 
 
-def _no_overload(name: str) -> Callable[[CelMap, object], bool]:
-    def fail(value: CelMap, other: object) -> bool:
-        kind = "kubernetes.Quantity" if _QUANTITY in value else "kubernetes.Semver"
-        raise ValueError(f"no such overload: {name}({kind}, {_CEL_NAMES[type(other)]})")
-
-    return fail
+def _no_overload(name: str, value: CelMap, other: object) -> bool:
+    raise ValueError(f"no such overload: {name}({_kind(value)}, {_kind(other)})")
 
 
-def _find(text: str, pattern: str) -> str:
-    found = _pattern(pattern).search(text)
-    return found[0] if found else ""
+def _kind(value: object) -> str:
+    if isinstance(value, dict):
+        return "kubernetes.Quantity" if _QUANTITY in value else "kubernetes.Semver"
+    return _CEL_NAMES[type(value)]
 
 
-def _find_all(text: str, pattern: str, limit: int = -1) -> list[str]:
-    found = [match[0] for match in _pattern(pattern).finditer(text)]
-    return found if limit < 0 else found[:limit]
-
-
-def _pattern(text: str) -> re.Pattern[str]:
-    try:
-        return re.compile(text)
-    except re.error as error:
-        raise ValueError(f"error parsing regexp: {error}") from error
+def _same(value: CelMap, other: object) -> bool:
+    """What `==` says of a map. A quantity or a version has no equality with anything else."""
+    for key in (_QUANTITY, _SEMVER):
+        if set(value) == {key} and not (isinstance(other, dict) and set(other) == {key}):
+            raise ValueError("no such overload")
+    return value == other
 
 
 def _quantity(amount: Fraction) -> CelMap:
@@ -192,7 +158,16 @@ def _version(value: CelMap) -> Semver:
     return parse_semver(value[_SEMVER])
 
 
-def _compare(left: CelMap, right: CelMap) -> int:
+def _among(value: CelMap, constants: list[object]) -> bool:
+    """Kubernetes looks a value up in a hash of the constants, and a version has no hash."""
+    if set(value) == {_SEMVER}:
+        raise ValueError("internal error: runtime error: hash of unhashable type cel.Semver")
+    return value in list(constants)
+
+
+def _compare(name: str, left: CelMap, right: CelMap) -> int:
+    if set(left) != set(right):
+        _no_overload(name, left, right)
     if _SEMVER in left:
         first, second = _version(left).rank, _version(right).rank
         return (first > second) - (first < second)

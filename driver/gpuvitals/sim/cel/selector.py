@@ -10,6 +10,7 @@ import threading
 from functools import lru_cache
 from typing import Any
 
+from gpuvitals.sim.cel.collections import LISTS, SETS
 from gpuvitals.sim.cel.device import CelDevice
 from gpuvitals.sim.cel.environment import DEVICE_TYPE, checker, evaluator
 from gpuvitals.sim.cel.functions import MEMBERS
@@ -22,6 +23,14 @@ HINT = (
 _MISSING_BRACKET = re.compile(r"invalid regular expression: missing (.): (.*)$")
 _BAD_INDEX = re.compile(r"Index error: index=(-?\d+) size=\d+$")
 _BAD_CONVERSION = re.compile(r"cannot convert (\w+) to (\w+)$")
+_OVERLOAD = re.compile(r": (?:\((\w+)\)\.)?([\w.]+)\((.*)\)")
+_NAMED = (*LISTS, *SETS, "quantity", "isQuantity", "semver", "isSemver")
+_WORDS = {
+    "divide by zero": "division by zero",
+    "int64 out of uint64 range": "unsigned integer overflow",
+    "String to Timestamp conversion failed": "type conversion error from 'string' to 'google.protobuf.Timestamp'",
+    "String to Duration conversion failed": "type conversion error from 'string' to 'google.protobuf.Duration'",
+}
 _TO_BOOL = {
     "int": "unsupported type conversion from 'int' to bool",
     "string": "unsupported native conversion from string to 'bool'",
@@ -109,14 +118,14 @@ def _compile_text(text: str) -> str:
 
 def _runtime_text(text: str) -> str:
     """The library's run-time error in the words of cel-go."""
-    bare = _STATUS.sub("", text.strip('"'))
+    bare = _STATUS.sub("", text[1:-1] if text.startswith('"') else text)
     missing = _MISSING.search(bare)
     if missing is not None:
         return f"no such key: {missing[1]}. {HINT}"
     if bare.startswith("No matching overloads found"):
-        return "no such overload"
-    if bare == "divide by zero":
-        return "division by zero"
+        return _no_overload(bare)
+    if bare in _WORDS:
+        return _WORDS[bare]
     for pattern, words in (
         (_BAD_INDEX, r"index out of bounds: \1"),
         (_BAD_CONVERSION, r"type conversion error from '\1' to '\2'"),
@@ -125,6 +134,15 @@ def _runtime_text(text: str) -> str:
         if pattern.match(bare):
             return pattern.sub(words, bare)
     return bare
+
+
+def _no_overload(text: str) -> str:
+    """The functions that Kubernetes adds name themselves and their arguments."""
+    found = _OVERLOAD.search(text)
+    if found is None or found[2] not in _NAMED:
+        return "no such overload"
+    arguments = ", ".join(part for part in (found[1], found[3]) if part)
+    return f"no such overload: {found[2]}({arguments.replace('int64', 'int')})"
 
 
 def _result_type(kind: str, result: Any) -> str:

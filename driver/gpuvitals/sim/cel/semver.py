@@ -44,12 +44,24 @@ def parse_semver(text: str, normalize: bool = False) -> Semver:
     wanted = _normalized(text) if normalize else text
     match = _FORM.fullmatch(wanted)
     if match is None:
-        if wanted.count(".") < _DOTS:
-            raise ValueError("No Major.Minor.Patch elements found")
-        raise ValueError(f"{text!r} is no semantic version")
+        raise ValueError(_complaint(wanted))
     major, minor, patch = (int(match[number]) for number in (1, 2, 3))
     prerelease = tuple(match[4].split(".")) if match[4] else ()
     return Semver(major=major, minor=minor, patch=patch, prerelease=prerelease)
+
+
+def _complaint(text: str) -> str:
+    """What is wrong with the first of three parts that is not a plain number, in Kubernetes' words."""
+    parts = text.split(".", _DOTS)
+    if len(parts) <= _DOTS:
+        return "No Major.Minor.Patch elements found"
+    parts[_DOTS] = re.split(r"[-+]", parts[_DOTS])[0]
+    for name, part in zip(("major", "minor", "patch"), parts, strict=True):
+        if not part.isdecimal() or not part.isascii():
+            return f'Invalid character(s) found in {name} number "{part}"'
+        if len(part) > 1 and part.startswith("0"):
+            return f'{name.capitalize()} number must not contain leading zeroes "{part}"'
+    return f"{text!r} is no semantic version"
 
 
 def _normalized(text: str) -> str:

@@ -1,8 +1,9 @@
-"""The syntax tree of an expression, so that a domain that a device does not have reads as an empty map.
+"""The syntax tree of an expression, changed where the library's values differ from Kubernetes'.
 
 Place in the chain: between the parser and the evaluator. Kubernetes gives the two maps of a device a default value; the
 library's maps have none, so `device.attributes[K]` becomes `K in device.attributes ? device.attributes[K] : {}`; the
 optional forms become `optional.of` of the same. A name that `cel.bind` gives to such a map is known for the map.
+Quantities and versions are maps here, so what equality says of them is asked of functions.
 Source: kubernetes/dynamic-resource-allocation cel/compile.go (mapper); google/cel-spec proto/cel/expr/syntax.proto.
 """
 
@@ -10,6 +11,8 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import Message
+
+from gpuvitals.sim.cel.functions import AMONG, SAME
 
 _PACKAGE = "gpuvitals.cel"
 _MAPS = ("attributes", "capacity")
@@ -77,6 +80,10 @@ class _Rewriter:
             self._default(node, map_=node.call_expr.args[0], key=node.call_expr.args[1])
         elif self._is_index(node, "_[?_]") or self._is_index(node, "_?._"):
             self._optional(node)
+        elif node.call_expr.function == "_==_" and not _is_literal(node.call_expr.args[0]):
+            self._equality(node, SAME)
+        elif node.call_expr.function == "@in" and _is_constant_list(node.call_expr.args[1]):
+            self._equality(node, AMONG)
         elif self._is_domain_select(node):
             key = _EXPR(id=self._next_id())
             key.const_expr.string_value = node.select_expr.field
@@ -94,6 +101,28 @@ class _Rewriter:
         node.call_expr.target.ident_expr.name = "optional"
         node.call_expr.function = "of"
         node.call_expr.args.append(inner)
+
+    def _equality(self, node: Any, function: str) -> None:
+        """`A == B` becomes `type(A) == type({}) ? function(A, B) : A == B`; `A in B` likewise."""
+        left, right = node.call_expr.args
+        kinds = _EXPR(id=self._next_id())
+        kinds.call_expr.function = "_==_"
+        empty = _EXPR(id=self._next_id())
+        empty.struct_expr.SetInParent()
+        kinds.call_expr.args.extend((self._call("type", left), self._call("type", empty)))
+        plain = _EXPR()
+        plain.CopyFrom(node)
+        same = self._call(function, left, right)
+        node.Clear()
+        node.id = self._next_id()
+        node.call_expr.function = "_?_:_"
+        node.call_expr.args.extend((kinds, same, plain))
+
+    def _call(self, function: str, *arguments: Any) -> Any:
+        made = _EXPR(id=self._next_id())
+        made.call_expr.function = function
+        made.call_expr.args.extend(arguments)
+        return made
 
     def _is_map_of_device(self, node: Any) -> bool:
         select = node.select_expr
@@ -134,6 +163,16 @@ class _Rewriter:
     def _next_id(self) -> int:
         self._id += 1
         return self._id
+
+
+def _is_literal(node: Any) -> bool:
+    return any(node.HasField(kind) for kind in ("const_expr", "list_expr", "struct_expr"))
+
+
+def _is_constant_list(node: Any) -> bool:
+    return node.HasField("list_expr") and all(
+        element.HasField("const_expr") for element in node.list_expr.elements
+    )
 
 
 def _children(node: Any) -> list[Any]:
