@@ -17,6 +17,7 @@ import msgspec
 from gpuvitals.kube.client import Call, Transport
 from gpuvitals.kube.errors import ApiError
 from gpuvitals.kube.retry import EVENTS, Retries, RetryPolicy, retrying
+from gpuvitals.kube.right_of_way import RightOfWay
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
 
@@ -67,7 +68,9 @@ class EventRecorder:
         reporting_instance: str,
         metrics: NodeMetrics | None = None,
         limits: EventLimits | None = None,
+        way: RightOfWay | None = None,
     ) -> None:
+        self._way = way or RightOfWay()
         self._transport = transport
         self._instance = reporting_instance
         self._limits = limits or EventLimits()
@@ -124,6 +127,7 @@ class EventRecorder:
         if event in self._sent:
             return
         call = _call(event, self._instance)
+        self._way.give()
         try:
             self._step(self._transport.request, call)
             self._sent[event] = now

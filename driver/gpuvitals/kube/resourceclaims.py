@@ -18,6 +18,7 @@ from gpuvitals.inventory.claims import ClaimEntry, ClaimRef, Condition
 from gpuvitals.kube.client import APPLY_PATCH, Call, Transport
 from gpuvitals.kube.errors import ApiError, Invalid, NotFound, Refused, Retryable
 from gpuvitals.kube.retry import CLAIMS, Retries, retrying
+from gpuvitals.kube.right_of_way import RightOfWay
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
 
@@ -152,7 +153,9 @@ class ClaimStatusWriter:
         transport: Transport,
         metrics: NodeMetrics,
         refused: Callable[[str], None] | None = None,
+        way: RightOfWay | None = None,
     ) -> None:
+        self._way = way or RightOfWay()
         self._transport = transport
         self._metrics = metrics
         self._tell_refused = refused
@@ -195,6 +198,7 @@ class ClaimStatusWriter:
             with self._changed:
                 self._changed.wait_for(lambda: self._dirty or self._stop.is_set(), _IDLE_SECONDS)
                 self._dirty = False
+            self._way.give()
             try:
                 step(self._write_changed)
             except ApiError as error:

@@ -22,6 +22,7 @@ from gpuvitals.kube.errors import ApiError, Conflict, Invalid, NotFound, Refused
 from gpuvitals.kube.reflector import ObjectKey, Reflector, Selection, object_path
 from gpuvitals.kube.repair_budget import RepairBudget
 from gpuvitals.kube.retry import SLICES, Retries, retrying
+from gpuvitals.kube.right_of_way import RightOfWay
 from gpuvitals.kube.slice_cache import SliceCache
 from gpuvitals.kube.slice_codec import PATH, NodeOwner, ObservedSlice, TaintKey, encode, pool_taints
 from gpuvitals.kube.slice_plan import SliceWrite, plan
@@ -46,6 +47,7 @@ class PublisherSettings:
     `known_taint_times` gave to an earlier process. `owner_seconds` is how long a looked up Node is believed.
     `refused` hears why the server takes no slice from us (a missing right, a body at fault), once for each reason.
     `spacing_seconds` is the least time between two writes of new pools; the first one never waits.
+    `way` is taken from a new pool until it is stored.
     """
 
     driver: str
@@ -57,6 +59,7 @@ class PublisherSettings:
     owner_seconds: float = 600.0
     spacing_seconds: float = 0.2
     refused: Callable[[str], None] = field(default=lambda reason: None)
+    way: RightOfWay = field(default_factory=RightOfWay)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,7 @@ class SlicePublisher:
         self._stop.set()
         with self._changed:
             self._changed.notify()
+        self._settings.way.release()
         self._reflector.stop()
         if self._thread.ident is not None:
             self._thread.join(deadline_seconds)
@@ -141,6 +145,7 @@ class SlicePublisher:
         """Replaces the desired pool. Returns at once."""
         with self._changed:
             self._desired = _Desired(pool_for, revision)
+            self._settings.way.take()
             self._dirty = True
             self._changed.notify()
 
@@ -292,6 +297,9 @@ class SlicePublisher:
 
     def _is_stored(self, desired: _Desired) -> None:
         self._blocked = ""
+        with self._changed:
+            if self._desired is desired:
+                self._settings.way.release()
         if desired.revision > self._told:
             self._told = desired.revision
             self._published(desired.revision)

@@ -21,6 +21,7 @@ from gpuvitals.kube.events import EventRecorder
 from gpuvitals.kube.neighbours import NeighbourSettings, NeighbourWatch
 from gpuvitals.kube.nodes import node_owner
 from gpuvitals.kube.resourceclaims import ClaimReader, ClaimStatusWriter
+from gpuvitals.kube.right_of_way import RightOfWay
 from gpuvitals.kube.slice_publisher import PublisherSettings, SlicePublisher
 from gpuvitals.kubeletplugin.plugin import KubeletPlugin
 from gpuvitals.kubeletplugin.probe import ProbeError
@@ -96,8 +97,12 @@ class Node:
         )
         self._store = StateStore(options.state_directory / "health.json")
         self._taints = TaintMemory(options.state_directory / "taints.json")
+        self._way = RightOfWay()
         self._recorder = EventRecorder(
-            self._transport, reporting_instance=f"gpuvitals-{options.node}", metrics=self._metrics
+            self._transport,
+            reporting_instance=f"gpuvitals-{options.node}",
+            metrics=self._metrics,
+            way=self._way,
         )
         self._events = EventBridge(self._recorder, options.node)
         self._showing = threading.Lock()
@@ -232,6 +237,7 @@ class Node:
             owner=lambda: node_owner(self._transport, self._options.node),
             taint_times=self._taints.load(),
             refused=lambda why: self._announce(Announcement(reason="SliceRefused", message=why)),
+            way=self._way,
         )
         self._publisher = SlicePublisher(settings, self._transport, self._metrics, self._stored)
         beside = NeighbourSettings(
@@ -242,6 +248,7 @@ class Node:
             self._transport,
             self._metrics,
             lambda why: self._announce(Announcement(reason="ClaimStatusRefused", message=why)),
+            self._way,
         )
 
     def _sources(self) -> Sources:
