@@ -9,6 +9,7 @@ The rate of correctable errors is left out: they are noise without a fleet to co
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from typing import assert_never
 
 from gpuvitals.health.levels import active_links
@@ -54,8 +55,12 @@ def counts(state: GpuState, reason: str) -> bool:
     return any(fault.rule.reason == reason for fault in state.faults)
 
 
+@lru_cache(maxsize=1024)
 def score(inputs: Factors) -> int:
-    """The floor of the product, but heat alone never moves a GPU into a lower class."""
+    """The floor of the product, but heat alone never moves a GPU into a lower class.
+
+    Remembered: every turn judges every GPU, and nearly all have the inputs of the turn before.
+    """
     cool, hot = int(product(replace(inputs, heat_step=0)) // 1), int(product(inputs) // 1)
     return max(hot, _floor(health_class(cool)))
 
