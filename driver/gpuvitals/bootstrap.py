@@ -31,4 +31,5 @@ class NodeOptions:
     pod_uid: str = ""
     probe_address: tuple[str, int] = ("127.0.0.1", 0)
     nvml_backend: str = ""
+    accept_user_kernel_lines: bool = False
     simulated: bool = False

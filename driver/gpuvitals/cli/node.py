@@ -38,6 +38,11 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "--probe-address", default="127.0.0.1:0", help="host:port of /metrics, /livez, /readyz"
     )
     parser.add_argument("--nvml-backend", default="", help="module:factory of another NVML, for simulations")
+    parser.add_argument(
+        "--accept-user-kernel-lines",
+        action="store_true",
+        help="for tests only: believe kernel log lines that a process wrote, as the kernel's own",
+    )
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     parser.set_defaults(run=run)
 
@@ -104,5 +109,6 @@ def _options(given: argparse.Namespace) -> NodeOptions:
         server=given.server,
         probe_address=(host, int(port)),
         nvml_backend=given.nvml_backend,
+        accept_user_kernel_lines=given.accept_user_kernel_lines,
         simulated=bool(given.nvml_backend),
     )

@@ -210,7 +210,12 @@ class Node:
         resume = None
         if stored is not None and stored.kmsg_sequence is not None:
             resume = KmsgPosition(boot_id=stored.boot_id, sequence=stored.kmsg_sequence)
-        log_settings = KmsgSettings(path=self._options.kernel_log, boot_id=self._boot, resume=resume)
+        log_settings = KmsgSettings(
+            path=self._options.kernel_log,
+            boot_id=self._boot,
+            resume=resume,
+            accept_user_facility=self._options.accept_user_kernel_lines,
+        )
         self._kmsg = KmsgSource(log_settings, self._clock, self._agent.queue, metrics=self._metrics)
         self._sysfs = SysfsSource(SysfsTree(self._options.sysfs_root), self._clock, self._agent.queue)
         nvml = NvmlSettings(
