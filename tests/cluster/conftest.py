@@ -6,6 +6,7 @@ missing right or package is a failure then, never a skip.
 
 import os
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -13,7 +14,9 @@ import pytest
 
 from cluster.agent import Agent
 from cluster.cluster import Cluster
-from cluster.objects import CLAIMS, CLASSES, PODS, SLICES, create, device_class, devices, slices
+from cluster.objects import CLAIMS, CLASS, CLASSES, PODS, SLICES, create, device_class, devices, slices
+from cluster.podapi import PodApi
+from cluster.release import Release, hardware
 
 REAL = os.environ.get("GPUVITALS_REAL") == "1"
 RELEASE = os.environ.get("GPUVITALS_CLUSTER") or "1.37"
@@ -58,6 +61,19 @@ def start_agent() -> Iterator[Callable[[Cluster], Agent]]:
     yield start
     for cluster, agent in started:
         _clear(cluster, agent)
+
+
+@pytest.fixture
+def release(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Release]:
+    """The chart, ready to be installed, with four GPUs or as many as the test's parameter; nothing stays of it."""
+    gpus = hardware(cluster.folder / f"hardware-{uuid.uuid4().hex[:8]}", gpus=getattr(request, "param", 4))
+    # Helm takes over nothing that it didn't make.
+    cluster.api.delete(f"{CLASSES}/{CLASS}")
+    with PodApi(cluster.machine.root, cluster.server.url) as api:
+        made = Release(cluster, gpus, (api.host, api.port))
+        yield made
+        made.clear()
+    create(cluster.api, CLASSES, device_class())
 
 
 def _clear(cluster: Cluster, agent: Agent) -> None:

@@ -72,6 +72,11 @@ class Machine:
             *(str(part) for part in command),
         ]
 
+    @property
+    def root(self) -> Path:
+        """The node's files as the host reaches them, its mounts included."""
+        return Path(f"/proc/{self._holder.pid}/root")
+
     def _script(self) -> str:
         folder = self._workspace.folder
         lines = ["set -eu"]
