@@ -1,10 +1,14 @@
 """The composition root hands on what it was told."""
 
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from gpuvitals.bootstrap import NodeOptions
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.wiring.node import plugin_settings
+from gpuvitals.wiring.sockets import early_naming, plugin_settings
 
 
 def test_the_runtime_is_told_the_paths_of_the_node_not_of_the_container() -> None:
@@ -20,3 +24,43 @@ def test_the_runtime_is_told_the_paths_of_the_node_not_of_the_container() -> Non
 
     assert (seen.driver_root, seen.driver_root_on_host) == (Path("/driver-root"), Path("/"))
     assert (seen.dev_root, seen.dev_root_on_host) == (Path("/dev-root"), Path("/run/nvidia/driver"))
+
+
+def test_the_sockets_need_neither_the_kubernetes_client_nor_pydantic() -> None:
+    """Both are slow to import, and the kubelet's clock runs."""
+    code = "import gpuvitals.cli.node, gpuvitals.wiring.sockets, sys; print(sorted({'kubernetes', 'pydantic'} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_verb_is_imported_alone() -> None:
+    code = "import gpuvitals.cli.main as cli, sys\ntry: cli.main(['node', '--help'])\nexcept SystemExit: pass\nprint('gpuvitals.cli.status' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize(
+    ("content", "naming"),
+    [
+        pytest.param("", Naming(), id="empty"),
+        pytest.param("driver: gpu.example.com", Naming(driver="gpu.example.com"), id="other-driver"),
+        pytest.param("policy: nonsense", Naming(), id="fault-elsewhere-is-found-later"),
+        pytest.param("driver: 5", None, id="no-string"),
+        pytest.param("driver: ../up", None, id="no-name"),
+        pytest.param("- a list", None, id="no-mapping"),
+        pytest.param("a: [", None, id="no-yaml"),
+    ],
+)
+def test_names_are_taken_early_only_where_they_can_be_right(
+    tmp_path: Path, content: str, naming: Naming | None
+) -> None:
+    (tmp_path / "node.yaml").write_text(content, encoding="utf-8")
+    assert early_naming(tmp_path / "node.yaml") == naming
+
+
+def test_a_missing_file_is_reported_by_its_check() -> None:
+    assert early_naming(Path("/does/not/exist.yaml")) is None

@@ -3,12 +3,13 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, NoReturn
 
-from gpuvitals.cli import demo, explain, inject, lint, node, status
 from gpuvitals.cli.errors import UsageError
 
-_VERBS = (node, demo, inject, status, explain, lint)
+_VERBS = ("node", "demo", "inject", "status", "explain", "lint")
+"""The modules beside this one. The verb that was asked for is imported alone: the agent's start is short for it."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -30,8 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="GPU health as a property of the device: a DRA driver for NVIDIA GPUs.",
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for verb in _VERBS:
-        verb.add_parser(verbs)
+    given = sys.argv[1:] if arguments is None else arguments
+    for verb in given[:1] if given and given[0] in _VERBS else _VERBS:
+        import_module(f"gpuvitals.cli.{verb}").add_parser(verbs)
     try:
         options = parser.parse_args(arguments)
         code: int = options.run(options)

@@ -4,10 +4,17 @@ import argparse
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpuvitals.bootstrap import DEFAULT_STATE_DIRECTORY, NodeOptions
 from gpuvitals.cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from gpuvitals.wiring.sockets import Sockets
+
+_CLOSE_SECONDS = 1.5
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -50,26 +57,61 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 def run(options: argparse.Namespace) -> int:
     """Runs until SIGTERM or SIGINT. 0; 1 where a part could not go on."""
     node_options = _options(options)
-    from gpuvitals.config import (  # behind the check of the flags: pydantic is slow to import
-        ConfigError,
-        load_config,
-    )
-    from gpuvitals.kube.errors import ApiError
     from gpuvitals.kubeletplugin.files import StorageError
     from gpuvitals.kubeletplugin.leadership import InstanceRunningError
     from gpuvitals.kubeletplugin.sockets import SocketError
     from gpuvitals.observability.logs import configure
-    from gpuvitals.wiring.node import Node
+    from gpuvitals.wiring.sockets import Sockets, early_naming
 
     configure(options.log_level)
+    naming = early_naming(options.config)
+    sockets = Sockets(node_options, naming) if naming is not None else None
+    stop = _Stop()
     try:
-        node = Node(node_options, load_config(options.config))
+        if sockets is not None:
+            sockets.open()
+        return _run_behind(node_options, sockets, stop)
+    except (StorageError, SocketError, InstanceRunningError, OSError) as error:
+        print(f"gpuvitals: {error}", file=sys.stderr)
+        return 1
+    finally:
+        if sockets is not None:
+            sockets.stop(_CLOSE_SECONDS)
+
+
+class _Stop:
+    """SIGTERM and SIGINT, also before there is a node to stop: open sockets must be closed then too."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._request: Callable[[], None] = lambda: None
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: node.request_stop())
+            signal.signal(number, self._take)
+
+    def hand_to(self, request: Callable[[], None]) -> None:
+        """Has `request` called when a signal comes, or at once where one has come."""
+        self._request = request
+        if self._asked:
+            request()
+
+    def _take(self, *_: object) -> None:
+        self._asked = True
+        self._request()
+
+
+def _run_behind(options: NodeOptions, sockets: "Sockets | None", stop: _Stop) -> int:
+    """The rest, which is slow to import. It stands behind open sockets, but for names that had to be checked first."""
+    from gpuvitals.config import ConfigError, load_config
+    from gpuvitals.kube.errors import ApiError
+    from gpuvitals.wiring.node import Node
+
+    try:
+        node = Node(options, load_config(options.config), sockets)
+        stop.hand_to(node.request_stop)
         node.start()
     except ConfigError as error:
         raise UsageError(f"--config {error}") from error
-    except (ApiError, StorageError, SocketError, InstanceRunningError, OSError) as error:
+    except ApiError as error:
         print(f"gpuvitals: {error}", file=sys.stderr)
         return 1
     failure = node.run()

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from gpuvitals.bootstrap import NodeOptions
 from gpuvitals.config import NodeConfig
 from gpuvitals.inventory.claims import claim_entries
-from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.neighbours import other_driver
 from gpuvitals.inventory.pool import pool
 from gpuvitals.kube.client import ConnectSettings, connect
@@ -23,9 +22,7 @@ from gpuvitals.kube.nodes import node_owner
 from gpuvitals.kube.resourceclaims import ClaimReader, ClaimStatusWriter
 from gpuvitals.kube.right_of_way import RightOfWay
 from gpuvitals.kube.slice_publisher import PublisherSettings, SlicePublisher
-from gpuvitals.kubeletplugin.plugin import KubeletPlugin
 from gpuvitals.kubeletplugin.probe import ProbeError
-from gpuvitals.kubeletplugin.settings import DriverRootSettings, PluginSettings
 from gpuvitals.kubeletplugin.sources import Sources
 from gpuvitals.model.ids import GpuUuid, NodeName
 from gpuvitals.model.snapshot import NodeFacts, Snapshot
@@ -45,6 +42,7 @@ from gpuvitals.signals.kmsg import KmsgPosition, KmsgSettings, KmsgSource
 from gpuvitals.signals.nvml import NvmlMonitor, NvmlSettings
 from gpuvitals.signals.nvml_visit import NvmlPeriods
 from gpuvitals.signals.sysfs import SysfsSource, SysfsTree
+from gpuvitals.wiring.sockets import Sockets
 
 log = logging.getLogger(__name__)
 
@@ -57,38 +55,23 @@ _LEAST_SECONDS = 0.1
 """A stop takes at most the first altogether; a part gets at most the second and at least the third (F50)."""
 
 
-def plugin_settings(options: NodeOptions, naming: Naming) -> PluginSettings:
-    """The kubelet edge's settings: all it needs before anything slow is imported."""
-    return PluginSettings(
-        node=NodeName(options.node),
-        naming=naming,
-        data_directory=options.state_directory,
-        registry_directory=options.registry_directory,
-        cdi_directory=options.cdi_directory,
-        boot_id_file=options.boot_id_file,
-        pod_uid=options.pod_uid,
-        driver_root=DriverRootSettings(
-            driver_root=options.driver_root,
-            driver_root_on_host=options.driver_root_on_host,
-            dev_root=options.dev_root,
-            dev_root_on_host=options.dev_root_on_host,
-            require_character_devices=not options.simulated,
-        ),
-    )
-
-
 class Node:
     """The node agent, composed. `start` opens the sockets first; `run` returns when `stop` was called or a part failed."""
 
-    def __init__(self, options: NodeOptions, config: NodeConfig) -> None:
-        """Raises ApiError where credentials can't be loaded, and OSError where the machine does not tell its boot id."""
+    def __init__(self, options: NodeOptions, config: NodeConfig, sockets: Sockets | None = None) -> None:
+        """`sockets` are of the names in `config`, and may be open already.
+
+        Raises ApiError where credentials can't be loaded, and OSError where the machine does not tell its boot id.
+        """
         self._options, self._config, self._naming = options, config, config.naming
         self._clock = SystemClock()
         self._metrics = NodeMetrics(VERSION)
         self._pending = PendingFaults(self._clock, self._metrics)
         self._done = threading.Event()
         self._failure = ""
-        self._plugin = KubeletPlugin(plugin_settings(options, self._naming), self._clock, self._fail)
+        self._sockets = sockets or Sockets(options, self._naming)
+        self._sockets.on_failure(self._fail)
+        self._plugin = self._sockets.plugin
         self._boot = boot_id(options.boot_id_file)
         self._transport = connect(
             ConnectSettings(
@@ -113,11 +96,11 @@ class Node:
     def start(self) -> None:
         """Starts every part. Raises what a part raises that can't; the sockets are closed again then."""
         self._hook, threading.excepthook = threading.excepthook, self._thread_died
-        self._plugin.start()
+        self._sockets.open()
         try:
             self._start_behind_sockets()
         except Exception:  # whatever it was, the kubelet must see this instance leave; it is raised on
-            self._plugin.stop(_PART_SECONDS)
+            self._sockets.stop(_PART_SECONDS)
             raise
 
     def _start_behind_sockets(self) -> None:
@@ -166,7 +149,7 @@ class Node:
             source.stop(left())
         for part in (
             self._agent,
-            self._plugin,
+            self._sockets,
             self._publisher,
             self._neighbours,
             self._claims,
