@@ -65,8 +65,9 @@ def start_agent() -> Iterator[Callable[[Cluster], Agent]]:
 
 @pytest.fixture
 def release(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Release]:
-    """The chart, ready to be installed, with four GPUs or as many as the test's parameter; nothing stays of it."""
-    gpus = hardware(cluster.folder / f"hardware-{uuid.uuid4().hex[:8]}", gpus=getattr(request, "param", 4))
+    """The chart, ready to be installed, with four H100 or what the test's parameter says; nothing stays of it."""
+    count, profile = getattr(request, "param", (4, "h100"))
+    gpus = hardware(cluster.folder / f"hardware-{uuid.uuid4().hex[:8]}", gpus=count, profile=profile)
     # Helm takes over nothing that it didn't make.
     cluster.api.delete(f"{CLASSES}/{CLASS}")
     with PodApi(cluster.machine.root, cluster.server.url) as api:

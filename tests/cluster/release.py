@@ -5,7 +5,7 @@ import os
 import stat
 import subprocess
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -67,10 +67,12 @@ class Release:
             body = {"metadata": {"name": NAMESPACE, "labels": labels}}
             create(cluster.api, "/api/v1/namespaces", body)
 
-    def install(self, *, flags: Sequence[str] = (), **values: object) -> None:
-        """`helm install`; `flags` are further ones of the agent, `values` further ones of the chart."""
+    def install(
+        self, *, flags: Sequence[str] = (), environment: Mapping[str, str] | None = None, **values: object
+    ) -> None:
+        """`helm install`; `flags` and `environment` are further ones of the agent, `values` of the chart."""
         values_file = self._home / "values.json"
-        values_file.write_text(json.dumps(self._values(flags) | values), encoding="utf-8")
+        values_file.write_text(json.dumps(self._values(flags, environment or {}) | values), encoding="utf-8")
         self.helm("install", RELEASE, str(CHART), f"--values={values_file}")
 
     def upgrade(self, *settings: str) -> None:
@@ -159,11 +161,12 @@ class Release:
         found: Json = self.cluster.wait(what, ready, seconds=READY_SECONDS)
         return found
 
-    def _values(self, flags: Sequence[str]) -> Json:
+    def _values(self, flags: Sequence[str], further: Mapping[str, str]) -> Json:
         gpus, (host, port) = self.gpus, self._api
         repository, _, tag = NAME.rpartition(":")
         folder = str(gpus.directory)
         environment = {**gpus.environment(), "KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
+        environment |= further
         return {
             "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
             "driver": {"root": str(gpus.driver_root), "devRoot": str(gpus.driver_root)},
