@@ -1,7 +1,9 @@
 """Selectors that fail on a device: whom it stops, and whom not."""
 
 from contract.scheduling.test_selectors import HEALTHY, no_key
-from contract.scheduling.world import World, cel, gpu
+from contract.scheduling.world import NO_DEVICES, NODES, World, cel, condition, gpu
+from support.rawapi import MERGE_PATCH
+from support.realanswers import stored
 
 SCORE = 'device.attributes["health"].score > 90'
 
@@ -156,3 +158,63 @@ def test_one_broken_pod_does_not_hold_up_another(world: World) -> None:
     world.broken("broken", failing(world, "broken", "gpu-0"))
     world.submit("guarded", world.exactly("gpu", f'has(device.attributes["health"].score) && {SCORE}'))
     assert world.taken("guarded") == ["gpu-1"]
+
+
+def test_a_changed_class_serves_the_waiting_pod(world: World) -> None:
+    name = world.device_class('device.attributes["health"].score > 100', suffix="-strict")
+    world.publish(gpu("gpu-0"))
+    world.submit("train", {"name": "gpu", "exactly": {"deviceClassName": name}})
+    world.waits("train")
+    spec = {"spec": {"selectors": [cel(f'device.driver == "{world.driver}"')]}}
+    stored(world.api.patch(f"{world.classes}/{name}", MERGE_PATCH, spec))
+    assert world.taken("train") == ["gpu-0"]
+
+
+def test_a_class_that_a_choice_misses(world: World) -> None:
+    world.publish(gpu("gpu-0"))
+    other = {"name": "two", "deviceClassName": f"{world.name}-late"}
+    world.submit("train", {"name": "gpu", "firstAvailable": [world.choice("one"), other]})
+    message = world.blocked(f"request gpu/two: device class {world.name}-late does not exist")
+    world.refused("train", "Unschedulable", message)
+
+
+def test_a_broken_class_of_a_choice_that_is_not_needed(world: World) -> None:
+    bad = world.device_class('device.attributes["health"].nosuch == 1', suffix="-bad")
+    world.publish(gpu("gpu-0"))
+    world.submit(
+        "train",
+        {"name": "gpu", "firstAvailable": [world.choice("one"), {"name": "two", "deviceClassName": bad}]},
+    )
+    assert world.held("train") == [("gpu/one", "gpu-0")]
+
+
+def test_the_whole_condition_of_a_waiting_pod(world: World) -> None:
+    world.publish(gpu("gpu-0", 10))
+    world.submit("train", world.exactly("gpu", "false"))
+    world.waits("train")
+    found = condition(stored(world.api.get(f"{world.pods}/train")), "PodScheduled")
+    assert found.pop("lastTransitionTime")
+    found.pop("message")
+    assert found == {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "lastProbeTime": None,
+        "observedGeneration": 1,
+    }
+
+
+def test_a_cordoned_and_a_tainted_node(world: World) -> None:
+    tainted = world.node("b")
+    cordoned = world.node("c")
+    foreign = {"key": "example.com/gpu", "value": "bad", "effect": "NoSchedule"}
+    stored(world.api.patch(f"{NODES}/{tainted}", MERGE_PATCH, {"spec": {"taints": [foreign]}}))
+    stored(world.api.patch(f"{NODES}/{cordoned}", MERGE_PATCH, {"spec": {"unschedulable": True}}))
+    counted = {NO_DEVICES: 1, "node(s) had untolerated taint(s)": 1, "node(s) were unschedulable": 1}
+    world.submit("train")
+    try:
+        world.waits("train", counted)
+    finally:  # the nodes stay for the other cases
+        for node in (tainted, cordoned):
+            plain = {"spec": {"taints": None, "unschedulable": None}}
+            stored(world.api.patch(f"{NODES}/{node}", MERGE_PATCH, plain))

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from contract.scheduling.test_lifecycle import FINALIZER
 from contract.scheduling.test_selectors import no_key
+from contract.scheduling.test_taints import rule, tells, what_if
 from contract.scheduling.world import NO_DEVICES, Json, World, gpu
 from support.realanswers import stored
 
@@ -225,3 +227,64 @@ def test_no_execute_evicts_the_pod(world: World) -> None:
     published["spec"]["devices"][0]["taints"] = [{"key": "example.com/x", "effect": "NoExecute"}]
     world.replace(world.slices, published)
     world.evicted("train")
+
+
+def test_a_what_if_about_a_pod_of_an_extended_resource(world: World) -> None:
+    counted(world)
+    world.publish(gpu("gpu-0"))
+    counting(world, "train")
+    world.placed("train")
+    rule(world, "None")
+    text = what_if("1 published device", "1 allocated device", "1 pod would be evicted in 1 namespace")
+    tells(world, "False", "NoEffect", text)
+
+
+def test_a_claim_left_over_from_an_earlier_attempt_is_replaced(world: World) -> None:
+    name = counted(world)
+    world.publish(gpu("gpu-0"))
+    pod = counting(world, "train", schedulingGates=[{"name": "example.com/wait"}])
+    owner = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "name": "train",
+        "uid": pod["metadata"]["uid"],
+        "controller": True,
+    }
+    exactly = {"deviceClassName": name, "allocationMode": "ExactCount", "count": 1}
+    left = world.create(
+        world.claims,
+        {
+            "metadata": {
+                "name": "left",
+                "ownerReferences": [owner],
+                "annotations": {"resource.kubernetes.io/extended-resource-claim": "true"},
+                "finalizers": [FINALIZER],
+            },
+            "spec": {"devices": {"requests": [{"name": "container-0-request-0", "exactly": exactly}]}},
+        },
+    )
+    left["status"] = {
+        "allocation": {
+            "devices": {
+                "results": [
+                    {
+                        "request": "container-0-request-0",
+                        "driver": world.driver,
+                        "pool": f"{world.name}-a",
+                        "device": "gpu-0",
+                    }
+                ]
+            }
+        }
+    }
+    stored(world.api.put(f"{world.claims}/left/status", left))
+    stored(
+        world.api.patch(
+            f"{world.pods}/train",
+            "application/json-patch+json",
+            [{"op": "remove", "path": "/spec/schedulingGates"}],
+        )
+    )
+    made = special(world, world.placed("train"))
+    assert made["metadata"]["name"] != "left"
+    world.gone(f"{world.claims}/left")

@@ -283,3 +283,53 @@ def test_admin_access_needs_the_label_of_the_namespace(world: World) -> None:
         "admin access to devices requires the `resource.kubernetes.io/admin-access: true` label on the containing "
         "namespace" in answer.body["message"]
     )
+
+
+def allocated(world: World, name: str, node: str, device: str = "gpu-0") -> None:
+    """An allocation for nobody yet."""
+    claim = world.claim(name)
+    result = {"request": "gpu", "driver": world.driver, "pool": node, "device": device}
+    claim["metadata"]["finalizers"] = [FINALIZER]
+    claim = world.replace(world.claims, claim)
+    term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
+    devices, selector = {"results": [result]}, {"nodeSelectorTerms": [term]}
+    allocation = {"devices": devices, "nodeSelector": selector, "allocationTimestamp": "2026-01-01T00:00:00Z"}
+    claim["status"] = {"allocation": allocation}
+    stored(world.api.put(f"{world.claims}/{name}/status", claim))
+
+
+def test_an_allocation_that_nobody_reserved_gives_way_to_a_pod_of_another_node(world: World) -> None:
+    other = world.node("b")
+    world.publish(gpu("gpu-0"))
+    world.publish(gpu("gpu-0"), suffix="b")
+    allocated(world, "held", other)
+    world.pod("train", "held", nodeSelector={"kubernetes.io/hostname": f"{world.name}-a"})
+    assert world.placed("train")["spec"]["nodeName"] == f"{world.name}-a"
+    assert [result["pool"] for result in world.results("held")] == [f"{world.name}-a"]
+
+
+def test_an_allocation_that_nobody_reserved_is_used(world: World) -> None:
+    world.publish(gpu("gpu-0"), gpu("gpu-1"))
+    allocated(world, "held", f"{world.name}-a", "gpu-1")
+    world.pod("train", "held")
+    world.placed("train")
+    assert [result["device"] for result in world.results("held")] == ["gpu-1"]
+
+
+def test_a_shared_claim_outlives_its_slice(world: World) -> None:
+    published = world.publish(gpu("gpu-0"))
+    world.claim("shared")
+    world.pod("one", "shared")
+    world.placed("one")
+    world.api.delete(f"{world.slices}/{published['metadata']['name']}")
+    world.pod("two", "shared")
+    world.placed("two")
+
+
+def test_admin_access_takes_two_different_devices(world: World) -> None:
+    admin(world)
+    world.publish(gpu("gpu-0"), gpu("gpu-1"))
+    world.submit("look", world.exactly(adminAccess=True, count=2))
+    assert world.taken("look") == ["gpu-0", "gpu-1"]
+    world.submit("three", world.exactly(adminAccess=True, count=3))
+    world.waits("three")

@@ -131,3 +131,18 @@ def test_a_slice_for_all_nodes_gives_without_a_node_selector(world: World) -> No
     world.submit("one")
     assert world.taken("one") == ["net-0"]
     assert "nodeSelector" not in world.status("one")["allocation"]
+
+
+def test_all_is_refused_for_an_incomplete_pool_of_another_driver(world: World) -> None:
+    world.publish(gpu("gpu-0"))
+    pool = {"name": f"{world.name}-a", "generation": 1, "resourceSliceCount": 2}
+    spec = {
+        "driver": f"a-{world.driver}",
+        "nodeName": f"{world.name}-a",
+        "pool": pool,
+        "devices": [{"name": "nic"}],
+    }
+    world.create(world.slices, {"metadata": {"name": f"a-{world.name}"}, "spec": spec})
+    world.submit("all", world.exactly(allocationMode="All"))
+    where = f"claim {world.name}/all, request gpu: asks for all devices, but resource pool a-{world.driver}/{world.name}-a"
+    world.broken("all", f"{where} is currently being updated")

@@ -233,3 +233,25 @@ def test_config_of_a_choice(world: World) -> None:
         {"source": "FromClass", **own},
         {"source": "FromClaim", "opaque": for_x["opaque"]},
     ]
+
+
+@pytest.mark.parametrize("value", [{"string": "x"}, {"bool": True}, {"version": "1.0.0"}])
+def test_match_attribute_of_every_type(world: World, value: Json) -> None:
+    world.publish(gpu("gpu-0", rack={"int": 1}), gpu("gpu-1", rack=value), gpu("gpu-2", rack=value))
+    world.submit("train", world.exactly(count=2), constraints=[{"matchAttribute": f"{world.driver}/rack"}])
+    assert world.taken("train") == ["gpu-1", "gpu-2"]
+
+
+def test_match_attribute_of_a_foreign_domain(world: World) -> None:
+    world.publish(gpu("gpu-0", 50), gpu("gpu-1", 60), gpu("gpu-2", 60))
+    world.submit("train", world.exactly(count=2), constraints=[{"matchAttribute": "health/score"}])
+    assert world.taken("train") == ["gpu-1", "gpu-2"]
+
+
+def test_all_in_a_choice(world: World) -> None:
+    world.publish(gpu("gpu-0"), gpu("gpu-1", taints=[TAINT]))
+    world.submit(
+        "train",
+        {"name": "gpu", "firstAvailable": [world.choice("all", allocationMode="All"), world.choice("one")]},
+    )
+    assert world.held("train") == [("gpu/one", "gpu-0")]

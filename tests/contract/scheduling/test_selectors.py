@@ -105,6 +105,7 @@ TABLE = (
     Says("quantity equal", 'device.capacity[D].memory == quantity("81920Mi")', True),
     Says("quantity as integer", "device.capacity[D].memory.asInteger() == 85899345920", True),
     Says("quantity sums", 'device.capacity[D].memory.sub(quantity("79Gi")).compareTo(quantity("1Gi")) == 0', True),
+    Says("quantity too large", 'quantity("8E").add(device.capacity[D].memory).add(quantity("8E")).asInteger() > 0', "cannot convert value to integer"),
     Says("quantity of nonsense", 'device.capacity[D].memory.isLessThan(quantity("many"))', "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"),
     Says("quantity against int", "device.capacity[D].memory.compareTo(device.attributes['health'].score) > 0", "no such overload: compareTo(kubernetes.Quantity, int)"),
     Says("quantity equals a number", "device.capacity[D].memory == dyn(1)", "no such overload"),

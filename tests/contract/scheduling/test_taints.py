@@ -275,3 +275,79 @@ def test_a_what_if_that_becomes_an_eviction(world: World) -> None:
     patch = {"spec": {"taint": taint("NoExecute")}}
     stored(world.api.patch(f"{world.rules}/{world.name}", MERGE_PATCH, patch))
     is_disrupted(world.evicted("train"))
+
+
+def test_the_whole_condition_of_an_evicted_pod(world: World) -> None:
+    published = world.publish(gpu("gpu-0"))
+    world.submit("train")
+    world.placed("train")
+    tainted(world, published, "NoExecute")
+    found = condition(world.evicted("train"), "DisruptionTarget")
+    assert found.pop("lastTransitionTime")
+    found.pop("message")
+    assert found == {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "DeletionByDeviceTaintManager",
+        "lastProbeTime": None,
+    }
+
+
+def test_a_toleration_that_ends(world: World) -> None:
+    published = world.publish(gpu("gpu-0"))
+    world.submit(
+        "train",
+        world.exactly(
+            tolerations=[{"key": KEY, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1}]
+        ),
+    )
+    world.placed("train")
+    tainted(world, published, "NoExecute")
+    is_disrupted(world.evicted("train"))
+
+
+def test_a_what_if_about_a_pod_that_tolerates(world: World) -> None:
+    world.publish(gpu("gpu-0"))
+    world.submit(
+        "train", world.exactly(tolerations=[{"key": KEY, "operator": "Exists", "effect": "NoExecute"}])
+    )
+    world.placed("train")
+    rule(world, "None")
+    tells(
+        world,
+        "False",
+        "NoEffect",
+        what_if(
+            "1 published device", "1 allocated device", "0 pods would be evicted in 0 different namespaces"
+        ),
+    )
+
+
+def test_a_what_if_about_two_pods_of_one_claim(world: World) -> None:
+    world.publish(gpu("gpu-0"))
+    world.claim("shared")
+    for name in ("one", "two"):
+        world.pod(name, "shared")
+        world.placed(name)
+    rule(world, "None")
+    tells(
+        world,
+        "False",
+        "NoEffect",
+        what_if("1 published device", "1 allocated device", "2 pods would be evicted in 1 namespace"),
+    )
+
+
+def test_a_what_if_about_a_device_that_left_its_slice(world: World) -> None:
+    published = world.publish(gpu("gpu-0"))
+    world.submit("train")
+    world.placed("train")
+    world.api.delete(f"{world.slices}/{published['metadata']['name']}")
+    world.gone(f"{world.slices}/{published['metadata']['name']}")
+    rule(world, "None")
+    tells(
+        world,
+        "False",
+        "NoEffect",
+        what_if("0 published devices", "1 allocated device", "1 pod would be evicted in 1 namespace"),
+    )

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 RESOURCE = "/apis/resource.k8s.io/v1"
 NODES = "/api/v1/nodes"
-SECONDS = 20.0
+SECONDS = 30.0
 _TRIES = 20
 LABEL = "contract.example.com/case"
 NO_DEVICES = "cannot allocate all claims"

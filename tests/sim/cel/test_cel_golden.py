@@ -165,7 +165,9 @@ def test_versions_have_the_order_of_semver() -> None:
 
 @pytest.mark.parametrize("text", ["1.2", "01.2.3", "v1.2.3", "1.2.3-01", "1.2.3-", ""])
 def test_a_loose_version_is_refused_unless_normalized(text: str) -> None:
-    complaint = r"no semantic version|No Major\.Minor\.Patch|Invalid character|must not contain leading zeroes"
+    complaint = (
+        r"no semantic version|No Major\.Minor\.Patch|Invalid character|must not contain leading zeroes"
+    )
     with pytest.raises(ValueError, match=complaint):
         parse_semver(text)
     if text in ("1.2", "01.2.3", "v1.2.3"):

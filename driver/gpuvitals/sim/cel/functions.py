@@ -29,6 +29,7 @@ SAME = "gv_same"
 AMONG = "gv_among"
 """What `==`, and `in` with a list of constants, are rewritten to where the left side is a map."""
 
+_INT64 = 2**63
 _QUANTITY = "quantity"
 _SEMVER = "semver"
 
@@ -176,7 +177,7 @@ def _compare(name: str, left: CelMap, right: CelMap) -> int:
 
 def _as_integer(value: CelMap) -> int:
     amount = _amount(value)
-    if amount.denominator != 1:
+    if amount.denominator != 1 or not -_INT64 <= amount < _INT64:
         raise ValueError("cannot convert value to integer")
     return amount.numerator
 

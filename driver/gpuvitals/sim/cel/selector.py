@@ -22,7 +22,7 @@ HINT = (
 )
 _MISSING_BRACKET = re.compile(r"invalid regular expression: missing (.): (.*)$")
 _BAD_INDEX = re.compile(r"Index error: index=(-?\d+) size=\d+$")
-_BAD_CONVERSION = re.compile(r"cannot convert (\w+) to (\w+)$")
+_BAD_CONVERSION = re.compile(r"cannot convert (string) to (\w+)$")
 _OVERLOAD = re.compile(r": (?:\((\w+)\)\.)?([\w.]+)\((.*)\)")
 _NAMED = (*LISTS, *SETS, "quantity", "isQuantity", "semver", "isSemver")
 _WORDS = {
@@ -70,14 +70,14 @@ class Selector:
         """Whether the device fits. Raises CelError."""
         try:
             result = self._program.eval(device.activation)
+            kind, value = str(result.type()), result.value()
         except RuntimeError as error:
             raise CelError(_runtime_text(str(error))) from error
-        kind = str(result.type())
         if kind == "ERROR":
-            raise CelError(_runtime_text(str(result.value())))
+            raise CelError(_runtime_text(str(value)))
         if kind != "BOOL":
-            raise CelError(_not_bool(_result_type(kind, result)))
-        return bool(result.value())
+            raise CelError(_not_bool(_result_type(kind, value)))
+        return bool(value)
 
 
 @lru_cache(maxsize=1024)
@@ -145,10 +145,10 @@ def _no_overload(text: str) -> str:
     return f"no such overload: {found[2]}({arguments.replace('int64', 'int')})"
 
 
-def _result_type(kind: str, result: Any) -> str:
+def _result_type(kind: str, value: Any) -> str:
     """The type's name; quantities and versions are maps for the library."""
     if kind.startswith("MAP"):
-        keys = {str(key) for key in result.value()}
+        keys = {str(key) for key in value}
         return {"{'quantity'}": "kubernetes.Quantity", "{'semver'}": "kubernetes.Semver"}.get(
             str(keys), "map"
         )

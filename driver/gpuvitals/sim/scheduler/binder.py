@@ -53,6 +53,11 @@ def make_special(rest: Rest, special: Special) -> Json:
     return rest.create(_OF_NAMESPACE.format(namespace=special.claim["metadata"]["namespace"]), special.claim)
 
 
+def deallocate(rest: Rest, claim: Json) -> None:
+    """Empties a claim whose allocation is in the way of its own pod. Raises ApiError."""
+    rest.replace(_path(_CLAIMS, claim) + "/status", {**claim, "status": {}})
+
+
 def drop_special(rest: Rest, claim: Json) -> None:
     """Takes back a claim whose pod was not bound; the pod's next attempt makes another."""
     path = _path(_CLAIMS, claim)

@@ -53,10 +53,14 @@ class Placed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """The pod does not fit: reason and message of its PodScheduled condition."""
+    """The pod does not fit: reason and message of its PodScheduled condition.
+
+    `idle` is a claim that nobody else uses and whose allocation keeps the pod off all nodes.
+    """
 
     reason: str
     message: str
+    idle: Json | None = None
 
 
 Decision = Placed | Refused
@@ -96,6 +100,7 @@ class _Attempt:
         self._servers = Servers(world.classes if self._resources else {})
         self._refusals: list[str] = []
         self._without_victims = 0
+        self._idle: Json | None = None
         self._fitting: list[_Fit] = []
 
     def try_node(self, node: Json) -> None:
@@ -109,7 +114,7 @@ class _Attempt:
         if not self._fitting:
             reasons = ", ".join(sorted(f"{count} {why}" for why, count in Counter(self._refusals).items()))
             message = _unschedulable(len(self._refusals), reasons, self._without_victims)
-            return Refused(reason="Unschedulable", message=message)
+            return Refused(reason="Unschedulable", message=message, idle=self._idle)
         best = min(self._fitting, key=self._rank)
         name = node_name(best.node)
         made = [
@@ -146,7 +151,9 @@ class _Attempt:
             return str(error)
         if picked is None:
             return NO_DEVICES
-        if any(_is_elsewhere(claim, node) for claim in self._claims):
+        elsewhere = [claim for claim in self._claims if _is_elsewhere(claim, node)]
+        if elsewhere:
+            self._idle = next((claim for claim in elsewhere if _is_idle(claim, self._pod)), self._idle)
             return ELSEWHERE
         self._fitting.append(_Fit(node, wanted, picked, special))
         return ""
@@ -165,6 +172,11 @@ def _allocated(claim: Json) -> bool:
 def _is_elsewhere(claim: Json, node: Json) -> bool:
     """Whether the claim is allocated already, and not for this node."""
     return _allocated(claim) and not selector_matches(claim["status"]["allocation"].get("nodeSelector"), node)
+
+
+def _is_idle(claim: Json, pod: Json) -> bool:
+    """Whether the allocation serves nobody, or this pod alone."""
+    return all(entry["uid"] == pod["metadata"]["uid"] for entry in claim["status"].get("reservedFor") or ())
 
 
 def _missing_class(world: World, wanted: Sequence[Wanted]) -> str:

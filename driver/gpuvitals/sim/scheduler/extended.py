@@ -115,6 +115,17 @@ def special_claim(pod: Json, node: Json, wanted: Mapping[str, int], servers: Ser
     return Special(claim=claim, mappings=tuple(mappings))
 
 
+def left_over(pod: Json, claims: Iterable[Json]) -> Json | None:
+    """The claim that an earlier attempt made for the pod and could not take back."""
+    uid = pod["metadata"]["uid"]
+    for claim in claims:
+        metadata = claim["metadata"]
+        owners = [owner["uid"] for owner in metadata.get("ownerReferences") or () if owner.get("controller")]
+        if uid in owners and (metadata.get("annotations") or {}).get(ANNOTATION) == "true":
+            return claim
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class _Resource:
     """One resource of a pod, split into requests for devices of its class."""

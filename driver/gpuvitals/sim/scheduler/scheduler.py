@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from gpuvitals.sim.mirror import Mirror
 from gpuvitals.sim.rest import ApiError, Endpoint, Json, Rest
 from gpuvitals.sim.scheduler.allocation import allocated_devices
-from gpuvitals.sim.scheduler.binder import bind, drop_special, make_special, refuse
+from gpuvitals.sim.scheduler.binder import bind, deallocate, drop_special, make_special, refuse
 from gpuvitals.sim.scheduler.claims import NotYet, claims_of
 from gpuvitals.sim.scheduler.decision import Placed, Refused, World, decide
-from gpuvitals.sim.scheduler.extended import Special
+from gpuvitals.sim.scheduler.extended import Special, extended_resources, left_over
 from gpuvitals.sim.scheduler.pools import DeviceId, Inventory
 
 log = logging.getLogger(__name__)
@@ -123,9 +123,15 @@ class Scheduler:
 
     def _schedule(self, pod: Json) -> None:
         claims = [self._known(claim) for claim in claims_of(pod, self._claims.find)]
+        left = left_over(pod, self._claims.all()) if extended_resources(pod) else None
+        if left is not None:
+            drop_special(self._rest, left)
+            raise NotYet("an earlier attempt left its claim; the pod is tried again when that is gone")
         decision = decide(self._world(), pod, claims)
         if isinstance(decision, Refused):
             refuse(self._rest, pod, decision)
+            if decision.idle is not None:
+                deallocate(self._rest, decision.idle)
         elif decision.special is None:
             self._bind(pod, claims, decision)
         else:
