@@ -61,6 +61,8 @@ class Release:
         self.cluster, self.gpus, self._api = cluster, gpus, api
         self._home = gpus.directory / "helm"
         self._home.mkdir()
+        # On the host's network it is a port of this machine.
+        (self.probe_port,) = free_ports(1)
         _load_images(cluster)
         if cluster.api.get(f"/api/v1/namespaces/{NAMESPACE}").status == 404:
             labels = {"pod-security.kubernetes.io/enforce": "privileged"}
@@ -98,6 +100,12 @@ class Release:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def kubectl(self, *arguments: str) -> subprocess.Popen[str]:
+        """Starts kubectl in the release's namespace; its output is a pipe."""
+        program = str(locate(f"kubernetes-{self.cluster.release}", "kubectl"))
+        command = [program, f"--kubeconfig={self.cluster.kubeconfig}", f"--namespace={NAMESPACE}", *arguments]
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
 
     def pods(self) -> list[Json]:
         """The agent's pods."""
@@ -175,7 +183,7 @@ class Release:
             "extraEnv": [{"name": name, "value": str(value)} for name, value in environment.items()],
             "extraVolumes": [{"name": "hardware", "hostPath": {"path": folder, "type": "Directory"}}],
             "extraVolumeMounts": [{"name": "hardware", "mountPath": folder, "readOnly": True}],
-            "probePort": free_ports(1)[0],
+            "probePort": self.probe_port,
         }
 
 
