@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 FIELD_MANAGER = "gpuvitals-agent"
 _IDLE_SECONDS = 30.0
+_PATIENT_SECONDS = 0.1
+"""For so long claims wait to be told that they are prepared: pods that start together need the API server first."""
 _READ_SECONDS = 8.0
 _WRITE_SECONDS = 5.0
 _MAX_TEXT = 1024
@@ -163,7 +165,7 @@ class ClaimStatusWriter:
         self._changed = threading.Condition()
         self._desired: dict[ClaimRef, bytes] = {}
         self._accepted: dict[ClaimRef, bytes] = {}
-        self._dirty = False
+        self._dirty = self._urgent = False
         self._stop = threading.Event()
         # A daemon: a write that outlives the stop deadline can't be called back, and nothing local hangs on it.
         self._thread = threading.Thread(target=self._run, name="claims", daemon=True)
@@ -180,13 +182,14 @@ class ClaimStatusWriter:
         if self._thread.ident is not None:
             self._thread.join(deadline_seconds)
 
-    def show(self, entries: Mapping[ClaimRef, tuple[ClaimEntry, ...]]) -> None:
-        """Replaces the desired entries. Returns at once."""
+    def show(self, entries: Mapping[ClaimRef, tuple[ClaimEntry, ...]], *, urgent: bool = True) -> None:
+        """Replaces the desired entries. Returns at once. What is not urgent is written a moment later."""
         desired = {claim: apply_body(claim, listed) for claim, listed in entries.items()}
         with self._changed:
             self._desired = desired
             self._accepted = {claim: body for claim, body in self._accepted.items() if claim in desired}
             self._dirty = True
+            self._urgent = self._urgent or urgent
             self._changed.notify()
 
     def _run(self) -> None:
@@ -197,7 +200,8 @@ class ClaimStatusWriter:
         while not self._stop.is_set():
             with self._changed:
                 self._changed.wait_for(lambda: self._dirty or self._stop.is_set(), _IDLE_SECONDS)
-                self._dirty = False
+                self._changed.wait_for(lambda: self._urgent or self._stop.is_set(), _PATIENT_SECONDS)
+                self._dirty = self._urgent = False
             self._way.give()
             try:
                 step(self._write_changed)

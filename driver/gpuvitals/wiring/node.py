@@ -111,7 +111,7 @@ class Node:
         self._probes = ProbeServer(self._options.probe_address, self._metrics.registry, checks)
         self._agent.listen(self._tell)
         self._agent.restore(stored)
-        self._plugin.on_prepared_change(self._show_claims)
+        self._plugin.on_prepared_change(lambda: self._show_claims(urgent=False))
         self._plugin.on_kubelet_change(self._kubelet_changed)
         self._plugin.attach(self._sources())
         for part in (
@@ -270,12 +270,13 @@ class Node:
         if rival != before:
             self._announce(rival_announcement(rival))
 
-    def _show_claims(self) -> None:
+    def _show_claims(self, *, urgent: bool = True) -> None:
         # Called on several threads: unordered, an older view could replace a newer one.
         with self._showing:
             snapshot = self._agent.snapshot
             if snapshot is not None and self._plugin.publishing():
-                self._claims.show(claim_entries(snapshot, self._plugin.prepared(), self._naming))
+                shown = claim_entries(snapshot, self._plugin.prepared(), self._naming)
+                self._claims.show(shown, urgent=urgent)
 
     def _announce(self, announcement: Announcement) -> None:
         if not self._plugin.publishing():
