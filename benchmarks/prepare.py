@@ -1,10 +1,11 @@
 """B5: NodePrepareResources through the driver's own socket, called by one Go program on both sides.
 
 The claim is read from the API server; CDI file and checkpoint are durable before the answer, one after the other for
-each claim, on both sides. Lone calls are 0.1 s apart, as pods start; eight claims of one call and eight callers at once
+each claim, on both sides. Lone calls are 0.2 s apart, as pods start; eight claims of one call and eight callers at once
 are not. A replay is a call for what is prepared.
 """
 
+import time
 from collections.abc import Sequence
 
 from benchmarks.harness.figures import Figure, Target
@@ -14,8 +15,10 @@ from benchmarks.harness.pair import pair
 from benchmarks.harness.side import Side
 from benchmarks.harness.stats import percentile
 
-CYCLES = 12
-_APART_SECONDS = 0.1
+CYCLES = 8
+_APART_SECONDS = 0.2
+_SETTLED_SECONDS = 0.3
+"""Between two steps: the agent tells eight claims that they are prepared, which no kubelet waits for."""
 
 Samples = dict[str, list[float]]
 """Milliseconds by case."""
@@ -68,11 +71,15 @@ def _cycle(side: Side) -> Samples:
         _REPLAY: kubelet.prepare(lone, apart_seconds=_APART_SECONDS),
         _UNDONE: kubelet.unprepare(lone, apart_seconds=_APART_SECONDS),
         _BATCH: kubelet.prepare([side.claims]),
-        _BATCH_REPLAY: kubelet.prepare([side.claims]),
     }
+    time.sleep(_SETTLED_SECONDS)
+    timed[_BATCH_REPLAY] = kubelet.prepare([side.claims])
     kubelet.unprepare([side.claims])
+    time.sleep(_SETTLED_SECONDS)
     timed[_CROWD] = kubelet.prepare(lone, callers=len(lone))
+    time.sleep(_SETTLED_SECONDS)
     kubelet.unprepare([side.claims])
+    time.sleep(_SETTLED_SECONDS)
     return {case: [seconds * 1000 for seconds in each.calls] for case, each in timed.items()}
 
 
