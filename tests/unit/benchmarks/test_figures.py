@@ -1,0 +1,106 @@
+"""What a comparison says: percentiles, paired ratios, noise, and whether a target held."""
+
+import pytest
+from benchmarks.harness.figures import Figure, Outcome, Target, is_failure
+from benchmarks.harness.lab import tainted, writes_from
+from benchmarks.harness.machine import Machine
+from benchmarks.harness.page import number, page, table
+from benchmarks.harness.stats import paired_ratio, percentile, spread
+
+
+def figure(ours: list[float], peer: list[float], *targets: Target) -> Figure:
+    return Figure(benchmark="B1", name="a fault", unit="ms", ours=ours, peer=peer, targets=targets)
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.0, 1.0), (0.5, 50.0), (0.99, 99.0), (0.991, 100.0), (1.0, 100.0)]
+)
+def test_a_percentile_is_a_value_that_was_measured(share: float, expected: float) -> None:
+    assert percentile([float(value) for value in range(100, 0, -1)], share) == expected
+
+
+def test_a_percentile_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="no values"):
+        percentile([], 0.5)
+
+
+def test_a_ratio_is_taken_round_by_round() -> None:
+    """The second round was slow for both: that is the machine's doing."""
+    assert paired_ratio([12.0, 120.0, 11.0], [10.0, 100.0, 10.0]) == pytest.approx(1.2)
+
+
+@pytest.mark.parametrize("peer", [[], [0.0]], ids=["no-peer", "peer-of-zero"])
+def test_without_something_to_divide_by_there_is_no_ratio(peer: list[float]) -> None:
+    assert paired_ratio([1.0], peer) is None
+
+
+def test_noise_is_how_far_the_rounds_lie_apart() -> None:
+    assert spread([9.0, 10.0, 12.0]) == pytest.approx(0.3)
+    assert spread([0.0, 0.0]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("ours", "outcome"),
+    [
+        pytest.param([11.6, 14.2], Outcome.HELD, id="below-the-target"),
+        pytest.param([12.6, 15.4], Outcome.UNCLEAR, id="within-the-noise"),
+        pytest.param([15.3, 18.7], Outcome.MISSED, id="beyond-the-noise"),
+    ],
+)
+def test_a_ratio_is_missed_only_beyond_the_noise(ours: list[float], outcome: Outcome) -> None:
+    measured = figure(ours, [9.0, 11.0], Target(ratio=1.3))
+    assert measured.outcome(measured.targets[0]) is outcome
+    assert is_failure([measured]) == (outcome is Outcome.MISSED)
+
+
+def test_an_absolute_limit_is_reported_and_fails_nothing() -> None:
+    measured = figure([30.0], [], Target(limit=25.0))
+    assert measured.outcome(measured.targets[0]) is Outcome.MISSED
+    assert not is_failure([measured])
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.0, "0"), (8.0, "8"), (0.6, "0.60"), (8.25, "8.25"), (12.34, "12.3"), (30021.4, "30021")],
+)
+def test_numbers_have_the_digits_that_count(value: float, shown: str) -> None:
+    assert number(value) == shown
+
+
+def test_the_page_has_the_machine_the_method_and_the_figures() -> None:
+    machine = Machine(facts=(("cores", "2"),), was_busy=True)
+    text = page(
+        [figure([12.0], [10.0], Target(ratio=1.3))], {"B1": "B1: faults.\n\nHow it is done."}, machine
+    )
+
+    assert "| cores | 2 |" in text
+    assert "busy with other work" in text
+    assert "## B1: faults.\n\nHow it is done.\n" in text
+    assert "| a fault | ms | 12 | 10 | 1.20 | 0% | <= 1.3x | held |" in text
+
+
+def test_the_table_names_the_benchmark() -> None:
+    assert table([figure([12.0], [10.0])]).splitlines()[1].split()[:3] == ["B1", "a", "fault"]
+
+
+def test_writes_are_those_that_the_server_counted_without_dry_runs() -> None:
+    metrics = "\n".join(
+        f'apiserver_request_total{{code="200",dry_run="{dry}",resource="{kind}",subresource="{sub}",verb="{verb}"}} {count}'
+        for dry, kind, sub, verb, count in (
+            ("", "resourceslices", "", "PUT", 3),
+            ("", "resourceslices", "", "DELETE", 1),
+            ("All", "resourceslices", "", "POST", 5),
+            ("", "resourceslices", "", "WATCH", 7),
+            ("", "resourceclaims", "status", "APPLY", 2),
+        )
+    )
+    assert writes_from(metrics) == {"resourceslices": 4, "resourceclaims/status": 2}
+
+
+def test_a_taint_without_effect_takes_nothing_out_of_service() -> None:
+    devices = [
+        {"name": "well"},
+        {"name": "told", "taints": [{"effect": "None"}]},
+        {"name": "out", "taints": [{"effect": "None"}, {"effect": "NoSchedule"}]},
+    ]
+    assert tainted({"spec": {"devices": devices}}) == {"out"}
