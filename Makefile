@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.run-installed
 DEV_STAMP := $(VENV)/.dev-installed
 WORKERS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not needs_go and not long"
+# These keep a server for all their cases, and the other tests look whether one left a thread or a socket behind.
+SHARED_TESTS := tests/contract tests/chart tests/examples
 REAL_TESTS := tests/contract tests/chart tests/examples/test_accepted.py tests/examples/test_guide.py tests/cluster
 
 .DEFAULT_GOAL := help
@@ -32,7 +35,8 @@ demo: $(RUN_STAMP) ## play a fault on a small simulated cluster (KEEP=1 leaves i
 setup: $(DEV_STAMP) ## install everything that check and test need into .venv
 
 test: $(DEV_STAMP) ## every test that needs Python only (and a C compiler for the NVML tests)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests -m "not needs_go and not long"
+	$(PYTEST) tests $(addprefix --ignore=,$(SHARED_TESTS))
+	$(PYTEST) $(SHARED_TESTS)
 
 check: lint types contracts generated chart-check ## what CI checks: lint, types, import contracts, generated files, chart
 

@@ -1,6 +1,7 @@
 """The ClusterRole of the chart is what a working agent asks for, compared as sets."""
 
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,9 +54,9 @@ def asked(cluster: Cluster) -> set[Right]:
 def worked() -> Iterator[Cluster]:
     """A cluster whose agent published, prepared, told of a fault, and repaired what others did to its slices."""
     with tempfile.TemporaryDirectory(prefix="gv-", dir="/tmp") as folder:
-        scenario = load_builtin("xid79")
+        scenario, stopping = load_builtin("xid79"), threading.Event()
         with demo_cluster(Path(folder), scenario) as cluster:
-            for happening in Player(Actor(cluster), Observer(cluster)).play(scenario):
+            for happening in Player(Actor(cluster, stopping), Observer(cluster), stopping).play(scenario):
                 assert not isinstance(happening, Looked) or happening.sight.holds, _why(cluster, happening)
             node = cluster.nodes[0].name
             cluster.client.create(SLICES, resource_slice(node, name="stray"))

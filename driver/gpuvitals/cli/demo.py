@@ -3,7 +3,6 @@
 import argparse
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from gpuvitals.sim.scenario import Scenario
 
 _LOG_LINES = 15
-_TERMINATED = 128 + signal.SIGTERM
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -62,20 +60,39 @@ def _play(scenario: "Scenario", *, keep: bool) -> int:
     from gpuvitals.sim.demo.player import Player
     from gpuvitals.wiring.demo import demo_cluster
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))  # so that the agents are stopped too
-    narrator = Narrator(scenario)
+    narrator, interruption = Narrator(scenario), Interruption()
     _print(narrator.opening())
     with _folder() as folder, demo_cluster(folder, scenario) as cluster:
         began = time.monotonic()
-        for happening in Player(Actor(cluster), Observer(cluster)).play(scenario):
+        stopping = interruption.asked
+        for happening in Player(Actor(cluster, stopping), Observer(cluster), stopping).play(scenario):
             _print(narrator.tell(happening))
+        if stopping.is_set():
+            print("\nstopped in mid-play", flush=True)
+            return interruption.exit_code
         _print(narrator.closing(time.monotonic() - began))
         if narrator.failed:
             _print(_logs(cluster))
         if keep:
             _print(_invitation(cluster))
-            _wait_for_the_user()
+            while not stopping.wait(1.0):
+                continue
+            print("\nstopping ...", flush=True)
     return 1 if narrator.failed else 0
+
+
+class Interruption:
+    """Takes SIGINT and SIGTERM as a wish to stop, so that what was started is stopped in order whenever they come."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.exit_code = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._take)
+
+    def _take(self, number: int, _frame: object) -> None:
+        self.exit_code = 128 + number
+        self.asked.set()
 
 
 @contextmanager
@@ -105,15 +122,6 @@ def _invitation(cluster: "Cluster") -> Iterator[str]:
     yield "  gpuvitals status"
     yield f"  gpuvitals inject --demo {cluster.folder} xid --node {node.name} --gpu {last} --code 79"
     yield f"  gpuvitals explain --agent {node.agent.state_directory} --gpu {node.device(last)}"
-
-
-def _wait_for_the_user() -> None:
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    while not ended.wait(1.0):
-        continue
-    print("\nstopping ...", flush=True)
 
 
 def _print(lines: Iterator[str]) -> None:

@@ -1,6 +1,7 @@
 """The agent is killed behind every act of the story and started again: the story ends as if nothing had happened."""
 
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,13 +60,15 @@ def slices_deleted_by_agents(cluster: Cluster) -> list[RequestFacts]:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", ["walk", "gpu-lost"])
 def test_a_story_in_which_the_agent_is_killed_behind_every_act_holds(name: str) -> None:
-    story = killed_behind_every_act(load_builtin(name))
+    story, stopping = killed_behind_every_act(load_builtin(name)), threading.Event()
     with (
         tempfile.TemporaryDirectory(prefix="gv-", dir="/tmp") as made,
         demo_cluster(Path(made), story) as cluster,
     ):
         looks = [
-            one for one in Player(Actor(cluster), Observer(cluster)).play(story) if isinstance(one, Looked)
+            one
+            for one in Player(Actor(cluster, stopping), Observer(cluster), stopping).play(story)
+            if isinstance(one, Looked)
         ]
         deleted = slices_deleted_by_agents(cluster)
         logs = "\n".join(node.agent.log_tail(40) for node in cluster.nodes)

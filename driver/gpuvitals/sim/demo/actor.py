@@ -21,11 +21,14 @@ _NOT_FOUND = 404
 
 
 class Actor:
-    """One cluster's actor. An action that can't be done raises; it has no deadline of its own but the part's."""
+    """One cluster's actor. An action that can't be done raises; it has no deadline of its own but the part's.
 
-    def __init__(self, cluster: Cluster) -> None:
+    `stopping` ends waits and noise early.
+    """
+
+    def __init__(self, cluster: Cluster, stopping: threading.Event) -> None:
         self._cluster = cluster
-        self._pause = threading.Event()
+        self._stopping = stopping
 
     def do(self, action: Action) -> None:
         """Does one action and returns when it is done; `mark` is the player's."""
@@ -48,7 +51,7 @@ class Actor:
             case actions.Noise(lasts=seconds, node=node):
                 self._noise(seconds, self._cluster.nodes if node is None else (self._node(node),))
             case Wait(seconds=seconds):
-                self._pause.wait(seconds)
+                self._stopping.wait(seconds)
             case actions.Mark():
                 return
             case _:
@@ -115,10 +118,10 @@ class Actor:
     def _noise(self, seconds: float, nodes: tuple[DemoNode, ...]) -> None:
         sources = [Noise(node.gpus, seed) for seed, node in enumerate(nodes)]
         until = time.monotonic() + seconds
-        while time.monotonic() < until:
+        while time.monotonic() < until and not self._stopping.is_set():
             for source in sources:
                 source.once()
-            self._pause.wait(_NOISE_EVERY_SECONDS)
+            self._stopping.wait(_NOISE_EVERY_SECONDS)
 
     def _node(self, number: int) -> DemoNode:
         return self._cluster.nodes[number]

@@ -47,18 +47,20 @@ Happening = StepBegins | Done | Looked
 
 
 class Player:
-    """Plays once."""
+    """Plays once. When `stopping` is set it ends where it is, in the middle of a step."""
 
-    def __init__(self, actor: Actor, observer: Observer) -> None:
+    def __init__(self, actor: Actor, observer: Observer, stopping: threading.Event) -> None:
         self._actor = actor
         self._observer = observer
-        self._pause = threading.Event()
+        self._stopping = stopping
 
     def play(self, scenario: Scenario) -> Iterator[Happening]:
         """Everything that happens; ends early behind an expectation that did not hold."""
         for number, step in enumerate(scenario.steps, start=1):
             yield StepBegins(number=number, step=step)
             for happening in self._step(step):
+                if self._stopping.is_set():
+                    return
                 yield happening
                 if isinstance(happening, Looked) and not happening.sight.holds:
                     return
@@ -83,15 +85,13 @@ class Player:
         until = time.monotonic() + wanted.within
         while True:
             sight = self._observer.look(wanted.subject)
-            if sight.holds or time.monotonic() >= until:
+            if sight.holds or time.monotonic() >= until or self._stopping.wait(_LOOK_SECONDS):
                 return sight
-            self._pause.wait(_LOOK_SECONDS)
 
     def _stays(self, wanted: Expect) -> Sight:
         """The first sight that does not hold, or the last one of the time."""
         until = time.monotonic() + (wanted.holds or 0.0)
         while True:
             sight = self._observer.look(wanted.subject)
-            if not sight.holds or time.monotonic() >= until:
+            if not sight.holds or time.monotonic() >= until or self._stopping.wait(_LOOK_SECONDS):
                 return sight
-            self._pause.wait(_LOOK_SECONDS)
