@@ -18,16 +18,8 @@ from cluster.objects import CLAIMS, CLASS, CLASSES, PODS, SLICES, create, device
 from cluster.podapi import PodApi
 from cluster.release import Release, hardware
 
-REAL = os.environ.get("GPUVITALS_REAL") == "1"
 RELEASE = os.environ.get("GPUVITALS_CLUSTER") or "1.37"
 STOP_SECONDS = 60.0
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without GPUVITALS_REAL=1 what needs Go is deselected: `make test` is Python only."""
-    if not REAL:
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("needs_go")])
-        items[:] = [item for item in items if not item.get_closest_marker("needs_go")]
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@
 """
 
 import hashlib
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -14,18 +13,10 @@ from gpuvitals.sim.apiserver.api import ApiSettings
 from gpuvitals.sim.cel import compile_errors
 from support.rawapi import RawApi
 from support.realanswers import Server
+from support.realgate import SIM_AND_REAL
 from support.realserver import RealServer, ServerSettings
 
-REAL = os.environ.get("GPUVITALS_REAL") == "1"
-SERVERS = ["sim", pytest.param("real", marks=pytest.mark.needs_go)] if REAL else ["sim"]
 UNTAINTED = ServerSettings(feature_gates={"DRADeviceTaints": False, "DRADeviceTaintRules": False})
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without GPUVITALS_REAL=1 what needs Go is deselected: `make test` is Python only."""
-    if not REAL:
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("needs_go")])
-        items[:] = [item for item in items if not item.get_closest_marker("needs_go")]
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +44,7 @@ def sim_server_without_taints() -> Iterator[ApiServer]:
         yield server
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(params=SIM_AND_REAL)
 def server(request: pytest.FixtureRequest) -> Server:
     """A server as a cluster of today has it."""
     if request.param == "sim":
@@ -63,7 +54,7 @@ def server(request: pytest.FixtureRequest) -> Server:
     return Server(name="real", api=real.api, forget=lambda: _forget(real))
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(params=SIM_AND_REAL)
 def untainted(request: pytest.FixtureRequest) -> RawApi:
     """A server whose gate DRADeviceTaints is off, as on Kubernetes 1.34."""
     if request.param == "sim":

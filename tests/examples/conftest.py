@@ -3,7 +3,6 @@
 As in tests/contract: a control plane that is not built is a failure then, never a skip.
 """
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -12,10 +11,8 @@ from gpuvitals.sim.apiserver import ApiServer
 from gpuvitals.sim.apiserver.api import ApiSettings
 from gpuvitals.sim.cel import compile_errors
 from support.rawapi import RawApi
+from support.realgate import SIM_AND_REAL
 from support.realserver import RealServer
-
-REAL = os.environ.get("GPUVITALS_REAL") == "1"
-SERVERS = ["sim", pytest.param("real", marks=pytest.mark.needs_go)] if REAL else ["sim"]
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +21,7 @@ def accepting() -> Iterator[RealServer]:
         yield server
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(params=SIM_AND_REAL)
 def api(request: pytest.FixtureRequest) -> Iterator[RawApi]:
     """A server that refuses what Kubernetes refuses, CEL included."""
     if request.param == "real":

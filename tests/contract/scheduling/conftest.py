@@ -3,7 +3,6 @@
 Both live as long as the session; a case has its own world in them.
 """
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -16,10 +15,8 @@ from gpuvitals.sim.controllers import ControllerManager
 from gpuvitals.sim.rest import Endpoint
 from gpuvitals.sim.scheduler import Scheduler
 from support.rawapi import RawApi
+from support.realgate import SIM_AND_REAL
 from support.realscheduler import RealScheduling
-
-REAL = os.environ.get("GPUVITALS_REAL") == "1"
-CLUSTERS = ["sim", pytest.param("real", marks=pytest.mark.needs_go)] if REAL else ["sim"]
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +38,7 @@ def sim_scheduling() -> Iterator[RawApi]:
             scheduler.stop()
 
 
-@pytest.fixture(params=CLUSTERS)
+@pytest.fixture(params=SIM_AND_REAL)
 def scheduling(request: pytest.FixtureRequest) -> RawApi:
     """A cluster that schedules."""
     if request.param == "sim":
