@@ -99,7 +99,7 @@ class Applied:
 
     def run_in(self, pod: str, *command: str) -> str:
         """`kubectl exec`; fails with its words."""
-        kubectl = [str(locate(f"kubernetes-{self._cluster.release}", "kubectl"))]
+        kubectl = [str(locate("kubernetes-1.37", "kubectl"))]
         kubectl += [f"--kubeconfig={self._cluster.kubeconfig}", "exec", pod, "--", *command]
         done = subprocess.run(kubectl, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr

@@ -103,7 +103,7 @@ class Release:
 
     def kubectl(self, *arguments: str) -> subprocess.Popen[str]:
         """Starts kubectl in the release's namespace; its output is a pipe."""
-        program = str(locate(f"kubernetes-{self.cluster.release}", "kubectl"))
+        program = str(locate("kubernetes-1.37", "kubectl"))
         command = [program, f"--kubeconfig={self.cluster.kubeconfig}", f"--namespace={NAMESPACE}", *arguments]
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
 

@@ -49,8 +49,8 @@ def test_an_installed_agent_is_ready_has_published_and_stays(
     classes = [item["metadata"]["name"] for item in cluster.api.get(CLASSES).body["items"]]
     assert sorted(classes) == [DRIVER, f"healthy.{DRIVER}"]
     if not host_network:
+        time.sleep(30)  # by then the admission policies are in force too
         _check_rights(cluster, release, pod)
-        time.sleep(30)
     later = release.wait_until_ready()
     assert later["metadata"]["uid"] == pod["metadata"]["uid"]
     assert restarts(later) == restarts(pod) == 0
@@ -68,8 +68,10 @@ def test_a_line_in_the_real_kernel_log_reaches_slice_kubelet_and_pod_and_a_reset
 
     script = release.gpus.gpus[0]
     where = script.bus_id.rsplit(".", 1)[0]
-    _write_to_kernel_log(f"NVRM: Xid (PCI:{where}): 79, GPU has fallen off the bus.")
     told = cluster.machine.kubelet_root / "dra_health_state"
+    assert failed in told.read_text(encoding="utf-8")
+    assert not _knows(told, failed)
+    _write_to_kernel_log(f"NVRM: Xid (PCI:{where}): 79, GPU has fallen off the bus.")
     cluster.wait("the kubelet knows", lambda: _knows(told, failed), seconds=1)
     cluster.wait("the device is tainted", lambda: taints(devices(api)[failed]).get(UNHEALTHY), seconds=2)
     assert health(api, failed) == ("Unhealthy", "Xid79", 0)
@@ -209,8 +211,8 @@ def _write_to_kernel_log(text: str) -> None:
 
 def _knows(told: Path, device: str) -> bool:
     """Whether the kubelet's own record shows the device as unhealthy."""
-    text = told.read_text(encoding="utf-8") if told.exists() else ""
-    return bool(re.search(rf"{device}[^{{}}]*Unhealthy", text.replace("\\", "")))
+    text = told.read_text(encoding="utf-8").replace("\\", "")
+    return re.search(rf"{device}[^{{}}]*Unhealthy", text) is not None
 
 
 def _run(cluster: Cluster, release: Release, name: str) -> None:
