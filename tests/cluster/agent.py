@@ -21,7 +21,8 @@ from cluster.objects import DRIVER, Json, create
 from gpuvitals.sim.gpu import ScriptedNode
 from gpuvitals.sim.worker import BACKEND
 
-_ACCOUNT = "gpuvitals-agent"
+_ACCOUNT = "gpuvitals-host-agent"
+"""Not the chart's name: helm takes over nothing that it didn't make."""
 _STATE = Path("/var/lib/kubelet/plugins/gpu.vitals.internal")
 _GROUP = "resource.k8s.io"
 _RULES: list[Json] = [
