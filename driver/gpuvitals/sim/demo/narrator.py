@@ -64,7 +64,7 @@ class Narrator:
         total = len(self._scenario.steps)
         yield ""
         if self.failed:
-            yield f"an expectation of step {self._steps} did not hold; the {total - self._steps} steps behind it were not played"
+            yield f"an expectation of step {self._steps} did not hold; what is behind it was not played"
         else:
             yield f"all {self._looked} expectations of {total} steps held, in {seconds:.0f} s"
 
