@@ -23,7 +23,8 @@ from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.signals.clock import SystemClock
 from gpuvitals.signals.kmsg import KmsgPosition, KmsgSettings, KmsgSource
 from support.agentworld import inventory, lost, reading
-from support.crashing import KILLED, in_child, run_child
+from support.crashing import in_child, run_child
+from support.killpoints import KILLED, killed_before
 
 BOOT = BootId("boot-1")
 FAULTY = 3
@@ -118,18 +119,7 @@ def _healthy_life(folder: Path) -> None:
 
 
 def _doomed(folder: Path, point: int) -> None:
-    count = 0
-
-    def counted(real: Callable[..., object]) -> Callable[..., object]:
-        def call(*args: object, **named: object) -> object:
-            nonlocal count
-            count += 1
-            if count == point:
-                os._exit(KILLED)
-            return real(*args, **named)
-
-        return call
-
+    counted = killed_before(point)
     process = Process(folder, counted(lambda: None))
     for name in _CALLS:
         setattr(os, name, counted(getattr(os, name)))

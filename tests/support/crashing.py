@@ -27,9 +27,9 @@ from gpuvitals.kubeletplugin.preparer import Call, Context, Preparer, Store
 from gpuvitals.kubeletplugin.refusal import Refusal
 from gpuvitals.kubeletplugin.turns import ClaimTurns
 from gpuvitals.model.ids import BootId, ClaimUid
+from support.killpoints import KILLED, killed_before
 from support.pluginworld import FAST, SystemClock, World, uid_of
 
-KILLED = 9
 _CALLS = ("open", "write", "fsync", "replace", "unlink", "mkdir", "pwrite", "fdopen")
 
 
@@ -167,18 +167,7 @@ def _prepared(node: World, numbers: tuple[int, ...]) -> None:
 
 def _doomed(act: Callable[[Agent, World], None], node: World, point: int) -> None:
     agent = Agent(node)
-    count = 0
-
-    def counted(real: Callable[..., object]) -> Callable[..., object]:
-        def call(*args: object, **named: object) -> object:
-            nonlocal count
-            count += 1
-            if count == point:
-                os._exit(KILLED)
-            return real(*args, **named)
-
-        return call
-
+    counted = killed_before(point)
     for name in _CALLS:
         setattr(os, name, counted(getattr(os, name)))
     fcntl.flock = counted(fcntl.flock)  # type: ignore[assignment] # this process lives for one story
