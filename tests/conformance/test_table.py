@@ -1,29 +1,11 @@
 """The page of the kubelet's contract tells the truth: its tests exist, its numbers are whole, its count is right."""
 
-import ast
-import re
-from functools import cache
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from support.namedtests import ROOT, missing_tests, named_tests, rows
+
 PAGE = ROOT / "docs" / "reference" / "kubelet-contract.md"
-NAMED = re.compile(r"`(tests/[a-z0-9_/]+\.py)::(test_[a-z0-9_]+)`")
 SHOWN = ("sim", "both", "real", "not applicable")
-
-
-def rows(title: str) -> list[list[str]]:
-    """The cells of the table below that heading."""
-    text = PAGE.read_text(encoding="utf-8").partition(f"## {title}\n")[2].partition("\n## ")[0]
-    lines = [line for line in text.splitlines() if line.startswith("|")][2:]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
-
-
-@cache
-def names_in(path: str) -> frozenset[str]:
-    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
 
 
 def places(path: str) -> set[str]:
@@ -34,20 +16,17 @@ def places(path: str) -> set[str]:
 
 
 def test_every_test_that_is_named_exists() -> None:
-    named = NAMED.findall(PAGE.read_text(encoding="utf-8"))
-    assert len(named) > 200
-    missing = [
-        f"{path}::{name}" for path, name in named if not (ROOT / path).exists() or name not in names_in(path)
-    ]
-    assert missing == []
+    text = PAGE.read_text(encoding="utf-8")
+    assert len(named_tests(text)) > 200
+    assert missing_tests(text) == []
 
 
 def test_each_check_is_there_once_and_is_shown_or_says_why_not() -> None:
-    checks = rows("The checks")
+    checks = rows(PAGE, "The checks")
     assert [int(cells[0]) for cells in checks] == list(range(1, 89))
     for number, _, shown, text in checks:
         assert shown in SHOWN, number
-        paths = [path for path, _ in NAMED.findall(text)]
+        paths = [path for path, _ in named_tests(text)]
         assert bool(paths) is (shown != "not applicable"), number
         found = set[str]().union(*map(places, paths))
         assert found == {"sim": {"sim"}, "real": {"real"}, "both": {"sim", "real"}}.get(shown, set()), number
@@ -61,13 +40,13 @@ def test_each_check_is_there_once_and_is_shown_or_says_why_not() -> None:
     ],
 )
 def test_the_other_tables_name_a_test_or_a_reason_in_every_row(title: str) -> None:
-    listed = rows(title)
+    listed = rows(PAGE, title)
     assert len(listed) > 20
     assert all(len(cells) == 3 and all(cells) for cells in listed)
 
 
 def test_the_count_at_the_top_is_that_of_the_table() -> None:
-    shown = [cells[2] for cells in rows("The checks")]
+    shown = [cells[2] for cells in rows(PAGE, "The checks")]
     text = " ".join(PAGE.read_text(encoding="utf-8").split())
     sim, both, real, not_applicable = (shown.count(word) for word in SHOWN)
     assert (
