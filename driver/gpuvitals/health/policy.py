@@ -78,7 +78,7 @@ VALUES = (
         unit="% of a node's GPUs",
         default=50,
         minimum=0,
-        why="more suspects than this are a fault of the node, not of its GPUs; definitive evidence is not capped",
+        why="more suspects than this, but one, are a fault of the node, not of its GPUs; definitive evidence is not capped",
         source="NVSentinel trips its breaker at 50 %",
     ),
     PolicyValue(

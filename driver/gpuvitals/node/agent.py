@@ -175,7 +175,7 @@ class NodeAgent:
     def _judge(self, now: Moment, heard_at: float) -> None:
         verdicts = self._known.verdicts(now)
         already = frozenset(uuid for uuid, entry in self._known.gpus.items() if entry.isolated)
-        out = isolated(list(verdicts.values()), self._settings.policy, already)
+        out = isolated(list(verdicts.values()), self._settings.policy, already, self._known.parents)
         if self._snapshot is None and not self._known.may_be_shown(now):
             return
         changed = [

@@ -4,7 +4,7 @@ Stage 5 of the walk: a signal comes in, is held against whom it concerns, and is
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import assert_never
 
@@ -80,6 +80,11 @@ class NodeHealth:
         """Whether signals were heard that nobody is known for yet."""
         return bool(self._early)
 
+    @property
+    def parents(self) -> Mapping[GpuUuid, GpuUuid]:
+        """The GPU of each MIG instance."""
+        return {uuid: entry.gpu.mig.parent for uuid, entry in self.gpus.items() if entry.gpu.mig is not None}
+
     def restore(self, stored: StoredNode, now: Moment, *, same_boot: bool) -> None:
         """Takes up the memory of an earlier agent."""
         self.driver_load = stored.driver_load
@@ -117,7 +122,7 @@ class NodeHealth:
 
     def facts(self, verdicts: Sequence[Verdict]) -> NodeFacts:
         """What is true of the node as a whole."""
-        reasons = [ISOLATION_CAPPED] if is_capped(list(verdicts), self._policy) else []
+        reasons = [ISOLATION_CAPPED] if is_capped(list(verdicts), self._policy, self.parents) else []
         if self._switch_fault:
             reasons.append(NVSWITCH_FAULT)
         physical = [entry.gpu for entry in self.gpus.values() if entry.gpu.kind is DeviceKind.GPU]

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from gpuvitals.health.isolation import is_capped, isolated
 from gpuvitals.model.health import Verdict
 from gpuvitals.model.ids import GpuUuid
@@ -35,10 +37,39 @@ def test_a_new_suspect_brings_no_isolated_one_back_into_service() -> None:
     assert isolated(crowd, POLICY, already) == already
 
 
-def test_half_of_an_odd_node_is_rounded_down_and_a_node_of_one_is_never_emptied_on_suspicion() -> None:
+def test_half_of_an_odd_node_is_rounded_down() -> None:
     assert len(isolated(node(failed=0, suspects=7, healthy=0), POLICY)) == 3
-    assert isolated(node(failed=0, suspects=1, healthy=0), POLICY) == frozenset()
-    assert len(isolated(node(failed=1, suspects=0, healthy=0), POLICY)) == 1
+
+
+@pytest.mark.parametrize(
+    ("suspects", "healthy", "share", "out"),
+    [(1, 0, 50, 1), (2, 0, 50, 1), (3, 0, 50, 1), (4, 4, 10, 1), (1, 0, 0, 0), (8, 0, 0, 0)],
+    ids=["the only one", "one of two", "one of three", "a share below one", "none of one", "none"],
+)
+def test_one_suspect_may_always_go_but_where_the_policy_says_none(
+    suspects: int, healthy: int, share: int, out: int
+) -> None:
+    policy = replace(POLICY, isolation_cap_percent=share)
+
+    assert len(isolated(node(failed=0, suspects=suspects, healthy=healthy), policy)) == out
+
+
+def test_a_suspect_gpu_goes_with_all_its_instances_and_counts_once() -> None:
+    """Two GPUs of three devices each, all of them suspect: one whole GPU goes."""
+    crowd = node(failed=0, suspects=6, healthy=0)
+    parents = {GpuUuid(f"GPU-{index}"): GpuUuid(f"GPU-{index // 3 * 3}") for index in range(6)}
+
+    assert isolated(crowd, POLICY, parents=parents) == {"GPU-0", "GPU-1", "GPU-2"}
+    assert isolated(crowd, POLICY, frozenset({GpuUuid("GPU-4")}), parents) == {"GPU-3", "GPU-4", "GPU-5"}
+    assert is_capped(crowd, POLICY, parents)
+    assert not is_capped(crowd[:3], POLICY, parents)
+
+
+def test_an_instance_that_failed_for_certain_goes_alone() -> None:
+    mixed = node(failed=1, suspects=0, healthy=5)
+    parents = dict.fromkeys([GpuUuid("GPU-0"), GpuUuid("GPU-1")], GpuUuid("GPU-2"))
+
+    assert isolated(mixed, POLICY, parents=parents) == {"GPU-0"}
 
 
 def test_blindness_isolates_nobody_unless_the_policy_asks() -> None:
