@@ -1,4 +1,4 @@
-"""Builds the mock libnvidia-ml.so.1 from its C source and writes the state file that drives it."""
+"""Builds the mock libnvidia-ml.so.1 from its C sources and writes the state file that drives it."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parent / "nvml_mock" / "nvml_mock.c"
+SOURCES = sorted((Path(__file__).parent / "nvml_mock").glob("*.c"))
 
 
 def library(directory: Path, *flags: str) -> Path:
@@ -28,7 +28,8 @@ def library(directory: Path, *flags: str) -> Path:
         "-Wl,-soname,libnvidia-ml.so.1",
         *flags,
     )
-    subprocess.run([compiler, *flags, "-o", str(target), str(SOURCE), "-lpthread"], check=True, timeout=60)
+    sources = [str(source) for source in SOURCES]
+    subprocess.run([compiler, *flags, "-o", str(target), *sources, "-lpthread"], check=True, timeout=60)
     return directory
 
 
@@ -48,7 +49,7 @@ class MockState:
         return f"GPU-00000000-0000-0000-0000-{index:012d}"
 
     def set(self, index: int, facts: dict[str, int | str]) -> None:
-        """Sets facts of one GPU, by the keys that the C source lists."""
+        """Sets facts of one GPU, by the keys that the C sources list."""
         self._gpus[index] |= {key: str(value) for key, value in facts.items()}
         self.write()
 
@@ -56,6 +57,24 @@ class MockState:
         """Takes a fact away."""
         del self._gpus[index][key]
         self.write()
+
+    def divide(self, index: int, *instances: int) -> None:
+        """Switches MIG on and divides the GPU into instances `1g.10gb` of these GPU instance ids, and no others."""
+        facts = {key: value for key, value in self._gpus[index].items() if not key.startswith("mig")}
+        facts["migmode"] = "1"
+        for place, number in enumerate(instances):
+            facts |= {
+                f"mig.{place}.uuid": self.instance(index, number),
+                f"mig.{place}.name": f"{facts['name']} MIG 1g.10gb",
+                f"mig.{place}.gi": str(number),
+            }
+        self._gpus[index] = facts
+        self.write()
+
+    @staticmethod
+    def instance(index: int, number: int) -> str:
+        """The UUID of an instance that `divide` makes."""
+        return f"MIG-00000000-0000-0000-{index:04d}-{number:012d}"
 
     def node(self, facts: dict[str, int | str]) -> None:
         """Sets facts of the driver."""

@@ -9,7 +9,7 @@
  *   gpu 0 hang 1                  calls about it never return, until the file says hang 0
  *   gpu 0 field.230 1             gpu 0 fieldret.230 3            gpu 0 link.5 0
  *   gpu 0 ecc.1.0 7               ecc.<1 uncorrected, 0 corrected>.<0 volatile, 1 aggregate>
- *   gpu 0 <any key read below> <number>
+ *   gpu 0 <any key read below> <number>                         (MIG: nvml_mig.c)
  *   xid 3 0 79                    event number 3: GPU 0, XID 79   (recovery 4 0: event 4, GPU 0, type 0x8000)
  *
  * The layouts are our own declarations of the documented ABI. -DMOCK_OLD leaves out what drivers before R525 lack.
@@ -24,8 +24,9 @@
 #include <unistd.h>
 #include <pthread.h>
 
-#define MAX_GPUS 16
-#define MAX_FACTS 128
+#include "nvml_mock.h"
+
+#define MAX_FACTS 192
 #define MAX_EVENTS 64
 #define NO_INSTANCE 0xFFFFFFFFu
 
@@ -105,25 +106,25 @@ static void refresh(void)
     loaded = status.st_mtim;
 }
 
-static const char *text_of(int index, const char *key)
+const char *text_of(int index, const char *key)
 {
     for (int i = 0; i < gpus[index].count; i++)
         if (!strcmp(gpus[index].facts[i].key, key)) return gpus[index].facts[i].text;
     return NULL;
 }
 
-static long number_of(int index, const char *key, long otherwise)
+long number_of(int index, const char *key, long otherwise)
 {
     const char *text = text_of(index, key);
     return text ? strtol(text, NULL, 0) : otherwise;
 }
 
-/* What a call about a GPU returns before it does anything else; hangs where the file says so. */
-static int enter(void *device, const char *call, int *index)
+int enter(void *device, const char *call, int *index)
 {
     char key[96];
+    int number;
     snprintf(key, sizeof key, "return.%s", call);
-    *index = (int)((gpu_t *)device - gpus);
+    if (!mig_handle(device, index, &number)) *index = (int)((gpu_t *)device - gpus);
     for (;;) {
         pthread_mutex_lock(&lock);
         refresh();
@@ -142,12 +143,21 @@ static void current(void)
     pthread_mutex_unlock(&lock);
 }
 
-#define ENTER(call) int index; int code = enter(device, #call, &index); if (code) return code
+/* The fact of a GPU, or of the MIG instance that the handle means. */
+static const char *text_of_handle(void *device, int index, const char *key)
+{
+    int number;
+    char longer[64];
+    if (!mig_handle(device, &index, &number)) return text_of(index, key);
+    snprintf(longer, sizeof longer, "mig.%d.%s", number, key);
+    return text_of(index, longer);
+}
+
 #define NUMBER(call, type, key, otherwise) \
     int call(void *device, type *out) { ENTER(call); *out = (type)number_of(index, key, otherwise); return 0; }
 #define TEXT(call, key) \
     int call(void *device, char *out, unsigned size) { \
-        ENTER(call); const char *text = text_of(index, key); if (!text) return 3; \
+        ENTER(call); const char *text = text_of_handle(device, index, key); if (!text) return 3; \
         snprintf(out, size, "%s", text); return 0; }
 
 int nvmlInitWithFlags(unsigned flags) { (void)flags; current(); return (int)init_code; }

@@ -1,0 +1,96 @@
+/* MIG: the mode of a GPU, and the instances it is divided into. The calls that the agent makes, no more.
+ *
+ *   gpu 0 migmode 1                  MIG is switched on; without the fact the GPU does not support MIG
+ *   gpu 0 mig.2.uuid MIG-...         the instance at index 2; an index without a UUID has none
+ *   gpu 0 mig.2.name NVIDIA A100-SXM4-80GB MIG 1g.10gb
+ *   gpu 0 mig.2.gi 7                 gpu 0 mig.2.ci 0
+ *   gpu 0 mig.2.<sms copy decoders encoders jpegs ofas gislices cislices memory> <number>, memory in MiB
+ */
+#include <stdint.h>
+#include <stdio.h>
+
+#include "nvml_mock.h"
+
+#define MAX_INSTANCES 7
+
+typedef struct {
+    uint32_t multiprocessors, copy_engines, decoders, encoders, jpegs, ofas, gi_slices, ci_slices;
+    uint64_t memory_mib;
+} attributes_t;
+
+static char handles[MAX_GPUS][MAX_INSTANCES];
+
+int mig_handle(void *device, int *index, int *number)
+{
+    char *handle = device;
+    if (handle < handles[0] || handle >= handles[MAX_GPUS]) return 0;
+    *index = (int)((handle - handles[0]) / MAX_INSTANCES);
+    *number = (int)((handle - handles[0]) % MAX_INSTANCES);
+    return 1;
+}
+
+static long instance_number(void *device, const char *what, long otherwise)
+{
+    int index, number;
+    char key[48];
+    if (!mig_handle(device, &index, &number)) return otherwise;
+    snprintf(key, sizeof key, "mig.%d.%s", number, what);
+    return number_of(index, key, otherwise);
+}
+
+int nvmlDeviceGetMigMode(void *device, uint32_t *current, uint32_t *pending)
+{
+    ENTER(nvmlDeviceGetMigMode);
+    if (!text_of(index, "migmode")) return 3;
+    *current = *pending = (uint32_t)number_of(index, "migmode", 0);
+    return 0;
+}
+
+int nvmlDeviceGetMaxMigDeviceCount(void *device, uint32_t *count)
+{
+    ENTER(nvmlDeviceGetMaxMigDeviceCount);
+    *count = text_of(index, "migmode") ? MAX_INSTANCES : 0;
+    return 0;
+}
+
+int nvmlDeviceGetMigDeviceHandleByIndex(void *device, uint32_t number, void **out)
+{
+    char key[48];
+    ENTER(nvmlDeviceGetMigDeviceHandleByIndex);
+    if (number >= MAX_INSTANCES) return 2;
+    snprintf(key, sizeof key, "mig.%u.uuid", number);
+    if (!number_of(index, "migmode", 0) || !text_of(index, key)) return 6;
+    *out = &handles[index][number];
+    return 0;
+}
+
+int nvmlDeviceGetGpuInstanceId(void *device, uint32_t *out)
+{
+    ENTER(nvmlDeviceGetGpuInstanceId);
+    *out = (uint32_t)instance_number(device, "gi", 0);
+    return 0;
+}
+
+int nvmlDeviceGetComputeInstanceId(void *device, uint32_t *out)
+{
+    ENTER(nvmlDeviceGetComputeInstanceId);
+    *out = (uint32_t)instance_number(device, "ci", 0);
+    return 0;
+}
+
+int nvmlDeviceGetAttributes_v2(void *device, attributes_t *out)
+{
+    ENTER(nvmlDeviceGetAttributes_v2);
+    *out = (attributes_t){
+        .multiprocessors = (uint32_t)instance_number(device, "sms", 14),
+        .copy_engines = (uint32_t)instance_number(device, "copy", 1),
+        .decoders = (uint32_t)instance_number(device, "decoders", 0),
+        .encoders = (uint32_t)instance_number(device, "encoders", 0),
+        .jpegs = (uint32_t)instance_number(device, "jpegs", 0),
+        .ofas = (uint32_t)instance_number(device, "ofas", 0),
+        .gi_slices = (uint32_t)instance_number(device, "gislices", 1),
+        .ci_slices = (uint32_t)instance_number(device, "cislices", 1),
+        .memory_mib = (uint64_t)instance_number(device, "memory", 9728),
+    };
+    return 0;
+}
