@@ -2,7 +2,8 @@
 
 Ours: from one XID line in the kernel log, with the fold, the durable store and the status of the holding claim on.
 Peer: from the call of the upstream helper that publishes a taint. The devices fail one after the other; when all are
-out, a reset is shown to the agent (its probation is set to 0 s) and the peer is told to publish none.
+out, a reset is shown to the agent (its probation is set to 0 s, and it takes any number of repairs) and the peer is told
+to publish none.
 """
 
 import random

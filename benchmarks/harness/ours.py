@@ -28,7 +28,7 @@ _OBSERVED_SECONDS = 0.7
 
 
 class Ours:
-    """The node agent, a Driver. Every setting is its default, but for probation: a repaired GPU is whole at once."""
+    """The node agent, a Driver. Every setting is its default, but for two: a repaired GPU is whole at once, however often."""
 
     name = "gpu.vitals.internal"
 
@@ -45,7 +45,9 @@ class Ours:
         # Held open for reading too: what is written while no agent reads waits for the next one.
         self._kernel_log = os.open(self._log_path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._config = self.place.root / "agent.yaml"
-        self._config.write_text(json.dumps({"policy": {"probation_seconds": 0}}), encoding="utf-8")
+        self._config.write_text(
+            json.dumps({"policy": {"probation_seconds": 0, "flap_repairs": 100_000}}), encoding="utf-8"
+        )
 
     @property
     def pid(self) -> int:

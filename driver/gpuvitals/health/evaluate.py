@@ -17,11 +17,11 @@ from gpuvitals.health.fault_classes import (
     worse,
     xid_rule,
 )
-from gpuvitals.health.faults import Evidence, end_faults, raise_fault
-from gpuvitals.health.healing import after_reset, cleared, disproved, shows_reset
+from gpuvitals.health.faults import End, Evidence, end_faults, isolating, raise_fault
+from gpuvitals.health.healing import after_reset, cleared, disproved, shows_reset, unwatched
 from gpuvitals.health.levels import fold_levels, says_something
 from gpuvitals.health.policy import Policy
-from gpuvitals.health.state import MAX_MEETINGS, MAX_XIDS, GpuState, Meeting, XidRecord
+from gpuvitals.health.state import MAX_MEETINGS, MAX_XIDS, Ending, GpuState, Meeting, XidRecord
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import (
     ClearReport,
@@ -63,13 +63,26 @@ def advance(state: GpuState, now: float, policy: Policy) -> GpuState:
         for fault in state.faults
         if fault.rule.clearing is Clearing.EXPIRY and now - fault.last_at >= policy.xid_count_seconds
     )
-    state = end_faults(state, held + expired, now, policy)
+    state = end_faults(state, held, End(ending=Ending.LEVEL, at=now), policy)
+    state = end_faults(state, expired, End(ending=Ending.EXPIRY, at=now), policy)
+    state = _quiet(state, now, policy)
     xids = tuple(record for record in state.xids if now - record.last_at < policy.xid_memory_seconds)
     if xids != state.xids:
         state = replace(state, xids=xids)
     if state.probation_until is not None and now >= state.probation_until:
         state = replace(state, probation_until=None)
     return state
+
+
+def _quiet(state: GpuState, now: float, policy: Policy) -> GpuState:
+    """`state` without the latch of a flapping GPU, once it was watched for long enough and nothing isolated it."""
+    latches = tuple(fault for fault in state.faults if fault.rule.clearing is Clearing.QUIET)
+    isolated = any(isolating(state, fault, now, policy) for fault in state.faults if fault not in latches)
+    seen = state.last_ok_at is not None and now - state.last_ok_at < policy.blind_seconds
+    over = tuple(fault for fault in latches if now - fault.last_at >= policy.flap_quiet_seconds)
+    return (
+        end_faults(state, over, End(ending=Ending.QUIET, at=now), policy) if seen and not isolated else state
+    )
 
 
 def _folded(state: GpuState, signal: GpuSignal, policy: Policy) -> GpuState:
@@ -208,6 +221,8 @@ def _reading(state: GpuState, signal: Reading, policy: Policy) -> GpuState:
 
 
 def _good_reading(state: GpuState, signal: Reading, policy: Policy) -> GpuState:
+    if state.last_ok_at is not None and signal.seen.at - state.last_ok_at >= policy.blind_seconds:
+        state = unwatched(state, signal.seen.at - state.last_ok_at)
     if shows_reset(state.reading, signal, state):
         state = _initialised(state, signal.seen.at)
     state = _agreed(fold_levels(state, signal, policy))

@@ -43,16 +43,18 @@ class FaultClass(Enum):
 
 
 class Clearing(Enum):
-    """What ends a fault, besides an operator and, but for OPERATOR, a new boot or driver load with clean readings.
+    """What ends a fault, besides an operator and, but for the last two, a new boot or driver load with clean readings.
 
     RESET: an observed reset. LEVEL: the level read good for a while. EXPIRY: an observed reset, or a day without the
-    event. OPERATOR: nothing else, since neither a reset nor a boot repairs it.
+    event. OPERATOR: nothing else, since neither a reset nor a boot repairs it. QUIET: hours that were watched and in
+    which nothing took the GPU out; for what is told by the GPU's history alone.
     """
 
     RESET = "reset"
     LEVEL = "level"
     EXPIRY = "expiry"
     OPERATOR = "operator"
+    QUIET = "quiet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,9 +136,18 @@ LEVELS = {
             0,
             "the driver asks for something this agent does not know",
         ),
+        _rule(
+            "Flapping",
+            FaultClass.B,
+            Clearing.QUIET,
+            0,
+            "repaired again and again, and failed after each repair",
+        ),
     )
 }
-"""Causes that are read as a level or reported without an XID, by reason."""
+"""Causes that are read as a level or reported without an XID, by reason. Flapping takes the class of what came back."""
+
+FLAPPING = LEVELS[Reason("Flapping")]
 
 RECOVERY_ACTIONS = {
     0: ("None", None),

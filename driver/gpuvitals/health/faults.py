@@ -3,14 +3,31 @@
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from gpuvitals.health.fault_classes import CauseRule, Clearing, FaultClass, worse
+from gpuvitals.health.fault_classes import FLAPPING, CauseRule, Clearing, FaultClass, worse
 from gpuvitals.health.policy import Policy
-from gpuvitals.health.state import MAX_EPISODES, Fault, GpuState, Standing
+from gpuvitals.health.state import (
+    MAX_EPISODES,
+    MAX_PAST,
+    Ending,
+    Fault,
+    GpuState,
+    PastFault,
+    Standing,
+)
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import Source
 
 HUNG = Reason("NvmlHung")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """What ended faults, and when. `note` is the operator's reason."""
+
+    ending: Ending
+    at: float
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +48,7 @@ def raise_fault(state: GpuState, evidence: Evidence, policy: Policy) -> GpuState
     if _is_suspect_level(fault) and state.suspect_since is None:
         runs = (*state.suspect_runs, evidence.seen.at)[-MAX_EPISODES:]
         state = replace(state, suspect_since=evidence.seen.at, suspect_runs=runs)
-    others = (other for other in state.faults if other.rule.reason != fault.rule.reason)
-    return replace(state, faults=tuple(sorted((*others, fault), key=lambda entry: entry.rule.reason)))
+    return _with_fault(state, fault)
 
 
 def isolating(state: GpuState, fault: Fault, now: float, policy: Policy) -> bool:
@@ -44,6 +60,8 @@ def isolating(state: GpuState, fault: Fault, now: float, policy: Policy) -> bool
         case FaultClass.A:
             return True
         case FaultClass.B:
+            if fault.rule.clearing is Clearing.QUIET:
+                return True
             if fault.rule.clearing is not Clearing.LEVEL:
                 return _crowded(fault.episodes, policy)
             return _crowded(state.suspect_runs, policy) or _lasted(state, now) >= policy.dwell_seconds
@@ -60,11 +78,14 @@ def confirmed(fault: Fault, policy: Policy) -> bool:
     return fault.last_at - fault.first_at >= policy.level_confirm_seconds
 
 
-def end_faults(state: GpuState, ended: tuple[Fault, ...], at: float, policy: Policy) -> GpuState:
-    """`state` without `ended`. A GPU that one of them had isolated goes on probation, longer at each relapse."""
+def end_faults(state: GpuState, ended: tuple[Fault, ...], end: End, policy: Policy) -> GpuState:
+    """`state` without `ended`, which are history now.
+
+    A GPU that one of them had isolated goes on probation, longer at each relapse, or stays out where it flaps.
+    """
     if not ended:
         return state
-    repaired = [fault for fault in ended if isolating(state, fault, at, policy)]
+    repaired = [fault for fault in ended if isolating(state, fault, end.at, policy)]
     reasons = {fault.rule.reason for fault in ended}
     kept = tuple(fault for fault in state.faults if fault.rule.reason not in reasons)
     xids = tuple(
@@ -75,18 +96,88 @@ def end_faults(state: GpuState, ended: tuple[Fault, ...], at: float, policy: Pol
         # What has isolated is dealt with by probation; what has not is remembered, since twice is enough.
         runs = () if any(_is_suspect_level(fault) for fault in repaired) else state.suspect_runs
         state = replace(state, suspect_since=None, suspect_runs=runs)
-    return _on_probation(state, repaired, at, policy) if repaired else state
+    state = _with_history(state, ended, repaired, end)
+    if not repaired:
+        return state
+    state = _on_probation(state, repaired, end.at, policy)
+    return (
+        replace(state, repairs=())
+        if end.ending is Ending.OPERATOR
+        else _latched(state, repaired, end.at, policy)
+    )
 
 
 def _on_probation(state: GpuState, repaired: list[Fault], at: float, policy: Policy) -> GpuState:
     """A fault that began after the last repair is a relapse; one that began before it belongs to the same incident."""
-    relapses = state.relapses
+    relapses, repairs = state.relapses, state.repairs
     if state.repaired_at is None:
-        relapses = 0
+        relapses, repairs = 0, (at,)
     elif max(fault.first_at for fault in repaired) > state.repaired_at:
         relapses = relapses + 1 if at - state.repaired_at < policy.relapse_seconds else 0
+        repairs = (*repairs, at)
     length = policy.probation_seconds * 2 ** min(relapses, policy.probation_doublings)
-    return replace(state, repaired_at=at, relapses=relapses, probation_until=at + length)
+    return replace(
+        state,
+        repaired_at=at,
+        relapses=relapses,
+        repairs=repairs[-max(MAX_EPISODES, policy.flap_repairs) :],
+        probation_until=at + length,
+    )
+
+
+def _latched(state: GpuState, repaired: list[Fault], at: float, policy: Policy) -> GpuState:
+    """Keeps a GPU out that was repaired too often: docs/adr/025. While it stays out, each further repair renews that."""
+    known = state.fault(FLAPPING.reason)
+    recent = tuple(start for start in state.repairs if at - start < policy.flap_window_seconds)
+    if all(fault.rule.reason == FLAPPING.reason for fault in repaired) or (
+        known is None and len(recent) < policy.flap_repairs
+    ):
+        return state
+    worst = max((fault.rule.fault_class for fault in repaired), key=lambda entry: entry.rank)
+    newest = max(repaired, key=lambda fault: fault.last_at)
+    rule = replace(FLAPPING, fault_class=worst)
+    latch = Fault(
+        rule=rule if known is None else worse(known.rule, rule),
+        standing=Standing.CURRENT,
+        first_at=at if known is None else known.first_at,
+        last_at=at,
+        last_time=newest.last_time,
+        episodes=recent[-MAX_EPISODES:],
+        good_since=None,
+        sources=newest.sources,
+        detail=f"{FLAPPING.meaning}; the last time with {newest.rule.reason}",
+    )
+    return _with_fault(state, latch)
+
+
+def _with_fault(state: GpuState, fault: Fault) -> GpuState:
+    """The faults of a state stand in the order of their reasons, one a reason."""
+    others = (other for other in state.faults if other.rule.reason != fault.rule.reason)
+    return replace(state, faults=tuple(sorted((*others, fault), key=lambda entry: entry.rule.reason)))
+
+
+def _with_history(state: GpuState, ended: tuple[Fault, ...], repaired: list[Fault], end: End) -> GpuState:
+    past = list(state.past)
+    for fault in ended:
+        entry = PastFault(
+            reason=fault.rule.reason,
+            ending=end.ending,
+            isolated=fault in repaired,
+            times=1,
+            first_at=fault.first_at,
+            ended_at=end.at,
+            note=end.note,
+        )
+        known = next((other for other in past if _is_like(other, entry)), None)
+        if known is not None:
+            past.remove(known)
+            entry = replace(entry, times=known.times + 1, first_at=known.first_at)
+        past.append(entry)
+    return replace(state, past=tuple(past[-MAX_PAST:]))
+
+
+def _is_like(one: PastFault, other: PastFault) -> bool:
+    return (one.reason, one.ending, one.isolated) == (other.reason, other.ending, other.isolated)
 
 
 def _opened(state: GpuState, evidence: Evidence) -> Fault:

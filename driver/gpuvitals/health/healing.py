@@ -6,10 +6,10 @@ Time alone is none of them. Each is followed by probation where the fault had is
 from dataclasses import replace
 
 from gpuvitals.health.fault_classes import ASKS_FOR_RESET, Clearing
-from gpuvitals.health.faults import end_faults
+from gpuvitals.health.faults import End, end_faults
 from gpuvitals.health.levels import can_tell, is_clean
 from gpuvitals.health.policy import Policy
-from gpuvitals.health.state import Fault, GpuState, Standing
+from gpuvitals.health.state import Ending, Fault, GpuState, Standing
 from gpuvitals.health.witnesses import is_agreed
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import ClearReport, Reading
@@ -31,7 +31,8 @@ def after_reset(state: GpuState, policy: Policy) -> GpuState:
         for fault in state.faults
         if fault.rule.clearing in (Clearing.RESET, Clearing.EXPIRY) and fault.last_at < until
     )
-    state = end_faults(state, repaired, max(initialised, reading.seen.at), policy)
+    end = End(ending=Ending.RESET, at=max(initialised, reading.seen.at))
+    state = end_faults(state, repaired, end, policy)
     return _resolved(state, until)
 
 
@@ -63,7 +64,7 @@ def disproved(state: GpuState, reading: Reading, policy: Policy) -> GpuState:
     if not is_clean(reading):
         return state
     rebooted = tuple(fault for fault in state.faults if _ends_with_a_boot(fault))
-    return end_faults(state, rebooted, reading.seen.at, policy)
+    return end_faults(state, rebooted, End(ending=Ending.BOOT, at=reading.seen.at), policy)
 
 
 def cleared(state: GpuState, order: ClearReport, policy: Policy) -> GpuState:
@@ -72,7 +73,19 @@ def cleared(state: GpuState, order: ClearReport, policy: Policy) -> GpuState:
     What is still bad is read again within seconds.
     """
     ended = tuple(fault for fault in state.faults if fault.last_at < order.seen.at)
-    return _resolved(end_faults(state, ended, order.seen.at, policy), order.seen.at)
+    end = End(ending=Ending.OPERATOR, at=order.seen.at, note=order.operator_reason)
+    return _resolved(end_faults(state, ended, end, policy), order.seen.at)
+
+
+def unwatched(state: GpuState, seconds: float) -> GpuState:
+    """`state` after a time in which nobody looked at the GPU: such time is no quiet."""
+    if not any(fault.rule.clearing is Clearing.QUIET for fault in state.faults):
+        return state
+    faults = tuple(
+        replace(fault, last_at=fault.last_at + seconds) if fault.rule.clearing is Clearing.QUIET else fault
+        for fault in state.faults
+    )
+    return replace(state, faults=faults)
 
 
 def after_restart(
@@ -86,8 +99,9 @@ def after_restart(
     """
     if same_boot and same_driver_load:
         seen_at = None if state.last_ok_at is None else state.last_ok_at + age_seconds
-        return replace(state, last_ok_at=seen_at)
+        return unwatched(replace(state, last_ok_at=seen_at), age_seconds)
     state = state if same_boot else _shifted(state, _newest(state) + age_seconds)
+    state = unwatched(state, age_seconds)
     return replace(
         state,
         faults=tuple(replace(fault, standing=Standing.BEFORE_BOOT) for fault in state.faults),
@@ -117,7 +131,10 @@ def _confirmed_or_dropped(state: GpuState, early: tuple[Fault, ...]) -> GpuState
 
 
 def _ends_with_a_boot(fault: Fault) -> bool:
-    return fault.standing is Standing.BEFORE_BOOT and fault.rule.clearing is not Clearing.OPERATOR
+    return fault.standing is Standing.BEFORE_BOOT and fault.rule.clearing not in (
+        Clearing.OPERATOR,
+        Clearing.QUIET,
+    )
 
 
 def _resolved(state: GpuState, until: float) -> GpuState:
@@ -140,6 +157,7 @@ def _newest(state: GpuState) -> float:
     instants = [at for at in known if at is not None]
     instants += [fault.last_at for fault in state.faults]
     instants += [record.last_at for record in state.xids]
+    instants += [entry.ended_at for entry in state.past]
     return max(instants)
 
 
@@ -177,4 +195,9 @@ def _shifted(state: GpuState, shift: float) -> GpuState:
         remapped_at=moved(state.remapped_at),
         probation_until=moved(state.probation_until),
         repaired_at=moved(state.repaired_at),
+        repairs=tuple(at - shift for at in state.repairs),
+        past=tuple(
+            replace(entry, first_at=entry.first_at - shift, ended_at=entry.ended_at - shift)
+            for entry in state.past
+        ),
     )

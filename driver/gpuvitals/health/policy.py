@@ -106,6 +106,30 @@ VALUES = (
         source=_OURS,
     ),
     PolicyValue(
+        name="flap_repairs",
+        unit="repairs",
+        default=3,
+        minimum=2,
+        why="a GPU that was repaired this often within flap_window_seconds stays out: the next repair would not hold either",
+        source=_OURS,
+    ),
+    PolicyValue(
+        name="flap_window_seconds",
+        unit="s",
+        default=86_400,
+        minimum=1,
+        why="window of flap_repairs",
+        source=_OURS,
+    ),
+    PolicyValue(
+        name="flap_quiet_seconds",
+        unit="s",
+        default=21_600,
+        minimum=1,
+        why="or until it was watched for so long without failing; an operator ends it at once",
+        source=_OURS,
+    ),
+    PolicyValue(
         name="xid_count_seconds",
         unit="s",
         default=86_400,
@@ -211,6 +235,9 @@ class Policy:
     probation_seconds: int = 600
     probation_doublings: int = 6
     relapse_seconds: int = 86_400
+    flap_repairs: int = 3
+    flap_window_seconds: int = 86_400
+    flap_quiet_seconds: int = 21_600
     xid_count_seconds: int = 86_400
     xid_memory_seconds: int = 259_200
     xid_half_life_seconds: int = 86_400

@@ -55,6 +55,7 @@ _SOURCES = {
     "SramThreshold": "NVML SRAM ECC status",
     "EccUncorrected": "NVML volatile ECC counters",
     "HardwareSlowdown": "NVML clocks event reasons",
+    "Flapping": "what the agent remembers of the GPU",
 }
 _PERSONS = {
     "GpuLost": "reboot the node; if it comes back lost, have the board and its seating checked",
@@ -67,6 +68,7 @@ _PERSONS = {
     "NvlinkDegraded": "check the link; a reset retrains it",
     "FabricFailed": "check the fabric manager",
     "NvmlHung": "look for processes in state D; reboot if it lasts",
+    "Flapping": "run field diagnostics and clear it, or replace the GPU: the last repairs did not hold",
 }
 
 
@@ -167,6 +169,8 @@ def _product(rule: CauseRule) -> str:
         return "goes by the status words on the line, from nothing to taking the GPU out; without them degrades it"
     if worse(rule, agreed(rule)) != rule:
         return "degrades it; takes it out of service while the driver's recovery action asks for a reset"
+    if rule.clearing is Clearing.QUIET:
+        return "keeps the GPU out after its third repair within a day, until it has held for 6 h or an operator clears it"
     match rule.fault_class:
         case FaultClass.A:
             return "takes the GPU out of service at once"
@@ -188,7 +192,7 @@ def _advice(rule: CauseRule) -> str:
             return "reset the GPU; if it comes back, have it replaced"
         case Clearing.LEVEL:
             return "do what the driver asks for"
-        case Clearing.OPERATOR:
+        case Clearing.OPERATOR | Clearing.QUIET:
             return "replace the GPU"
         case Clearing.EXPIRY:
             return "look at the application first" if rule.fault_class is FaultClass.C else "watch it"

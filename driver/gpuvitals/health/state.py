@@ -14,6 +14,8 @@ MAX_EPISODES = 8
 """Episode starts kept a fault: enough for every window, bounded whatever the hardware does."""
 MAX_XIDS = 32
 """XID records kept a GPU, newest first to stay."""
+MAX_PAST = 32
+"""Kinds of ended faults kept a GPU, newest last."""
 MAX_MEETINGS = 4
 """Claims kept an XID: two decide, the rest is for people."""
 
@@ -49,6 +51,34 @@ class Fault:
     detail: str
 
 
+class Ending(Enum):
+    """What ended a fault. QUIET: hours without a relapse. BOOT: a new boot or driver load with clean readings."""
+
+    RESET = "reset"
+    BOOT = "boot"
+    OPERATOR = "operator"
+    LEVEL = "read-good"
+    EXPIRY = "expiry"
+    QUIET = "quiet"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastFault:
+    """Faults that are over: those of one reason that ended one way, `times` of them, counted as one entry.
+
+    The first of them began at `first_at`, the newest ended at `ended_at`. `isolated`: they had taken the GPU out of
+    service. `note` is the operator's reason, where an operator ended the newest.
+    """
+
+    reason: Reason
+    ending: Ending
+    isolated: bool
+    times: int
+    first_at: float
+    ended_at: float
+    note: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meeting:
     """When an XID last met a claim, that is, hit the GPU while that claim alone held it."""
@@ -82,7 +112,9 @@ class GpuState:
     `initialised_at` is the latest instant by which the GPU was seen to have been initialised anew, and
     `resolved_until` the latest before which everything is known to be repaired: what arrives late is history.
     `suspect_since` is when the present unbroken run of class B levels began, whatever their names, and `suspect_runs`
-    are the starts of such runs. `remapped_at` is when the count of remapped rows last grew.
+    are the starts of such runs. `remapped_at` is when the count of remapped rows last grew. `repairs` are the instants
+    at which the GPU came back into service, one an incident, since an operator last declared it repaired, and `past` is
+    its history.
     """
 
     uuid: GpuUuid
@@ -103,6 +135,8 @@ class GpuState:
     probation_until: float | None = None
     repaired_at: float | None = None
     relapses: int = 0
+    repairs: tuple[float, ...] = ()
+    past: tuple[PastFault, ...] = ()
 
     def fault(self, reason: Reason) -> Fault | None:
         """The open fault of that reason."""

@@ -101,6 +101,8 @@ def next_change_at(state: GpuState, now: float, policy: Policy) -> float | None:
             instants.append(fault.last_at + policy.xid_count_seconds)
         elif fault.rule.clearing is Clearing.LEVEL and fault.good_since is not None:
             instants.append(fault.good_since + policy.level_clear_seconds)
+        elif fault.rule.clearing is Clearing.QUIET:
+            instants.append(fault.last_at + policy.flap_quiet_seconds)
     return min((instant for instant in instants if instant > now), default=None)
 
 
@@ -195,6 +197,8 @@ def _way_out(fault: Fault) -> str:
             return "an operator clears it"
         case Clearing.EXPIRY:
             return "it has not recurred for a day"
+        case Clearing.QUIET:
+            return "it has held for hours, or an operator clears it"
         case _:
             assert_never(fault.rule.clearing)
 

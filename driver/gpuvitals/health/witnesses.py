@@ -26,6 +26,7 @@ class Witness(Enum):
     LINKS = "nvlink-states"
     FABRIC = "fabric-state"
     CLOCKS = "clock-reasons"
+    HISTORY = "history"
 
 
 class FaultKind(Enum):
@@ -69,6 +70,7 @@ _LEVEL_WITNESSES = {
     "NvlinkDegraded": (FaultKind.NVLINK, Witness.LINKS),
     "FabricFailed": (FaultKind.NVLINK, Witness.FABRIC),
     "HardwareSlowdown": (FaultKind.CLOCKS, Witness.CLOCKS),
+    "Flapping": (FaultKind.OTHER, Witness.HISTORY),
 }
 _LOST = {
     Source.KMSG: Witness.OFF_BUS_LINE,

@@ -10,7 +10,7 @@ from typing import assert_never
 from gpuvitals.health.fault_classes import CauseRule, Clearing, FaultClass, recovery_action
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.reasons import OTHER_DRIVER
-from gpuvitals.health.state import Fault, GpuState, XidRecord
+from gpuvitals.health.state import Fault, GpuState, PastFault, XidRecord
 from gpuvitals.health.verdict import next_change_at, verdict
 from gpuvitals.health.witnesses import witnesses
 from gpuvitals.inventory.claims import ClaimRef, healthy_status
@@ -66,6 +66,8 @@ def gpu_stations(entry: StoredGpu, around: Surroundings) -> Iterator[Station]:
     yield from _faults(state, around.now.at)
     for record in state.xids:
         yield Station("xid", _xid(record, around.now.at))
+    for past in reversed(state.past):
+        yield Station("past", _past(past, around.now.at))
     current = verdict(state, around.now, around.policy)
     yield Station("verdict", _verdict(current))
     shown = GpuHealth(
@@ -133,6 +135,13 @@ def _xid(record: XidRecord, now: float) -> str:
     return (
         f"{record.code}{unit}, last {_ago(now, record.last_at)}, counts as {record.rule.reason}{met}{ended}"
     )
+
+
+def _past(past: PastFault, now: float) -> str:
+    times = f", {past.times} times, the first {_ago(now, past.first_at)}" if past.times > 1 else ""
+    effect = "it had taken the GPU out of service" if past.isolated else "the GPU had stayed in service"
+    note = f": {past.note}" if past.note else ""
+    return f"{past.reason}, ended {_ago(now, past.ended_at)} by {past.ending.value}{note}{times}; {effect}"
 
 
 def _reading(state: GpuState, now: float) -> str:
@@ -207,5 +216,7 @@ def _way_out(clearing: Clearing) -> str:
             return "a day without it, an observed reset, or an operator"
         case Clearing.OPERATOR:
             return "an operator, once the hardware is repaired"
+        case Clearing.QUIET:
+            return "hours in which it was watched and nothing took it out, or an operator"
         case _:
             assert_never(clearing)

@@ -7,11 +7,11 @@ from gpuvitals.health.state import GpuState
 from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.model.ids import ClaimUid
-from gpuvitals.model.signal import MonitorState, Source
+from gpuvitals.model.signal import ClearReport, MonitorState, Source
 from gpuvitals.model.snapshot import NodeFacts
 from gpuvitals.node.explanation import Surroundings, find_gpu, gpu_stations
 from gpuvitals.node.store import StoredGpu
-from support.signals import fold, good, judge, moment, xid
+from support.signals import UUID, fold, good, judge, moment, xid
 from support.worlds import SINCE, gpu
 
 AT = 1100.0
@@ -60,6 +60,17 @@ def test_a_failed_gpu_says_why_since_when_who_holds_it_and_what_ends_it() -> Non
     assert stations["service"] == "out: no new claim gets it"
     assert stations["claim"] == "Healthy=False, reason Xid79"
     assert stations["holders"] == "ml/train"
+
+
+def test_the_history_says_what_failed_before_and_what_ended_it() -> None:
+    order = ClearReport(
+        source=Source.OPERATOR, seen=moment(AT - 60), uuid=UUID, operator_reason="board swapped"
+    )
+    stations = told(stored(fold(good(AT - 90), xid(79, AT - 80), order, good(AT - 59))))
+
+    assert stations["past"] == (
+        "Xid79, ended 60 s ago by operator: board swapped; it had taken the GPU out of service"
+    )
 
 
 def test_a_gpu_that_nobody_reads_is_unknown_and_stays_in_service() -> None:
