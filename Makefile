@@ -60,9 +60,10 @@ generated: $(DEV_STAMP)
 protos: $(DEV_STAMP) ## regenerate driver/gpuvitals/proto from api/proto
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/generate_protos.py
 
-catalog: $(DEV_STAMP) ## regenerate the XID catalogue and the pages of reasons and policy values
+catalog: $(DEV_STAMP) ## regenerate the XID catalogue, the pages of reasons and policy values, and the definitions of the chart
 	$(BIN)/python tools/generate_catalog.py
 	$(BIN)/python tools/generate_reasons.py
+	$(BIN)/python tools/generate_definitions.py
 
 chart: $(DEV_STAMP) ## render the chart's golden files and its table of values anew (needs the helm of make cluster)
 	PYTHONPATH=tests $(BIN)/python -m chart.rendering

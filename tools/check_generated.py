@@ -8,7 +8,12 @@ ROOT = Path(__file__).resolve().parent.parent
 GENERATORS = tuple(
     sorted(Path("tools").joinpath(path.name) for path in (ROOT / "tools").glob("generate_*.py"))
 )
-OUTPUTS = ("driver/gpuvitals/proto", "driver/gpuvitals/health/xid_catalog.py", "docs/reference")
+OUTPUTS = (
+    "driver/gpuvitals/proto",
+    "driver/gpuvitals/health/xid_catalog.py",
+    "docs/reference",
+    "deploy/helm/gpuvitals/templates",
+)
 
 
 def main() -> int:

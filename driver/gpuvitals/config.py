@@ -28,6 +28,7 @@ class NodeConfig(BaseModel):
     service_mode: Literal["auto", "taint", "withdraw"] = "auto"
     poll_seconds: float = Field(default=5.0, ge=0.05, le=60)
     neighbour_seconds: float = Field(default=60.0, ge=0.05, le=3600)
+    node_seconds: float = Field(default=20.0, ge=0.05, le=30)
     policy: dict[str, int] = Field(default_factory=dict)
 
     @property

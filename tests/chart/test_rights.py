@@ -98,6 +98,7 @@ def test_no_rule_has_a_wildcard_or_reaches_a_secret_a_pod_or_a_write_to_nodes() 
         "resourceclaims",
         "nodes",
         "events",
+        "gpuhealthpolicies",
     }
     assert {verb for _, resource, verb in rights if resource == "nodes"} == {"get"}
 

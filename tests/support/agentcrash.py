@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from gpuvitals.health.policy import Policy
+from gpuvitals.inventory.governing import Governing
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import BootId, NodeName
 from gpuvitals.node.agent import AgentSettings, NodeAgent
@@ -44,9 +45,11 @@ class Process:
             avoid=lambda _: None,
             kmsg_sequence=self._sequence,
             announce=lambda _: None,
+            rules=lambda gpus: {gpu.uuid: Governing(health=Policy()) for gpu in gpus},
+            is_settled=lambda: True,
             is_publishing=lambda: True,
         )
-        settings = AgentSettings(node=NodeName("node-a"), boot_id=BOOT, policy=Policy())
+        settings = AgentSettings(node=NodeName("node-a"), boot_id=BOOT)
         self.agent = NodeAgent(settings, self.clock, store, ports, NodeMetrics("test"))
         self.agent.restore(stored)
         self.agent.listen(lambda snapshot, heard_at: told())

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpuvitals.kube.policy_definition import policy_definition
 from gpuvitals.proto import dra_v1_pb2 as dra
 from gpuvitals.sim.apiserver import ApiServer
 from gpuvitals.sim.apiserver.requestlog import RequestFacts
+from gpuvitals.sim.demo.cluster import DEFINITIONS
 from gpuvitals.sim.gpu import ScriptedNode
 from support.agentprocess import AgentProcess, agent
 from support.pluginworld import Kubelet, channel
@@ -119,6 +121,7 @@ def serving() -> Iterator[ApiServer]:
     with ApiServer() as running:
         body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-a"}}
         running.client("test").create("nodes", body)
+        running.client("test").create(DEFINITIONS, policy_definition("vitals.internal"))
         yield running
 
 

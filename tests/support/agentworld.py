@@ -22,6 +22,7 @@ from gpuvitals.model.signal import (
 from gpuvitals.model.snapshot import Snapshot
 from gpuvitals.node.agent import AgentSettings, NodeAgent
 from gpuvitals.node.announcements import Announcement
+from gpuvitals.node.governor import Governor, GovernorPorts
 from gpuvitals.node.ports import AgentPorts
 from gpuvitals.node.store import StateStore
 from gpuvitals.observability.metrics import NodeMetrics
@@ -81,7 +82,15 @@ class TurnedClock:
 class AgentWorld:
     """One agent with eight healthy GPUs, and what it published and asked for."""
 
-    def __init__(self, folder: Path, boot: str = "boot-1", *, gpus: int = 8) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        boot: str = "boot-1",
+        *,
+        gpus: int = 8,
+        labels: dict[str, str] | None = None,
+        is_listed: bool = True,
+    ) -> None:
         self.folder, self.gpus = folder, gpus
         self.clock = TurnedClock()
         self.published: list[Snapshot] = []
@@ -91,15 +100,25 @@ class AgentWorld:
         self.heard: list[float | None] = []
         self.read_to: int | None = 7
         self.publishing = True
+        governing = GovernorPorts(
+            changed=lambda: None, announce=self.announced.append, may_save=lambda: self.publishing
+        )
+        self.governor = Governor(Policy(), folder / "policies.json", governing)
+        self.governor.load()
+        if is_listed:
+            self.governor.labels(labels or {})
+            self.governor.listed()
         ports = AgentPorts(
             holders=lambda _: (),
             repoll=self.repolled.append,
             avoid=self.avoided.append,
             kmsg_sequence=lambda: self.read_to,
             announce=self.announced.append,
+            rules=self.governor.rules,
+            is_settled=lambda: self.governor.is_settled,
             is_publishing=lambda: self.publishing,
         )
-        settings = AgentSettings(node=NodeName("node-a"), boot_id=BootId(boot), policy=Policy())
+        settings = AgentSettings(node=NodeName("node-a"), boot_id=BootId(boot))
         store = StateStore(folder / "state.json")
         self.metrics = NodeMetrics("test")
         self.agent = NodeAgent(settings, self.clock, store, ports, self.metrics)

@@ -170,7 +170,7 @@ def _message(state: GpuState, judged: _Judgement) -> str:
     what = f"{_named(judged.cause)}: {judged.cause.detail}"
     match judged.state:
         case HealthState.UNHEALTHY:
-            return f"{what}; out of service until {_way_out(judged.cause)}"
+            return f"{what}; unfit until {_way_out(judged.cause)}"
         case HealthState.DEGRADED:
             then = "isolates if it lasts" if judged.phase is Phase.SUSPECT else "degraded, still in service"
             return f"{what}; {then}"

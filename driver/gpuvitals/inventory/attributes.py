@@ -20,13 +20,15 @@ _UNNAMED = "unknown"
 
 def attributes(entry: GpuHealth, naming: Naming) -> tuple[tuple[str, AttributeValue], ...]:
     """All attributes of a device, sorted by key. No string is empty or longer than the API accepts."""
-    pairs = [
-        *_health(entry.verdict, naming),
-        *_identity(entry.gpu),
-        *_versions(entry.gpu),
-        *_topology(entry.gpu),
-    ]
+    pairs = [*_health(entry.verdict, naming), *attributes_of(entry.gpu)]
     return tuple(sorted((key, _bounded(value)) for key, value in pairs))
+
+
+def attributes_of(gpu: Gpu) -> Iterator[tuple[str, AttributeValue]]:
+    """What is true of a device whatever its health: identity, versions, topology. A policy may match by these."""
+    yield from _identity(gpu)
+    yield from _versions(gpu)
+    yield from _topology(gpu)
 
 
 def semver(text: str) -> Version | None:

@@ -36,15 +36,22 @@ def node_report(snapshot: Snapshot, mode: ServiceMode, rival: str = "") -> str:
     body["withdrawn"] = (
         [_record(entry) for entry in snapshot.gpus if entry.isolated] if mode is ServiceMode.WITHDRAW else []
     )
+    spared = [
+        {"device": device_name(e.gpu), "reason": e.verdict.reason, "why": e.spared}
+        for e in snapshot.gpus
+        if e.spared
+    ]
+    if spared:
+        body["spared"] = spared
     text = _encode(body)
-    for key in ("withdrawn", "missingGpus"):
+    for key in ("withdrawn", "spared", "missingGpus"):
         text = _cut(body, key, text)
     return text
 
 
 def _cut(body: dict[str, object], key: str, text: str) -> str:
     """The body as text, without as many of the last entries of the list `key` as it takes to stay within the bound."""
-    entries = body[key]
+    entries = body.get(key, [])
     assert isinstance(entries, list)
     omitted = 0
     while len(text.encode()) > MAX_BYTES and entries:

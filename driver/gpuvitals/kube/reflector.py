@@ -50,6 +50,7 @@ class Reflector:
     The handler decodes; one that raises msgspec.DecodeError has the object skipped and counted.
     `synced` is set once a whole list was told, and is cleared while the difference of a later one is being told.
     `trouble` says why there is no watch, empty while there is one.
+    `listed(error)` is called on the reflector's thread after each whole list with None, and after each failure.
     """
 
     def __init__(
@@ -58,7 +59,9 @@ class Reflector:
         transport: Transport,
         changed: Callable[[ObjectKey, bytes | None], None],
         metrics: NodeMetrics,
+        listed: Callable[[ApiError | None], None] = lambda error: None,
     ) -> None:
+        self._listed = listed
         self._selection = selection
         self._transport = transport
         self._changed = changed
@@ -118,6 +121,7 @@ class Reflector:
 
     def _failed(self, error: ApiError, seconds: float) -> None:
         self.trouble = str(error)
+        self._listed(error)
         log.warning(
             "watch", extra=keys(path=self._selection.path, error=str(error), again_in=round(seconds, 1))
         )
@@ -146,6 +150,7 @@ class Reflector:
                 self.synced.set()
             raise
         self.synced.set()
+        self._listed(None)
 
     def _take_all(self) -> str:
         """Tells every page and then what is gone. The place in history from which to watch."""

@@ -184,8 +184,12 @@ def _known(result: AllocatedDevice, snapshot: Snapshot) -> GpuHealth:
 
 
 def _check_service(entry: GpuHealth, result: AllocatedDevice, view: NodeView) -> None:
-    """A device out of service is given only to whoever said that it may be: an admin, or a toleration."""
-    out = entry.isolated or entry.verdict.state is HealthState.UNHEALTHY
+    """A device out of service is given only to whoever said that it may be: an admin, or a toleration.
+
+    One that a policy keeps in service is given to anybody, whatever its health.
+    """
+    unfit = entry.verdict.state is HealthState.UNHEALTHY and not entry.spared
+    out = entry.isolated or unfit
     fenced = entry.gpu.uuid in view.fenced
     if not (out or fenced) or result.admin_access or _tolerated(entry, result.tolerations, view.naming):
         return

@@ -14,6 +14,7 @@ from gpuvitals.model.signal import MonitorState, Source
 class GpuHealth:
     """One GPU with its verdict. `isolated`: it must not be allocated, by taint or by withdrawal.
 
+    `spared` is why it is in service although its verdict takes it out: the policy that says so, else empty.
     `state_since` is when the verdict's state last changed: the transition time of the claim's condition.
     """
 
@@ -21,6 +22,7 @@ class GpuHealth:
     verdict: Verdict
     isolated: bool
     state_since: datetime
+    spared: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

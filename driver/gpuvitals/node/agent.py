@@ -9,10 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from gpuvitals.durable import DurableFileError
-from gpuvitals.health.isolation import isolated
-from gpuvitals.health.policy import Policy
 from gpuvitals.health.publication import worth_publishing
 from gpuvitals.health.verdict import next_change_at
+from gpuvitals.inventory.governing import Governing, in_service
 from gpuvitals.model.clock import Clock, Moment
 from gpuvitals.model.health import Verdict
 from gpuvitals.model.ids import BootId, GpuUuid, NodeName
@@ -38,7 +37,6 @@ class AgentSettings:
 
     node: NodeName
     boot_id: BootId
-    policy: Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +47,7 @@ class _Change:
     before: Verdict | None
     now: Verdict
     isolated: bool
+    spared: str
 
 
 Listener = Callable[[Snapshot, float | None], None]
@@ -72,7 +71,7 @@ class NodeAgent:
         self._store = store
         self._ports = ports
         self._metrics = metrics
-        self._known = NodeHealth(settings.policy, ports, metrics)
+        self._known = NodeHealth(ports, metrics)
         self._suppressed: dict[GpuUuid, Verdict] = {}
         self._facts = NodeFacts()
         self._snapshot: Snapshot | None = None
@@ -94,6 +93,10 @@ class NodeAgent:
     def gpus(self) -> tuple[StoredGpu, ...]:
         """Every GPU with its state after the last turn, for explanations. Any thread may read it."""
         return self._gpus
+
+    def rule(self, uuid: GpuUuid) -> Governing:
+        """What governs a GPU of `gpus`. Any thread may ask."""
+        return self._known.rules[uuid]
 
     @property
     def tick_age_seconds(self) -> float:
@@ -133,6 +136,7 @@ class NodeAgent:
         """
         now = self._clock.now()
         self._ticked_at = now.at
+        self._known.govern()
         for signal in signals:
             self._folded(signal)
         if read_to is not None and not self._known.is_waiting:
@@ -167,25 +171,24 @@ class NodeAgent:
 
     def _patience(self) -> float:
         now = self._clock.now().at
-        policy = self._settings.policy
-        changes = (next_change_at(entry.state, now, policy) for entry in self._known.gpus.values())
+        changes = (
+            next_change_at(entry.state, now, self._known.rules[uuid].health)
+            for uuid, entry in self._known.gpus.items()
+            if uuid in self._known.rules
+        )
         soonest = min((at for at in changes if at is not None), default=now + _IDLE_SECONDS)
         return max(0.01, min(_IDLE_SECONDS, soonest - now))
 
     def _judge(self, now: Moment, heard_at: float) -> None:
         verdicts = self._known.verdicts(now)
-        already = frozenset(uuid for uuid, entry in self._known.gpus.items() if entry.isolated)
-        out = isolated(list(verdicts.values()), self._settings.policy, already, self._known.parents)
+        wanted = self._known.wanted_out(verdicts)
         if self._snapshot is None and not self._known.may_be_shown(now):
             return
-        changed = [
-            _Change(uuid=uuid, before=self._known.gpus[uuid].published, now=current, isolated=uuid in out)
-            for uuid, current in verdicts.items()
-            if self._is_worth_it(uuid, current, uuid in out, now)
-        ]
+        judged = [self._change(uuid, current, uuid in wanted) for uuid, current in verdicts.items()]
+        changed = [change for change in judged if self._is_worth_it(change, now)]
         for change in changed:
             self._take_over(change, now)
-        facts = self._known.facts(list(verdicts.values()))
+        facts = self._known.facts(verdicts)
         # The report changes only together with a verdict, but for what the node as a whole can or can't see.
         if changed or self._snapshot is None or self._unexplained(facts) != self._unexplained(self._facts):
             is_fault = any(is_new_fault(change.before, change.now) for change in changed)
@@ -194,15 +197,21 @@ class NodeAgent:
         elif now.at - self._saved_at >= _SAVE_SECONDS:
             self._save(now)
 
-    def _is_worth_it(self, uuid: GpuUuid, current: Verdict, is_out: bool, now: Moment) -> bool:
+    def _change(self, uuid: GpuUuid, current: Verdict, wanted_out: bool) -> _Change:
+        """What would be shown of a GPU now; its policy has the last word on whether it leaves service."""
         entry = self._known.gpus[uuid]
-        since = now.at - entry.published_at
-        if entry.isolated != is_out or worth_publishing(
-            entry.published, current, since, self._settings.policy
-        ):
+        is_out, spared = in_service(wanted_out, entry.isolated, self._known.rules[uuid])
+        return _Change(uuid=uuid, before=entry.published, now=current, isolated=is_out, spared=spared)
+
+    def _is_worth_it(self, change: _Change, now: Moment) -> bool:
+        entry = self._known.gpus[change.uuid]
+        if (entry.isolated, entry.spared) != (change.isolated, change.spared):
             return True
-        if current not in (entry.published, self._suppressed.get(uuid)):
-            self._suppressed[uuid] = current
+        since, policy = now.at - entry.published_at, self._known.rules[change.uuid].health
+        if worth_publishing(entry.published, change.now, since, policy):
+            return True
+        if change.now not in (entry.published, self._suppressed.get(change.uuid)):
+            self._suppressed[change.uuid] = change.now
             self._metrics.slice_writes_suppressed.inc()
         return False
 
@@ -216,6 +225,7 @@ class NodeAgent:
             published_at=now.at,
             state_since=now.time if is_other else entry.state_since,
             isolated=change.isolated,
+            spared=change.spared,
         )
         log.info(
             "verdict",
@@ -226,6 +236,7 @@ class NodeAgent:
                 reason=current.reason,
                 score=current.score,
                 isolated=change.isolated,
+                spared=change.spared,
                 message=current.message,
             ),
         )
@@ -245,7 +256,11 @@ class NodeAgent:
         ordered = sorted(self._known.gpus.values(), key=lambda entry: (entry.gpu.bus_id, entry.gpu.uuid))
         shown = tuple(
             GpuHealth(
-                gpu=entry.gpu, verdict=entry.published, isolated=entry.isolated, state_since=entry.state_since
+                gpu=entry.gpu,
+                verdict=entry.published,
+                isolated=entry.isolated,
+                state_since=entry.state_since,
+                spared=entry.spared,
             )
             for entry in ordered
             if entry.published is not None

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gpuvitals.inventory.governing import Choice
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import HealthState, Phase, Verdict
 from gpuvitals.model.ids import GpuUuid
@@ -96,6 +97,23 @@ def rival_announcement(rival: str) -> Announcement:
         return Announcement(reason="OtherDriverGone", message=message, warning=False)
     message = f"{rival}; no GPU of this node is published while that is so"
     return Announcement(reason="OtherDriver", message=message)
+
+
+def policy_refused(name: str, why: str, *, goes_on: bool) -> Announcement:
+    """A GPUHealthPolicy that this agent can't use. `goes_on`: an earlier version of it is still in force."""
+    then = "the last good version of it stays in force" if goes_on else "it has no effect on this node"
+    return Announcement(reason="PolicyInvalid", message=f"policy {name}: {why}; {then}")
+
+
+def policy_tied(gpu: Gpu, chosen: Choice) -> Announcement:
+    """Several policies of one priority match a GPU and ask for different things."""
+    stays = chosen.rule.name if chosen.rule is not None else "the agent's own file"
+    mode = chosen.rule.mode.value if chosen.rule is not None else "Isolate"
+    message = (
+        f"policies {', '.join(chosen.tied)} have the same priority and all match gpu {gpu.uuid}; "
+        f"{stays} in mode {mode} stays in force until one has a higher spec.priority"
+    )
+    return Announcement(reason="PolicyAmbiguous", message=message)
 
 
 def failed_announcement(signal: Signal, error: Exception) -> Announcement:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from gpuvitals.health.fault_classes import CauseRule, Clearing, FaultClass, recovery_action
-from gpuvitals.health.policy import Policy
 from gpuvitals.health.reasons import OTHER_DRIVER
 from gpuvitals.health.state import Fault, GpuState, PastFault, XidRecord
 from gpuvitals.health.verdict import next_change_at, verdict
 from gpuvitals.health.witnesses import witnesses
 from gpuvitals.inventory.claims import ClaimRef, healthy_status
 from gpuvitals.inventory.device import device_name
+from gpuvitals.inventory.governing import Governing
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.taints import taints
 from gpuvitals.model.clock import Moment
@@ -39,7 +39,7 @@ class Surroundings:
     """What an explanation needs beside the GPU itself."""
 
     now: Moment
-    policy: Policy
+    rule: Governing
     naming: Naming
     facts: NodeFacts
     holders: tuple[ClaimRef, ...]
@@ -68,13 +68,15 @@ def gpu_stations(entry: StoredGpu, around: Surroundings) -> Iterator[Station]:
         yield Station("xid", _xid(record, around.now.at))
     for past in reversed(state.past):
         yield Station("past", _past(past, around.now.at))
-    current = verdict(state, around.now, around.policy)
+    current = verdict(state, around.now, around.rule.health)
     yield Station("verdict", _verdict(current))
+    yield Station("policy", _rule(around.rule))
     shown = GpuHealth(
         gpu=gpu,
         verdict=entry.published or current,
         isolated=entry.isolated,
         state_since=entry.state_since,
+        spared=entry.spared,
     )
     if entry.published is not None and entry.published != current:
         yield Station(
@@ -100,10 +102,25 @@ def device_stations(shown: GpuHealth, naming: Naming) -> Iterator[Station]:
     marks = [f"{taint.key}={taint.value}:{taint.effect.value}" for taint in taints(shown, naming)]
     state, score = shown.verdict.state, shown.verdict.score
     yield Station("device", f"{device_name(shown.gpu)}, " + (f"taint {marks[0]}" if marks else "no taint"))
-    yield Station("service", "out: no new claim gets it" if shown.isolated else "in: it can be allocated")
+    yield Station("service", _service(shown))
     matches = "matches" if score > _CAREFUL else "does not match"
     yield Station("careful claims", f"score > {_CAREFUL} {matches}")
     yield Station("claim", f"Healthy={healthy_status(state).value}, reason {shown.verdict.reason}")
+
+
+def _rule(rule: Governing) -> str:
+    name = rule.rule or "none; the agent's own file holds"
+    paused = ", paused: nothing enters or leaves service" if rule.paused else ""
+    tied = f"; ambiguous with {', '.join(rule.tied)}" if rule.tied else ""
+    return f"{name}, mode {rule.mode.value}{paused}{tied}"
+
+
+def _service(shown: GpuHealth) -> str:
+    if shown.isolated:
+        return "out: no new claim gets it"
+    if shown.spared:
+        return f"in, though it should be out: {shown.spared}"
+    return "in: it can be allocated"
 
 
 def _faults(state: GpuState, now: float) -> Iterator[Station]:
@@ -180,7 +197,7 @@ def _verdict(judged: Verdict) -> str:
 
 
 def _next(state: GpuState, around: Surroundings) -> str:
-    at = next_change_at(state, around.now.at, around.policy)
+    at = next_change_at(state, around.now.at, around.rule.health)
     if at is None:
         return "nothing changes without a signal"
     return f"judged anew in {at - around.now.at:.0f} s, if nothing is heard before"

@@ -4,18 +4,19 @@ Stage 5 of the walk: a signal comes in, is held against whom it concerns, and is
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import assert_never
 
 from gpuvitals.health.attribution import concerned
 from gpuvitals.health.evaluate import advance, evaluate
 from gpuvitals.health.healing import after_restart
-from gpuvitals.health.isolation import is_capped
+from gpuvitals.health.isolation import is_capped, isolated
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.reasons import ISOLATION_CAPPED, NVSWITCH_FAULT
 from gpuvitals.health.state import initial_state
 from gpuvitals.health.verdict import verdict
+from gpuvitals.inventory.governing import Governing
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu import DeviceKind
 from gpuvitals.model.health import Verdict
@@ -62,10 +63,10 @@ _FIRST_LOOK_SECONDS = 5.0
 class NodeHealth:
     """Owned by the agent's thread alone. `gpus` may be replaced entry by entry by whoever publishes them."""
 
-    def __init__(self, policy: Policy, ports: AgentPorts, metrics: NodeMetrics) -> None:
+    def __init__(self, ports: AgentPorts, metrics: NodeMetrics) -> None:
         self.gpus: dict[GpuUuid, StoredGpu] = {}
+        self.rules: Mapping[GpuUuid, Governing] = {}
         self.driver_load = ""
-        self._policy = policy
         self._ports = ports
         self._metrics = metrics
         self._enumerated: frozenset[GpuUuid] = frozenset()
@@ -74,6 +75,7 @@ class NodeHealth:
         self._early: list[GpuSignal] = []
         self._looked_at: set[GpuUuid] = set()
         self._first_look_until: float | None = None
+        self._settled_by: float | None = None
 
     @property
     def is_waiting(self) -> bool:
@@ -99,30 +101,46 @@ class NodeHealth:
             kept = entry if same_boot else replace(entry, published=None)
             self.gpus[entry.gpu.uuid] = replace(kept, state=state)
 
+    def govern(self) -> None:
+        """Asks anew what governs each GPU."""
+        self.rules = self._ports.rules([entry.gpu for entry in self.gpus.values()])
+
+    def wanted_out(self, verdicts: Mapping[GpuUuid, Verdict]) -> frozenset[GpuUuid]:
+        """The devices that their verdicts take out of service, whatever their policies make of it."""
+        already = frozenset(uuid for uuid, entry in self.gpus.items() if entry.isolated)
+        return isolated(list(verdicts.values()), self._node_policy(), already, self.parents)
+
     def verdicts(self, now: Moment) -> dict[GpuUuid, Verdict]:
         """Every GPU judged, as time has passed until `now`."""
         found: dict[GpuUuid, Verdict] = {}
         for uuid, entry in self.gpus.items():
-            state = advance(entry.state, now.at, self._policy)
+            policy = self.rules[uuid].health
+            state = advance(entry.state, now.at, policy)
             self.gpus[uuid] = replace(entry, state=state)
-            found[uuid] = verdict(state, now, self._policy)
+            found[uuid] = verdict(state, now, policy)
         return found
 
     def may_be_shown(self, now: Moment) -> bool:
         """Whether a first snapshot can be made: a node whose GPUs nobody has asked yet has nothing to show.
 
         An agent that remembers this boot begins with what it remembers. Otherwise the driver has to say which GPUs
-        there are, or that it can't, and each of them is looked at, as long as that does not take too long.
+        there are, or that it can't, and each of them is looked at, as long as that does not take too long. Nor is it
+        shown before the cluster's policies are known: a GPU that they keep in service must not leave it at a start.
         """
+        if self._settled_by is None:
+            self._settled_by = now.at + _FIRST_LOOK_SECONDS
+        if not self._ports.is_settled() and now.at < self._settled_by:
+            return False
         if any(entry.published is not None for entry in self.gpus.values()):
             return True
         if self._first_look_until is None:
             return self._monitors.get(Source.NVML_POLL) not in (None, MonitorState.WATCHING)
         return self._enumerated <= self._looked_at or now.at >= self._first_look_until
 
-    def facts(self, verdicts: Sequence[Verdict]) -> NodeFacts:
+    def facts(self, verdicts: Mapping[GpuUuid, Verdict]) -> NodeFacts:
         """What is true of the node as a whole."""
-        reasons = [ISOLATION_CAPPED] if is_capped(list(verdicts), self._policy, self.parents) else []
+        capped = is_capped(list(verdicts.values()), self._node_policy(), self.parents)
+        reasons = [ISOLATION_CAPPED] if capped else []
         if self._switch_fault:
             reasons.append(NVSWITCH_FAULT)
         physical = [entry.gpu for entry in self.gpus.values() if entry.gpu.kind is DeviceKind.GPU]
@@ -171,7 +189,6 @@ class NodeHealth:
                 assert_never(signal)
 
     def _fold_gpu(self, signal: GpuSignal) -> None:
-        policy = self._policy
         whom = concerned(signal, (entry.gpu for entry in self.gpus.values()))
         if not whom and not self.gpus and len(self._early) < _MAX_EARLY:
             # The log is read before the driver has said which GPUs there are.
@@ -184,7 +201,7 @@ class NodeHealth:
         if isinstance(signal, Reading):
             self._looked_at.add(signal.uuid)
         for uuid in whom:
-            entry = self.gpus[uuid]
+            entry, policy = self.gpus[uuid], self.rules[uuid].health
             state = advance(entry.state, signal.seen.at, policy)
             self.gpus[uuid] = replace(entry, state=evaluate(state, self._with_claim(signal, uuid), policy))
         if isinstance(signal, XidReport) and signal.code in _DO_NOT_POKE:
@@ -223,11 +240,21 @@ class NodeHealth:
             self.gpus[gpu.uuid] = replace(known, gpu=gpu, state=state)
         self._enumerated = frozenset(gpu.uuid for gpu in report.gpus)
         self.driver_load = report.driver_load
+        self.govern()
         if self._first_look_until is None:
             self._first_look_until = report.seen.at + _FIRST_LOOK_SECONDS
         early, self._early = self._early, []
         for signal in early:
             self._fold_gpu(signal)
+
+    def _node_policy(self) -> Policy:
+        """What decides over the node as a whole: of values that differ among its GPUs, the most careful."""
+        ruling = [rule.health for rule in self.rules.values()] or [Policy()]
+        return replace(
+            ruling[0],
+            isolation_cap_percent=min(policy.isolation_cap_percent for policy in ruling),
+            isolate_unknown=min(policy.isolate_unknown for policy in ruling),
+        )
 
     def _take_up(self, facts: NodeFacts, gpus: tuple[StoredGpu, ...]) -> None:
         """What the node could and could not see stands until a source says otherwise."""

@@ -1,8 +1,10 @@
 """What the agent asks of others; `wiring` hands the implementations in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from gpuvitals.inventory.governing import Governing
+from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.node.announcements import Announcement
 
@@ -14,6 +16,7 @@ class AgentPorts:
     `holders` gives the UIDs of the claims that hold a GPU; `repoll` asks for a fresh reading of one GPU, or of all
     for None; `avoid` has a GPU left alone whose driver calls may hang; `kmsg_sequence` is how far the log was read,
     counting only records whose signals are on the queue already; `announce` tells people;
+    `rules` gives what governs each GPU, and `is_settled` whether that is more than a guess;
     `is_publishing`: of two agents that overlap in a rolling update, this is the one that acts in public.
     """
 
@@ -22,4 +25,6 @@ class AgentPorts:
     avoid: Callable[[GpuUuid], None]
     kmsg_sequence: Callable[[], int | None]
     announce: Callable[[Announcement], None]
+    rules: Callable[[Collection[Gpu]], Mapping[GpuUuid, Governing]]
+    is_settled: Callable[[], bool]
     is_publishing: Callable[[], bool]

@@ -27,7 +27,10 @@ class NewerStateError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredGpu:
-    """One GPU as the agent knows it. `published` is the verdict that the cluster was last shown, at `published_at`."""
+    """One GPU as the agent knows it. `published` is the verdict that the cluster was last shown, at `published_at`.
+
+    `spared` is why it is in service although it should be out, empty where it is as it should be.
+    """
 
     gpu: Gpu
     state: GpuState
@@ -35,6 +38,7 @@ class StoredGpu:
     published_at: float
     state_since: datetime
     isolated: bool
+    spared: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

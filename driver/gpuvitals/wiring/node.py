@@ -30,6 +30,7 @@ from gpuvitals.node.agent import AgentSettings, NodeAgent
 from gpuvitals.node.announcements import Announcement, rival_announcement
 from gpuvitals.node.bridges import ClaimBridge, EventBridge
 from gpuvitals.node.explanation import Surroundings, find_gpu, gpu_stations
+from gpuvitals.node.governor import GovernorPorts
 from gpuvitals.node.ports import AgentPorts
 from gpuvitals.node.probes import Checks, ProbeServer
 from gpuvitals.node.store import NewerStateError, StateStore, StoredNode
@@ -42,6 +43,7 @@ from gpuvitals.signals.kmsg import KmsgPosition, KmsgSettings, KmsgSource
 from gpuvitals.signals.nvml import NvmlMonitor, NvmlSettings
 from gpuvitals.signals.nvml_visit import NvmlPeriods
 from gpuvitals.signals.sysfs import SysfsSource, SysfsTree
+from gpuvitals.wiring.governing import Government, Rulership
 from gpuvitals.wiring.sockets import Sockets
 
 log = logging.getLogger(__name__)
@@ -81,6 +83,7 @@ class Node:
         self._store = StateStore(options.state_directory / "health.json")
         self._taints = TaintMemory(options.state_directory / "taints.json")
         self._way = RightOfWay()
+        self._government = self._govern()
         self._recorder = EventRecorder(
             self._transport,
             reporting_instance=f"gpuvitals-{options.node}",
@@ -105,6 +108,7 @@ class Node:
 
     def _start_behind_sockets(self) -> None:
         stored = self._memory()
+        self._government.governor.load()
         self._build_agent(stored)
         self._build_writers()
         checks = Checks(live=self._live, ready=self._ready)
@@ -115,6 +119,7 @@ class Node:
         self._plugin.on_kubelet_change(self._kubelet_changed)
         self._plugin.attach(self._sources())
         for part in (
+            self._government,
             self._neighbours,
             self._publisher,
             self._claims,
@@ -151,6 +156,7 @@ class Node:
             self._agent,
             self._sockets,
             self._publisher,
+            self._government,
             self._neighbours,
             self._claims,
             self._recorder,
@@ -176,6 +182,21 @@ class Node:
         self._metrics.checkpoint_recoveries.labels(cause=cause).inc()
         self._announce(Announcement(reason="HealthStateRecovered", message=what))
 
+    def _govern(self) -> Government:
+        ports = GovernorPorts(
+            changed=lambda: self._agent.queue.wake(),
+            announce=self._announce,
+            may_save=self._plugin.publishing,
+        )
+        settings = Rulership(
+            node=self._options.node,
+            group=self._naming.api_group,
+            base=self._config.health_policy,
+            directory=self._options.state_directory,
+            seconds=self._config.node_seconds,
+        )
+        return Government(settings, self._transport, self._metrics, ports)
+
     def _build_agent(self, stored: StoredNode | None) -> None:
         ports = AgentPorts(
             holders=self._holders,
@@ -183,11 +204,11 @@ class Node:
             avoid=lambda uuid: self._nvml.avoid(uuid),
             kmsg_sequence=self._kmsg_sequence,
             announce=self._announce,
+            rules=self._government.governor.rules,
+            is_settled=lambda: self._government.governor.is_settled,
             is_publishing=self._plugin.publishing,
         )
-        settings = AgentSettings(
-            node=NodeName(self._options.node), boot_id=self._boot, policy=self._config.health_policy
-        )
+        settings = AgentSettings(node=NodeName(self._options.node), boot_id=self._boot)
         self._agent = NodeAgent(settings, self._clock, self._store, ports, self._metrics)
         self._metrics.watch_snapshot(lambda: self._agent.snapshot)
         resume = None
@@ -344,7 +365,7 @@ class Node:
         held = {device.claim for device in self._plugin.prepared() if device.uuid == entry.gpu.uuid}
         around = Surroundings(
             now=self._clock.now(),
-            policy=self._config.health_policy,
+            rule=self._agent.rule(entry.gpu.uuid),
             naming=self._naming,
             facts=snapshot.facts if snapshot is not None else NodeFacts(),
             holders=tuple(sorted(held, key=lambda claim: claim.uid)),

@@ -5,6 +5,7 @@ import pytest
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import GpuState
 from gpuvitals.inventory.claims import ClaimRef
+from gpuvitals.inventory.governing import Governing
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.model.ids import ClaimUid
 from gpuvitals.model.signal import ClearReport, MonitorState, Source
@@ -32,7 +33,7 @@ def stored(state: GpuState, *, isolated: bool = False) -> StoredGpu:
 def told(entry: StoredGpu, *holders: str) -> dict[str, str]:
     around = Surroundings(
         now=moment(AT),
-        policy=Policy(),
+        rule=Governing(health=Policy()),
         naming=Naming(),
         facts=NodeFacts(monitors=((Source.KMSG, MonitorState.WATCHING),)),
         holders=tuple(ClaimRef(namespace="ml", name=name, uid=ClaimUid(name)) for name in holders),

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from gpuvitals.inventory.device import device_name
 from gpuvitals.inventory.naming import Naming
+from gpuvitals.kube.policy_definition import policy_definition
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.sim.apiserver import ApiClient, ApiServer
@@ -22,6 +23,7 @@ from gpuvitals.sim.gpu_state import GpuScript
 from gpuvitals.sim.kubelet import Kubelet
 
 CLASSES = "deviceclasses.resource.k8s.io"
+DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
 
 
 class Part(Protocol):
@@ -70,6 +72,7 @@ class Cluster:
         with ExitStack() as starting:
             self.kubeconfig.write_text(_kubeconfig(self.server.url), encoding="utf-8")
             self.client.create(CLASSES, device_class(self.naming))
+            self.client.create(DEFINITIONS, policy_definition(self.naming.api_group))
             for part in (
                 *self._control,
                 *(node.kubelet for node in self.nodes),

@@ -45,12 +45,12 @@ def custom_rules(kind: Kind) -> Rules:
 
 def drop_unknown(obj: Obj, schema: Schema) -> list[str]:
     """Take the fields that the schema does not know out of the object in place; returns their paths."""
-    kept = {name: obj[name] for name in _KEPT if name in obj}
+    kept = {name: obj.pop(name) for name in _KEPT if name in obj}
     unknown: list[str] = []
     if schema:
         _prune(obj, schema, "", unknown)
     obj |= kept
-    return [path for path in unknown if path not in _KEPT]
+    return unknown
 
 
 def schema_errors(obj: Obj, schema: Schema) -> list[FieldError]:

@@ -1,0 +1,155 @@
+"""Which policy governs each GPU now: the cluster's rules, the node's labels, and the agent's own file beneath them.
+
+Rules and labels come on the threads of those who read them; the agent asks once a turn. What was last good is on disk:
+an agent that starts while the API server is away goes by it, and a bad policy never makes it start from zero.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import msgspec
+
+from gpuvitals.durable import DurableFile, DurableFileError
+from gpuvitals.health.policy import Policy
+from gpuvitals.inventory.governing import Choice, Governing, PolicyRule, choice, governing
+from gpuvitals.model.gpu import Gpu
+from gpuvitals.model.ids import GpuUuid
+from gpuvitals.node.announcements import Announcement, policy_refused, policy_tied
+from gpuvitals.observability.logs import keys
+
+log = logging.getLogger(__name__)
+
+_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is known of policies. `labels` is None until the node was read once; `choices` are the last of each GPU."""
+
+    schema: int = _SCHEMA
+    rules: dict[str, PolicyRule] = field(default_factory=dict)
+    labels: dict[str, str] | None = None
+    choices: dict[GpuUuid, Choice] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GovernorPorts:
+    """What the governor asks of others; none of them may block.
+
+    `changed`: something may govern otherwise now. `may_save`: of two agents that overlap, this one owns the file.
+    """
+
+    changed: Callable[[], None]
+    announce: Callable[[Announcement], None]
+    may_save: Callable[[], bool]
+
+
+class Governor:
+    """Thread safe, but for `rules`, which is the agent's thread's."""
+
+    def __init__(self, base: Policy, path: Path, ports: GovernorPorts) -> None:
+        self._base = base
+        self._file = DurableFile(path)
+        self._ports = ports
+        self._lock = threading.Lock()
+        self._known = Known()
+        self._saved = self._known
+        self._answered: tuple[Known, tuple[Gpu, ...]] | None = None
+        self._rules: dict[GpuUuid, Governing] = {}
+        self._listed = False
+        self._has_memory = False
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is known what governs: from memory, or from what the API server has said, or has not."""
+        with self._lock:
+            return self._has_memory or (self._listed and self._known.labels is not None)
+
+    def load(self) -> None:
+        """Takes up what an earlier agent kept. A file that can't be read costs the memory, and is told in the log."""
+        loaded = self._file.load()
+        trouble = loaded.recovered
+        if loaded.payload is not None:
+            try:
+                known = msgspec.json.decode(loaded.payload, type=Known)
+                if known.schema > _SCHEMA:
+                    trouble = f"{self._file.path}: schema {known.schema}, this agent knows {_SCHEMA}"
+                else:
+                    self._known = self._saved = known
+                    self._has_memory = True
+            except msgspec.DecodeError as error:
+                trouble = f"{self._file.path}: {error}"
+        if trouble:
+            log.warning("policies recovered", extra=keys(reason=trouble))
+
+    def known(self, name: str, rule: PolicyRule | None) -> None:
+        """A policy as it is stored now; None where it is gone."""
+        with self._lock:
+            rules = {key: each for key, each in self._known.rules.items() if key != name}
+            if rule is not None:
+                rules[name] = rule
+            self._known = replace(self._known, rules=rules)
+        self._ports.changed()
+
+    def refused(self, name: str, why: str) -> None:
+        """A policy that can't be used; the last good one of that name, if there is one, goes on."""
+        with self._lock:
+            goes_on = name in self._known.rules
+        log.error("policy refused", extra=keys(policy=name, reason=why, last_good=goes_on))
+        self._ports.announce(policy_refused(name, why, goes_on=goes_on))
+
+    def listed(self) -> None:
+        """Every policy was told: what is known now is what there is."""
+        with self._lock:
+            self._listed = True
+        self._ports.changed()
+
+    def labels(self, labels: Mapping[str, str]) -> None:
+        """The node's labels as they are now."""
+        with self._lock:
+            if self._known.labels == labels:
+                return
+            self._known = replace(self._known, labels=dict(labels))
+        self._ports.changed()
+
+    def rules(self, gpus: Collection[Gpu]) -> Mapping[GpuUuid, Governing]:
+        """What governs each of these GPUs. Makes durable what has changed."""
+        asked = tuple(gpus)
+        with self._lock:
+            known = self._known
+        if self._answered is None or self._answered[0] is not known or self._answered[1] != asked:
+            known = self._choose(known, asked)
+            self._answered = (known, asked)
+        if known != self._saved and self._ports.may_save():
+            self._save(known)
+        return self._rules
+
+    def _choose(self, known: Known, gpus: tuple[Gpu, ...]) -> Known:
+        """Chooses anew for every GPU; what was chosen for one that is away is kept for when it is back."""
+        chosen: dict[GpuUuid, Choice] = {}
+        for gpu in gpus:
+            before = known.choices.get(gpu.uuid)
+            now = choice(known.rules.values(), known.labels or {}, gpu, before)
+            chosen[gpu.uuid] = now
+            if now.tied and (before is None or before.tied != now.tied):
+                self._ports.announce(policy_tied(gpu, now))
+            if before is None or before.rule != now.rule:
+                name = now.rule.name if now.rule is not None else ""
+                log.info("policy governs", extra=keys(gpu=gpu.uuid, policy=name or "none"))
+        self._rules = {uuid: governing(each, self._base) for uuid, each in chosen.items()}
+        choices = {**known.choices, **chosen}
+        with self._lock:
+            is_newest = self._known is known
+            self._known = replace(self._known, choices=choices)
+            return self._known if is_newest else replace(known, choices=choices)
+
+    def _save(self, known: Known) -> None:
+        try:
+            self._file.save(msgspec.json.encode(known))
+        except DurableFileError as error:
+            log.error("policies not saved", extra=keys(reason=str(error)))
+            return
+        self._saved = known
