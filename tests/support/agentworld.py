@@ -98,6 +98,7 @@ class AgentWorld:
         self.avoided: list[GpuUuid] = []
         self.announced: list[Announcement] = []
         self.heard: list[float | None] = []
+        self.held: dict[GpuUuid, tuple[str, ...]] = {}
         self.read_to: int | None = 7
         self.publishing = True
         governing = GovernorPorts(
@@ -109,7 +110,7 @@ class AgentWorld:
             self.governor.labels(labels or {})
             self.governor.listed()
         ports = AgentPorts(
-            holders=lambda _: (),
+            holders=lambda uuid: self.held.get(uuid, ()),
             repoll=self.repolled.append,
             avoid=self.avoided.append,
             kmsg_sequence=lambda: self.read_to,

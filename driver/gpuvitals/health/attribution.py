@@ -37,8 +37,7 @@ def concerns(signal: GpuSignal, gpu: Gpu) -> bool:
     """
     match signal:
         case Reading() | ClearReport():
-            parent = gpu.mig.parent if gpu.mig is not None else gpu.uuid
-            return signal.uuid in (gpu.uuid, parent)
+            return signal.uuid in (gpu.uuid, gpu.gpu_uuid)
         case XidReport():
             return _same_gpu(signal, gpu) and _same_instance(signal, gpu)
         case OffBusReport() | RecoveryActionReport() | IdentityReport() | PresenceReport():
@@ -50,10 +49,7 @@ def concerns(signal: GpuSignal, gpu: Gpu) -> bool:
 def _same_gpu(
     signal: XidReport | OffBusReport | RecoveryActionReport | IdentityReport | PresenceReport, gpu: Gpu
 ) -> bool:
-    if signal.uuid is not None and signal.uuid in (
-        gpu.uuid,
-        gpu.mig.parent if gpu.mig is not None else gpu.uuid,
-    ):
+    if signal.uuid is not None and signal.uuid in (gpu.uuid, gpu.gpu_uuid):
         return True
     return signal.uuid is None and signal.bus_id is not None and signal.bus_id == gpu.bus_id
 

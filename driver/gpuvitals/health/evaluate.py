@@ -21,7 +21,7 @@ from gpuvitals.health.faults import End, Evidence, end_faults, isolating, raise_
 from gpuvitals.health.healing import after_reset, cleared, disproved, shows_reset, unwatched
 from gpuvitals.health.levels import fold_levels, says_something
 from gpuvitals.health.policy import Policy
-from gpuvitals.health.state import MAX_MEETINGS, MAX_XIDS, Ending, GpuState, Meeting, XidRecord
+from gpuvitals.health.state import MAX_MEETINGS, MAX_XIDS, Ending, GpuState, Meeting, XidRecord, unit_of
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import (
     ClearReport,
@@ -115,7 +115,7 @@ def _is_history(state: GpuState, signal: GpuSignal) -> bool:
 
 
 def _xid(state: GpuState, signal: XidReport, policy: Policy) -> GpuState:
-    unit = "" if signal.gpu_instance is None else f"GI{signal.gpu_instance}"
+    unit = unit_of(signal.gpu_instance)
     known = next((record for record in state.xids if (record.code, record.unit) == (signal.code, unit)), None)
     if known is not None and _is_echo(known, signal, policy):
         return state

@@ -17,7 +17,7 @@ from gpuvitals.health.fault_classes import (
     worse,
     xid_rule,
 )
-from gpuvitals.health.verdict import BLIND, PROBATION
+from gpuvitals.health.verdict import BLIND, INSTANCE_GONE, PROBATION
 from gpuvitals.health.xid_catalog import CATALOG
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.health import NO_REASON
@@ -93,6 +93,13 @@ _OF_A_GPU = (
         source="an observed reset, a new boot, or an operator",
         product="score at most 69 until the probation ends",
         person="nothing",
+    ),
+    ReasonEntry(
+        reason=INSTANCE_GONE,
+        meaning="the MIG instance was destroyed while a claim holds it",
+        source="NVML, which lists the other instances of the GPU",
+        product="takes it out of service and tells the claim; forgets it when the claim is released",
+        person="delete the pod; make the instance again if it is wanted",
     ),
 )
 _OF_A_NODE = (

@@ -1,6 +1,6 @@
 """What the fold remembers of one GPU: plain data, so that it can be written to disk and read back as it was."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
@@ -143,6 +143,30 @@ class GpuState:
         return next((fault for fault in self.faults if fault.rule.reason == reason), None)
 
 
+def unit_of(gpu_instance: int | None) -> str:
+    """The unit that an XID record names: the GPU instance, or the empty string for the GPU as a whole."""
+    return "" if gpu_instance is None else f"GI{gpu_instance}"
+
+
 def initial_state(gpu: Gpu, seen: Moment) -> GpuState:
     """The state of a GPU that was met for the first time at `seen`: nothing is known, so it is Unknown."""
     return GpuState(uuid=gpu.uuid, started_at=seen.at, expected_links=gpu.expected_links)
+
+
+def instance_state(gpu: GpuState, instance: Gpu) -> GpuState:
+    """The state of a MIG instance that is met for the first time: a fault of its GPU is its own from the start.
+
+    Faults of other instances, which were held against the GPU because nobody knew them, are not. One of this very
+    instance is: it was heard before the instance was seen.
+    """
+    mine = ("", unit_of(instance.mig.gpu_instance if instance.mig is not None else None))
+    kept = tuple(record for record in gpu.xids if record.unit in mine)
+    others = {record.rule.reason for record in gpu.xids if record.unit not in mine}
+    foreign = others - {record.rule.reason for record in kept}
+    return replace(
+        gpu,
+        uuid=instance.uuid,
+        faults=tuple(fault for fault in gpu.faults if fault.rule.reason not in foreign),
+        xids=kept,
+        past=(),
+    )

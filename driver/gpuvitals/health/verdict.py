@@ -1,6 +1,6 @@
 """Judges a state: the four states, the score, and the sentence that a person reads."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from gpuvitals.health.fault_classes import Clearing, FaultClass, recovery_action
@@ -25,6 +25,7 @@ from gpuvitals.model.signal import FabricState, Reading
 
 BLIND = Reason("NoEvidence")
 PROBATION = Reason("Probation")
+INSTANCE_GONE = Reason("MigInstanceGone")
 
 EXPECTED_VALUES = (
     "recovery_action",
@@ -80,6 +81,22 @@ def verdict(state: GpuState, now: Moment, policy: Policy) -> Verdict:
         recovery_action=_recovery_action(reading),
         coverage=coverage(state, reading),
         confidence=Confidence.NONE if judged.cause is None else confidence(state, judged.cause),
+    )
+
+
+def without_instance(judged: Verdict) -> Verdict:
+    """The verdict on a MIG instance that was destroyed while a claim holds it: read, so definitive."""
+    return replace(
+        judged,
+        state=HealthState.UNHEALTHY,
+        phase=Phase.STEADY,
+        score=0,
+        health_class=HealthClass.FAILED,
+        reason=INSTANCE_GONE,
+        message="the MIG instance was destroyed while a claim holds it; out of service until it is made again "
+        "or the claim is released",
+        definitive=True,
+        confidence=Confidence.SINGLE,
     )
 
 

@@ -1,4 +1,4 @@
-"""The one list of published attributes: key, value, and when a key is left out.
+"""The one list of published attributes and capacities: key, value, and when a key is left out.
 
 Health keys, `uuid`, `type` and `productName` are on every device always, since a selector that reads a missing key
 aborts the scheduling of its pod. Keys of topology and of MIG appear only with a real value: an empty string would
@@ -8,7 +8,7 @@ match another empty string in a constraint.
 import re
 from collections.abc import Iterator
 
-from gpuvitals.inventory.device import MAX_STRING, AttributeValue, Version
+from gpuvitals.inventory.device import MAX_STRING, AttributeValue, Version, quantity
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import Verdict
@@ -29,6 +29,21 @@ def attributes_of(gpu: Gpu) -> Iterator[tuple[str, AttributeValue]]:
     yield from _identity(gpu)
     yield from _versions(gpu)
     yield from _topology(gpu)
+
+
+def capacities(gpu: Gpu) -> tuple[tuple[str, str], ...]:
+    """All capacities of a device as quantities, sorted by key: its memory and, of a MIG instance, the engines it has."""
+    counts = [("memory", gpu.memory_bytes)]
+    if gpu.mig is not None:
+        engines = (
+            ("multiprocessors", gpu.mig.multiprocessors),
+            ("copyEngines", gpu.mig.copy_engines),
+            ("decoders", gpu.mig.decoders),
+            ("encoders", gpu.mig.encoders),
+            ("jpegEngines", gpu.mig.jpeg_engines),
+        )
+        counts += [(key, count) for key, count in engines if count]
+    return tuple(sorted((key, quantity(count)) for key, count in counts))
 
 
 def semver(text: str) -> Version | None:

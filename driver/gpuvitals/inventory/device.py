@@ -59,6 +59,17 @@ def device_name(gpu: Gpu) -> DeviceName:
     return DeviceName(name)
 
 
+def device_order(gpu: Gpu) -> tuple[str, int, int, str]:
+    """Sorts devices as the bus numbers them, a GPU before its MIG instances and these by their ids."""
+    ids = (-1, -1) if gpu.mig is None else (gpu.mig.gpu_instance, gpu.mig.compute_instance)
+    return gpu.bus_id, *ids, gpu.uuid
+
+
+def is_offered(gpu: Gpu) -> bool:
+    """Whether the device can be given to a claim: a GPU in MIG mode is given as its instances only."""
+    return not gpu.mig_enabled
+
+
 def quantity(count: int) -> str:
     """A count as Kubernetes writes it back: the largest suffix without a fraction, so that a stored value compares equal.
 

@@ -4,9 +4,10 @@ Takes the snapshot and gives the slices that the publisher in `kube` makes true.
 """
 
 from dataclasses import dataclass
+from itertools import groupby
 
-from gpuvitals.inventory.attributes import attributes
-from gpuvitals.inventory.device import MAX_KEYS, Device, device_name, quantity
+from gpuvitals.inventory.attributes import attributes, capacities
+from gpuvitals.inventory.device import MAX_KEYS, Device, device_name, is_offered
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.report import node_report
 from gpuvitals.inventory.taints import ServiceMode, taints
@@ -19,6 +20,9 @@ SHARD = 64
 
 Source: kubernetes/api resource/v1/types.go, ResourceSliceMaxDevicesWithAdvancedFeatures.
 """
+
+MAX_INSTANCES = 7
+"""MIG instances a GPU has at most. Source: NVIDIA MIG User Guide, "Introduction"."""
 
 _CLASS_ORDER = {
     HealthClass.HIGH: 0,
@@ -48,14 +52,13 @@ class Pool:
 
 
 def pool(snapshot: Snapshot, naming: Naming, mode: ServiceMode, rival: str = "") -> Pool:
-    """The slices that show `snapshot`. A GPU keeps its shard whatever happens to the others.
+    """The slices that show `snapshot`. A GPU keeps its shard whatever happens to the others, and so do its instances.
 
     Inside a slice devices stand by class, then in PCI order: the scheduler takes the first that fits. `rival` says
     which other driver gives out these GPUs: the slices have no devices then, and the report tells why.
     """
-    shards = [snapshot.gpus[start : start + SHARD] for start in range(0, len(snapshot.gpus), SHARD)] or [()]
     slices = []
-    for index, shard in enumerate(shards):
+    for index, shard in enumerate(_shards(snapshot.gpus)):
         notes = ((naming.node_report, node_report(snapshot, mode, rival)),) if index == 0 else ()
         slices.append(
             PoolSlice(
@@ -67,15 +70,34 @@ def pool(snapshot: Snapshot, naming: Naming, mode: ServiceMode, rival: str = "")
     return Pool(node=snapshot.node, driver=naming.driver, slices=tuple(slices))
 
 
+def _shards(gpus: tuple[GpuHealth, ...]) -> list[tuple[GpuHealth, ...]]:
+    """The GPUs in PCI order, as many a shard as fit; one in MIG mode takes the room of all instances it may get."""
+    shards: list[tuple[GpuHealth, ...]] = [()]
+    taken = 0
+    for _, found in groupby(gpus, key=lambda entry: entry.gpu.gpu_uuid):
+        group = tuple(found)
+        instances = sum(entry.gpu.mig is not None for entry in group)
+        room = max(MAX_INSTANCES, instances) if instances or group[0].gpu.mig_enabled else 1
+        if taken + room > SHARD:
+            shards.append(())
+            taken = 0
+        shards[-1] += group
+        taken += room
+    return shards
+
+
 def _devices(shard: tuple[GpuHealth, ...], naming: Naming, mode: ServiceMode) -> tuple[Device, ...]:
-    served = [entry for entry in shard if mode is ServiceMode.TAINT or not entry.isolated]
+    served = [
+        entry
+        for entry in shard
+        if is_offered(entry.gpu) and (mode is ServiceMode.TAINT or not entry.isolated)
+    ]
     served.sort(key=lambda entry: _CLASS_ORDER[entry.verdict.health_class])
     return tuple(_device(entry, naming, mode) for entry in served)
 
 
 def _device(entry: GpuHealth, naming: Naming, mode: ServiceMode) -> Device:
-    capacity = (("memory", quantity(entry.gpu.memory_bytes)),)
-    listed = attributes(entry, naming)
+    listed, capacity = attributes(entry, naming), capacities(entry.gpu)
     if len(listed) + len(capacity) > MAX_KEYS:
         raise AssertionError(
             f"device {device_name(entry.gpu)}: {len(listed)} attributes and {len(capacity)} capacities, "

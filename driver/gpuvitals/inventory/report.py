@@ -7,7 +7,7 @@ of a slice wakes the scheduler, so the text changes only together with a verdict
 import json
 
 from gpuvitals.health.reasons import OTHER_DRIVER
-from gpuvitals.inventory.device import device_name
+from gpuvitals.inventory.device import device_name, is_offered
 from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.model.snapshot import GpuHealth, Snapshot
 
@@ -26,16 +26,15 @@ def node_report(snapshot: Snapshot, mode: ServiceMode, rival: str = "") -> str:
         "mode": mode.value,
         "monitors": {source.value: state.value for source, state in facts.monitors},
         "reasons": [*facts.reasons, *([OTHER_DRIVER] if rival else [])],
-        "gpus": len(snapshot.gpus),
+        "gpus": sum(entry.gpu.mig is None for entry in snapshot.gpus),
         "expectedGpus": facts.expected_gpus,
         "missingGpus": list(facts.missing_gpus),
         "coverage": min(coverage, default=0),
     }
     if rival:
         body["otherDriver"] = rival[:_MAX_RIVAL]
-    body["withdrawn"] = (
-        [_record(entry) for entry in snapshot.gpus if entry.isolated] if mode is ServiceMode.WITHDRAW else []
-    )
+    out = [entry for entry in snapshot.gpus if entry.isolated and is_offered(entry.gpu)]
+    body["withdrawn"] = [_record(entry) for entry in out] if mode is ServiceMode.WITHDRAW else []
     spared = [
         {"device": device_name(e.gpu), "reason": e.verdict.reason, "why": e.spared}
         for e in snapshot.gpus

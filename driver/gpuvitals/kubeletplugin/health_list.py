@@ -1,6 +1,6 @@
 """What the kubelet is told about each device. Pure.
 
-The list is always complete: every GPU of the snapshot, and every prepared device, also one that has left the node.
+The list is always complete: every device of the snapshot, and every prepared device, also one that has left the node.
 Degraded is healthy to the kubelet, with a message; absence of evidence is Unknown, said out loud.
 """
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import assert_never
 
-from gpuvitals.inventory.device import device_name
+from gpuvitals.inventory.device import device_name, is_offered
 from gpuvitals.kubeletplugin.prepared import HeldClaim
 from gpuvitals.model.health import HealthState, Phase, Verdict
 from gpuvitals.model.snapshot import Snapshot
@@ -41,6 +41,8 @@ def device_reports(snapshot: Snapshot | None, prepared: tuple[HeldClaim, ...]) -
     if snapshot is not None:
         updated = int(snapshot.taken.time.timestamp())
         for entry in snapshot.gpus:
+            if not is_offered(entry.gpu):
+                continue
             name = device_name(entry.gpu)
             reports[name] = DeviceReport(
                 device=name,

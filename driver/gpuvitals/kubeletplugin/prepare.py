@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, replace
 
 from gpuvitals.inventory.claims import ClaimRef
-from gpuvitals.inventory.device import TaintEffect, device_name
+from gpuvitals.inventory.device import TaintEffect, device_name, is_offered
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.taints import taints
 from gpuvitals.kubeletplugin.claim import AllocatedClaim, AllocatedDevice, Toleration
@@ -175,8 +175,14 @@ def _device(result: AllocatedDevice, view: NodeView) -> HeldDevice:
 
 def _known(result: AllocatedDevice, snapshot: Snapshot) -> GpuHealth:
     for entry in snapshot.gpus:
-        if device_name(entry.gpu) == result.device:
-            return entry
+        if device_name(entry.gpu) != result.device:
+            continue
+        if not is_offered(entry.gpu):
+            raise RefusedError(
+                RefusalCode.UNKNOWN_DEVICE,
+                f"device {result.device} is in MIG mode and is given as its instances only; the claim is refused",
+            )
+        return entry
     raise RefusedError(
         RefusalCode.UNKNOWN_DEVICE,
         f"device {result.device[:80]!a} is not on node {snapshot.node}; the claim is refused",

@@ -15,7 +15,7 @@ from gpuvitals.health.policy import Policy
 from gpuvitals.health.reasons import entries, is_reason
 from gpuvitals.health.state import initial_state
 from gpuvitals.health.verdict import verdict
-from gpuvitals.inventory.attributes import attributes
+from gpuvitals.inventory.attributes import attributes, capacities
 from gpuvitals.inventory.device import AttributeValue, Version
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.model.clock import Moment
@@ -32,6 +32,7 @@ _NOW = Moment(at=0.0, time=datetime(2026, 1, 1, tzinfo=UTC))
 _PERCENT = ("score", "nvlinkBandwidthPercent", "coverage")
 _PROMISED = ("uuid", "type", "productName")
 """Keys of the driver's own domain that are on every device; those of the health domain are all promised."""
+_PROMISED_CAPACITIES = ("memory",)
 _EXAMPLE = Gpu(
     uuid=GpuUuid("MIG-example"),
     bus_id=PciBusId("0000:00:00.0"),
@@ -46,7 +47,17 @@ _EXAMPLE = Gpu(
     driver_version="1.0.0",
     cuda_driver_version="1.0.0",
     cuda_compute_capability="1.0.0",
-    mig=MigInstance(parent=GpuUuid("GPU-example"), profile="1g.10gb", gpu_instance=0, compute_instance=0),
+    mig=MigInstance(
+        parent=GpuUuid("GPU-example"),
+        profile="1g.10gb",
+        gpu_instance=0,
+        compute_instance=0,
+        multiprocessors=1,
+        copy_engines=1,
+        decoders=1,
+        encoders=1,
+        jpeg_engines=1,
+    ),
 )
 
 
@@ -138,7 +149,14 @@ def _listed(naming: Naming) -> Iterable[Attribute]:
             lowest=0 if _kind(value) is Kind.INT else None,
             highest=100 if of_health and key in _PERCENT else None,
         )
-    yield Attribute(which="capacity", domain=naming.driver, key="memory", kind=Kind.QUANTITY, always=True)
+    for key, _ in capacities(_EXAMPLE):
+        yield Attribute(
+            which="capacity",
+            domain=naming.driver,
+            key=key,
+            kind=Kind.QUANTITY,
+            always=key in _PROMISED_CAPACITIES,
+        )
 
 
 def _kind(value: AttributeValue) -> Kind:

@@ -15,12 +15,21 @@ class DeviceKind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigInstance:
-    """What makes a device a MIG instance: its parent GPU, its profile (`1g.10gb`) and its instance ids."""
+    """What makes a device a MIG instance: its parent GPU, its profile (`1g.10gb`) and its instance ids.
+
+    The engines are those that it has or shares with the other compute instances of its GPU instance; 0 is none, or
+    not read.
+    """
 
     parent: GpuUuid
     profile: str
     gpu_instance: int
     compute_instance: int
+    multiprocessors: int = 0
+    copy_engines: int = 0
+    decoders: int = 0
+    encoders: int = 0
+    jpeg_engines: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +38,8 @@ class Gpu:
 
     `None` and the empty string mean "not read": such a key is left out of the slice where the design allows it.
     `expected_links` is the number of NVLinks the model should have active; 0 is a model without NVLink.
+    `mig_enabled`: the GPU is in MIG mode, so that its instances are given out and it is not. `mig` is set on an
+    instance; its `minor` is None, since its device node is the GPU's.
     """
 
     uuid: GpuUuid
@@ -46,4 +57,10 @@ class Gpu:
     cuda_driver_version: str = ""
     cuda_compute_capability: str = ""
     expected_links: int | None = None
+    mig_enabled: bool = False
     mig: MigInstance | None = None
+
+    @property
+    def gpu_uuid(self) -> GpuUuid:
+        """The GPU that the device is, or is an instance of."""
+        return self.uuid if self.mig is None else self.mig.parent

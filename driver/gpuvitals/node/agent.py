@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from gpuvitals.durable import DurableFileError
 from gpuvitals.health.publication import worth_publishing
 from gpuvitals.health.verdict import next_change_at
+from gpuvitals.inventory.device import device_order
 from gpuvitals.inventory.governing import Governing, in_service
 from gpuvitals.model.clock import Clock, Moment
 from gpuvitals.model.health import Verdict
@@ -91,7 +92,7 @@ class NodeAgent:
 
     @property
     def gpus(self) -> tuple[StoredGpu, ...]:
-        """Every GPU with its state after the last turn, for explanations. Any thread may read it."""
+        """Every GPU that is shown, with its state after the last turn, for explanations. Any thread may read it."""
         return self._gpus
 
     def rule(self, uuid: GpuUuid) -> Governing:
@@ -144,7 +145,8 @@ class NodeAgent:
         heard_at = min((signal.seen.at for signal in signals), default=now.at)
         # What the kernel logged before the agent began was heard when it began.
         self._judge(now, max(heard_at, self._began_at))
-        self._gpus = tuple(self._known.gpus.values())
+        known = self._known.gpus.values()
+        self._gpus = tuple(entry for entry in known if entry.published is not None or not entry.gone)
 
     def step(self, patience_seconds: float) -> None:
         """Waits for signals, at most that long, and makes a turn."""
@@ -190,7 +192,12 @@ class NodeAgent:
             self._take_over(change, now)
         facts = self._known.facts(verdicts)
         # The report changes only together with a verdict, but for what the node as a whole can or can't see.
-        if changed or self._snapshot is None or self._unexplained(facts) != self._unexplained(self._facts):
+        if (
+            changed
+            or self._snapshot is None
+            or self._is_other_inventory(self._snapshot)
+            or self._unexplained(facts) != self._unexplained(self._facts)
+        ):
             is_fault = any(is_new_fault(change.before, change.now) for change in changed)
             self._publish(facts, now, heard_at if is_fault else None)
             self._announce(changed)
@@ -247,13 +254,22 @@ class NodeAgent:
             if announcement is not None:
                 self._ports.announce(announcement)
 
+    def _is_other_inventory(self, shown: Snapshot) -> bool:
+        """Whether a device came or went, or a GPU is given out otherwise than before: whole, or as its instances."""
+        published = {
+            uuid: entry.gpu.mig_enabled
+            for uuid, entry in self._known.gpus.items()
+            if entry.published is not None
+        }
+        return {entry.gpu.uuid: entry.gpu.mig_enabled for entry in shown.gpus} != published
+
     def _unexplained(self, facts: NodeFacts) -> NodeFacts:
         """The facts without missing GPUs that are out of service: their own verdict has told it already."""
         told = {entry.gpu.bus_id for entry in self._known.gpus.values() if entry.isolated}
         return replace(facts, missing_gpus=tuple(bus for bus in facts.missing_gpus if bus not in told))
 
     def _publish(self, facts: NodeFacts, now: Moment, heard_at: float | None) -> None:
-        ordered = sorted(self._known.gpus.values(), key=lambda entry: (entry.gpu.bus_id, entry.gpu.uuid))
+        ordered = sorted(self._known.gpus.values(), key=lambda entry: device_order(entry.gpu))
         shown = tuple(
             GpuHealth(
                 gpu=entry.gpu,

@@ -10,7 +10,7 @@ from typing import assert_never
 from gpuvitals.health.fault_classes import CauseRule, Clearing, FaultClass, recovery_action
 from gpuvitals.health.reasons import OTHER_DRIVER
 from gpuvitals.health.state import Fault, GpuState, PastFault, XidRecord
-from gpuvitals.health.verdict import next_change_at, verdict
+from gpuvitals.health.verdict import next_change_at, verdict, without_instance
 from gpuvitals.health.witnesses import witnesses
 from gpuvitals.inventory.claims import ClaimRef, healthy_status
 from gpuvitals.inventory.device import device_name
@@ -68,7 +68,8 @@ def gpu_stations(entry: StoredGpu, around: Surroundings) -> Iterator[Station]:
         yield Station("xid", _xid(record, around.now.at))
     for past in reversed(state.past):
         yield Station("past", _past(past, around.now.at))
-    current = verdict(state, around.now, around.rule.health)
+    judged = verdict(state, around.now, around.rule.health)
+    current = without_instance(judged) if entry.gone else judged
     yield Station("verdict", _verdict(current))
     yield Station("policy", _rule(around.rule))
     shown = GpuHealth(

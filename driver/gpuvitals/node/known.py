@@ -14,11 +14,11 @@ from gpuvitals.health.healing import after_restart
 from gpuvitals.health.isolation import is_capped, isolated
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.reasons import ISOLATION_CAPPED, NVSWITCH_FAULT
-from gpuvitals.health.state import initial_state
-from gpuvitals.health.verdict import verdict
+from gpuvitals.health.state import GpuState, initial_state, instance_state
+from gpuvitals.health.verdict import verdict, without_instance
 from gpuvitals.inventory.governing import Governing
 from gpuvitals.model.clock import Moment
-from gpuvitals.model.gpu import DeviceKind
+from gpuvitals.model.gpu import DeviceKind, Gpu
 from gpuvitals.model.health import Verdict
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.signal import (
@@ -45,6 +45,7 @@ from gpuvitals.node.announcements import (
     monitor_announcement,
     unattributed_announcement,
 )
+from gpuvitals.node.instances import hidden, marked
 from gpuvitals.node.ports import AgentPorts
 from gpuvitals.node.store import StoredGpu, StoredNode
 from gpuvitals.observability.logs import keys
@@ -111,13 +112,16 @@ class NodeHealth:
         return isolated(list(verdicts.values()), self._node_policy(), already, self.parents)
 
     def verdicts(self, now: Moment) -> dict[GpuUuid, Verdict]:
-        """Every GPU judged, as time has passed until `now`."""
+        """Every GPU that is shown, judged, as time has passed until `now`."""
         found: dict[GpuUuid, Verdict] = {}
+        out_of_sight = self._hidden()
         for uuid, entry in self.gpus.items():
             policy = self.rules[uuid].health
             state = advance(entry.state, now.at, policy)
             self.gpus[uuid] = replace(entry, state=state)
-            found[uuid] = verdict(state, now, policy)
+            if uuid not in out_of_sight:
+                judged = verdict(state, now, policy)
+                found[uuid] = without_instance(judged) if entry.gone else judged
         return found
 
     def may_be_shown(self, now: Moment) -> bool:
@@ -205,10 +209,30 @@ class NodeHealth:
             state = advance(entry.state, signal.seen.at, policy)
             self.gpus[uuid] = replace(entry, state=evaluate(state, self._with_claim(signal, uuid), policy))
         if isinstance(signal, XidReport) and signal.code in _DO_NOT_POKE:
-            for uuid in whom:
+            for uuid in self._polled(whom):
                 self._ports.avoid(uuid)
         elif not isinstance(signal, Reading):
-            self._ports.repoll(whom[0] if len(whom) == 1 else None)
+            polled = self._polled(whom)
+            self._ports.repoll(polled[0] if len(polled) == 1 else None)
+
+    def _polled(self, whom: tuple[GpuUuid, ...]) -> tuple[GpuUuid, ...]:
+        """The GPUs that these devices are or are instances of: only those are looked at."""
+        return tuple(dict.fromkeys(self.gpus[uuid].gpu.gpu_uuid for uuid in whom))
+
+    def _hidden(self) -> frozenset[GpuUuid]:
+        """Destroyed instances that no claim holds. They are published anew should they come back."""
+        out_of_sight, forgotten = hidden(self.gpus, lambda uuid: bool(self._ports.holders(uuid)))
+        for uuid in forgotten:
+            log.info("mig instance forgotten", extra=keys(gpu=uuid, bus_id=self.gpus[uuid].gpu.bus_id))
+            del self.gpus[uuid]
+        for uuid in out_of_sight - forgotten:
+            if self.gpus[uuid].published is not None:
+                self.gpus[uuid] = replace(self.gpus[uuid], published=None, isolated=False)
+        return out_of_sight
+
+    def _first_state(self, gpu: Gpu, seen: Moment) -> GpuState:
+        parent = self.gpus.get(gpu.gpu_uuid)
+        return initial_state(gpu, seen) if parent is None else instance_state(parent.state, gpu)
 
     def _with_claim(self, signal: GpuSignal, uuid: GpuUuid) -> GpuSignal:
         if not isinstance(signal, XidReport) or signal.claim is not None:
@@ -221,7 +245,7 @@ class NodeHealth:
         for gpu in report.gpus:
             known = self.gpus.get(gpu.uuid)
             if known is None:
-                state = initial_state(gpu, report.seen)
+                state = self._first_state(gpu, report.seen)
                 self.gpus[gpu.uuid] = StoredGpu(
                     gpu=gpu,
                     state=state,
@@ -238,7 +262,9 @@ class NodeHealth:
             if gpu.expected_links is not None:
                 state = replace(state, expected_links=gpu.expected_links)
             self.gpus[gpu.uuid] = replace(known, gpu=gpu, state=state)
-        self._enumerated = frozenset(gpu.uuid for gpu in report.gpus)
+        for uuid, entry in self.gpus.items():
+            self.gpus[uuid] = marked(entry, report.gpus)
+        self._enumerated = frozenset(gpu.uuid for gpu in report.gpus if gpu.kind is DeviceKind.GPU)
         self.driver_load = report.driver_load
         self.govern()
         if self._first_look_until is None:
@@ -261,7 +287,9 @@ class NodeHealth:
         self._monitors = dict(facts.monitors)
         self._switch_fault = NVSWITCH_FAULT in facts.reasons
         self._enumerated = frozenset(
-            entry.gpu.uuid for entry in gpus if entry.gpu.bus_id not in facts.missing_gpus
+            entry.gpu.uuid
+            for entry in gpus
+            if entry.gpu.kind is DeviceKind.GPU and entry.gpu.bus_id not in facts.missing_gpus
         )
 
     def _announce(self, announcement: Announcement | None) -> None:

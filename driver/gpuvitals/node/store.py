@@ -30,6 +30,7 @@ class StoredGpu:
     """One GPU as the agent knows it. `published` is the verdict that the cluster was last shown, at `published_at`.
 
     `spared` is why it is in service although it should be out, empty where it is as it should be.
+    `gone`: a MIG instance that the driver does not list any more, while it lists its GPU.
     """
 
     gpu: Gpu
@@ -39,6 +40,7 @@ class StoredGpu:
     state_since: datetime
     isolated: bool
     spared: str = ""
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

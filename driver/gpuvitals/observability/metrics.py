@@ -11,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from gpuvitals.inventory.attributes import omitted_versions
+from gpuvitals.inventory.device import is_offered
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.signal import MonitorState
 from gpuvitals.model.snapshot import Snapshot
@@ -132,7 +133,7 @@ class _SnapshotCollector(Collector):
         if snapshot is not None:
             omitted.add_metric([], sum(len(omitted_versions(entry.gpu)) for entry in snapshot.gpus))
             for state in HealthState:
-                count = sum(entry.verdict.state is state for entry in snapshot.gpus)
+                count = sum(entry.verdict.state is state for entry in snapshot.gpus if is_offered(entry.gpu))
                 devices.add_metric([state.value], count)
             for entry in snapshot.gpus:
                 label = str(entry.gpu.bus_id)

@@ -184,6 +184,8 @@ class NvmlMonitor:
             if self._interrupted():
                 return
             self._visitor.visit(entry, self._periods, self._opened_at)
+            if self._visitor.take_division() and self._driver is not None:
+                self._report_inventory(self._driver)
         if self._driver is not None and now >= self._look_at:
             self._compare_with_bus(now, self._driver)
 
@@ -275,7 +277,7 @@ class NvmlMonitor:
 
     def _take_inventory(self, driver: DriverFacts) -> DriverFacts:
         taken = survey(self._link, driver, self._tree, self._list)
-        self._list.adopt(taken.gpus, time.monotonic())
+        self._list.adopt(taken.gpus, taken.divisions, time.monotonic())
         for entry in taken.hung:
             self._visitor.hung(entry, "it could not be identified")
             entry.due_at = time.monotonic() + self._periods.probe

@@ -10,6 +10,7 @@ import msgspec
 
 SUCCESS = 0
 UNINITIALIZED = 1
+INVALID_ARGUMENT = 2
 NOT_SUPPORTED = 3
 NOT_FOUND = 6
 DRIVER_NOT_LOADED = 9
@@ -45,8 +46,32 @@ class DriverFacts(msgspec.Struct, frozen=True, kw_only=True):
     gpu_count: int
 
 
+class InstanceFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A MIG instance: ids, and what it has or shares; 0 and the empty string are "not read"."""
+
+    uuid: str
+    gpu_instance: int
+    compute_instance: int
+    profile: str = ""
+    memory_bytes: int = 0
+    multiprocessors: int = 0
+    copy_engines: int = 0
+    decoders: int = 0
+    encoders: int = 0
+    jpeg_engines: int = 0
+
+
+class MigFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a GPU is divided. A model without MIG is one whose MIG is off."""
+
+    enabled: bool
+    instances: tuple[InstanceFacts, ...] = ()
+
+
 class GpuFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """Who a GPU is. `bus_id` is as the library spells it; `active_links` is None where links can't be read."""
+    """Who a GPU is. `bus_id` is as the library spells it; `active_links` is None where links can't be read, `mig` where
+    it could not be told how the GPU is divided.
+    """
 
     uuid: str
     bus_id: str
@@ -58,10 +83,14 @@ class GpuFacts(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int = 0
     cuda_compute_capability: str = ""
     active_links: int | None = None
+    mig: MigFacts | None = None
 
 
 class GpuValues(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The values of one poll, named and measured as in `model.signal.Reading`; states as their enums' values."""
+    """The values of one poll, named and measured as in `model.signal.Reading`; states as their enums' values.
+
+    `mig` is how the GPU is divided now, None where that could not be told.
+    """
 
     recovery_action: int | None = None
     ecc_uncorrected_volatile: int | None = None
@@ -76,6 +105,7 @@ class GpuValues(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     fabric: str | None = None
     thermal_margin_celsius: int | None = None
     hardware_slowdown: bool | None = None
+    mig: MigFacts | None = None
     unsupported: tuple[str, ...] = ()
     detail: str = ""
 

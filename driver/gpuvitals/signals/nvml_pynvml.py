@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import pynvml
 
 from gpuvitals.signals.nvml_backend import (
@@ -25,6 +26,7 @@ from gpuvitals.signals.nvml_backend import (
     NvmlFailure,
     XidEvent,
 )
+from gpuvitals.signals.nvml_mig import division
 from gpuvitals.signals.nvml_poll import FATAL, Collector, link_states, reading
 
 _ARCHITECTURES = {
@@ -42,10 +44,14 @@ _ARCHITECTURES = {
 """Source: nvml.h of CUDA 13.5, NVML_DEVICE_ARCH_*."""
 _BRANDS = {1: "Quadro", 2: "Tesla", 5: "GeForce", 6: "Titan", 12: "QuadroRTX", 13: "NvidiaRTX", 14: "Nvidia"}
 
-_WANTED_EVENTS = 0x8 | 0x4000 | 0x8000
-"""XID, GPU unavailable, recovery action. Source: nvml.h of CUDA 13.5, nvmlEventType*."""
+_WANTED_EVENTS = 0x8 | 0x100 | 0x4000 | 0x8000
+"""XID, MIG instances, GPU unavailable, recovery action. Source: nvml.h of CUDA 13.5, nvmlEventType*."""
 _XID_EVENT = 0x8
-_EVENT_NAMES = {0x4000: "the GPU became unavailable", 0x8000: "the recovery action changed"}
+_EVENT_NAMES = {
+    0x100: "its MIG instances changed",
+    0x4000: "the GPU became unavailable",
+    0x8000: "the recovery action changed",
+}
 
 
 class PynvmlBackend:
@@ -91,6 +97,7 @@ class PynvmlBackend:
                 or 0,
                 cuda_compute_capability="" if major_minor is None else f"{major_minor[0]}.{major_minor[1]}",
                 active_links=0 if "links" in found.unsupported else _active(links),
+                mig=found.take("mig", lambda: division(handle)),
             )
 
     def read(self, uuid: str, bus_id: str) -> GpuValues:
@@ -99,7 +106,10 @@ class PynvmlBackend:
             handle = self._handles.get(uuid)
             if handle is None:
                 handle = self._handles[uuid] = self._look_up(uuid, bus_id)
-            return reading(handle)
+            values, found = reading(handle), Collector()
+            mig = found.take("mig", lambda: division(handle))
+            detail = "; ".join(each for each in (values.detail, *found.troubles) if each)
+            return msgspec.structs.replace(values, mig=mig, detail=detail)
 
     def probe(self, uuid: str, bus_id: str) -> None:
         """Looks the GPU up anew and reads one field, the cheapest call that reaches the GPU."""

@@ -1,12 +1,13 @@
 """Finds out which GPUs the driver enumerates, also when one of them does not answer. Parent side."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.observability.logs import keys
-from gpuvitals.signals.nvml_backend import DRIVER_CODES, DriverFacts, NvmlFailure
+from gpuvitals.signals.nvml_backend import DRIVER_CODES, DriverFacts, MigFacts, NvmlFailure
 from gpuvitals.signals.nvml_identity import bus_id_from, gpu_from, with_expected_links
 from gpuvitals.signals.nvml_link import CallHung, NvmlLink
 from gpuvitals.signals.nvml_watchlist import Watched, Watchlist
@@ -19,11 +20,13 @@ log = logging.getLogger(__name__)
 class Survey:
     """What was found. `hung` are known GPUs that did not answer; `gpus` holds them too, as they were known.
 
+    `divisions` has how each GPU is divided into MIG instances, where it could be told.
     `hanging` counts the indexes that did not answer, also where no GPU can be blamed for one.
     """
 
     driver: DriverFacts
     gpus: tuple[Gpu, ...]
+    divisions: Mapping[GpuUuid, MigFacts]
     hung: tuple[Watched, ...]
     hanging: int
 
@@ -34,30 +37,42 @@ def survey(link: NvmlLink, driver: DriverFacts, tree: SysfsTree, known: Watchlis
     Raises what NvmlLink raises for failures that are not one GPU's.
     """
     found: dict[GpuUuid, Gpu] = {}
+    divisions: dict[GpuUuid, MigFacts] = {}
     hanging = 0
     for index in range(driver.gpu_count):
         try:
-            gpu = _identified(link, index, driver, tree)
+            facts = _identified(link, index, driver, tree)
         except CallHung as error:
             log.error("gpu can't be identified", extra=keys(index=index, reason=str(error)))
             hanging += 1
             driver = link.open()
             continue
-        if gpu is not None:
+        if facts is not None:
+            gpu, mig = facts
             found[gpu.uuid] = gpu
+            if mig is not None:
+                divisions[gpu.uuid] = mig
     # Where as many hang as are missing, these are they. An index alone never blames a GPU.
     missing = tuple(entry for entry in known if entry.gpu.uuid not in found)
     hung = missing if hanging and len(missing) == hanging else ()
     gpus = (*found.values(), *(entry.gpu for entry in hung))
     before = {entry.gpu.uuid: entry.gpu for entry in known}
-    return Survey(driver=driver, gpus=with_expected_links(gpus, before), hung=hung, hanging=hanging)
+    return Survey(
+        driver=driver,
+        gpus=with_expected_links(gpus, before),
+        divisions=divisions,
+        hung=hung,
+        hanging=hanging,
+    )
 
 
-def _identified(link: NvmlLink, index: int, driver: DriverFacts, tree: SysfsTree) -> Gpu | None:
-    """The GPU at an index; None where it does not say who it is. Then it is missed by its absence."""
+def _identified(
+    link: NvmlLink, index: int, driver: DriverFacts, tree: SysfsTree
+) -> tuple[Gpu, MigFacts | None] | None:
+    """The GPU at an index and how it is divided; None where it does not say who it is. Then its absence is missed."""
     try:
         facts = link.identify(index)
-        return gpu_from(facts, driver, tree.placement(bus_id_from(facts.bus_id)))
+        return gpu_from(facts, driver, tree.placement(bus_id_from(facts.bus_id))), facts.mig
     except NvmlFailure as failure:
         if failure.code in DRIVER_CODES:
             raise

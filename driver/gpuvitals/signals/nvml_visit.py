@@ -50,6 +50,12 @@ class Visitor:
         self._list = watchlist
         self._clock = clock
         self._sink = sink
+        self._divided_anew = False
+
+    def take_division(self) -> bool:
+        """Whether a look since the last call found a GPU divided otherwise than before."""
+        news, self._divided_anew = self._divided_anew, False
+        return news
 
     def visit(self, entry: Watched, periods: NvmlPeriods, opened_at: float) -> None:
         """Polls or probes. Raises CallHung and WorkerGone, after which a new worker is needed, and WorkerStale."""
@@ -97,6 +103,7 @@ class Visitor:
         else:
             entry.status, entry.crashes = ReadStatus.OK, 0
             self._sink.put(reading)
+            self._divided_anew |= self._list.divide(entry, values.mig)
 
     def _probe(self, entry: Watched, periods: NvmlPeriods, opened_at: float) -> None:
         now = time.monotonic()

@@ -1,13 +1,19 @@
 """Which GPU is looked at when, and which is left alone: the memory of the NVML monitor. No clock, no I/O."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from gpuvitals.model.gpu import DeviceKind, Gpu
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.signal import ReadStatus
+from gpuvitals.observability.logs import keys
+from gpuvitals.signals.nvml_backend import MigFacts
 from gpuvitals.signals.nvml_identity import in_pci_order
+from gpuvitals.signals.nvml_instances import divided, refreshed
+
+log = logging.getLogger(__name__)
 
 HANDS_OFF_XIDS = frozenset({79, 119, 120})
 """After these a call may hang, so the GPU is probed seldom instead of polled.
@@ -30,12 +36,13 @@ class Avoid(Enum):
 
 @dataclass(slots=True)
 class Watched:
-    """One GPU that was ever seen. `due_at` is the next poll or, where it is avoided, the next probe.
+    """One GPU that was ever seen, with its MIG instances. `due_at` is the next poll or, where it is avoided, the next probe.
 
     `asked_at`: somebody wants to know more than the schedule; a worker that is older can't have the answer.
     """
 
     gpu: Gpu
+    instances: tuple[Gpu, ...] = ()
     enumerated: bool = True
     status: ReadStatus | None = None
     avoid: Avoid | None = None
@@ -50,9 +57,16 @@ class Watchlist:
     """Keeps a GPU after it was lost: who it is must be known for as long as it may come back."""
 
     def __init__(self, remembered: Iterable[Gpu]) -> None:
-        """MIG instances are not looked at: they are as well as their parent."""
+        """MIG instances are not looked at: they are as well as their GPU, and are kept with it."""
+        known = tuple(remembered)
         self._entries = {
-            gpu.uuid: Watched(gpu=gpu, enumerated=False) for gpu in remembered if gpu.kind is DeviceKind.GPU
+            gpu.uuid: Watched(
+                gpu=gpu,
+                instances=tuple(each for each in known if each.mig is not None and each.gpu_uuid == gpu.uuid),
+                enumerated=False,
+            )
+            for gpu in known
+            if gpu.kind is DeviceKind.GPU
         }
 
     def __iter__(self) -> Iterator[Watched]:
@@ -64,15 +78,21 @@ class Watchlist:
         return self._entries.get(GpuUuid(uuid))
 
     def gpus(self, *, enumerated: bool = False) -> tuple[Gpu, ...]:
-        """All GPUs, or those only that the driver enumerates, in PCI order."""
-        return tuple(entry.gpu for entry in self if entry.enumerated or not enumerated)
+        """All GPUs, or those only that the driver enumerates, in PCI order, each before its MIG instances."""
+        shown = (entry for entry in self if entry.enumerated or not enumerated)
+        return tuple(gpu for entry in shown for gpu in (entry.gpu, *entry.instances))
 
-    def adopt(self, found: Iterable[Gpu], now: float) -> None:
-        """Takes up what the driver enumerates. A lost GPU that is back is polled again; a missing one is lost."""
+    def adopt(self, found: Iterable[Gpu], divisions: Mapping[GpuUuid, MigFacts], now: float) -> None:
+        """Takes up what the driver enumerates. A lost GPU that is back is polled again; a missing one is lost.
+
+        `divisions` has how each GPU is divided; one that it lacks stays divided as it was known to be.
+        """
         gpus = {gpu.uuid: gpu for gpu in found}
         for uuid, gpu in gpus.items():
             entry = self._entries.setdefault(uuid, Watched(gpu=gpu))
-            entry.gpu = gpu
+            entry.gpu = replace(gpu, mig_enabled=entry.gpu.mig_enabled)
+            entry.instances = refreshed(gpu, entry.instances)
+            self.divide(entry, divisions.get(uuid))
             if entry.avoid is Avoid.LOST:
                 entry.avoid = None
             if entry.avoid is None:
@@ -81,6 +101,19 @@ class Watchlist:
             entry.enumerated = uuid in gpus
             if not entry.enumerated and entry.avoid is None:
                 self.avoid(entry, Avoid.LOST, now)
+
+    def divide(self, entry: Watched, facts: MigFacts | None) -> bool:
+        """Takes up how a GPU is divided, None for no answer; whether that is news. What makes no sense is no answer."""
+        if facts is None:
+            return False
+        try:
+            gpu, instances = divided(entry.gpu, facts)
+        except ValueError as error:
+            log.warning("mig instances not understood", extra=keys(gpu=entry.gpu.uuid, reason=str(error)))
+            return False
+        is_news = (gpu, instances) != (entry.gpu, entry.instances)
+        entry.gpu, entry.instances = gpu, instances
+        return is_news
 
     def avoid(self, entry: Watched, why: Avoid, now: float) -> None:
         """Puts a GPU on the list of those that are left alone, and makes its first probe due."""

@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 
+from gpuvitals.kubeletplugin.health_list import device_reports
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import Reason
 from gpuvitals.proto import dra_health_v1_pb2 as v1
@@ -24,6 +25,13 @@ def test_a_message_that_changes_while_the_device_stays_unhealthy_is_sent_at_once
     assert (first.health, second.health) == (v1.UNHEALTHY, v1.UNHEALTHY)
     assert first.message == "Unhealthy (Xid48): double bit error"
     assert second.message == "Unhealthy (Xid79): off the bus"
+
+
+def test_a_gpu_in_mig_mode_is_no_device_of_the_list(node: World) -> None:
+    entries = list(node.snapshot.gpus)
+    entries[1] = replace(entries[1], gpu=replace(entries[1].gpu, mig_enabled=True))
+    listed = [report.device for report in device_reports(replace(node.snapshot, gpus=tuple(entries)), ())]
+    assert listed == [node.device(index) for index in (0, 2, 3)]
 
 
 def test_after_a_silence_longer_than_the_lease_the_list_begins_with_unknown(node: World) -> None:

@@ -185,6 +185,15 @@ def test_mig_device_carries_its_parents_minor_and_its_instance_ids() -> None:
     assert (plan.devices[0].minor, plan.devices[0].mig.gpu_instance) == (2, 7)
 
 
+def test_a_gpu_that_was_divided_after_its_allocation_is_refused_as_a_whole() -> None:
+    whole = SNAPSHOT.gpus[0]
+    divided = replace(whole, gpu=replace(whole.gpu, mig_enabled=True))
+    view = replace(VIEW, snapshot=replace(SNAPSHOT, gpus=(divided, *SNAPSHOT.gpus[1:])))
+    refused = plan_prepare(REF, claim(result()), (), view)
+    assert isinstance(refused, Refusal)
+    assert (refused.code, "is in MIG mode" in refused.message) == (RefusalCode.UNKNOWN_DEVICE, True)
+
+
 def test_claim_names_of_253_characters_are_accepted() -> None:
     assert invalid_ref(replace(REF, name="a" * 253)) is None
     assert invalid_ref(replace(REF, name="a" * 254)) is not None

@@ -1,0 +1,48 @@
+"""MIG instances that come and go while the agent runs: which of them the node shows, and which it may forget. Pure.
+
+A destroyed instance is shown for as long as a claim holds it. After that its faults are remembered, since the next
+instance in its place may be the same piece of hardware.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from gpuvitals.health.state import GpuState
+from gpuvitals.inventory.device import device_name
+from gpuvitals.model.gpu import Gpu
+from gpuvitals.model.ids import GpuUuid
+from gpuvitals.node.store import StoredGpu
+
+MAX_REMEMBERED = 64
+"""Destroyed instances whose faults are remembered, the newest first to stay."""
+
+
+def marked(entry: StoredGpu, listed: Iterable[Gpu]) -> StoredGpu:
+    """The device, as gone or there: an instance is gone where the driver lists its GPU and not the instance."""
+    uuids = {gpu.uuid for gpu in listed}
+    gone = entry.gpu.mig is not None and entry.gpu.gpu_uuid in uuids and entry.gpu.uuid not in uuids
+    unknown = entry.gpu.gpu_uuid not in uuids
+    return entry if unknown or gone == entry.gone else replace(entry, gone=gone)
+
+
+def hidden(
+    gpus: Mapping[GpuUuid, StoredGpu], is_held: Callable[[GpuUuid], bool]
+) -> tuple[frozenset[GpuUuid], frozenset[GpuUuid]]:
+    """Devices that are not to be shown, and those of them that may be forgotten.
+
+    A destroyed instance keeps its device name until its claim lets it go: another in its place waits until then, or a
+    name would move to other hardware under a running claim.
+    """
+    gone = [uuid for uuid, entry in gpus.items() if entry.gone]
+    if not gone:
+        return frozenset(), frozenset()
+    held = {uuid for uuid in gone if is_held(uuid)}
+    names = {device_name(gpus[uuid].gpu) for uuid in held}
+    waiting = {uuid for uuid, entry in gpus.items() if uuid not in held and device_name(entry.gpu) in names}
+    left = [uuid for uuid in gone if uuid not in held]
+    worth_keeping = [uuid for uuid in left if _remembers(gpus[uuid].state)][-MAX_REMEMBERED:]
+    return frozenset(left) | waiting, frozenset(left) - frozenset(worth_keeping)
+
+
+def _remembers(state: GpuState) -> bool:
+    return bool(state.faults or state.xids) or state.probation_until is not None

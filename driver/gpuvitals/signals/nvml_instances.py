@@ -1,0 +1,65 @@
+"""From the worker's facts about MIG to the model's nouns: a divided GPU and its instances. Pure."""
+
+from dataclasses import replace
+
+from gpuvitals.model.gpu import DeviceKind, Gpu, MigInstance
+from gpuvitals.model.ids import GpuUuid
+from gpuvitals.signals.nvml_backend import InstanceFacts, MigFacts
+
+_MAX_ID = 255
+_MAX_UUID = 64
+_MAX_PROFILE = 32
+
+
+def divided(gpu: Gpu, facts: MigFacts) -> tuple[Gpu, tuple[Gpu, ...]]:
+    """The GPU with its mode, and its instances in the order of their ids. Raises ValueError with the field that is off."""
+    ordered = sorted(facts.instances, key=lambda each: (each.gpu_instance, each.compute_instance))
+    instances = tuple(_instance(gpu, each) for each in ordered) if facts.enabled else ()
+    for key in ("uuid", "ids"):
+        seen = [each.uuid if key == "uuid" else _ids(each) for each in instances]
+        if len(set(seen)) != len(seen):
+            raise ValueError(f"gpu {gpu.uuid}: two MIG instances have the same {key}")
+    return replace(gpu, mig_enabled=facts.enabled), instances
+
+
+def refreshed(gpu: Gpu, instances: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
+    """The instances as parts of `gpu` as it is known now."""
+    return tuple(_part(gpu, each.uuid, each.mig, each.memory_bytes) for each in instances if each.mig)
+
+
+def _instance(gpu: Gpu, facts: InstanceFacts) -> Gpu:
+    if not facts.uuid.startswith("MIG-") or not facts.uuid.isascii() or len(facts.uuid) > _MAX_UUID:
+        raise ValueError(f"gpu {gpu.uuid}: uuid {facts.uuid[:_MAX_UUID]!r} of an instance is none of MIG")
+    for name, number in (("gpu", facts.gpu_instance), ("compute", facts.compute_instance)):
+        if not 0 <= number <= _MAX_ID:
+            raise ValueError(f"gpu {gpu.uuid}: {name} instance id {number} is not from 0 to {_MAX_ID}")
+    named = "".join(each for each in facts.profile[:_MAX_PROFILE] if each.isascii() and each.isprintable())
+    mig = MigInstance(
+        parent=gpu.uuid,
+        profile=named.strip(),
+        gpu_instance=facts.gpu_instance,
+        compute_instance=facts.compute_instance,
+        multiprocessors=max(0, facts.multiprocessors),
+        copy_engines=max(0, facts.copy_engines),
+        decoders=max(0, facts.decoders),
+        encoders=max(0, facts.encoders),
+        jpeg_engines=max(0, facts.jpeg_engines),
+    )
+    return _part(gpu, GpuUuid(facts.uuid), mig, max(0, facts.memory_bytes))
+
+
+def _part(gpu: Gpu, uuid: GpuUuid, mig: MigInstance, memory_bytes: int) -> Gpu:
+    """An instance has all facts of its GPU, but no minor number: its device node is the GPU's."""
+    return replace(
+        gpu,
+        uuid=uuid,
+        kind=DeviceKind.MIG,
+        mig=mig,
+        mig_enabled=False,
+        memory_bytes=memory_bytes,
+        minor=None,
+    )
+
+
+def _ids(instance: Gpu) -> tuple[int, int] | None:
+    return None if instance.mig is None else (instance.mig.gpu_instance, instance.mig.compute_instance)

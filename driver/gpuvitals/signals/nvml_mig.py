@@ -1,0 +1,93 @@
+"""How a GPU is divided into MIG instances, through pynvml. Worker process only.
+
+Source: docs.nvidia.com NVML API reference, "Multi Instance GPU Management"; NVIDIA/go-nvlib pkg/nvlib/device (which
+answers mean that there is no instance at an index, and how a profile is named).
+"""
+
+from fractions import Fraction
+from math import ceil
+from typing import Any
+
+import pynvml
+
+from gpuvitals.signals.nvml_backend import (
+    FUNCTION_NOT_FOUND,
+    INVALID_ARGUMENT,
+    NOT_FOUND,
+    NOT_SUPPORTED,
+    InstanceFacts,
+    MigFacts,
+)
+from gpuvitals.signals.nvml_poll import Collector
+
+_ENABLED = 1
+_NAMED = " MIG "
+_MIB, _GIB = 1 << 20, 1 << 30
+_EIGHTHS = 8
+"""Memory is dealt out in eighths of a GPU."""
+
+
+def division(handle: Any) -> MigFacts:
+    """Whether MIG is on, and every instance there is. Raises NVMLError where that can't be told."""
+    try:
+        current = int(pynvml.nvmlDeviceGetMigMode(handle)[0])
+    except pynvml.NVMLError as error:
+        if error.value not in (NOT_SUPPORTED, FUNCTION_NOT_FOUND):
+            raise
+        return MigFacts(enabled=False)
+    if current != _ENABLED:
+        return MigFacts(enabled=False)
+    whole_bytes = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
+    instances: list[InstanceFacts] = []
+    for index in range(int(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle))):
+        try:
+            child = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
+        except pynvml.NVMLError as error:
+            if error.value in (NOT_FOUND, INVALID_ARGUMENT):
+                continue
+            raise
+        instances.append(_instance(child, whole_bytes))
+    return MigFacts(enabled=True, instances=tuple(instances))
+
+
+def profile(name: str, attributes: Any, whole_bytes: int) -> str:
+    """`1g.10gb`: from the end of the instance's name, else worked out from its slices and its share of the memory.
+
+    `NVIDIA A100-SXM4-80GB MIG 1g.10gb` is a name. A compute instance that is smaller than its GPU instance has a part
+    in front: `1c.2g.20gb`.
+    """
+    _, found, named = name.rpartition(_NAMED)
+    if found:
+        return named
+    if attributes is None or not whole_bytes:
+        return ""
+    compute, gpu = int(attributes.computeInstanceSliceCount), int(attributes.gpuInstanceSliceCount)
+    share = Fraction(int(attributes.memorySizeMB) * _MIB, whole_bytes)
+    gib = round(Fraction(ceil(share * _EIGHTHS), _EIGHTHS) * ceil(Fraction(whole_bytes, _GIB)))
+    return f"{gpu}g.{gib}gb" if compute == gpu else f"{compute}c.{gpu}g.{gib}gb"
+
+
+def _instance(child: Any, whole_bytes: int) -> InstanceFacts:
+    found = Collector()
+    attributes = found.take("attributes", lambda: pynvml.nvmlDeviceGetAttributes_v2(child))
+    name = found.take("name", lambda: str(pynvml.nvmlDeviceGetName(child))) or ""
+    known = InstanceFacts(
+        uuid=str(pynvml.nvmlDeviceGetUUID(child)),
+        profile=profile(name, attributes, whole_bytes),
+        gpu_instance=int(pynvml.nvmlDeviceGetGpuInstanceId(child)),
+        compute_instance=int(pynvml.nvmlDeviceGetComputeInstanceId(child)),
+    )
+    if attributes is None:
+        return known
+    return InstanceFacts(
+        uuid=known.uuid,
+        profile=known.profile,
+        gpu_instance=known.gpu_instance,
+        compute_instance=known.compute_instance,
+        memory_bytes=int(attributes.memorySizeMB) * _MIB,
+        multiprocessors=int(attributes.multiprocessorCount),
+        copy_engines=int(attributes.sharedCopyEngineCount),
+        decoders=int(attributes.sharedDecoderCount),
+        encoders=int(attributes.sharedEncoderCount),
+        jpeg_engines=int(attributes.sharedJpegCount),
+    )
