@@ -20,7 +20,8 @@ from support.pluginworld import Kubelet, channel
 CLAIMS = "resourceclaims.resource.k8s.io"
 DRIVER = "gpu.vitals.internal"
 POLICY = (
-    "poll_seconds: 0.2\npolicy: {probation_seconds: 2, level_clear_seconds: 1, level_confirm_seconds: 0}\n"
+    "poll_seconds: 0.2\n"
+    "policy: {probation_seconds: 2, level_clear_seconds: 1, level_confirm_seconds: 0, publish_interval_seconds: 1}\n"
 )
 
 

@@ -140,7 +140,7 @@ LEVELS = {
             "Flapping",
             FaultClass.B,
             Clearing.QUIET,
-            0,
+            100,
             "repaired again and again, and failed after each repair",
         ),
     )

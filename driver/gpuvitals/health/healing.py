@@ -108,6 +108,8 @@ def after_restart(
         reading=None,
         last_ok_at=None,
         initialised_at=state.initialised_at if same_boot else 0.0,
+        links_down=None,
+        memory_percent=None,
         margin_millicelsius=None,
         heat_step=0,
     )

@@ -6,7 +6,7 @@ from dataclasses import replace
 from gpuvitals.health.fault_classes import LEVELS, Clearing, recovery_action
 from gpuvitals.health.faults import Evidence, raise_fault
 from gpuvitals.health.policy import Policy
-from gpuvitals.health.state import Fault, GpuState
+from gpuvitals.health.state import Fault, GpuState, Worst
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import FabricState, LinkState, Reading
 
@@ -22,11 +22,15 @@ def fold_levels(state: GpuState, reading: Reading, policy: Policy) -> GpuState:
         state = raise_fault(state, evidence, policy)
     faults = tuple(_eased(fault, reading, bad) for fault in state.faults)
     margin, step = _heat(state, reading, policy)
+    at = reading.seen.at
     return replace(
         state,
         faults=faults,
         reading=reading,
-        last_ok_at=reading.seen.at,
+        last_ok_at=at,
+        links_down=_held(state.links_down, _links_down(state, reading), at, policy),
+        memory_percent=_held(state.memory_percent, _memory_percent(reading), at, policy),
+        ecc_uncorrected=_held(state.ecc_uncorrected, reading.ecc_uncorrected_volatile, at, policy),
         margin_millicelsius=margin,
         heat_step=step,
     )
@@ -96,10 +100,8 @@ def _bad_levels(state: GpuState, reading: Reading) -> Iterator[tuple[Reason, str
 
 
 def _bad_links(state: GpuState, reading: Reading) -> Iterator[tuple[Reason, str]]:
-    if reading.links is None or not state.expected_links:
-        return
-    down = state.expected_links - active_links(reading)
-    if down <= 0:
+    down = _links_down(state, reading)
+    if not down or not state.expected_links:
         return
     text = f"{down} of {state.expected_links} NVLinks down"
     # The lesser cause holds too: it has lasted just as long when half of the links come back.
@@ -135,6 +137,37 @@ def _learned(state: GpuState, reading: Reading) -> GpuState:
     if reading.links is None:
         return state
     return replace(state, expected_links=max(state.expected_links or 0, active_links(reading)))
+
+
+def _links_down(state: GpuState, reading: Reading) -> int | None:
+    if reading.links is None or not state.expected_links:
+        return None
+    return max(0, state.expected_links - active_links(reading))
+
+
+def _memory_percent(reading: Reading) -> int | None:
+    """How much the memory weighs in the score. The worst counts; what was not read weighs nothing."""
+    weights = (
+        (reading.remap_failed, 100),
+        (reading.banks_without_spare, 75),
+        (reading.ecc_uncorrected_volatile, 60),
+        (reading.remap_pending, 50),
+    )
+    read = [weight if value else 0 for value, weight in weights if value is not None]
+    return max(read, default=None)
+
+
+def _held(before: Worst | None, value: int | None, at: float, policy: Policy) -> Worst | None:
+    """What was bad is as bad as it was until it was read better for `level_clear_seconds`, like the fault of a level."""
+    if before is None or value is None:
+        return before if value is None else Worst(value=value, since=at, at=at)
+    if value < before.value:
+        if before.better_since is None:
+            return replace(before, better_since=at)
+        if at - before.better_since < policy.level_clear_seconds:
+            return before
+    since = before.since if before.value > 0 and value > 0 else at
+    return Worst(value=value, since=since, at=at)
 
 
 def _with_remaps(state: GpuState, reading: Reading) -> GpuState:

@@ -206,7 +206,7 @@ VALUES = (
         unit="s",
         default=30,
         minimum=0,
-        why="moves of the score alone are written at most this often",
+        why="moves of the score alone, and of the words for links and memory, are written at most this often",
         source=_OURS,
     ),
     PolicyValue(

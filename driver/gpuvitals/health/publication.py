@@ -1,9 +1,10 @@
 """When a verdict is worth a write: each slice update wakes every scheduler, so noise must cost nothing."""
 
-from dataclasses import replace
-
 from gpuvitals.health.policy import Policy
-from gpuvitals.model.health import Confidence, Verdict
+from gpuvitals.model.health import Verdict
+
+_NOTHING_ASKED = ("None", "Unknown")
+"""Recovery actions in which the driver asks for nothing that is known."""
 
 
 def worth_publishing(
@@ -11,12 +12,14 @@ def worth_publishing(
 ) -> bool:
     """Whether the cluster should be told. `seconds_since` is the time since it was last told about this GPU.
 
-    State, class, reason, counts and what the driver asks for are told at once. The score alone is told when it moved
-    by a step, and not too often: a rise, which ageing brings, less often still. Everything else goes along.
+    State, class, reason, count and a new request of the driver are told at once. The rest is told not too often: the
+    words for links and memory, and the score where it moved by a step; a rise, which ageing brings, less often still.
+    What may drift goes along with something else.
     """
-    if published is None:
+    if published is None or _at_once(published) != _at_once(current):
         return True
-    if _steady(published) != _steady(current):
+    asked = current.recovery_action not in (published.recovery_action, *_NOTHING_ASKED)
+    if asked or (seconds_since >= policy.publish_interval_seconds and _words(published) != _words(current)):
         return True
     moved = current.score - published.score
     if abs(moved) < policy.publish_step:
@@ -25,16 +28,25 @@ def worth_publishing(
     return seconds_since >= interval
 
 
-def _steady(verdict: Verdict) -> Verdict:
-    """The verdict without what may drift: it is told only along with something else."""
-    return replace(
-        verdict,
-        score=0,
-        message="",
-        last_fault_time=None,
-        nvlink_bandwidth_percent=0,
+def _at_once(verdict: Verdict) -> tuple[object, ...]:
+    return (
+        verdict.uuid,
+        verdict.state,
+        verdict.phase,
+        verdict.health_class,
+        verdict.reason,
+        verdict.definitive,
+        verdict.xid_errors,
+    )
+
+
+def _words(verdict: Verdict) -> tuple[object, ...]:
+    """What a reading may turn and turn back, so that two writes a minute are the most that it costs."""
+    return (
+        verdict.last_xid,
+        verdict.nvlink_status,
+        verdict.row_remap,
+        verdict.recovery_action,
         # That there are memory errors is news, one more of them is not.
-        ecc_uncorrected=min(verdict.ecc_uncorrected, 1),
-        coverage=0,
-        confidence=Confidence.NONE,
+        verdict.ecc_uncorrected > 0,
     )

@@ -12,10 +12,10 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import assert_never
 
-from gpuvitals.health.levels import active_links
 from gpuvitals.health.policy import Policy
-from gpuvitals.health.state import GpuState
+from gpuvitals.health.state import GpuState, Worst
 from gpuvitals.model.health import HealthClass, HealthState
+from gpuvitals.model.ids import Reason
 
 DEGRADED_CAP = 90
 PROBATION_CAP = 69
@@ -44,7 +44,7 @@ def factors(state: GpuState, now: float, policy: Policy) -> Factors:
     )
     return Factors(
         xid=max(weights, default=Fraction(0)),
-        links=link_share(state),
+        links=link_share(state) if _links_count(state, policy) else Fraction(1),
         memory=_memory(state, now, policy),
         heat_step=state.heat_step,
     )
@@ -97,9 +97,9 @@ def health_class(value: int) -> HealthClass:
 
 def link_share(state: GpuState) -> Fraction:
     """Active over expected NVLinks; 1 for a model without NVLink and where the links could not be read."""
-    if not state.expected_links or state.reading is None or state.reading.links is None:
+    if not state.expected_links or state.links_down is None:
         return Fraction(1)
-    return min(Fraction(1), Fraction(active_links(state.reading), state.expected_links))
+    return max(Fraction(0), 1 - Fraction(state.links_down.value, state.expected_links))
 
 
 def _floor(of: HealthClass) -> int:
@@ -128,15 +128,15 @@ def _memory(state: GpuState, now: float, policy: Policy) -> Fraction:
     inputs = [Fraction(0)]
     if state.remapped_at is not None and now - state.remapped_at < policy.row_remap_memory_seconds:
         inputs.append(Fraction(3, 10))
-    reading = state.reading
-    if reading is None:
-        return max(inputs)
-    if reading.remap_failed:
-        inputs.append(Fraction(1))
-    if reading.banks_without_spare:
-        inputs.append(Fraction(3, 4))
-    if reading.ecc_uncorrected_volatile:
-        inputs.append(Fraction(3, 5))
-    if reading.remap_pending:
-        inputs.append(Fraction(1, 2))
+    if state.memory_percent is not None and _lasts(state.memory_percent, policy):
+        inputs.append(Fraction(state.memory_percent.value, 100))
     return max(inputs)
+
+
+def _links_count(state: GpuState, policy: Policy) -> bool:
+    return _lasts(state.links_down, policy) or state.fault(Reason("NvlinkDown")) is not None
+
+
+def _lasts(worst: Worst | None, policy: Policy) -> bool:
+    """Whether it has been read bad for as long as a level must be before it is a fault."""
+    return worst is not None and worst.at - worst.since >= policy.level_confirm_seconds

@@ -106,13 +106,28 @@ class XidRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Worst:
+    """The worst that was read of a value lately; higher is worse, and 0 is good: what flaps is not good half of the time.
+
+    It has been bad since `since`, was last read as bad as that at `at`, and has been read better since `better_since`.
+    """
+
+    value: int
+    since: float
+    at: float
+    better_since: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GpuState:
     """Everything the fold knows. `heat_step` is 0, 1 or 2: the smoothed thermal margin, with hysteresis.
 
     `initialised_at` is the latest instant by which the GPU was seen to have been initialised anew, and
     `resolved_until` the latest before which everything is known to be repaired: what arrives late is history.
     `suspect_since` is when the present unbroken run of class B levels began, whatever their names, and `suspect_runs`
-    are the starts of such runs. `remapped_at` is when the count of remapped rows last grew. `repairs` are the instants
+    are the starts of such runs. `remapped_at` is when the count of remapped rows last grew. `links_down` and
+    `memory_percent` are what the score takes of the links and of the memory, None where that was not read, and
+    `ecc_uncorrected` is the volatile count, 0 where it was never read. `repairs` are the instants
     at which the GPU came back into service, one an incident, since an operator last declared it repaired, and `past` is
     its history.
     """
@@ -130,6 +145,9 @@ class GpuState:
     suspect_runs: tuple[float, ...] = ()
     remapped_rows: int | None = None
     remapped_at: float | None = None
+    links_down: Worst | None = None
+    memory_percent: Worst | None = None
+    ecc_uncorrected: Worst | None = None
     margin_millicelsius: int | None = None
     heat_step: int = 0
     probation_until: float | None = None

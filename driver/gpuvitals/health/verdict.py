@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from gpuvitals.health.fault_classes import Clearing, FaultClass, recovery_action
+from gpuvitals.health.fault_classes import RECOVERY_ACTIONS, Clearing, FaultClass, recovery_action
 from gpuvitals.health.faults import HUNG, confirmed, isolating
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.score import capped, counts, factors, health_class, link_share, score
@@ -41,6 +41,9 @@ EXPECTED_VALUES = (
 )
 """The values of a Reading that coverage counts, but for those that the model lacks."""
 
+_ACTION_NAMES = {Reason(reason): name for name, reason in RECOVERY_ACTIONS.values() if reason is not None}
+_ACTION_NAMES[Reason("RecoveryUnknown")] = "Unknown"
+
 
 @dataclass(frozen=True, slots=True)
 class _Judgement:
@@ -76,9 +79,9 @@ def verdict(state: GpuState, now: Moment, policy: Policy) -> Verdict:
         last_fault_time=judged.cause.last_time if judged.cause is not None else None,
         nvlink_status=nvlink,
         nvlink_bandwidth_percent=0 if nvlink is NvlinkStatus.UNKNOWN else int(100 * link_share(state) // 1),
-        ecc_uncorrected=(state.reading.ecc_uncorrected_volatile or 0) if state.reading is not None else 0,
-        row_remap=_row_remap(reading),
-        recovery_action=_recovery_action(reading),
+        ecc_uncorrected=0 if state.ecc_uncorrected is None else state.ecc_uncorrected.value,
+        row_remap=_row_remap(state, reading),
+        recovery_action=_recovery_action(state, reading, policy),
         coverage=coverage(state, reading),
         confidence=Confidence.NONE if judged.cause is None else confidence(state, judged.cause),
     )
@@ -235,15 +238,25 @@ def _nvlink(state: GpuState, reading: Reading | None, policy: Policy) -> NvlinkS
     return NvlinkStatus.ACTIVE if settled else NvlinkStatus.DEGRADED
 
 
-def _row_remap(reading: Reading | None) -> RowRemap:
-    if reading is None or (reading.remap_pending is None and reading.remap_failed is None):
+def _row_remap(state: GpuState, reading: Reading | None) -> RowRemap:
+    """Follows the faults too, like `_nvlink`."""
+    if reading is None:
         return RowRemap.UNKNOWN
     if reading.remap_failed:
         return RowRemap.FAILED
-    return RowRemap.PENDING if reading.remap_pending else RowRemap.NONE
+    if state.fault(Reason("RowRemapPending")) is not None:
+        return RowRemap.PENDING
+    return (
+        RowRemap.UNKNOWN if reading.remap_pending is None and reading.remap_failed is None else RowRemap.NONE
+    )
 
 
-def _recovery_action(reading: Reading | None) -> str:
-    if reading is None or reading.recovery_action is None:
+def _recovery_action(state: GpuState, reading: Reading | None, policy: Policy) -> str:
+    """What the driver asks for, by a reading or by XID 154, from when it is a fault until that has ended."""
+    if reading is None:
         return "Unknown"
-    return recovery_action(reading.recovery_action)[0]
+    asks = [fault for fault in state.faults if fault.rule.reason in _ACTION_NAMES]
+    asked = _worst([fault for fault in asks if confirmed(fault, policy)])
+    if asked is not None:
+        return _ACTION_NAMES[asked.rule.reason]
+    return "Unknown" if reading.recovery_action is None else recovery_action(0)[0]

@@ -25,11 +25,13 @@ NEWS = {
     "reason": Reason("Xid94"),
     "definitive": True,
     "xid_errors": 1,
+}
+WORDS = {
     "last_xid": 94,
     "nvlink_status": NvlinkStatus.DEGRADED,
     "ecc_uncorrected": 1,
     "row_remap": RowRemap.PENDING,
-    "recovery_action": "ResetGpu",
+    "recovery_action": "Unknown",
 }
 GOES_ALONG = {
     "message": "another text",
@@ -41,7 +43,13 @@ GOES_ALONG = {
 
 
 def test_every_field_of_the_verdict_is_news_or_goes_along() -> None:
-    assert {field.name for field in fields(Verdict)} == {"uuid", "score"} | NEWS.keys() | GOES_ALONG.keys()
+    assert {field.name for field in fields(Verdict)} == {
+        "uuid",
+        "score",
+        *NEWS,
+        *WORDS,
+        *GOES_ALONG,
+    }
 
 
 @pytest.mark.parametrize("name", NEWS)
@@ -50,6 +58,23 @@ def test_news_is_told_at_once(name: str) -> None:
 
     assert worth_publishing(HEALTHY, changed, 0, POLICY)
     assert worth_publishing(changed, HEALTHY, 0, POLICY)
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_a_word_that_a_reading_may_turn_back_is_told_once_in_thirty_seconds(name: str) -> None:
+    changed = replace(HEALTHY, **{name: WORDS[name]})  # type: ignore[arg-type]  # a table of fields
+
+    for before, after in ((HEALTHY, changed), (changed, HEALTHY)):
+        assert not worth_publishing(before, after, POLICY.publish_interval_seconds - 1, POLICY)
+        assert worth_publishing(before, after, POLICY.publish_interval_seconds, POLICY)
+
+
+def test_what_the_driver_asks_for_is_told_at_once_and_that_it_asks_no_more_is_not() -> None:
+    asking = replace(HEALTHY, recovery_action="ResetGpu")
+
+    assert worth_publishing(HEALTHY, asking, 0, POLICY)
+    assert worth_publishing(asking, replace(asking, recovery_action="RebootNode"), 0, POLICY)
+    assert not worth_publishing(asking, HEALTHY, 0, POLICY)
 
 
 @pytest.mark.parametrize("name", GOES_ALONG)

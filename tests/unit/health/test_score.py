@@ -87,7 +87,11 @@ def test_a_state_caps_the_score(state: HealthState, probation: bool, expected: i
 def test_the_worst_of_the_memory_counts_and_what_is_missing_does_not(
     changes: dict[str, object], expected: Fraction
 ) -> None:
-    assert factors(fold(good(1000, **changes)), 1000, POLICY).memory == expected
+    once = fold(good(1000, **changes))
+    state = fold(good(1000 + POLICY.level_confirm_seconds, **changes), state=once)
+
+    assert factors(once, 1000, POLICY).memory == 0
+    assert factors(state, 1015, POLICY).memory == expected
 
 
 def test_a_row_that_is_remapped_before_our_eyes_counts_for_a_week() -> None:
