@@ -56,6 +56,8 @@ def test_without_a_planted_import_every_contract_is_kept(tmp_path: Path) -> None
         ("health/verdict.py", "import logging", {PURE}),
         ("inventory/pool.py", "import logging", {PURE}),
         ("model/gpu.py", "import time", {PURE}),
+        ("replay/history.py", "import time", {PURE}),
+        ("replay/reader.py", "import gpuvitals.node.agent", {LAYERS}),
         ("inventory/pool.py", "import gpuvitals.kube.client", {LAYERS, PURE}),
         ("signals/kmsg.py", "import gpuvitals.kube", {LAYERS}),
         ("kube/client.py", "import gpuvitals.node.agent", {LAYERS}),

@@ -152,6 +152,7 @@ def _recorded(known: XidRecord | None, signal: XidReport, unit: str, policy: Pol
             last_time=signal.seen.time,
             meetings=met,
             resolved=False,
+            caused_by=signal.caused_by,
         )
     fresh = at - known.last_at >= policy.burst_silence_seconds
     return replace(
@@ -161,6 +162,7 @@ def _recorded(known: XidRecord | None, signal: XidReport, unit: str, policy: Pol
         last_at=max(at, known.last_at),
         last_time=max(signal.seen.time, known.last_time),
         meetings=_met((*known.meetings, *met), policy),
+        caused_by=signal.caused_by if fresh or known.caused_by is None else known.caused_by,
     )
 
 

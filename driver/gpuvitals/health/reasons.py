@@ -156,6 +156,13 @@ def is_reason(text: str) -> bool:
     return any(entry.reason == text for entry in entries())
 
 
+def person_should(reason: Reason, rule: CauseRule | None) -> str:
+    """What a person should do about that reason. `rule` is that of the open fault: a decode may have raised it."""
+    if rule is not None:
+        return _PERSONS.get(reason, _advice(rule))
+    return next((entry.person for entry in entries() if entry.reason == reason), "watch it")
+
+
 def _xid_rule(code: int) -> CauseRule:
     moment = Moment(at=0.0, time=datetime.fromtimestamp(0, UTC))
     return xid_rule(XidReport(source=Source.KMSG, seen=moment, bus_id=None, code=code))

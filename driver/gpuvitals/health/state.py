@@ -92,7 +92,7 @@ class XidRecord:
     """The newest episode of one XID code on one unit, which began at `episode_at` and was last heard of at `last_at`.
 
     `rule` is the worst that the code was judged since it was last resolved. `meetings` has each claim once, oldest
-    first: class C counts them.
+    first: class C counts them. `caused_by` is the XID that the driver named as the cause of this episode.
     """
 
     code: int
@@ -103,6 +103,7 @@ class XidRecord:
     last_time: datetime
     meetings: tuple[Meeting, ...]
     resolved: bool
+    caused_by: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

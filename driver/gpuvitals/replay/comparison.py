@@ -1,0 +1,44 @@
+"""Two policies on one log: whom the one would have taken out and the other not, or for how much longer. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gpuvitals.replay.findings import GpuEnd, Isolation
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One isolation that only one policy makes, or a GPU that they leave or keep out otherwise."""
+
+    gpu: str
+    text: str
+
+
+def differences(
+    first: Sequence[GpuEnd], second: Sequence[GpuEnd], kept: tuple[Sequence[Isolation], Sequence[Isolation]]
+) -> list[Difference]:
+    """What differs, in the order of the GPUs. Both are of the same log, so isolations match by when they began."""
+    found = [*_one_sided(kept[0], kept[1], "policy"), *_one_sided(kept[1], kept[0], "compare")]
+    others = {end.gpu: end for end in second}
+    for end in first:
+        other = others[end.gpu]
+        if round(end.seconds_out) != round(other.seconds_out):
+            text = f"out of service for {end.seconds_out:.0f} s with policy, {other.seconds_out:.0f} s with compare"
+            found.append(Difference(end.gpu, text))
+        if (end.verdict.state, end.verdict.reason) != (other.verdict.state, other.verdict.reason):
+            text = f"ends as {_end(end)} with policy, as {_end(other)} with compare"
+            found.append(Difference(end.gpu, text))
+    return sorted(found, key=lambda each: each.gpu)
+
+
+def _one_sided(mine: Sequence[Isolation], others: Sequence[Isolation], whose: str) -> list[Difference]:
+    made = {(each.gpu, each.began.at) for each in others}
+    return [
+        Difference(each.gpu, f"only with {whose}: out for {each.reason} ({each.outcome.value})")
+        for each in mine
+        if (each.gpu, each.began.at) not in made
+    ]
+
+
+def _end(end: GpuEnd) -> str:
+    return f"{end.verdict.state.value} ({end.verdict.reason})"

@@ -1,0 +1,56 @@
+"""The time of a log as the fold needs it: one clock that never steps back, over time stamps that may. Pure."""
+
+from datetime import UTC, datetime, timedelta
+
+from gpuvitals.model.clock import Moment
+from gpuvitals.replay.stamps import Stamp
+
+_JITTER_SECONDS = 1.0
+"""Stamps may be this much out of order: several processors write one log."""
+_BOOT_STEP_SECONDS = 5.0
+"""Stamps that count from boot and fall back by more belong to another boot."""
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_LONGEST_SECONDS = 1e11
+"""No stamp is later: what a defect or a forger wrote must not be a date that does not exist."""
+
+
+class LogClock:
+    """Turns the stamps of a log, in its order, into Moments. A step of the log's clock back stops ours, no more.
+
+    `steps_back` counts them. Where stamps count from boot, the wall clock is unknown and `time` counts from 1970.
+    """
+
+    def __init__(self) -> None:
+        self.steps_back = 0
+        self.is_wall = False
+        self.began: Moment | None = None
+        self._now = Moment(at=0.0, time=_EPOCH)
+        self._offset = 0.0
+        self._last: Stamp | None = None
+
+    @property
+    def now(self) -> Moment:
+        """The Moment of the newest stamp."""
+        return self._now
+
+    def take(self, stamp: Stamp | None) -> bool:
+        """Goes on to the stamp. True where it shows that another boot has begun; None is "at the same time"."""
+        if stamp is None:
+            return False
+        stamp = Stamp(min(stamp.seconds, _LONGEST_SECONDS), stamp.is_wall)
+        is_boot = False
+        if self._last is None:
+            self._offset = 0.0
+        elif self._last.is_wall is not stamp.is_wall:
+            self._offset = self._now.at - stamp.seconds
+        elif stamp.seconds < self._last.seconds - _JITTER_SECONDS:
+            is_boot = not stamp.is_wall and stamp.seconds < self._last.seconds - _BOOT_STEP_SECONDS
+            self.steps_back += not is_boot
+            self._offset = self._now.at - stamp.seconds
+        self._last = stamp
+        self.is_wall = stamp.is_wall
+        at = max(self._now.at, stamp.seconds + self._offset)
+        self._now = Moment(at=at, time=_EPOCH + timedelta(seconds=stamp.seconds if stamp.is_wall else at))
+        if self.began is None:
+            self.began = self._now
+        return is_boot

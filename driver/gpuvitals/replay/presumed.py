@@ -1,0 +1,69 @@
+"""What is presumed of a GPU where the log has no reading of it: nothing but what a driver that works would show. Pure.
+
+A kernel log says what went wrong, never that all is well; the agent has NVML for that. So a GPU can be read as long as
+it is not judged failed, its recovery action is what XID 154 last said, and what was initialised anew (by a reset, a boot
+or a driver load) read clean after it. See docs/adr/019-replay-room.md.
+"""
+
+from dataclasses import replace
+
+from gpuvitals.health.evaluate import evaluate
+from gpuvitals.health.healing import after_restart
+from gpuvitals.health.policy import Policy
+from gpuvitals.health.state import GpuState
+from gpuvitals.model.clock import Moment
+from gpuvitals.model.signal import (
+    GpuSignal,
+    IdentityReport,
+    Reading,
+    ReadStatus,
+    RecoveryActionReport,
+    Source,
+)
+
+
+def folded(state: GpuState, signal: GpuSignal, policy: Policy, *, is_read: bool) -> GpuState:
+    """The state after the signal and, unless the log has readings of its own, those that it lets presume."""
+    if is_read:
+        return evaluate(state, signal, policy)
+    if isinstance(signal, RecoveryActionReport):
+        if state.reading is None and signal.action_from != signal.action_to:
+            state = evaluate(state, _reading(state, signal.seen, signal.action_from), policy)
+        state = evaluate(state, signal, policy)
+        return evaluate(state, _reading(state, _after(state, signal.seen), signal.action_to), policy)
+    state = evaluate(state, signal, policy)
+    if isinstance(signal, IdentityReport):
+        return evaluate(state, _reading(state, _after(state, signal.seen), 0), policy)
+    return state
+
+
+def begun_anew(state: GpuState, seen: Moment, policy: Policy, *, is_read: bool) -> GpuState:
+    """The state after a boot or driver load: the instants of a log are on one clock, so that none of them moves."""
+    state = after_restart(state, same_boot=True, same_driver_load=False, age_seconds=0.0)
+    return state if is_read else evaluate(state, _reading(state, seen, 0), policy)
+
+
+def seen_now(state: GpuState, now: Moment) -> GpuState:
+    """The state of a GPU that can be read, which says nothing of what the reading would show."""
+    return replace(state, last_ok_at=now.at)
+
+
+def _after(state: GpuState, seen: Moment) -> Moment:
+    """The fold takes no second reading of one instant; stamps of a log are often the same."""
+    if state.reading is None or state.reading.seen.at < seen.at:
+        return seen
+    return replace(seen, at=state.reading.seen.at + 1e-6)
+
+
+def _reading(state: GpuState, seen: Moment, recovery_action: int) -> Reading:
+    return Reading(
+        source=Source.NVML_POLL,
+        seen=seen,
+        uuid=state.uuid,
+        status=ReadStatus.OK,
+        recovery_action=recovery_action,
+        ecc_uncorrected_volatile=0,
+        remap_pending=False,
+        remap_failed=False,
+        sram_threshold_exceeded=False,
+    )

@@ -1,0 +1,193 @@
+"""Saved logs for the tests of the replay: kernel lines in every form in which they are kept, and their replay."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from gpuvitals.health.policy import Policy
+from gpuvitals.replay.findings import GpuEnd, Happening, Heard, Kind, Tally
+from gpuvitals.replay.history import History
+from gpuvitals.replay.reader import Counts, LogReader
+
+EPOCH = datetime(2026, 11, 24, 10, 0, 0, tzinfo=UTC)
+WRITTEN = EPOCH + timedelta(days=3)
+"""When the files were last written."""
+Said = tuple[float, str]
+"""Seconds, and what the kernel said then."""
+BUS = "0000:3b:00"
+
+
+def xid(code: int, rest: str = "text", bus: str = BUS) -> str:
+    """The kernel's line of an XID."""
+    return f"NVRM: Xid (PCI:{bus}): {code}, {rest}"
+
+
+def kmsg(said: Iterable[Said]) -> bytes:
+    """As /dev/kmsg gives them."""
+    lines = (f"4,{number},{round(at * 1e6)},-;{text}" for number, (at, text) in enumerate(said, start=1))
+    return _joined(lines)
+
+
+def dmesg(said: Iterable[Said]) -> bytes:
+    """As `dmesg` prints them."""
+    return _joined(f"[{at:12.6f}] {text}" for at, text in said)
+
+
+def dmesg_decoded(said: Iterable[Said]) -> bytes:
+    """As `dmesg -x` prints them."""
+    return _joined(f"kern  :warn  : [{at:12.6f}] {text}" for at, text in said)
+
+
+def dmesg_raw(said: Iterable[Said]) -> bytes:
+    """As `dmesg -r` prints them."""
+    return _joined(f"<4>[{at:12.6f}] {text}" for at, text in said)
+
+
+def dmesg_caller(said: Iterable[Said]) -> bytes:
+    """As `dmesg` prints them where the kernel tells the caller."""
+    return _joined(f"[{at:12.6f}][ T1234] {text}" for at, text in said)
+
+
+def dmesg_human(said: Iterable[Said]) -> bytes:
+    """As `dmesg -T` prints them."""
+    return _joined(f"[{_wall(at):%a %b %e %H:%M:%S %Y}] {text}" for at, text in said)
+
+
+def dmesg_iso(said: Iterable[Said]) -> bytes:
+    """As `dmesg --time-format iso` prints them, on a machine one hour east."""
+    return _joined(
+        f"{_wall(at) + timedelta(hours=1):%Y-%m-%dT%H:%M:%S},{_wall(at).microsecond:06d}+01:00 {text}"
+        for at, text in said
+    )
+
+
+def syslog(said: Iterable[Said]) -> bytes:
+    """As syslog daemons kept them for thirty years."""
+    return _joined(f"{_wall(at):%b %e %H:%M:%S} node-7 kernel: [{at:12.6f}] {text}" for at, text in said)
+
+
+def syslog_iso(said: Iterable[Said]) -> bytes:
+    """As syslog daemons keep them today."""
+    return _joined(f"{_wall(at).isoformat()} node-7 kernel: {text}" for at, text in said)
+
+
+def journal_short(said: Iterable[Said]) -> bytes:
+    """As `journalctl -k` prints them."""
+    head = b"-- Journal begins at Tue 2026-11-24 10:00:00 UTC. --\n"
+    return head + _joined(f"{_wall(at):%b %e %H:%M:%S} node-7 kernel: {text}" for at, text in said)
+
+
+def journal_monotonic(said: Iterable[Said]) -> bytes:
+    """As `journalctl -k -o short-monotonic` prints them."""
+    return _joined(f"[{at:12.6f}] node-7 kernel: {text}" for at, text in said)
+
+
+def journal_json(said: Iterable[Said], boot: str = "a") -> bytes:
+    """As `journalctl -o json` prints them, among another program's."""
+    entries = []
+    for at, text in said:
+        entries.append(_entry(at, text, boot))
+        entries.append(_entry(at, text, boot) | {"_TRANSPORT": "syslog", "SYSLOG_FACILITY": "3"})
+    return _joined(json.dumps(entry, separators=(",", ":")) for entry in entries)
+
+
+def journal_export(said: Iterable[Said], boot: str = "a") -> bytes:
+    """As `journalctl -o export` prints them, every second text behind its size."""
+    parts = []
+    for number, (at, text) in enumerate(said):
+        fields = _entry(at, text, boot)
+        message = fields.pop("MESSAGE")
+        parts.append("__CURSOR=s=1\n" + "".join(f"{key}={value}\n" for key, value in fields.items()))
+        if number % 2:
+            parts.append(f"MESSAGE={message}\n\n")
+        else:
+            size = len(message).to_bytes(8, "little").decode("latin-1")
+            parts.append(f"MESSAGE\n{size}{message}\n\n")
+    return "".join(parts).encode("latin-1")
+
+
+STAMPED = (
+    kmsg,
+    dmesg,
+    dmesg_decoded,
+    dmesg_raw,
+    dmesg_caller,
+    dmesg_human,
+    dmesg_iso,
+    syslog,
+    syslog_iso,
+    journal_short,
+    journal_monotonic,
+    journal_json,
+    journal_export,
+)
+"""Every form with time stamps."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What a replay found."""
+
+    happenings: list[Happening]
+    tally: Tally
+    ends: dict[str, GpuEnd]
+    counts: Counts
+    reader: LogReader
+
+    def texts(self, kind: Kind) -> list[str]:
+        return [happening.text for happening in self.happenings if happening.kind is kind]
+
+    @property
+    def outcomes(self) -> list[tuple[str, str]]:
+        return [(each.outcome.value, each.because) for each in self.tally.kept]
+
+
+def heard(*files: bytes, reader: LogReader | None = None, block: int = 1 << 16) -> list[Heard]:
+    """What a reader hears in the files."""
+    reader = reader or LogReader()
+    found: list[Heard] = []
+    for number, content in enumerate(files, start=1):
+        found += reader.read(f"log-{number}", blocks(content, block), WRITTEN)
+    return found
+
+
+def blocks(content: bytes, size: int) -> Iterator[bytes]:
+    return (content[at : at + size] for at in range(0, len(content), size))
+
+
+def replayed(*files: bytes, policy: Policy | None = None, gpus: int = 8) -> Replayed:
+    """The files, oldest first, as one node's log."""
+    reader, history = LogReader(), History(policy or Policy(), gpus)
+    found: list[Happening] = []
+    for number, content in enumerate(files, start=1):
+        for each in reader.read(f"log-{number}", blocks(content, 1 << 16), WRITTEN):
+            found += history.take(each, reader.clock.now)
+    now = reader.clock.now
+    found += history.end(now)
+    ends = {end.gpu: end for end in history.ends(now)}
+    return Replayed(found, history.tally, ends, reader.counts, reader)
+
+
+def _wall(at: float) -> datetime:
+    return EPOCH + timedelta(seconds=at)
+
+
+def _entry(at: float, text: str, boot: str) -> dict[str, str]:
+    return {
+        "__REALTIME_TIMESTAMP": str(round(_wall(at).timestamp() * 1e6)),
+        "_BOOT_ID": boot,
+        "_TRANSPORT": "kernel",
+        "SYSLOG_FACILITY": "0",
+        "PRIORITY": "4",
+        "MESSAGE": text,
+    }
+
+
+def _joined(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def quiet(said: Sequence[Said], until: float) -> list[Said]:
+    """The same log, going on until then."""
+    return [*said, (until, "usb 1-1: new device")]

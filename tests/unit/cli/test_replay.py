@@ -1,0 +1,134 @@
+"""`gpuvitals replay` as a person meets it: files in, timeline and summary out, and what it says to bad input."""
+
+import gzip
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gpuvitals.cli.main import main
+from support.saved import WRITTEN, Said, dmesg, quiet, syslog, xid
+
+Run = Callable[..., tuple[int, str, str]]
+LOST: list[Said] = quiet([(100, "usb 1-1: x"), (200, xid(79))], 500)
+HARDWARE = "NVLink: fatal error detected on link 1(0x10, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0)"
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = main(("replay", *arguments))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Callable[[str, bytes], str]:
+    def write(name: str, content: bytes) -> str:
+        path = tmp_path / name
+        path.write_bytes(content)
+        os.utime(path, (WRITTEN.timestamp(), WRITTEN.timestamp()))
+        return str(path)
+
+    return write
+
+
+Kept = Callable[[str, bytes], str]
+
+
+def test_a_log_becomes_a_timeline_and_a_summary(run: Run, kept: Kept) -> None:
+    code, out, _ = run(kept("kern.log", syslog(LOST)))
+
+    assert code == 0
+    assert out.splitlines()[0].startswith("2026-11-24T10:03:20Z  0000:3b:00.0    Unhealthy, score 0: XID 79")
+    assert "lines: 3 of 1 file, 2026-11-24T10:01:40Z to 2026-11-24T10:08:20Z; 1 about GPUs" in out
+    assert "do     reset the GPU" in out
+    assert "false: between 0 and 1" in out
+
+
+def test_files_follow_each_other_and_may_be_packed(run: Run, kept: Kept) -> None:
+    old = kept("kern.log.2.gz", gzip.compress(syslog(LOST)))
+    new = kept("kern.log.1", syslog(quiet([(1000, xid(120))], 1500)))
+    code, out, _ = run(old, new)
+
+    assert code == 0
+    assert "confirmed: XID 120 800 s later" in out
+
+
+def test_standard_input_is_a_log_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stdin:
+        buffer = io.BytesIO(dmesg(LOST))
+
+    monkeypatch.setattr("sys.stdin", Stdin())
+    code, out, _ = run("-")
+
+    assert code == 0
+    assert "would leave service: Xid79" in out
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(kept: Kept) -> None:
+    log = kept("dmesg", dmesg([(float(at), xid(79, bus=f"{at:04x}:01:00")) for at in range(900)]))
+    command = [sys.executable, "-m", "gpuvitals.cli.main", "replay", log]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(30) == 0
+
+
+def test_json_is_one_object_a_line(run: Run, kept: Kept) -> None:
+    _, out, _ = run("--json", kept("dmesg", dmesg(LOST)))
+    objects = [json.loads(line) for line in out.splitlines()]
+
+    assert [each["kind"] for each in objects] == ["verdict", "isolated", "summary"]
+    assert objects[-1]["gpus"][0]["out"] is True
+
+
+def test_a_second_policy_is_compared(run: Run, kept: Kept) -> None:
+    log = kept("dmesg", dmesg(quiet([(1000, xid(74, HARDWARE)), (1250, xid(74, HARDWARE))], 2000)))
+    _, out, _ = run(log, "--policy", "dwell_episodes=2", "--compare", "dwell_episodes=3")
+    _, alike, _ = run(log, "--compare", "publish_step=7")
+
+    assert "0000:3b:00.0    only with policy: out for Xid74 (undecided)" in out
+    assert "The two policies judge this log alike." in alike
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("/nowhere/kern.log",), "/nowhere/kern.log: no such file"),
+        (("{folder}",), "is a directory"),
+        (("{text}",), "text:1: is no log"),
+        (("{cut}",), "cut.gz: is damaged or cut off"),
+        (("{json}",), "json:2: is no JSON"),
+        (("{good}", "--policy", "dwell_seconds"), "--policy 'dwell_seconds'"),
+        (("{good}", "--compare", "dwel_seconds=1"), "--compare: policy value 'dwel_seconds'"),
+        (("{good}", "--gpus", "0"), "--gpus: 0 is not from 1"),
+        (("{good}", "--gpus", "many"), "--gpus"),
+        ((), "LOG"),
+    ],
+)
+def test_bad_input_is_one_line_that_names_it_and_exit_code_2(
+    run: Run, kept: Kept, tmp_path: Path, arguments: tuple[str, ...], named: str
+) -> None:
+    files = {
+        "folder": str(tmp_path),
+        "text": kept("text", b"hello\n"),
+        "cut": kept("cut.gz", gzip.compress(dmesg(LOST) * 100)[:-20]),
+        "json": kept("json", b'{"MESSAGE":"x"}\n{"MESSAGE":"NVRM'),
+        "good": kept("good", dmesg(LOST)),
+    }
+    code, _, err = run(*(argument.format(**files) for argument in arguments))
+
+    assert code == 2
+    assert named in err
+    assert err.count("\n") == 1
