@@ -22,6 +22,7 @@ class NodeOptions:
     driver_root_on_host: Path | None = None
     dev_root: Path = Path("/")
     dev_root_on_host: Path | None = None
+    proc_root: Path = Path("/proc")
     sysfs_root: Path = Path("/sys")
     kernel_log: Path = Path("/dev/kmsg")
     boot_id_file: Path = Path("/proc/sys/kernel/random/boot_id")

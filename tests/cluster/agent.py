@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import stat
 import subprocess
 import sys
 import uuid
@@ -17,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cluster.cluster import NODE, Cluster
+from cluster.devicenodes import make_device_nodes
 from cluster.objects import DRIVER, Json, create
 from gpuvitals.sim.gpu import ScriptedNode
 from gpuvitals.sim.worker import BACKEND
@@ -52,9 +52,7 @@ class Agent:
         self.name = name or f"agent-{uuid.uuid4().hex[:8]}"
         folder = cluster.folder / self.name
         self.gpus = ScriptedNode.create(folder, name=NODE, gpus=gpus)
-        for node in (self.gpus.driver_root / "dev").iterdir():
-            node.unlink()
-            os.mknod(node, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        make_device_nodes(self.gpus)
         self._config = folder / "agent.yaml"
         self._config.write_text(json.dumps({"policy": dict(policy)}), encoding="utf-8")
         self._kubeconfig = _kubeconfig(cluster)
@@ -117,6 +115,7 @@ class Agent:
             "--state-dir": _STATE / self.name,
             "--driver-root": self.gpus.driver_root,
             "--dev-root": self.gpus.driver_root,
+            "--proc-root": self.gpus.proc_root,
             "--sysfs-root": self.gpus.sysfs_root,
             "--kernel-log": self.gpus.kernel_log,
             "--boot-id-file": self.gpus.boot_id_file,

@@ -1,8 +1,6 @@
 """The chart installed by helm as a user installs it, with the test image and scripted hardware in the node's place."""
 
 import json
-import os
-import stat
 import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
@@ -14,6 +12,7 @@ from chart.rendering import CHART
 from cluster.agentimage import NAME, agent_image
 from cluster.build import locate
 from cluster.cluster import NODE, Cluster
+from cluster.devicenodes import make_device_nodes
 from cluster.objects import DRIVER, SLICES, Json, create, devices, slices
 from gpuvitals.sim.gpu import ScriptedNode
 from gpuvitals.sim.gpu_state import load_state, save_state
@@ -39,9 +38,7 @@ def hardware(folder: Path, *, gpus: int, profile: str = "h100") -> ScriptedNode:
     The real kernel log is read from its oldest record, so no two runs may have the same bus ids either.
     """
     node = ScriptedNode.create(folder, name=NODE, profile=profile, gpus=gpus)
-    for each in (node.driver_root / "dev").iterdir():
-        each.unlink()
-        os.mknod(each, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    make_device_nodes(node)
     domain, bus = f"{0x8000 | uuid.uuid4().int & 0x7FFF:04x}", SysfsFolder(node.sysfs_root)
     assert not list(_REAL_BUS.glob(f"{domain}:*")), f"this machine has a PCI domain {domain}"
     moved = []
@@ -179,7 +176,7 @@ class Release:
             "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
             "driver": {"root": str(gpus.driver_root), "devRoot": str(gpus.driver_root)},
             "sysfsRoot": str(gpus.sysfs_root),
-            "extraArgs": [f"--nvml-backend={BACKEND}", *flags],
+            "extraArgs": [f"--nvml-backend={BACKEND}", f"--proc-root={gpus.proc_root}", *flags],
             "extraEnv": [{"name": name, "value": str(value)} for name, value in environment.items()],
             "extraVolumes": [{"name": "hardware", "hostPath": {"path": folder, "type": "Directory"}}],
             "extraVolumeMounts": [{"name": "hardware", "mountPath": folder, "readOnly": True}],

@@ -7,8 +7,10 @@ import pytest
 
 from cluster.applied import CONTROL, Applied
 from cluster.cluster import Cluster
+from cluster.devicenodes import make_device_nodes
 from cluster.objects import CLAIMS, CLASS, DRIVER, PODS, Json, claim, create, devices, health, pod
 from cluster.release import Release
+from gpuvitals.sim.gpu_mig import capability_minors
 from support.examples import api_path, objects, promised
 from support.simcluster import condition
 
@@ -190,6 +192,54 @@ def test_admin_access(cluster: Cluster, release: Release, applied: Applied) -> N
     refused = cluster.api.post(api_path(template), template)
     assert refused.status == 422
     assert "admin-access: true" in refused.body["message"]
+
+
+def test_mig_instance(cluster: Cluster, release: Release, applied: Applied) -> None:
+    promised("mig-instance", "The pod gets an instance of the profile, not the whole GPU beside it.")
+    promised(
+        "mig-instance",
+        "The container sees the node of its GPU and the two capability nodes of its instance, and those of no other.",
+    )
+    promised("mig-instance", "A second pod gets another instance of the same GPU.")
+    release.gpus.divide(1, "3g.40gb", "1g.10gb", "1g.10gb")
+    make_device_nodes(release.gpus)
+    whole = release.device(1)
+    cluster.wait("it is divided", lambda: f"{whole}-mig-8-0" in devices(cluster.api), seconds=20)
+    assert whole not in devices(cluster.api)
+    applied.apply("mig-instance")
+    one = applied.running("mig-instance")
+    applied.again("mig-instance", "other")
+    two = applied.running("other")
+    assert (applied.held(one), applied.held(two)) == ([f"{whole}-mig-7-0"], [f"{whole}-mig-8-0"])
+    for each, instance in ((one, 7), (two, 8)):
+        caps = [f"nvidia-cap{minor}" for minor in capability_minors(1, instance)]
+        assert applied.seen(each) == sorted([*CONTROL, "/dev/nvidia1", *caps])
+
+    promised(
+        "mig-instance",
+        "A fault that the driver blames on one instance is that one's alone: its claim names it, the other claim's reason stays `None`.",
+    )
+    promised(
+        "mig-instance", "An instance that is destroyed under its claim is told there as `MigInstanceGone`."
+    )
+    promised("mig-instance", "A fault of the parent is the fault of its instances, so they are not given.")
+    cluster.wait("the claim is told", lambda: applied.healthy(one) == ("True", "None"), seconds=10)
+    release.gpus.contained(1, 8, 94, "Contained: SM (0x1).")
+    cluster.wait("the claim says so", lambda: applied.healthy(two) == ("True", "Xid94"), seconds=10)
+    assert applied.healthy(one) == ("True", "None")
+    release.gpus.destroy_instance(1, 7)
+    cluster.wait("so does this", lambda: applied.healthy(one) == ("False", "MigInstanceGone"), seconds=20)
+    applied.delete("mig-instance")
+    cluster.wait("it is gone", lambda: f"{whole}-mig-7-0" not in devices(cluster.api), seconds=20)
+    release.gpus.create_instance(1, "1g.10gb")
+    cluster.wait("it is back", lambda: f"{whole}-mig-7-0" in devices(cluster.api), seconds=20)
+    release.gpus.xid(1, 79, "GPU has fallen off the bus.")
+    cluster.wait(
+        "its instances are out", lambda: health(cluster.api, f"{whole}-mig-7-0")[0] == "Unhealthy", seconds=10
+    )
+    applied.again("mig-instance", "last")
+    assert applied.pending("last") == UNSCHEDULABLE
+    applied.delete("other", "last")
 
 
 def test_job_gpu_faults(cluster: Cluster, release: Release, applied: Applied) -> None:

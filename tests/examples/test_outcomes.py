@@ -261,7 +261,6 @@ def test_a_gpu_fault_disrupts_the_pod_of_a_job_as_its_policy_ignores(world: Exam
 
 
 def test_a_mig_instance_is_taken_by_profile_and_not_with_a_failed_parent(world: ExampleWorld) -> None:
-    """The agent publishes no instances yet; the projection does, and is what is shown here."""
     promised("mig-instance", "The pod gets an instance of the profile, not the whole GPU beside it.")
     promised("mig-instance", "A fault of the parent is the fault of its instances, so they are not given.")
     world.publish(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gpuvitals.sim.demo.cluster import Cluster
+from gpuvitals.sim.gpu_mig import capability_minors
 from gpuvitals.sim.kubelet import KubeletTimings
 from gpuvitals.sim.scenario import Entry, Scenario, Step
 from gpuvitals.sim.scenario.actions import Mark
@@ -158,6 +159,50 @@ def test_a_shared_claim_tells_both_pods_of_its_gpu() -> None:
         assert {running(cluster, pod["metadata"]["name"])["metadata"]["uid"] for pod in pods} == {
             pod["metadata"]["uid"] for pod in pods
         }
+
+
+def test_mig_instances_of_one_gpu_run_two_pods_and_fail_alone() -> None:
+    promised("mig-instance", "The pod gets an instance of the profile, not the whole GPU beside it.")
+    promised(
+        "mig-instance",
+        "The container sees the node of its GPU and the two capability nodes of its instance, and those of no other.",
+    )
+    promised("mig-instance", "A second pod gets another instance of the same GPU.")
+    promised(
+        "mig-instance",
+        "A fault that the driver blames on one instance is that one's alone: its claim names it, the other claim's reason stays `None`.",
+    )
+    promised(
+        "mig-instance", "An instance that is destroyed under its claim is told there as `MigInstanceGone`."
+    )
+    with cluster_of(2) as cluster:
+        gpus, whole = cluster.nodes[0].gpus, cluster.nodes[0].device(1)
+        gpus.divide(1, "3g.40gb", "1g.10gb", "1g.10gb")
+        eventually(lambda: len(published(cluster)) == 4, "divided", SECONDS)
+        assert whole not in published(cluster)
+        apply(cluster, "mig-instance")
+        one = running(cluster, "mig-instance")
+        apply(cluster, "mig-instance", pod="other")
+        two = running(cluster, "other")
+        assert (held(cluster, one), held(cluster, two)) == ([f"{whole}-mig-7-0"], [f"{whole}-mig-8-0"])
+        for pod, instance in ((one, 7), (two, 8)):
+            own = [f"/dev/nvidia-caps/nvidia-cap{minor}" for minor in capability_minors(1, instance)]
+            seen = device_nodes(cluster, pod)
+            assert [path for path in seen if "nvidia-caps" in path] == sorted(own)
+            assert "/dev/nvidia1" in seen
+            assert "/dev/nvidia0" not in seen
+
+        eventually(lambda: healthy_condition(cluster, one).get("reason") == "None", "prepared", SECONDS)
+        gpus.contained(1, 8, 94, "Contained: SM (0x1).")
+        eventually(lambda: healthy_condition(cluster, two).get("reason") == "Xid94", "told", SECONDS)
+        assert healthy_condition(cluster, one)["reason"] == "None"
+        gpus.destroy_instance(1, 7)
+        eventually(
+            lambda: healthy_condition(cluster, one).get("reason") == "MigInstanceGone", "told", SECONDS
+        )
+        assert healthy_condition(cluster, one)["status"] == "False"
+        cluster.client.delete("pods", "mig-instance", "default")
+        eventually(lambda: f"{whole}-mig-7-0" not in published(cluster), "gone with its claim", SECONDS)
 
 
 def test_admin_access_shows_a_failed_gpu_to_a_diagnosis_beside_its_holder() -> None:

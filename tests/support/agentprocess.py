@@ -53,6 +53,7 @@ class AgentProcess:
             command += ["--nvml-backend", "gpuvitals.sim.worker:scripted_backend"]
             command += ["--boot-id-file", str(scripted.boot_id_file), "--config", str(folder / "node.yaml")]
             command += ["--driver-root", str(scripted.driver_root), "--dev-root", str(scripted.driver_root)]
+            command += ["--proc-root", str(scripted.proc_root)]
         with (folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, env=environment, stderr=log)
 

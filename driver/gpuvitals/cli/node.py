@@ -35,6 +35,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument(
         "--dev-root-on-host", type=Path, help="the same place on the node, if its path differs"
     )
+    parser.add_argument("--proc-root", type=Path, default=Path("/proc"))
     parser.add_argument("--sysfs-root", type=Path, default=Path("/sys"))
     parser.add_argument("--kernel-log", type=Path, default=Path("/dev/kmsg"))
     parser.add_argument("--boot-id-file", type=Path, default=Path("/proc/sys/kernel/random/boot_id"))
@@ -143,6 +144,7 @@ def _options(given: argparse.Namespace) -> NodeOptions:
         driver_root_on_host=given.driver_root_on_host,
         dev_root=given.dev_root,
         dev_root_on_host=given.dev_root_on_host,
+        proc_root=given.proc_root,
         sysfs_root=given.sysfs_root,
         kernel_log=given.kernel_log,
         boot_id_file=given.boot_id_file,

@@ -35,6 +35,7 @@ _OPTIONAL = (
     ("libcudadebugger", "1"),
     ("libnvidia-ptxjitcompiler", "1"),
     ("libnvidia-nvvm", "4"),
+    ("libnvidia-nvvm70", "4"),
     ("libnvidia-gpucomp", None),
     ("libnvidia-opencl", "1"),
     ("libnvidia-allocator", "1"),
@@ -42,6 +43,7 @@ _OPTIONAL = (
     ("libnvidia-encode", "1"),
     ("libnvcuvid", "1"),
     ("libnvidia-opticalflow", "1"),
+    ("libnvidia-sandboxutils", "1"),
     ("libnvidia-pkcs11", None),
     ("libnvidia-pkcs11-openssl3", None),
 )
@@ -185,19 +187,18 @@ class DriverRoot:
     def _device_nodes(self, device: HeldDevice) -> tuple[DeviceNode, ...]:
         nodes = [self._required_node(f"dev/nvidia{device.minor}")]
         if device.mig is not None:
-            nodes += [
-                self._required_node(f"dev/nvidia-caps/nvidia-cap{minor}")
-                for minor in self._capabilities(device, device.mig)
-            ]
+            nodes += self._capability_nodes(device, device.mig)
         return tuple(nodes)
 
-    def _capabilities(self, device: HeldDevice, mig: MigIds) -> tuple[int, int]:
-        """Minors of the GPU instance's and the compute instance's capability nodes."""
+    def _capability_nodes(self, device: HeldDevice, mig: MigIds) -> list[DeviceNode]:
+        """The nodes that open the GPU instance and the compute instance."""
         base = f"driver/nvidia/capabilities/gpu{device.minor}/mig/gi{mig.gpu_instance}"
-        return (
-            self._capability(device, f"{base}/access"),
-            self._capability(device, f"{base}/ci{mig.compute_instance}/access"),
-        )
+        nodes: list[DeviceNode] = []
+        for below in (f"{base}/access", f"{base}/ci{mig.compute_instance}/access"):
+            minor = self._capability(device, below)
+            advice = f"`nvidia-modprobe -f {self._settings.proc_root / below}` makes it"
+            nodes.append(self._required_node(f"dev/nvidia-caps/nvidia-cap{minor}", advice))
+        return nodes
 
     def _capability(self, device: HeldDevice, below: str) -> int:
         """The minor in a capability file. One real line: `DeviceFileMinor: 12`."""
@@ -216,14 +217,15 @@ class DriverRoot:
             )
         return int(found.group(1))
 
-    def _required_node(self, below: str) -> DeviceNode:
+    def _required_node(
+        self, below: str, advice: str = "load the driver's modules (nvidia, nvidia-uvm)"
+    ) -> DeviceNode:
         node = self._node(below)
         if node is None:
             kind = "character device" if self._settings.require_character_devices else "file"
             raise RefusedError(
                 RefusalCode.NODES_MISSING,
-                f"{self._settings.dev_root / below} is not there as a {kind}; load the driver's modules "
-                "(nvidia, nvidia-uvm) and the pod is tried again",
+                f"{self._settings.dev_root / below} is not there as a {kind}; {advice}, and the pod is tried again",
             )
         return node
 

@@ -1,7 +1,7 @@
 """A node's scripted GPUs: what a scenario does to them, and the folder in which the real agent finds them.
 
-The folder holds `gpus.json` (what NVML answers), `kmsg` (the kernel log), `sys` (the bus), `driver` (the driver's files)
-and `boot_id`. Each step is one atomic change of one of them; the agent hears of it through its real sources.
+The folder holds `gpus.json` (what NVML answers), `kmsg` (the kernel log), `sys` (the bus), `driver` (the driver's files,
+with those of /proc) and `boot_id`. Each step is one atomic change of one of them; the agent hears of it through its real sources.
 """
 
 import fcntl
@@ -9,13 +9,16 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
+from gpuvitals.signals.nvml_backend import MigFacts
 from gpuvitals.sim.gpu_driver import make_driver_root
 from gpuvitals.sim.gpu_log import KernelLogFile
+from gpuvitals.sim.gpu_mig import CapabilityFiles, with_instance, without_instance
 from gpuvitals.sim.gpu_profiles import PROFILES, gpu_script
 from gpuvitals.sim.gpu_state import (
     EventScript,
@@ -47,9 +50,11 @@ class ScriptedNode:
         self.kernel_log = directory / "kmsg"
         self.sysfs_root = directory / "sys"
         self.driver_root = directory / "driver"
+        self.proc_root = self.driver_root / "proc"
         self.boot_id_file = directory / "boot_id"
         self._log = KernelLogFile(self.kernel_log)
         self._sysfs = SysfsFolder(self.sysfs_root)
+        self._capabilities = CapabilityFiles(self.driver_root)
 
     @classmethod
     def create(cls, directory: Path, *, name: str, profile: str = "h100", gpus: int = 8) -> "ScriptedNode":
@@ -65,6 +70,7 @@ class ScriptedNode:
         node._sysfs.load_driver()
         for gpu in state.gpus:
             node._sysfs.add(gpu)
+            node._capabilities.show(gpu)
         node.kernel_line("Linux version 6.8.0-51-generic (scripted)", priority=5)
         node.kernel_line(f"NVRM: loading NVIDIA UNIX Open Kernel Module for x86_64  {state.driver_version}")
         return node
@@ -120,6 +126,23 @@ class ScriptedNode:
         self._sysfs.add(self.gpus[gpu])
         self.identity(gpu)
 
+    def divide(self, gpu: int, *profiles: str) -> None:
+        """MIG is switched on, and the GPU divided into instances of these profiles and no others."""
+
+        def divided(script: GpuScript) -> GpuScript:
+            script = msgspec.structs.replace(script, mig=MigFacts(enabled=True))
+            return reduce(with_instance, profiles, script)
+
+        self._change_mig(gpu, divided)
+
+    def create_instance(self, gpu: int, profile: str) -> None:
+        """One MIG instance more; it gets the first id that its profile can have."""
+        self._change_mig(gpu, lambda script: with_instance(script, profile))
+
+    def destroy_instance(self, gpu: int, gpu_instance: int) -> None:
+        """A MIG instance is destroyed, and its capability files go."""
+        self._change_mig(gpu, lambda script: without_instance(script, gpu_instance))
+
     def unload_driver(self, code: int = 9) -> None:
         """Every call answers `code`: 9 is driver not loaded, 18 version mismatch."""
         self._change_node(lambda state: msgspec.structs.replace(state, driver_error=code))
@@ -133,9 +156,9 @@ class ScriptedNode:
             )
         )
 
-    def event(self, gpu: int, xid: int = 0) -> None:
-        """An NVML event: an XID, or for 0 a change of the recovery action."""
-        self._change_node(lambda state: _with_event(state, state.gpus[gpu].uuid, xid))
+    def event(self, gpu: int, xid: int = 0, gpu_instance: int | None = None) -> None:
+        """An NVML event: an XID, perhaps of one MIG instance, or for 0 a change that is to be read."""
+        self._change_node(lambda state: _with_event(state, state.gpus[gpu].uuid, xid, gpu_instance))
 
     def kernel_line(self, text: str, *, priority: int = 4) -> int:
         """A record of the kernel log; its sequence number."""
@@ -152,12 +175,25 @@ class ScriptedNode:
             self.event(gpu, code)
         return sequence
 
+    def contained(self, gpu: int, gpu_instance: int, code: int, message: str = "") -> int:
+        """An XID of one MIG instance, as the driver prints it, and its NVML event; the line's sequence number."""
+        where = self.gpus[gpu].bus_id.rsplit(".", 1)[0]
+        rest = f", {message}" if message else ""
+        sequence = self.kernel_line(f"NVRM: Xid (PCI:{where} GPU-I:{gpu_instance:02d}): {code}{rest}")
+        self.event(gpu, code, gpu_instance)
+        return sequence
+
     def identity(self, gpu: int) -> None:
         """The lines by which the driver says who a GPU is, as after a reset."""
         script = self.gpus[gpu]
         where = script.bus_id.rsplit(".", 1)[0]
         self.kernel_line(f"NVRM: GPU at PCI:{where}: {script.uuid}")
         self.kernel_line(f"NVRM: GPU Board Serial Number: {script.serial}")
+
+    def _change_mig(self, gpu: int, change: Callable[[GpuScript], GpuScript]) -> None:
+        self._change(gpu, change)
+        self._capabilities.show(self.gpus[gpu])
+        self.event(gpu)
 
     def _change(self, gpu: int, change: Callable[[GpuScript], GpuScript]) -> None:
         def changed(state: NodeScript) -> NodeScript:
@@ -225,7 +261,9 @@ def _checked(struct: S, changes: Mapping[str, object], kind: type[S]) -> S:
         raise StateError(f"scripted gpu: {error}") from error
 
 
-def _with_event(state: NodeScript, uuid_: str, xid: int) -> NodeScript:
+def _with_event(state: NodeScript, uuid_: str, xid: int, gpu_instance: int | None) -> NodeScript:
     number = 1 + max((event.number for event in state.events), default=0)
-    events = (*state.events, EventScript(number=number, uuid=uuid_, xid=xid))[-_KEPT_EVENTS:]
+    events = (*state.events, EventScript(number=number, uuid=uuid_, xid=xid, gpu_instance=gpu_instance))[
+        -_KEPT_EVENTS:
+    ]
     return msgspec.structs.replace(state, events=events)

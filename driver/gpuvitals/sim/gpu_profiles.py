@@ -4,8 +4,9 @@ Models, memory and link counts are those of the named products; everything that 
 """
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from gpuvitals.sim.gpu_mig import with_instance
 from gpuvitals.sim.gpu_state import GpuScript, Readings, all_active
 
 _NAMESPACE = uuid.UUID("5b0c2a0e-6f0a-4f0e-9d54-7c1d7c7a9a11")
@@ -15,7 +16,7 @@ _GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuProfile:
-    """One model of GPU. `fabric` is whether it registers with NVSwitches."""
+    """One model of GPU. `fabric` is whether it registers with NVSwitches, `instances` how MIG divides it."""
 
     product_name: str
     architecture: str
@@ -25,6 +26,7 @@ class GpuProfile:
     links: int
     fabric: bool
     pci_device: str
+    instances: tuple[str, ...] = ()
 
 
 PROFILES = {
@@ -60,13 +62,14 @@ PROFILES = {
     ),
 }
 """By the name that scenarios use."""
+PROFILES["a100-mig"] = replace(PROFILES["a100"], instances=("3g.40gb", "2g.20gb", "1g.10gb", "1g.10gb"))
 
 
 def gpu_script(profile: GpuProfile, node: str, index: int) -> GpuScript:
     """A healthy GPU of a node; the same node and index give the same identity every time."""
     identity = uuid.uuid5(_NAMESPACE, f"{node}/{index}")
     domain, slot = divmod(index, len(_SLOTS))
-    return GpuScript(
+    script = GpuScript(
         uuid=f"GPU-{identity}",
         bus_id=f"{domain:04x}:{_SLOTS[slot]}:00.0",
         name=profile.product_name,
@@ -82,3 +85,6 @@ def gpu_script(profile: GpuProfile, node: str, index: int) -> GpuScript:
             links=all_active(profile.links), fabric="completed" if profile.fabric else "not-supported"
         ),
     )
+    for instance in profile.instances:
+        script = with_instance(script, instance)
+    return script

@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from gpuvitals.signals.nvml_backend import MigFacts
+
 LinkName = Literal["active", "sleep", "inactive"]
 FabricName = Literal["not-supported", "not-started", "in-progress", "completed", "failed"]
 
@@ -41,7 +43,7 @@ class GpuScript(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """One GPU. `error`: every call about it answers that number of nvmlReturn_t (15 is GPU_IS_LOST).
 
     `enumerated` false: the driver does not count it any more. `hang_until`: calls about it do not return before that
-    instant of CLOCK_BOOTTIME.
+    instant of CLOCK_BOOTTIME. `mig`: how it is divided.
     """
 
     uuid: str
@@ -58,15 +60,20 @@ class GpuScript(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     enumerated: bool = True
     error: int = 0
     hang_until: float = 0.0
+    mig: MigFacts = MigFacts(enabled=False)
     readings: Readings = Readings()
 
 
 class EventScript(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One event of the driver, heard by workers that were watching before it was added. `xid` 0: a change to re-read."""
+    """One event of the driver, heard by workers that were watching before it was added. `xid` 0: a change to re-read.
+
+    `gpu_instance` is the MIG instance that it blames, None for the GPU as a whole.
+    """
 
     number: int
     uuid: str
     xid: int = 0
+    gpu_instance: int | None = None
 
 
 class NodeScript(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

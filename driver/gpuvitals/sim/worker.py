@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gpuvitals.signals.nvml_backend import (
     GPU_NOT_FOUND,
+    NO_INSTANCE,
     NOT_FOUND,
     UNINITIALIZED,
     AttentionEvent,
@@ -85,12 +86,14 @@ class ScriptedBackend:
             memory_bytes=gpu.memory_bytes,
             cuda_compute_capability=gpu.cuda_compute_capability,
             active_links=None if links is None else sum(link != "inactive" for link in links),
+            mig=gpu.mig,
         )
 
     def read(self, uuid: str, bus_id: str) -> GpuValues:
         """The scripted readings."""
-        readings = self._answering(uuid).readings
-        return GpuValues(**{name: getattr(readings, name) for name in readings.__struct_fields__})
+        gpu = self._answering(uuid)
+        values = {name: getattr(gpu.readings, name) for name in gpu.readings.__struct_fields__}
+        return GpuValues(**values, mig=gpu.mig)
 
     def probe(self, uuid: str, bus_id: str) -> None:
         """Answers where the GPU does."""
@@ -144,8 +147,9 @@ def _enumerated(state: NodeScript) -> list[GpuScript]:
 
 def _event(event: EventScript) -> BackendEvent:
     if event.xid:
-        return XidEvent(uuid=event.uuid, code=event.xid)
-    return AttentionEvent(uuid=event.uuid, why="the recovery action changed")
+        whom = NO_INSTANCE if event.gpu_instance is None else event.gpu_instance
+        return XidEvent(uuid=event.uuid, code=event.xid, gpu_instance=whom)
+    return AttentionEvent(uuid=event.uuid, why="the script changed something")
 
 
 def _failure(code: int) -> NvmlFailure:

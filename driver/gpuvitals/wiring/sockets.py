@@ -36,6 +36,7 @@ def plugin_settings(options: NodeOptions, naming: Naming) -> PluginSettings:
             driver_root_on_host=options.driver_root_on_host,
             dev_root=options.dev_root,
             dev_root_on_host=options.dev_root_on_host,
+            proc_root=options.proc_root,
             require_character_devices=not options.simulated,
         ),
     )

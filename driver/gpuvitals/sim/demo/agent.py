@@ -104,6 +104,7 @@ class AgentProgram:
             "--cdi-dir": settings.cdi_directory,
             "--driver-root": gpus.driver_root,
             "--dev-root": gpus.driver_root,
+            "--proc-root": gpus.proc_root,
             "--sysfs-root": gpus.sysfs_root,
             "--kernel-log": gpus.kernel_log,
             "--boot-id-file": gpus.boot_id_file,
