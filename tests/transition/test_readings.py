@@ -137,6 +137,18 @@ def test_a_failed_remap_is_never_healed_by_a_reset() -> None:
     assert judge(state, 2001).reason == "RowRemapFailed"
 
 
+def test_memory_errors_are_those_last_read_and_none_where_none_were_ever_read() -> None:
+    """The attribute is a whole number always, so only the coverage tells what could not be read."""
+    unread = {"ecc_uncorrected_volatile": None}
+    never = judge(fold(good(1000, **unread)), 1000)
+    later = judge(
+        fold(good(1000, ecc_uncorrected_volatile=5), good(1005, **unread), good(1300, **unread)), 1300
+    )
+
+    assert (never.ecc_uncorrected, never.coverage) == (0, 90)
+    assert (later.ecc_uncorrected, later.coverage) == (5, 90)
+
+
 def test_what_a_model_lacks_lowers_coverage_and_never_health() -> None:
     verdict = judge(fold(good(1000, fabric=None, sram_threshold_exceeded=None)), 1000)
 

@@ -10,6 +10,7 @@ from typing import assert_never
 from gpuvitals.health.fault_classes import (
     ASKS_FOR_RESET,
     LEVELS,
+    CauseRule,
     Clearing,
     FaultClass,
     agreed,
@@ -119,23 +120,34 @@ def _xid(state: GpuState, signal: XidReport, policy: Policy) -> GpuState:
     known = next((record for record in state.xids if (record.code, record.unit) == (signal.code, unit)), None)
     if known is not None and _is_echo(known, signal, policy):
         return state
-    record = _recorded(known, signal, unit, policy)
+    rule = xid_rule(signal)
+    record = _counted(_recorded(known, signal, unit, policy), rule, signal.seen.at)
     others = [other for other in state.xids if (other.code, other.unit) != (signal.code, unit)]
     newest = sorted((*others, record), key=lambda entry: (entry.last_at, entry.code, entry.unit))[-MAX_XIDS:]
     state = replace(state, xids=tuple(newest))
-    rule = xid_rule(signal)
-    match rule.fault_class:
+    if not _is_fault(rule.fault_class, record):
+        return state
+    evidence = Evidence(rule=rule, seen=signal.seen, source=signal.source, detail=rule.meaning, level=False)
+    return _agreed(raise_fault(state, evidence, policy))
+
+
+def _counted(record: XidRecord, rule: CauseRule, at: float) -> XidRecord:
+    if not _is_fault(rule.fault_class, record):
+        return record
+    return replace(record, counted_at=at if record.counted_at is None else max(at, record.counted_at))
+
+
+def _is_fault(fault_class: FaultClass, record: XidRecord) -> bool:
+    """Whether the report opens a fault: an application's XID does once a second claim has met it."""
+    match fault_class:
+        case FaultClass.A | FaultClass.B | FaultClass.B0:
+            return True
+        case FaultClass.C:
+            return len(record.meetings) > 1
         case FaultClass.NONE:
-            return state
-        case FaultClass.C if len(record.meetings) < 2:
-            return state
-        case FaultClass.A | FaultClass.B | FaultClass.B0 | FaultClass.C:
-            evidence = Evidence(
-                rule=rule, seen=signal.seen, source=signal.source, detail=rule.meaning, level=False
-            )
-            return _agreed(raise_fault(state, evidence, policy))
+            return False
         case _:
-            assert_never(rule.fault_class)
+            assert_never(fault_class)
 
 
 def _recorded(known: XidRecord | None, signal: XidReport, unit: str, policy: Policy) -> XidRecord:

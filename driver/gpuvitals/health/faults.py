@@ -88,10 +88,10 @@ def end_faults(state: GpuState, ended: tuple[Fault, ...], end: End, policy: Poli
     repaired = [fault for fault in ended if isolating(state, fault, end.at, policy)]
     reasons = {fault.rule.reason for fault in ended}
     kept = tuple(fault for fault in state.faults if fault.rule.reason not in reasons)
-    xids = tuple(
-        replace(record, resolved=record.resolved or record.rule.reason in reasons) for record in state.xids
-    )
-    state = replace(state, faults=kept, xids=xids)
+    if end.ending is not Ending.EXPIRY:
+        # What was only quiet for a day is not repaired: it weighs on in the score.
+        state = _resolved(state, reasons)
+    state = replace(state, faults=kept)
     if not any(_is_suspect_level(fault) for fault in kept):
         # What has isolated is dealt with by probation; what has not is remembered, since twice is enough.
         runs = () if any(_is_suspect_level(fault) for fault in repaired) else state.suspect_runs
@@ -105,6 +105,13 @@ def end_faults(state: GpuState, ended: tuple[Fault, ...], end: End, policy: Poli
         if end.ending is Ending.OPERATOR
         else _latched(state, repaired, end.at, policy)
     )
+
+
+def _resolved(state: GpuState, reasons: set[Reason]) -> GpuState:
+    xids = tuple(
+        replace(record, resolved=record.resolved or record.rule.reason in reasons) for record in state.xids
+    )
+    return replace(state, xids=xids)
 
 
 def _on_probation(state: GpuState, repaired: list[Fault], at: float, policy: Policy) -> GpuState:

@@ -182,6 +182,7 @@ def _shifted(state: GpuState, shift: float) -> GpuState:
             record,
             episode_at=record.episode_at - shift,
             last_at=record.last_at - shift,
+            counted_at=moved(record.counted_at),
             meetings=tuple(replace(meeting, at=meeting.at - shift) for meeting in record.meetings),
         )
         for record in state.xids

@@ -1,10 +1,11 @@
-"""The health score, 0..100, in exact arithmetic: `floor(100 * (1-0.4x)(0.7+0.3n)(1-0.2e)t)`.
+"""The health score, 0..100, in exact arithmetic: `floor(100 * (1-0.4x)(0.7+0.3n)(1-0.2e)t)`, version 1.
 
 x weighs unresolved XIDs, n the NVLinks, e the memory, each in 0..1; t is the heat, 0.9..1. A missing signal has no
 influence: it lowers the coverage instead. Several inputs land exactly on 90 or 70, so no float is involved.
 
 t has three steps instead of a slope, so that heat below the slowdown point is never worth a write (docs/adr/013).
-The rate of correctable errors is left out: they are noise without a fleet to compare with.
+The rate of correctable errors is left out: they are noise without a fleet to compare with. What the driver asks for gates
+the score through the state: a request that isolates makes it 0, a lesser one caps it.
 """
 
 from dataclasses import dataclass, replace
@@ -16,6 +17,9 @@ from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import GpuState, Worst
 from gpuvitals.model.health import HealthClass, HealthState
 from gpuvitals.model.ids import Reason
+
+VERSION = 1
+"""Changes whenever equal inputs give another score, so that scores of two agents can be told apart."""
 
 DEGRADED_CAP = 90
 PROBATION_CAP = 69
@@ -38,9 +42,9 @@ class Factors:
 def factors(state: GpuState, now: float, policy: Policy) -> Factors:
     """The inputs as the state gives them at `now`."""
     weights = (
-        Fraction(record.rule.severity_percent, 100) * _aged(now - record.last_at, policy)
+        Fraction(record.rule.severity_percent, 100) * _aged(now - record.counted_at, policy)
         for record in state.xids
-        if counts(state, record.rule.reason) and not record.resolved
+        if record.counted_at is not None and not record.resolved
     )
     return Factors(
         xid=max(weights, default=Fraction(0)),
@@ -48,11 +52,6 @@ def factors(state: GpuState, now: float, policy: Policy) -> Factors:
         memory=_memory(state, now, policy),
         heat_step=state.heat_step,
     )
-
-
-def counts(state: GpuState, reason: str) -> bool:
-    """Whether an XID counts: it has an open fault. An application's XID has one only after a second claim met it."""
-    return any(fault.rule.reason == reason for fault in state.faults)
 
 
 @lru_cache(maxsize=1024)

@@ -91,8 +91,10 @@ class Meeting:
 class XidRecord:
     """The newest episode of one XID code on one unit, which began at `episode_at` and was last heard of at `last_at`.
 
-    `rule` is the worst that the code was judged since it was last resolved. `meetings` has each claim once, oldest
-    first: class C counts them. `caused_by` is the XID that the driver named as the cause of this episode.
+    `rule` is the worst that the code was judged since it was last resolved. `counted_at` is when it was last heard of and
+    counted: None for what is recorded only, and for an application's XID until a second claim meets it. `meetings` has
+    each claim once, oldest first: class C counts them. `caused_by` is the XID that the driver named as the cause of this
+    episode.
     """
 
     code: int
@@ -104,6 +106,7 @@ class XidRecord:
     meetings: tuple[Meeting, ...]
     resolved: bool
     caused_by: int | None = None
+    counted_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

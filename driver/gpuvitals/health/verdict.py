@@ -6,7 +6,7 @@ from typing import assert_never
 from gpuvitals.health.fault_classes import RECOVERY_ACTIONS, Clearing, FaultClass, recovery_action
 from gpuvitals.health.faults import HUNG, confirmed, isolating
 from gpuvitals.health.policy import Policy
-from gpuvitals.health.score import capped, counts, factors, health_class, link_share, score
+from gpuvitals.health.score import capped, factors, health_class, link_share, score
 from gpuvitals.health.state import Fault, GpuState, XidRecord
 from gpuvitals.health.witnesses import confidence
 from gpuvitals.model.clock import Moment
@@ -115,7 +115,8 @@ def next_change_at(state: GpuState, now: float, policy: Policy) -> float | None:
         instants.append(state.probation_until)
     if state.suspect_since is not None:
         instants.append(state.suspect_since + policy.dwell_seconds)
-    instants += [record.last_at + policy.xid_count_seconds for record in state.xids]
+    counted = [record.counted_at for record in state.xids if record.counted_at is not None]
+    instants += [at + policy.xid_count_seconds for at in counted]
     for fault in state.faults:
         if fault.rule.clearing is Clearing.EXPIRY:
             instants.append(fault.last_at + policy.xid_count_seconds)
@@ -175,8 +176,8 @@ def _counted(state: GpuState, now: float, policy: Policy) -> list[XidRecord]:
         record
         for record in state.xids
         if not record.resolved
-        and now - record.last_at < policy.xid_count_seconds
-        and counts(state, record.rule.reason)
+        and record.counted_at is not None
+        and now - record.counted_at < policy.xid_count_seconds
     ]
 
 

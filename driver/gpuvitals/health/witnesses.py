@@ -5,6 +5,7 @@ where no second witness exists, a person has to approve.
 """
 
 from enum import Enum
+from typing import assert_never
 
 from gpuvitals.health.fault_classes import LEVELS, Clearing
 from gpuvitals.health.state import Fault, GpuState
@@ -114,6 +115,17 @@ def confidence(state: GpuState, fault: Fault) -> Confidence:
     if Witness.RECOVERY_ACTION in found:
         return Confidence.DRIVER
     return Confidence.CORROBORATED if len(found) > 1 else Confidence.SINGLE
+
+
+def may_disrupt(found: Confidence) -> bool:
+    """Whether a cause of that confidence permits what disturbs others, such as a reset, without a person's approval."""
+    match found:
+        case Confidence.CORROBORATED | Confidence.DRIVER:
+            return True
+        case Confidence.SINGLE | Confidence.NONE:
+            return False
+        case _:
+            assert_never(found)
 
 
 def _reporters(fault: Fault) -> set[Witness]:

@@ -7,6 +7,7 @@ of a slice wakes the scheduler, so the text changes only together with a verdict
 import json
 
 from gpuvitals.health.reasons import OTHER_DRIVER
+from gpuvitals.health.score import VERSION
 from gpuvitals.inventory.device import device_name, is_offered
 from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.model.snapshot import GpuHealth, Snapshot
@@ -30,6 +31,7 @@ def node_report(snapshot: Snapshot, mode: ServiceMode, rival: str = "") -> str:
         "expectedGpus": facts.expected_gpus,
         "missingGpus": list(facts.missing_gpus),
         "coverage": min(coverage, default=0),
+        "scoreVersion": VERSION,
     }
     if rival:
         body["otherDriver"] = rival[:_MAX_RIVAL]

@@ -74,7 +74,8 @@ class Verdict:
     `definitive`: the evidence isolates whatever the rest of the node looks like. `xid_errors` counts unresolved XID
     episodes of the last 24 h, distinct by code and unit; `last_xid` is the newest of them, 0 for none.
     `recovery_action` is the driver's word (`None`, `ResetGpu`, ..., `Unknown`). `coverage` is the share, in percent,
-    of the expected signals that could be read. `confidence` decides what may be done about it. `message` tells a person what is wrong and what would clear it.
+    of the expected signals that could be read. `ecc_uncorrected` is the volatile count as last read, 0 where it never was:
+    a model without ECC has none, and the coverage tells what could not be read. `confidence` decides what may be done about it. `message` tells a person what is wrong and what would clear it.
     """
 
     uuid: GpuUuid

@@ -9,9 +9,10 @@ from typing import assert_never
 
 from gpuvitals.health.fault_classes import CauseRule, Clearing, FaultClass, recovery_action
 from gpuvitals.health.reasons import OTHER_DRIVER
+from gpuvitals.health.score import HEAT, VERSION, factors, score
 from gpuvitals.health.state import Fault, GpuState, PastFault, XidRecord
 from gpuvitals.health.verdict import next_change_at, verdict, without_instance
-from gpuvitals.health.witnesses import witnesses
+from gpuvitals.health.witnesses import may_disrupt, witnesses
 from gpuvitals.inventory.claims import ClaimRef, healthy_status
 from gpuvitals.inventory.device import device_name
 from gpuvitals.inventory.governing import Governing
@@ -71,6 +72,7 @@ def gpu_stations(entry: StoredGpu, around: Surroundings) -> Iterator[Station]:
     judged = verdict(state, around.now, around.rule.health)
     current = without_instance(judged) if entry.gone else judged
     yield Station("verdict", _verdict(current))
+    yield Station("score", _score(state, current, around))
     yield Station("policy", _rule(around.rule))
     shown = GpuHealth(
         gpu=gpu,
@@ -107,6 +109,23 @@ def device_stations(shown: GpuHealth, naming: Naming) -> Iterator[Station]:
     matches = "matches" if score > _CAREFUL else "does not match"
     yield Station("careful claims", f"score > {_CAREFUL} {matches}")
     yield Station("claim", f"Healthy={healthy_status(state).value}, reason {shown.verdict.reason}")
+
+
+def _score(state: GpuState, current: Verdict, around: Surroundings) -> str:
+    """The formula with its inputs; what it gives, and what the state makes of that."""
+    inputs = factors(state, around.now.at, around.rule.health)
+    shown = [
+        f"{name} {float(value):.3g}"
+        for name, value in (
+            ("x", inputs.xid),
+            ("n", inputs.links),
+            ("e", inputs.memory),
+            ("t", HEAT[inputs.heat_step]),
+        )
+    ]
+    found = score(inputs)
+    capped = f", {current.score} while {current.state.value}" if current.score != found else ""
+    return f"version {VERSION}: 100(1-0.4x)(0.7+0.3n)(1-0.2e)t with {', '.join(shown)} is {found}{capped}"
 
 
 def _rule(rule: Governing) -> str:
@@ -192,7 +211,8 @@ def _verdict(judged: Verdict) -> str:
     if judged.phase is not Phase.STEADY:
         parts.append(judged.phase.value)
     if judged.confidence is not Confidence.NONE:
-        parts.append(f"confidence {judged.confidence.value}")
+        enough = "enough to reset" if may_disrupt(judged.confidence) else "a reset needs approval"
+        parts.append(f"confidence {judged.confidence.value}, {enough}")
     parts.append(f"{judged.coverage} % of the signals read")
     return f"{', '.join(parts)}; {judged.message or 'nothing is wrong'}"
 

@@ -10,7 +10,7 @@ from gpuvitals.health.policy import VALUES, Policy, policy_with, undocumented
 from gpuvitals.health.reasons import entries, is_reason
 from gpuvitals.health.score import Factors, capped, factors, health_class, product, score
 from gpuvitals.model.health import HealthClass, HealthState
-from support.signals import POLICY, fold, good, judge, xid
+from support.signals import POLICY, fold, good, identity, judge, xid
 
 NOTHING = {"xid": Fraction(0), "links": Fraction(1), "memory": Fraction(0), "heat_step": 0}
 
@@ -116,6 +116,29 @@ def test_an_unresolved_xid_weighs_less_by_the_day_and_nothing_after_three(
     at = 1000 + hours * 3600
 
     assert factors(advance(state, at, lasting), at, lasting).xid == weight
+
+
+@pytest.mark.parametrize(("hours", "shown"), [(0, 90), (24, 95), (48, 97), (71, 98), (72, 100)])
+def test_an_xid_weighs_on_for_three_days_after_its_day_as_a_fault(hours: int, shown: int) -> None:
+    """Quiet is not repair: a reset makes it 100 at once."""
+    at = 1001 + hours * 3600
+    state = fold(good(1000), xid(94, 1001), good(at), good(at + 1))
+    verdict = judge(state, at + 1)
+
+    assert (verdict.score, verdict.state) == (shown, HealthState.HEALTHY if hours else HealthState.DEGRADED)
+    assert verdict.xid_errors == (0 if hours else 1)
+    if 0 < hours < 72:
+        assert judge(fold(identity(at + 2), good(at + 3), state=state), at + 3).score == 100
+
+
+def test_a_claim_that_meets_an_old_fault_of_two_others_alone_does_not_renew_its_weight() -> None:
+    pair = [xid(13, 1001, claim="a"), xid(13, 1002, claim="b")]
+    later = 1002 + 30 * 3600
+    state = fold(good(1000), *pair, good(later - 1), xid(13, later, claim="c"), good(later + 1))
+
+    verdict = judge(state, later + 1)
+    assert (verdict.state, verdict.xid_errors) == (HealthState.HEALTHY, 0)
+    assert verdict.score == judge(fold(good(1000), *pair, good(later + 1)), later + 1).score == 95
 
 
 def test_bursts_do_not_stack() -> None:

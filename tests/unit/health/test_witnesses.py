@@ -11,6 +11,7 @@ from gpuvitals.health.witnesses import (
     Witness,
     confidence,
     fault_kind,
+    may_disrupt,
     witnesses,
 )
 from gpuvitals.health.xid_catalog import CATALOG
@@ -110,3 +111,10 @@ def test_confidence_is_one_witness_two_or_the_driver(history: list[GpuSignal], e
 
     assert fault is not None
     assert confidence(state, fault) is expected
+
+
+def test_two_witnesses_or_the_driver_permit_what_disturbs_others_and_one_never_does() -> None:
+    assert {found for found in Confidence if may_disrupt(found)} == {
+        Confidence.CORROBORATED,
+        Confidence.DRIVER,
+    }

@@ -12,7 +12,7 @@ from gpuvitals.model.signal import ClearReport, MonitorState, Source
 from gpuvitals.model.snapshot import NodeFacts
 from gpuvitals.node.explanation import Surroundings, find_gpu, gpu_stations
 from gpuvitals.node.store import StoredGpu
-from support.signals import UUID, fold, good, judge, moment, xid
+from support.signals import UUID, asks, fold, good, judge, moment, xid
 from support.worlds import SINCE, gpu
 
 AT = 1100.0
@@ -61,6 +61,23 @@ def test_a_failed_gpu_says_why_since_when_who_holds_it_and_what_ends_it() -> Non
     assert stations["service"] == "out: no new claim gets it"
     assert stations["claim"] == "Healthy=False, reason Xid79"
     assert stations["holders"] == "ml/train"
+
+
+def test_the_score_is_told_with_its_inputs_its_version_and_what_the_state_makes_of_it() -> None:
+    degraded = told(stored(fold(good(AT - 20), xid(94, AT - 10), good(AT - 5))))
+    failed = told(stored(fold(good(AT - 20), xid(79, AT - 10))))
+
+    formula = "version 1: 100(1-0.4x)(0.7+0.3n)(1-0.2e)t with"
+    assert degraded["score"] == f"{formula} x 0.25, n 1, e 0, t 1 is 90"
+    assert failed["score"] == f"{formula} x 1, n 1, e 0, t 1 is 60, 0 while Unhealthy"
+
+
+def test_a_verdict_says_what_its_confidence_is_enough_for() -> None:
+    alone = told(stored(fold(good(AT - 20), xid(79, AT - 10))))
+    driver = told(stored(fold(good(AT - 20), xid(79, AT - 10), asks(2, AT - 9))))
+
+    assert "confidence single, a reset needs approval" in alone["verdict"]
+    assert "confidence driver, enough to reset" in driver["verdict"]
 
 
 def test_the_history_says_what_failed_before_and_what_ended_it() -> None:
