@@ -48,6 +48,22 @@ _OPTIONAL = (
     ("libnvidia-pkcs11-openssl3", None),
 )
 """Library and the number in its soname; None where the soname carries the driver's version."""
+_GRAPHICS = (
+    "libnvidia-egl",
+    "libnvidia-fbc",
+    "libnvidia-gl",
+    "libnvidia-gtk",
+    "libnvidia-ngx",
+    "libnvidia-present",
+    "libnvidia-rtcore",
+    "libnvidia-tls",
+    "libnvidia-vksc-core",
+    "libnvidia-wayland",
+    "libnvidia-xcb",
+)
+"""How libraries begin that only graphics needs. Source: NVIDIA driver README, "Installed Components"."""
+_PREFIXES = ("libcuda", "libnvidia-")
+_OF_THE_DRIVER = re.compile(r"(lib(?:cuda|nvidia-)[\w+-]*)\.so\.(\d+(?:\.\d+)+)", re.ASCII)
 _BINARIES = (
     "nvidia-smi",
     "nvidia-debugdump",
@@ -126,7 +142,34 @@ class DriverRoot:
                 f"driver root {self._settings.driver_root} has no {' and no '.join(missing)}; "
                 "install the NVIDIA driver or correct the driver root",
             )
-        return parts
+        return [*parts, *self._others(PurePosixPath(parts[0].below))]
+
+    def _others(self, cuda: PurePosixPath) -> list["_Part"]:
+        """Libraries beside libcuda, of its version, that the lists do not know: a newer driver may have more.
+
+        Each stands at its own name and at every name that links to it there, its soname among them.
+        """
+        own = _OF_THE_DRIVER.fullmatch(cuda.name)
+        if own is None:
+            return []
+        directory = str(cuda.parent)
+        listed = {stem for stem, _ in (*_REQUIRED, *_OPTIONAL)}
+        names: dict[str, set[str]] = {}
+        beside = os.listdir(self._settings.driver_root / directory)
+        for name in sorted(name for name in beside if name.startswith(_PREFIXES)):
+            real = self._resolve(f"{directory}/{name}")
+            found = None if real is None else _OF_THE_DRIVER.fullmatch(PurePosixPath(real).name)
+            if real is None or found is None or found.group(2) != own.group(2):
+                continue
+            if found.group(1) not in listed and not found.group(1).startswith(_GRAPHICS):
+                names.setdefault(real, {PurePosixPath(real).name}).add(name)
+        return [
+            _Part(
+                below=real,
+                targets=tuple(f"{each}/{name}" for each in self._targets for name in sorted(found)),
+            )
+            for real, found in sorted(names.items())
+        ]
 
     def _library(self, stem: str, number: str | None) -> str | None:
         """Path below the root of the real library file: by its soname, else the newest file with a version."""
