@@ -1,82 +1,176 @@
-"""A small file that survives crashes: checksummed, written atomically, with its previous generation kept.
+"""A small file that survives crashes: checksummed, and kept in two slots of which the older is overwritten in place.
 
-The layout is one JSON object: `{"checksum": "sha256:...", "payload": ...}`. A reader falls back to the previous
-generation where the newest is torn, and says so. Both the checkpoint and the state store stand on it.
+The layout of a slot is one JSON object: `{"generation": n, "checksum": "sha256:...", "payload": ...}`, filled up with
+newlines. The slot with the higher generation counts; where it is torn, the other one does, and the reader says so.
+Overwriting in place costs one flush and no change of a directory (docs/adr/026). The checkpoint, the health state and
+the times of taints stand on it.
 """
 
 import hashlib
-import json
 import os
+import re
+import stat
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_PREVIOUS = ".previous"
 _MODE = 0o600
+_BLOCK = 4096
+_HEAD = re.compile(rb'\{"generation":([0-9]{1,18}),"checksum":"(sha256:[0-9a-f]{64})","payload":')
+_HEAD_BYTES = 160
+_OTHER = ".2"
+_VOID = b'{"void":true}\n'
+_AGAIN_SECONDS = 0.02
+
+Head = tuple[bytes, int, int, int] | None
+"""How a slot begins, its inode, when it was last written, and its size; None where it is missing."""
+Heads = tuple[Head, ...]
 
 
 class DurableFileError(Exception):
-    """Neither generation could be read, or the file could not be written. The message names the file."""
+    """No slot could be read, or the file could not be written. The message names the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """What a read gave. `recovered` names the trouble where the newest generation was not usable, else empty."""
+    """What a read gave. `recovered` names the trouble where a slot was not usable, else empty; `damaged` are those."""
 
     payload: bytes | None
     recovered: str = ""
+    damaged: tuple[Path, ...] = ()
+    path: Path | None = None
+    """The slot that the payload is from."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Good:
+    """The slot with the newest usable content, and how both slots began then."""
+
+    slot: int
+    generation: int
+    heads: Heads
 
 
 class DurableFile:
-    """One file of bytes with two generations. Not locked: callers that share it hold a lock of their own."""
+    """One file of bytes in two slots: `path`, and `path` with `.2`. Not locked: callers that share it hold a lock."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._previous = path.with_name(path.name + _PREVIOUS)
+        self._slots = (path, path.with_name(path.name + _OTHER))
+        self._good: _Good | None = None
 
-    def load(self) -> Loaded:
-        """The newest usable payload; None where no generation exists or none is usable (then `recovered` says why)."""
-        trouble = ""
-        for path in (self.path, self._previous):
-            try:
-                payload = _decode(path)
-            except FileNotFoundError:
-                continue
-            except (OSError, ValueError) as error:
-                trouble = trouble or f"{path}: {error}"
-                continue
-            return Loaded(payload=payload, recovered=trouble)
-        return Loaded(payload=None, recovered=trouble)
+    def load(self, *, patient: bool = False) -> Loaded:
+        """The newest usable payload; None where no slot exists or none is usable (then `recovered` says why).
+
+        `patient` looks twice at a torn slot: for a caller without a lock, whose predecessor may still be writing.
+        """
+        loaded = self._load()
+        if loaded.recovered and patient:
+            time.sleep(_AGAIN_SECONDS)
+            loaded = self._load()
+        return loaded
+
+    def heads(self) -> Heads:
+        """How both slots begin: differs after every save, by whomever. Raises OSError, not for a slot that is missing."""
+        return tuple(_head(path) for path in self._slots)
 
     def save(self, payload: bytes) -> None:
-        """Makes `payload` durable before it returns: temporary file, fsync, rename, directory fsync.
-
-        Raises DurableFileError; the generations on disk are then untouched.
-        """
-        body = b'{"checksum":"' + _checksum(payload).encode() + b'","payload":' + payload + b"}\n"
+        """Makes `payload` durable before it returns. Raises DurableFileError; the newest content then stays as it was."""
         try:
-            self._replace(body)
+            if self._good is None or self._good.heads != self.heads():
+                self._load()
+            good = self._good
+            slot, generation = (1 - good.slot, good.generation + 1) if good is not None else (0, 1)
+            # A write that fails leaves its slot torn: what is known holds as long as the heads do.
+            _overwrite(self._slots[slot], _encode(generation, payload))
+            self._good = _Good(slot, generation, self.heads())
         except OSError as error:
             raise DurableFileError(
                 f"{self.path}: not written: {error}; the previous content stays"
             ) from error
 
-    def _replace(self, body: bytes) -> None:
-        directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            temporary = f".{self.path.name}.{os.getpid()}.tmp"
+    def set_aside(self, damaged: tuple[Path, ...], name: str) -> None:
+        """Keeps a damaged slot for a person, under `name` in the same folder. Raises OSError."""
+        for path in damaged:
             try:
-                write_new(directory, temporary, body)
-                if self.path.exists():
-                    os.replace(
-                        self.path.name, self._previous.name, src_dir_fd=directory, dst_dir_fd=directory
-                    )
-                os.replace(temporary, self.path.name, src_dir_fd=directory, dst_dir_fd=directory)
-            except OSError:
-                remove_if_there(directory, temporary)
-                raise
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+                os.replace(path, path.with_name(name))
+            except FileNotFoundError:
+                continue
+        self._good = None
+
+    def _load(self) -> Loaded:
+        heads = self.heads()
+        trouble, damaged, best = "", [], None
+        for slot, path in enumerate(self._slots):
+            try:
+                found = _decode(path)
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError) as error:
+                trouble = trouble or f"{path}: {error}"
+                damaged.append(path)
+                continue
+            if found is not None and (best is None or found[0] > best[0]):
+                best = found[0], slot, found[1]
+        self._good = None if best is None else _Good(best[1], best[0], heads)
+        return Loaded(
+            payload=None if best is None else best[2],
+            recovered=trouble,
+            damaged=tuple(damaged),
+            path=None if best is None else self._slots[best[1]],
+        )
+
+
+def _overwrite(path: Path, body: bytes) -> None:
+    """Makes the slot's bytes durable. What stands under its name and is not ours alone is replaced, never followed."""
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        _create(path, body)
+        return
+    except OSError:
+        if not path.is_symlink():
+            raise
+        _create(path, body)
+        return
+    try:
+        status = os.fstat(file)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+            # Never shrunk, and grown by whole blocks: a flush of the same size needs no change of the inode.
+            _flush(file, body.ljust(max(_blocks(len(body)), status.st_size), b"\n"))
+            return
+    finally:
+        os.close(file)
+    _create(path, body)
+
+
+def _flush(file: int, body: bytes) -> None:
+    try:
+        _write(file, body)
+        os.fdatasync(file)
+    except OSError:
+        # What was refused must not be found later: it may be whole in memory and yet not on disk.
+        with suppress(OSError):  # where this fails too, the slot is torn, and its reader says so
+            os.pwrite(file, _VOID, 0)
+            os.ftruncate(file, len(_VOID))
+        raise
+
+
+def _create(path: Path, body: bytes) -> None:
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        write_new(directory, path.name, body.ljust(_blocks(len(body)), b"\n"))
+        os.fsync(directory)
+    except OSError:
+        remove_if_there(directory, path.name)
+        raise
+    finally:
+        os.close(directory)
+
+
+def _blocks(size: int) -> int:
+    return -(-size // _BLOCK) * _BLOCK
 
 
 def write_new(directory: int, name: str, body: bytes, mode: int = _MODE) -> None:
@@ -86,9 +180,7 @@ def write_new(directory: int, name: str, body: bytes, mode: int = _MODE) -> None
         name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=directory
     )
     try:
-        view = memoryview(body)
-        while view:
-            view = view[os.write(file, view) :]
+        _write(file, body)
         os.fsync(file)
     finally:
         os.close(file)
@@ -102,19 +194,48 @@ def remove_if_there(directory: int, name: str) -> None:
         return
 
 
-def _decode(path: Path) -> bytes:
+def _write(file: int, body: bytes) -> None:
+    view = memoryview(body)
+    while view:
+        view = view[os.write(file, view) :]
+
+
+def _head(path: Path) -> Head:
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        if path.is_symlink():
+            return None
+        raise
+    try:
+        status = os.fstat(file)
+        return os.pread(file, _HEAD_BYTES, 0), status.st_ino, status.st_mtime_ns, status.st_size
+    finally:
+        os.close(file)
+
+
+def _encode(generation: int, payload: bytes) -> bytes:
+    checksum = _checksum(generation, payload)
+    return b'{"generation":%d,"checksum":"%s","payload":%s}\n' % (generation, checksum, payload)
+
+
+def _decode(path: Path) -> tuple[int, bytes] | None:
+    """Generation and payload, None for a slot whose last write was refused. Raises OSError, ValueError."""
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     with os.fdopen(file, "rb") as stream:
-        body = stream.read()
-    document = json.loads(body)
-    if not isinstance(document, dict) or "checksum" not in document:
-        raise ValueError("not a checksummed document")
-    start = body.index(b'"payload":') + len(b'"payload":')
-    payload = body[start:].rstrip()[:-1]
-    if document["checksum"] != _checksum(payload):
+        body = stream.read().rstrip(b"\n")
+    if body == _VOID.rstrip(b"\n"):
+        return None
+    match = _HEAD.match(body)
+    if match is None or not body.endswith(b"}"):
+        raise ValueError("not a whole checksummed document")
+    generation, payload = int(match[1]), body[match.end() : -1]
+    if match[2] != _checksum(generation, payload):
         raise ValueError("checksum does not match the payload")
-    return payload
+    return generation, payload
 
 
-def _checksum(payload: bytes) -> str:
-    return "sha256:" + hashlib.sha256(payload).hexdigest()
+def _checksum(generation: int, payload: bytes) -> bytes:
+    return b"sha256:" + hashlib.sha256(b"%d\n" % generation + payload).hexdigest().encode()

@@ -25,11 +25,11 @@ from gpuvitals.signals.clock import SystemClock
 from gpuvitals.signals.kmsg import KmsgPosition, KmsgSettings, KmsgSource
 from support.agentworld import inventory, lost, reading
 from support.crashing import in_child, run_child
-from support.killpoints import KILLED, killed_before
+from support.killpoints import KILLED, in_halves, killed_before
 
 BOOT = BootId("boot-1")
 FAULTY = 3
-_CALLS = ("open", "write", "fsync", "replace", "unlink")
+_CALLS = ("open", "write", "fsync", "fdatasync", "replace", "unlink")
 
 
 class Process:
@@ -126,6 +126,7 @@ def _doomed(folder: Path, point: int) -> None:
     process = Process(folder, counted(lambda: None))
     for name in _CALLS:
         setattr(os, name, counted(getattr(os, name)))
+    os.write = in_halves(os.write)  # type: ignore[assignment] # this process lives for one story
     process.live()
     assert process.shows_the_fault(), "the agent did not hear of the fault"
 

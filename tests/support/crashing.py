@@ -27,10 +27,10 @@ from gpuvitals.kubeletplugin.preparer import Call, Context, Preparer, Store
 from gpuvitals.kubeletplugin.refusal import Refusal
 from gpuvitals.kubeletplugin.turns import ClaimTurns
 from gpuvitals.model.ids import BootId, ClaimUid
-from support.killpoints import KILLED, killed_before
+from support.killpoints import KILLED, in_halves, killed_before
 from support.pluginworld import FAST, SystemClock, World, uid_of
 
-_CALLS = ("open", "write", "fsync", "replace", "unlink", "mkdir", "pwrite", "fdopen")
+_CALLS = ("open", "write", "fsync", "fdatasync", "replace", "unlink", "mkdir", "pwrite", "fdopen")
 
 
 class Agent:
@@ -170,6 +170,7 @@ def _doomed(act: Callable[[Agent, World], None], node: World, point: int) -> Non
     counted = killed_before(point)
     for name in _CALLS:
         setattr(os, name, counted(getattr(os, name)))
+    os.write = in_halves(os.write)  # type: ignore[assignment] # this process lives for one story
     fcntl.flock = counted(fcntl.flock)  # type: ignore[assignment] # this process lives for one story
     act(agent, node)
 

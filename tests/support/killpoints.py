@@ -1,4 +1,7 @@
-"""Ends the process before the call of a given number, among all calls that are counted together."""
+"""Ends the process before the call of a given number, among all calls that are counted together.
+
+A write is killed before it and half-way through it.
+"""
 
 import os
 from collections.abc import Callable
@@ -22,3 +25,14 @@ def killed_before(point: int) -> Callable[[Callable[..., object]], Callable[...,
         return call
 
     return counted
+
+
+def in_halves(write: Callable[[int, memoryview], int]) -> Callable[[int, bytes], int]:
+    """A `write` that makes two calls of `write`, as the kernel does for a process that is killed between two pages."""
+
+    def call(file: int, body: bytes) -> int:
+        view = memoryview(body)
+        half = write(file, view[: len(view) // 2])
+        return half + write(file, view[half:])
+
+    return call

@@ -4,6 +4,7 @@ Takes the snapshot and gives the slices that the publisher in `kube` makes true.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 
 from gpuvitals.inventory.attributes import attributes, capacities
@@ -96,7 +97,9 @@ def _devices(shard: tuple[GpuHealth, ...], naming: Naming, mode: ServiceMode) ->
     return tuple(_device(entry, naming, mode) for entry in served)
 
 
+@lru_cache(maxsize=1024)
 def _device(entry: GpuHealth, naming: Naming, mode: ServiceMode) -> Device:
+    """Remembered: of two snapshots nearly all GPUs are the same."""
     listed, capacity = attributes(entry, naming), capacities(entry.gpu)
     if len(listed) + len(capacity) > MAX_KEYS:
         raise AssertionError(

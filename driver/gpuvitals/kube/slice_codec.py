@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -223,19 +224,25 @@ def _without_times(device: Mapping[str, Any]) -> dict[str, Any]:
     return {**device, "taints": taints}
 
 
-def _spec(pool: Pool, devices: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+def _spec(pool: Pool, devices: tuple[Mapping[str, Any], ...]) -> dict[str, Any]:
     return {"driver": pool.driver, "nodeName": pool.node, "devices": devices}
 
 
-def _device(device: Device, times: Mapping[TaintKey, str]) -> dict[str, Any]:
-    body: dict[str, Any] = {
+def _device(device: Device, times: Mapping[TaintKey, str]) -> Mapping[str, Any]:
+    body = _untainted(device)
+    if not device.taints:
+        return body
+    return {**body, "taints": [_taint(device, taint, times) for taint in device.taints]}
+
+
+@lru_cache(maxsize=1024)
+def _untainted(device: Device) -> Mapping[str, Any]:
+    """Remembered: of two pools nearly all devices are the same."""
+    return {
         "name": device.name,
         "attributes": {key: _value(value) for key, value in device.attributes},
         "capacity": {key: {"value": value} for key, value in device.capacity},
     }
-    if device.taints:
-        body["taints"] = [_taint(device, taint, times) for taint in device.taints]
-    return body
 
 
 def _taint(device: Device, taint: Taint, times: Mapping[TaintKey, str]) -> dict[str, str]:

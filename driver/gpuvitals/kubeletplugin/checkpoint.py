@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from gpuvitals.durable import DurableFile, DurableFileError
+from gpuvitals.durable import DurableFile, DurableFileError, Heads
 from gpuvitals.kubeletplugin.checkpoint_format import State, decode, encode
 from gpuvitals.kubeletplugin.prepared import HeldClaim, conflict
 from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
@@ -47,14 +47,14 @@ class Checkpoint:
         self._boot = boot
         self._recorded = recorded
         self._recovered = recovered
-        self._cached: tuple[tuple[int, int, int] | None, State] | None = None
+        self._cached: tuple[Heads, State] | None = None
         self._undurable = False
         self._told: set[tuple[str, str]] = set()
 
     def read(self) -> State:
         """What is prepared now, without a lock and without a write. Raises RefusedError where nothing can be read."""
         cached = self._cached
-        stamp = self._stamp()
+        stamp = self.stamp()
         if cached is not None and cached[0] == stamp and not self._undurable:
             return cached[1]
         return self.update(lambda state: state)
@@ -70,26 +70,30 @@ class Checkpoint:
             after = change(state)
             if after != state or must_save:
                 self._save(after)
-            self._cached = (self._stamp(), after)
+            self._cached = (self.stamp(), after)
             return after
 
-    def stamp(self) -> tuple[int, int, int] | None:
-        """Changes with every save, by whichever instance."""
-        return self._stamp()
+    def stamp(self) -> Heads:
+        """Changes with every save, by whichever instance. Raises RefusedError."""
+        try:
+            return self._file.heads()
+        except OSError as error:
+            raise _storage(f"{self._path}: {error.strerror}") from error
 
     def _load(self) -> tuple[State, bool]:
         """The state, and whether it has to be saved although nothing changes it."""
-        stamp = self._stamp()
+        stamp = self.stamp()
         if self._cached is not None and self._cached[0] == stamp and not self._undurable:
             return self._cached[1], False
         loaded = self._file.load()
-        trouble = loaded.recovered
+        trouble, damaged = loaded.recovered, loaded.damaged
         state = State(boot=self._boot)
         if loaded.payload is not None:
             try:
                 state = decode(loaded.payload, self._boot)
             except ValueError as error:
                 trouble = trouble or f"{self._path}: {error}"
+                damaged += (loaded.path,) if loaded.path is not None else ()
         if state.newer:
             self._tell(
                 "newer", f"{self._path} is of a newer version; it is read and never written by this one"
@@ -101,7 +105,7 @@ class Checkpoint:
                 restored = self._restored(state)
                 return restored, self._undurable or restored != state
         if trouble or loaded.payload is None:
-            state = self._rebuilt(state, trouble)
+            state = self._rebuilt(state, trouble, damaged)
             return state, bool(trouble or state.claims)
         return state, self._undurable
 
@@ -113,7 +117,7 @@ class Checkpoint:
                 state = without.with_claim(held)
         return state
 
-    def _rebuilt(self, state: State, trouble: str) -> State:
+    def _rebuilt(self, state: State, trouble: str, damaged: tuple[Path, ...]) -> State:
         """The older generation together with what the CDI files of this boot tell."""
         recorded = self._recorded()
         kept = tuple(
@@ -124,7 +128,7 @@ class Checkpoint:
         )
         merged = replace(state, claims=(*kept, *recorded))
         if trouble:
-            self._set_aside()
+            self._set_aside(damaged)
             message = (
                 f"{trouble}; went on with {len(merged.claims)} claims from the previous generation and cdi"
             )
@@ -133,12 +137,10 @@ class Checkpoint:
             self._tell("missing", f"{self._path} is missing; {len(recorded)} claims are known from cdi files")
         return merged
 
-    def _set_aside(self) -> None:
-        """Keeps the damaged file for a person, and out of the way of the good previous generation."""
+    def _set_aside(self, damaged: tuple[Path, ...]) -> None:
+        """Keeps what is damaged for a person."""
         try:
-            os.replace(self._path, self._path.with_name(DAMAGED))
-        except FileNotFoundError:
-            return
+            self._file.set_aside(damaged, DAMAGED)
         except OSError as error:
             raise _storage(f"{self._path}: {error.strerror}") from error
 
@@ -160,15 +162,6 @@ class Checkpoint:
         if (cause, message) not in self._told:
             self._told.add((cause, message))
             self._recovered(cause, message)
-
-    def _stamp(self) -> tuple[int, int, int] | None:
-        try:
-            status = os.lstat(self._path)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise _storage(f"{self._path}: {error.strerror}") from error
-        return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 class _FileLock:

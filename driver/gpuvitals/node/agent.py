@@ -22,6 +22,7 @@ from gpuvitals.node.announcements import failed_announcement, is_new_fault, verd
 from gpuvitals.node.known import NodeHealth
 from gpuvitals.node.ports import AgentPorts
 from gpuvitals.node.queue import SignalQueue
+from gpuvitals.node.saved import SavedRevision
 from gpuvitals.node.store import StateStore, StoredGpu, StoredNode
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
@@ -81,6 +82,8 @@ class NodeAgent:
         self._saved_at = 0.0
         self._read_to: int | None = None
         self._began_at = self._ticked_at = clock.now().at
+        self.saved = SavedRevision()
+        self._early: list[Listener] = []
         self._listeners: list[Listener] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="agent")
@@ -104,9 +107,13 @@ class NodeAgent:
         """How long ago the loop last turned: the heartbeat that probes and the health stream look at."""
         return self._clock.now().at - self._ticked_at
 
-    def listen(self, listener: Listener) -> None:
-        """Calls `listener` for every new snapshot, on the agent's thread; it must not block."""
-        self._listeners.append(listener)
+    def listen(self, listener: Listener, *, early: bool = False) -> None:
+        """Calls `listener` for every new snapshot, on the agent's thread; it must not block.
+
+        An early one is called while the memory is being made durable, and tells nobody before `saved` has reached the
+        snapshot's revision.
+        """
+        (self._early if early else self._listeners).append(listener)
 
     def restore(self, stored: StoredNode | None) -> None:
         """Takes up the memory of an earlier agent. Called before `start`."""
@@ -234,23 +241,24 @@ class NodeAgent:
             isolated=change.isolated,
             spared=change.spared,
         )
-        log.info(
-            "verdict",
-            extra=keys(
-                gpu=change.uuid,
-                bus_id=entry.gpu.bus_id,
-                verdict=current.state.value,
-                reason=current.reason,
-                score=current.score,
-                isolated=change.isolated,
-                spared=change.spared,
-                message=current.message,
-            ),
-        )
 
     def _announce(self, changed: list[_Change]) -> None:
         for change in changed:
-            announcement = verdict_announcement(self._known.gpus[change.uuid].gpu, change.before, change.now)
+            gpu, current = self._known.gpus[change.uuid].gpu, change.now
+            log.info(
+                "verdict",
+                extra=keys(
+                    gpu=gpu.uuid,
+                    bus_id=gpu.bus_id,
+                    verdict=current.state.value,
+                    reason=current.reason,
+                    score=current.score,
+                    isolated=change.isolated,
+                    spared=change.spared,
+                    message=current.message,
+                ),
+            )
+            announcement = verdict_announcement(gpu, change.before, current)
             if announcement is not None:
                 self._ports.announce(announcement)
 
@@ -286,8 +294,11 @@ class NodeAgent:
         snapshot = Snapshot(
             revision=self._revision, taken=now, node=self._settings.node, gpus=shown, facts=facts
         )
-        self._save(now)
         self._snapshot = snapshot
+        for listener in self._early:
+            listener(snapshot, heard_at)
+        self._save(now)
+        self.saved.reached(self._revision)
         for listener in self._listeners:
             listener(snapshot, heard_at)
 

@@ -15,7 +15,7 @@ from gpuvitals.health.isolation import is_capped, isolated
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.reasons import ISOLATION_CAPPED, NVSWITCH_FAULT
 from gpuvitals.health.state import GpuState, initial_state, instance_state
-from gpuvitals.health.verdict import verdict, without_instance
+from gpuvitals.health.verdict import without_instance
 from gpuvitals.inventory.governing import Governing
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu import DeviceKind, Gpu
@@ -46,6 +46,7 @@ from gpuvitals.node.announcements import (
     unattributed_announcement,
 )
 from gpuvitals.node.instances import hidden, marked
+from gpuvitals.node.judging import Judge
 from gpuvitals.node.ports import AgentPorts
 from gpuvitals.node.store import StoredGpu, StoredNode
 from gpuvitals.observability.logs import keys
@@ -75,6 +76,7 @@ class NodeHealth:
         self._switch_fault = False
         self._early: list[GpuSignal] = []
         self._looked_at: set[GpuUuid] = set()
+        self._judge = Judge()
         self._first_look_until: float | None = None
         self._settled_by: float | None = None
 
@@ -116,12 +118,11 @@ class NodeHealth:
         found: dict[GpuUuid, Verdict] = {}
         out_of_sight = self._hidden()
         for uuid, entry in self.gpus.items():
-            policy = self.rules[uuid].health
-            state = advance(entry.state, now.at, policy)
-            self.gpus[uuid] = replace(entry, state=state)
+            judged = self._judge.judged(entry.state, now, self.rules[uuid].health)
+            if judged.state is not entry.state:
+                self.gpus[uuid] = replace(entry, state=judged.state)
             if uuid not in out_of_sight:
-                judged = verdict(state, now, policy)
-                found[uuid] = without_instance(judged) if entry.gone else judged
+                found[uuid] = without_instance(judged.verdict) if entry.gone else judged.verdict
         return found
 
     def may_be_shown(self, now: Moment) -> bool:

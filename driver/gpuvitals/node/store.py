@@ -75,7 +75,7 @@ class StateStore:
 
         Raises NewerStateError; `save` then writes nothing.
         """
-        loaded = self._file.load()
+        loaded = self._file.load(patient=True)
         if loaded.payload is None:
             return None, loaded.recovered
         try:

@@ -22,7 +22,7 @@ class TaintMemory:
 
     def load(self) -> Mapping[TaintKey, str]:
         """What an earlier agent kept; empty where it can't be read."""
-        loaded = self._file.load()
+        loaded = self._file.load(patient=True)
         trouble = loaded.recovered
         if loaded.payload is not None:
             try:

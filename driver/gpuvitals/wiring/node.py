@@ -113,6 +113,7 @@ class Node:
         self._build_writers()
         checks = Checks(live=self._live, ready=self._ready)
         self._probes = ProbeServer(self._options.probe_address, self._metrics.registry, checks)
+        self._agent.listen(self._tell_slices, early=True)
         self._agent.listen(self._tell)
         self._agent.restore(stored)
         self._plugin.on_prepared_change(lambda: self._show_claims(urgent=False))
@@ -247,6 +248,7 @@ class Node:
             taint_times=self._taints.load(),
             refused=lambda why: self._announce(Announcement(reason="SliceRefused", message=why)),
             way=self._way,
+            remembered=self._agent.saved.wait_for,
         )
         self._publisher = SlicePublisher(settings, self._transport, self._metrics, self._stored)
         beside = NeighbourSettings(
@@ -270,11 +272,14 @@ class Node:
             answer=self._answer,
         )
 
-    def _tell(self, snapshot: Snapshot, heard_at: float | None) -> None:
-        """A new snapshot goes to every writer at once; none of these calls blocks."""
+    def _tell_slices(self, snapshot: Snapshot, heard_at: float | None) -> None:
+        """The slices are made ready while the memory is saved. None of these calls blocks."""
         if heard_at is not None:
             self._pending.told(snapshot.revision, heard_at)
         self._show_slices()
+
+    def _tell(self, snapshot: Snapshot, heard_at: float | None) -> None:
+        """A new snapshot goes to the kubelet and the claims at once. None of these calls blocks."""
         self._plugin.notify(snapshot)
         self._show_claims()
 

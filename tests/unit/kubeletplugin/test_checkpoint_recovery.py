@@ -59,6 +59,13 @@ def add(claim: HeldClaim) -> Callable[[State], State]:
     return lambda state: state.with_claim(claim)
 
 
+def newest(directory: Path) -> Path:
+    """The slot that counts."""
+    path = DurableFile(directory / FILE).load().path
+    assert path is not None
+    return path
+
+
 def test_entry_survives_the_round_trip_with_every_field(tmp_path: Path) -> None:
     full = held(
         1,
@@ -80,11 +87,12 @@ def test_file_cut_at_every_byte_loses_no_claim_that_cdi_tells_of(tmp_path: Path)
     checkpoint.update(add(held(1)))
     checkpoint.update(add(held(2)))
     files = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    whole = (tmp_path / FILE).read_bytes()
-    for size in range(len(whole) - 1):
+    torn = newest(tmp_path)
+    whole = files[torn]
+    for size in range(len(whole.rstrip(b"\n"))):
         for path, content in files.items():
             path.write_bytes(content)
-        (tmp_path / FILE).write_bytes(whole[:size])
+        torn.write_bytes(whole[:size])
         told = Told()
         state = opened(tmp_path, told, held(1), held(2)).read()
         assert {entry.claim.uid for entry in state.claims} == {uid_of(1), uid_of(2)}
@@ -98,7 +106,7 @@ def test_previous_generation_serves_where_cdi_has_nothing(tmp_path: Path) -> Non
     checkpoint = opened(tmp_path, told)
     checkpoint.update(add(held(1)))
     checkpoint.update(add(held(2)))
-    (tmp_path / FILE).write_bytes(b"")
+    newest(tmp_path).write_bytes(b"")
     assert opened(tmp_path, told).read().claims == (held(1),)
 
 
@@ -108,7 +116,7 @@ def test_claim_that_cdi_tells_of_wins_its_device_over_an_older_generation(tmp_pa
     checkpoint = opened(tmp_path, told)
     checkpoint.update(add(held(1)))
     checkpoint.update(lambda state: state.without_claim(uid_of(1)))
-    (tmp_path / FILE).write_bytes(b"torn")
+    newest(tmp_path).write_bytes(b"torn")
     successor = held(2, uuid=GpuUuid("GPU-1"))
     assert opened(tmp_path, told, successor).read().claims == (successor,)
 
@@ -121,7 +129,7 @@ def test_claim_that_cdi_tells_of_wins_its_device_over_an_older_generation(tmp_pa
 def test_garbage_in_both_generations_leaves_what_cdi_tells(tmp_path: Path, content: bytes) -> None:
     """F6, I31: the process stays up and works on."""
     (tmp_path / FILE).write_bytes(content)
-    (tmp_path / f"{FILE}.previous").write_bytes(content)
+    (tmp_path / f"{FILE}.2").write_bytes(content)
     told = Told()
     checkpoint = opened(tmp_path, told, held(3))
     assert checkpoint.read().claims == (held(3),)
@@ -136,7 +144,7 @@ def test_edit_by_hand_counts_as_corruption(tmp_path: Path) -> None:
     checkpoint = opened(tmp_path, told)
     checkpoint.update(add(held(1)))
     checkpoint.update(add(held(2)))
-    path = tmp_path / FILE
+    path = newest(tmp_path)
     path.write_bytes(path.read_bytes().replace(b"GPU-2", b"GPU-9"))
     assert opened(tmp_path, told).read().claims == (held(1),)
     assert told.causes == ["corrupt"]
@@ -271,18 +279,19 @@ def test_fsync_that_fails_is_never_taken_for_success(tmp_path: Path, monkeypatch
     told = Told()
     checkpoint = opened(tmp_path, told)
     checkpoint.update(add(held(1)))
-    real = os.fsync
+    checkpoint.update(lambda state: state.with_tombstone(uid_of(3), 0.0, 60.0))
+    real = os.fdatasync
     calls = []
 
     def broken(descriptor: int) -> None:
         calls.append(descriptor)
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(os, "fsync", broken)
+    monkeypatch.setattr(os, "fdatasync", broken)
     with pytest.raises(RefusedError) as caught:
         checkpoint.update(add(held(2)))
     assert caught.value.refusal.code is RefusalCode.STORAGE_FAILED
-    monkeypatch.setattr(os, "fsync", lambda descriptor: calls.append(descriptor) or real(descriptor))
+    monkeypatch.setattr(os, "fdatasync", lambda descriptor: calls.append(descriptor) or real(descriptor))
     calls.clear()
     assert checkpoint.read().claims == (held(1),)
     assert calls, "nothing is believed before it was made durable again"
