@@ -121,7 +121,7 @@ def _invitation(cluster: "Cluster") -> Iterator[str]:
     yield "  kubectl get resourceslices,resourceclaims,pods"
     yield "  gpuvitals status"
     yield f"  gpuvitals inject --demo {cluster.folder} xid --node {node.name} --gpu {last} --code 79"
-    yield f"  gpuvitals explain --agent {node.agent.state_directory} --gpu {node.device(last)}"
+    yield f"  gpuvitals explain --agent {node.agent.state_directory} {node.device(last)}"
 
 
 def _print(lines: Iterator[str]) -> None:

@@ -17,16 +17,19 @@ from gpuvitals.bootstrap import DEFAULT_STATE_DIRECTORY
 from gpuvitals.cli.errors import UsageError
 from gpuvitals.cli.policy_option import add_policy_option, chosen_policy
 from gpuvitals.health.evaluate import evaluate
-from gpuvitals.health.fault_classes import xid_rule
+from gpuvitals.health.fault_classes import FaultClass, xid_rule
 from gpuvitals.health.isolation import isolated
+from gpuvitals.health.nvlink5 import nvlink5_action
+from gpuvitals.health.nvlink_xid74 import xid74_meaning
 from gpuvitals.health.policy import Policy
-from gpuvitals.health.state import initial_state
+from gpuvitals.health.state import Fault, GpuState, initial_state
 from gpuvitals.health.verdict import verdict
+from gpuvitals.health.witnesses import WITNESSES, fault_kind, witnesses
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kubeletplugin import debug
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu import Gpu
-from gpuvitals.model.health import Confidence
+from gpuvitals.model.health import Confidence, HealthState
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import (
     FabricState,
@@ -35,14 +38,13 @@ from gpuvitals.model.signal import (
     Reading,
     ReadStatus,
     RecoveryActionReport,
-    Signal,
     Source,
     XidReport,
 )
 from gpuvitals.model.snapshot import GpuHealth
 from gpuvitals.node.explanation import Station, device_stations, rule_stations
+from gpuvitals.replay.log_line import LogLine, OtherLine, log_line
 from gpuvitals.signals.kernel_signals import kernel_signal
-from gpuvitals.signals.kmsg_record import KmsgRecord, kmsg_record
 from gpuvitals.signals.xid_line import Line, LineKind, XidClassifier
 
 _BEFORE = Moment(at=999.0, time=datetime(2026, 1, 1, tzinfo=UTC))
@@ -54,14 +56,18 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser = verbs.add_parser(
         "explain", help="say what gpuvitals makes of a kernel line or of a GPU, and why"
     )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument(
-        "--line",
-        help="a kernel line as dmesg prints it (NVRM: Xid ...) or as /dev/kmsg does (4,123,456,-;NVRM: ...)",
-    )
-    what.add_argument("--gpu", help="device name, UUID or PCI bus id of a GPU of this node's agent")
     parser.add_argument(
-        "--agent", type=Path, default=DEFAULT_STATE_DIRECTORY, help="the agent's --state-dir, with --gpu"
+        "--line",
+        help="a kernel line as dmesg, /dev/kmsg (4,123,456,-;NVRM: ...), a syslog file or journalctl has it",
+    )
+    parser.add_argument(
+        "gpu",
+        nargs="?",
+        metavar="GPU",
+        help="device name, UUID or PCI bus id of a GPU of this node's agent",
+    )
+    parser.add_argument(
+        "--agent", type=Path, default=DEFAULT_STATE_DIRECTORY, help="the agent's --state-dir, with GPU"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     add_policy_option(parser)
@@ -70,6 +76,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def run(options: argparse.Namespace) -> int:
     """Prints the walk. 0, since any line has an explanation; 1 where the agent can't be asked."""
+    if (options.line is None) is (options.gpu is None):
+        raise UsageError("explain: give either a GPU of this node's agent or --line with a kernel line")
     if options.line is not None:
         if not options.line.strip():
             raise UsageError("--line: is empty; expected a kernel line")
@@ -80,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
         try:
             stations = asked(options.agent, options.gpu)
         except debug.RefusedQuestionError as error:
-            raise UsageError(f"--gpu: {error}") from error
+            raise UsageError(f"explain: {error}") from error
         except debug.DebugError as error:
             print(f"gpuvitals: {error}", file=sys.stderr)
             return 1
@@ -108,13 +116,18 @@ def _text(stations: list[Station]) -> str:
 
 def walk(text: str, policy: Policy) -> Iterator[Station]:
     """The stations of one line on a GPU that was healthy until then."""
-    record = _record(text)
-    if record is None:
+    found = log_line(text.rstrip("\n").encode(errors="replace"), datetime.now(UTC))
+    if isinstance(found, OtherLine):
+        yield Station("record", "another program's: only what the kernel wrote counts")
+        return
+    if not isinstance(found, LogLine):
         yield Station(
             "record", "malformed: not a record of the kernel; counted, logged escaped, no effect on any GPU"
         )
         return
-    yield Station("record", f"facility {record.facility}, sequence {record.sequence}")
+    record = found.record
+    numbered = "" if found.sequence is None else f", sequence {found.sequence}"
+    yield Station("record", f"facility {record.facility}{numbered}")
     line = XidClassifier().classify(record)
     yield Station("line", _line(line))
     signal = kernel_signal(line, _NOW, record.sequence)
@@ -122,39 +135,66 @@ def walk(text: str, policy: Policy) -> Iterator[Station]:
         yield Station("signal", "none: it says nothing about a GPU's health")
         return
     yield Station("signal", f"{type(signal).__name__} from {signal.source.value}")
-    yield from _judged(signal, line, policy)
-
-
-def _judged(signal: Signal, line: Line, policy: Policy) -> Iterator[Station]:
-    gpu = _gpu(line)
-    if isinstance(signal, XidReport):
-        yield from rule_stations(xid_rule(signal))
-    elif isinstance(signal, RecoveryActionReport):
-        yield Station(
-            "rule",
-            "what the driver asks for counts at once and has NVML read it; only the reading can clear it",
-        )
-    elif not isinstance(signal, OffBusReport):
+    if not isinstance(signal, XidReport | OffBusReport | RecoveryActionReport):
         yield Station("rule", "a fact of the node or of a GPU's identity; no GPU is judged by it alone")
         return
+    yield Station("gpu", _whom(line))
+    yield from _judged(signal, _gpu(line), policy)
+
+
+def _judged(
+    signal: XidReport | OffBusReport | RecoveryActionReport, gpu: Gpu, policy: Policy
+) -> Iterator[Station]:
+    if isinstance(signal, XidReport):
+        yield from _decoded(signal)
     state = evaluate(initial_state(gpu, _BEFORE), _healthy(gpu), policy)
-    if isinstance(signal, XidReport | OffBusReport | RecoveryActionReport):
-        state = evaluate(state, signal, policy)
+    state = evaluate(state, signal, policy)
+    fault = next(iter(state.faults), None)
+    if fault is not None:
+        yield from rule_stations(fault.rule)
+        yield Station("witnesses", _witnesses(state, fault))
+    elif isinstance(signal, XidReport):
+        yield from rule_stations(xid_rule(signal))
+    else:
+        yield Station(
+            "rule", "the driver asks for nothing any more; only a reading of NVML clears what it asked for"
+        )
     judged = verdict(state, _NOW, policy)
+    if fault is not None and fault.rule.fault_class is FaultClass.B and judged.state is HealthState.DEGRADED:
+        yield Station("dwell", f"a second episode within {policy.dwell_seconds} s takes it out of service")
+    yield Station("confidence", _confidence(judged.confidence))
     yield Station(
         "verdict", f"{judged.state.value}, score {judged.score}, {judged.message or 'nothing is wrong'}"
     )
-    yield Station("confidence", _confidence(judged.confidence))
     out = bool(isolated([judged], policy))
     shown = GpuHealth(gpu=gpu, verdict=judged, isolated=out, state_since=_NOW.time)
     yield from device_stations(shown, Naming())
 
 
-def _record(text: str) -> KmsgRecord | None:
-    raw = text.rstrip("\n").encode(errors="replace")
-    if text.startswith(("NVRM:", "nvidia-nvswitch")):
-        raw = b"4,1,1000000,-;" + raw
-    return kmsg_record(raw)
+def _decoded(signal: XidReport) -> Iterator[Station]:
+    """What the status words say, for the XIDs whose number decides nothing."""
+    if signal.code == 74:
+        yield Station("decode", f"the seven words say {xid74_meaning(signal.words).value}")
+    elif signal.nvlink5 is not None:
+        detail = signal.nvlink5
+        action = nvlink5_action(signal.code, detail.unit, detail.intr_info, detail.error_status)
+        word = "Fatal" if signal.fatal else "Nonfatal"
+        said = "nothing: it printed no words" if action is None else action.value
+        yield Station("decode", f"{detail.unit} {word}; NVIDIA's sheet says {said}")
+
+
+def _witnesses(state: GpuState, fault: Fault) -> str:
+    told = witnesses(state, fault)
+    others = WITNESSES[fault_kind(fault.rule.reason)] - told
+    also = ", ".join(sorted(witness.value for witness in others))
+    return f"{', '.join(sorted(witness.value for witness in told))}; would count as a second one: {also or 'none'}"
+
+
+def _whom(line: Line) -> str:
+    if line.bus_id is None:
+        return "not named: nobody is blamed, every GPU is probed; shown as if it were one"
+    instance = "" if line.gpu_instance is None else f", GPU instance {line.gpu_instance} alone"
+    return f"the one at {line.bus_id}{instance}; where the node has none there, an event tells people and nobody is blamed"
 
 
 def _line(line: Line) -> str:

@@ -1,4 +1,4 @@
-"""The read-only debug socket: `gpuvitals explain --gpu` asks the running agent over it.
+"""The read-only debug socket: `gpuvitals explain GPU` asks the running agent over it.
 
 One JSON object a line each way: `{"ask": "gpu", "gpu": "<name>"}`; the answer comes from a callable that wiring gives.
 Nothing that is asked here changes anything.

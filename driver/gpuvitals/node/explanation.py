@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import assert_never
 
+from gpuvitals.health.bursts import bursts
 from gpuvitals.health.fault_classes import CauseRule, Clearing, FaultClass, recovery_action
+from gpuvitals.health.faults import isolating
 from gpuvitals.health.reasons import OTHER_DRIVER
 from gpuvitals.health.score import HEAT, VERSION, factors, score
 from gpuvitals.health.state import Fault, GpuState, PastFault, XidRecord
@@ -18,6 +20,7 @@ from gpuvitals.inventory.device import device_name
 from gpuvitals.inventory.governing import Governing
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.taints import taints
+from gpuvitals.kubeletplugin.health_list import kubelet_health
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.health import Confidence, Phase, Verdict
 from gpuvitals.model.signal import LinkState, Reading
@@ -65,8 +68,10 @@ def gpu_stations(entry: StoredGpu, around: Surroundings) -> Iterator[Station]:
     yield Station("sources", ", ".join(monitors) or "none has reported")
     yield Station("reading", _reading(state, around.now.at))
     yield from _faults(state, around.now.at)
+    yield from _dwell(state, around)
     for record in state.xids:
         yield Station("xid", _xid(record, around.now.at))
+    yield from _burst(state, around)
     for past in reversed(state.past):
         yield Station("past", _past(past, around.now.at))
     judged = verdict(state, around.now, around.rule.health)
@@ -101,7 +106,7 @@ def rule_stations(rule: CauseRule) -> Iterator[Station]:
 
 
 def device_stations(shown: GpuHealth, naming: Naming) -> Iterator[Station]:
-    """What the cluster sees: device, service, careful claims, claim status."""
+    """What the cluster sees: device, service, careful claims, claim status, the kubelet."""
     marks = [f"{taint.key}={taint.value}:{taint.effect.value}" for taint in taints(shown, naming)]
     state, score = shown.verdict.state, shown.verdict.score
     yield Station("device", f"{device_name(shown.gpu)}, " + (f"taint {marks[0]}" if marks else "no taint"))
@@ -109,6 +114,7 @@ def device_stations(shown: GpuHealth, naming: Naming) -> Iterator[Station]:
     matches = "matches" if score > _CAREFUL else "does not match"
     yield Station("careful claims", f"score > {_CAREFUL} {matches}")
     yield Station("claim", f"Healthy={healthy_status(state).value}, reason {shown.verdict.reason}")
+    yield Station("kubelet", f"{kubelet_health(state).name}, in the status of each pod that holds it")
 
 
 def _score(state: GpuState, current: Verdict, around: Surroundings) -> str:
@@ -149,6 +155,31 @@ def _faults(state: GpuState, now: float) -> Iterator[Station]:
     for fault in state.faults:
         yield Station("fault", _fault(state, fault, now))
         yield from rule_stations(fault.rule)
+
+
+def _dwell(state: GpuState, around: Surroundings) -> Iterator[Station]:
+    """How long a suspicion still has to last until it isolates. Events isolate by their episodes alone."""
+    policy, now = around.rule.health, around.now.at
+    suspects = [
+        fault
+        for fault in state.faults
+        if fault.rule.fault_class is FaultClass.B and not isolating(state, fault, now, policy)
+    ]
+    for fault in suspects:
+        again = f"{policy.dwell_episodes} episodes within {policy.dwell_seconds} s take it out of service"
+        if fault.rule.clearing is Clearing.LEVEL and state.suspect_since is not None:
+            left = max(0.0, state.suspect_since + policy.dwell_seconds - now)
+            again = f"out of service in {left:.0f} s if it lasts; {again} too"
+        yield Station("dwell", f"{fault.rule.reason}: {again}")
+
+
+def _burst(state: GpuState, around: Surroundings) -> Iterator[Station]:
+    newest = next(reversed(bursts((state,), around.rule.health)), None)
+    if newest is None or len(newest.xids) < 2:
+        return
+    codes = ", ".join(str(code) for code in sorted({each.record.code for each in newest.xids}))
+    how = "as the driver says" if newest.is_named else "the first of the worst"
+    yield Station("burst", f"XID {codes} are one; begun by XID {newest.root.record.code}, {how}")
 
 
 def _fault(state: GpuState, fault: Fault, now: float) -> str:

@@ -100,17 +100,28 @@ class KmsgFeed:
 
     def take(self, lines: Iterable[bytes]) -> None:
         """Takes lines without their newline, in their order."""
-        noise, classifier = noise_sequence, self._classifier
+        noise, expected = noise_sequence, self._expected()
         for line in lines:
-            sequence = noise(line)
-            if sequence is None or classifier.waiting or self._resume_after is not None:
-                self._look_closely(line)
-            elif self._previous is None or sequence == self._previous + 1:
-                self._previous = sequence
-                self._records += 1
-            else:
-                self._look_closely(line)
+            if noise(line) == expected:
+                expected += 1
+                continue
+            self._pass_to(expected)
+            self._look_closely(line)
             self._done = self._previous
+            expected = self._expected()
+        self._pass_to(expected)
+
+    def _expected(self) -> int:
+        """The number that the next record has if it may be noise and no more; -1 where each has to be looked at."""
+        if self._previous is None or self._classifier.waiting or self._resume_after is not None:
+            return -1
+        return self._previous + 1
+
+    def _pass_to(self, expected: int) -> None:
+        """Counts the noise before the record of that number."""
+        if self._previous is not None and expected > self._previous:
+            self._records += expected - 1 - self._previous
+            self._previous = self._done = expected - 1
 
     def tick(self) -> None:
         """Asks for the new reading that malformed lines gave reason to, if it was held back."""

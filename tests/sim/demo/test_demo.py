@@ -93,7 +93,7 @@ def test_a_kept_demo_takes_a_fault_shows_it_and_ends_clean(tmp_path: Path) -> No
         while "Xid95" not in (shown := said(["status"], folder)):
             assert time.monotonic() < deadline, shown
         agent = str(folder / "node-0" / "plugins" / "gpu.vitals.internal")
-        explained = said(["explain", "--agent", agent, "--gpu", "gpu-0000-43-00-0"], folder)
+        explained = said(["explain", "--agent", agent, "gpu-0000-43-00-0"], folder)
         agents = _running_below(folder)
         process.send_signal(signal.SIGTERM)
 

@@ -55,6 +55,31 @@ def test_explain_walks_a_fatal_line_to_the_claim(run: Run) -> None:
             "caused by XID 145",
         ),
         ("NVRM: Xid (PCI:0000:05:00): 79, x", "one witness"),
+        ("NVRM: Xid (PCI:0000:05:00): 79, x", "would count as a second one: nvml-handle, off-bus-line"),
+        ("NVRM: Xid (PCI:0000:05:00): 79, x", "UNHEALTHY, in the status of each pod"),
+        ("NVRM: Xid (PCI:0000:05:00 GPU-I:05): 95, x", "GPU instance 5 alone"),
+        ("NVRM: fallen off the bus and is not responding to commands.", "not named: nobody is blamed"),
+        ("[   12.5] NVRM: Xid (PCI:0000:05:00): 79, x", "XidReport"),
+        ("Nov 24 10:00:00 n kernel: [   12.5] NVRM: Xid (PCI:0000:05:00): 79, x", "XidReport"),
+        ("Nov 24 10:00:00 n app: NVRM: Xid (PCI:0000:05:00): 79, x", "another program's"),
+        (
+            "NVRM: Xid (PCI:0000:05:00): 74, NVLink: fatal error detected on link 1"
+            "(0x10, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0)",
+            "a second episode within 300 s takes it out of service",
+        ),
+        (
+            "NVRM: Xid (PCI:0000:05:00): 145, RLW_REMAP Fatal XC0 i0 Link 08 (0x00000004 0x00000040)",
+            "RLW_REMAP Fatal; NVIDIA's sheet says RESET_GPU",
+        ),
+        (
+            "NVRM: Xid (PCI:0000:05:00): 154, "
+            "GPU recovery action changed from 0x1 (GPU Reset Required) to 0x0 (None)",
+            "only a reading of NVML clears",
+        ),
+        (
+            "nvidia-nvswitch3: SXid (PCI:0000:05:00.0): 12028, Fatal, Link 32 x",
+            "no GPU is judged by it alone",
+        ),
     ],
 )
 def test_explain_has_an_answer_for_every_line(run: Run, line: str, said: str) -> None:
@@ -62,6 +87,13 @@ def test_explain_has_an_answer_for_every_line(run: Run, line: str, said: str) ->
 
     assert code == 0
     assert said in out
+
+
+def test_explain_prints_what_the_readme_shows(run: Run) -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    command, _, shown = readme.partition("$ gpuvitals explain --line '")[2].partition("\n")
+
+    assert run("explain", "--line", command.removesuffix("'"))[1] == shown.partition("```")[0]
 
 
 def test_explain_prints_json(run: Run) -> None:
@@ -74,6 +106,9 @@ def test_explain_prints_json(run: Run) -> None:
     ("arguments", "named"),
     [
         (("explain", "--line", ""), "--line"),
+        (("explain",), "either a GPU"),
+        (("explain", "gpu-1", "--line", "x"), "either a GPU"),
+        (("explain", "gpu-1", "--policy", "dwell_seconds=1"), "--policy"),
         (("explain", "--line", "x", "--policy", "dwell"), "--policy 'dwell'"),
         (("explain", "--line", "x", "--policy", "dwel_seconds=1"), "dwel_seconds"),
         (("explain", "--line", "x", "--policy", "dwell_seconds=-1"), "dwell_seconds"),

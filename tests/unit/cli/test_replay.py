@@ -4,6 +4,8 @@ import gzip
 import io
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -132,3 +134,26 @@ def test_bad_input_is_one_line_that_names_it_and_exit_code_2(
     assert code == 2
     assert named in err
     assert err.count("\n") == 1
+
+
+GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "replay.md"
+
+
+def test_the_guide_shows_what_is_printed(run: Run, kept: Kept) -> None:
+    said = [(100, "usb 1-1: x"), (200, xid(79, "GPU has fallen off the bus.")), (200, xid(120))]
+    _, out, _ = run(kept("kern.log", syslog(quiet([*said, (7200, "Linux version 6.8.0")], 10_800))))
+    shown = re.findall(r"^```\n(.*?)^```$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    timeline, summary = (block for block in shown if not block.startswith(("gpuvitals", "journalctl")))
+
+    assert out == f"{timeline}\n{summary}"
+
+
+def test_every_command_of_the_guide_runs(run: Run, kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Path(kept("kern.log", syslog(LOST)))
+    kept("kern.log.1", syslog(LOST))
+    kept("kern.log.2.gz", gzip.compress(syslog(LOST)))
+    monkeypatch.chdir(log.parent)
+    shown = re.findall(r"^gpuvitals replay (.*)$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert len(shown) == 2
+    assert [run(*shlex.split(arguments))[0] for arguments in shown] == [0, 0]

@@ -12,7 +12,7 @@ from gpuvitals.model.signal import ClearReport, MonitorState, Source
 from gpuvitals.model.snapshot import NodeFacts
 from gpuvitals.node.explanation import Surroundings, find_gpu, gpu_stations
 from gpuvitals.node.store import StoredGpu
-from support.signals import UUID, asks, fold, good, judge, moment, xid
+from support.signals import UUID, asks, fold, good, judge, links, moment, xid
 from support.worlds import SINCE, gpu
 
 AT = 1100.0
@@ -109,3 +109,21 @@ def test_a_gpu_is_found_by_uuid_bus_id_and_device_name(name: str) -> None:
 def test_a_gpu_that_is_not_there_names_those_that_are() -> None:
     with pytest.raises(ValueError, match=r"'gpu-9': this node has no such GPU; it has gpu-0000-03-00-0"):
         find_gpu([stored(fold())], "gpu-9")
+
+
+def test_a_suspect_says_how_long_it_has_left() -> None:
+    stations = told(
+        stored(fold(good(AT - 100), good(AT - 60, links=links(4)), good(AT - 10, links=links(4))))
+    )
+
+    assert stations["dwell"].startswith(
+        "NvlinkDown: out of service in 240 s if it lasts; 2 episodes within 300 s"
+    )
+    assert stations["kubelet"].startswith("HEALTHY")
+
+
+def test_a_burst_says_what_began_it() -> None:
+    stations = told(stored(fold(good(AT - 20), xid(79, AT - 10), xid(45, AT - 9)), isolated=True))
+
+    assert stations["burst"] == "XID 45, 79 are one; begun by XID 79, the first of the worst"
+    assert "dwell" not in stations
