@@ -91,8 +91,10 @@ class Agent:
 
     def prepared(self) -> list[str]:
         """UIDs of the claims that the agent's checkpoint holds."""
-        content = json.loads(self._on_node("cat", str(_STATE / self.name / "checkpoint.json")))
-        return [claim["uid"] for claim in content["payload"]["claims"]]
+        path = _STATE / self.name / "checkpoint.json"
+        found = (self._on_node("cat", f"{path}{suffix}") for suffix in ("", ".2"))
+        newest = max((json.loads(slot) for slot in found if slot), key=lambda slot: int(slot["generation"]))
+        return [claim["uid"] for claim in newest["payload"]["claims"]]
 
     def count(self, event: str) -> int:
         """How often the agent, in all its lives, logged this event."""

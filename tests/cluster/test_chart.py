@@ -234,10 +234,10 @@ def _runs(cluster: Cluster, name: str) -> bool:
 
 
 def _left_on_node(release: Release) -> set[str]:
-    """What is left of the driver on the node: names without those of generations and locks."""
+    """What is left of the driver on the node: names without those of second slots and locks."""
     sockets = release.on_node("sh", "-c", f"ls {STATE.parent.parent}/plugins_registry").split()
     found = release.on_node("sh", "-c", f"find {STATE} {CDI} -type f -o -type s").split()
-    names = {Path(path).name.removesuffix(".previous") for path in found if not path.endswith(".lock")}
+    names = {Path(path).name.removesuffix(".2") for path in found if not path.endswith(".lock")}
     return {*names, *sockets}
 
 
