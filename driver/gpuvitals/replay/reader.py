@@ -62,7 +62,6 @@ class LogReader:
         self.clock = LogClock()
         self._classifier = XidClassifier()
         self._boot = ""
-        self._previous: int | None = None
         self._booted: Booted | None = None
 
     def read(self, name: str, blocks: Iterable[bytes], latest: datetime) -> Iterator[Heard]:
@@ -71,7 +70,6 @@ class LogReader:
         Raises LogError where the file is no log or is damaged.
         """
         self.counts.files += 1
-        self._previous = None
         stream, first = iter(blocks), b""
         while len(first) < _START_BYTES and (block := next(stream, b"")):
             first += block
@@ -89,11 +87,15 @@ class LogReader:
         yield from self._passed(None if first is None else first.stamp)
         numbered = isinstance(first, LogLine) and first.sequence is not None
         stamped = first is not None and first.stamp is not None
-        counts, classifier, line = self.counts, self._classifier, b""
+        expected = first.sequence if isinstance(first, LogLine) and first.sequence is not None else 0
+        counts, classifier, numbers, line = self.counts, self._classifier, _SEQUENCE.match, b""
         for line in chain(head, lines):
             counts.lines += 1
-            if numbered:
-                yield from self._counted(line)
+            if numbered and (match := numbers(line)) is not None:
+                number = int(match[1])
+                if number > expected:
+                    yield self._missing(number - expected)
+                expected = number + 1
             if _DRIVER in line or _SWITCH in line or _BOOT in line or classifier.waiting:
                 found = log_line(line, latest)
                 first = first or found
@@ -117,17 +119,10 @@ class LogReader:
         if isinstance(found, LogLine | MalformedLine):
             yield from self._heard(found)
 
-    def _counted(self, line: bytes) -> Iterator[Heard]:
+    def _missing(self, lost: int) -> Heard:
         """A jump in the kernel's numbering is a loss, and no log may be silent about it."""
-        match = _SEQUENCE.match(line)
-        if match is None:
-            return
-        number = int(match[1])
-        if self._previous is not None and number > self._previous + 1:
-            lost = number - self._previous - 1
-            self.counts.lost += lost
-            yield GapReport(source=Source.KMSG, seen=self.clock.now, lost=lost)
-        self._previous = number
+        self.counts.lost += lost
+        return GapReport(source=Source.KMSG, seen=self.clock.now, lost=lost)
 
     def _objects(self, name: str, lines: Iterator[bytes]) -> Iterator[Heard]:
         line, number = b"", 0
