@@ -26,6 +26,7 @@ class NodeOptions:
     sysfs_root: Path = Path("/sys")
     kernel_log: Path = Path("/dev/kmsg")
     boot_id_file: Path = Path("/proc/sys/kernel/random/boot_id")
+    reports_directory: Path | None = None
     config: Path | None = None
     kubeconfig: Path | None = None
     server: str = ""

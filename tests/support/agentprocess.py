@@ -45,6 +45,7 @@ class AgentProcess:
         ]
         command += ["--state-dir", str(folder / "plugins" / "gpuvitals"), "--pod-uid", pod_uid]
         command += ["--registry-dir", str(folder / "registry"), "--cdi-dir", str(folder / "cdi")]
+        command += ["--reports-dir", str(folder / "reports.d")]
         command += ["--sysfs-root", str(folder / "sys"), "--kernel-log", str(folder / "kmsg")]
         if scripted is None:
             (folder / "kmsg").touch()

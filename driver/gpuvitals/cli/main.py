@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from gpuvitals.cli.errors import UsageError
 
-_VERBS = ("node", "demo", "inject", "status", "explain", "replay", "lint")
+_VERBS = ("node", "demo", "inject", "status", "explain", "replay", "report", "lint")
 """The modules beside this one. The verb that was asked for is imported alone: the agent's start is short for it."""
 
 

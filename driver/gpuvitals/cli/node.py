@@ -39,6 +39,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument("--sysfs-root", type=Path, default=Path("/sys"))
     parser.add_argument("--kernel-log", type=Path, default=Path("/dev/kmsg"))
     parser.add_argument("--boot-id-file", type=Path, default=Path("/proc/sys/kernel/random/boot_id"))
+    parser.add_argument(
+        "--reports-dir", type=Path, help="where programs on the node report GPUs; default: nowhere"
+    )
     parser.add_argument("--config", type=Path, help="a YAML file; docs name its fields")
     parser.add_argument("--kubeconfig", type=Path, help="default: the pod's own account")
     parser.add_argument("--server", default="", help="a plain URL instead, as the simulation prints it")
@@ -148,6 +151,7 @@ def _options(given: argparse.Namespace) -> NodeOptions:
         sysfs_root=given.sysfs_root,
         kernel_log=given.kernel_log,
         boot_id_file=given.boot_id_file,
+        reports_directory=given.reports_dir,
         config=given.config,
         kubeconfig=given.kubeconfig,
         server=given.server,

@@ -43,11 +43,12 @@ class FaultClass(Enum):
 
 
 class Clearing(Enum):
-    """What ends a fault, besides an operator and, but for the last two, a new boot or driver load with clean readings.
+    """What ends a fault, besides an operator and, but for the last three, a new boot or driver load with clean readings.
 
     RESET: an observed reset. LEVEL: the level read good for a while. EXPIRY: an observed reset, or a day without the
     event. OPERATOR: nothing else, since neither a reset nor a boot repairs it. QUIET: hours that were watched and in
-    which nothing took the GPU out; for what is told by the GPU's history alone.
+    which nothing took the GPU out; for what is told by the GPU's history alone. WORD: whoever said so takes it back,
+    or it expires; an operator's clearing does not end what is still being said.
     """
 
     RESET = "reset"
@@ -55,6 +56,7 @@ class Clearing(Enum):
     EXPIRY = "expiry"
     OPERATOR = "operator"
     QUIET = "quiet"
+    WORD = "word"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +144,18 @@ LEVELS = {
             Clearing.QUIET,
             100,
             "repaired again and again, and failed after each repair",
+        ),
+        _rule("ReportedBad", FaultClass.A, Clearing.WORD, 100, "a person says that the GPU is bad"),
+        _rule("ReportedDegraded", FaultClass.B0, Clearing.WORD, 0, "a person says that the GPU is not well"),
+        _rule(
+            "ProgramReportedBad", FaultClass.B, Clearing.WORD, 0, "a program on the node says that it is bad"
+        ),
+        _rule(
+            "ProgramReportedDegraded",
+            FaultClass.B0,
+            Clearing.WORD,
+            0,
+            "a program on the node says that the GPU is not well",
         ),
     )
 }

@@ -19,6 +19,8 @@ from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import Source
 
 HUNG = Reason("NvmlHung")
+_LASTING = (Clearing.LEVEL, Clearing.WORD)
+"""What is bad for a time, as opposed to what happens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +64,7 @@ def isolating(state: GpuState, fault: Fault, now: float, policy: Policy) -> bool
         case FaultClass.B:
             if fault.rule.clearing is Clearing.QUIET:
                 return True
-            if fault.rule.clearing is not Clearing.LEVEL:
+            if fault.rule.clearing not in _LASTING:
                 return _crowded(fault.episodes, policy)
             return _crowded(state.suspect_runs, policy) or _lasted(state, now) >= policy.dwell_seconds
         case FaultClass.B0 | FaultClass.C | FaultClass.NONE:
@@ -222,16 +224,22 @@ def _renewed(state: GpuState, known: Fault, evidence: Evidence, policy: Policy) 
 
 
 def _is_suspect_level(fault: Fault) -> bool:
-    return fault.rule.fault_class is FaultClass.B and fault.rule.clearing is Clearing.LEVEL
+    return fault.rule.fault_class is FaultClass.B and fault.rule.clearing in _LASTING
 
 
 def _lasted(state: GpuState, now: float) -> float:
-    """For how long a class B level has been read bad. A hang is not read again: it lasts until the GPU answers."""
+    """For how long a class B level has been read bad.
+
+    A hang is not read again: it lasts until the GPU answers. What is said lasts until it is taken back.
+    """
     if state.suspect_since is None:
         return 0.0
     levels = [fault for fault in state.faults if _is_suspect_level(fault)]
-    hung = any(fault.rule.reason == HUNG and fault.good_since is None for fault in levels)
-    until = now if hung else max((fault.last_at for fault in levels), default=state.suspect_since)
+    unread = any(
+        fault.rule.clearing is Clearing.WORD or (fault.rule.reason == HUNG and fault.good_since is None)
+        for fault in levels
+    )
+    until = now if unread else max((fault.last_at for fault in levels), default=state.suspect_since)
     return until - state.suspect_since
 
 

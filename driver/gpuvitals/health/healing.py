@@ -72,7 +72,11 @@ def cleared(state: GpuState, order: ClearReport, policy: Policy) -> GpuState:
 
     What is still bad is read again within seconds.
     """
-    ended = tuple(fault for fault in state.faults if fault.last_at < order.seen.at)
+    ended = tuple(
+        fault
+        for fault in state.faults
+        if fault.last_at < order.seen.at and fault.rule.clearing is not Clearing.WORD
+    )
     end = End(ending=Ending.OPERATOR, at=order.seen.at, note=order.operator_reason)
     return _resolved(end_faults(state, ended, end, policy), order.seen.at)
 
@@ -136,6 +140,7 @@ def _ends_with_a_boot(fault: Fault) -> bool:
     return fault.standing is Standing.BEFORE_BOOT and fault.rule.clearing not in (
         Clearing.OPERATOR,
         Clearing.QUIET,
+        Clearing.WORD,
     )
 
 

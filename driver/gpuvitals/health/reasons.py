@@ -56,6 +56,10 @@ _SOURCES = {
     "EccUncorrected": "NVML volatile ECC counters",
     "HardwareSlowdown": "NVML clocks event reasons",
     "Flapping": "what the agent remembers of the GPU",
+    "ReportedBad": "annotations of the Node",
+    "ReportedDegraded": "annotations of the Node",
+    "ProgramReportedBad": "files in the drop-in folder",
+    "ProgramReportedDegraded": "files in the drop-in folder",
 }
 _PERSONS = {
     "GpuLost": "reboot the node; if it comes back lost, have the board and its seating checked",
@@ -204,6 +208,8 @@ def _advice(rule: CauseRule) -> str:
     match rule.clearing:
         case Clearing.RESET:
             return "reset the GPU; if it comes back, have it replaced"
+        case Clearing.WORD:
+            return "ask who says so; take the statement back once it is repaired"
         case Clearing.LEVEL:
             return "do what the driver asks for"
         case Clearing.OPERATOR | Clearing.QUIET:

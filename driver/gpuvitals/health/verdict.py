@@ -212,6 +212,8 @@ def _way_out(fault: Fault) -> str:
     match fault.rule.clearing:
         case Clearing.RESET:
             return "a reset, a reboot or an operator clears it"
+        case Clearing.WORD:
+            return "whoever says so takes it back"
         case Clearing.LEVEL:
             return "it reads good again"
         case Clearing.OPERATOR:

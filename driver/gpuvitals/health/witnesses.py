@@ -28,6 +28,8 @@ class Witness(Enum):
     FABRIC = "fabric-state"
     CLOCKS = "clock-reasons"
     HISTORY = "history"
+    PERSON = "person"
+    PROGRAM = "program"
 
 
 class FaultKind(Enum):
@@ -72,6 +74,10 @@ _LEVEL_WITNESSES = {
     "FabricFailed": (FaultKind.NVLINK, Witness.FABRIC),
     "HardwareSlowdown": (FaultKind.CLOCKS, Witness.CLOCKS),
     "Flapping": (FaultKind.OTHER, Witness.HISTORY),
+    "ReportedBad": (FaultKind.OTHER, Witness.PERSON),
+    "ReportedDegraded": (FaultKind.OTHER, Witness.PERSON),
+    "ProgramReportedBad": (FaultKind.OTHER, Witness.PROGRAM),
+    "ProgramReportedDegraded": (FaultKind.OTHER, Witness.PROGRAM),
 }
 _LOST = {
     Source.KMSG: Witness.OFF_BUS_LINE,

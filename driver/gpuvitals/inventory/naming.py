@@ -15,3 +15,13 @@ class Naming:
     def node_report(self) -> str:
         """Annotation key of the node report."""
         return f"{self.api_group}/node-report"
+
+    @property
+    def report(self) -> str:
+        """Annotation key on the Node: what a person says of its GPUs, in a few words."""
+        return f"{self.api_group}/report"
+
+    @property
+    def override(self) -> str:
+        """Annotation key on the Node: what a person has decided about its GPUs, signed and with an end."""
+        return f"{self.api_group}/override"

@@ -37,6 +37,8 @@ def node_report(snapshot: Snapshot, mode: ServiceMode, rival: str = "") -> str:
         body["otherDriver"] = rival[:_MAX_RIVAL]
     out = [entry for entry in snapshot.gpus if entry.isolated and is_offered(entry.gpu)]
     body["withdrawn"] = [_record(entry) for entry in out] if mode is ServiceMode.WITHDRAW else []
+    if facts.statements:
+        body["statements"] = list(facts.statements)
     spared = [
         {"device": device_name(e.gpu), "reason": e.verdict.reason, "why": e.spared}
         for e in snapshot.gpus
@@ -45,7 +47,7 @@ def node_report(snapshot: Snapshot, mode: ServiceMode, rival: str = "") -> str:
     if spared:
         body["spared"] = spared
     text = _encode(body)
-    for key in ("withdrawn", "spared", "missingGpus"):
+    for key in ("withdrawn", "spared", "statements", "missingGpus"):
         text = _cut(body, key, text)
     return text
 

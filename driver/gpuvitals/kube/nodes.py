@@ -1,16 +1,21 @@
-"""The Node: its UID, for the owner reference of the slices, and what it has allocatable."""
+"""The Node: its UID, for the owner reference of the slices, what it has allocatable, and what people annotate it with."""
 
+from collections.abc import Callable
 from urllib.parse import quote
 
 import msgspec
 
-from gpuvitals.kube.client import Call, Transport
-from gpuvitals.kube.errors import Retryable
+from gpuvitals.kube.client import MERGE_PATCH, Call, Transport
+from gpuvitals.kube.errors import Conflict, Retryable
 from gpuvitals.kube.slice_codec import NodeOwner
 
+_ATTEMPTS = 5
 
-class _Meta(msgspec.Struct):
+
+class _Meta(msgspec.Struct, rename="camel"):
     uid: str
+    resource_version: str = ""
+    annotations: dict[str, str] = {}
 
 
 class _Status(msgspec.Struct):
@@ -32,8 +37,38 @@ def allocatable(transport: Transport, name: str) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(_read(transport, name).status.allocatable.items()))
 
 
+def edit_annotation(transport: Transport, name: str, key: str, edit: Callable[[str], str]) -> None:
+    """Makes of one annotation what `edit` makes of its text; an empty text removes it. What others wrote is not lost.
+
+    Raises ApiError, and what `edit` raises.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        meta = _read(transport, name).metadata
+        before = meta.annotations.get(key, "")
+        text = edit(before)
+        if text == before:
+            return
+        change = {"resourceVersion": meta.resource_version, "annotations": {key: text or None}}
+        call = Call(
+            method="PATCH",
+            path=_path(name),
+            body=msgspec.json.encode({"metadata": change}),
+            content_type=MERGE_PATCH,
+        )
+        try:
+            transport.request(call)
+            return
+        except Conflict:
+            if attempt == _ATTEMPTS:
+                raise
+
+
+def _path(name: str) -> str:
+    return f"/api/v1/nodes/{quote(name, safe='')}"
+
+
 def _read(transport: Transport, name: str) -> _Node:
-    body = transport.request(Call(method="GET", path=f"/api/v1/nodes/{quote(name, safe='')}"))
+    body = transport.request(Call(method="GET", path=_path(name)))
     try:
         return msgspec.json.decode(body, type=_Node)
     except msgspec.DecodeError as error:

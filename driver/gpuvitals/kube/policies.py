@@ -7,6 +7,7 @@ from typing import Protocol
 
 import msgspec
 
+from gpuvitals.decoding import misfit
 from gpuvitals.health.policy import policy_with
 from gpuvitals.inventory.governing import Mode, PolicyRule
 from gpuvitals.kube.client import Transport
@@ -83,7 +84,7 @@ def policy_rule(raw: bytes) -> PolicyRule:
     try:
         stored = msgspec.json.decode(raw, type=_Policy)
     except msgspec.DecodeError as error:
-        raise PolicyError(_named(error)) from error
+        raise PolicyError(misfit(error, "the object")) from error
     spec = stored.spec
     try:
         policy_with(spec.health)
@@ -98,13 +99,6 @@ def policy_rule(raw: bytes) -> PolicyRule:
         paused=spec.pause,
         health=tuple(sorted(spec.health.items())),
     )
-
-
-def _named(error: msgspec.DecodeError) -> str:
-    """msgspec's text with the path first: `spec.mode: Invalid enum value 'Maybe'`."""
-    text, _, path = str(error).rpartition(" - at `$")
-    field = path.rstrip("`").lstrip(".")
-    return f"{field or 'the object'}: {(text or str(error)).lower()}"
 
 
 class _Match(msgspec.Struct, rename="camel", forbid_unknown_fields=True):

@@ -4,6 +4,7 @@ A Signal that names a GPU does so by UUID or by PCI bus id; `node.agent` resolve
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 
 from gpuvitals.model.clock import Moment
@@ -19,6 +20,7 @@ class Source(Enum):
     NVML_POLL = "nvml-poll"
     SYSFS = "sysfs"
     OPERATOR = "operator"
+    DROP_IN = "drop-in"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,12 +233,45 @@ class ClearReport:
     operator_reason: str
 
 
+class Says(Enum):
+    """What a statement makes of a GPU. CLEAR declares it repaired, and is a person's alone."""
+
+    BAD = "bad"
+    DEGRADED = "degraded"
+    CLEAR = "clear"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """What a person or a program says of one GPU: `by` whom and for what `reason`, both for display.
+
+    `gpu` is as it was written: a device name, a UUID or a PCI bus id. `at` is when it was said; a CLEAR ends what is
+    older. After `expires` it no longer stands; None is until it is taken back.
+    """
+
+    gpu: str
+    says: Says
+    by: str
+    reason: str
+    at: Moment | None = None
+    expires: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatementsReport:
+    """Everything that a source says now, of all GPUs of the node; what it said before and is not here is taken back."""
+
+    source: Source
+    seen: Moment
+    statements: tuple[Statement, ...]
+
+
 GpuSignal = (
     XidReport | OffBusReport | RecoveryActionReport | IdentityReport | Reading | PresenceReport | ClearReport
 )
 """Signals about one GPU: the input of `health.evaluate`."""
 
-NodeSignal = SwitchReport | GapReport | MonitorReport | InventoryReport
+NodeSignal = SwitchReport | GapReport | MonitorReport | InventoryReport | StatementsReport
 """Signals about the node."""
 
 Signal = GpuSignal | NodeSignal

@@ -27,12 +27,16 @@ class GpuHealth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeFacts:
-    """What is true of the node rather than of one GPU. `reasons` are node-scope entries of the closed list."""
+    """What is true of the node rather than of one GPU. `reasons` are node-scope entries of the closed list.
+
+    `statements` are what people and programs say of its GPUs now, each in one line.
+    """
 
     monitors: tuple[tuple[Source, MonitorState], ...] = ()
     reasons: tuple[Reason, ...] = ()
     expected_gpus: int = 0
     missing_gpus: tuple[str, ...] = ()
+    statements: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

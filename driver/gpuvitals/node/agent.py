@@ -189,6 +189,7 @@ class NodeAgent:
         return max(0.01, min(_IDLE_SECONDS, soonest - now))
 
     def _judge(self, now: Moment, heard_at: float) -> None:
+        self._known.hear_statements(now)
         verdicts = self._known.verdicts(now)
         wanted = self._known.wanted_out(verdicts)
         if self._snapshot is None and not self._known.may_be_shown(now):

@@ -13,6 +13,7 @@ from gpuvitals.model.signal import (
     MonitorState,
     OffBusReport,
     Signal,
+    Statement,
     XidReport,
 )
 
@@ -114,6 +115,20 @@ def policy_tied(gpu: Gpu, chosen: Choice) -> Announcement:
         f"{stays} in mode {mode} stays in force until one has a higher spec.priority"
     )
     return Announcement(reason="PolicyAmbiguous", message=message)
+
+
+def statement_refused(where: str, why: str) -> Announcement:
+    """A statement about a GPU that this agent can't use; what stood before stands on."""
+    return Announcement(reason="ReportInvalid", message=f"{where}: {why}; nothing changes for it")
+
+
+def statement_unattributed(statement: Statement) -> Announcement:
+    """A statement that names no GPU of this node."""
+    message = (
+        f"{statement.by} says {statement.says.value} of gpu {statement.gpu}, which is none of this node's; "
+        "expected a device name, a UUID or a PCI bus id"
+    )
+    return Announcement(reason="UnattributedReport", message=message)
 
 
 def failed_announcement(signal: Signal, error: Exception) -> Announcement:

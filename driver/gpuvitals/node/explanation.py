@@ -285,6 +285,8 @@ def _way_out(clearing: Clearing) -> str:
             return "a day without it, an observed reset, or an operator"
         case Clearing.OPERATOR:
             return "an operator, once the hardware is repaired"
+        case Clearing.WORD:
+            return "whoever says so takes it back, or it expires"
         case Clearing.QUIET:
             return "hours in which it was watched and nothing took it out, or an operator"
         case _:

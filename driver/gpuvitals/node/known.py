@@ -15,6 +15,7 @@ from gpuvitals.health.isolation import is_capped, isolated
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.reasons import ISOLATION_CAPPED, NVSWITCH_FAULT
 from gpuvitals.health.state import GpuState, initial_state, instance_state
+from gpuvitals.health.statements import with_statements
 from gpuvitals.health.verdict import without_instance
 from gpuvitals.inventory.governing import Governing
 from gpuvitals.model.clock import Moment
@@ -35,6 +36,7 @@ from gpuvitals.model.signal import (
     RecoveryActionReport,
     Signal,
     Source,
+    StatementsReport,
     SwitchReport,
     XidReport,
 )
@@ -43,11 +45,13 @@ from gpuvitals.node.announcements import (
     Announcement,
     gap_announcement,
     monitor_announcement,
+    statement_unattributed,
     unattributed_announcement,
 )
 from gpuvitals.node.instances import hidden, marked
 from gpuvitals.node.judging import Judge
 from gpuvitals.node.ports import AgentPorts
+from gpuvitals.node.statements import StandingStatements, names
 from gpuvitals.node.store import StoredGpu, StoredNode
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
@@ -75,6 +79,7 @@ class NodeHealth:
         self._monitors: dict[Source, MonitorState] = {}
         self._switch_fault = False
         self._early: list[GpuSignal] = []
+        self._statements = StandingStatements()
         self._looked_at: set[GpuUuid] = set()
         self._judge = Judge()
         self._first_look_until: float | None = None
@@ -112,6 +117,19 @@ class NodeHealth:
         """The devices that their verdicts take out of service, whatever their policies make of it."""
         already = frozenset(uuid for uuid, entry in self.gpus.items() if entry.isolated)
         return isolated(list(verdicts.values()), self._node_policy(), already, self.parents)
+
+    def hear_statements(self, now: Moment) -> None:
+        """Holds what people and programs say now against whom they name. What is said of no GPU here is told once."""
+        for source, standing in self._statements.due(now, self.gpus.keys()):
+            for uuid, entry in self.gpus.items():
+                about = tuple(each for each in standing if names(each.gpu, entry.gpu))
+                policy = self.rules[uuid].health
+                state = with_statements(advance(entry.state, now.at, policy), source, about, now, policy)
+                self.gpus[uuid] = replace(entry, state=state)
+            self._metrics.statements.labels(source=source.value).set(len(standing))
+            for each in standing:
+                if not any(names(each.gpu, entry.gpu) for entry in self.gpus.values()):
+                    self._announce(statement_unattributed(each))
 
     def verdicts(self, now: Moment) -> dict[GpuUuid, Verdict]:
         """Every GPU that is shown, judged, as time has passed until `now`."""
@@ -155,6 +173,7 @@ class NodeHealth:
             reasons=tuple(reasons),
             expected_gpus=len(physical),
             missing_gpus=tuple(missing),
+            statements=self._statements.lines,
         )
 
     def fold(self, signal: Signal) -> None:
@@ -174,6 +193,8 @@ class NodeHealth:
                 log.warning("records lost", extra=keys(source=signal.source.value, lost=signal.lost))
                 self._announce(gap_announcement(signal))
                 self._ports.repoll(None)
+            case StatementsReport():
+                self._statements.take(signal)
             case SwitchReport():
                 self._switch_fault = self._switch_fault or bool(signal.fatal)
                 log.warning(

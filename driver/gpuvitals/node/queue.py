@@ -3,11 +3,11 @@
 import threading
 from collections import deque
 
-from gpuvitals.model.signal import PresenceReport, Reading, Signal
+from gpuvitals.model.signal import PresenceReport, Reading, Signal, StatementsReport
 
 
 class SignalQueue:
-    """Thread safe. A Reading or PresenceReport replaces an older one of the same GPU and source; events are kept."""
+    """Thread safe. A Reading, PresenceReport or StatementsReport replaces its older like; events are kept."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -23,6 +23,8 @@ class SignalQueue:
                     self._levels[("reading", signal.source, signal.uuid)] = signal
                 case PresenceReport():
                     self._levels[("presence", signal.source, signal.bus_id)] = signal
+                case StatementsReport():
+                    self._levels[("statements", signal.source)] = signal
                 case _:
                     self._events.append(signal)
             self._changed.notify()

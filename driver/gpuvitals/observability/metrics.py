@@ -26,6 +26,7 @@ class NodeMetrics:
         self.registry = CollectorRegistry()
         Info("gpuvitals_build", "Version of this agent.", registry=self.registry).info({"version": version})
         self._add_fault_path(self.registry)
+        self._add_people(self.registry)
         self._add_kubelet_side(self.registry)
         self._add_edges(self.registry)
 
@@ -63,6 +64,18 @@ class NodeMetrics:
         )
         self.claim_writes = Counter(
             "gpuvitals_claim_status_writes", "Claim status writes by answer.", ["code"], registry=registry
+        )
+
+    def _add_people(self, registry: CollectorRegistry) -> None:
+        """What people and programs say of GPUs."""
+        self.statements = Gauge(
+            "gpuvitals_statements",
+            "Reports and overrides that stand. source: operator or drop-in.",
+            ["source"],
+            registry=registry,
+        )
+        self.reports_refused = Counter(
+            "gpuvitals_reports_refused", "Reports and overrides that could not be used.", registry=registry
         )
 
     def _add_kubelet_side(self, registry: CollectorRegistry) -> None:
@@ -125,12 +138,17 @@ class _SnapshotCollector(Collector):
             "1 where a source of signals sees, 0 where it is blind.",
             labels=["source"],
         )
+        spared = GaugeMetricFamily(
+            "gpuvitals_devices_spared",
+            "Devices that a policy keeps in service although they should be out.",
+        )
         omitted = GaugeMetricFamily(
             "gpuvitals_omitted_versions",
             "Version attributes left out because what the driver says is no version.",
         )
         snapshot = self._current()
         if snapshot is not None:
+            spared.add_metric([], sum(bool(entry.spared) for entry in snapshot.gpus))
             omitted.add_metric([], sum(len(omitted_versions(entry.gpu)) for entry in snapshot.gpus))
             for state in HealthState:
                 count = sum(entry.verdict.state is state for entry in snapshot.gpus if is_offered(entry.gpu))
@@ -146,3 +164,4 @@ class _SnapshotCollector(Collector):
         yield score
         yield watching
         yield omitted
+        yield spared

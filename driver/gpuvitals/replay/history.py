@@ -16,6 +16,7 @@ from gpuvitals.model.signal import (
     PresenceReport,
     Reading,
     RecoveryActionReport,
+    StatementsReport,
     SwitchReport,
     XidReport,
 )
@@ -55,6 +56,11 @@ class History:
                 )
             case MonitorReport():
                 yield _of_node(now, f"{heard.source.value}: {heard.state.value} {heard.detail}".rstrip())
+            case StatementsReport():
+                yield _of_node(
+                    now,
+                    f"{heard.source.value}: {len(heard.statements)} statements; a log has no names for them",
+                )
             case SwitchReport():
                 yield from self._switch(heard, now)
             case XidReport():

@@ -1,28 +1,38 @@
 """What people say to a node, composed: the cluster's policies and what is written on the Node."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from gpuvitals.health.policy import Policy
+from gpuvitals.inventory.naming import Naming
 from gpuvitals.kube.client import Transport
 from gpuvitals.kube.node_watch import NodeMeta, NodeWatch, NodeWatchSettings
 from gpuvitals.kube.policies import PolicyWatch
+from gpuvitals.model.clock import Clock
+from gpuvitals.model.signal import Source, StatementsReport
+from gpuvitals.node.annotations import AnnotationDoor, AnnotationPorts
+from gpuvitals.node.announcements import statement_refused
 from gpuvitals.node.governor import Governor, GovernorPorts
 from gpuvitals.observability.metrics import NodeMetrics
+from gpuvitals.signals.drop_in import DropInSettings, DropInSource
+from gpuvitals.signals.source import SignalSink
 
-_FILE = "policies.json"
+_FILE, _STATEMENTS = "policies.json", "statements.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rulership:
-    """Whose node, under which API group, with which values of its own, and where what is known is kept."""
+    """Whose node, under which names, with which values of its own, and where what is known is kept.
+
+    `seconds` is between two looks at the Node; `drop_in` is the folder of programs' reports, None for none.
+    """
 
     node: str
-    group: str
+    naming: Naming
     base: Policy
     directory: Path
     seconds: float
+    drop_in: Path | None
 
 
 class Government:
@@ -36,22 +46,45 @@ class Government:
         ports: GovernorPorts,
     ) -> None:
         self.governor = Governor(settings.base, settings.directory / _FILE, ports)
-        self._policies = PolicyWatch(settings.group, transport, metrics, self.governor)
+        self._policies = PolicyWatch(settings.naming.api_group, transport, metrics, self.governor)
         watch = NodeWatchSettings(node=settings.node, seconds=settings.seconds)
         self._node = NodeWatch(watch, transport, metrics, self._node_changed)
-        self._listeners: list[Callable[[NodeMeta], None]] = []
+        self._settings, self._metrics, self._ports = settings, metrics, ports
+        self._door: AnnotationDoor | None = None
+        self._drop_in: DropInSource | None = None
+
+    def open_doors(self, clock: Clock, sink: SignalSink) -> None:
+        """Lets in what people and programs say of GPUs; what they said last is said again at once. Before `start`."""
+        settings = self._settings
+        annotations = AnnotationPorts(refused=self._refused, may_save=self._ports.may_save)
+        path = settings.directory / _STATEMENTS
+        self._door = AnnotationDoor(settings.naming, path, clock, sink, annotations)
+        self._door.load()
+        if settings.drop_in is None:
+            # What programs said while there was a folder must not stand for ever.
+            sink.put(StatementsReport(source=Source.DROP_IN, seen=clock.now(), statements=()))
+        else:
+            self._drop_in = DropInSource(DropInSettings(folder=settings.drop_in), clock, sink, self._refused)
 
     def start(self) -> None:
         """Starts to listen."""
+        if self._drop_in is not None:
+            self._drop_in.start()
         self._policies.start()
         self._node.start()
 
     def stop(self, deadline_seconds: float) -> None:
-        """Stops within twice the deadline."""
+        """Stops; each of the threads gets the deadline."""
+        if self._drop_in is not None:
+            self._drop_in.stop(deadline_seconds)
         self._policies.stop(deadline_seconds)
         self._node.stop(deadline_seconds)
 
     def _node_changed(self, meta: NodeMeta) -> None:
         self.governor.labels(meta.labels)
-        for listener in self._listeners:
-            listener(meta)
+        if self._door is not None:
+            self._door.seen(meta.annotations)
+
+    def _refused(self, where: str, why: str) -> None:
+        self._metrics.reports_refused.inc()
+        self._ports.announce(statement_refused(where, why))

@@ -191,10 +191,11 @@ class Node:
         )
         settings = Rulership(
             node=self._options.node,
-            group=self._naming.api_group,
+            naming=self._naming,
             base=self._config.health_policy,
             directory=self._options.state_directory,
             seconds=self._config.node_seconds,
+            drop_in=self._options.reports_directory,
         )
         return Government(settings, self._transport, self._metrics, ports)
 
@@ -211,6 +212,7 @@ class Node:
         )
         settings = AgentSettings(node=NodeName(self._options.node), boot_id=self._boot)
         self._agent = NodeAgent(settings, self._clock, self._store, ports, self._metrics)
+        self._government.open_doors(self._clock, self._agent.queue)
         self._metrics.watch_snapshot(lambda: self._agent.snapshot)
         resume = None
         if stored is not None and stored.kmsg_sequence is not None:

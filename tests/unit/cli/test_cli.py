@@ -196,3 +196,64 @@ def test_status_says_that_no_server_answers_and_exits_1(run: Run, tmp_path: Path
 
     assert code == 1
     assert "no answer" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("node-a", "gpu-1", "bad"), "--reason is missing"),
+        (("node-a", "gpu-1", "bad", "--reason", "x", "--for", "soon"), "--for soon"),
+        (
+            ("node-a", "gpu-1", "bad", "--reason", "x", "--for", "400d"),
+            "expires: lies more than 366 days ahead",
+        ),
+        (("node-a", "../gpu", "bad", "--reason", "x"), "gpu: '../gpu' is no device name"),
+        (("node-a", "gpu-1", "bad", "--reason", "x" * 201), "reason: expected 1 to 200"),
+        (("node-a", "gpu-1", "worse", "--reason", "x"), "invalid choice: 'worse'"),
+    ],
+)
+def test_report_names_what_is_wrong_in_one_line(run: Run, arguments: tuple[str, ...], named: str) -> None:
+    code, out, err = run("report", *arguments, "--server", "http://127.0.0.1:9")
+
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert named in err
+
+
+def test_report_keeps_what_others_said_and_drops_what_has_expired(run: Run) -> None:
+    key = "vitals.internal/override"
+    old = {"gpu": "gpu-0", "say": "bad", "by": "joe", "reason": "y", "expires": "2020-01-01T00:00:00Z"}
+    with ApiServer() as server:
+        client = server.client("test")
+        client.create(
+            "nodes",
+            {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": {"name": "node-a", "annotations": {key: json.dumps([old]), "other": "kept"}},
+            },
+        )
+        for name in ("gpu-1", "gpu-2"):
+            assert run("report", "node-a", name, "bad", "--reason", "x", "--server", server.url)[0] == 0
+        assert run("report", "node-a", "gpu-1", "clear", "--reason", "new", "--server", server.url)[0] == 0
+        both = client.get("nodes", "node-a")["metadata"]["annotations"]
+        for name in ("gpu-1", "gpu-2"):
+            assert run("report", "node-a", name, "nothing", "--server", server.url)[0] == 0
+        none = client.get("nodes", "node-a")["metadata"]["annotations"]
+
+    assert [(each["gpu"], each["say"]) for each in json.loads(both[key])] == [
+        ("gpu-2", "bad"),
+        ("gpu-1", "clear"),
+    ]
+    assert none == {"other": "kept"}
+
+
+def test_report_does_not_throw_away_what_it_cannot_read(run: Run) -> None:
+    with ApiServer() as server:
+        notes = {"vitals.internal/override": "by hand"}
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-a", "annotations": notes}}
+        server.client("test").create("nodes", node)
+        code, _, err = run("report", "node-a", "gpu-1", "bad", "--reason", "x", "--server", server.url)
+
+        assert server.client("test").get("nodes", "node-a")["metadata"]["annotations"] == notes
+    assert code == 1
+    assert "is there and can't be read" in err

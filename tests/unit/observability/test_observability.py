@@ -35,6 +35,9 @@ NAMES = {
     "gpuvitals_api_retries": {"code"},
     "gpuvitals_api_objects_skipped": {"resource"},
     "gpuvitals_devices": {"state"},
+    "gpuvitals_devices_spared": set(),
+    "gpuvitals_reports_refused": set(),
+    "gpuvitals_statements": {"source"},
     "gpuvitals_device_score": {"bus_id"},
     "gpuvitals_omitted_versions": set(),
     "gpuvitals_monitor_watching": {"source"},
@@ -66,6 +69,7 @@ def fed() -> NodeMetrics:
     metrics.checkpoint_recoveries.labels(cause="torn").inc()
     metrics.nvml_call_seconds.labels(call="poll").observe(0.1)
     metrics.api_retries.labels(code="429").inc()
+    metrics.statements.labels(source="operator").set(1)
     metrics.objects_skipped.labels(resource="resourceslices").inc()
     return metrics
 

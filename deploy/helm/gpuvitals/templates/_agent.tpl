@@ -9,6 +9,9 @@
 - --dev-root-on-host={{ .Values.driver.devRoot }}
 - --sysfs-root={{ .Values.sysfsRoot }}
 - --kernel-log={{ .Values.kernelLog }}
+{{- if .Values.reportsDir }}
+- --reports-dir={{ .Values.reportsDir }}
+{{- end }}
 - --config=/etc/gpuvitals/node.yaml
 - --probe-address={{ ternary "127.0.0.1" "0.0.0.0" .Values.hostNetwork }}:{{ .Values.probePort }}
 - --log-level={{ .Values.logLevel }}
@@ -106,6 +109,11 @@ affinity:
   mountPath: {{ .Values.kernelLog }}
   readOnly: true
 {{- end }}
+{{- if .Values.reportsDir }}
+- name: reports
+  mountPath: {{ .Values.reportsDir }}
+  readOnly: true
+{{- end }}
 {{- with .Values.extraVolumeMounts }}
 {{ toYaml . }}
 {{- end }}
@@ -153,6 +161,12 @@ affinity:
 - name: kernel-log
   hostPath:
     path: {{ .Values.kernelLog }}
+{{- end }}
+{{- if .Values.reportsDir }}
+- name: reports
+  hostPath:
+    path: {{ .Values.reportsDir }}
+    type: DirectoryOrCreate
 {{- end }}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}

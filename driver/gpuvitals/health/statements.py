@@ -1,0 +1,59 @@
+"""Folds what people and programs say of a GPU: evidence that stands for as long as whoever gave it lets it stand.
+
+A person's word is definitive: it isolates at once, whatever the rest of the node looks like. A program's is not: it
+isolates after the dwell of class B and within the cap, since one that goes astray does so on every GPU at once.
+"""
+
+from gpuvitals.health.fault_classes import LEVELS, Clearing
+from gpuvitals.health.faults import End, Evidence, end_faults, raise_fault
+from gpuvitals.health.healing import cleared
+from gpuvitals.health.policy import Policy
+from gpuvitals.health.state import Ending, GpuState
+from gpuvitals.model.clock import Moment
+from gpuvitals.model.ids import Reason
+from gpuvitals.model.signal import ClearReport, Says, Source, Statement
+
+_REASONS = {
+    (Source.OPERATOR, Says.BAD): Reason("ReportedBad"),
+    (Source.OPERATOR, Says.DEGRADED): Reason("ReportedDegraded"),
+    (Source.DROP_IN, Says.BAD): Reason("ProgramReportedBad"),
+    (Source.DROP_IN, Says.DEGRADED): Reason("ProgramReportedDegraded"),
+}
+
+
+def with_statements(
+    state: GpuState, source: Source, statements: tuple[Statement, ...], seen: Moment, policy: Policy
+) -> GpuState:
+    """The state after everything that `source` says of this GPU now; what it said before and no longer says ends.
+
+    Of several statements that amount to one reason the first is quoted. Only a person can clear.
+    """
+    said: dict[Reason, Statement] = {}
+    for statement in statements:
+        if statement.says is not Says.CLEAR:
+            said.setdefault(_REASONS[source, statement.says], statement)
+        elif source is Source.OPERATOR and statement.at is not None:
+            order = ClearReport(
+                source=source, seen=statement.at, uuid=state.uuid, operator_reason=quoted(statement)
+            )
+            state = cleared(state, order, policy)
+    for reason, statement in said.items():
+        evidence = Evidence(
+            rule=LEVELS[reason], seen=seen, source=source, detail=quoted(statement), level=True
+        )
+        state = raise_fault(state, evidence, policy)
+    mine = {reason for (whose, _), reason in _REASONS.items() if whose is source}
+    over = tuple(
+        fault
+        for fault in state.faults
+        if fault.rule.clearing is Clearing.WORD and fault.rule.reason in mine - said.keys()
+    )
+    # Taking a word back is no repair that failed to hold, unlike a program that changes its mind again and again.
+    ending = Ending.OPERATOR if source is Source.OPERATOR else Ending.LEVEL
+    return end_faults(state, over, End(ending=ending, at=seen.at, note="taken back or expired"), policy)
+
+
+def quoted(statement: Statement) -> str:
+    """The statement in one line, as it stands in claims, events and explanations."""
+    until = "" if statement.expires is None else f" (until {statement.expires:%Y-%m-%dT%H:%M:%SZ})"
+    return f"{statement.by}: {statement.reason}{until}"

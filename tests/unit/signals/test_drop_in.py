@@ -1,0 +1,164 @@
+"""The drop-in folder with real files: what they say, whom they must belong to, and what a bad one costs."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gpuvitals.model.signal import Says, Signal, Source, StatementsReport
+from gpuvitals.signals.clock import SystemClock
+from gpuvitals.signals.drop_in import DropInSettings, DropInSource
+
+
+class Folder:
+    """A folder that is scanned every 20 ms, with everything that was told of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.told: list[StatementsReport] = []
+        self.bad: list[tuple[str, str]] = []
+        settings = DropInSettings(folder=path, period_seconds=0.02)
+        self.source = DropInSource(settings, SystemClock(), self, lambda *each: self.bad.append(each))
+
+    def put(self, signal: Signal) -> None:
+        assert isinstance(signal, StatementsReport)
+        assert signal.source is Source.DROP_IN
+        self.told.append(signal)
+
+    def write(self, name: str, text: str, mode: int = 0o644) -> Path:
+        """As a program should: under another name first, then renamed."""
+        made = self.path / f".{name}.tmp"
+        made.write_text(text, encoding="utf-8")
+        made.chmod(mode)
+        return made.rename(self.path / name)
+
+    def says(self, *expected: tuple[str, Says, str, str]) -> bool:
+        if not self.told:
+            return False
+        last = self.told[-1].statements
+        return tuple((each.gpu, each.says, each.by, each.reason) for each in last) == expected
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Folder]:
+    made = tmp_path / "reports.d"
+    made.mkdir(mode=0o755)
+    scanned = Folder(made)
+    scanned.source.start()
+    yield scanned
+    scanned.source.stop(2)
+
+
+def until(holds: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 5
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+GOOD = ("gpu-1", Says.BAD, "burn-in.txt", "failed the burn-in")
+
+
+def test_a_file_stands_for_as_long_as_it_is_there(folder: Folder) -> None:
+    until(folder.says)
+    file = folder.write("burn-in.txt", "gpu-1 bad failed the burn-in\n")
+    until(lambda: folder.says(GOOD))
+    entry = {"gpu": "gpu-2", "say": "degraded", "by": "nightly", "reason": "slow"}
+    folder.write("nightly.json", json.dumps([entry]))
+    until(lambda: folder.says(GOOD, ("gpu-2", Says.DEGRADED, "nightly", "slow")))
+    file.unlink()
+    until(lambda: folder.says(("gpu-2", Says.DEGRADED, "nightly", "slow")))
+
+    assert len(folder.told) == 4
+    assert folder.bad == []
+
+
+def test_a_folder_that_is_not_there_says_nothing(tmp_path: Path) -> None:
+    scanned = Folder(tmp_path / "none")
+    scanned.source.start()
+    until(scanned.says)
+    scanned.source.stop(2)
+
+    assert (len(scanned.told), scanned.bad) == (1, [])
+
+
+def test_a_file_that_goes_bad_leaves_standing_what_it_said(folder: Folder) -> None:
+    folder.write("burn-in.txt", "gpu-1 bad failed the burn-in\n")
+    until(lambda: folder.says(GOOD))
+    folder.write("burn-in.txt", "gpu-1 worse\n")
+    until(lambda: folder.bad)
+    time.sleep(0.1)
+
+    assert folder.says(GOOD)
+    assert len(folder.told) <= 2
+    assert folder.bad == [(str(folder.path / "burn-in.txt"), "entry 1: expected GPU bad|degraded REASON")]
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda path: (path / "a.txt").symlink_to("/etc/hostname"), "symbolic links"),
+        (lambda path: (path / "a.txt").mkdir(), "is no regular file"),
+        (lambda path: os.mkfifo(path / "a.txt"), "is no regular file"),
+        (lambda path: _written(path / "a.txt", 0o644, b"x" * 16_385), "has 16385 bytes, more than 16384"),
+        (lambda path: _written(path / "a.txt", 0o644, b"gpu-1 bad \xff"), "is not UTF-8"),
+        (lambda path: _written(path / "a.txt", 0o666), "can be written by others (mode 0666)"),
+        (lambda path: _written(path / "a.json", 0o644), "the list: expected `array`"),
+    ],
+    ids=["symlink", "folder", "pipe", "too-long", "no-text", "others-may-write", "no-list"],
+)
+def test_a_file_that_cannot_be_trusted_is_told_once_and_says_nothing(
+    folder: Folder, make: Callable[[Path], object], why: str
+) -> None:
+    make(folder.path)
+    until(lambda: folder.bad)
+    time.sleep(0.1)
+
+    assert len(folder.bad) == 1
+    assert why in folder.bad[0][1]
+    assert folder.says()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_file_of_another_user_says_nothing(folder: Folder) -> None:
+    made = folder.path / ".other"
+    made.write_text("gpu-1 bad x")
+    os.chown(made, 12345, 12345)
+    made.rename(folder.path / "other.txt")
+    until(lambda: folder.bad)
+
+    assert folder.bad[-1][1] == "belongs to user 12345, expected root"
+
+
+def test_a_folder_that_others_may_write_changes_nothing(folder: Folder) -> None:
+    folder.write("burn-in.txt", "gpu-1 bad failed the burn-in\n")
+    until(lambda: folder.says(GOOD))
+    folder.path.chmod(0o777)
+    until(lambda: folder.bad)
+    folder.write("more.txt", "gpu-2 bad x")
+    time.sleep(0.1)
+
+    assert folder.says(GOOD)
+    folder.path.chmod(0o755)
+    until(lambda: folder.says(GOOD, ("gpu-2", Says.BAD, "more.txt", "x")))
+
+
+def test_the_number_of_files_is_bounded(folder: Folder) -> None:
+    until(folder.says)
+    folder.path.chmod(0o777)
+    for index in range(65):
+        folder.write(f"{index}.txt", f"gpu-{index} bad x")
+    folder.path.chmod(0o755)
+    until(lambda: any("has 65 files, more than 64" in why for _, why in folder.bad))
+
+    assert folder.says()
+
+
+def _written(path: Path, mode: int, content: bytes = b'{"gpu": "x"}') -> None:
+    made = path.with_name(f".{path.name}")
+    made.write_bytes(content)
+    made.chmod(mode)
+    made.rename(path)
