@@ -44,14 +44,23 @@ _ARCHITECTURES = {
 """Source: nvml.h of CUDA 13.5, NVML_DEVICE_ARCH_*."""
 _BRANDS = {1: "Quadro", 2: "Tesla", 5: "GeForce", 6: "Titan", 12: "QuadroRTX", 13: "NvidiaRTX", 14: "Nvidia"}
 
-_WANTED_EVENTS = 0x8 | 0x100 | 0x4000 | 0x8000
-"""XID, MIG instances, GPU unavailable, recovery action. Source: nvml.h of CUDA 13.5, nvmlEventType*."""
 _XID_EVENT = 0x8
 _EVENT_NAMES = {
+    0x2: "a double bit error was counted",
     0x100: "its MIG instances changed",
+    0x200: "it counts a storm of single bit errors",
+    0x400: "a memory row or page was retired",
+    0x800: "a memory row or page could not be retired",
+    0x1000: "poisoned data was consumed, which a process can survive",
+    0x2000: "poisoned data was consumed, which the GPU does not survive",
     0x4000: "the GPU became unavailable",
     0x8000: "the recovery action changed",
 }
+"""Events without a value of their own: the GPU is read anew. Source: nvml.h of CUDA 13.5, nvmlEventType*.
+
+Left out are those that a healthy GPU sends all the time: single bit errors, performance state, clocks, power source.
+"""
+_WANTED_EVENTS = sum(_EVENT_NAMES, _XID_EVENT)
 
 
 class PynvmlBackend:

@@ -38,20 +38,27 @@ def survey(link: NvmlLink, driver: DriverFacts, tree: SysfsTree, known: Watchlis
     """
     found: dict[GpuUuid, Gpu] = {}
     divisions: dict[GpuUuid, MigFacts] = {}
+    nameless: dict[int, str] = {}
     hanging = 0
     for index in range(driver.gpu_count):
         try:
             facts = _identified(link, index, driver, tree)
         except CallHung as error:
-            log.error("gpu can't be identified", extra=keys(index=index, reason=str(error)))
+            nameless[index] = str(error)
             hanging += 1
             driver = link.open()
             continue
-        if facts is not None:
-            gpu, mig = facts
-            found[gpu.uuid] = gpu
-            if mig is not None:
-                divisions[gpu.uuid] = mig
+        except (NvmlFailure, ValueError) as error:
+            if isinstance(error, NvmlFailure) and error.code in DRIVER_CODES:
+                raise
+            nameless[index] = str(error)
+            continue
+        gpu, mig = facts
+        found[gpu.uuid] = gpu
+        if mig is not None:
+            divisions[gpu.uuid] = mig
+    _tell(known.nameless, nameless)
+    known.nameless = nameless
     # Where as many hang as are missing, these are they. An index alone never blames a GPU.
     missing = tuple(entry for entry in known if entry.gpu.uuid not in found)
     hung = missing if hanging and len(missing) == hanging else ()
@@ -68,15 +75,16 @@ def survey(link: NvmlLink, driver: DriverFacts, tree: SysfsTree, known: Watchlis
 
 def _identified(
     link: NvmlLink, index: int, driver: DriverFacts, tree: SysfsTree
-) -> tuple[Gpu, MigFacts | None] | None:
-    """The GPU at an index and how it is divided; None where it does not say who it is. Then its absence is missed."""
-    try:
-        facts = link.identify(index)
-        return gpu_from(facts, driver, tree.placement(bus_id_from(facts.bus_id))), facts.mig
-    except NvmlFailure as failure:
-        if failure.code in DRIVER_CODES:
-            raise
-        log.warning("gpu can't be identified", extra=keys(index=index, reason=str(failure)))
-    except ValueError as error:
-        log.warning("gpu can't be identified", extra=keys(index=index, reason=str(error)))
-    return None
+) -> tuple[Gpu, MigFacts | None]:
+    """The GPU at an index and how it is divided. Raises ValueError where it does not say who it is."""
+    facts = link.identify(index)
+    return gpu_from(facts, driver, tree.placement(bus_id_from(facts.bus_id))), facts.mig
+
+
+def _tell(before: Mapping[int, str], now: Mapping[int, str]) -> None:
+    """Logs what changed: a lost GPU is asked for its name as often as somebody asks for it."""
+    for index, reason in now.items():
+        if before.get(index) != reason:
+            log.warning("gpu can't be identified", extra=keys(index=index, reason=reason))
+    for index in before.keys() - now.keys():
+        log.info("gpu can be identified again", extra=keys(index=index))

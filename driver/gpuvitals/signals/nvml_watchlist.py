@@ -54,11 +54,15 @@ class Watched:
 
 
 class Watchlist:
-    """Keeps a GPU after it was lost: who it is must be known for as long as it may come back."""
+    """Keeps a GPU after it was lost: who it is must be known for as long as it may come back.
+
+    `nameless` are the indexes whose GPU did not say who it is at the last survey, with the reason.
+    """
 
     def __init__(self, remembered: Iterable[Gpu]) -> None:
         """MIG instances are not looked at: they are as well as their GPU, and are kept with it."""
         known = tuple(remembered)
+        self.nameless: dict[int, str] = {}
         self._entries = {
             gpu.uuid: Watched(
                 gpu=gpu,

@@ -1,5 +1,6 @@
 """The NVML monitor with its real worker process, over scripted GPUs: one GPU's trouble is that GPU's alone."""
 
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from gpuvitals.model.signal import (
 from gpuvitals.signals.nvml_visit import NvmlPeriods
 from gpuvitals.sim.gpu import ScriptedNode
 from gpuvitals.sim.worker import BACKEND
-from support.nvmlworld import NvmlWorld, running
+from support.nvmlworld import QUICK, NvmlWorld, running
 
 
 @pytest.fixture
@@ -104,6 +105,25 @@ def test_a_lost_gpu_keeps_its_identity_and_is_found_again_after_a_reset(node: Sc
 
     assert gpus[5] not in missing.gpus
     assert back.gpus == gpus
+
+
+def test_a_gpu_that_does_not_say_who_it_is_is_logged_once(
+    node: ScriptedNode, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each question about a lost GPU is asked of a new worker, which asks all for their names again."""
+    node.lose(5)
+    with caplog.at_level(logging.INFO, "gpuvitals.signals"), monitored(node) as world:
+        gpus = world.gpus()
+        for _ in range(3):
+            mark = world.sink.mark()
+            time.sleep(QUICK.fresh)
+            world.monitor.request_poll(None)
+            world.sink.reading(gpus[0], ReadStatus.OK, since=mark)
+        node.reset(5)
+        world.sink.wait(InventoryReport, lambda report: len(report.gpus) == 8)
+
+    said = [record.getMessage() for record in caplog.records if "identified" in record.getMessage()]
+    assert said == ["gpu can't be identified", "gpu can be identified again"]
 
 
 def test_an_index_that_shifts_blames_nobody(node: ScriptedNode) -> None:
