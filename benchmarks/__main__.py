@@ -15,6 +15,7 @@ from benchmarks import (
     fault_latency,
     fault_writes,
     footprint,
+    kernel_log,
     prepare,
     repair,
     slice_sizes,
@@ -32,6 +33,7 @@ from support.realserver import ServerError
 BENCHMARKS: dict[str, ModuleType] = {
     "B1": fault_latency,
     "B2": fault_writes,
+    "B4": kernel_log,
     "B5": prepare,
     "B7": slice_sizes,
     "B9": footprint,

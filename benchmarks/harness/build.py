@@ -8,7 +8,7 @@ from pathlib import Path
 
 PEERS = Path(__file__).resolve().parent.parent / "peers"
 CACHE = PEERS.parent.parent / ".cache" / "benchmarks"
-PROGRAMS = ("driver", "kubelet", "watch")
+PROGRAMS = ("driver", "kubelet", "scan", "watch")
 BUILD_SECONDS = 20 * 60
 
 
