@@ -61,8 +61,12 @@ class AgentNode:
             lambda: len(self.devices()) == 8 and all(self.shows(gpu, "Healthy") for gpu in range(8))
         )
 
-    def hold(self, name: str, gpu: int) -> dra.Claim:
-        """A claim that a pod holds, allocated to one GPU and prepared through the agent's own socket."""
+    def hold(self, name: str, gpu: int, instance: str = "") -> dra.Claim:
+        """A claim that a pod holds, allocated to one GPU and prepared through the agent's own socket.
+
+        `instance` is the end of a MIG instance's name: `-mig-7-0`.
+        """
+        held = self.name(gpu) + instance
         client = self.server.client("test")
         request = {"name": "gpu", "exactly": {"deviceClassName": "gpu"}}
         claim = client.create(
@@ -74,7 +78,7 @@ class AgentNode:
                 "spec": {"devices": {"requests": [request]}},
             },
         )
-        result = {"request": "gpu", "driver": DRIVER, "pool": "node-a", "device": self.name(gpu)}
+        result = {"request": "gpu", "driver": DRIVER, "pool": "node-a", "device": held}
         claim["status"] = {
             "allocation": {"devices": {"results": [result]}},
             "reservedFor": [{"resource": "pods", "name": f"pod-{name}", "uid": f"pod-{name}"}],
@@ -84,7 +88,7 @@ class AgentNode:
         with channel(self.endpoint) as opened:
             answer = Kubelet(opened).prepare(wire)[uid]
         assert answer.error == ""
-        assert [device.device_name for device in answer.devices] == [self.name(gpu)]
+        assert [device.device_name for device in answer.devices] == [held]
         self.agent.wait(lambda: self.condition(name)["status"] == "True")
         return wire
 
