@@ -22,6 +22,15 @@ def divided(gpu: Gpu, facts: MigFacts) -> tuple[Gpu, tuple[Gpu, ...]]:
     return replace(gpu, mig_enabled=facts.enabled), instances
 
 
+def as_given_out(gpu: Gpu) -> Gpu:
+    """The GPU as the rest of the agent sees it: in MIG mode it can't use NVLink, so that no link is missed.
+
+    Source: NVIDIA MIG User Guide, "Application Considerations"; bottlerocket-os/bottlerocket #4418, where the links of
+    an H100 are up with MIG off and are not with MIG on.
+    """
+    return replace(gpu, expected_links=0) if gpu.mig_enabled else gpu
+
+
 def refreshed(gpu: Gpu, instances: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
     """The instances as parts of `gpu` as it is known now."""
     return tuple(_part(gpu, each.uuid, each.mig, each.memory_bytes) for each in instances if each.mig)
@@ -56,6 +65,7 @@ def _part(gpu: Gpu, uuid: GpuUuid, mig: MigInstance, memory_bytes: int) -> Gpu:
         kind=DeviceKind.MIG,
         mig=mig,
         mig_enabled=False,
+        expected_links=0,
         memory_bytes=memory_bytes,
         minor=None,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gpuvitals.model.clock import Clock
 from gpuvitals.model.signal import Reading, ReadStatus, Source
 from gpuvitals.observability.logs import keys
-from gpuvitals.signals.nvml_backend import DRIVER_CODES, NvmlFailure
+from gpuvitals.signals.nvml_backend import DRIVER_CODES, GpuValues, NvmlFailure
 from gpuvitals.signals.nvml_identity import reading_from, status_from
 from gpuvitals.signals.nvml_link import CallHung, NvmlLink
 from gpuvitals.signals.nvml_process import WorkerGone
@@ -103,7 +103,14 @@ class Visitor:
         else:
             entry.status, entry.crashes = ReadStatus.OK, 0
             self._sink.put(reading)
-            self._divided_anew |= self._list.divide(entry, values.mig)
+            self._take_division_of(entry, values)
+
+    def _take_division_of(self, entry: Watched, values: GpuValues) -> None:
+        """Raises WorkerStale where MIG was switched on or off: the GPU is identified anew then, with its links."""
+        was_enabled = entry.gpu.mig_enabled
+        self._divided_anew |= self._list.divide(entry, values.mig)
+        if entry.gpu.mig_enabled is not was_enabled:
+            raise WorkerStale(f"gpu {entry.gpu.uuid}: MIG was switched {'off' if was_enabled else 'on'}")
 
     def _probe(self, entry: Watched, periods: NvmlPeriods, opened_at: float) -> None:
         now = time.monotonic()

@@ -11,7 +11,7 @@ from gpuvitals.model.signal import ReadStatus
 from gpuvitals.observability.logs import keys
 from gpuvitals.signals.nvml_backend import MigFacts
 from gpuvitals.signals.nvml_identity import in_pci_order
-from gpuvitals.signals.nvml_instances import divided, refreshed
+from gpuvitals.signals.nvml_instances import as_given_out, divided, refreshed
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Watchlist:
     def gpus(self, *, enumerated: bool = False) -> tuple[Gpu, ...]:
         """All GPUs, or those only that the driver enumerates, in PCI order, each before its MIG instances."""
         shown = (entry for entry in self if entry.enumerated or not enumerated)
-        return tuple(gpu for entry in shown for gpu in (entry.gpu, *entry.instances))
+        return tuple(gpu for entry in shown for gpu in (as_given_out(entry.gpu), *entry.instances))
 
     def adopt(self, found: Iterable[Gpu], divisions: Mapping[GpuUuid, MigFacts], now: float) -> None:
         """Takes up what the driver enumerates. A lost GPU that is back is polled again; a missing one is lost.

@@ -16,7 +16,8 @@ from gpuvitals.sim.cel import compile_errors
 H = 'device.attributes["health"]'
 OWN = 'device.attributes["gpu.vitals.internal"]'
 STANDARD = 'device.attributes["resource.kubernetes.io"]'
-MEMORY = 'device.capacity["gpu.vitals.internal"].memory'
+CAPACITY = 'device.capacity["gpu.vitals.internal"]'
+MEMORY = f"{CAPACITY}.memory"
 VOCABULARY = Vocabulary()
 
 WRONG = [
@@ -60,6 +61,10 @@ WRONG = [
     ("device.attributes['Health'].score > 90", "unknown-attribute", "did you mean health/score?"),
     ("device.capacity['gpu.vitals.internal'].mem.isInteger()", "unknown-attribute", "as a capacity"),
     (f"{OWN}.profile == '1g.10gb'", "missing-key", 'write .?profile.orValue("")'),
+    (f"{OWN}.parentUUID == 'GPU-1'", "missing-key", 'write .?parentUUID.orValue("")'),
+    (f"{CAPACITY}.decoders.compareTo(quantity('1')) >= 0", "missing-key", "decoders"),
+    (f"{CAPACITY}.?decoder.orValue(quantity('0')) == quantity('1')", "unknown-attribute", "decoders"),
+    (f"{OWN}.type == 'MIG'", "unknown-value", "mig"),
     (f"{OWN}.minor < 4", "missing-key", "write .?minor.orValue(0)"),
     (f"{STANDARD}.numaNode == 0", "missing-key", "write .?numaNode.orValue(0)"),
     (f"{OWN}.driverVersion.isGreaterThan(semver('535.0.0'))", "missing-key", 'orValue(semver("0.0.0"))'),
@@ -99,6 +104,8 @@ RIGHT = [
     f"{H}.?score.orValue(0) > 90 && {H}[?'score'].orValue(0) > 90",
     f"{H}.reason == 'Xid999' || {H}.lastXid == 79",
     f"has({OWN}.profile) && {OWN}.profile == '1g.10gb'",
+    f"{CAPACITY}.?multiprocessors.orValue(quantity('0')).compareTo(quantity('14')) >= 0",
+    f"has({CAPACITY}.jpegEngines) && {CAPACITY}.jpegEngines.compareTo(quantity('1')) >= 0",
     f"{OWN}.profile == '1g.10gb' && has({OWN}.profile)",
     f"!has({OWN}.profile) || {OWN}.profile == '1g.10gb'",
     f"has({OWN}.profile) ? {OWN}.profile == '1g.10gb' : false",

@@ -77,6 +77,7 @@ def test_instances_stand_behind_their_gpu_with_what_they_have(state: MockState, 
         whole.serial,
         whole.product_name,
     )
+    assert [gpu.expected_links for gpu in gpus] == [18, 0, 0, 0, 18], "NVLink is of no use in MIG mode"
     assert first.mig == MigInstance(
         parent=whole.uuid,
         profile="1g.10gb",
@@ -98,7 +99,8 @@ def test_instances_come_and_go_within_one_survey(state: MockState, nvml: Path) -
         state.divide(1)
         wait_for(world, *of(0, 1, 2))
         state.set(1, {"migmode": 0})
-        world.sink.wait(InventoryReport, lambda report: not any(gpu.mig_enabled for gpu in report.gpus))
+        whole = world.sink.wait(InventoryReport, lambda each: not any(gpu.mig_enabled for gpu in each.gpus))
+        assert [gpu.expected_links for gpu in whole.gpus] == [18, 18, 18], "links are missed again"
 
 
 @pytest.mark.needs_cc
