@@ -27,6 +27,7 @@ class NodeOptions:
     kernel_log: Path = Path("/dev/kmsg")
     boot_id_file: Path = Path("/proc/sys/kernel/random/boot_id")
     reports_directory: Path | None = None
+    record_signals: Path | None = None
     config: Path | None = None
     kubeconfig: Path | None = None
     server: str = ""

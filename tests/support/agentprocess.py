@@ -28,6 +28,7 @@ class AgentProcess:
         self, folder: Path, server: ApiServer, scripted: ScriptedNode | None = None, pod_uid: str = ""
     ) -> None:
         self.folder = folder
+        self.recording = folder / "heard.jsonl"
         self.pod_uid = pod_uid
         self.client = server.client("test")
         for name in ("registry", "cdi", "plugins"):
@@ -45,7 +46,7 @@ class AgentProcess:
         ]
         command += ["--state-dir", str(folder / "plugins" / "gpuvitals"), "--pod-uid", pod_uid]
         command += ["--registry-dir", str(folder / "registry"), "--cdi-dir", str(folder / "cdi")]
-        command += ["--reports-dir", str(folder / "reports.d")]
+        command += ["--reports-dir", str(folder / "reports.d"), "--record-signals", str(self.recording)]
         command += ["--sysfs-root", str(folder / "sys"), "--kernel-log", str(folder / "kmsg")]
         if scripted is None:
             (folder / "kmsg").touch()

@@ -109,6 +109,13 @@ def repeated_xid(chance: random.Random, at: float) -> list[GpuSignal]:
     return [reading(NOISY, at), *(xid(code, at, claim="one") for code in chance.sample(codes, 2))]
 
 
+def an_xid_a_second(chance: random.Random, at: float) -> list[GpuSignal]:
+    """The same XID of the same claim every second, and as often memory errors that were corrected."""
+    seconds = range(int(at), int(at) + 30)
+    errors = reading(NOISY, at, ecc_corrected_volatile=int(at) * 17_000)
+    return [errors, *(xid(13, second + chance.random() / 2, claim="one") for second in seconds)]
+
+
 def everything(chance: random.Random, at: float) -> list[GpuSignal]:
     hot = 1 + chance.randint(0, 12)
     values = {
@@ -122,7 +129,14 @@ def everything(chance: random.Random, at: float) -> list[GpuSignal]:
 
 @pytest.mark.parametrize(
     ("noise", "step"),
-    [(heat, 30), (wobble, 30), (correctable_errors, 30), (repeated_xid, 30), (everything, 20)],
+    [
+        (heat, 30),
+        (wobble, 30),
+        (correctable_errors, 30),
+        (repeated_xid, 30),
+        (an_xid_a_second, 30),
+        (everything, 20),
+    ],
 )
 def test_a_day_of_noise_writes_nothing(
     noise: Callable[[random.Random, float], list[GpuSignal]], step: int

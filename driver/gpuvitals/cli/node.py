@@ -42,6 +42,12 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument(
         "--reports-dir", type=Path, help="where programs on the node report GPUs; default: nowhere"
     )
+    parser.add_argument(
+        "--record-signals",
+        type=Path,
+        metavar="FILE",
+        help="record what is heard, for gpuvitals replay: at most 128 MiB in FILE and FILE.1; default: nothing",
+    )
     parser.add_argument("--config", type=Path, help="a YAML file; docs name its fields")
     parser.add_argument("--kubeconfig", type=Path, help="default: the pod's own account")
     parser.add_argument("--server", default="", help="a plain URL instead, as the simulation prints it")
@@ -152,6 +158,7 @@ def _options(given: argparse.Namespace) -> NodeOptions:
         kernel_log=given.kernel_log,
         boot_id_file=given.boot_id_file,
         reports_directory=given.reports_dir,
+        record_signals=given.record_signals,
         config=given.config,
         kubeconfig=given.kubeconfig,
         server=given.server,

@@ -25,9 +25,9 @@ from gpuvitals.replay.log_line import (
     last_load_line,
     log_line,
 )
-from gpuvitals.replay.signal_events import HeardSignal, heard_time, signal_of_event
 from gpuvitals.replay.stamps import Stamp
 from gpuvitals.signals.kernel_signals import kernel_signal
+from gpuvitals.signals.recorded import HeardSignal, heard_time, signal_of_event
 from gpuvitals.signals.xid_line import LineKind, XidClassifier
 
 _SNIFFED_LINES = 200

@@ -42,6 +42,7 @@ from gpuvitals.signals.clock import SystemClock, boot_id
 from gpuvitals.signals.kmsg import KmsgPosition, KmsgSettings, KmsgSource
 from gpuvitals.signals.nvml import NvmlMonitor, NvmlSettings
 from gpuvitals.signals.nvml_visit import NvmlPeriods
+from gpuvitals.signals.recorder import SignalRecorder
 from gpuvitals.signals.sysfs import SysfsSource, SysfsTree
 from gpuvitals.wiring.governing import Government, Rulership
 from gpuvitals.wiring.sockets import Sockets
@@ -129,7 +130,7 @@ class Node:
             self._agent,
         ):
             part.start()
-        for source in (self._kmsg, self._sysfs, self._nvml):
+        for source in (self._heard, self._kmsg, self._sysfs, self._nvml):
             source.start()
         self._kubelet_changed()
         log.info("agent started", extra=keys(node=self._options.node, probes=self._probes.port))
@@ -151,7 +152,7 @@ class Node:
         def left() -> float:
             return min(_PART_SECONDS, max(_LEAST_SECONDS, until - time.monotonic()))
 
-        for source in (self._kmsg, self._sysfs, self._nvml):
+        for source in (self._kmsg, self._sysfs, self._nvml, self._heard):
             source.stop(left())
         for part in (
             self._agent,
@@ -212,7 +213,8 @@ class Node:
         )
         settings = AgentSettings(node=NodeName(self._options.node), boot_id=self._boot)
         self._agent = NodeAgent(settings, self._clock, self._store, ports, self._metrics)
-        self._government.open_doors(self._clock, self._agent.queue)
+        self._heard = SignalRecorder(self._agent.queue, self._clock, self._options.record_signals)
+        self._government.open_doors(self._clock, self._heard)
         self._metrics.watch_snapshot(lambda: self._agent.snapshot)
         resume = None
         if stored is not None and stored.kmsg_sequence is not None:
@@ -223,8 +225,8 @@ class Node:
             resume=resume,
             accept_user_facility=self._options.accept_user_kernel_lines,
         )
-        self._kmsg = KmsgSource(log_settings, self._clock, self._agent.queue, metrics=self._metrics)
-        self._sysfs = SysfsSource(SysfsTree(self._options.sysfs_root), self._clock, self._agent.queue)
+        self._kmsg = KmsgSource(log_settings, self._clock, self._heard, metrics=self._metrics)
+        self._sysfs = SysfsSource(SysfsTree(self._options.sysfs_root), self._clock, self._heard)
         nvml = NvmlSettings(
             backend=self._options.nvml_backend,
             environment=dict(os.environ),
@@ -235,7 +237,7 @@ class Node:
         self._nvml = NvmlMonitor(
             nvml,
             self._clock,
-            self._agent.queue,
+            self._heard,
             lambda gpus: self._sysfs.watch(gpu.bus_id for gpu in gpus),
             self._metrics,
         )

@@ -10,7 +10,7 @@ from gpuvitals.model.signal import InventoryReport, Signal, Source
 from gpuvitals.replay.comparison import differences
 from gpuvitals.replay.findings import Kind
 from gpuvitals.replay.report import Ending, ending_json, ending_text, happening_json, happening_text
-from gpuvitals.replay.signal_events import event_line
+from gpuvitals.signals.recorded import event_line
 from support.saved import BUS, Replayed, Said, dmesg, kmsg, quiet, replayed, syslog, xid
 from support.signals import GPU, good, moment
 from support.signals import xid as xid_report
