@@ -82,7 +82,7 @@ class MockState:
         self.write()
 
     def event(self, line: str) -> None:
-        """Adds an event, as `xid <number> <gpu> <code>` or `recovery <number> <gpu>`."""
+        """Adds an event, as `xid <number> <gpu> <code> [<gpu instance>]` or `recovery <number> <gpu>`."""
         self._events.append(line)
         self.write()
 

@@ -88,7 +88,10 @@ def verdict(state: GpuState, now: Moment, policy: Policy) -> Verdict:
 
 
 def without_instance(judged: Verdict) -> Verdict:
-    """The verdict on a MIG instance that was destroyed while a claim holds it: read, so definitive."""
+    """The verdict on a MIG instance that was destroyed while a claim holds it: read, so definitive.
+
+    Nothing is broken, so there is no cause that an action could be sure of.
+    """
     return replace(
         judged,
         state=HealthState.UNHEALTHY,
@@ -99,7 +102,7 @@ def without_instance(judged: Verdict) -> Verdict:
         message="the MIG instance was destroyed while a claim holds it; out of service until it is made again "
         "or the claim is released",
         definitive=True,
-        confidence=Confidence.SINGLE,
+        confidence=Confidence.NONE,
     )
 
 

@@ -16,7 +16,7 @@ from gpuvitals.health.state import Fault, GpuState, PastFault, XidRecord
 from gpuvitals.health.verdict import next_change_at, verdict, without_instance
 from gpuvitals.health.witnesses import may_disrupt, witnesses
 from gpuvitals.inventory.claims import ClaimRef, healthy_status
-from gpuvitals.inventory.device import device_name
+from gpuvitals.inventory.device import device_name, is_offered
 from gpuvitals.inventory.governing import Governing
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.taints import taints
@@ -107,6 +107,9 @@ def rule_stations(rule: CauseRule) -> Iterator[Station]:
 
 def device_stations(shown: GpuHealth, naming: Naming) -> Iterator[Station]:
     """What the cluster sees: device, service, careful claims, claim status, the kubelet."""
+    if not is_offered(shown.gpu):
+        yield Station("device", "none: the GPU is in MIG mode, and its instances are the devices")
+        return
     marks = [f"{taint.key}={taint.value}:{taint.effect.value}" for taint in taints(shown, naming)]
     state, score = shown.verdict.state, shown.verdict.score
     yield Station("device", f"{device_name(shown.gpu)}, " + (f"taint {marks[0]}" if marks else "no taint"))

@@ -38,7 +38,8 @@ class Avoid(Enum):
 class Watched:
     """One GPU that was ever seen, with its MIG instances. `due_at` is the next poll or, where it is avoided, the next probe.
 
-    `asked_at`: somebody wants to know more than the schedule; a worker that is older can't have the answer.
+    `asked_at`: somebody wants to know more than the schedule; a worker that is older can't have the answer. `odd` is
+    what made no sense in the last answer about its instances.
     """
 
     gpu: Gpu
@@ -51,6 +52,7 @@ class Watched:
     asked_at: float = 0.0
     visited_at: float = 0.0
     crashes: int = 0
+    odd: str = ""
 
 
 class Watchlist:
@@ -113,8 +115,11 @@ class Watchlist:
         try:
             gpu, instances = divided(entry.gpu, facts)
         except ValueError as error:
-            log.warning("mig instances not understood", extra=keys(gpu=entry.gpu.uuid, reason=str(error)))
+            if str(error) != entry.odd:
+                log.warning("mig instances not understood", extra=keys(gpu=entry.gpu.uuid, reason=str(error)))
+            entry.odd = str(error)
             return False
+        entry.odd = ""
         is_news = (gpu, instances) != (entry.gpu, entry.instances)
         entry.gpu, entry.instances = gpu, instances
         return is_news

@@ -11,6 +11,7 @@
  *   gpu 0 ecc.1.0 7               ecc.<1 uncorrected, 0 corrected>.<0 volatile, 1 aggregate>
  *   gpu 0 <any key read below> <number>                         (MIG: nvml_mig.c)
  *   xid 3 0 79                    event number 3: GPU 0, XID 79   (recovery 4 0: event 4, GPU 0, type 0x8000)
+ *   xid 5 0 94 7                  event number 5: XID 94 of GPU instance 7
  *
  * The layouts are our own declarations of the documented ABI. -DMOCK_OLD leaves out what drivers before R525 lack.
  */
@@ -32,7 +33,7 @@
 
 typedef struct { char key[64]; char text[96]; } fact_t;
 typedef struct { int index; int count; fact_t facts[MAX_FACTS]; } gpu_t;
-typedef struct { unsigned long number; int gpu; unsigned long xid; } event_t;
+typedef struct { unsigned long number; int gpu; unsigned long xid; unsigned gi; } event_t;
 typedef struct { void *device; uint64_t type, data; uint32_t gi, ci; } event_data_t;
 typedef struct {
     uint32_t field, scope; int64_t timestamp, latency; uint32_t type, ret;
@@ -73,16 +74,17 @@ static void put(int index, const char *key, const char *text)
 static void take(const char *line)
 {
     int index, gpu;
+    unsigned gi = NO_INSTANCE;
     unsigned long number, xid;
     char key[64], text[96];
     if (sscanf(line, "gpu %d %63s %95[^\n]", &index, key, text) == 3 && index >= 0 && index < MAX_GPUS) {
         gpus[index].index = index;
         if (index >= gpu_count) gpu_count = index + 1;
         put(index, key, text);
-    } else if (sscanf(line, "xid %lu %d %lu", &number, &gpu, &xid) == 3 && event_count < MAX_EVENTS)
-        events[event_count++] = (event_t){number, gpu, xid};
+    } else if (sscanf(line, "xid %lu %d %lu %u", &number, &gpu, &xid, &gi) >= 3 && event_count < MAX_EVENTS)
+        events[event_count++] = (event_t){number, gpu, xid, gi};
     else if (sscanf(line, "recovery %lu %d", &number, &gpu) == 2 && event_count < MAX_EVENTS)
-        events[event_count++] = (event_t){number, gpu, 0};
+        events[event_count++] = (event_t){number, gpu, 0, NO_INSTANCE};
     else if (sscanf(line, "driver_version %95s", text) == 1)
         snprintf(driver_version, sizeof driver_version, "%s", text);
     else if (sscanf(line, "cuda %ld", &cuda) != 1)
@@ -366,7 +368,7 @@ int nvmlEventSetWait_v2(void *set, event_data_t *out, unsigned milliseconds)
             if (events[i].number > heard) {
                 heard = events[i].number;
                 uint64_t type = events[i].xid ? 0x8 : 0x8000;
-                *out = (event_data_t){&gpus[events[i].gpu], type, events[i].xid, NO_INSTANCE, NO_INSTANCE};
+                *out = (event_data_t){&gpus[events[i].gpu], type, events[i].xid, events[i].gi, NO_INSTANCE};
                 pthread_mutex_unlock(&lock);
                 return events[i].xid == 9999 ? 15 : 0;
             }

@@ -1,5 +1,7 @@
 """The explanation of a live GPU: each station says what is so, for every state that a GPU can be in."""
 
+from dataclasses import replace
+
 import pytest
 
 from gpuvitals.health.policy import Policy
@@ -49,6 +51,20 @@ def test_a_healthy_gpu_has_no_fault_and_can_be_allocated() -> None:
     assert stations["service"] == "in: it can be allocated"
     assert stations["careful claims"] == "score > 90 matches"
     assert stations["sources"] == "kmsg watching"
+
+
+def test_a_gpu_in_mig_mode_has_no_device_of_its_own() -> None:
+    whole = stored(fold(good(AT - 5)))
+    stations = told(replace(whole, gpu=replace(whole.gpu, mig_enabled=True)))
+    assert stations["device"] == "none: the GPU is in MIG mode, and its instances are the devices"
+    assert "service" not in stations
+
+
+def test_a_destroyed_instance_says_that_it_is_gone() -> None:
+    stations = told(replace(stored(fold(good(AT - 5))), gone=True, published=None), "train")
+    assert "destroyed while a claim holds it" in stations["verdict"]
+    assert "reset" not in stations["verdict"]
+    assert stations["claim"] == "Healthy=False, reason MigInstanceGone"
 
 
 def test_a_failed_gpu_says_why_since_when_who_holds_it_and_what_ends_it() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from gpuvitals.model.gpu import DeviceKind, Gpu, MigInstance
 from gpuvitals.model.ids import GpuUuid, PciBusId
-from gpuvitals.model.signal import InventoryReport, Reading, ReadStatus
+from gpuvitals.model.signal import InventoryReport, Reading, ReadStatus, XidReport
 from gpuvitals.signals.nvml_backend import InstanceFacts, MigFacts
 from gpuvitals.signals.nvml_instances import divided, refreshed
 from gpuvitals.signals.nvml_visit import NvmlPeriods
@@ -113,6 +113,16 @@ def test_an_event_of_the_gpu_is_reason_to_look_at_once(state: MockState, nvml: P
 
 
 @pytest.mark.needs_cc
+def test_an_xid_event_names_the_instance_that_it_blames(state: MockState, nvml: Path) -> None:
+    state.divide(1, 7)
+    with monitored(state, nvml) as world:
+        world.sink.reading(world.gpus()[-1], ReadStatus.OK)
+        state.event("xid 1 1 94 7")
+        report = world.sink.wait(XidReport)
+    assert (report.uuid, report.gpu_instance, report.compute_instance) == (of(1)[0], 7, None)
+
+
+@pytest.mark.needs_cc
 @pytest.mark.parametrize(
     ("call", "code"),
     [
@@ -134,6 +144,24 @@ def test_no_answer_is_no_sign_that_an_instance_is_gone(
         state.divide(2, 8)
         found = wait_for(world, *everyone, MockState.instance(2, 8))
         assert found[2].mig is not None
+
+
+@pytest.mark.needs_cc
+def test_facts_that_make_no_sense_are_no_answer_and_are_logged_once(
+    state: MockState, nvml: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state.divide(1, 7, 8)
+    with monitored(state, nvml) as world:
+        everyone = uuids(world.gpus())
+        state.set(1, {"mig.1.gi": 7})
+        mark = world.sink.mark()
+        for _ in range(3):
+            world.sink.reading(world.gpus()[1], ReadStatus.OK, since=mark)
+            mark = world.sink.mark()
+        reports = [each for each in world.sink.signals if isinstance(each, InventoryReport)]
+        assert [uuids(each.gpus) for each in reports] == [everyone]
+    odd = [record for record in caplog.records if record.message == "mig instances not understood"]
+    assert len(odd) == 1
 
 
 @pytest.mark.needs_cc
