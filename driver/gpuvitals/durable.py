@@ -26,6 +26,8 @@ _AGAIN_SECONDS = 0.02
 Head = tuple[bytes, int, int, int] | None
 """How a slot begins, its inode, when it was last written, and its size; None where it is missing."""
 Heads = tuple[Head, ...]
+Stamps = tuple[tuple[int, int, int] | None, ...]
+"""Inode, time of the last write in ns, and size of both slots."""
 
 
 class DurableFileError(Exception):
@@ -74,6 +76,10 @@ class DurableFile:
     def heads(self) -> Heads:
         """How both slots begin: differs after every save, by whomever. Raises OSError, not for a slot that is missing."""
         return tuple(_head(path) for path in self._slots)
+
+    def stamps(self) -> Stamps:
+        """When both slots were last written: cheaper than `heads`, but blind to what follows within a clock tick."""
+        return tuple(_stamp(path) for path in self._slots)
 
     def save(self, payload: bytes) -> None:
         """Makes `payload` durable before it returns. Raises DurableFileError; the newest content then stays as it was."""
@@ -214,6 +220,14 @@ def _head(path: Path) -> Head:
         return os.pread(file, _HEAD_BYTES, 0), status.st_ino, status.st_mtime_ns, status.st_size
     finally:
         os.close(file)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _encode(generation: int, payload: bytes) -> bytes:

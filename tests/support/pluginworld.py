@@ -47,6 +47,7 @@ FAST = Limits(
     watch_seconds=0.05,
     reconcile_seconds=0.5,
     claim_check_seconds=0.1,
+    confirmed_seconds=0.0,
     stale_checks=2,
 )
 

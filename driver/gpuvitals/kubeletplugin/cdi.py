@@ -13,7 +13,7 @@ from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kubeletplugin.cdi_spec import file_name, is_ours, recorded_claim, spec_bytes, uid_of_file
 from gpuvitals.kubeletplugin.driver_root import DriverRoot
-from gpuvitals.kubeletplugin.files import TEMPORARY, Directory, StorageError
+from gpuvitals.kubeletplugin.files import Directory, StorageError
 from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice
 from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
 from gpuvitals.model.ids import BootId, ClaimUid, GpuUuid
@@ -130,7 +130,7 @@ class CdiFiles:
             written = self._directory.modified(name)
             if written is None or abs(time.time() - written) < grace_seconds:
                 continue
-            if name.startswith(TEMPORARY) or self._is_orphan(name, keep):
+            if self._directory.is_half_written(name) or self._is_orphan(name, keep):
                 self._directory.remove(name)
                 removed.append(name)
         return tuple(removed)

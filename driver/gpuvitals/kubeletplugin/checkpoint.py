@@ -10,10 +10,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gpuvitals.durable import DurableFile, DurableFileError, Heads
+from gpuvitals.durable import DurableFile, DurableFileError, Heads, Stamps
 from gpuvitals.kubeletplugin.checkpoint_format import State, decode, encode
 from gpuvitals.kubeletplugin.prepared import HeldClaim, conflict
 from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
@@ -24,6 +24,15 @@ LOCK = "checkpoint.lock"
 DAMAGED = "checkpoint.json.damaged"
 
 _POLL_SECONDS = 0.005
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cached:
+    """What the file held when it looked like this: `stamps` do for a look, `heads` for a decision."""
+
+    stamps: Stamps
+    heads: Heads
+    state: State
 
 
 class Checkpoint:
@@ -47,16 +56,15 @@ class Checkpoint:
         self._boot = boot
         self._recorded = recorded
         self._recovered = recovered
-        self._cached: tuple[Heads, State] | None = None
+        self._cached: _Cached | None = None
         self._undurable = False
         self._told: set[tuple[str, str]] = set()
 
     def read(self) -> State:
         """What is prepared now, without a lock and without a write. Raises RefusedError where nothing can be read."""
         cached = self._cached
-        stamp = self.stamp()
-        if cached is not None and cached[0] == stamp and not self._undurable:
-            return cached[1]
+        if cached is not None and cached.stamps == self.stamps() and not self._undurable:
+            return cached.state
         return self.update(lambda state: state)
 
     def update(self, change: Callable[[State], State]) -> State:
@@ -66,25 +74,32 @@ class Checkpoint:
         RefusedError (StorageFailed, Busy, CheckpointNewer).
         """
         with self._lock.held():
-            state, must_save = self._load()
+            heads = self._heads()
+            state, must_save = self._load(heads)
             after = change(state)
             if after != state or must_save:
                 self._save(after)
-            self._cached = (self.stamp(), after)
+                heads = self._heads()
+            self._cached = _Cached(stamps=self.stamps(), heads=heads, state=after)
             return after
 
-    def stamp(self) -> Heads:
+    def stamps(self) -> Stamps:
         """Changes with every save, by whichever instance. Raises RefusedError."""
+        try:
+            return self._file.stamps()
+        except OSError as error:
+            raise _storage(f"{self._path}: {error.strerror}") from error
+
+    def _heads(self) -> Heads:
         try:
             return self._file.heads()
         except OSError as error:
             raise _storage(f"{self._path}: {error.strerror}") from error
 
-    def _load(self) -> tuple[State, bool]:
+    def _load(self, heads: Heads) -> tuple[State, bool]:
         """The state, and whether it has to be saved although nothing changes it."""
-        stamp = self.stamp()
-        if self._cached is not None and self._cached[0] == stamp and not self._undurable:
-            return self._cached[1], False
+        if self._cached is not None and self._cached.heads == heads and not self._undurable:
+            return self._cached.state, False
         loaded = self._file.load()
         trouble, damaged = loaded.recovered, loaded.damaged
         state = State(boot=self._boot)

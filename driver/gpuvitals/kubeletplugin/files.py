@@ -1,4 +1,4 @@
-"""Files in one directory: reached through its descriptor, never through a symlink, written whole and durable."""
+"""Files in one directory: reached through its descriptor, never through a symlink, written whole."""
 
 import os
 import secrets
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gpuvitals.durable import remove_if_there, write_new
 
-TEMPORARY = ".gpuvitals-"
+_TEMPORARY = ".gpuvitals-"
 """What the names of half-written files start with; a killed process can leave one behind."""
 _MAX_BYTES = 8 << 20
 
@@ -21,6 +21,7 @@ class Directory:
     def __init__(self, path: Path, mode: int = 0o755) -> None:
         self.path = path
         self._mode = mode
+        self._writing: set[str] = set()
 
     def ensure(self) -> None:
         """Creates it where it is missing. Raises StorageError."""
@@ -42,15 +43,17 @@ class Directory:
             raise _failed(self.path / name, error) from error
 
     def write(self, name: str, content: bytes, mode: int = 0o644) -> None:
-        """Makes the file durable under its name, whole or not at all. A symlink of that name is replaced.
+        """Makes the file's content durable, then gives it its name. A symlink of that name is replaced.
+
+        The name is not flushed: a power cut that takes it ends the boot, and with it everything that is prepared.
 
         A failed fsync is never taken for success: the file is written once more, fresh, and then given up.
         Raises StorageError.
         """
-        self.ensure()
         try:
             self._replace(name, content, mode)
         except OSError:
+            self.ensure()
             try:
                 self._replace(name, content, mode)
             except OSError as error:
@@ -75,6 +78,10 @@ class Directory:
         except OSError as error:
             raise _failed(self.path, error) from error
 
+    def is_half_written(self, name: str) -> bool:
+        """Whether it is a temporary file that no thread of this process is at work on."""
+        return name.startswith(_TEMPORARY) and name not in self._writing
+
     def modified(self, name: str) -> float | None:
         """When the file was written (Unix seconds), None where it is gone."""
         try:
@@ -91,15 +98,17 @@ class Directory:
         return status.st_ino, status.st_mtime_ns, status.st_size
 
     def _replace(self, name: str, content: bytes, mode: int) -> None:
-        temporary = f"{TEMPORARY}{secrets.token_hex(6)}"
+        temporary = f"{_TEMPORARY}{secrets.token_hex(6)}"
         with _Opened(self.path) as directory:
+            self._writing.add(temporary)
             try:
                 write_new(directory, temporary, content, mode)
                 os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
             except OSError:
                 remove_if_there(directory, temporary)
                 raise
-            os.fsync(directory)
+            finally:
+                self._writing.discard(temporary)
 
 
 class _Opened:

@@ -32,6 +32,7 @@ from gpuvitals.kubeletplugin.settings import Limits
 from gpuvitals.kubeletplugin.sources import ClaimNotFoundError, ClaimUnavailableError, PluginEvent, Sources
 from gpuvitals.kubeletplugin.turns import ClaimTurns, Operation, Reservations, Turn
 from gpuvitals.model.clock import Clock
+from gpuvitals.model.ids import ClaimUid
 from gpuvitals.model.snapshot import Snapshot
 
 _FIRST_PAUSE_SECONDS = 0.2
@@ -83,6 +84,7 @@ class Preparer:
         self._turns = turns
         self._context = context
         self._reservations = Reservations()
+        self._confirmed: dict[ClaimUid, float] = {}
 
     def prepare(self, ref: ClaimRef, call: Call) -> HeldClaim | Refusal:
         """The claim prepared, on disk before this returns; the same answer and no write where it was already."""
@@ -117,6 +119,7 @@ class Preparer:
             return state if without == state else without.with_tombstone(ref.uid, at, kept)
 
         self._store.checkpoint.update(released)
+        self._confirmed.pop(ref.uid, None)
         self._discard(ref)
 
     def _discard(self, ref: ClaimRef) -> None:
@@ -141,6 +144,9 @@ class Preparer:
 
     def _moved(self, held: HeldClaim) -> bool:
         """Whether the claim was given other devices since, as far as can be told: doubt keeps what is prepared."""
+        confirmed = self._confirmed.get(held.claim.uid)
+        if confirmed is not None and time.monotonic() - confirmed < self._context.limits.confirmed_seconds:
+            return False
         sources = self._context.sources()
         if sources is None:
             return False
@@ -150,7 +156,10 @@ class Preparer:
             return False
         if claim.uid != held.claim.uid or not claim.allocated:
             return False
-        return not same_allocation(held.claim, claim, held, self._context.naming)
+        if not same_allocation(held.claim, claim, held, self._context.naming):
+            return True
+        self._confirmed[held.claim.uid] = time.monotonic()
+        return False
 
     def _first(self, attempt: _Attempt) -> HeldClaim | Refusal:
         """Tries until it works, is refused for good, or the time for waiting is over."""
@@ -190,6 +199,7 @@ class Preparer:
             except RefusedError:
                 self._discard(attempt.ref)
                 raise
+        self._confirmed[attempt.ref.uid] = time.monotonic()
         return held
 
     def _plan(self, ref: ClaimRef, claim: AllocatedClaim, sources: Sources) -> PreparePlan:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gpuvitals.durable import Heads
+from gpuvitals.durable import Stamps
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kubeletplugin.files import StorageError
 from gpuvitals.kubeletplugin.prepare import same_allocation
@@ -60,7 +60,7 @@ class Reconciler:
         self._preparer = preparer
         self._context = context
         self._stop = threading.Event()
-        self._seen: tuple[Heads, Stamp] | None = None
+        self._seen: tuple[Stamps, Stamp] | None = None
         self._told: frozenset[str] = frozenset()
         self._gone: dict[ClaimUid, int] = {}
         # A daemon: it may be waiting for the API server, and what it leaves undone the next agent finds at its start.
@@ -129,8 +129,8 @@ class Reconciler:
             if self._stop.wait(self._context.limits.watch_seconds):
                 return
 
-    def _stamps(self) -> tuple[Heads, Stamp]:
-        return self._store.checkpoint.stamp(), self._store.cdi.stamp()
+    def _stamps(self) -> tuple[Stamps, Stamp]:
+        return self._store.checkpoint.stamps(), self._store.cdi.stamp()
 
     def _differs(self) -> bool:
         """Whether a file has come, gone or changed since the last look, by whichever hand.

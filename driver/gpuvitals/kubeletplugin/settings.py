@@ -34,7 +34,8 @@ class Limits:
     after 60 to 80 s; it ends `deadline_margin_seconds` before the call's own deadline. `stale_tick_seconds`: an agent
     loop that stood still for longer is not believed. `orphan_grace_seconds` is longer than any call, so that a file
     of a call in another process is never taken for an orphan. `stale_checks` in a row, `claim_check_seconds` apart,
-    collect a claim that is gone from the API. `tombstone_seconds` is longer than any late call can live.
+    collect a claim that is gone from the API. `confirmed_seconds`: for so long a claim is believed to have the devices
+    that the API server last named; a kubelet whose call was cut off asks again at once. `tombstone_seconds` is longer than any late call can live.
     """
 
     max_streams: int = 8
@@ -50,6 +51,7 @@ class Limits:
     watch_seconds: float = 1.0
     reconcile_seconds: float = 60.0
     claim_check_seconds: float = 300.0
+    confirmed_seconds: float = 10.0
     stale_checks: int = 3
     tombstone_seconds: float = 600.0
 

@@ -16,7 +16,7 @@ from gpuvitals.proto import dra_v1_pb2 as dra
 from gpuvitals.proto import dra_v1beta1_pb2 as dra_beta
 from gpuvitals.proto.dra_v1beta1_pb2_grpc import DRAPluginStub as BetaStub
 from support.crashing import Agent
-from support.pluginworld import NODE, World, channel, eventually, kubelet, uid_of, written
+from support.pluginworld import FAST, NODE, World, channel, eventually, kubelet, uid_of, written
 
 
 def test_prepare_answers_with_request_pool_device_and_a_cdi_id_of_its_own(node: World) -> None:
@@ -59,6 +59,29 @@ def test_replay_succeeds_for_an_unhealthy_device_and_without_the_api_server(node
         node.judge(0, HealthState.UNHEALTHY, reason=Reason("Xid79"))
         node.claims.fail = "connection refused"
         assert calls.prepare(claim) == first
+
+
+def test_a_claim_that_was_given_other_devices_is_prepared_with_those(node: World) -> None:
+    claim = node.allocate(1, 0)
+    with node.running() as plugin, kubelet(plugin) as calls:
+        calls.prepare(claim)
+        node.allocate(1, 2)
+        (device,) = calls.prepare(claim)[uid_of(1)].devices
+        assert device.device_name == node.device(2)
+        assert [held.uuid for held in plugin.prepared()] == [node.uuid(2)]
+
+
+def test_a_replay_soon_after_a_look_at_the_claim_needs_no_other(node: World) -> None:
+    claim = node.allocate(1, 0)
+    rarely = replace(FAST, confirmed_seconds=60.0, claim_check_seconds=60.0)
+    with node.running(limits=rarely) as plugin, kubelet(plugin) as calls:
+        first = calls.prepare(claim)
+        assert node.claims.reads == 1
+        assert calls.prepare(claim) == first
+        assert node.claims.reads == 1
+        calls.unprepare(claim)
+        calls.prepare(claim)
+        assert node.claims.reads == 2, "what was unprepared is looked at anew"
 
 
 def test_replay_survives_a_restart_of_the_plugin_before_sources_are_attached(node: World) -> None:
