@@ -37,7 +37,7 @@ def division(handle: Any) -> MigFacts:
         return MigFacts(enabled=False)
     if current != _ENABLED:
         return MigFacts(enabled=False)
-    whole_bytes = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
+    whole_bytes = Collector().take("memory", lambda: int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)) or 0
     instances: list[InstanceFacts] = []
     for index in range(int(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle))):
         try:

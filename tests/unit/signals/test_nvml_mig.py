@@ -186,6 +186,16 @@ def test_a_profile_without_a_name_is_worked_out(state: MockState, nvml: Path) ->
 
 
 @pytest.mark.needs_cc
+def test_a_profile_that_nothing_tells_is_left_out(state: MockState, nvml: Path) -> None:
+    state.divide(0, 7)
+    state.set(0, {"return.nvmlDeviceGetName": 3, "return.nvmlDeviceGetMemoryInfo": 3})
+    with monitored(state, nvml) as world:
+        found = world.gpus()[1]
+    assert found.mig is not None
+    assert (found.mig.profile, found.memory_bytes) == ("", 9728 << 20)
+
+
+@pytest.mark.needs_cc
 def test_instances_without_attributes_are_instances_still(state: MockState, nvml: Path) -> None:
     state.divide(0, 7)
     state.set(0, {"return.nvmlDeviceGetAttributes_v2": 3})
