@@ -206,11 +206,10 @@ def test_the_driver_root_is_where_the_image_looks_for_nvml_and_a_later_mount_rea
     assert all(each["mountPropagation"] == "HostToContainer" and each["readOnly"] for each in mounts)
 
 
-def device(driver: str, **health: Json) -> CelDevice:
+def device(driver: str, kind: str = "gpu", **health: Json) -> CelDevice:
     """A published device; its keys are those of `health/`."""
-    return CelDevice(
-        driver, {"name": "gpu-0", "attributes": {f"health/{key}": each for key, each in health.items()}}
-    )
+    attributes = {f"health/{key}": each for key, each in health.items()}
+    return CelDevice(driver, {"name": "gpu-0", "attributes": {"type": {"string": kind}, **attributes}})
 
 
 WELL: Json = {"score": {"int": 100}, "xidErrors": {"int": 0}, "nvlinkStatus": {"string": "active"}}
@@ -242,5 +241,8 @@ def test_the_class_of_healthy_gpus_takes_those_and_the_class_of_all_takes_each(
 
     assert found["healthy.gpu.vitals.internal"].matches(gpu) is healthy
     assert found["gpu.vitals.internal"].matches(gpu)
+    part = device("gpu.vitals.internal", "mig", **WELL)
+    assert not found["healthy.gpu.vitals.internal"].matches(part)
+    assert found["gpu.vitals.internal"].matches(part)
     # Another driver's device lacks our keys: that must be no match, and no error that stops the pod.
     assert not any(selector.matches(device("nic.example.com")) for selector in found.values())
