@@ -1,5 +1,7 @@
 """The class of every XID, against NVIDIA's buckets written out once more by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from gpuvitals.health.fault_classes import Clearing, FaultClass, xid_rule
@@ -188,3 +190,18 @@ def test_a_milder_line_of_the_same_code_does_not_lower_what_the_first_one_was() 
 
     assert (verdict.state, verdict.reason, verdict.xid_errors) == (HealthState.UNHEALTHY, "Xid145", 1)
     assert judge(fold(identity(1500), good(1501), state=state), 1501).reason == "Probation"
+
+
+@pytest.mark.parametrize("code", [74, 144, 145, 149, 150])
+def test_the_event_of_a_decoded_xid_decides_nothing_whichever_comes_first(code: int) -> None:
+    """NVML tells the number alone; what the line says is to be ignored is no fault because NVML was quicker."""
+    line = replace(
+        xid(code, 1001),
+        words=(1,),
+        nvlink5=Nvlink5Detail(unit="NETIR_BER_EVENT", intr_info=0x226, error_status=0),
+        fatal=False,
+    )
+    event = xid(code, 1001, source=Source.NVML_EVENT)
+
+    assert judge(fold(good(1000), event), 1001).reason == "None"
+    assert judge(fold(good(1000), event, line), 1001) == judge(fold(good(1000), line, event), 1001)

@@ -236,7 +236,7 @@ def _reading(state: GpuState, signal: Reading, policy: Policy) -> GpuState:
 
 def _good_reading(state: GpuState, signal: Reading, policy: Policy) -> GpuState:
     if state.last_ok_at is not None and signal.seen.at - state.last_ok_at >= policy.blind_seconds:
-        state = unwatched(state, signal.seen.at - state.last_ok_at)
+        state = unwatched(state, signal.seen.at - state.last_ok_at, until=signal.seen.at)
     if shows_reset(state.reading, signal, state):
         state = _initialised(state, signal.seen.at)
     state = _agreed(fold_levels(state, signal, policy))

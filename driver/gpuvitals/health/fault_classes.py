@@ -12,7 +12,7 @@ from gpuvitals.health.nvlink5 import Nvlink5Action, nvlink5_action
 from gpuvitals.health.nvlink_xid74 import Xid74Meaning, xid74_meaning
 from gpuvitals.health.xid_catalog import CATALOG
 from gpuvitals.model.ids import Reason
-from gpuvitals.model.signal import XidReport
+from gpuvitals.model.signal import Source, XidReport
 
 
 class FaultClass(Enum):
@@ -199,7 +199,8 @@ def xid_rule(report: XidReport) -> CauseRule:
     """The row of one XID: NVIDIA's bucket decides, but for the exceptions below.
 
     43 and 45 never count, whatever they name as their cause; 154 is followed through the recovery action. 63 and 94
-    degrade. 109 degrades until the recovery action agrees: see `agreed`. 74 and 144..150 go by their decode. A code
+    degrade. 109 degrades until the recovery action agrees: see `agreed`. 74 and 144..150 go by their decode, so that NVML's
+    event, which has none, is recorded only. A code
     without a decided bucket degrades and never isolates.
     """
     return _xid_rule(report.code, _judged(report))
@@ -235,6 +236,10 @@ def _judged(report: XidReport) -> tuple[FaultClass, Clearing, int]:
         return FaultClass.B0, Clearing.EXPIRY, 25
     if code == 109:
         return FaultClass.B0, Clearing.EXPIRY, 50
+    if code in DECODED_XIDS and report.source is Source.NVML_EVENT:
+        # Which of the kernel's line and NVML's event is heard first must decide nothing; links and the recovery action
+        # are read besides.
+        return FaultClass.NONE, Clearing.EXPIRY, 0
     if code in DECODED_XIDS:
         return _judged_74(report) if code == 74 else _judged_nvlink5(report)
     entry = CATALOG.get(code)

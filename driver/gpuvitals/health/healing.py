@@ -81,12 +81,14 @@ def cleared(state: GpuState, order: ClearReport, policy: Policy) -> GpuState:
     return _resolved(end_faults(state, ended, end, policy), order.seen.at)
 
 
-def unwatched(state: GpuState, seconds: float) -> GpuState:
-    """`state` after a time in which nobody looked at the GPU: such time is no quiet."""
+def unwatched(state: GpuState, seconds: float, *, until: float) -> GpuState:
+    """`state` after a time in which nobody looked at the GPU, and which ended at `until`: such time is no quiet."""
     if not any(fault.rule.clearing is Clearing.QUIET for fault in state.faults):
         return state
     faults = tuple(
-        replace(fault, last_at=fault.last_at + seconds) if fault.rule.clearing is Clearing.QUIET else fault
+        replace(fault, last_at=max(fault.last_at, min(fault.last_at + seconds, until)))
+        if fault.rule.clearing is Clearing.QUIET
+        else fault
         for fault in state.faults
     )
     return replace(state, faults=faults)
@@ -103,9 +105,10 @@ def after_restart(
     """
     if same_boot and same_driver_load:
         seen_at = None if state.last_ok_at is None else state.last_ok_at + age_seconds
-        return unwatched(replace(state, last_ok_at=seen_at), age_seconds)
-    state = state if same_boot else _shifted(state, _newest(state) + age_seconds)
-    state = unwatched(state, age_seconds)
+        return unwatched(replace(state, last_ok_at=seen_at), age_seconds, until=_newest(state) + age_seconds)
+    now = _newest(state) + age_seconds
+    state = unwatched(state, age_seconds, until=now)
+    state = state if same_boot else _shifted(state, now)
     return replace(
         state,
         faults=tuple(replace(fault, standing=Standing.BEFORE_BOOT) for fault in state.faults),

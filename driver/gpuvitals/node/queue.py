@@ -3,7 +3,7 @@
 import threading
 from collections import deque
 
-from gpuvitals.model.signal import PresenceReport, Reading, Signal, StatementsReport
+from gpuvitals.model.signal import IdentityReport, PresenceReport, Reading, Signal, StatementsReport
 
 
 class SignalQueue:
@@ -42,9 +42,24 @@ class SignalQueue:
             self._woken = False
 
     def take(self) -> list[Signal]:
-        """Everything that waits, oldest first; empty where nothing does."""
+        """Everything that waits, oldest first.
+
+        Of one instant an identity comes first, as in the log, and levels last: whoever was quicker decides nothing.
+        """
         with self._changed:
             taken = [*self._events, *self._levels.values()]
             self._events.clear()
             self._levels.clear()
-        return sorted(taken, key=lambda signal: signal.seen.at)
+        return sorted(taken, key=_turn)
+
+
+def _turn(signal: Signal) -> tuple[float, int]:
+    match signal:
+        case IdentityReport():
+            return signal.seen.at, 0
+        case PresenceReport() | StatementsReport():
+            return signal.seen.at, 2
+        case Reading():
+            return signal.seen.at, 3
+        case _:
+            return signal.seen.at, 1

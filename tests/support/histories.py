@@ -1,0 +1,174 @@
+"""Strategies for the history of one GPU: every source, every class of fault and every value of a reading can come up."""
+
+from dataclasses import replace
+
+from hypothesis import strategies as st
+
+from gpuvitals.health.xid_catalog import CATALOG
+from gpuvitals.model.signal import (
+    ClearReport,
+    ConfigSpace,
+    FabricState,
+    GpuSignal,
+    Nvlink5Detail,
+    OffBusReport,
+    PresenceReport,
+    ReadStatus,
+    Source,
+    XidReport,
+)
+from support.signals import BUS, START, UUID, asks, broken, good, identity, links, moment, xid
+
+STEPS = st.sampled_from([0.0, 0.5, 4.0, 20.0, 61.0, 200.0, 400.0, 4000.0, 90_000.0])
+"""Seconds from one signal to the next: about every window of the policy there is one below and one above it."""
+CODES = st.one_of(
+    st.sampled_from([13, 43, 45, 48, 63, 74, 79, 94, 95, 109, 119, 144, 149, 154]),
+    st.sampled_from(sorted(CATALOG)),
+    st.sampled_from([174, 999, 60_000]),
+)
+_RESETS = st.sampled_from([48, 79, 95])
+_CLAIMS = st.sampled_from([None, "a", "b"])
+_WORDS = st.sampled_from([(), (1 << 4, 0, 0), (1 << 21, 0, 0), (1 << 1, 0, 0), (1 << 0, 0, 0)])
+"""Of XID 74: not printed, hardware, signal, secondary, ignorable."""
+_DETAILS = st.sampled_from(
+    [
+        None,
+        Nvlink5Detail(unit="NETIR_LINK_EVT", intr_info=0x004505C6, error_status=0x0),
+        Nvlink5Detail(unit="RLW_REMAP", intr_info=0x00000082, error_status=0x1),
+        Nvlink5Detail(unit="SAW_MVB", intr_info=0x00000021, error_status=0x4),
+        Nvlink5Detail(unit="MSE_WATCHDOG", intr_info=0x0, error_status=0x0),
+    ]
+)
+_SILENT = [status for status in ReadStatus if status is not ReadStatus.OK]
+_VALUES: dict[str, st.SearchStrategy[object]] = {
+    "recovery_action": st.sampled_from([0, 0, 0, None, 1, 2, 3, 4, 5, 6, 7, 99]),
+    "ecc_uncorrected_volatile": st.sampled_from([0, 0, 0, None, 1, 5]),
+    "sram_threshold_exceeded": st.sampled_from([False] * 9 + [True]),
+    "remap_pending": st.sampled_from([False, False, None, True]),
+    "remap_failed": st.sampled_from([False] * 9 + [True]),
+    "banks_without_spare": st.sampled_from([0, 0, 1, None]),
+    "links": st.sampled_from([links(18), links(18), links(17), links(8), links(0), None]),
+    "fabric": st.sampled_from([FabricState.COMPLETED, FabricState.COMPLETED, *FabricState, None]),
+    "hardware_slowdown": st.sampled_from([False, False, None, True]),
+    "thermal_margin_celsius": st.sampled_from([30, 4, -3, None]),
+    "remapped_uncorrectable": st.sampled_from([0, 0, 1, 2, None]),
+}
+
+
+@st.composite
+def xids(draw: st.DrawFn, at: float, codes: st.SearchStrategy[int] = CODES) -> XidReport:
+    """An XID, as the kernel logs it or as NVML tells it, which is without its decode."""
+    code = draw(codes)
+    source = draw(st.sampled_from([Source.KMSG, Source.KMSG, Source.NVML_EVENT]))
+    report = replace(
+        xid(code, at, source=source, claim=draw(_CLAIMS)), gpu_instance=draw(st.sampled_from([None, None, 1]))
+    )
+    if source is Source.NVML_EVENT:
+        return report
+    if code == 74:
+        return replace(report, words=draw(_WORDS))
+    if 144 <= code <= 150:
+        return replace(report, nvlink5=draw(_DETAILS), fatal=draw(st.sampled_from([None, True, False])))
+    return report
+
+
+@st.composite
+def accusations(draw: st.DrawFn, at: float) -> GpuSignal:
+    """A signal that reports something bad, or nothing, and is no proof of anything good."""
+    match draw(st.integers(0, 6)):
+        case 0 | 1 | 2:
+            return draw(xids(at))
+        case 3:
+            return asks(draw(st.integers(0, 9)), at)
+        case 4:
+            return OffBusReport(source=Source.KMSG, seen=moment(at), bus_id=BUS)
+        case 5:
+            return broken(at, draw(st.sampled_from(_SILENT)))
+        case _:
+            return PresenceReport(
+                source=Source.SYSFS,
+                seen=moment(at),
+                bus_id=BUS,
+                uuid=UUID,
+                present=draw(st.booleans()),
+                config_space=draw(st.sampled_from(ConfigSpace)),
+            )
+
+
+@st.composite
+def readings(draw: st.DrawFn, at: float) -> GpuSignal:
+    """A poll that succeeded, with anything in it, read or not."""
+    chosen = draw(st.sets(st.sampled_from(sorted(_VALUES)), max_size=3))
+    return good(at, **{name: draw(_VALUES[name]) for name in sorted(chosen)})
+
+
+@st.composite
+def signals(draw: st.DrawFn, at: float) -> GpuSignal:
+    """Any signal about the one GPU; some events are from before it was met."""
+    kind = draw(st.integers(0, 9))
+    if kind < 4:
+        return draw(accusations(at))
+    if kind < 8:
+        return draw(readings(at))
+    if kind == 8:
+        return identity(at)
+    if draw(st.booleans()):
+        return ClearReport(source=Source.OPERATOR, seen=moment(at), uuid=UUID, operator_reason="ticket")
+    return draw(accusations(draw(st.floats(1.0, START - 1.0))))
+
+
+@st.composite
+def spells(draw: st.DrawFn, at: float) -> list[GpuSignal]:
+    """What lasts: a level that is read the same for a while, or a fault that is reset again and again."""
+    if draw(st.booleans()):
+        name = draw(st.sampled_from(sorted(_VALUES)))
+        bad = good(at, **{name: draw(_VALUES[name])})
+        return [replace(bad, seen=moment(at + 20.0 * step)) for step in range(draw(st.integers(2, 6)))]
+    found: list[GpuSignal] = []
+    for each in range(draw(st.integers(1, 3))):
+        start = at + 30.0 * each
+        found += [xid(draw(_RESETS), start), identity(start + 10), good(start + 20)]
+    return found
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[GpuSignal]:
+    """Signals of one GPU as the agent hears them, mostly one by one."""
+    at, history = START, list[GpuSignal]()
+    for step in draw(st.lists(STEPS, max_size=16)):
+        at += step
+        if draw(st.integers(0, 9)):
+            history.append(draw(signals(at)))
+        else:
+            history += draw(spells(at))
+            at = history[-1].seen.at
+    return history
+
+
+@st.composite
+def moments_of_many(draw: st.DrawFn, at: float) -> list[GpuSignal]:
+    """Events and levels that are all seen at one instant, while one claim or none holds the GPU.
+
+    At most one of each level is among them, since the queue keeps one.
+    """
+    claim = draw(_CLAIMS)
+    together: list[GpuSignal] = draw(st.lists(accusations(at), min_size=2, max_size=5))
+    together = [
+        replace(signal, claim=claim) if isinstance(signal, XidReport) else signal
+        for signal in together
+        if not _is_level(signal)
+    ]
+    if draw(st.booleans()):
+        together.append(draw(readings(at)))
+    if draw(st.booleans()):
+        together.append(identity(at))
+    return together
+
+
+def end_of(history: list[GpuSignal]) -> float:
+    """When the newest signal was seen."""
+    return max((signal.seen.at for signal in history), default=START)
+
+
+def _is_level(signal: GpuSignal) -> bool:
+    return isinstance(signal, PresenceReport) or signal.source is Source.NVML_POLL
