@@ -28,6 +28,7 @@ class NodeOptions:
     boot_id_file: Path = Path("/proc/sys/kernel/random/boot_id")
     reports_directory: Path | None = None
     record_signals: Path | None = None
+    node_address: str = ""
     config: Path | None = None
     kubeconfig: Path | None = None
     server: str = ""

@@ -29,6 +29,8 @@ class NodeConfig(BaseModel):
     poll_seconds: float = Field(default=5.0, ge=0.05, le=60)
     neighbour_seconds: float = Field(default=60.0, ge=0.05, le=3600)
     node_seconds: float = Field(default=20.0, ge=0.05, le=30)
+    dcgm_url: str = Field(default="", max_length=256)
+    dcgm_any_host: bool = False
     policy: dict[str, int] = Field(default_factory=dict)
 
     @property
@@ -43,8 +45,8 @@ class NodeConfig(BaseModel):
 
     @property
     def health_policy(self) -> Policy:
-        """The policy values in force."""
-        return policy_with(self.policy)
+        """The values in force. The DCGM exporter is expected where it has an address, unless the file says otherwise."""
+        return policy_with({"dcgm_expected": int(bool(self.dcgm_url)), **self.policy})
 
 
 def load_config(path: Path | None) -> NodeConfig:

@@ -22,6 +22,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser = verbs.add_parser("node", help="run the node agent: hear faults, publish slices, prepare claims")
     parser.add_argument("--node-name", default=os.environ.get("NODE_NAME", ""), help="default: $NODE_NAME")
     parser.add_argument("--pod-uid", default=os.environ.get("POD_UID", ""), help="default: $POD_UID")
+    parser.add_argument("--node-ip", default=os.environ.get("NODE_IP", ""), help="default: $NODE_IP")
     parser.add_argument("--state-dir", type=Path, default=DEFAULT_STATE_DIRECTORY)
     parser.add_argument("--registry-dir", type=Path, default=Path("/var/lib/kubelet/plugins_registry"))
     parser.add_argument("--cdi-dir", type=Path, default=Path("/var/run/cdi"))
@@ -146,6 +147,7 @@ def _options(given: argparse.Namespace) -> NodeOptions:
     return NodeOptions(
         node=given.node_name,
         pod_uid=given.pod_uid,
+        node_address=given.node_ip,
         state_directory=given.state_dir,
         registry_directory=given.registry_dir,
         cdi_directory=given.cdi_dir,

@@ -22,6 +22,7 @@ from gpuvitals.health.faults import End, Evidence, end_faults, isolating, raise_
 from gpuvitals.health.healing import after_reset, cleared, disproved, shows_reset, unwatched
 from gpuvitals.health.levels import fold_levels, says_something
 from gpuvitals.health.policy import Policy
+from gpuvitals.health.second_reading import with_second_reading, without_stale
 from gpuvitals.health.state import MAX_MEETINGS, MAX_XIDS, Ending, GpuState, Meeting, XidRecord, unit_of
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import (
@@ -66,7 +67,7 @@ def advance(state: GpuState, now: float, policy: Policy) -> GpuState:
     )
     state = end_faults(state, held, End(ending=Ending.LEVEL, at=now), policy)
     state = end_faults(state, expired, End(ending=Ending.EXPIRY, at=now), policy)
-    state = _quiet(state, now, policy)
+    state = without_stale(_quiet(state, now, policy), now, policy)
     xids = tuple(record for record in state.xids if now - record.last_at < policy.xid_memory_seconds)
     if xids != state.xids:
         state = replace(state, xids=xids)
@@ -189,7 +190,12 @@ def _met(meetings: tuple[Meeting, ...], policy: Policy) -> tuple[Meeting, ...]:
 
 
 def _is_echo(known: XidRecord, signal: XidReport, policy: Policy) -> bool:
-    """An NVML event of an XID is the kernel's own report arriving a second way, without its decode; it adds nothing."""
+    """An NVML event of an XID is the kernel's own report arriving a second way, without its decode; it adds nothing.
+
+    DCGM hears of XIDs by the same event, and passes them on later.
+    """
+    if signal.source is Source.DCGM:
+        return signal.seen.at - known.last_at <= policy.dcgm_report_seconds
     near = abs(signal.seen.at - known.last_at) <= policy.same_report_seconds
     return signal.source is Source.NVML_EVENT and near
 
@@ -217,6 +223,8 @@ def _is_read_since(reading: Reading | None, signal: RecoveryActionReport) -> boo
 
 
 def _reading(state: GpuState, signal: Reading, policy: Policy) -> GpuState:
+    if signal.source is Source.DCGM:
+        return with_second_reading(state, signal, policy)
     if state.reading is not None and signal.seen.at <= state.reading.seen.at:
         return state
     match signal.status:

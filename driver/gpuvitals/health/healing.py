@@ -113,6 +113,7 @@ def after_restart(
         state,
         faults=tuple(replace(fault, standing=Standing.BEFORE_BOOT) for fault in state.faults),
         reading=None,
+        second=None,
         last_ok_at=None,
         initialised_at=state.initialised_at if same_boot else 0.0,
         links_down=None,

@@ -14,13 +14,13 @@ from gpuvitals.model.signal import FabricState, LinkState, Reading
 def fold_levels(state: GpuState, reading: Reading, policy: Policy) -> GpuState:
     """The state after a reading with status OK, newer than the one before."""
     state = _with_remaps(_learned(state, reading), reading)
-    bad = dict(_bad_levels(state, reading))
+    bad = dict(bad_levels(state, reading))
     for reason, detail in bad.items():
         evidence = Evidence(
             rule=LEVELS[reason], seen=reading.seen, source=reading.source, detail=detail, level=True
         )
         state = raise_fault(state, evidence, policy)
-    faults = tuple(_eased(fault, reading, bad) for fault in state.faults)
+    faults = tuple(eased(fault, reading, bad) for fault in state.faults)
     margin, step = _heat(state, reading, policy)
     at = reading.seen.at
     return replace(
@@ -80,7 +80,8 @@ def active_links(reading: Reading) -> int:
     return sum(link is not LinkState.INACTIVE for link in reading.links or ())
 
 
-def _bad_levels(state: GpuState, reading: Reading) -> Iterator[tuple[Reason, str]]:
+def bad_levels(state: GpuState, reading: Reading) -> Iterator[tuple[Reason, str]]:
+    """Which levels the reading shows bad, each with a text for people."""
     if reading.recovery_action is not None:
         name, reason = recovery_action(reading.recovery_action)
         if reason is not None:
@@ -110,7 +111,7 @@ def _bad_links(state: GpuState, reading: Reading) -> Iterator[tuple[Reason, str]
         yield Reason("NvlinkDown"), text
 
 
-def _eased(fault: Fault, reading: Reading, bad: dict[Reason, str]) -> Fault:
+def eased(fault: Fault, reading: Reading, bad: dict[Reason, str]) -> Fault:
     """A level that reads good starts its hold-down; a level that could not be read stays as it is."""
     if fault.rule.clearing is not Clearing.LEVEL or fault.rule.reason in bad or fault.good_since is not None:
         return fault

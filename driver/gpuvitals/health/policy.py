@@ -66,6 +66,30 @@ VALUES = (
         source=_OURS,
     ),
     PolicyValue(
+        name="dcgm_report_seconds",
+        unit="s",
+        default=90,
+        minimum=0,
+        why="an XID that the DCGM exporter shows this soon after the same code was heard is the same report",
+        source="NVIDIA/dcgm-exporter collects every 30 s; it is looked at every 15 s",
+    ),
+    PolicyValue(
+        name="dcgm_stale_seconds",
+        unit="s",
+        default=120,
+        minimum=1,
+        why="what the DCGM exporter showed longer ago than this is no evidence",
+        source="NVIDIA/dcgm-exporter collects every 30 s",
+    ),
+    PolicyValue(
+        name="dcgm_expected",
+        unit="0 or 1",
+        default=0,
+        minimum=0,
+        why="1 counts the DCGM exporter among the signals of health/coverage; set where its address is configured",
+        source=_OURS,
+    ),
+    PolicyValue(
         name="blind_seconds",
         unit="s",
         default=60,
@@ -230,6 +254,9 @@ class Policy:
     level_clear_seconds: int = 60
     burst_silence_seconds: int = 180
     same_report_seconds: int = 5
+    dcgm_report_seconds: int = 90
+    dcgm_stale_seconds: int = 120
+    dcgm_expected: int = 0
     blind_seconds: int = 60
     isolation_cap_percent: int = 50
     probation_seconds: int = 600

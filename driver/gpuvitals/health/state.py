@@ -124,7 +124,7 @@ class Worst:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuState:
-    """Everything the fold knows. `heat_step` is 0, 1 or 2: the smoothed thermal margin, with hysteresis.
+    """Everything the fold knows. `second` is what DCGM last read, while it is fresh. `heat_step` is 0, 1 or 2: the smoothed thermal margin, with hysteresis.
 
     `initialised_at` is the latest instant by which the GPU was seen to have been initialised anew, and
     `resolved_until` the latest before which everything is known to be repaired: what arrives late is history.
@@ -142,6 +142,7 @@ class GpuState:
     faults: tuple[Fault, ...] = ()
     xids: tuple[XidRecord, ...] = ()
     reading: Reading | None = None
+    second: Reading | None = None
     last_ok_at: float | None = None
     initialised_at: float | None = None
     resolved_until: float | None = None

@@ -63,7 +63,7 @@ def verdict(state: GpuState, now: Moment, policy: Policy) -> Verdict:
     newest = max(counted, key=lambda record: record.episode_at, default=None)
     blind = judged.state is HealthState.UNKNOWN
     # What was read too long ago is shown as not read: no attribute may say that a GPU nobody sees is well.
-    reading = None if _is_blind(state, now.at, policy) else state.reading
+    reading = None if _is_blind(state, now.at, policy) else _shown(state, policy)
     nvlink = _nvlink(state, reading, policy)
     return Verdict(
         uuid=state.uuid,
@@ -82,7 +82,7 @@ def verdict(state: GpuState, now: Moment, policy: Policy) -> Verdict:
         ecc_uncorrected=0 if state.ecc_uncorrected is None else state.ecc_uncorrected.value,
         row_remap=_row_remap(state, reading),
         recovery_action=_recovery_action(state, reading, policy),
-        coverage=coverage(state, reading),
+        coverage=coverage(state, reading, policy),
         confidence=Confidence.NONE if judged.cause is None else confidence(state, judged.cause),
     )
 
@@ -130,14 +130,19 @@ def next_change_at(state: GpuState, now: float, policy: Policy) -> float | None:
     return min((instant for instant in instants if instant > now), default=None)
 
 
-def coverage(state: GpuState, reading: Reading | None) -> int:
-    """Percent of the values expected of this model that the reading carried; 0 without one."""
+def coverage(state: GpuState, reading: Reading | None, policy: Policy) -> int:
+    """Percent of what is expected of this model that could be read; 0 without a reading.
+
+    The DCGM exporter is one more thing to read, where it is expected.
+    """
     if reading is None:
         return 0
     lacking = reading.unsupported | ({"links", "fabric"} if state.expected_links == 0 else set())
     wanted = [name for name in EXPECTED_VALUES if name not in lacking]
     carried = sum(getattr(reading, name) is not None for name in wanted)
-    return 100 * carried // len(wanted) if wanted else 0
+    expected = len(wanted) + policy.dcgm_expected
+    carried += policy.dcgm_expected * (state.second is not None)
+    return 100 * carried // expected if expected else 0
 
 
 def _judged(state: GpuState, now: float, policy: Policy) -> _Judgement:
@@ -164,6 +169,14 @@ def _worst(faults: list[Fault]) -> Fault | None:
         key=lambda fault: (-fault.rule.fault_class.rank, -fault.rule.severity_percent, fault.first_at),
         default=None,
     )
+
+
+def _shown(state: GpuState, policy: Policy) -> Reading | None:
+    """Our own reading; DCGM's where ours is so much older that only DCGM still sees the GPU."""
+    own, second = state.reading, state.second
+    if own is None or second is None:
+        return own or second
+    return second if second.seen.at - own.seen.at >= policy.blind_seconds else own
 
 
 def _is_blind(state: GpuState, now: float, policy: Policy) -> bool:

@@ -11,7 +11,7 @@ from gpuvitals.health.fault_classes import LEVELS, Clearing
 from gpuvitals.health.state import Fault, GpuState
 from gpuvitals.model.health import Confidence
 from gpuvitals.model.ids import Reason
-from gpuvitals.model.signal import Source
+from gpuvitals.model.signal import Reading, Source
 
 
 class Witness(Enum):
@@ -28,6 +28,7 @@ class Witness(Enum):
     FABRIC = "fabric-state"
     CLOCKS = "clock-reasons"
     HISTORY = "history"
+    DCGM = "dcgm"
     PERSON = "person"
     PROGRAM = "program"
 
@@ -45,10 +46,10 @@ class FaultKind(Enum):
 
 WITNESSES = {
     FaultKind.BUS: {Witness.OFF_BUS_LINE, Witness.HANDLE, Witness.CONFIG_SPACE, Witness.RECOVERY_ACTION},
-    FaultKind.MEMORY: {Witness.ECC, Witness.ROW_REMAP, Witness.RECOVERY_ACTION},
-    FaultKind.NVLINK: {Witness.LINKS, Witness.FABRIC, Witness.RECOVERY_ACTION},
+    FaultKind.MEMORY: {Witness.ECC, Witness.ROW_REMAP, Witness.RECOVERY_ACTION, Witness.DCGM},
+    FaultKind.NVLINK: {Witness.LINKS, Witness.FABRIC, Witness.RECOVERY_ACTION, Witness.DCGM},
     FaultKind.FIRMWARE: {Witness.HANDLE, Witness.RECOVERY_ACTION},
-    FaultKind.CLOCKS: {Witness.CLOCKS, Witness.RECOVERY_ACTION},
+    FaultKind.CLOCKS: {Witness.CLOCKS, Witness.RECOVERY_ACTION, Witness.DCGM},
     FaultKind.OTHER: {Witness.RECOVERY_ACTION},
 }
 """Besides the line that reports a fault of that kind: the states that are read and would show it too."""
@@ -79,6 +80,8 @@ _LEVEL_WITNESSES = {
     "ProgramReportedBad": (FaultKind.OTHER, Witness.PROGRAM),
     "ProgramReportedDegraded": (FaultKind.OTHER, Witness.PROGRAM),
 }
+_LOGGED = frozenset({Witness.XID, Witness.OFF_BUS_LINE})
+"""What is reported, as opposed to read."""
 _LOST = {
     Source.KMSG: Witness.OFF_BUS_LINE,
     Source.NVML_EVENT: Witness.HANDLE,
@@ -105,14 +108,19 @@ def witnesses(state: GpuState, fault: Fault) -> frozenset[Witness]:
     for other in state.faults:
         if other.good_since is None and other is not fault:
             told |= _reporters(other)
-    return frozenset(_reporters(fault) | (told & WITNESSES[fault_kind(fault.rule.reason)]))
+    kind = fault_kind(fault.rule.reason)
+    found = _reporters(fault) | (told & WITNESSES[kind])
+    # DCGM reads the counters that we read: it bears witness where we have not read them, and is no third one.
+    if found <= _LOGGED and kind in _shown_by(state.second):
+        found.add(Witness.DCGM)
+    return frozenset(found)
 
 
 def is_agreed(state: GpuState, fault: Fault) -> bool:
     """Whether something that is read, as opposed to logged, agrees with the report of the fault."""
     if fault.rule.clearing is Clearing.LEVEL:
         return fault.good_since is None
-    return bool(witnesses(state, fault) - {Witness.XID, Witness.OFF_BUS_LINE})
+    return bool(witnesses(state, fault) - _LOGGED)
 
 
 def confidence(state: GpuState, fault: Fault) -> Confidence:
@@ -132,6 +140,18 @@ def may_disrupt(found: Confidence) -> bool:
             return False
         case _:
             assert_never(found)
+
+
+def _shown_by(second: Reading | None) -> set[FaultKind]:
+    """The kinds of fault that DCGM's reading shows too."""
+    if second is None:
+        return set()
+    shown = {
+        FaultKind.MEMORY: second.ecc_uncorrected_volatile or second.remap_pending or second.remap_failed,
+        FaultKind.NVLINK: second.link_errors,
+        FaultKind.CLOCKS: second.hardware_slowdown,
+    }
+    return {kind for kind, is_bad in shown.items() if is_bad}
 
 
 def _reporters(fault: Fault) -> set[Witness]:

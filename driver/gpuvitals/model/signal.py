@@ -21,6 +21,7 @@ class Source(Enum):
     SYSFS = "sysfs"
     OPERATOR = "operator"
     DROP_IN = "drop-in"
+    DCGM = "dcgm"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +142,7 @@ class Reading:
     """One poll of one GPU. A value is None where it could not be read; `unsupported` names those the model lacks.
 
     Units: `thermal_margin_celsius` is the distance to the slowdown point (negative: beyond it); the ECC values are
-    counts since the last reset (volatile) or ever (aggregate).
+    counts since the last reset (volatile) or ever (aggregate). `link_errors`: NVLink error counters have grown.
     """
 
     source: Source
@@ -161,6 +162,7 @@ class Reading:
     fabric: FabricState | None = None
     thermal_margin_celsius: int | None = None
     hardware_slowdown: bool | None = None
+    link_errors: bool | None = None
     unsupported: frozenset[str] = frozenset()
     detail: str = ""
 

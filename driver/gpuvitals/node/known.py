@@ -224,7 +224,7 @@ class NodeHealth:
         if not whom and not isinstance(signal, Reading):
             log.warning("signal of no known gpu", extra=keys(signal=repr(signal)))
             self._announce(unattributed_announcement(signal))
-        if isinstance(signal, Reading):
+        if isinstance(signal, Reading) and signal.source is not Source.DCGM:
             self._looked_at.add(signal.uuid)
         for uuid in whom:
             entry, policy = self.gpus[uuid], self.rules[uuid].health
@@ -257,7 +257,8 @@ class NodeHealth:
         return initial_state(gpu, seen) if parent is None else instance_state(parent.state, gpu)
 
     def _with_claim(self, signal: GpuSignal, uuid: GpuUuid) -> GpuSignal:
-        if not isinstance(signal, XidReport) or signal.claim is not None:
+        if not isinstance(signal, XidReport) or signal.claim is not None or signal.source is Source.DCGM:
+            # DCGM tells of an XID later: who holds the GPU now need not be who met it.
             return signal
         holders = self._ports.holders(uuid)
         return replace(signal, claim=holders[0]) if len(holders) == 1 else signal

@@ -1,8 +1,9 @@
-"""What people say to a node, composed: the cluster's policies and what is written on the Node."""
+"""What others say to a node, composed: the cluster's policies, the Node's annotations, reports, the DCGM exporter."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpuvitals.config import ConfigError
 from gpuvitals.health.policy import Policy
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kube.client import Transport
@@ -14,6 +15,7 @@ from gpuvitals.node.annotations import AnnotationDoor, AnnotationPorts
 from gpuvitals.node.announcements import statement_refused
 from gpuvitals.node.governor import Governor, GovernorPorts
 from gpuvitals.observability.metrics import NodeMetrics
+from gpuvitals.signals.dcgm import DcgmSettings, DcgmSource, refused_address
 from gpuvitals.signals.drop_in import DropInSettings, DropInSource
 from gpuvitals.signals.source import SignalSink
 
@@ -24,7 +26,8 @@ _FILE, _STATEMENTS = "policies.json", "statements.json"
 class Rulership:
     """Whose node, under which names, with which values of its own, and where what is known is kept.
 
-    `seconds` is between two looks at the Node; `drop_in` is the folder of programs' reports, None for none.
+    `seconds` is between two looks at the Node; `drop_in` is the folder of programs' reports, None for none; `dcgm` is how
+    the DCGM exporter is asked, None for not.
     """
 
     node: str
@@ -33,6 +36,19 @@ class Rulership:
     directory: Path
     seconds: float
     drop_in: Path | None
+    dcgm: DcgmSettings | None
+
+
+def dcgm_settings(url: str, node_address: str, *, any_host: bool) -> DcgmSettings | None:
+    """How the exporter is asked; `NODE_IP` in the address is this node's. None for no address. Raises ConfigError."""
+    if not url:
+        return None
+    address = f"[{node_address}]" if ":" in node_address else node_address
+    url = url.replace("NODE_IP", address)
+    refused = refused_address(url, node_address, any_host=any_host)
+    if refused:
+        raise ConfigError(f"dcgm_url {url}: {refused}; dcgm_any_host allows other hosts")
+    return DcgmSettings(url=url)
 
 
 class Government:
@@ -51,10 +67,10 @@ class Government:
         self._node = NodeWatch(watch, transport, metrics, self._node_changed)
         self._settings, self._metrics, self._ports = settings, metrics, ports
         self._door: AnnotationDoor | None = None
-        self._drop_in: DropInSource | None = None
+        self._sources: list[DropInSource | DcgmSource] = []
 
     def open_doors(self, clock: Clock, sink: SignalSink) -> None:
-        """Lets in what people and programs say of GPUs; what they said last is said again at once. Before `start`."""
+        """Lets in what others say of GPUs; what people said last is said again at once. Before `start`."""
         settings = self._settings
         annotations = AnnotationPorts(refused=self._refused, may_save=self._ports.may_save)
         path = settings.directory / _STATEMENTS
@@ -64,19 +80,22 @@ class Government:
             # What programs said while there was a folder must not stand for ever.
             sink.put(StatementsReport(source=Source.DROP_IN, seen=clock.now(), statements=()))
         else:
-            self._drop_in = DropInSource(DropInSettings(folder=settings.drop_in), clock, sink, self._refused)
+            folder = DropInSettings(folder=settings.drop_in)
+            self._sources.append(DropInSource(folder, clock, sink, self._refused))
+        if settings.dcgm is not None:
+            self._sources.append(DcgmSource(settings.dcgm, clock, sink))
 
     def start(self) -> None:
         """Starts to listen."""
-        if self._drop_in is not None:
-            self._drop_in.start()
+        for source in self._sources:
+            source.start()
         self._policies.start()
         self._node.start()
 
     def stop(self, deadline_seconds: float) -> None:
         """Stops; each of the threads gets the deadline."""
-        if self._drop_in is not None:
-            self._drop_in.stop(deadline_seconds)
+        for source in self._sources:
+            source.stop(deadline_seconds)
         self._policies.stop(deadline_seconds)
         self._node.stop(deadline_seconds)
 

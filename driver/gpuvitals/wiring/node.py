@@ -44,7 +44,7 @@ from gpuvitals.signals.nvml import NvmlMonitor, NvmlSettings
 from gpuvitals.signals.nvml_visit import NvmlPeriods
 from gpuvitals.signals.recorder import SignalRecorder
 from gpuvitals.signals.sysfs import SysfsSource, SysfsTree
-from gpuvitals.wiring.governing import Government, Rulership
+from gpuvitals.wiring.governing import Government, Rulership, dcgm_settings
 from gpuvitals.wiring.sockets import Sockets
 
 log = logging.getLogger(__name__)
@@ -197,6 +197,9 @@ class Node:
             directory=self._options.state_directory,
             seconds=self._config.node_seconds,
             drop_in=self._options.reports_directory,
+            dcgm=dcgm_settings(
+                self._config.dcgm_url, self._options.node_address, any_host=self._config.dcgm_any_host
+            ),
         )
         return Government(settings, self._transport, self._metrics, ports)
 

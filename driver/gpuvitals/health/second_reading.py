@@ -1,0 +1,45 @@
+"""What the DCGM exporter reads of a GPU: a witness beside our own readings, and sight where those have gone blind.
+
+It never heals what we have seen ourselves: the exporter repeats what it collected up to half a minute ago, and a value
+from before a fault would look like its end.
+"""
+
+from dataclasses import replace
+
+from gpuvitals.health.fault_classes import LEVELS
+from gpuvitals.health.faults import Evidence, raise_fault
+from gpuvitals.health.levels import bad_levels, eased, says_something
+from gpuvitals.health.policy import Policy
+from gpuvitals.health.state import GpuState
+from gpuvitals.model.signal import Reading, ReadStatus, Source
+
+
+def with_second_reading(state: GpuState, reading: Reading, policy: Policy) -> GpuState:
+    """The state after a reading of DCGM's. Where our own readings go on it only bears witness."""
+    known = state.second
+    if known is not None and reading.seen.at <= known.seen.at:
+        return state
+    if reading.status is not ReadStatus.OK or not says_something(reading):
+        return state
+    state = replace(state, second=reading)
+    own, at = state.reading, reading.seen.at
+    if own is not None and at - own.seen.at < policy.blind_seconds:
+        return state
+    bad = dict(bad_levels(state, reading))
+    for reason, detail in bad.items():
+        evidence = Evidence(
+            rule=LEVELS[reason], seen=reading.seen, source=reading.source, detail=detail, level=True
+        )
+        state = raise_fault(state, evidence, policy)
+    faults = tuple(
+        eased(fault, reading, bad) if fault.sources == {Source.DCGM} else fault for fault in state.faults
+    )
+    return replace(state, faults=faults, last_ok_at=max(at, state.last_ok_at or at))
+
+
+def without_stale(state: GpuState, now: float, policy: Policy) -> GpuState:
+    """`state` without a reading of DCGM's that is too old to be evidence of anything."""
+    known = state.second
+    if known is None or now - known.seen.at < policy.dcgm_stale_seconds:
+        return state
+    return replace(state, second=None)
