@@ -11,7 +11,7 @@ from gpuvitals.replay.history import History
 from gpuvitals.replay.reader import Counts, LogReader
 
 EPOCH = datetime(2026, 11, 24, 10, 0, 0, tzinfo=UTC)
-WRITTEN = EPOCH + timedelta(days=3)
+WRITTEN = EPOCH + timedelta(days=30)
 """When the files were last written."""
 Said = tuple[float, str]
 """Seconds, and what the kernel said then."""

@@ -1,9 +1,15 @@
-"""The `--policy NAME=VALUE` option, shared by the verbs that judge."""
+"""The `--policy` option, shared by the verbs that judge: single values, or the GPUHealthPolicy of a file."""
 
 import argparse
+import json
+from pathlib import Path
+
+import yaml
 
 from gpuvitals.cli.errors import UsageError
 from gpuvitals.health.policy import Policy, policy_with
+
+_KIND = "GPUHealthPolicy"
 
 
 def add_policy_option(
@@ -14,20 +20,44 @@ def add_policy_option(
         flag,
         action="append",
         default=[],
-        metavar="NAME=VALUE",
-        help=f"{purpose}, for example dwell_seconds=60 (docs/reference/policy.md lists them)",
+        metavar="NAME=VALUE|FILE",
+        help=f"{purpose}, for example dwell_seconds=60 (docs/reference/policy.md lists them), or all those of a "
+        f"{_KIND} in a YAML file, whatever it matches and its mode",
     )
 
 
 def chosen_policy(given: list[str], flag: str = "--policy") -> Policy:
-    """The policy that the options make. Raises UsageError naming the flag and the value."""
+    """The policy that the options make; a later one wins. Raises UsageError naming the flag and the value."""
     values: dict[str, int] = {}
     for text in given:
         name, separator, value = text.partition("=")
-        if not separator or not value.lstrip("-").isdigit():
+        if not separator:
+            values |= _of_file(text, flag)
+            continue
+        if not value.lstrip("-").isdigit():
             raise UsageError(f"{flag} {text!r}: expected NAME=VALUE with a whole number")
         values[name] = int(value)
     try:
         return policy_with(values)
     except ValueError as error:
         raise UsageError(f"{flag}: {error}") from error
+
+
+def _of_file(name: str, flag: str) -> dict[str, int]:
+    """The values of the one policy in a file."""
+    # Only where it is asked for: the Kubernetes client that stands behind it takes long to import.
+    from gpuvitals.kube.policies import PolicyError, policy_rule
+
+    try:
+        documents = [each for each in yaml.safe_load_all(Path(name).read_text(encoding="utf-8")) if each]
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise UsageError(f"{flag} {name!r}: neither NAME=VALUE nor a file that can be read: {why}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{flag} {name}: not YAML: {' '.join(str(error).split())}") from error
+    if len(documents) != 1 or not isinstance(documents[0], dict) or documents[0].get("kind") != _KIND:
+        raise UsageError(f"{flag} {name}: expected one document of kind {_KIND}")
+    try:
+        return dict(policy_rule(json.dumps(documents[0], default=str).encode()).health)
+    except PolicyError as error:
+        raise UsageError(f"{flag} {name}: {error}") from error

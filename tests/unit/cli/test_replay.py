@@ -95,6 +95,44 @@ def test_json_is_one_object_a_line(run: Run, kept: Kept) -> None:
     assert objects[-1]["gpus"][0]["out"] is True
 
 
+POLICY = """apiVersion: vitals.internal/v1alpha1
+kind: GPUHealthPolicy
+metadata: {name: patient}
+spec: {mode: Observe, health: {dwell_episodes: 3, dwell_seconds: 600}}
+"""
+
+
+def test_a_policy_may_be_a_file_that_the_cluster_would_take(run: Run, kept: Kept) -> None:
+    log = kept("dmesg", dmesg(quiet([(1000, xid(74, HARDWARE)), (1250, xid(74, HARDWARE))], 2000)))
+    policy = kept("policy.yaml", POLICY.encode())
+    _, out, _ = run(log, "--compare", policy)
+    _, overridden, _ = run(log, "--policy", policy, "--policy", "dwell_episodes=2")
+
+    assert "0000:3b:00.0    only with policy: out for Xid74" in out
+    assert "would leave service: Xid74" in overridden
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("kind: Pod\n", "expected one document of kind GPUHealthPolicy"),
+        (POLICY + "---\n" + POLICY, "expected one document"),
+        (POLICY.replace("dwell_episodes", "dwel_episodes"), "spec.health: policy value 'dwel_episodes'"),
+        (POLICY.replace("mode: Observe", "mood: Observe"), "mood"),
+        ("a: [", "not YAML"),
+    ],
+)
+def test_a_policy_file_that_the_cluster_would_refuse_is_bad_input(
+    run: Run, kept: Kept, content: str, named: str
+) -> None:
+    code, _, err = run(kept("good", dmesg(LOST)), "--policy", kept("policy.yaml", content.encode()))
+
+    assert code == 2
+    assert "policy.yaml" in err
+    assert named in err
+    assert err.count("\n") == 1
+
+
 def test_a_second_policy_is_compared(run: Run, kept: Kept) -> None:
     log = kept("dmesg", dmesg(quiet([(1000, xid(74, HARDWARE)), (1250, xid(74, HARDWARE))], 2000)))
     _, out, _ = run(log, "--policy", "dwell_episodes=2", "--compare", "dwell_episodes=3")

@@ -160,7 +160,7 @@ def test_identity_lines_come_through() -> None:
 
 def test_the_year_of_a_stamp_without_one_is_the_last_that_it_can_be() -> None:
     reader = LogReader()
-    heard(b"Nov 30 10:00:00 n kernel: x\nFeb 29 10:00:00 n kernel: x\n", reader=reader)
+    heard(b"Dec 30 10:00:00 n kernel: x\nFeb 29 10:00:00 n kernel: x\n", reader=reader)
 
     assert WRITTEN.year == 2026
     assert reader.clock.began is not None
