@@ -18,6 +18,7 @@ from pathlib import Path
 
 MAX_PATH_BYTES = 107
 """Longest path that grpcio binds; the kernel's own limit counts a closing NUL. Source: unix(7)."""
+_LINK_ATTEMPTS = 5
 
 
 class SocketError(Exception):
@@ -66,17 +67,27 @@ class PublishedSocket:
 
     def publish(self) -> None:
         """Puts the public name on the bound socket, in place of whatever was there. Raises SocketError."""
-        step = self.public.with_name(f".{secrets.token_hex(4)}.link")
         try:
             os.chmod(self.private, 0o600)
             status = os.lstat(self.private)
-            os.link(self.private, step, follow_symlinks=False)
-            os.replace(step, self.public)
+            self._link()
         except OSError as error:
             raise SocketError(
                 f"{self.public}: {error.strerror}; the kubelet can't reach this plugin"
             ) from error
         self._inode = (status.st_dev, status.st_ino)
+
+    def _link(self) -> None:
+        """Links the public name directly: of a name that is gone by the time it looks the kubelet logs an error.
+
+        Source: kubernetes/kubernetes pkg/kubelet/pluginmanager/pluginwatcher (handleCreateEvent).
+        """
+        for _ in range(_LINK_ATTEMPTS):
+            try:
+                return os.link(self.private, self.public, follow_symlinks=False)
+            except FileExistsError:
+                self.public.unlink(missing_ok=True)
+        raise FileExistsError(errno.EEXIST, "somebody else takes this name again and again")
 
     def is_published(self) -> bool:
         """Whether the public name still leads to this socket."""
@@ -98,7 +109,7 @@ def sweep_dead(driver: str, paths: SocketPaths) -> tuple[Path, ...]:
     The kubelet redials each of them for half an hour. Source: kubernetes/kubernetes#132660.
     """
     token = "[A-Za-z0-9_-]{11,64}"
-    private = r"\.[0-9a-f]{8}\.(sock|link)"
+    private = r"\.[0-9a-f]{8}\.sock"
     patterns = (
         (paths.registration.parent, re.compile(rf"{re.escape(driver)}-{token}-reg\.sock|{private}")),
         (paths.dra.parent, re.compile(rf"dra-{token}\.sock|{private}")),
