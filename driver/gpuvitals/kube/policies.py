@@ -13,7 +13,7 @@ from gpuvitals.inventory.governing import Mode, PolicyRule
 from gpuvitals.kube.client import Transport
 from gpuvitals.kube.errors import ApiError, Permanent
 from gpuvitals.kube.policy_definition import PLURAL, VERSION
-from gpuvitals.kube.reflector import ObjectKey, Reflector, Selection
+from gpuvitals.kube.reflector import ObjectKey, Reflector, Selection, Turns
 from gpuvitals.observability.metrics import NodeMetrics
 
 
@@ -49,7 +49,7 @@ class PolicyWatch:
             transport,
             self._changed,
             metrics,
-            self._listed,
+            Turns(listed=self._listed),
         )
 
     def start(self) -> None:

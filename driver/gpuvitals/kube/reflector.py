@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = (240, 360)
 _SHORT_SECONDS = 1.0
+_EARLY_SECONDS = 2.0
 _REJOIN_SECONDS = 0.1
 
 _T = TypeVar("_T")
@@ -44,6 +45,18 @@ class Selection:
     policy: RetryPolicy = WATCH
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turns:
+    """What somebody wants to hear of a reflector's life, on its thread.
+
+    `listed(error)` comes after each whole list with None, and after each failure. `rejoined()` comes with each watch after
+    one that failed or ended before its time: behind the same address there may be another server since.
+    """
+
+    listed: Callable[[ApiError | None], None] = lambda error: None
+    rejoined: Callable[[], None] = lambda: None
+
+
 class Reflector:
     """`changed(key, raw)` is called on the reflector's thread, with None for an object that is gone.
 
@@ -59,9 +72,9 @@ class Reflector:
         transport: Transport,
         changed: Callable[[ObjectKey, bytes | None], None],
         metrics: NodeMetrics,
-        listed: Callable[[ApiError | None], None] = lambda error: None,
+        turns: Turns | None = None,
     ) -> None:
-        self._listed = listed
+        self._turns = turns or Turns()
         self._selection = selection
         self._transport = transport
         self._changed = changed
@@ -71,6 +84,7 @@ class Reflector:
         self._random = random.Random()
         self.synced = threading.Event()
         self.trouble = ""
+        self._was_lost = False
         self._stop = threading.Event()
         self._nudged = threading.Event()
         self._lock = threading.Lock()
@@ -121,7 +135,7 @@ class Reflector:
 
     def _failed(self, error: ApiError, seconds: float) -> None:
         self.trouble = str(error)
-        self._listed(error)
+        self._turns.listed(error)
         log.warning(
             "watch", extra=keys(path=self._selection.path, error=str(error), again_in=round(seconds, 1))
         )
@@ -150,7 +164,7 @@ class Reflector:
                 self.synced.set()
             raise
         self.synced.set()
-        self._listed(None)
+        self._turns.listed(None)
 
     def _take_all(self) -> str:
         """Tells every page and then what is gone. The place in history from which to watch."""
@@ -179,12 +193,13 @@ class Reflector:
         )
 
     def _watch(self) -> None:
+        agreed_seconds = self._random.randint(*_WATCH_SECONDS)
         query = (
             *self._selection.query,
             ("watch", "true"),
             ("allowWatchBookmarks", "true"),
             ("resourceVersion", self._place),
-            ("timeoutSeconds", str(self._random.randint(*_WATCH_SECONDS))),
+            ("timeoutSeconds", str(agreed_seconds)),
         )
         call = Call(
             method="GET",
@@ -196,6 +211,9 @@ class Reflector:
         try:
             with self._transport.stream(call) as lines:
                 self._hold(lines)
+                if self._was_lost:
+                    self._was_lost = False
+                    self._turns.rejoined()
                 for line in lines:
                     self._apply(_decoded(line, _Event))
                     heard = True
@@ -208,6 +226,8 @@ class Reflector:
             return
         finally:
             self._hold(None)
+            if time.monotonic() - began < agreed_seconds - _EARLY_SECONDS:
+                self._was_lost = True
         if not heard and time.monotonic() - began < _SHORT_SECONDS and not self._stop.is_set():
             raise Retryable(f"watch {self._selection.path}: ended at once")
 

@@ -1,11 +1,69 @@
-"""Whether the server keeps device taints, asked by a create that is never stored."""
+"""Whether the server keeps device taints, asked by a create that is never stored, and asked again of another server."""
+
+import logging
+import time
+from collections.abc import Callable
 
 import msgspec
 
 from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.kube.client import Call, Transport
-from gpuvitals.kube.errors import Invalid, Retryable
+from gpuvitals.kube.errors import ApiError, Invalid, Retryable
 from gpuvitals.kube.slice_codec import API_VERSION, PATH, encode, observed_slice
+from gpuvitals.observability.logs import keys
+
+log = logging.getLogger(__name__)
+
+_ASK_AGAIN_SECONDS = 600.0
+"""Of several servers that are upgraded one by one the question may go to an old one while the watch is on a new one."""
+
+
+class ServerMode:
+    """How devices leave service: as configured, else as the server was found to be.
+
+    A server can be upgraded under the agent, or rolled back: then somebody has to doubt the answer. Where taints were
+    dropped it is asked for now and then as well. One thread uses it; `doubt` comes from any.
+    """
+
+    def __init__(self, configured: ServiceMode | None, ask: Callable[[], ServiceMode]) -> None:
+        """`ask` is `probe_mode`; it raises ApiError."""
+        self._configured = configured
+        self._ask = ask
+        self._asked_at = 0.0
+        self._is_doubted = False
+        self.value = configured
+
+    def doubt(self) -> None:
+        """The server may be another one than the one that was asked."""
+        self._is_doubted = True
+
+    def current(self) -> ServiceMode:
+        """The mode to publish in. Raises ApiError where none is known yet."""
+        known = self.value
+        if known is not None and not self._is_doubted and not self._is_due():
+            return known
+        self._is_doubted = False
+        try:
+            self.value = self._configured or self._ask()
+        except ApiError as error:
+            if known is None:
+                raise
+            self._is_doubted = True
+            log.warning("service mode not asked again", extra=keys(mode=known.value, error=str(error)))
+            return known
+        self._asked_at = time.monotonic()
+        if self.value is not known:
+            log.info("service mode", extra=keys(mode=self.value.value))
+        return self.value
+
+    def drops_taints(self) -> None:
+        """The server stored a slice without its taints."""
+        self.value = ServiceMode.WITHDRAW
+        self._asked_at = time.monotonic()
+
+    def _is_due(self) -> bool:
+        asked = self._configured is None and self.value is ServiceMode.WITHDRAW
+        return asked and time.monotonic() - self._asked_at > _ASK_AGAIN_SECONDS
 
 
 def probe_mode(transport: Transport, driver: str, node: str) -> ServiceMode:

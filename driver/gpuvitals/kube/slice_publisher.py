@@ -19,14 +19,14 @@ from gpuvitals.inventory.pool import Pool
 from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.kube.client import Call, Transport
 from gpuvitals.kube.errors import ApiError, Conflict, Invalid, NotFound, Refused, Retryable
-from gpuvitals.kube.reflector import ObjectKey, Reflector, Selection, object_path
+from gpuvitals.kube.reflector import ObjectKey, Reflector, Selection, Turns, object_path
 from gpuvitals.kube.repair_budget import RepairBudget
 from gpuvitals.kube.retry import SLICES, Retries, retrying
 from gpuvitals.kube.right_of_way import RightOfWay
 from gpuvitals.kube.slice_cache import SliceCache
 from gpuvitals.kube.slice_codec import PATH, NodeOwner, ObservedSlice, TaintKey, encode, pool_taints
 from gpuvitals.kube.slice_plan import SliceWrite, plan
-from gpuvitals.kube.slice_probe import probe_mode
+from gpuvitals.kube.slice_probe import ServerMode, probe_mode
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
 
@@ -83,7 +83,7 @@ class SlicePublisher:
         self._transport = transport
         self._metrics = metrics
         self._published = published
-        self._mode = settings.mode
+        self._mode = ServerMode(settings.mode, lambda: probe_mode(transport, settings.driver, settings.node))
         self._cache = SliceCache(settings.annotation, settings.taint_times)
         self._budget = RepairBudget()
         self._changed = threading.Condition()
@@ -101,14 +101,15 @@ class SlicePublisher:
         self._stop = threading.Event()
         selectors = f"spec.driver={settings.driver},spec.nodeName={settings.node}"
         self._selection = Selection(path=PATH, query=(("fieldSelector", selectors),))
-        self._reflector = Reflector(self._selection, transport, self._seen, metrics)
+        turns = Turns(rejoined=self._rejoined)
+        self._reflector = Reflector(self._selection, transport, self._seen, metrics, turns)
         # A daemon: a write that outlives the stop deadline can't be called back, and nothing local hangs on it.
         self._thread = threading.Thread(target=self._run, name="slices", daemon=True)
 
     @property
     def mode(self) -> ServiceMode | None:
         """How devices leave service; None until the server was asked. WITHDRAW where it turned out to drop taints."""
-        return self._mode
+        return self._mode.value
 
     @property
     def is_pending(self) -> bool:
@@ -169,6 +170,12 @@ class SlicePublisher:
             with self._changed:
                 self._dirty = True
                 self._changed.notify()
+
+    def _rejoined(self) -> None:
+        self._mode.doubt()
+        with self._changed:
+            self._dirty = True
+            self._changed.notify()
 
     def _run(self) -> None:
         step = retrying(
@@ -239,8 +246,7 @@ class SlicePublisher:
             return True
         if self._must_read:
             self._read_again()
-        mode = self._mode or self._ask_mode()
-        pool = desired.pool_for(mode)
+        pool = desired.pool_for(self._mode.current())
         self._cache.expect(pool)
         writes = self._writes(pool, connected)
         if writes is None:
@@ -291,11 +297,6 @@ class SlicePublisher:
         owner = self._settings.owner()
         self._owner = (owner, time.monotonic())
         return owner
-
-    def _ask_mode(self) -> ServiceMode:
-        self._mode = probe_mode(self._transport, self._settings.driver, self._settings.node)
-        log.info("service mode", extra=keys(mode=self._mode.value))
-        return self._mode
 
     def _is_stored(self, desired: _Desired) -> None:
         self._blocked = ""
@@ -349,7 +350,7 @@ class SlicePublisher:
             *(taints for device, taints in pool_taints(pool).items() if device in stored.devices)
         )
         if not wanted <= stored.taints:
-            self._mode = ServiceMode.WITHDRAW
+            self._mode.drops_taints()
             log.warning("the server drops device taints, withdrawing instead", extra=keys(slice=stored.name))
         elif self._cache.accept(write.content, stored.content):
             log.error("slice stored differently, left so", extra=keys(slice=stored.name))

@@ -1,0 +1,120 @@
+"""A slice publisher on the embedded API server with one Node: what its tests share."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from gpuvitals.inventory.device import Device, Taint, TaintEffect
+from gpuvitals.inventory.pool import Pool, PoolSlice
+from gpuvitals.inventory.taints import ServiceMode
+from gpuvitals.kube.client import ConnectSettings, connect
+from gpuvitals.kube.nodes import node_owner
+from gpuvitals.kube.slice_publisher import PublisherSettings, SlicePublisher
+from gpuvitals.model.ids import DeviceName, NodeName
+from gpuvitals.observability.metrics import NodeMetrics
+from gpuvitals.sim.apiserver import ApiServer
+
+DRIVER, NOTE = "gpu.vitals.internal", "vitals.internal/node-report"
+KIND = "resourceslices.resource.k8s.io"
+
+
+def device(index: int, *, failed: bool = False) -> Device:
+    taint = Taint(key=f"{DRIVER}/unhealthy", value="Xid79", effect=TaintEffect.NO_SCHEDULE)
+    return Device(
+        name=DeviceName(f"gpu-{index}"),
+        attributes=(("health/score", 0 if failed else 100),),
+        capacity=(("memory", "80Gi"),),
+        taints=(taint,) if failed else (),
+    )
+
+
+def pool_for(*failed: int) -> Callable[[ServiceMode], Pool]:
+    def build(mode: ServiceMode) -> Pool:
+        devices = [device(index, failed=index in failed) for index in range(8)]
+        if mode is ServiceMode.WITHDRAW:
+            devices = [replace(entry, taints=()) for entry in devices if not entry.taints]
+        entry = PoolSlice(index=0, devices=tuple(devices), annotations=((NOTE, "{}"),))
+        return Pool(node=NodeName("node-a"), driver=DRIVER, slices=(entry,))
+
+    return build
+
+
+class World:
+    """A server with one Node, and a publisher on it."""
+
+    def __init__(self, server: ApiServer, **changed: Any) -> None:
+        self.server = server
+        self.client = server.client("test")
+        self.refusals: list[str] = []
+        if self.client.find("nodes", "node-a") is None:
+            self.create_node()
+        self.transport = connect(ConnectSettings(url=server.url))
+        self.settings = PublisherSettings(
+            **{
+                "driver": DRIVER,
+                "node": "node-a",
+                "annotation": NOTE,
+                "mode": ServiceMode.TAINT,
+                "owner": lambda: node_owner(self.transport, "node-a"),
+                "refused": self.take_refusal,
+                **changed,
+            }
+        )
+        self.published: list[int] = []
+        self.metrics = NodeMetrics("test")
+        self.publisher = SlicePublisher(self.settings, self.transport, self.metrics, self.published.append)
+
+    def take_refusal(self, reason: str) -> None:
+        self.refusals.append(reason)
+
+    def create_node(self) -> str:
+        body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-a"}}
+        made: str = self.client.create("nodes", body)["metadata"]["uid"]
+        return made
+
+    def slices(self) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = self.client.list(KIND)
+        return listed
+
+    def publish(self, revision: int, *failed: int) -> None:
+        self.publisher.publish(pool_for(*failed), revision)
+        self.wait(lambda: revision in self.published)
+
+    def wait(self, holds: Callable[[], bool], seconds: float = 5.0) -> float:
+        started = time.monotonic()
+        while not holds():
+            assert time.monotonic() - started < seconds, "did not happen in time"
+            time.sleep(0.005)
+        return time.monotonic() - started
+
+    def wipe(self) -> None:
+        for entry in self.slices():
+            self.client.delete(KIND, entry["metadata"]["name"])
+
+    def taint_of(self, index: int) -> dict[str, Any]:
+        taint: dict[str, Any] = self.slices()[0]["spec"]["devices"][index]["taints"][0]
+        return taint
+
+    def writes(self) -> list[str]:
+        return [entry.method for entry in self.server.requests.writes(resource="resourceslices")]
+
+
+@contextmanager
+def running(server: ApiServer | None = None, *, connected: bool = True, **changed: Any) -> Iterator[World]:
+    with server or ApiServer() as serving:
+        with started(World(serving, **changed), connected=connected) as built:
+            yield built
+        assert serving.failures == ()
+
+
+@contextmanager
+def started(built: World, *, connected: bool = True) -> Iterator[World]:
+    built.publisher.start()
+    built.publisher.set_kubelet_connected(connected)
+    try:
+        yield built
+    finally:
+        built.publisher.stop(5)
+        built.transport.close()
