@@ -15,6 +15,7 @@ Json = dict[str, Any]
 pytestmark = pytest.mark.needs_go
 
 LABEL = "app.kubernetes.io/instance=second"
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 COLLECTIONS = (
     "/api/v1/serviceaccounts",
     "/api/v1/configmaps",
@@ -25,6 +26,7 @@ COLLECTIONS = (
     "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
     "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings",
     "/apis/resource.k8s.io/v1/deviceclasses",
+    DEFINITIONS,
 )
 
 
@@ -33,7 +35,8 @@ def test_the_api_server_accepts_every_object_and_knows_every_field(cluster: Clus
     for item in golden_objects(name):
         if item["kind"] == "PodMonitor":  # of the Prometheus Operator
             continue
-        item["metadata"]["name"] = f"golden-{item['metadata']['name']}"
+        if item["kind"] != "CustomResourceDefinition":  # its name is made of its kind and group
+            item["metadata"]["name"] = f"golden-{item['metadata']['name']}"
         path = f"{path_of(item)}/{item['metadata']['name']}"
         answer = cluster.admin.apply(path, "golden", item, dryRun="All", force=True, fieldValidation="Strict")
         assert answer.status in (200, 201), (path, answer.body)
@@ -83,10 +86,13 @@ def _pods_annotations(cluster: Cluster) -> Json:
 
 @pytest.mark.timeout(180)
 def test_install_upgrade_and_uninstall(cluster: Cluster, tmp_path: Path) -> None:
-    """An upgrade without a change writes nothing, one of the agent's file restarts it, and an uninstall leaves nothing."""
+    """An upgrade without a change writes nothing, one of the agent's file restarts it.
+
+    An uninstall leaves the definition with its policies, and nothing else; the same release takes it up again.
+    """
     chart = [
         str(CHART),
-        "--set=fullnameOverride=vitals,driverName=gpu.example.com,networkPolicy.enabled=true",
+        "--set=fullnameOverride=vitals,driverName=gpu.example.com,networkPolicy.enabled=true,apiGroup=second.example",
     ]
     notes = _helm(cluster.kubeconfig, tmp_path, "install", "second", *chart, "--create-namespace")
     first, annotations = _installed(cluster), _pods_annotations(cluster)
@@ -96,13 +102,28 @@ def test_install_upgrade_and_uninstall(cluster: Cluster, tmp_path: Path) -> None
     third = _installed(cluster)
 
     assert "kubectl -n second rollout status daemonset/vitals-agent" in notes
-    assert len(first) == 12
+    assert len(first) == 13
     assert second == first
     assert {name for (_, name), version in third.items() if version not in first.values()} == {"vitals-agent"}
     assert _pods_annotations(cluster) != annotations
 
     _helm(cluster.kubeconfig, tmp_path, "uninstall", "second")
-    assert _installed(cluster) == {}
+    left = _installed(cluster)
+    assert set(left) == {(DEFINITIONS, "gpuhealthpolicies.second.example")}
+    _helm(cluster.kubeconfig, tmp_path, "install", "second", *chart)
+    assert left.items() <= _installed(cluster).items()
+    _helm(cluster.kubeconfig, tmp_path, "uninstall", "second")
+
+
+@pytest.mark.timeout(120)
+def test_a_second_release_leaves_the_definition_to_whoever_made_it(cluster: Cluster, tmp_path: Path) -> None:
+    name = f"{DEFINITIONS}/gpuhealthpolicies.vitals.internal"
+    before = cluster.admin.get(name).body["metadata"]["resourceVersion"]
+    chart = [str(CHART), "--set=fullnameOverride=other,driverName=gpu.example.net"]
+    _helm(cluster.kubeconfig, tmp_path, "install", "other", *chart, "--create-namespace")
+    _helm(cluster.kubeconfig, tmp_path, "uninstall", "other")
+
+    assert cluster.admin.get(name).body["metadata"]["resourceVersion"] == before
 
 
 def test_the_values_of_the_sets_are_all_used() -> None:

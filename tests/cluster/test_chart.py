@@ -115,7 +115,13 @@ def test_an_upgrade_with_live_claims_loses_nothing_and_an_uninstall_without_leav
 
     release.uninstall()
     cluster.wait("the kubelet has removed the slices", lambda: not slices(api), seconds=40)
-    assert _left_on_node(release) == {"checkpoint.json", "health.json", "taints.json"}
+    assert _left_on_node(release) == {
+        "checkpoint.json",
+        "health.json",
+        "policies.json",
+        "statements.json",
+        "taints.json",
+    }
 
 
 def test_an_uninstall_with_live_claims_leaves_their_cdi_files_to_the_guide(
