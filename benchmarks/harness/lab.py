@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 from benchmarks.harness.build import build_peers
 from benchmarks.harness.processes import Json, LabError
@@ -32,6 +33,7 @@ class Lab:
             self.folder = Path(tempfile.mkdtemp(prefix="gvbench-"))
             undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
             self.server = undo.enter_context(RealServer(ServerSettings(is_durable=True)))
+            self.account = self._account()
             self._cleanup = undo.pop_all()
         return self
 
@@ -86,6 +88,32 @@ class Lab:
     def log(self, name: str) -> Path:
         """Where a program logs."""
         return self.folder / f"{name}.log"
+
+    def service(self) -> dict[str, str]:
+        """The variables by which a pod finds the API server."""
+        found = urlsplit(self.server.url)
+        return {
+            "KUBERNETES_SERVICE_HOST": str(found.hostname),
+            "KUBERNETES_SERVICE_PORT": str(found.port),
+        }
+
+    def _account(self) -> Path:
+        """A folder as a pod's account is mounted, of one that may do everything."""
+        name = "agent"
+        subject = {"kind": "ServiceAccount", "name": name, "namespace": "default"}
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+        self._created("/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": name}})
+        self._created(
+            "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+            {"metadata": {"name": name}, "subjects": [subject], "roleRef": role},
+        )
+        path = f"/api/v1/namespaces/default/serviceaccounts/{name}/token"
+        token = self._created(path, {"spec": {"expirationSeconds": 86_400}})["status"]["token"]
+        folder = self.folder / "account"
+        folder.mkdir()
+        (folder / "token").write_text(token, encoding="ascii")
+        shutil.copy(self.server.pki.ca, folder / "ca.crt")
+        return folder
 
     def _watch(self, path: str) -> Watcher:
         name = self.new_name("watch")

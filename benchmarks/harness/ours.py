@@ -63,7 +63,7 @@ class Ours:
             at = time.monotonic_ns()
             self._process = subprocess.Popen(
                 command,
-                env=_environment() | dict(self.gpus.environment()),
+                env=_environment() | self._lab.service() | dict(self.gpus.environment()),
                 stdin=subprocess.DEVNULL,
                 stderr=log,
                 start_new_session=True,
@@ -135,7 +135,7 @@ class Ours:
         flags = {
             "--node-name": self.place.node,
             "--pod-uid": uuid.uuid4(),
-            "--kubeconfig": self._lab.server.kubeconfig,
+            "--account-dir": self._lab.account,
             "--state-dir": self.place.data,
             "--registry-dir": self.place.registry,
             "--cdi-dir": self.place.cdi,

@@ -31,6 +31,7 @@ class NodeOptions:
     node_address: str = ""
     config: Path | None = None
     kubeconfig: Path | None = None
+    account_directory: Path | None = None
     server: str = ""
     pod_uid: str = ""
     probe_address: tuple[str, int] = ("127.0.0.1", 0)

@@ -1,10 +1,11 @@
 """The settings that a file may change: names, mode, cadence, policy values. Checked on load, field by field."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
+import msgspec
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from msgspec import Meta
 
 from gpuvitals.health.policy import Policy, policy_with
 from gpuvitals.inventory.naming import Naming
@@ -17,21 +18,22 @@ class ConfigError(Exception):
     """The file can't be used. The message names the file and the field."""
 
 
-class NodeConfig(BaseModel):
+_Label = Annotated[str, Meta(pattern=_DNS, max_length=63)]
+
+
+class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The node agent's file. Everything has a default; an unknown field is refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    driver: str = Field(default=Naming().driver, pattern=_DNS, max_length=63)
-    api_group: str = Field(default=Naming().api_group, pattern=_DNS, max_length=253)
-    attribute_domain: str = Field(default=Naming().attribute_domain, pattern=_DNS, max_length=63)
+    driver: _Label = Naming().driver
+    api_group: Annotated[str, Meta(pattern=_DNS, max_length=253)] = Naming().api_group
+    attribute_domain: _Label = Naming().attribute_domain
     service_mode: Literal["auto", "taint", "withdraw"] = "auto"
-    poll_seconds: float = Field(default=5.0, ge=0.05, le=60)
-    neighbour_seconds: float = Field(default=60.0, ge=0.05, le=3600)
-    node_seconds: float = Field(default=20.0, ge=0.05, le=30)
-    dcgm_url: str = Field(default="", max_length=256)
+    poll_seconds: Annotated[float, Meta(ge=0.05, le=60)] = 5.0
+    neighbour_seconds: Annotated[float, Meta(ge=0.05, le=3600)] = 60.0
+    node_seconds: Annotated[float, Meta(ge=0.05, le=30)] = 20.0
+    dcgm_url: Annotated[str, Meta(max_length=256)] = ""
     dcgm_any_host: bool = False
-    policy: dict[str, int] = Field(default_factory=dict)
+    policy: dict[str, Any] = {}
 
     @property
     def naming(self) -> Naming:
@@ -60,12 +62,12 @@ def load_config(path: Path | None) -> NodeConfig:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     try:
-        config = NodeConfig.model_validate({} if content is None else content)
+        config = msgspec.convert({} if content is None else content, NodeConfig)
         config.health_policy  # noqa: B018  # evaluated for its check
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise ConfigError(f"{path}: {field}: {first['msg'].lower()}") from error
+    except msgspec.ValidationError as error:
+        problem, _, where = str(error).partition(" - at `$.")
+        field = where.rstrip("`") or "the document"
+        raise ConfigError(f"{path}: {field}: {problem[0].lower()}{problem[1:]}") from error
     except ValueError as error:
         raise ConfigError(f"{path}: policy: {error}") from error
     return config

@@ -51,6 +51,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     parser.add_argument("--config", type=Path, help="a YAML file; docs name its fields")
     parser.add_argument("--kubeconfig", type=Path, help="default: the pod's own account")
+    parser.add_argument("--account-dir", type=Path, help="where that is mounted; default: where pods find it")
     parser.add_argument("--server", default="", help="a plain URL instead, as the simulation prints it")
     parser.add_argument(
         "--probe-address", default="127.0.0.1:0", help="host:port of /metrics, /livez, /readyz"
@@ -163,6 +164,7 @@ def _options(given: argparse.Namespace) -> NodeOptions:
         record_signals=given.record_signals,
         config=given.config,
         kubeconfig=given.kubeconfig,
+        account_directory=given.account_dir,
         server=given.server,
         probe_address=(host, int(port)),
         nvml_backend=given.nvml_backend,

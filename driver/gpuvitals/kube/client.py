@@ -1,6 +1,5 @@
-"""The transport: the official client's connections and credentials, with bytes in and bytes out.
+"""The transport: bytes in and bytes out over kept connections.
 
-Prepared bytes go straight over its connection pool, not through its generic request path, whose tail is longer.
 Nothing here throttles: the writers decide what is worth a call.
 """
 
@@ -13,10 +12,9 @@ from typing import Protocol
 from urllib.parse import urlencode
 
 import urllib3
-from kubernetes import client as official
-from kubernetes import config as official_config
 
-from gpuvitals.kube.errors import ApiError, Permanent, Retryable, error_from_answer
+from gpuvitals.kube.credentials import ACCOUNT, Access, kubeconfig, plain, pod_account
+from gpuvitals.kube.errors import ApiError, Retryable, error_from_answer
 
 JSON = "application/json"
 APPLY_PATCH = "application/apply-patch+yaml"
@@ -28,10 +26,14 @@ _CHUNK = 1 << 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectSettings:
-    """How to reach the API server: a plain `url` (the simulation), a kubeconfig, or neither: the pod's own account."""
+    """How to reach the API server: a plain `url` (the simulation), a kubeconfig, or neither: the pod's own account.
+
+    `account` is the folder that the pod's account is mounted at, None for the usual one.
+    """
 
     url: str = ""
     kubeconfig: Path | None = None
+    account: Path | None = None
     user_agent: str = "gpuvitals"
 
 
@@ -82,11 +84,9 @@ class Transport(Protocol):
 class ApiTransport:
     """Talks to one API server. Thread safe."""
 
-    def __init__(self, configuration: official.Configuration, user_agent: str) -> None:
-        self._configuration = configuration
-        self._host = configuration.host.rstrip("/")
+    def __init__(self, access: Access, user_agent: str) -> None:
+        self._access = access
         self._agent = user_agent
-        self._pool: urllib3.PoolManager = official.ApiClient(configuration).rest_client.pool_manager
 
     def request(self, call: Call) -> bytes:
         """The body of a 2xx answer. Raises ApiError."""
@@ -124,18 +124,18 @@ class ApiTransport:
 
     def close(self) -> None:
         """Closes the connections that wait to be used again. A later call opens another."""
-        self._pool.clear()
+        self._access.pool.clear()
 
     def _send(self, call: Call, timeout: urllib3.Timeout) -> urllib3.BaseHTTPResponse:
         headers = {"Accept": JSON, "User-Agent": self._agent}
         if call.body is not None:
             headers["Content-Type"] = call.content_type
-        token = self._token()
+        token = self._access.token()
         if token:
             headers["Authorization"] = token
-        return self._pool.request(
+        return self._access.pool.request(
             call.method,
-            self._host + call.target,
+            self._access.host + call.target,
             body=call.body,
             headers=headers,
             timeout=timeout,
@@ -143,31 +143,16 @@ class ApiTransport:
             retries=False,
         )
 
-    def _token(self) -> str | None:
-        """The official client's hook reads a projected token again once a minute; a file being replaced may fail."""
-        try:
-            token = self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
-        except (official_config.ConfigException, OSError) as error:
-            raise Retryable(
-                f"token of the service account: {error}; it is read again with the next call"
-            ) from error
-        return token.strip() if token else None
-
 
 def connect(settings: ConnectSettings) -> ApiTransport:
     """A transport with the credentials that `settings` name. Raises Permanent where they can't be loaded."""
-    configuration = official.Configuration()
-    try:
-        if settings.url:
-            configuration.host = settings.url
-        elif settings.kubeconfig is not None:
-            path = str(settings.kubeconfig)
-            official_config.load_kube_config(path, client_configuration=configuration)  # type: ignore[no-untyped-call]  # untyped upstream
-        else:
-            official_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # untyped upstream
-    except (official_config.ConfigException, OSError) as error:
-        raise Permanent(f"kubernetes credentials: {error}; the agent can't reach the API server") from error
-    return ApiTransport(configuration, settings.user_agent)
+    if settings.url:
+        access = plain(settings.url)
+    elif settings.kubeconfig is not None:
+        access = kubeconfig(settings.kubeconfig)
+    else:
+        access = pod_account(settings.account or ACCOUNT)
+    return ApiTransport(access, settings.user_agent)
 
 
 class _Lines:

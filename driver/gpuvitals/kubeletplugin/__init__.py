@@ -2,6 +2,5 @@
 
 May live here: gRPC, protobuf, unix sockets, the files of the plugin directory and of the CDI directory. May not: the
 API server, NVML, health decisions. What comes from there arrives through the small Protocols of `sources`.
-`prepare` is pure. Nothing here imports the Kubernetes client or pydantic at its top, so that the sockets can be open
-before those are loaded.
+`prepare` is pure. Nothing here imports the Kubernetes client, so that the sockets can be open before it is loaded.
 """

@@ -4,14 +4,11 @@ One kind, `GpuConfig`, with one knob: `env`, variables of the compute libraries 
 
     {"apiVersion": "vitals.internal/v1alpha1", "kind": "GpuConfig", "env": {"NCCL_DEBUG": "INFO"}}
 
-The text is a stranger's. It can't name a device, a path or a program. pydantic is imported only when there is a
-config to read.
+The text is a stranger's. It can't name a device, a path or a program.
 """
 
 import json
 import re
-from collections.abc import Callable
-from functools import cache
 from typing import NoReturn
 
 from gpuvitals.inventory.naming import Naming
@@ -53,7 +50,7 @@ def parse(text: bytes, where: str, naming: Naming) -> dict[str, str]:
     for field, want in (("apiVersion", expected), ("kind", KIND)):
         if document.get(field) != want:
             _refuse(where, field, f"must be {want}, not {_shown(document.get(field))}")
-    return _validator()(document, where)
+    return _env(document, where)
 
 
 def _ordered(claim: AllocatedClaim) -> list[tuple[int, OpaqueConfig]]:
@@ -115,33 +112,23 @@ def _depth(text: bytes) -> int:
     return deepest
 
 
-@cache
-def _validator() -> Callable[[dict[str, object], str], dict[str, str]]:
-    """Validates a parsed document. Built on first use: pydantic costs 0.1 s and 10 MB."""
-    from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-    class GpuConfig(BaseModel):
-        model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-        api_version: str = Field(alias="apiVersion")
-        kind: str
-        env: dict[str, str] = Field(default_factory=dict, max_length=MAX_VARIABLES)
-
-    def validate(document: dict[str, object], where: str) -> dict[str, str]:
-        try:
-            config = GpuConfig.model_validate(document)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            path = ".".join(str(part) for part in first["loc"])
-            _refuse(where, path, f"is wrong: {first['msg'].lower()}", error)
-        for name, value in config.env.items():
-            if _ENV_NAME.fullmatch(name) is None:
-                _refuse(where, f"env.{_shown(name)}", f"is not an allowed name ({_ENV_NAME.pattern})")
-            if len(value) > MAX_VALUE or _ENV_VALUE.fullmatch(value) is None:
-                _refuse(where, f"env.{name}", f"must be at most {MAX_VALUE} printable ASCII characters")
-        return config.env
-
-    return validate
+def _env(document: dict[str, object], where: str) -> dict[str, str]:
+    unknown = sorted(set(document) - {"apiVersion", "kind", "env"})
+    if unknown:
+        _refuse(where, unknown[0], "is no field of it")
+    env = document.get("env", {})
+    if not isinstance(env, dict):
+        _refuse(where, "env", f"must be an object, not {_shown(env)}")
+    if len(env) > MAX_VARIABLES:
+        _refuse(where, "env", f"has {len(env)} variables, more than {MAX_VARIABLES}")
+    for name, value in env.items():
+        if _ENV_NAME.fullmatch(name) is None:
+            _refuse(where, f"env.{_shown(name)}", f"is not an allowed name ({_ENV_NAME.pattern})")
+        if not isinstance(value, str):
+            _refuse(where, f"env.{name}", f"must be a string, not {_shown(value)}")
+        if len(value) > MAX_VALUE or _ENV_VALUE.fullmatch(value) is None:
+            _refuse(where, f"env.{name}", f"must be at most {MAX_VALUE} printable ASCII characters")
+    return env
 
 
 def _shown(value: object) -> str:

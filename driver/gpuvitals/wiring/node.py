@@ -78,7 +78,10 @@ class Node:
         self._boot = boot_id(options.boot_id_file)
         self._transport = connect(
             ConnectSettings(
-                url=options.server, kubeconfig=options.kubeconfig, user_agent=f"gpuvitals/{VERSION}"
+                url=options.server,
+                kubeconfig=options.kubeconfig,
+                account=options.account_directory,
+                user_agent=f"gpuvitals/{VERSION}",
             )
         )
         self._store = StateStore(options.state_directory / "health.json")

@@ -1,6 +1,6 @@
 """The kubelet's sockets, opened before anything slow is imported: the kubelet's clock runs.
 
-Nothing here may import the Kubernetes client or pydantic. Until `wiring.node` attaches the rest, calls are answered
+Nothing here may import the Kubernetes client. Until `wiring.node` attaches the rest, calls are answered
 with "starting", and the kubelet asks again.
 """
 

@@ -2,13 +2,13 @@
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from kubernetes import client as official
-from kubernetes.config.incluster_config import InClusterConfigLoader
 
 from gpuvitals.kube.client import ApiTransport, Call, ConnectSettings, connect
+from gpuvitals.kube.credentials import AccountToken, plain, pod_account
 from gpuvitals.kube.errors import (
     ApiError,
     Conflict,
@@ -23,6 +23,19 @@ from gpuvitals.sim.apiserver import ApiServer
 from support.kubeserver import Answer, scripted
 
 CALL = Call(method="GET", path="/x")
+AUTHORITY = """
+-----BEGIN CERTIFICATE-----
+MIIBbjCCARWgAwIBAgIUYnmEorlpx4njYioByy00KKit+4cwCgYIKoZIzj0EAwIw
+DDEKMAgGA1UEAwwBYTAgFw0yNjExMjUwNjM4NDhaGA8yMTI2MTEwMTA2Mzg0OFow
+DDEKMAgGA1UEAwwBYTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABM4ZrPmvbT7j
+KbkWzF0QetRiiRY/GkTwlNb/8OoF50QsRYBSH33ln6pJXsEUYfdJ9ZcE0/rSpJX3
+66XaOc58HD+jUzBRMB0GA1UdDgQWBBTtClucz4ggNDK30zdnMMp+uTkVozAfBgNV
+HSMEGDAWgBTtClucz4ggNDK30zdnMMp+uTkVozAPBgNVHRMBAf8EBTADAQH/MAoG
+CCqGSM49BAMCA0cAMEQCIA6V2z0zO+ic2wdRRdbA/kOYZjHCgHkDtB2iz9D39Bgs
+AiAeC7QwD687vG8DVTlYd7IrwADWTsO5N0rM/hJpAxzc/w==
+-----END CERTIFICATE-----
+"""
+"""Any certificate: nobody is asked to prove anything by it."""
 
 
 def answered(answer: Answer, call: Call = CALL) -> ApiError:
@@ -134,35 +147,55 @@ def test_a_connection_is_used_again() -> None:
 
 
 def test_a_rotated_token_is_read_again(tmp_path: Path) -> None:
-    token, authority = tmp_path / "token", tmp_path / "ca.crt"
-    token.write_text("first\n", encoding="utf-8")
-    authority.write_text("x", encoding="utf-8")
-    place = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": "1"}
-    loader = InClusterConfigLoader(str(token), str(authority), environ=place)  # type: ignore[no-untyped-call]  # untyped upstream
-    configuration = official.Configuration()
-    loader.load_and_set(configuration)  # type: ignore[no-untyped-call]  # untyped upstream
+    token = tmp_path / "token"
+    token.write_text("first\n", encoding="ascii")
     with scripted(lambda method, target: Answer()) as script:
-        configuration.host, configuration.ssl_ca_cert = script.url, None
-        transport = ApiTransport(configuration, "gpuvitals")
+        access = replace(plain(script.url), token=AccountToken(token, seconds=0.0))
+        transport = ApiTransport(access, "gpuvitals")
         transport.request(CALL)
-        token.write_text("second\n", encoding="utf-8")
-        loader.token_expires_at = loader.token_expires_at.min
+        token.write_text("second\n", encoding="ascii")
         transport.request(CALL)
+        for content in ("", "\u00e9"):
+            token.write_text(content, encoding="utf-8")
+            with pytest.raises(Retryable, match="token of the service account"):
+                transport.request(CALL)
         token.unlink()
-        loader.token_expires_at = loader.token_expires_at.min
         with pytest.raises(Retryable, match="token of the service account"):
             transport.request(CALL)
 
     assert [headers["Authorization"].split()[1] for _, _, headers in script.asked] == ["first", "second"]
 
 
+def test_a_token_is_not_read_for_each_call(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("first", encoding="ascii")
+    token = AccountToken(path)
+    assert token() == "Bearer first"
+    path.unlink()
+    assert token() == "Bearer first"
+
+
 def test_missing_credentials_are_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
 
-    with pytest.raises(Permanent, match="kubernetes credentials"):
+    with pytest.raises(Permanent, match="kubernetes credentials: .KUBERNETES_SERVICE_HOST is not set"):
         connect(ConnectSettings())
     with pytest.raises(Permanent, match="kubernetes credentials"):
         connect(ConnectSettings(kubeconfig=tmp_path / "absent"))
+
+
+@pytest.mark.parametrize(
+    ("missing", "named"), [("ca.crt", "ca.crt: "), ("token", "token of the service account")]
+)
+def test_a_pods_account_that_lacks_a_file_is_named(tmp_path: Path, missing: str, named: str) -> None:
+    (tmp_path / "ca.crt").write_text(AUTHORITY, encoding="ascii")
+    (tmp_path / "token").write_text("t", encoding="ascii")
+    place = {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"}
+    assert pod_account(tmp_path, place).host == "https://[fd00::1]:443"
+
+    (tmp_path / missing).unlink()
+    with pytest.raises(Permanent, match=f"kubernetes credentials: .*{named}"):
+        pod_account(tmp_path, place)
 
 
 def test_a_kubeconfig_gives_server_and_token(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from gpuvitals.inventory.claims import ConditionStatus
 from gpuvitals.kube.client import ConnectSettings, connect
-from gpuvitals.kube.errors import NotFound, Permanent
+from gpuvitals.kube.errors import NotFound
 from gpuvitals.kube.events import EventRecord, EventRecorder, Regarding
 from gpuvitals.kube.nodes import node_owner
 from gpuvitals.kube.resourceclaims import ClaimReader, ClaimStatusWriter
@@ -120,10 +120,3 @@ def test_the_nodes_uid_is_its_owner_reference() -> None:
         assert node_owner(transport, "n").uid == made["metadata"]["uid"]
         with pytest.raises(NotFound):
             node_owner(transport, "absent")
-
-
-def test_missing_credentials_are_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-
-    with pytest.raises(Permanent, match="kubernetes credentials"):
-        connect(ConnectSettings())

@@ -1,0 +1,125 @@
+"""Where the API server is and who we are there: a plain URL, the pod's own account, or a kubeconfig.
+
+A pod's account is two files and two variables, read here. A kubeconfig can hold plugins and providers of all kinds: the
+official client reads it, and is imported only then, since it costs 20 MiB (docs/adr/028).
+"""
+
+import os
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import urllib3
+from urllib3.connection import HTTPConnection
+
+from gpuvitals.kube.errors import Permanent, Retryable
+
+ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where a pod finds its account. Source: kubernetes/kubernetes plugin/pkg/admission/serviceaccount/admission.go."""
+_TOKEN_SECONDS = 60.0
+"""The kubelet replaces a projected token well before it expires. Source: kubernetes/client-go transport/token_source.go."""
+_POOL = 8
+_KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
+
+Token = Callable[[], str | None]
+"""The value of the Authorization header as it is now, None for none. Raises Retryable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """A way in. `host` has no slash at its end."""
+
+    host: str
+    pool: urllib3.PoolManager
+    token: Token
+
+
+def plain(url: str) -> Access:
+    """A server that asks for no credentials: the simulation."""
+    return Access(host=url.rstrip("/"), pool=_pool(None), token=lambda: None)
+
+
+def pod_account(folder: Path = ACCOUNT, environment: Mapping[str, str] = os.environ) -> Access:
+    """The service account of the pod that this process runs in. Raises Permanent."""
+    host, port = (environment.get(f"KUBERNETES_SERVICE_{part}", "") for part in ("HOST", "PORT"))
+    if not host or not port:
+        raise _unusable("$KUBERNETES_SERVICE_HOST is not set, so this is no pod; name a kubeconfig")
+    try:
+        tls = ssl.create_default_context(cafile=str(folder / "ca.crt"))
+    except OSError as error:  # ssl.SSLError is one
+        raise _unusable(f"{folder / 'ca.crt'}: {error}") from error
+    token = AccountToken(folder / "token")
+    try:
+        token()
+    except Retryable as error:
+        raise _unusable(str(error)) from error
+    shown = f"[{host}]" if ":" in host else host
+    return Access(host=f"https://{shown}:{port}", pool=_pool(tls), token=token)
+
+
+def kubeconfig(path: Path) -> Access:
+    """The current context of a kubeconfig. Raises Permanent."""
+    from kubernetes import client, config
+
+    settings = client.Configuration()
+    try:
+        config.load_kube_config(str(path), client_configuration=settings)  # type: ignore[no-untyped-call]  # untyped upstream
+    except (config.ConfigException, OSError) as error:
+        raise _unusable(str(error)) from error
+
+    def token() -> str | None:
+        try:
+            found = settings.get_api_key_with_prefix("BearerToken", alias="authorization")
+        except (config.ConfigException, OSError) as error:
+            raise Retryable(f"token of {path}: {error}; it is asked for again with the next call") from error
+        return found.strip() if found else None
+
+    pool: urllib3.PoolManager = client.ApiClient(settings).rest_client.pool_manager
+    return Access(host=settings.host.rstrip("/"), pool=pool, token=token)
+
+
+class AccountToken:
+    """The Authorization header from a token file, which is read again every `seconds`. One that is being replaced may
+    be missing for a moment.
+    """
+
+    def __init__(self, path: Path, seconds: float = _TOKEN_SECONDS) -> None:
+        self._path = path
+        self._seconds = seconds
+        self._read: tuple[str, float] | None = None
+
+    def __call__(self) -> str:
+        read = self._read
+        if read is None or time.monotonic() - read[1] >= self._seconds:
+            self._read = read = self._header(), time.monotonic()
+        return read[0]
+
+    def _header(self) -> str:
+        try:
+            token = self._path.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise Retryable(
+                f"token of the service account: {error}; it is read again with the next call"
+            ) from error
+        if not token:
+            raise Retryable(
+                f"token of the service account: {self._path} is empty; it is read again with the next call"
+            )
+        return f"Bearer {token}"
+
+
+def _pool(tls: ssl.SSLContext | None) -> urllib3.PoolManager:
+    options = [*HTTPConnection.default_socket_options, *_KEEPALIVE]
+    return urllib3.PoolManager(maxsize=_POOL, ssl_context=tls, socket_options=options)
+
+
+def _unusable(why: str) -> Permanent:
+    return Permanent(f"kubernetes credentials: {why}; the agent can't reach the API server")
