@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
+from gpuvitals.health.expectations import expected_links
 from gpuvitals.health.fault_classes import CauseRule
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu import Gpu
@@ -126,6 +127,8 @@ class Worst:
 class GpuState:
     """Everything the fold knows. `second` is what DCGM last read, while it is fresh. `heat_step` is 0, 1 or 2: the smoothed thermal margin, with hysteresis.
 
+    `expected_links` is how many NVLinks the GPU should have active, None where nobody knows yet.
+
     `initialised_at` is the latest instant by which the GPU was seen to have been initialised anew, and
     `resolved_until` the latest before which everything is known to be repaired: what arrives late is history.
     `suspect_since` is when the present unbroken run of class B levels began, whatever their names, and `suspect_runs`
@@ -173,7 +176,13 @@ def unit_of(gpu_instance: int | None) -> str:
 
 def initial_state(gpu: Gpu, seen: Moment) -> GpuState:
     """The state of a GPU that was met for the first time at `seen`: nothing is known, so it is Unknown."""
-    return GpuState(uuid=gpu.uuid, started_at=seen.at, expected_links=gpu.expected_links)
+    return expecting(GpuState(uuid=gpu.uuid, started_at=seen.at, expected_links=None), gpu)
+
+
+def expecting(state: GpuState, gpu: Gpu) -> GpuState:
+    """`state` with what is to be expected of `gpu`, as it was identified now."""
+    links = expected_links(gpu.product_name, gpu.expected_links)
+    return state if links is None else replace(state, expected_links=links)
 
 
 def instance_state(gpu: GpuState, instance: Gpu) -> GpuState:

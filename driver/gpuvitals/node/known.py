@@ -14,7 +14,7 @@ from gpuvitals.health.healing import after_restart
 from gpuvitals.health.isolation import is_capped, isolated
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.reasons import ISOLATION_CAPPED, NVSWITCH_FAULT
-from gpuvitals.health.state import GpuState, initial_state, instance_state
+from gpuvitals.health.state import GpuState, expecting, initial_state, instance_state
 from gpuvitals.health.statements import with_statements
 from gpuvitals.health.verdict import without_instance
 from gpuvitals.inventory.governing import Governing
@@ -282,8 +282,7 @@ class NodeHealth:
             state = known.state
             if reloaded:
                 state = after_restart(state, same_boot=True, same_driver_load=False, age_seconds=0.0)
-            if gpu.expected_links is not None:
-                state = replace(state, expected_links=gpu.expected_links)
+            state = expecting(state, gpu)
             self.gpus[gpu.uuid] = replace(known, gpu=gpu, state=state)
         for uuid, entry in self.gpus.items():
             self.gpus[uuid] = marked(entry, report.gpus)
