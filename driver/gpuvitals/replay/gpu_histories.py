@@ -22,6 +22,8 @@ from gpuvitals.replay.roster import Roster, phantoms
 MAX_KEPT = 1000
 """Isolations kept for the summary; the rest is counted."""
 _MAX_CODES = 64
+_ROUNDING_SECONDS = 0.001
+"""An instant that was computed is looked at this much later: a sum of floats may fall short of what it stands for."""
 _NEVER = Moment(at=0.0, time=datetime.fromtimestamp(0, UTC))
 
 
@@ -67,9 +69,10 @@ class GpuHistories:
         """Lets time pass: dwells end, probation ends, counts run out, each at its own instant."""
         while True:
             due = [(each.next_at, name) for name, each in self._watched.items() if each.next_at is not None]
-            if not due or min(due)[0] > now.at:
+            if not due or min(due)[0] + _ROUNDING_SECONDS > now.at:
                 return
             at, name = min(due)
+            at += _ROUNDING_SECONDS
             yield from self._judge((name,), Moment(at=at, time=now.time - timedelta(seconds=now.at - at)))
 
     def take(self, signal: GpuSignal, now: Moment) -> Iterator[Happening]:
