@@ -16,7 +16,7 @@ from gpuvitals.cli.policy_option import add_policy_option, chosen_policy
 from gpuvitals.replay.comparison import differences
 from gpuvitals.replay.findings import Happening
 from gpuvitals.replay.history import History
-from gpuvitals.replay.reader import LogError, LogReader
+from gpuvitals.replay.reader import LogError, LogReader, first_stamp
 from gpuvitals.replay.report import Ending, ending_json, ending_text, happening_json, happening_text
 
 _STDIN = "-"
@@ -36,7 +36,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "logs",
         nargs="+",
         metavar="LOG",
-        help="of one node, oldest first: /dev/kmsg, dmesg, kern.log, journalctl (also -o json, -o export), recorded "
+        help="of one node; put in order by the wall clock, else read as given, oldest first: /dev/kmsg, dmesg, kern.log, journalctl (also -o json, -o export), recorded "
         "signals; also gzipped; - reads standard input",
     )
     add_policy_option(parser)
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
             print(print_one(happening, is_wall=reader.clock.is_wall))
 
     try:
-        for name in options.logs:
+        for name in _in_order(options.logs):
             with _opened(name) as (shown, file, latest):
                 for heard in reader.read(shown, _blocks(shown, file), latest):
                     tell(history.take(heard, reader.clock.now))
@@ -102,6 +102,20 @@ def _ending(reader: LogReader, history: History, other: History | None) -> Endin
         gpus=ends,
         differences=differing,
     )
+
+
+def _in_order(names: list[str]) -> list[str]:
+    """The oldest first, where the wall clock tells for all of them: a shell's `kern.log*` begins with the newest."""
+    if _STDIN in names or len(names) == 1:
+        return names
+    found: list[tuple[float, str]] = []
+    for name in names:
+        with _opened(name) as (shown, file, latest):
+            stamp = first_stamp(_blocks(shown, file), latest)
+        if stamp is None or not stamp.is_wall:
+            return names
+        found.append((stamp.seconds, name))
+    return [name for _, name in sorted(found, key=lambda each: each[0])]
 
 
 def _exhaust(found: Iterator[Happening]) -> None:

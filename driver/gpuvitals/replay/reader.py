@@ -35,6 +35,7 @@ _DRIVER, _SWITCH, _BOOT = b"NVRM", b"nvidia-nvswitch", BOOT_TEXT.encode()
 _DRIVER_AS_NUMBERS, _EVENT = b"[78,86,82,77", b'"signal"'
 _START_BYTES = 64
 _EXPORT_START = (b"__CURSOR=", b"__REALTIME_TIMESTAMP=", b"_BOOT_ID=", b"__SEQNUM=")
+_REALTIME = b"__REALTIME_TIMESTAMP"
 _SEQUENCE = re.compile(rb"[0-9]{1,4},([0-9]{1,20}),")
 
 
@@ -207,6 +208,29 @@ class LogReader:
         if booted != self._booted:
             self._booted = booted
             yield booted
+
+
+def first_stamp(blocks: Iterable[bytes], latest: datetime) -> Stamp | None:
+    """The first time stamp of a log, by which logs can be put in order; None where it has none among its first lines."""
+    for line in islice(lines_of(blocks), _SNIFFED_LINES):
+        try:
+            found = _any_stamp(line, latest)
+        except ValueError:
+            # What is wrong with the line is told when the log is read.
+            return None
+        if found is not None:
+            return found
+    return None
+
+
+def _any_stamp(line: bytes, latest: datetime) -> Stamp | None:
+    if line.startswith(b"{"):
+        return _stamp_of(json_object(line))
+    key, separator, value = line.partition(b"=")
+    if separator and key == _REALTIME:
+        return realtime_stamp(value.decode("ascii", errors="replace"))
+    found = log_line(line, latest)
+    return None if found is None else found.stamp
 
 
 @contextmanager

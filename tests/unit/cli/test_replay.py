@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gpuvitals.cli.main import main
-from support.saved import WRITTEN, Said, dmesg, quiet, syslog, xid
+from support.saved import WRITTEN, Said, dmesg, journal_export, quiet, syslog, xid
 
 Run = Callable[..., tuple[int, str, str]]
 LOST: list[Said] = quiet([(100, "usb 1-1: x"), (200, xid(79))], 500)
@@ -62,6 +62,20 @@ def test_files_follow_each_other_and_may_be_packed(run: Run, kept: Kept) -> None
 
     assert code == 0
     assert "confirmed: XID 120 800 s later" in out
+
+
+def test_files_with_wall_clocks_are_put_in_order_and_others_are_read_as_given(run: Run, kept: Kept) -> None:
+    new = kept("kern.log", syslog(quiet([(1000, xid(120))], 1500)))
+    old = kept("kern.log.1.gz", gzip.compress(syslog(LOST)))
+    exported = kept("older", journal_export([(1, "usb 1-1: x")]))
+    _, out, _ = run(new, old, exported)
+    first = kept("first", dmesg(LOST))
+    second = kept("second", dmesg([(5, "usb 1-1: x"), (50, xid(120))]))
+    _, counted, _ = run(first, second)
+
+    assert "confirmed: XID 120 800 s later" in out
+    assert "step back" not in out
+    assert "boots: 1" in counted
 
 
 def test_standard_input_is_a_log_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
