@@ -132,15 +132,21 @@ def serving() -> Iterator[ApiServer]:
 
 @contextmanager
 def agent_node(
-    server: ApiServer, prepare: Callable[[Path], object] = lambda _: None, pod_uid: str = ""
+    server: ApiServer,
+    prepare: Callable[[Path], object] = lambda _: None,
+    pod_uid: str = "",
+    library: Path | None = None,
 ) -> Iterator[AgentNode]:
-    """The node with its agent, all of whose GPUs are published as healthy. `prepare` is given the folder before it."""
+    """The node with its agent, all of whose GPUs are published as healthy. `prepare` is given the folder before it.
+
+    `library` is the folder of a mock libnvidia-ml.so.1, with which the agent uses the real NVML binding.
+    """
     with tempfile.TemporaryDirectory(prefix="gv-", dir="/tmp") as made:
         folder = Path(made)
         gpus = ScriptedNode.create(folder, name="node-a")
         (folder / "node.yaml").write_text(POLICY)
         prepare(folder)
-        with agent(folder, server, gpus, pod_uid) as process:
+        with agent(folder, server, gpus, pod_uid, library) as process:
             info = process.register()
             built = AgentNode(folder, server, gpus, process, Path(info.endpoint))
             built.settle()

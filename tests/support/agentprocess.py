@@ -15,17 +15,27 @@ import grpc
 
 from gpuvitals.proto import pluginregistration_v1_pb2 as registration
 from gpuvitals.proto.pluginregistration_v1_pb2_grpc import RegistrationStub
+from gpuvitals.signals.nvml_worker import DEFAULT_BACKEND
 from gpuvitals.sim.apiserver import ApiServer
 from gpuvitals.sim.gpu import ScriptedNode
+from gpuvitals.sim.worker import BACKEND
 
 SLICES = "resourceslices.resource.k8s.io"
 
 
 class AgentProcess:
-    """`gpuvitals node` below one folder: without a driver, or on scripted GPUs."""
+    """`gpuvitals node` below one folder: without a driver, or on scripted GPUs.
+
+    With the mock `library` in a folder the real NVML binding reads the scripted GPUs.
+    """
 
     def __init__(
-        self, folder: Path, server: ApiServer, scripted: ScriptedNode | None = None, pod_uid: str = ""
+        self,
+        folder: Path,
+        server: ApiServer,
+        scripted: ScriptedNode | None = None,
+        pod_uid: str = "",
+        library: Path | None = None,
     ) -> None:
         self.folder = folder
         self.recording = folder / "heard.jsonl"
@@ -51,8 +61,10 @@ class AgentProcess:
         if scripted is None:
             (folder / "kmsg").touch()
         else:
-            environment |= scripted.environment()
-            command += ["--nvml-backend", "gpuvitals.sim.worker:scripted_backend"]
+            environment |= (
+                scripted.environment() if library is None else scripted.library_environment(library)
+            )
+            command += ["--nvml-backend", BACKEND if library is None else DEFAULT_BACKEND]
             command += ["--boot-id-file", str(scripted.boot_id_file), "--config", str(folder / "node.yaml")]
             command += ["--driver-root", str(scripted.driver_root), "--dev-root", str(scripted.driver_root)]
             command += ["--proc-root", str(scripted.proc_root)]
@@ -107,9 +119,13 @@ class AgentProcess:
 
 @contextmanager
 def agent(
-    folder: Path, server: ApiServer, scripted: ScriptedNode | None = None, pod_uid: str = ""
+    folder: Path,
+    server: ApiServer,
+    scripted: ScriptedNode | None = None,
+    pod_uid: str = "",
+    library: Path | None = None,
 ) -> Iterator[AgentProcess]:
-    started = AgentProcess(folder, server, scripted, pod_uid)
+    started = AgentProcess(folder, server, scripted, pod_uid, library)
     try:
         yield started
     finally:

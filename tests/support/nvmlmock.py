@@ -1,4 +1,4 @@
-"""Builds the mock libnvidia-ml.so.1 from its C sources and writes the state file that drives it."""
+"""Builds the mock libnvidia-ml.so.1 of tools/nvml_mock and writes the state file that drives it."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCES = sorted((Path(__file__).parent / "nvml_mock").glob("*.c"))
+SOURCES = sorted((Path(__file__).parents[2] / "tools" / "nvml_mock").glob("*.c"))
 
 
 def library(directory: Path, *flags: str) -> Path:
@@ -38,7 +38,7 @@ class MockState:
 
     def __init__(self, path: Path, gpus: int = 8) -> None:
         self.path = path
-        self._node = {"driver_version": "595.45.04", "cuda": "13020", "init": "0"}
+        self._node = {"driver_version": "595.45.04", "cuda": "13020"}
         self._gpus: list[dict[str, str]] = [self._healthy(index) for index in range(gpus)]
         self._events: list[str] = []
         self.write()
@@ -81,14 +81,20 @@ class MockState:
         self._node |= {key: str(value) for key, value in facts.items()}
         self.write()
 
-    def event(self, line: str) -> None:
-        """Adds an event, as `xid <number> <gpu> <code> [<gpu instance>]` or `recovery <number> <gpu>`."""
-        self._events.append(line)
+    def event(self, index: int, kind: int, data: int = 0, instance: int | None = None) -> None:
+        """An event about a GPU, or one of its MIG instances, by its nvmlEventType number."""
+        whom = "" if instance is None else f" {instance}"
+        self._events.append(f"event {len(self._events) + 1} {index} {kind:#x} {data}{whom}")
+        self.write()
+
+    def fail_wait(self, code: int) -> None:
+        """The event wait fails once, with that number of nvmlReturn_t."""
+        self._events.append(f"waitfails {len(self._events) + 1} {code}")
         self.write()
 
     def write(self) -> None:
         """Replaces the file."""
-        lines = [f"{key} {value}" for key, value in self._node.items()]
+        lines = [f"node {key} {value}" for key, value in self._node.items()]
         for index, facts in enumerate(self._gpus):
             lines += [f"gpu {index} {key} {value}" for key, value in facts.items()]
         temporary = self.path.with_suffix(".tmp")

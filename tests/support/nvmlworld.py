@@ -91,6 +91,7 @@ def running(
     sysfs: Path,
     periods: NvmlPeriods = QUICK,
     remembered: tuple[Gpu, ...] = (),
+    deadlines: Deadlines = SHORT,
 ) -> Iterator[NvmlWorld]:
     """A started monitor; at the end it must have stopped and left no child."""
     sink = Recorder()
@@ -99,7 +100,7 @@ def running(
         environment=dict(os.environ) | dict(environment),
         sysfs=sysfs,
         remembered=remembered,
-        deadlines=SHORT,
+        deadlines=deadlines,
         periods=periods,
     )
     monitor = NvmlMonitor(settings, SystemClock(), sink)

@@ -84,6 +84,7 @@ class NvmlMonitor:
         self._state: MonitorState | None = None
         self._driver: DriverFacts | None = None
         self._opened_at = 0.0
+        self._hears = False
         self._retry_at = 0.0
         self._retry_seconds = settings.periods.retry_first
         self._look_at = 0.0
@@ -186,6 +187,9 @@ class NvmlMonitor:
             self._visitor.visit(entry, self._periods, self._opened_at)
             if self._visitor.take_division() and self._driver is not None:
                 self._report_inventory(self._driver)
+        if not self._hears and self._driver is not None:
+            self._link.hear()
+            self._hears = True
         if self._driver is not None and now >= self._look_at:
             self._compare_with_bus(now, self._driver)
 
@@ -252,28 +256,26 @@ class NvmlMonitor:
 
     def _attach(self) -> None:
         """Starts a worker and takes the inventory, unless a GPU hangs: then its index had better not be touched."""
-        driver = self._link.open()
+        driver = self._open()
         self._opened_at = time.monotonic()
-        if self._list.count(Avoid.HUNG):
-            self._touch_siblings()
-        else:
+        self._hears = False
+        self._list.begin(self._opened_at)
+        if not self._list.count(Avoid.HUNG):
             driver = self._take_inventory(driver)
-        # Registered before the first poll, so that nothing slips through between the two.
-        self._link.watch()
         self._driver = driver
         self._retry_seconds = self._periods.retry_first
         self._look_at = self._opened_at + self._periods.look
         self._monitor(MonitorState.WATCHING, f"driver {driver.driver_version}")
 
-    def _touch_siblings(self) -> None:
-        """Lets the worker look up everyone it has not identified, since it registers events for those it knows."""
+    def _open(self) -> DriverFacts:
+        """Opens the driver; where a GPU hangs, without touching any: to attach to all may hang for one of them."""
+        if self._list.count(Avoid.HUNG):
+            return self._link.open(attach=False)
         try:
-            for entry in self._list:
-                if entry.avoid is None:
-                    self._visitor.touch(entry)
+            return self._link.open()
         except CallHung as error:
-            # One GPU more to leave alone: the next worker does without it.
-            raise WorkerStale(str(error)) from error
+            log.warning("nvml can't attach to every gpu", extra=keys(reason=str(error)))
+            return self._link.open(attach=False)
 
     def _take_inventory(self, driver: DriverFacts) -> DriverFacts:
         taken = survey(self._link, driver, self._tree, self._list)
@@ -281,8 +283,6 @@ class NvmlMonitor:
         for entry in taken.hung:
             self._visitor.hung(entry, "it could not be identified")
             entry.due_at = time.monotonic() + self._periods.probe
-        if taken.hanging:
-            self._touch_siblings()
         self._report_inventory(taken.driver)
         return taken.driver
 

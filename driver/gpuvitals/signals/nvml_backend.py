@@ -132,8 +132,8 @@ BackendEvent = XidEvent | AttentionEvent
 class NvmlBackend(Protocol):
     """The calls. Each raises NvmlFailure with the library's code, and may block for ever."""
 
-    def open(self) -> DriverFacts:
-        """Attaches to the driver. Called once, before everything else."""
+    def open(self, *, attach: bool) -> DriverFacts:
+        """Opens the driver. Called once, before everything else. Without `attach` no GPU is touched until it is asked for."""
         ...
 
     def identify(self, index: int) -> GpuFacts:
@@ -148,10 +148,10 @@ class NvmlBackend(Protocol):
         """Looks the GPU up anew and touches it as lightly as possible; returning means that it answers."""
         ...
 
-    def watch(self) -> None:
-        """Registers for the events of every identified GPU."""
+    def watch(self, uuid: str, bus_id: str) -> None:
+        """Registers for the events of one GPU. One that can't be registered is polled only."""
         ...
 
     def next_event(self, timeout_seconds: float) -> BackendEvent | None:
-        """Waits for an event; None at the timeout. Called on a thread of its own, beside the other calls."""
+        """Waits for an event of a watched GPU; None at the timeout. Called on a thread of its own, beside other calls."""
         ...

@@ -70,10 +70,14 @@ class NvmlLink:
         self._metrics = metrics
         self._last_id = 0
 
-    def open(self) -> DriverFacts:
-        """Starts a worker in the empty seat and lets it attach. Also raises SeatTaken, and OSError."""
+    def open(self, *, attach: bool = True) -> DriverFacts:
+        """Starts a worker in the empty seat and lets it open the driver. Also raises SeatTaken, and OSError.
+
+        Without `attach` it touches no GPU but those that it is asked about.
+        """
         self.seat.start()
-        answer = self._call(Request(id=self._id(), call="open"), self._deadlines.open_seconds)
+        request = Request(id=self._id(), call="open", attach=attach)
+        answer = self._call(request, self._deadlines.open_seconds)
         return answer.driver if isinstance(answer, Opened) else self._odd(answer)
 
     def identify(self, index: int) -> GpuFacts:
@@ -90,9 +94,13 @@ class NvmlLink:
         """Touches a GPU lightly."""
         self._call(Request(id=self._id(), call="probe", uuid=gpu.uuid, bus_id=gpu.bus_id))
 
-    def watch(self) -> None:
-        """Asks for events from now on."""
-        self._call(Request(id=self._id(), call="watch"))
+    def watch(self, gpu: Gpu) -> None:
+        """Registers for the events of a GPU, which is what may hang: so each is asked for by itself."""
+        self._call(Request(id=self._id(), call="watch", uuid=gpu.uuid, bus_id=gpu.bus_id))
+
+    def hear(self) -> None:
+        """Asks for the events of the watched GPUs from now on."""
+        self._call(Request(id=self._id(), call="hear"))
 
     def listen(self, seconds: float, wake: int) -> None:
         """Waits for events and hands over all there are, or until `wake` is readable. Raises WorkerGone."""

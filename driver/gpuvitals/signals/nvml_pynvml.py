@@ -68,12 +68,15 @@ class PynvmlBackend:
 
     def __init__(self) -> None:
         self._handles: dict[str, Any] = {}
+        self._watched: dict[str, Any] = {}
+        self._attached = True
         self._events: Any = None
 
-    def open(self) -> DriverFacts:
-        """Loads the library and attaches to the driver."""
+    def open(self, *, attach: bool) -> DriverFacts:
+        """Loads the library and opens the driver."""
+        self._attached = attach
         with _translated():
-            pynvml.nvmlInit()
+            pynvml.nvmlInitWithFlags(0 if attach else pynvml.NVML_INIT_FLAG_NO_ATTACH)
             cuda = int(pynvml.nvmlSystemGetCudaDriverVersion())
             return DriverFacts(
                 driver_version=str(pynvml.nvmlSystemGetDriverVersion()),
@@ -112,9 +115,7 @@ class PynvmlBackend:
     def read(self, uuid: str, bus_id: str) -> GpuValues:
         """Every value of one poll."""
         with _translated():
-            handle = self._handles.get(uuid)
-            if handle is None:
-                handle = self._handles[uuid] = self._look_up(uuid, bus_id)
+            handle = self._handle(uuid, bus_id)
             values, found = reading(handle), Collector()
             mig = found.take("mig", lambda: division(handle))
             detail = "; ".join(each for each in (values.detail, *found.troubles) if each)
@@ -129,21 +130,23 @@ class PynvmlBackend:
                 raise pynvml.NVMLError(result)
             self._handles[uuid] = handle
 
-    def watch(self) -> None:
-        """Makes the event set. A GPU that can't be registered is polled only."""
-        refused: set[str] = set()
+    def watch(self, uuid: str, bus_id: str) -> None:
+        """Adds the GPU to the event set; a refusal that spoils the set has it made anew without that GPU."""
         with _translated():
-            while True:
-                events = pynvml.nvmlEventSetCreate()
-                if self._registered(events, refused):
-                    break
-                pynvml.nvmlEventSetFree(events)
-            self._events = events
+            handle = self._handle(uuid, bus_id)
+            if self._events is None:
+                self._make_set()
+            if self._registered(handle):
+                self._watched[uuid] = handle
+            else:
+                pynvml.nvmlEventSetFree(self._events)
+                self._make_set()
 
     def next_event(self, timeout_seconds: float) -> BackendEvent | None:
         """The next event; after a failed wait the set is undefined and is made anew at the next call."""
         if self._events is None:
-            self.watch()
+            with _translated():
+                self._make_set()
         try:
             event = pynvml.nvmlEventSetWait_v2(self._events, int(timeout_seconds * 1000))
         except pynvml.NVMLError as error:
@@ -155,18 +158,23 @@ class PynvmlBackend:
             raise NvmlFailure(int(error.value), str(error)) from error
         return self._translated_event(event)
 
-    def _registered(self, events: Any, refused: set[str]) -> bool:
-        """False where one more GPU was refused in a way that spoils the set."""
-        for uuid, handle in self._handles.items():
-            if uuid in refused:
-                continue
-            try:
-                supported = int(pynvml.nvmlDeviceGetSupportedEventTypes(handle))
-                pynvml.nvmlDeviceRegisterEvents(handle, supported & _WANTED_EVENTS, events)
-            except pynvml.NVMLError as error:
-                refused.add(uuid)
-                if error.value == UNKNOWN:
-                    return False
+    def _make_set(self) -> None:
+        """A fresh set of all that are watched. Who spoils it is watched no more, and it is made once again."""
+        while True:
+            self._events = pynvml.nvmlEventSetCreate()
+            spoiler = next((u for u, handle in self._watched.items() if not self._registered(handle)), None)
+            if spoiler is None:
+                return
+            del self._watched[spoiler]
+            pynvml.nvmlEventSetFree(self._events)
+
+    def _registered(self, handle: Any) -> bool:
+        """False where the GPU was refused in a way that leaves the set undefined. Source: NVML API reference."""
+        try:
+            supported = int(pynvml.nvmlDeviceGetSupportedEventTypes(handle))
+            pynvml.nvmlDeviceRegisterEvents(handle, supported & _WANTED_EVENTS, self._events)
+        except pynvml.NVMLError as error:
+            return int(error.value) != UNKNOWN
         return True
 
     def _translated_event(self, event: Any) -> BackendEvent | None:
@@ -182,16 +190,28 @@ class PynvmlBackend:
             compute_instance=int(event.computeInstanceId),
         )
 
+    def _handle(self, uuid: str, bus_id: str) -> Any:
+        handle = self._handles.get(uuid)
+        if handle is None:
+            handle = self._handles[uuid] = self._look_up(uuid, bus_id)
+        return handle
+
     def _uuid(self, device: Any) -> str:
         address = _address(device)
         return next((uuid for uuid, handle in self._handles.items() if _address(handle) == address), "")
 
     def _look_up(self, uuid: str, bus_id: str) -> Any:
-        try:
-            return pynvml.nvmlDeviceGetHandleByUUID(uuid)
-        except pynvml.NVMLError as error:
-            if error.value in (GPU_IS_LOST, RESET_REQUIRED, VERSION_MISMATCH):
-                raise
+        """The handle of a GPU, by its UUID, else by its slot.
+
+        The search for a UUID may initialise other GPUs, one for a slot does not. Source: NVML API reference,
+        nvmlDeviceGetHandleByUUID and nvmlDeviceGetHandleByPciBusId.
+        """
+        if self._attached:
+            try:
+                return pynvml.nvmlDeviceGetHandleByUUID(uuid)
+            except pynvml.NVMLError as error:
+                if error.value in (GPU_IS_LOST, RESET_REQUIRED, VERSION_MISMATCH):
+                    raise
         # The UUID of a sick GPU may not be readable although the GPU is there.
         handle = pynvml.nvmlDeviceGetHandleByPciBusId(bus_id)
         if Collector().take("uuid", lambda: str(pynvml.nvmlDeviceGetUUID(handle))) not in (None, uuid):

@@ -46,7 +46,7 @@ def survey(link: NvmlLink, driver: DriverFacts, tree: SysfsTree, known: Watchlis
         except CallHung as error:
             nameless[index] = str(error)
             hanging += 1
-            driver = link.open()
+            driver = link.open(attach=False)
             continue
         except (NvmlFailure, ValueError) as error:
             if isinstance(error, NvmlFailure) and error.code in DRIVER_CODES:

@@ -74,17 +74,6 @@ class Visitor:
         finally:
             entry.visited_at = time.monotonic()
 
-    def touch(self, entry: Watched) -> None:
-        """Lets a new worker look a GPU up. What is wrong with it will be told by the next poll, except a hang."""
-        try:
-            self._link.probe(entry.gpu)
-        except NvmlFailure as failure:
-            if failure.code in DRIVER_CODES:
-                raise
-        except CallHung as error:
-            self.hung(entry, str(error))
-            raise
-
     def hung(self, entry: Watched, detail: str) -> None:
         """Reports a GPU as hung and leaves it alone."""
         self._list.avoid(entry, Avoid.HUNG, time.monotonic())
@@ -94,6 +83,10 @@ class Visitor:
         now = time.monotonic()
         entry.due_at = now + periods.poll
         try:
+            if not entry.heard:
+                # Registered before it is read, so that nothing slips through between the two.
+                self._link.watch(entry.gpu)
+                entry.heard = True
             values = self._link.read(entry.gpu)
             reading = reading_from(values, entry.gpu, self._clock.now())
         except NvmlFailure as failure:

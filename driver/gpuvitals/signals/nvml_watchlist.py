@@ -40,6 +40,7 @@ class Watched:
 
     `asked_at`: somebody wants to know more than the schedule; a worker that is older can't have the answer. `odd` is
     what made no sense in the last answer about its instances.
+    `heard`: the worker that sits has registered for its events.
     """
 
     gpu: Gpu
@@ -53,6 +54,7 @@ class Watched:
     visited_at: float = 0.0
     crashes: int = 0
     odd: str = ""
+    heard: bool = False
 
 
 class Watchlist:
@@ -87,6 +89,13 @@ class Watchlist:
         """All GPUs, or those only that the driver enumerates, in PCI order, each before its MIG instances."""
         shown = (entry for entry in self if entry.enumerated or not enumerated)
         return tuple(gpu for entry in shown for gpu in (as_given_out(entry.gpu), *entry.instances))
+
+    def begin(self, now: float) -> None:
+        """A new worker sits: it has registered for nobody's events yet, and is to look at everyone it may."""
+        for entry in self._entries.values():
+            entry.heard = False
+            if entry.avoid is None:
+                entry.due_at = now
 
     def adopt(self, found: Iterable[Gpu], divisions: Mapping[GpuUuid, MigFacts], now: float) -> None:
         """Takes up what the driver enumerates. A lost GPU that is back is polled again; a missing one is lost.

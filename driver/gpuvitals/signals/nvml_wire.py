@@ -11,14 +11,15 @@ from gpuvitals.signals.nvml_backend import AttentionEvent, DriverFacts, GpuFacts
 
 MAX_LINE = 1 << 16
 
-Call = Literal["open", "identify", "read", "probe", "watch"]
+Call = Literal["open", "identify", "read", "probe", "watch", "hear"]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One call. `index` belongs to identify; `uuid` and `bus_id` to read and probe."""
+    """One call. `attach` belongs to open, `index` to identify, `uuid` and `bus_id` to read, probe and watch."""
 
     id: int
     call: Call
+    attach: bool = True
     index: int = 0
     uuid: str = ""
     bus_id: str = ""
@@ -46,7 +47,7 @@ class Values(msgspec.Struct, frozen=True, kw_only=True, tag="values"):
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
-    """The answer to probe and watch."""
+    """The answer to probe, watch and hear."""
 
     id: int
 

@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 class Worker:
-    """Serves calls one after the other on one thread, and events on another once `watch` was asked for."""
+    """Serves calls one after the other on one thread, and events on another once `hear` was asked for."""
 
     def __init__(self, backend: NvmlBackend, answers: BinaryIO) -> None:
         self.requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
@@ -81,7 +81,7 @@ class Worker:
         backend = self._backend
         match request.call:
             case "open":
-                return Opened(id=request.id, driver=backend.open())
+                return Opened(id=request.id, driver=backend.open(attach=request.attach))
             case "identify":
                 return Identified(id=request.id, gpu=backend.identify(request.index))
             case "read":
@@ -90,7 +90,9 @@ class Worker:
                 backend.probe(request.uuid, request.bus_id)
                 return Done(id=request.id)
             case "watch":
-                backend.watch()
+                backend.watch(request.uuid, request.bus_id)
+                return Done(id=request.id)
+            case "hear":
                 self._start_events()
                 return Done(id=request.id)
 

@@ -1,7 +1,7 @@
 """A node's scripted GPUs: what a scenario does to them, and the folder in which the real agent finds them.
 
-The folder holds `gpus.json` (what NVML answers), `kmsg` (the kernel log), `sys` (the bus), `driver` (the driver's files,
-with those of /proc) and `boot_id`. Each step is one atomic change of one of them; the agent hears of it through its real sources.
+The folder holds `gpus.json` (what NVML answers), `nvml.state` (the same for the mock library), `kmsg` (the kernel log),
+`sys` (the bus), `driver` (the driver's files, with those of /proc) and `boot_id`. Each step is one atomic change of one of them; the agent hears of it through its real sources.
 """
 
 import fcntl
@@ -28,9 +28,11 @@ from gpuvitals.sim.gpu_state import (
     StateError,
     all_active,
     load_state,
+    replace_file,
     save_state,
 )
 from gpuvitals.sim.gpu_sysfs import SysfsFolder
+from gpuvitals.sim.nvml_facts import nvml_facts
 from gpuvitals.sim.worker import STATE_VARIABLE
 
 GPU_IS_LOST = 15
@@ -47,6 +49,7 @@ class ScriptedNode:
         """Opens a node that `create` made."""
         self.directory = directory
         self.state_file = directory / "gpus.json"
+        self.nvml_state = directory / "nvml.state"
         self.kernel_log = directory / "kmsg"
         self.sysfs_root = directory / "sys"
         self.driver_root = directory / "driver"
@@ -64,7 +67,7 @@ class ScriptedNode:
         directory.mkdir(parents=True, exist_ok=True)
         node = cls(directory)
         state = NodeScript(gpus=tuple(gpu_script(PROFILES[profile], name, index) for index in range(gpus)))
-        save_state(node.state_file, state)
+        node._save(state)
         node.boot_id_file.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
         make_driver_root(node.driver_root, gpus=gpus, version=state.driver_version)
         node._sysfs.load_driver()
@@ -83,6 +86,14 @@ class ScriptedNode:
     def environment(self) -> Mapping[str, str]:
         """What the agent's environment needs for the scripted worker to find this node."""
         return {STATE_VARIABLE: str(self.state_file)}
+
+    def library_environment(self, library: Path) -> Mapping[str, str]:
+        """The same for the real binding over the mock library in that folder; `nvml.faults` is for a person's own facts."""
+        return {
+            "LD_LIBRARY_PATH": str(library),
+            "NVML_MOCK_STATE": str(self.nvml_state),
+            "NVML_MOCK_FAULTS": str(self.directory / "nvml.faults"),
+        }
 
     def set(self, gpu: int, readings: Mapping[str, object]) -> None:
         """Changes what a poll reads; names are those of READINGS. Raises StateError for a name or value that is none."""
@@ -207,7 +218,11 @@ class ScriptedNode:
 
     def _change_node(self, change: Callable[[NodeScript], NodeScript]) -> None:
         with self._locked():
-            save_state(self.state_file, change(load_state(self.state_file)))
+            self._save(change(load_state(self.state_file)))
+
+    def _save(self, state: NodeScript) -> None:
+        save_state(self.state_file, state)
+        replace_file(self.nvml_state, nvml_facts(state).encode())
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

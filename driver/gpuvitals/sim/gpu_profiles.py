@@ -6,6 +6,8 @@ Models, memory and link counts are those of the named products; everything that 
 import uuid
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from gpuvitals.sim.gpu_mig import with_instance
 from gpuvitals.sim.gpu_state import GpuScript, Readings, all_active
 
@@ -16,7 +18,10 @@ _GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuProfile:
-    """One model of GPU. `fabric` is whether it registers with NVSwitches, `instances` how MIG divides it."""
+    """One model of GPU. `fabric` is whether it registers with NVSwitches, `instances` how MIG divides it.
+
+    `lacks` are the values of a poll that the model does not have.
+    """
 
     product_name: str
     architecture: str
@@ -26,6 +31,7 @@ class GpuProfile:
     links: int
     fabric: bool
     pci_device: str
+    lacks: tuple[str, ...] = ()
     instances: tuple[str, ...] = ()
 
 
@@ -49,6 +55,45 @@ PROFILES = {
         links=12,
         fabric=False,
         pci_device="0x20b2",
+    ),
+    "a100-40gb": GpuProfile(
+        product_name="NVIDIA A100-SXM4-40GB",
+        architecture="Ampere",
+        brand="Nvidia",
+        memory_bytes=40 * _GIB,
+        cuda_compute_capability="8.0",
+        links=12,
+        fabric=False,
+        pci_device="0x20b0",
+    ),
+    "b200": GpuProfile(
+        product_name="NVIDIA B200",
+        architecture="Blackwell",
+        brand="Nvidia",
+        memory_bytes=180 * _GIB,
+        cuda_compute_capability="10.0",
+        links=18,
+        fabric=True,
+        pci_device="0x2901",
+    ),
+    "t4": GpuProfile(
+        product_name="Tesla T4",
+        architecture="Turing",
+        brand="Tesla",
+        memory_bytes=16 * _GIB,
+        cuda_compute_capability="7.5",
+        links=0,
+        fabric=False,
+        pci_device="0x1eb8",
+        # Row remapping and the count of SRAM errors came with Ampere; pages are retired instead.
+        lacks=(
+            "fabric",
+            "sram_threshold_exceeded",
+            "remap_pending",
+            "remap_failed",
+            "remapped_uncorrectable",
+            "banks_without_spare",
+        ),
     ),
     "l40s": GpuProfile(
         product_name="NVIDIA L40S",
@@ -81,10 +126,18 @@ def gpu_script(profile: GpuProfile, node: str, index: int) -> GpuScript:
         cuda_compute_capability=profile.cuda_compute_capability,
         pci_device=profile.pci_device,
         numa_node=0 if slot < len(_SLOTS) // 2 else 1,
-        readings=Readings(
-            links=all_active(profile.links), fabric="completed" if profile.fabric else "not-supported"
-        ),
+        readings=_healthy(profile),
     )
     for instance in profile.instances:
         script = with_instance(script, instance)
     return script
+
+
+def _healthy(profile: GpuProfile) -> Readings:
+    readings = Readings(
+        links=all_active(profile.links),
+        fabric="completed" if profile.fabric else "not-supported",
+        unsupported=profile.lacks,
+    )
+    lacking: dict[str, object] = dict.fromkeys(profile.lacks)
+    return msgspec.structs.replace(readings, **lacking)

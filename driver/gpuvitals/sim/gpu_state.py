@@ -101,7 +101,12 @@ def load_state(path: Path) -> NodeScript:
 
 
 def save_state(path: Path, state: NodeScript) -> None:
-    """Replaces the file atomically: a reader sees the old state or the new one."""
+    """Replaces the state file."""
+    replace_file(path, msgspec.json.format(msgspec.json.encode(state), indent=1))
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Replaces a file atomically: a reader sees the old content or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(msgspec.json.format(msgspec.json.encode(state), indent=1))
+    temporary.write_bytes(content)
     temporary.replace(path)

@@ -57,10 +57,11 @@ class ScriptedBackend:
         self._read_as: tuple[int, int] | None = None
         self._state: NodeScript | None = None
         self._heard = 0
+        self._watched: dict[str, int] = {}
         self._pause = threading.Event()
 
-    def open(self) -> DriverFacts:
-        """Attaches where the script has a driver."""
+    def open(self, *, attach: bool) -> DriverFacts:
+        """Opens where the script has a driver; a scripted GPU that hangs does so only when it is asked for."""
         state = self._current()
         return DriverFacts(
             driver_version=state.driver_version,
@@ -99,19 +100,20 @@ class ScriptedBackend:
         """Answers where the GPU does."""
         self._answering(uuid)
 
-    def watch(self) -> None:
-        """Events from now on; what was scripted before is not heard, as with the real library."""
-        self._heard = max((event.number for event in self._current().events), default=0)
+    def watch(self, uuid: str, bus_id: str) -> None:
+        """Its events from now on; what was scripted before is not heard, as with the real library."""
+        self._answering(uuid)
+        self._watched[uuid] = max((event.number for event in self._current().events), default=0)
 
     def next_event(self, timeout_seconds: float) -> BackendEvent | None:
         """The next scripted event."""
         deadline = time.monotonic() + timeout_seconds
         while time.monotonic() < deadline:
             fresh = [event for event in self._current().events if event.number > self._heard]
-            if fresh:
-                event = min(fresh, key=lambda entry: entry.number)
+            for event in sorted(fresh, key=lambda entry: entry.number):
                 self._heard = event.number
-                return _event(event)
+                if event.number > self._watched.get(event.uuid, event.number):
+                    return _event(event)
             self._pause.wait(_EVENT_STEP_SECONDS)
         return None
 

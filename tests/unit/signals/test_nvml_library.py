@@ -25,6 +25,8 @@ from support.nvmlworld import QUICK, NvmlWorld, running
 
 pytestmark = pytest.mark.needs_cc
 
+XID, RECOVERY_ACTION = 0x8, 0x8000
+
 
 @pytest.fixture(scope="module")
 def current(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -196,7 +198,7 @@ def test_a_call_that_never_returns_blames_its_gpu(state: MockState, current: Pat
         world.sink.reading(gpus[2], ReadStatus.OK, since=mark)
         world.sink.reading(gpus[7], ReadStatus.OK, since=mark)
         assert world.monitor.children <= 2
-        state.event("xid 1 5 31")
+        state.event(5, XID, 31)
         event = world.sink.wait(XidReport)
 
     assert event.uuid == gpus[5].uuid
@@ -206,7 +208,7 @@ def test_an_xid_event_names_its_gpu(state: MockState, current: Path) -> None:
     with monitored(state, current) as world:
         gpus = world.gpus()
         world.sink.reading(gpus[7], ReadStatus.OK)
-        state.event("xid 1 2 94")
+        state.event(2, XID, 94)
         report = world.sink.wait(XidReport)
 
     assert (report.uuid, report.bus_id, report.code) == (gpus[2].uuid, gpus[2].bus_id, 94)
@@ -218,7 +220,7 @@ def test_a_changed_recovery_action_is_read_at_its_event(state: MockState, curren
         gpus = world.gpus()
         world.sink.reading(gpus[7], ReadStatus.OK)
         state.set(2, {"field.230": 1})
-        state.event("recovery 1 2")
+        state.event(2, RECOVERY_ACTION)
         reading = world.sink.wait(Reading, lambda entry: entry.recovery_action == 1)
 
     assert reading.uuid == gpus[2].uuid
@@ -231,16 +233,16 @@ def test_a_loss_in_the_event_wait_makes_every_gpu_be_looked_at(state: MockState,
         world.sink.reading(gpus[7], ReadStatus.OK)
         mark = world.sink.mark()
         state.set(6, {"return": 15})
-        state.event("xid 1 6 9999")
+        state.fail_wait(15)
         world.sink.reading(gpus[6], ReadStatus.LOST)
         world.sink.reading(gpus[0], ReadStatus.OK, since=mark)
 
 
 def test_a_driver_that_is_not_loaded_is_absent_until_it_is(state: MockState, current: Path) -> None:
-    state.node({"init": 9})
+    state.node({"return.nvmlInitWithFlags": 9})
     with monitored(state, current) as world:
         report = world.sink.wait(MonitorReport)
-        state.node({"init": 0})
+        state.node({"return.nvmlInitWithFlags": 0})
         assert len(world.gpus()) == 8
 
     assert report.state is MonitorState.DRIVER_ABSENT

@@ -108,7 +108,7 @@ def test_an_event_of_the_gpu_is_reason_to_look_at_once(state: MockState, nvml: P
     with monitored(state, nvml, NEVER) as world:
         world.sink.reading(world.gpus()[2], ReadStatus.OK)
         state.divide(2, 7)
-        state.event("recovery 1 2")
+        state.event(2, 0x8000)
         wait_for(world, *of(0, 1, 2), MockState.instance(2, 7))
 
 
@@ -117,7 +117,7 @@ def test_an_xid_event_names_the_instance_that_it_blames(state: MockState, nvml: 
     state.divide(1, 7)
     with monitored(state, nvml) as world:
         world.sink.reading(world.gpus()[-1], ReadStatus.OK)
-        state.event("xid 1 1 94 7")
+        state.event(1, 0x8, 94, 7)
         report = world.sink.wait(XidReport)
     assert (report.uuid, report.gpu_instance, report.compute_instance) == (of(1)[0], 7, None)
 

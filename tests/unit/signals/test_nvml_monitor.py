@@ -214,7 +214,7 @@ def test_a_killed_worker_is_replaced(node: ScriptedNode) -> None:
 def test_an_xid_event_is_a_report_of_that_gpu(node: ScriptedNode) -> None:
     with monitored(node) as world:
         gpus = world.gpus()
-        world.sink.reading(gpus[0], ReadStatus.OK)
+        world.sink.reading(gpus[7], ReadStatus.OK)
         node.event(4, xid=94)
         report = world.sink.wait(XidReport)
 

@@ -1,0 +1,122 @@
+"""The scripted worker is held to the real binding: of the same scripted GPUs both read the same."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gpuvitals.model.signal import Reading, ReadStatus, XidReport
+from gpuvitals.sim.gpu import ScriptedNode
+from gpuvitals.sim.gpu_profiles import PROFILES
+from gpuvitals.sim.worker import BACKEND
+from support.nvmlmock import library
+from support.nvmlworld import NvmlWorld, running
+from support.signals import moment
+
+pytestmark = pytest.mark.needs_cc
+
+NEVER = moment(0.0)
+
+Story = Callable[[ScriptedNode], None]
+
+STORIES: dict[str, Story] = {
+    "healthy": lambda node: None,
+    "memory": lambda node: node.set(
+        1,
+        {
+            "ecc_uncorrected_volatile": 7,
+            "ecc_uncorrected_aggregate": 9,
+            "ecc_corrected_volatile": 5,
+            "sram_threshold_exceeded": True,
+            "remap_pending": True,
+            "remap_failed": True,
+            "remapped_uncorrectable": 3,
+            "banks_without_spare": 2,
+        },
+    ),
+    "links": lambda node: node.set(1, {"links_down": 3, "fabric": "failed"}),
+    "heat": lambda node: node.set(1, {"thermal_margin_celsius": -4, "hardware_slowdown": True}),
+    "asks for a reset": lambda node: node.set(1, {"recovery_action": 1}),
+    "lost": lambda node: node.lose(1),
+    "requires a reset": lambda node: node.fail(1, 16),
+    "lacks a fabric": lambda node: node.set(1, {"fabric": None, "unsupported": ["fabric"]}),
+}
+
+
+@pytest.fixture(scope="module")
+def nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return library(tmp_path_factory.mktemp("nvml"))
+
+
+def seen_by_both(
+    node: ScriptedNode, nvml: Path, look: Callable[[NvmlWorld], object]
+) -> tuple[object, object]:
+    with running(backend=BACKEND, environment=node.environment(), sysfs=node.sysfs_root) as world:
+        scripted = look(world)
+    with running(environment=node.library_environment(nvml), sysfs=node.sysfs_root) as world:
+        return scripted, look(world)
+
+
+@pytest.mark.parametrize("profile", sorted(PROFILES))
+def test_both_name_the_same_gpus(profile: str, tmp_path: Path, nvml: Path) -> None:
+    node = ScriptedNode.create(tmp_path, name="n", profile=profile, gpus=2)
+    scripted, real = seen_by_both(node, nvml, NvmlWorld.gpus)
+
+    assert real == scripted
+
+
+@pytest.mark.parametrize("profile", sorted(PROFILES))
+def test_a_healthy_gpu_reads_the_same(profile: str, tmp_path: Path, nvml: Path) -> None:
+    node = ScriptedNode.create(tmp_path, name="n", profile=profile, gpus=1)
+    scripted, real = seen_by_both(node, nvml, lambda world: of(world, 0, node))
+
+    assert real == scripted
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_a_fault_reads_the_same(story: str, tmp_path: Path, nvml: Path) -> None:
+    node = ScriptedNode.create(tmp_path, name="n", gpus=2)
+    uuid = node.gpus[1].uuid
+
+    def look(world: NvmlWorld) -> Reading:
+        world.sink.wait(Reading, lambda entry: entry.uuid == uuid)
+        STORIES[story](node)
+        answers = not node.gpus[1].error
+        # What was asked before the change is answered by the second reading at the latest.
+        for _ in range(2):
+            mark = world.sink.mark()
+            found = world.sink.wait(
+                Reading,
+                lambda entry: entry.uuid == uuid and (entry.status is ReadStatus.OK) is answers,
+                since=mark,
+            )
+        node.reset(1)
+        return timeless(found)
+
+    scripted, real = seen_by_both(node, nvml, look)
+
+    assert real == scripted
+
+
+def test_an_xid_of_an_instance_is_heard_the_same(tmp_path: Path, nvml: Path) -> None:
+    node = ScriptedNode.create(tmp_path, name="n", profile="a100-mig", gpus=2)
+
+    def look(world: NvmlWorld) -> tuple[object, ...]:
+        world.sink.wait(Reading, lambda entry: entry.uuid == node.gpus[1].uuid)
+        node.event(1, xid=94, gpu_instance=7)
+        heard = world.sink.wait(XidReport)
+        return heard.uuid, heard.code, heard.gpu_instance, heard.compute_instance
+
+    scripted, real = seen_by_both(node, nvml, look)
+
+    assert real == scripted
+
+
+def of(world: NvmlWorld, index: int, node: ScriptedNode) -> Reading:
+    return timeless(world.sink.wait(Reading, lambda entry: entry.uuid == node.gpus[index].uuid))
+
+
+def timeless(reading: Reading) -> Reading:
+    """The reading without when it was made, and without the words of the library."""
+    return replace(reading, seen=NEVER, detail="")
