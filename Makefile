@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.run-installed
 DEV_STAMP := $(VENV)/.dev-installed
+NVML_MOCK := .cache/nvml-mock/libnvidia-ml.so.1
 WORKERS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not needs_go and not long"
 # These keep a server for all their cases, and the other tests look whether one left a thread or a socket behind.
@@ -12,7 +13,7 @@ SHARED_TESTS := tests/contract tests/chart tests/examples
 REAL_TESTS := tests/contract tests/chart tests/examples/test_accepted.py tests/examples/test_guide.py tests/cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test check fmt lint types contracts generated protos catalog chart chart-check lock cluster cluster-test cluster-up cluster-down bench clean
+.PHONY: help demo nvml-mock setup test check fmt lint types contracts generated protos catalog chart chart-check lock cluster cluster-test cluster-up cluster-down bench clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,8 +30,15 @@ $(DEV_STAMP): $(RUN_STAMP) requirements/dev.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@touch $@
 
-demo: $(RUN_STAMP) ## play a fault on a small simulated cluster (KEEP=1 leaves it up, SCENARIO=name or file.yaml)
-	@$(BIN)/gpuvitals demo $(if $(KEEP),--keep) $(if $(SCENARIO),--scenario $(SCENARIO))
+demo: $(RUN_STAMP) $(if $(filter mock,$(NVML)),$(NVML_MOCK)) ## play a fault on a small simulated cluster (KEEP=1 leaves it up, SCENARIO=name or file.yaml, NVML=mock)
+	@$(BIN)/gpuvitals demo $(if $(KEEP),--keep) $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(filter mock,$(NVML)),--nvml-library $(dir $(NVML_MOCK)))
+
+nvml-mock: $(NVML_MOCK) ## build a libnvidia-ml.so.1 for machines without a GPU (needs a C compiler; docs/guides/without-gpus.md)
+	@echo $(abspath $(dir $(NVML_MOCK)))
+
+$(NVML_MOCK): $(wildcard tools/nvml_mock/*)
+	@mkdir -p $(@D)
+	$(CC) -shared -fPIC -O1 -Wall -Wextra -Werror -Wl,-soname,$(@F) -o $@ $(filter %.c,$^) -lpthread
 
 setup: $(DEV_STAMP) ## install everything that check and test need into .venv
 

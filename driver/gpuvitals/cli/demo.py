@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gpuvitals.sim.demo.cluster import Cluster
     from gpuvitals.sim.scenario import Scenario
 
+_LIBRARY = "libnvidia-ml.so.1"
 _LOG_LINES = 15
 
 
@@ -30,6 +31,11 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument("--list", action="store_true", help="print the scenarios that ship with the package")
     parser.add_argument(
         "--keep", action="store_true", help="leave the cluster up until Ctrl-C, for your own kubectl"
+    )
+    parser.add_argument(
+        "--nvml-library",
+        type=Path,
+        help="a folder with the mock libnvidia-ml.so.1 of `make nvml-mock`: the agents call it through the real binding",
     )
     parser.set_defaults(run=run)
 
@@ -50,10 +56,13 @@ def run(options: argparse.Namespace) -> int:
         chosen = scenarios.load(path) if is_file else scenarios.load_builtin(options.scenario)
     except scenarios.ScenarioError as error:
         raise UsageError(f"--scenario {error}") from error
-    return _play(chosen, keep=options.keep)
+    library = options.nvml_library
+    if library is not None and not (library / _LIBRARY).is_file():
+        raise UsageError(f"--nvml-library {library}: no {_LIBRARY} there; build one with: make nvml-mock")
+    return _play(chosen, None if library is None else library.resolve(), keep=options.keep)
 
 
-def _play(scenario: "Scenario", *, keep: bool) -> int:
+def _play(scenario: "Scenario", library: Path | None, *, keep: bool) -> int:
     from gpuvitals.sim.demo.actor import Actor
     from gpuvitals.sim.demo.narrator import Narrator
     from gpuvitals.sim.demo.observer import Observer
@@ -62,7 +71,7 @@ def _play(scenario: "Scenario", *, keep: bool) -> int:
 
     narrator, interruption = Narrator(scenario), Interruption()
     _print(narrator.opening())
-    with _folder() as folder, demo_cluster(folder, scenario) as cluster:
+    with _folder() as folder, demo_cluster(folder, scenario, library=library) as cluster:
         began = time.monotonic()
         stopping = interruption.asked
         for happening in Player(Actor(cluster, stopping), Observer(cluster), stopping).play(scenario):

@@ -22,18 +22,26 @@ _REAL_TIMINGS = KubeletTimings()
 
 @contextmanager
 def demo_cluster(
-    folder: Path, scenario: Scenario, timings: KubeletTimings = _REAL_TIMINGS
+    folder: Path,
+    scenario: Scenario,
+    timings: KubeletTimings = _REAL_TIMINGS,
+    library: Path | None = None,
 ) -> Iterator[Cluster]:
-    """The running cluster; everything is stopped with the block. The folder's path must be short: sockets lie in it."""
+    """The running cluster; everything is stopped with the block. The folder's path must be short: sockets lie in it.
+
+    `library` is the folder of a mock libnvidia-ml.so.1, which the agents then call instead of the scripted worker.
+    """
     with ApiServer(settings=ApiSettings(cel_checker=compile_errors)) as server:
         endpoint = Endpoint(url=server.url)
         control = (ControllerManager(server.client("kube-controller-manager")), Scheduler(endpoint))
-        nodes = [_node(folder / name, scenario, endpoint, timings) for name in scenario.nodes.names]
+        nodes = [_node(folder / name, scenario, endpoint, timings, library) for name in scenario.nodes.names]
         with Cluster(folder, server, control, nodes) as cluster:
             yield cluster
 
 
-def _node(folder: Path, scenario: Scenario, endpoint: Endpoint, timings: KubeletTimings) -> DemoNode:
+def _node(
+    folder: Path, scenario: Scenario, endpoint: Endpoint, timings: KubeletTimings, library: Path | None
+) -> DemoNode:
     name = folder.name
     gpus = ScriptedNode.create(folder, name=name, profile=scenario.nodes.profile, gpus=scenario.nodes.gpus)
     settings = AgentSettings(
@@ -44,6 +52,7 @@ def _node(folder: Path, scenario: Scenario, endpoint: Endpoint, timings: Kubelet
         cdi_directory=folder / "cdi",
         config=folder / "agent.yaml",
         log=folder / "agent.log",
+        nvml_library=library,
     )
     settings.config.write_text(json.dumps({"policy": dict(scenario.policy)}), encoding="utf-8")
     kubelet = KubeletConfig(node_name=name, root=folder, cdi_dirs=(settings.cdi_directory,), timings=timings)

@@ -3,25 +3,16 @@
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from gpuvitals.sim.scenario import builtin_names, load_builtin
+from support.keptdemo import GPUVITALS, kept, played, said
 
-GPUVITALS = [sys.executable, "-m", "gpuvitals.cli.main"]
 HEAD = "name: own\ndescription: d\nnodes: {count: 1, gpus: 2}\nsteps:\n- title: t\n  do:\n"
-
-
-def played(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [*GPUVITALS, "demo", *arguments], capture_output=True, text=True, timeout=150, check=False
-    )
 
 
 @pytest.mark.timeout(160)
@@ -49,39 +40,6 @@ def test_an_expectation_that_does_not_hold_ends_it_with_1_and_the_agents_log(tmp
     assert "an expectation of step 1 did not hold" in ended.stdout
     assert "registered with the kubelet" in ended.stdout
     assert "node-0 publishes 1 devices" not in ended.stdout
-
-
-@contextmanager
-def kept(*arguments: str) -> Iterator[tuple["subprocess.Popen[str]", Path]]:
-    """A demo that stays up, and its folder."""
-    process = subprocess.Popen(
-        [*GPUVITALS, "demo", "--keep", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        said = ""
-        for line in process.stdout:
-            said += line
-            if "gpuvitals explain --agent" in line:
-                break
-        else:
-            pytest.fail(said)
-        yield process, Path(said.rpartition("export KUBECONFIG=")[2].splitlines()[0]).parent
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.stdout.close()
-        process.wait(10)
-
-
-def said(arguments: Sequence[str], folder: Path) -> str:
-    environment = {**os.environ, "KUBECONFIG": str(folder / "kubeconfig")}
-    return subprocess.run(
-        [*GPUVITALS, *arguments], capture_output=True, text=True, timeout=30, check=True, env=environment
-    ).stdout
 
 
 def test_a_kept_demo_takes_a_fault_shows_it_and_ends_clean(tmp_path: Path) -> None:

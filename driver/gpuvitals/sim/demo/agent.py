@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpuvitals.signals.nvml_worker import DEFAULT_BACKEND
 from gpuvitals.sim.gpu import ScriptedNode
 from gpuvitals.sim.worker import BACKEND
 
@@ -20,7 +21,10 @@ _STOP_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
-    """Where one agent finds its world. `kubelet_root` is what /var/lib/kubelet is on a node."""
+    """Where one agent finds its world. `kubelet_root` is what /var/lib/kubelet is on a node.
+
+    `nvml_library` is the folder of a mock libnvidia-ml.so.1; without one NVML is the scripted worker's.
+    """
 
     node: str
     pod_uid: str
@@ -29,6 +33,7 @@ class AgentSettings:
     cdi_directory: Path
     config: Path
     log: Path
+    nvml_library: Path | None = None
 
 
 class AgentProgram:
@@ -59,7 +64,9 @@ class AgentProgram:
             raise RuntimeError(f"agent of {self._settings.node}: runs already; stop it first")
         self.state_directory.parent.mkdir(parents=True, exist_ok=True)
         self.started_at = time.monotonic()
-        environment = {**os.environ, **self._gpus.environment()}
+        library, gpus = self._settings.nvml_library, self._gpus
+        scripted = gpus.environment() if library is None else gpus.library_environment(library)
+        environment = {**os.environ, **scripted}
         with self._settings.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command(), env=environment, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
@@ -109,7 +116,7 @@ class AgentProgram:
             "--kernel-log": gpus.kernel_log,
             "--boot-id-file": gpus.boot_id_file,
             "--config": settings.config,
-            "--nvml-backend": BACKEND,
+            "--nvml-backend": BACKEND if settings.nvml_library is None else DEFAULT_BACKEND,
         }
         given = [str(part) for flag in flags.items() for part in flag]
         return [sys.executable, "-m", "gpuvitals.cli.main", "node", *given]

@@ -1,0 +1,53 @@
+"""`gpuvitals demo` as a person starts it: a process of its own, played to its end or kept up."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+GPUVITALS = [sys.executable, "-m", "gpuvitals.cli.main"]
+
+
+def played(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """A demo that has ended."""
+    return subprocess.run(
+        [*GPUVITALS, "demo", *arguments], capture_output=True, text=True, timeout=150, check=False
+    )
+
+
+@contextmanager
+def kept(*arguments: str) -> Iterator[tuple["subprocess.Popen[str]", Path]]:
+    """A demo that stays up, and its folder."""
+    process = subprocess.Popen(
+        [*GPUVITALS, "demo", "--keep", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        said = ""
+        for line in process.stdout:
+            said += line
+            if "gpuvitals explain --agent" in line:
+                break
+        else:
+            pytest.fail(said)
+        yield process, Path(said.rpartition("export KUBECONFIG=")[2].splitlines()[0]).parent
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.stdout.close()
+        process.wait(10)
+
+
+def said(arguments: Sequence[str], folder: Path) -> str:
+    """What a verb prints that is asked about the demo in that folder."""
+    environment = {**os.environ, "KUBECONFIG": str(folder / "kubeconfig")}
+    return subprocess.run(
+        [*GPUVITALS, *arguments], capture_output=True, text=True, timeout=30, check=True, env=environment
+    ).stdout
