@@ -119,7 +119,7 @@ def test_a_gpu_that_does_not_exist_is_refused(node: ScriptedNode) -> None:
 
 
 def test_a_profile_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StateError, match="a100, a100-mig, h100, l40s"):
+    with pytest.raises(StateError, match="a100, a100-40gb, a100-mig, b200, h100, l40s, t4"):
         ScriptedNode.create(tmp_path, name="n", profile="h1000")
 
 
