@@ -140,6 +140,16 @@ _OF_A_CLAIM = (
 )
 
 
+UNLISTED_XID = ReasonEntry(
+    reason=Reason("Xid"),
+    meaning="an XID that the catalogue does not have, or has no use for",
+    source="kernel log",
+    product="degrades it (score at most 90); never isolates it alone",
+    person="look the code up in NVIDIA's catalogue; the driver's recovery action decides",
+)
+"""What holds for `Xid` with any other code."""
+
+
 def entries() -> tuple[ReasonEntry, ...]:
     """The whole list: those of no fault, of a node and of a claim, the levels, then every XID that is in use."""
     levels = tuple(
@@ -153,18 +163,26 @@ def entries() -> tuple[ReasonEntry, ...]:
     return (*_OF_A_GPU, *_OF_A_NODE, *_OF_A_CLAIM, *levels, *xids)
 
 
+def entry_of(text: str) -> ReasonEntry | None:
+    """The entry of a reason, None where `text` is none. XIDs beyond the catalogue have one: a driver may print newer codes."""
+    listed = next((entry for entry in entries() if entry.reason == text), None)
+    if listed is not None:
+        return listed
+    is_code = text.startswith("Xid") and text[3:].isascii() and text[3:].isdigit()
+    return UNLISTED_XID if is_code and 1 <= int(text[3:]) <= 65_535 else None
+
+
 def is_reason(text: str) -> bool:
-    """Whether `text` is on the list. XIDs beyond the catalogue are: a driver may print a newer code."""
-    if text.startswith("Xid") and text[3:].isascii() and text[3:].isdigit():
-        return 1 <= int(text[3:]) <= 65_535
-    return any(entry.reason == text for entry in entries())
+    """Whether `text` is on the list."""
+    return entry_of(text) is not None
 
 
 def person_should(reason: Reason, rule: CauseRule | None) -> str:
     """What a person should do about that reason. `rule` is that of the open fault: a decode may have raised it."""
     if rule is not None:
         return _PERSONS.get(reason, _advice(rule))
-    return next((entry.person for entry in entries() if entry.reason == reason), "watch it")
+    entry = entry_of(reason)
+    return "watch it" if entry is None else entry.person
 
 
 def _xid_rule(code: int) -> CauseRule:

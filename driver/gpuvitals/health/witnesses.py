@@ -102,6 +102,11 @@ def fault_kind(reason: Reason) -> FaultKind:
     return next((kind for kind, codes in XID_KINDS.items() if code in codes), FaultKind.OTHER)
 
 
+def levels_of(kind: FaultKind) -> tuple[Reason, ...]:
+    """The reasons without an XID that are of that kind, sorted."""
+    return tuple(sorted(reason for reason in LEVELS if fault_kind(reason) is kind))
+
+
 def witnesses(state: GpuState, fault: Fault) -> frozenset[Witness]:
     """Everyone who testifies to the fault now: who reported it, and those of its kind whose level is bad as well."""
     told: set[Witness] = set()
