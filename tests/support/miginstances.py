@@ -10,8 +10,8 @@ from support.signals import moment
 
 
 def in_mig_mode(index: int) -> Gpu:
-    """That GPU, given out as its instances only."""
-    return replace(gpu(index), mig_enabled=True)
+    """That GPU, given out as its instances only, as the NVML monitor tells of it."""
+    return replace(gpu(index), mig_enabled=True, expected_links=0)
 
 
 def instance_uuid(index: int, number: int) -> GpuUuid:
@@ -39,6 +39,7 @@ def instance(index: int, number: int, *, uuid: str = "", profile: str = "1g.10gb
         mig=mig,
         memory_bytes=10 << 30,
         minor=None,
+        expected_links=0,
     )
 
 

@@ -8,12 +8,12 @@ import pytest
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.pool import pool
 from gpuvitals.inventory.taints import ServiceMode
-from gpuvitals.model.health import HealthState
+from gpuvitals.model.health import HealthState, NvlinkStatus
 from gpuvitals.model.signal import InventoryReport, Source, XidReport
 from gpuvitals.model.snapshot import GpuHealth
 from support.agentworld import AgentWorld, fault, reading
 from support.miginstances import divided, instance, instance_uuid
-from support.signals import moment
+from support.signals import links, moment
 
 GONE = "MigInstanceGone"
 
@@ -151,6 +151,15 @@ def test_instances_of_a_lost_gpu_are_lost_and_not_gone(world: AgentWorld) -> Non
     world.turn(1003, without)
     assert states(world)["MIG-1-7"] is HealthState.HEALTHY
     assert world.published[-1].facts.missing_gpus == ("0000:01:00.0",)
+
+
+def test_links_that_are_down_in_mig_mode_are_not_missed(world: AgentWorld) -> None:
+    for at in range(1003, 1603, 30):
+        world.turn(at, *(reading(index, at, links=links(0 if index == 1 else 18)) for index in range(4)))
+    assert set(states(world).values()) == {HealthState.HEALTHY}
+    assert {shown(world)[uuid].verdict.nvlink_status for uuid in ("MIG-1-7", "MIG-1-8")} == {
+        NvlinkStatus.NONE
+    }
 
 
 def test_mig_switched_on_and_off_changes_what_is_offered(world: AgentWorld) -> None:
