@@ -30,6 +30,8 @@ from gpuvitals.observability.metrics import NodeMetrics
 log = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 1.0
+_ASLEEP_SECONDS = 10.0
+"""A wait that takes so much longer than it was to was no wait: a loop that is merely late is late by less."""
 _SAVE_SECONDS = 30.0
 
 
@@ -157,7 +159,13 @@ class NodeAgent:
 
     def step(self, patience_seconds: float) -> None:
         """Waits for signals, at most that long, and makes a turn."""
+        began = self._clock.now().at
         self.queue.wait(patience_seconds)
+        asleep = self._clock.now().at - began - patience_seconds
+        if asleep > _ASLEEP_SECONDS:
+            # The machine slept or the process was stopped; the boot clock ran on, and no source could look either.
+            log.warning("asleep", extra=keys(seconds=round(asleep)))
+            self._known.asleep(asleep)
         # Asked before the signals are taken: a record that is read in between is heard again after a crash, not lost.
         read_to = self._ports.kmsg_sequence()
         self.turn(self.queue.take(), read_to)

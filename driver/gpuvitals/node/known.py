@@ -131,6 +131,12 @@ class NodeHealth:
                 if not any(names(each.gpu, entry.gpu) for entry in self.gpus.values()):
                     self._announce(statement_unattributed(each))
 
+    def asleep(self, seconds: float) -> None:
+        """Takes no GPU for unseen because nobody could look for so long, just now."""
+        for uuid, entry in self.gpus.items():
+            state = after_restart(entry.state, same_boot=True, same_driver_load=True, age_seconds=seconds)
+            self.gpus[uuid] = replace(entry, state=state)
+
     def verdicts(self, now: Moment) -> dict[GpuUuid, Verdict]:
         """Every GPU that is shown, judged, as time has passed until `now`."""
         found: dict[GpuUuid, Verdict] = {}

@@ -190,3 +190,21 @@ def test_f46_a_step_of_the_wall_clock_changes_nothing(tmp_path: Path) -> None:
 
     assert len(world.published) == 2
     assert world.states()[3] is HealthState.UNHEALTHY
+
+
+def test_f46_a_machine_that_slept_for_hours_takes_no_gpu_for_unseen(tmp_path: Path) -> None:
+    """The boot clock runs on in a suspend, and the agent's loop wakes before any source has looked again."""
+    world = AgentWorld(tmp_path)
+    world.begin()
+    world.turn(1010, fault(3, 79, 1010))
+
+    def sleep(patience_seconds: float) -> None:
+        world.clock.at += 2 * 3600
+
+    world.agent.queue.wait = sleep  # type: ignore[method-assign]  # a wait in which the machine sleeps
+    world.agent.step(1.0)
+    assert world.states().count(HealthState.HEALTHY) == 7
+    world.turn(1010 + 2 * 3600 + 70)
+
+    assert world.states().count(HealthState.UNKNOWN) == 7
+    assert world.states()[3] is HealthState.UNHEALTHY
