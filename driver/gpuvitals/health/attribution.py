@@ -1,6 +1,7 @@
-"""Whom a signal concerns: never more GPUs than it names."""
+"""Whom a signal concerns, never more GPUs than it names, and what it says of them."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import assert_never
 
 from gpuvitals.model.gpu import DeviceKind, Gpu
@@ -44,6 +45,14 @@ def concerns(signal: GpuSignal, gpu: Gpu) -> bool:
             return _same_gpu(signal, gpu)
         case _:
             assert_never(signal)
+
+
+def told(signal: GpuSignal, gpu: Gpu) -> GpuSignal:
+    """What the signal says of `gpu`: of a GPU in MIG mode and its instances no source says anything by its NVLinks."""
+    in_mig_mode = gpu.mig_enabled or gpu.mig is not None
+    if in_mig_mode and isinstance(signal, Reading) and signal.links is not None:
+        return replace(signal, links=())
+    return signal
 
 
 def _same_gpu(

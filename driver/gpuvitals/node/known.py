@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import assert_never
 
-from gpuvitals.health.attribution import concerned
+from gpuvitals.health.attribution import concerned, told
 from gpuvitals.health.evaluate import advance, evaluate
 from gpuvitals.health.healing import after_restart
 from gpuvitals.health.isolation import is_capped, isolated
@@ -235,7 +235,8 @@ class NodeHealth:
         for uuid in whom:
             entry, policy = self.gpus[uuid], self.rules[uuid].health
             state = advance(entry.state, signal.seen.at, policy)
-            self.gpus[uuid] = replace(entry, state=evaluate(state, self._with_claim(signal, uuid), policy))
+            said = self._with_claim(told(signal, entry.gpu), uuid)
+            self.gpus[uuid] = replace(entry, state=evaluate(state, said, policy))
         if isinstance(signal, XidReport) and signal.code in _DO_NOT_POKE:
             for uuid in self._polled(whom):
                 self._ports.avoid(uuid)
