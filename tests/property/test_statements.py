@@ -1,0 +1,80 @@
+"""Whatever people and programs say, in whatever order: no sibling is touched, programs stop at half a node, and words end."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpuvitals.health.fault_classes import Clearing
+from gpuvitals.model.health import HealthState
+from gpuvitals.model.signal import Says, Source, Statement, StatementsReport
+from support.agentworld import AgentWorld, reading
+from support.signals import moment
+
+GPUS = 4
+STEP = 150.0
+"""Seconds between two turns: three of them pass the dwell of a program's word."""
+
+Words = tuple[Source, dict[int, Says]]
+words: st.SearchStrategy[Words] = st.tuples(
+    st.sampled_from([Source.OPERATOR, Source.DROP_IN]),
+    st.dictionaries(st.integers(1, GPUS - 1), st.sampled_from([Says.BAD, Says.DEGRADED])),
+)
+
+
+def report(at: float, said: Words) -> StatementsReport:
+    source, about = said
+    statements = (
+        Statement(gpu=f"GPU-{index}", says=says, by="someone", reason="x")
+        for index, says in sorted(about.items())
+    )
+    return StatementsReport(source=source, seen=moment(at), statements=tuple(statements))
+
+
+def check(course: list[Words]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        world = AgentWorld(Path(folder), gpus=GPUS)
+        world.begin()
+        untouched = world.published[-1].gpus[0]
+        at, standing = 1000.0, {Source.OPERATOR: dict[int, Says](), Source.DROP_IN: dict[int, Says]()}
+        for said in course:
+            at, standing[said[0]] = at + STEP, said[1]
+            told = report(at, said)
+            world.turn(at, told, *(reading(index, at) for index in range(GPUS)))
+            count = len(world.published)
+            world.turn(at + 1, told, *(reading(index, at + 1) for index in range(GPUS)))
+            _holds(world, standing)
+            assert len(world.published) == count
+            assert world.published[-1].gpus[0] == untouched
+        at += STEP
+        for source in standing:
+            world.turn(at, report(at, (source, {})), *(reading(index, at) for index in range(GPUS)))
+        faults = [fault for entry in world.agent.gpus for fault in entry.state.faults]
+
+    assert not [fault for fault in faults if fault.rule.clearing is Clearing.WORD]
+
+
+def _holds(world: AgentWorld, standing: dict[Source, dict[int, Says]]) -> None:
+    shown = world.published[-1].gpus
+    by_people = {index for index, says in standing[Source.OPERATOR].items() if says is Says.BAD}
+    for index in by_people:
+        assert shown[index].isolated
+        assert shown[index].verdict.state is HealthState.UNHEALTHY
+    suspects = sum(entry.isolated and not entry.verdict.definitive for entry in shown)
+    assert suspects <= max(0, GPUS // 2 - len(by_people))
+
+
+@given(st.lists(words, max_size=8))
+@settings(max_examples=100)
+def test_words_isolate_as_far_as_they_may_and_end_when_they_are_taken_back(course: list[Words]) -> None:
+    check(course)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+@given(st.lists(words, max_size=8))
+@settings(max_examples=10_000)
+def test_words_isolate_as_far_as_they_may_over_ten_thousand_courses(course: list[Words]) -> None:
+    check(course)
