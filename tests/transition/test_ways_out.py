@@ -295,3 +295,15 @@ def test_a_verdict_says_how_sure_it_is() -> None:
     seen = fold(broken(1003, ReadStatus.LOST), state=alone)
     assert judge(seen, 1003).confidence is Confidence.CORROBORATED
     assert judge(fold(asks(1, 1004), state=alone), 1004).confidence is Confidence.DRIVER
+
+
+@pytest.mark.parametrize(
+    "early",
+    [xid(48, 500), OffBusReport(source=Source.KMSG, seen=moment(500), bus_id=BUS)],
+    ids=["an XID", "off the bus"],
+)
+def test_what_a_reading_has_settled_is_not_judged_anew_by_what_happened_since(early: object) -> None:
+    """Heard again, an old line must not find a witness in a request that the driver made later."""
+    state = fold(good(1000), early, asks(1, 1001), good(1005, recovery_action=1))  # type: ignore[arg-type]  # a table
+
+    assert judge(fold(early, state=state), 1005) == judge(state, 1005)  # type: ignore[arg-type]  # a table

@@ -110,9 +110,14 @@ def _folded(state: GpuState, signal: GpuSignal, policy: Policy) -> GpuState:
 
 
 def _is_history(state: GpuState, signal: GpuSignal) -> bool:
-    """Whether the signal is from before everything was last known to be repaired; an order is never history."""
+    """Whether the signal is from before everything was last known to be repaired; an order is never history.
+
+    So is what a reading has settled already: heard again it would be judged by what happened since.
+    """
     if isinstance(signal, ClearReport):
         return False
+    if state.settled_early is not None and signal.seen.at <= min(state.settled_early, state.started_at):
+        return True
     return state.resolved_until is not None and signal.seen.at < state.resolved_until
 
 

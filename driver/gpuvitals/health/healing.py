@@ -126,8 +126,10 @@ def after_restart(
 def _confirmed_or_dropped(state: GpuState, early: tuple[Fault, ...]) -> GpuState:
     agreed = {fault.rule.reason for fault in early if is_agreed(state, fault)}
     dropped = {fault.rule.reason for fault in early} - agreed
+    settled = max(fault.last_at for fault in early)
     return replace(
         state,
+        settled_early=settled if state.settled_early is None else max(settled, state.settled_early),
         faults=tuple(
             replace(fault, standing=Standing.CURRENT) if fault.rule.reason in agreed else fault
             for fault in state.faults
@@ -202,6 +204,7 @@ def _shifted(state: GpuState, shift: float) -> GpuState:
         faults=faults,
         xids=xids,
         resolved_until=moved(state.resolved_until),
+        settled_early=moved(state.settled_early),
         suspect_since=moved(state.suspect_since),
         suspect_runs=tuple(start - shift for start in state.suspect_runs),
         remapped_at=moved(state.remapped_at),

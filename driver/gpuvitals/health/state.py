@@ -130,7 +130,8 @@ class GpuState:
     `expected_links` is how many NVLinks the GPU should have active, None where nobody knows yet.
 
     `initialised_at` is the latest instant by which the GPU was seen to have been initialised anew, and
-    `resolved_until` the latest before which everything is known to be repaired: what arrives late is history.
+    `resolved_until` the latest before which everything is known to be repaired: what arrives late is history. Of what
+    the log held from before `started_at`, a reading has settled everything up to `settled_early`.
     `suspect_since` is when the present unbroken run of class B levels began, whatever their names, and `suspect_runs`
     are the starts of such runs. `remapped_at` is when the count of remapped rows last grew. `links_down` and
     `memory_percent` are what the score takes of the links and of the memory, None where that was not read, and
@@ -149,6 +150,7 @@ class GpuState:
     last_ok_at: float | None = None
     initialised_at: float | None = None
     resolved_until: float | None = None
+    settled_early: float | None = None
     suspect_since: float | None = None
     suspect_runs: tuple[float, ...] = ()
     remapped_rows: int | None = None
