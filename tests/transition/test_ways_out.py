@@ -48,7 +48,14 @@ def test_volatile_counters_that_start_anew_show_a_reset() -> None:
 def test_an_answer_after_the_driver_had_refused_for_want_of_a_reset_shows_one() -> None:
     state = fold(good(1000), xid(46, 1001), broken(1002, ReadStatus.RESET_REQUIRED), good(1300))
 
-    assert judge(state, 1300).phase is Phase.PROBATION
+    assert {fault.rule.reason for fault in state.faults} == {"ResetRequired"}
+    assert judge(fold(good(1361), state=state), 1361).phase is Phase.PROBATION
+
+
+def test_what_comes_while_the_driver_answers_again_is_not_repaired_by_that_answer() -> None:
+    state = fold(good(1000), broken(1002, ReadStatus.RESET_REQUIRED), good(1300), xid(46, 1310), good(1320))
+
+    assert judge(fold(good(1400), state=state), 1400).reason == "Xid46"
 
 
 def test_an_answer_of_a_gpu_that_was_lost_shows_none() -> None:

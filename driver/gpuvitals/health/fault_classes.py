@@ -85,7 +85,7 @@ LEVELS = {
     for rule in (
         _rule("GpuLost", FaultClass.A, Clearing.RESET, 100, "the driver or the PCI bus has lost the GPU"),
         _rule(
-            "ResetRequired", FaultClass.A, Clearing.RESET, 75, "the driver refuses the GPU until it is reset"
+            "ResetRequired", FaultClass.A, Clearing.LEVEL, 75, "the driver refuses the GPU until it is reset"
         ),
         _rule("RecoveryResetGpu", FaultClass.A, Clearing.LEVEL, 75, "the driver asks for a reset of the GPU"),
         _rule(

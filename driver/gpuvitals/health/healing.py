@@ -42,7 +42,8 @@ def shows_reset(before: Reading | None, after: Reading, state: GpuState) -> bool
     The driver logs a GPU's identity anew only just before its next XID: docs/adr/012.
     Source: NVIDIA/open-gpu-kernel-modules, kernel_rc.c and gpu.c.
     """
-    if state.fault(_RESET_REQUIRED) is not None:
+    required = state.fault(_RESET_REQUIRED)
+    if required is not None and required.good_since is None:
         return True
     if before is None:
         return False

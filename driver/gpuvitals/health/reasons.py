@@ -62,6 +62,7 @@ _SOURCES = {
     "ProgramReportedDegraded": "files in the drop-in folder",
 }
 _PERSONS = {
+    "ResetRequired": "reset the GPU; if it comes back, have it replaced",
     "GpuLost": "reboot the node; if it comes back lost, have the board and its seating checked",
     "RowRemapFailed": "run field diagnostics and replace the GPU",
     "SramThreshold": "replace the GPU: NVIDIA's RMA policy counts this flag",
