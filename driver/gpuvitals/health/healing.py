@@ -61,7 +61,7 @@ def disproved(state: GpuState, reading: Reading, policy: Policy) -> GpuState:
     if not can_tell(reading):
         return state
     early = tuple(fault for fault in state.faults if fault.standing is Standing.BEFORE_START)
-    state = _confirmed_or_dropped(state, early) if early else state
+    state = _without_expired_early(_confirmed_or_dropped(state, early) if early else state)
     if not is_clean(reading):
         return state
     rebooted = tuple(fault for fault in state.faults if _ends_with_a_boot(fault))
@@ -141,6 +141,19 @@ def _confirmed_or_dropped(state: GpuState, early: tuple[Fault, ...]) -> GpuState
             for record in state.xids
         ),
     )
+
+
+def _without_expired_early(state: GpuState) -> GpuState:
+    """An early XID whose day was over before the first reading has nobody to agree with it any more."""
+    xids = tuple(
+        replace(record, resolved=True)
+        if record.counted_at is not None
+        and record.last_at < state.started_at
+        and state.fault(record.rule.reason) is None
+        else record
+        for record in state.xids
+    )
+    return state if xids == state.xids else replace(state, xids=xids)
 
 
 def _ends_with_a_boot(fault: Fault) -> bool:
