@@ -13,7 +13,7 @@ from gpuvitals.health.verdict import next_change_at, verdict
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.health import Verdict
 from gpuvitals.model.ids import GpuUuid
-from gpuvitals.model.signal import GpuSignal, Reading, XidReport
+from gpuvitals.model.signal import GpuSignal, Reading, RecoveryActionReport, XidReport
 from gpuvitals.replay.findings import GpuEnd, Happening, Isolation, Kind, Tally
 from gpuvitals.replay.isolations import weigh, weigh_witnesses
 from gpuvitals.replay.presumed import begun_anew, folded, seen_now
@@ -22,6 +22,7 @@ from gpuvitals.replay.roster import Roster, phantoms
 MAX_KEPT = 1000
 """Isolations kept for the summary; the rest is counted."""
 _MAX_CODES = 64
+_RECOVERY_ACTION = 154
 _ROUNDING_SECONDS = 0.001
 """An instant that was computed is looked at this much later: a sum of floats may fall short of what it stands for."""
 _NEVER = Moment(at=0.0, time=datetime.fromtimestamp(0, UTC))
@@ -108,6 +109,8 @@ class GpuHistories:
             if same == watched.last_xid:
                 return False
             watched.last_xid = same
+        elif isinstance(signal, RecoveryActionReport):
+            _count(watched, _RECOVERY_ACTION)
         elif isinstance(signal, Reading):
             watched.is_read = True
         if watched.isolation is not None:

@@ -66,6 +66,12 @@ def test_a_repair_that_the_log_shows_brings_the_gpu_back_on_probation(repair: li
     assert over.ends[DEVICE].verdict.state is HealthState.HEALTHY
 
 
+def test_the_drivers_advice_is_counted_among_what_was_heard() -> None:
+    found = replayed(dmesg([(1, asks(0, 1)), (2, xid(48)), (9, asks(1, 0))]))
+
+    assert found.ends[DEVICE].xids == ((48, 1), (154, 2))
+
+
 def test_time_alone_brings_no_gpu_back() -> None:
     assert replayed(syslog(quiet(LOST, 2e6))).ends[DEVICE].is_isolated
 
