@@ -146,7 +146,7 @@ class DraService:
         if refusal is None:
             log.info(f"{operation.value}d", extra=keys(claim=claim, uid=ref.uid, seconds=round(seconds, 4)))
             return
-        extra = keys(claim=claim, uid=ascii(ref.uid[:80]), reason=code, detail=refusal.message)
+        extra = keys(claim=claim, uid=ascii(ref.uid[:80])[1:-1], reason=code, detail=refusal.message)
         log.warning(f"{operation.value} refused", extra=extra)
         if refusal.code not in _QUIET:
             known = None if refusal.code is RefusalCode.INVALID_ARGUMENT else ref
