@@ -6,20 +6,18 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 
 from conformance.cluster import QUICK, Whole, whole
-from gpuvitals.proto import dra_health_v1_pb2 as health
-from gpuvitals.proto.dra_health_v1_pb2_grpc import DRAResourceHealthStub
 from gpuvitals.sim.demo.agent import AgentProgram
 from support.agentnode import AgentNode, agent_node, serving
-from support.pluginworld import channel
+from support.healthwords import words
+from support.podstatus import HELD_UP, WAITING, nobody_listens, shown
 from support.simcluster import CLAIMS, DRIVER, SLICES, Json, claim, pod
 from support.simplugin import Behaviour, TinyPlugin
 
@@ -226,17 +224,6 @@ def test_two_agents_beside_each_other_speak_with_one_voice(cluster: Whole) -> No
         assert words(endpoints[1], 6.0) >= 2
 
 
-def words(endpoint: Path, seconds: float) -> int:
-    """How many lists a health stream on that socket gives in this time."""
-    count = 0
-    with channel(endpoint) as opened:
-        request = health.NodeWatchResourcesRequest()
-        with suppress(grpc.RpcError):  # the deadline ends it
-            for _ in DRAResourceHealthStub(opened).NodeWatchResources(request, timeout=seconds):
-                count += 1
-    return count
-
-
 def test_unprepare_reaches_the_process_that_followed(cluster: Whole) -> None:
     cluster.create("train")
     cluster.running("train")
@@ -249,6 +236,23 @@ def test_unprepare_reaches_the_process_that_followed(cluster: Whole) -> None:
     cluster.wait(lambda: cluster.pod("train") is None, "gone")
     assert cluster.calls(UNPREPARE, uid)[-1] == "OK"
     cluster.nothing_is_left()
+
+
+def test_what_pods_show_while_the_agent_is_dead(cluster: Whole) -> None:
+    """The same words as the real kubelet's: tests/cluster/test_instances.py holds that one to them."""
+    cluster.create("train")
+    cluster.running("train")
+    cluster.shows("train", "Healthy")
+    (plugin,) = cluster.kubelet.plugins()
+    cluster.agent.kill()
+    cluster.client.delete("pods", "train", "default")
+    cluster.create("next")
+    cluster.event(nobody_listens(plugin.endpoint))
+    cluster.wait(lambda: shown(cluster.pod("train") or {}) == HELD_UP, "held up")
+    assert shown(cluster.pod("next") or {}) == WAITING
+    cluster.agent.start()
+    cluster.wait(lambda: cluster.pod("train") is None, "gone")
+    cluster.running("next")
 
 
 def test_a_reboot_prepares_again_with_a_new_cdi_file(cluster: Whole) -> None:

@@ -40,6 +40,11 @@ _HEALTH: dict[str, tuple[Any, Callable[[grpc.Channel], Any]]] = {
     ),
 }
 _STATES = {0: "Unknown", 1: "Healthy", 2: "Unhealthy"}
+_DIAL_ERRORS = {
+    "Connection refused": "connection refused",
+    "No such file or directory": "no such file or directory",
+}
+"""What grpcio says of a socket that nobody listens on, and what Go says."""
 _JOIN_SECONDS = 10.0
 _POLLER_SECONDS = 0.5
 
@@ -214,7 +219,7 @@ class Plugin:
             return call.result()
         except grpc.RpcError as error:
             outcome = error.code().name
-            raise CallFailed(rpc_text(error)) from error
+            raise CallFailed(_as_dialled(rpc_text(error), self.id.endpoint)) from error
         except grpc.FutureCancelledError as error:
             outcome = "CANCELLED"
             raise CallFailed(
@@ -279,6 +284,15 @@ def rpc_text(error: grpc.RpcError) -> str:
     details = error.details()
     text = "context deadline exceeded" if code is grpc.StatusCode.DEADLINE_EXCEEDED else details
     return f"rpc error: code = {name} desc = {text}"
+
+
+def _as_dialled(text: str, endpoint: str) -> str:
+    """A call that found nobody, as grpc-go words it; other texts as they are."""
+    for ours, theirs in _DIAL_ERRORS.items():
+        if f"error: {ours}" in text:
+            dialled = f"transport: Error while dialing: dial unix {endpoint}: connect: {theirs}"
+            return f'rpc error: code = Unavailable desc = connection error: desc = "{dialled}"'
+    return text
 
 
 def _options(timings: KubeletTimings) -> list[tuple[str, int | str]]:

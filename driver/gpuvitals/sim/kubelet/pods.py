@@ -246,6 +246,8 @@ class PodWorker:
             self._end_containers(seen.pod, _KILLED)
         wait = self._unprepare()
         if wait:
+            # As long as a driver holds the pod up its containers are shown as ended, in a pod that is not.
+            self._write_status(seen.pod, "Running" if self._mine.containers else "Pending")
             return wait
         if not seen.gone:
             ended = any(one.exit_code is not None for one in self._mine.containers.values())

@@ -41,14 +41,12 @@ class PodState:
 
 def pod_status(pod: Json, before: Json, state: PodState, health: Callable[[DeviceKey], DeviceHealth]) -> Json:
     """The status to patch in. A condition that is as in `before`, the status so far, keeps its transition time."""
-    ready = state.phase == "Running" and all(one.running_since for one in state.containers.values())
-    ended = "PodCompleted" if state.phase == "Succeeded" else "ContainersNotReady"
-    reason = {} if ready else {"reason": ended}
+    unready = [name for name in _names(pod) if not _is_ready(state, name)]
     conditions: list[Json] = [
-        {"type": "PodReadyToStartContainers", "status": _flag(state.sandbox)},
+        {"type": "PodReadyToStartContainers", **_sandbox(state)},
         {"type": "Initialized", "status": "True"},
-        {"type": "Ready", "status": _flag(ready), **reason},
-        {"type": "ContainersReady", "status": _flag(ready), **reason},
+        {"type": "Ready", **_readiness(state, unready)},
+        {"type": "ContainersReady", **_readiness(state, unready)},
         {"type": "PodScheduled", "status": "True"},
     ]
     present = {one["type"]: one for one in before.get("conditions") or ()}
@@ -93,8 +91,28 @@ def without_nulls(status: Json) -> Json:
     return {**status, "conditions": conditions}
 
 
-def _flag(value: bool) -> str:
-    return "True" if value else "False"
+def _names(pod: Json) -> list[str]:
+    return [str(container["name"]) for container in pod["spec"]["containers"]]
+
+
+def _is_ready(state: PodState, name: str) -> bool:
+    return bool(state.containers.get(name, ContainerState()).running_since)
+
+
+def _sandbox(state: PodState) -> Json:
+    if state.sandbox:
+        return {"status": "True"}
+    message = "pod sandbox is not ready" if state.containers else "no pod sandbox exists"
+    return {"status": "False", "reason": "PodSandboxNotReady", "message": message}
+
+
+def _readiness(state: PodState, unready: list[str]) -> Json:
+    if state.phase == "Succeeded":
+        return {"status": "False", "reason": "PodCompleted"}
+    if not unready:
+        return {"status": "True"}
+    message = f"containers with unready status: [{' '.join(unready)}]"
+    return {"status": "False", "reason": "ContainersNotReady", "message": message}
 
 
 def _container_status(container: Json, state: PodState, health: Callable[[DeviceKey], DeviceHealth]) -> Json:
@@ -109,10 +127,9 @@ def _container_status(container: Json, state: PodState, health: Callable[[Device
         "restartCount": one.restarts,
         "state": _state(one),
     }
-    if one.exit_code is None:
-        resources = resources_status(container, state, health)
-        if resources:
-            status["allocatedResourcesStatus"] = resources
+    resources = resources_status(container, state, health)
+    if resources:
+        status["allocatedResourcesStatus"] = resources
     return status
 
 
@@ -134,6 +151,5 @@ def _with_times(condition: Json, present: Json | None, now: str) -> Json:
     if present is not None:
         if present["status"] == condition["status"]:
             shown["lastTransitionTime"] = present.get("lastTransitionTime") or now
-        if present.get("reason") and "reason" not in condition:
-            shown["reason"] = None
+        shown |= {key: None for key in ("reason", "message") if present.get(key) and key not in condition}
     return shown
