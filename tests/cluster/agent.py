@@ -4,6 +4,7 @@ Its account is a service account whose token is bound to the node, as a DaemonSe
 are real enough for a real runtime: device nodes are character devices (with the numbers of /dev/null).
 """
 
+import copy
 import json
 import os
 import re
@@ -47,14 +48,24 @@ _RULES: list[Json] = [
 class Agent:
     """`gpuvitals node` and its GPUs. Each agent has its own GPUs, state folder and pod UID."""
 
-    def __init__(self, cluster: Cluster, *, gpus: int, policy: Mapping[str, int], name: str = "") -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        gpus: int,
+        policy: Mapping[str, int],
+        service_mode: str = "auto",
+        name: str = "",
+    ) -> None:
         self._cluster = cluster
         self.name = name or f"agent-{uuid.uuid4().hex[:8]}"
+        self._state = _STATE / self.name
         folder = cluster.folder / self.name
         self.gpus = ScriptedNode.create(folder, name=NODE, gpus=gpus)
         make_device_nodes(self.gpus)
         self._config = folder / "agent.yaml"
-        self._config.write_text(json.dumps({"policy": dict(policy)}), encoding="utf-8")
+        config = {"policy": dict(policy), "service_mode": service_mode}
+        self._config.write_text(json.dumps(config), encoding="utf-8")
         self._kubeconfig = _kubeconfig(cluster)
         self._pod_uid = str(uuid.uuid4())
         self._process: subprocess.Popen[bytes] | None = None
@@ -67,6 +78,23 @@ class Agent:
     def device(self, gpu: int) -> str:
         """The name of a GPU's device; GPUs are numbered in PCI order."""
         return "gpu-" + re.sub(r"[:.]", "-", self.gpus.gpus[gpu].bus_id.lower())
+
+    def newer(self) -> "Agent":
+        """Another instance on the same GPUs and the same state, as a rolling update starts it; not started yet."""
+        other = copy.copy(self)
+        other.name, other._pod_uid = f"{self.name}-{uuid.uuid4().hex[:4]}", str(uuid.uuid4())
+        other._process = None
+        return other
+
+    @property
+    def state(self) -> Path:
+        """The agent's state folder, as the host sees it: checkpoint, locks and the DRA sockets."""
+        return self._cluster.machine.kubelet_root / self._state.relative_to("/var/lib/kubelet")
+
+    @property
+    def endpoint(self) -> Path:
+        """The DRA socket of this instance, as the node sees it."""
+        return self._state / f"dra-{self._pod_uid}.sock"
 
     def start(self) -> None:
         """Starts the process; it is not waited for."""
@@ -85,22 +113,36 @@ class Agent:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
 
+    def freeze(self) -> None:
+        """Its processes stand still, connections and locks stay."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """They go on."""
+        os.killpg(self.process.pid, signal.SIGCONT)
+
     def cdi_files(self) -> list[str]:
         """Names of the CDI files on the node that are the driver's."""
         return [name for name in self._on_node("ls", "/var/run/cdi").split() if DRIVER in name]
 
     def prepared(self) -> list[str]:
         """UIDs of the claims that the agent's checkpoint holds."""
-        path = _STATE / self.name / "checkpoint.json"
+        path = self._state / "checkpoint.json"
         found = (self._on_node("cat", f"{path}{suffix}") for suffix in ("", ".2"))
         newest = max((json.loads(slot) for slot in found if slot), key=lambda slot: int(slot["generation"]))
         return [claim["uid"] for claim in newest["payload"]["claims"]]
 
     def count(self, event: str) -> int:
         """How often the agent, in all its lives, logged this event."""
+        return sum(entry["event"] == event for entry in self._log())
+
+    def calls(self, uid: str) -> list[str]:
+        """How the kubelet's calls for a claim ended, in order: `prepared`, `unprepare refused` and so on."""
+        return [str(entry["event"]) for entry in self._log() if entry.get("uid") == uid]
+
+    def _log(self) -> list[Json]:
         text = self._cluster.workspace.log(self.name).read_text(encoding="utf-8", errors="replace")
-        entries = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
-        return sum(entry["event"] == event for entry in entries)
+        return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
     def _on_node(self, *command: str) -> str:
         done = subprocess.run(
@@ -114,7 +156,7 @@ class Agent:
             "--node-name": NODE,
             "--pod-uid": self._pod_uid,
             "--kubeconfig": self._kubeconfig,
-            "--state-dir": _STATE / self.name,
+            "--state-dir": self._state,
             "--driver-root": self.gpus.driver_root,
             "--dev-root": self.gpus.driver_root,
             "--proc-root": self.gpus.proc_root,

@@ -4,6 +4,7 @@ The programs come from build.py. Everything listens on loopback; everything that
 namespace and in control groups that go away with it.
 """
 
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ from cluster import debian
 from cluster.build import locate
 from cluster.machine import PREFIX, Machine, release, require_root
 from cluster.node import Node, NodeSettings
+from support.rawapi import RawApi
 from support.realserver import RealServer, ServerError, ServerSettings
 from support.realworkspace import Workspace
 
@@ -22,6 +24,11 @@ RELEASES = ("1.34", "1.36", "1.37")
 PACKAGES = ("openssl", "iproute2", "util-linux", "busybox-static", "gcc", "libc6-dev")
 READY_SECONDS = 60.0
 NODE = "node-a"
+_RULES_OFF = {"1.36": "v1beta2"}
+"""Releases that keep device taints and serve DeviceTaintRules on request only, with the version that they have of them.
+
+Source: kubernetes/kubernetes v1.36.3 pkg/features/kube_features.go.
+"""
 
 
 class Cluster:
@@ -77,37 +84,70 @@ class Cluster:
             for path in sorted(self.folder.glob("*.log"))
         )
 
+    @property
+    def rules(self) -> str:
+        """The path of DeviceTaintRules."""
+        return f"/apis/resource.k8s.io/{_RULES_OFF.get(self.release, 'v1')}/devicetaintrules"
+
+    def move_to(self, release: str) -> None:
+        """Starts the control plane of another release on the same etcd and the same port; the kubelet stays as it is."""
+        for process in self._controllers:
+            self.workspace.stop(process)
+        self.server.restart(f"kubernetes-{release}")
+        self._start_controllers(f"kubernetes-{release}")
+
+    def kubelet_metrics(self) -> list[str]:
+        """The lines of the kubelet's own metrics; the API server's proxy goes to no loopback address."""
+        tls = ssl.create_default_context()
+        # The kubelet has made its certificate itself.
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+        admin = self.server.pki.client("admin", group="system:masters")
+        tls.load_cert_chain(admin.certificate, admin.key)
+        answer = RawApi(f"https://127.0.0.1:{self.node.port}", tls=tls).get("/metrics", accept="*/*")
+        if answer.status != 200:
+            raise ServerError(f"the kubelet's metrics: {answer.status} {answer.body}")
+        return str(answer.body["text"]).splitlines()
+
     def _start_control_plane(self, undo: ExitStack) -> None:
         # On the node the node's name is in /etc/hosts, and so the API server finds the kubelet.
+        flags, self._gates = [*self._flags], dict[str, bool]()
+        if self.release in _RULES_OFF:
+            flags.append(f"--runtime-config=resource.k8s.io/{_RULES_OFF[self.release]}=true")
+            self._gates["DRADeviceTaintRules"] = True
         settings = ServerSettings(
-            module=self._module, flags=self._flags, has_nodes=True, prefix=self.machine.enter([])
+            module=self._module,
+            feature_gates=self._gates,
+            flags=flags,
+            has_nodes=True,
+            prefix=self.machine.enter([]),
         )
         self.server = undo.enter_context(RealServer(settings, self.workspace))
         self.api, self.kubeconfig = self.server.api, self.server.kubeconfig
+        self._start_controllers(self._module)
+
+    def _start_controllers(self, module: str) -> None:
         manager = self.server.kubeconfig_for("system:kube-controller-manager", group="system:masters")
         scheduler = self.server.kubeconfig_for("system:kube-scheduler", group="system:kube-scheduler")
-        self.workspace.start(
-            "kube-controller-manager",
-            [
-                str(locate(self._module, "kube-controller-manager")),
-                f"--kubeconfig={manager}",
-                "--leader-elect=false",
-                "--secure-port=0",
-                "--use-service-account-credentials=true",
-                f"--root-ca-file={self.server.pki.ca}",
-                f"--service-account-private-key-file={self.server.signing.key}",
-                # Its default is a folder of the host, which it makes.
-                f"--flex-volume-plugin-dir={self.folder / 'volume-plugins'}",
-            ],
-        )
-        self.workspace.start(
-            "kube-scheduler",
-            [
-                str(locate(self._module, "kube-scheduler")),
-                f"--kubeconfig={scheduler}",
-                "--leader-elect=false",
-                "--secure-port=0",
-            ],
+        gates = ",".join(f"{name}={str(on).lower()}" for name, on in self._gates.items())
+        common = ["--leader-elect=false", "--secure-port=0", f"--feature-gates={gates}"]
+        self._controllers = (
+            self.workspace.start(
+                "kube-controller-manager",
+                [
+                    str(locate(module, "kube-controller-manager")),
+                    f"--kubeconfig={manager}",
+                    *common,
+                    "--use-service-account-credentials=true",
+                    f"--root-ca-file={self.server.pki.ca}",
+                    f"--service-account-private-key-file={self.server.signing.key}",
+                    # Its default is a folder of the host, which it makes.
+                    f"--flex-volume-plugin-dir={self.folder / 'volume-plugins'}",
+                ],
+            ),
+            self.workspace.start(
+                "kube-scheduler",
+                [str(locate(module, "kube-scheduler")), f"--kubeconfig={scheduler}", *common],
+            ),
         )
 
     def _new_node(self) -> Node:

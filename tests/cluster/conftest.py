@@ -8,6 +8,7 @@ import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import pytest
@@ -39,20 +40,29 @@ def old_cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def start_agent() -> Iterator[Callable[[Cluster], Agent]]:
+def start_agent() -> Iterator[Callable[..., Agent]]:
     """Starts an agent with four GPUs and waits for its slice; afterwards pods, claims and slices are gone."""
-    started: list[tuple[Cluster, Agent]] = []
+    with ExitStack() as running:
 
-    def start(cluster: Cluster, **policy: int) -> Agent:
-        agent = Agent(cluster, gpus=4, policy=policy)
-        agent.start()
-        started.append((cluster, agent))
-        cluster.wait("four devices are published", lambda: len(devices(cluster.api)) == 4, seconds=30)
-        return agent
+        def start(cluster: Cluster, *, gpus: int = 4, service_mode: str = "auto", **policy: int) -> Agent:
+            agent = Agent(cluster, gpus=gpus, policy=policy, service_mode=service_mode)
+            return running.enter_context(published(agent, cluster))
 
-    yield start
-    for cluster, agent in started:
-        _clear(cluster, agent)
+        yield start
+
+
+@pytest.fixture(scope="module")
+def agent(cluster: Cluster) -> Iterator[Agent]:
+    """The agent that the tests of a module share; `empty` clears up between them."""
+    with published(Agent(cluster, gpus=4, policy={}), cluster) as running:
+        yield running
+
+
+@pytest.fixture
+def empty(cluster: Cluster, agent: Agent) -> Iterator[None]:
+    """Afterwards no pod and no claim is left, and the agent holds none."""
+    yield
+    clear(cluster, agent)
 
 
 @pytest.fixture
@@ -69,15 +79,28 @@ def release(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Releas
     create(cluster.api, CLASSES, device_class())
 
 
-def _clear(cluster: Cluster, agent: Agent) -> None:
+@contextmanager
+def published(agent: Agent, cluster: Cluster) -> Iterator[Agent]:
+    """The agent, started, with a slice for every GPU; at the end everything of it is gone."""
+    agent.start()
+    count = len(agent.gpus.gpus)
+    try:
+        cluster.wait("its GPUs are published", lambda: len(devices(cluster.api)) == count, seconds=30)
+        yield agent
+    finally:
+        clear(cluster, agent)
+        agent.stop()
+        for item in slices(cluster.api):
+            cluster.api.delete(f"{SLICES}/{item['metadata']['name']}")
+
+
+def clear(cluster: Cluster, agent: Agent) -> None:
+    """Deletes pods and claims, and waits until they are gone."""
     if agent.process.poll() is not None:
         agent.start()  # pods can't end while nobody unprepares their claims
     for path in (PODS, CLAIMS):
         cluster.api.delete(path)
         cluster.wait(f"nothing is left at {path}", partial(_is_empty, cluster, path), seconds=STOP_SECONDS)
-    agent.stop()
-    for item in slices(cluster.api):
-        cluster.api.delete(f"{SLICES}/{item['metadata']['name']}")
 
 
 def _is_empty(cluster: Cluster, path: str) -> bool:

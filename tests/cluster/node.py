@@ -32,7 +32,7 @@ class NodeSettings:
 
 
 class Node:
-    """A runtime and a kubelet; containers outlive a restart of either."""
+    """A runtime and a kubelet; containers outlive a restart of either. `port` is the kubelet's, on loopback."""
 
     def __init__(self, workspace: Workspace, machine: Machine, settings: NodeSettings) -> None:
         self._workspace, self._machine, self._settings = workspace, machine, settings
@@ -100,9 +100,9 @@ class Node:
         return self._machine.enter([locate("containerd", "containerd"), "--config", config])
 
     def _write_kubelet(self) -> list[str]:
-        port, self._health_port = free_ports(2)
+        self.port, self._health_port = free_ports(2)
         config = self._folder / "kubelet.json"
-        config.write_text(json.dumps(self._kubelet_config(port)), encoding="utf-8")
+        config.write_text(json.dumps(self._kubelet_config(self.port)), encoding="utf-8")
         return self._machine.enter(
             [
                 locate(self._settings.module, "kubelet"),

@@ -1,10 +1,11 @@
 """API objects of the cluster's tests, as a user writes them, and what is read of them."""
 
 import json
+import uuid
 from typing import Any
 
 from cluster.images import BUSYBOX
-from support.rawapi import RawApi
+from support.rawapi import MERGE_PATCH, RawApi
 
 Json = dict[str, Any]
 
@@ -53,6 +54,25 @@ def create(api: RawApi, path: str, body: Json) -> Json:
     answer = api.post(path, body)
     assert answer.status == 201, answer.body
     return answer.body
+
+
+def touch(api: RawApi, name: str) -> None:
+    """Changes the pod's annotations: the kubelet looks at it at once, and not only with its next periodic sync."""
+    answer = api.patch(
+        f"{PODS}/{name}", MERGE_PATCH, {"metadata": {"annotations": {"touched": str(uuid.uuid4())}}}
+    )
+    assert answer.status == 200, answer.body
+
+
+def messages(api: RawApi, name: str) -> list[str]:
+    """The texts of the pod's events."""
+    events = api.get("/api/v1/namespaces/default/events", fieldSelector=f"involvedObject.name={name}")
+    return [str(item.get("message", "")) for item in events.body["items"]]
+
+
+def claim_uid(api: RawApi, name: str) -> str:
+    """The UID of the claim that has this name now."""
+    return str(api.get(f"{CLAIMS}/{name}").body["metadata"]["uid"])
 
 
 def is_running(api: RawApi, name: str) -> bool:

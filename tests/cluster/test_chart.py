@@ -155,8 +155,12 @@ def test_an_agent_whose_loop_stands_still_is_restarted_by_its_probe(
     release.install(environment={"PYTHONPATH": str(heart.folder)})
     first = release.wait_until_ready()
     _run(cluster, release, "train")
+    cluster.wait("its GPU is well", lambda: pod_health(cluster.api, "train")[0] == "Healthy", seconds=15)
     heart.stop()
     cluster.wait("its probe says so", lambda: "has not turned for" in _livez(release), seconds=15)
+    cluster.wait(
+        "the pod says nobody knows", lambda: pod_health(cluster.api, "train")[0] == "Unknown", seconds=15
+    )
     cluster.wait(
         "the container was started anew",
         lambda: any(restarts(each) == 1 for each in release.pods()),
@@ -165,6 +169,7 @@ def test_an_agent_whose_loop_stands_still_is_restarted_by_its_probe(
     heart.go_on()
     assert release.wait_until_ready()["metadata"]["uid"] == first["metadata"]["uid"]
     assert is_running(cluster.api, "train")
+    cluster.wait("its GPU is well", lambda: pod_health(cluster.api, "train")[0] == "Healthy", seconds=15)
 
 
 def _check_rights(cluster: Cluster, release: Release, agent: Json) -> None:

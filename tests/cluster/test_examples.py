@@ -18,7 +18,6 @@ pytestmark = [pytest.mark.needs_go, pytest.mark.needs_root, pytest.mark.timeout(
 
 UNSCHEDULABLE = "Unschedulable"
 NAMESPACE_OF_ADMIN_ACCESS = "/api/v1/namespaces/gpu-diagnosis"
-RULES = "/apis/resource.k8s.io/v1/devicetaintrules"
 
 
 @pytest.fixture
@@ -255,7 +254,7 @@ def test_job_gpu_faults(cluster: Cluster, release: Release, applied: Applied) ->
     selector = {"driver": DRIVER, "pool": "node-a", "device": release.device(0)}
     create(
         cluster.api,
-        RULES,
+        cluster.rules,
         {"metadata": {"name": "out"}, "spec": {"deviceSelector": selector, "taint": taint}},
     )
     try:
@@ -269,7 +268,7 @@ def test_job_gpu_faults(cluster: Cluster, release: Release, applied: Applied) ->
         job = cluster.api.get("/apis/batch/v1/namespaces/default/jobs/training").body
         assert not job["status"].get("failed")
     finally:
-        cluster.api.delete(f"{RULES}/out")
+        cluster.api.delete(f"{cluster.rules}/out")
 
 
 def test_extended_resource(cluster: Cluster, release: Release, applied: Applied) -> None:

@@ -82,9 +82,16 @@ class RealServer:
         if answer.status != 200:
             raise ServerError(f"compaction at {revision} was refused: {answer.body}")
 
-    def restart(self) -> None:
-        """Starts the API server anew on its port: objects stay, what it kept in memory is gone."""
+    def restart(self, module: str = "") -> None:
+        """Starts the API server anew on its port: objects stay, what it kept in memory is gone.
+
+        `module` is the folder of another release, as an upgrade or a rollback starts it.
+        """
         self._workspace.stop(self._apiserver)
+        if module:
+            before, after = self._programs["kube-apiserver"], locate(module, "kube-apiserver")
+            self._programs["kube-apiserver"] = after
+            self._command = [str(after) if part == str(before) else part for part in self._command]
         self._run_apiserver()
 
     def client(self, user: str, *, group: str) -> RawApi:
