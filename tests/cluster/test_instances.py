@@ -26,9 +26,12 @@ from cluster.objects import (
     is_running,
     pod,
     pod_health,
+    slices,
+    start_gpu_pod,
     taints,
     touch,
 )
+from cluster.obstacles import frozen
 from cluster.pods import Pods
 from cluster.release import versions
 from support.healthwords import words
@@ -151,6 +154,32 @@ def test_what_pods_show_while_the_agent_is_dead(cluster: Cluster, start_agent: S
     pods.gone("train", seconds=60)
     touch(api, "next")
     pods.running("next")
+
+
+def test_a_registration_that_is_not_answered_in_time_is_made_again(
+    cluster: Cluster, start_agent: Start
+) -> None:
+    """The kubelet waits a second for the plugin's answer when it starts."""
+    agent = start_agent(cluster)
+    cluster.wait("it is registered", lambda: agent.count(REGISTERED) == 1, seconds=20)
+    cluster.node.stop_kubelet()
+    with frozen(agent):
+        cluster.node.start_kubelet()
+        time.sleep(3)
+        assert slices(cluster.api) == []
+    cluster.wait("it is registered again", lambda: agent.count(REGISTERED) == 2, seconds=20)
+    cluster.wait("its slice is back", lambda: slices(cluster.api), seconds=10)
+
+
+def test_a_pod_that_was_there_before_the_driver_runs_once_it_publishes(
+    cluster: Cluster, start_agent: Start
+) -> None:
+    start_gpu_pod(cluster.api, "early")
+    time.sleep(1)
+    assert not is_running(cluster.api, "early")
+    start_agent(cluster)
+    # Where the scheduler is faster than the registration, the kubelet looks again after 60 to 80 s.
+    cluster.wait("the pod runs", lambda: is_running(cluster.api, "early"), seconds=100)
 
 
 @pytest.fixture

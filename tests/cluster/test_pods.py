@@ -19,6 +19,7 @@ from cluster.objects import (
     is_gone,
     is_running,
     pod,
+    pod_health,
     touch,
 )
 from cluster.obstacles import frozen, locked_checkpoint, without_device_nodes
@@ -231,3 +232,46 @@ def test_pods_that_came_and_went_while_the_kubelet_was_down(pods: Pods) -> None:
     assert "prepared" not in pods.agent.calls(late)
     pods.called(forced, "unprepared", seconds=90)
     assert pods.agent.prepared() == [waiting]
+
+
+def test_a_shared_claim_is_prepared_once_and_unprepared_after_its_last_pod(pods: Pods) -> None:
+    create(pods.api, CLAIMS, claim("shared"))
+    uid = claim_uid(pods.api, "shared")
+    for name in ("one", "two"):
+        create(pods.api, PODS, pod(name, claims=("shared",)))
+        pods.running(name)
+    pods.api.delete(f"{PODS}/one")
+    pods.gone("one")
+    assert pods.agent.calls(uid) == ["prepared"]
+    pods.api.delete(f"{PODS}/two")
+    pods.gone("two")
+    assert pods.agent.calls(uid) == ["prepared", "unprepared"]
+
+
+def test_a_pod_may_join_a_prepared_claim_and_bring_a_new_one(pods: Pods) -> None:
+    (known,) = pods.start("known")
+    pods.running("known")
+    create(pods.api, CLAIMS, claim("new"))
+    create(pods.api, PODS, pod("joining", claims=("known", "new")))
+    pods.running("joining")
+    new = claim_uid(pods.api, "new")
+    assert pods.agent.calls(known) == pods.agent.calls(new) == ["prepared"]
+    assert len(pods.agent.cdi_files()) == 2
+
+
+def test_pods_at_once_get_a_gpu_each_and_leak_nothing_when_they_go_again(pods: Pods) -> None:
+    """Two are gone before anybody knows how far they have come."""
+    names = ("a", "b", "c", "d")
+    pods.start(*names)
+    for name in ("c", "d"):
+        pods.api.delete(f"{PODS}/{name}")
+    pods.running("a", "b")
+    for name in ("a", "b"):
+        pods.cluster.wait(
+            "its GPU is well", lambda name=name: pod_health(pods.api, name)[0] == "Healthy", seconds=15
+        )
+        pods.api.delete(f"{PODS}/{name}")
+    pods.gone(*names)
+    pods.cluster.wait("no claim is in use", lambda: pods.in_use() == 0, seconds=20)
+    assert pods.agent.cdi_files() == []
+    assert pods.agent.prepared() == []

@@ -6,11 +6,34 @@ from collections.abc import Callable
 import pytest
 
 from cluster.agent import Agent
-from cluster.cluster import Cluster
-from cluster.objects import SLICES, Json, slices
+from cluster.cluster import NODE, Cluster
+from cluster.objects import DRIVER, SLICES, Json, devices, health, slices
 from support.rawapi import MERGE_PATCH, WatchStream
 
 pytestmark = [pytest.mark.needs_go, pytest.mark.needs_root, pytest.mark.timeout(180)]
+
+
+def test_a_slice_is_complete_owned_by_its_node_and_does_not_move(
+    cluster: Cluster, start_agent: Callable[[Cluster], Agent]
+) -> None:
+    agent = start_agent(cluster)
+    registered = "registered with the kubelet"
+    cluster.wait("it is registered", lambda: agent.count(registered) == 1, seconds=20)
+    cluster.wait("they are healthy", lambda: _all_healthy(cluster), seconds=20)
+    (before,) = slices(cluster.api)
+    (owner,) = before["metadata"]["ownerReferences"]
+    node = cluster.api.get(f"/api/v1/nodes/{NODE}").body["metadata"]["uid"]
+    assert (owner["kind"], owner["uid"], owner["controller"]) == ("Node", node, True)
+    assert (before["spec"]["driver"], before["spec"]["nodeName"]) == (DRIVER, NODE)
+    pool = before["spec"]["pool"]
+    assert (pool["name"], pool["resourceSliceCount"]) == (NODE, 1)
+    assert [each["name"] for each in before["spec"]["devices"]] == [agent.device(gpu) for gpu in range(4)]
+    time.sleep(10)
+    assert slices(cluster.api) == [before]
+
+
+def _all_healthy(cluster: Cluster) -> bool:
+    return all(health(cluster.api, name)[0] == "Healthy" for name in devices(cluster.api))
 
 
 def test_a_deleted_slice_and_an_edited_one_are_repaired_within_a_second(
