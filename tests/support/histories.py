@@ -17,7 +17,7 @@ from gpuvitals.model.signal import (
     Source,
     XidReport,
 )
-from support.signals import BUS, START, UUID, asks, broken, good, identity, links, moment, xid
+from support.signals import BUS, START, UUID, asks, broken, checkup, good, identity, links, moment, xid
 
 STEPS = st.sampled_from([0.0, 0.5, 4.0, 20.0, 61.0, 200.0, 400.0, 4000.0, 90_000.0])
 """Seconds from one signal to the next: about every window of the policy there is one below and one above it."""
@@ -55,6 +55,21 @@ _VALUES: dict[str, st.SearchStrategy[object]] = {
 }
 
 
+_CHECKED: dict[str, st.SearchStrategy[object]] = {
+    "link_replays": st.sampled_from([0, 0, 7, 9, None]),
+    "link_errors_per_petabit": st.sampled_from([0, 999, 1000, None]),
+    "pcie_replays": st.sampled_from([0, 1, 10**6, None]),
+    "pcie_fatal_errors": st.sampled_from([0, 0, 1, None]),
+    "pcie_lanes": st.sampled_from([16, 8, None]),
+    "retired_pages": st.sampled_from([0, 62, 63, None]),
+    "page_retirement_pending": st.sampled_from([False, True, None]),
+    "repair_pending": st.sampled_from([False, True, None]),
+    "memory_unrepairable": st.sampled_from([False, True, None]),
+}
+_COUNTERS = frozenset({"link_replays", "pcie_replays", "pcie_fatal_errors"})
+_FATAL_ERRORS = st.sampled_from([None, 0, 0, 1])
+
+
 @st.composite
 def xids(draw: st.DrawFn, at: float, codes: st.SearchStrategy[int] = CODES) -> XidReport:
     """An XID, as the kernel logs it or as NVML tells it, which is without its decode."""
@@ -70,6 +85,13 @@ def xids(draw: st.DrawFn, at: float, codes: st.SearchStrategy[int] = CODES) -> X
     if 144 <= code <= 150:
         return replace(report, nvlink5=draw(_DETAILS), fatal=draw(st.sampled_from([None, True, False])))
     return report
+
+
+@st.composite
+def checkups(draw: st.DrawFn, at: float) -> GpuSignal:
+    """A thorough look, with anything in it."""
+    chosen = draw(st.sets(st.sampled_from(sorted(_CHECKED)), max_size=3))
+    return checkup(at, **{name: draw(_CHECKED[name]) for name in sorted(chosen)})
 
 
 @st.composite
@@ -92,6 +114,7 @@ def accusations(draw: st.DrawFn, at: float) -> GpuSignal:
                 uuid=UUID,
                 present=draw(st.booleans()),
                 config_space=draw(st.sampled_from(ConfigSpace)),
+                fatal_errors=draw(_FATAL_ERRORS),
             )
 
 
@@ -109,7 +132,7 @@ def signals(draw: st.DrawFn, at: float) -> GpuSignal:
     if kind < 4:
         return draw(accusations(at))
     if kind < 8:
-        return draw(readings(at))
+        return draw(st.one_of(readings(at), readings(at), checkups(at)))
     if kind == 8:
         return identity(at)
     if draw(st.booleans()):
@@ -121,9 +144,15 @@ def signals(draw: st.DrawFn, at: float) -> GpuSignal:
 def spells(draw: st.DrawFn, at: float) -> list[GpuSignal]:
     """What lasts: a level that is read the same for a while, or a fault that is reset again and again."""
     if draw(st.booleans()):
-        name = draw(st.sampled_from(sorted(_VALUES)))
-        bad = good(at, **{name: draw(_VALUES[name])})
-        return [replace(bad, seen=moment(at + 20.0 * step)) for step in range(draw(st.integers(2, 6)))]
+        looks = [at + 20.0 * step for step in range(draw(st.integers(2, 6)))]
+        if draw(st.integers(0, 2)):
+            name = draw(st.sampled_from(sorted(_VALUES)))
+            value = draw(_VALUES[name])
+            return [good(each, **{name: value}) for each in looks]
+        name = draw(st.sampled_from(sorted(_CHECKED)))
+        value = draw(_CHECKED[name])
+        grows = name in _COUNTERS and isinstance(value, int)
+        return [checkup(each, **{name: value * step if grows else value}) for step, each in enumerate(looks)]
     found: list[GpuSignal] = []
     for each in range(draw(st.integers(1, 3))):
         start = at + 30.0 * each
@@ -137,7 +166,7 @@ def histories(draw: st.DrawFn) -> list[GpuSignal]:
     at, history = START, list[GpuSignal]()
     for step in draw(st.lists(STEPS, max_size=16)):
         at += step
-        if draw(st.integers(0, 9)):
+        if draw(st.integers(0, 4)):
             history.append(draw(signals(at)))
         else:
             history += draw(spells(at))

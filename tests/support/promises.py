@@ -32,6 +32,7 @@ from support.signals import (
     POLICY,
     START,
     UUID,
+    checkup,
     fold,
     fresh,
     good,
@@ -197,7 +198,8 @@ def recovery_is_reachable_by_a_reset_clean_readings_and_time(history: list[GpuSi
     """A GPU that flapped has to be watched for a while, here for four minutes."""
     policy = replace(POLICY, flap_quiet_seconds=240)
     state, at = fold(*history, policy=policy), end_of(history) + 10
-    watched = (good(at + 1 + 50 * step) for step in range(9))
+    seen = [at + 1 + 50 * step for step in range(9)]
+    watched = (signal for each in seen for signal in (good(each), checkup(each)))
     mended = fold(identity(at), *watched, state=state, policy=policy)
     at += 500 + POLICY.probation_seconds * 2**POLICY.probation_doublings + POLICY.row_remap_memory_seconds
     # Two readings, a window apart: heat is smoothed.

@@ -12,6 +12,7 @@ from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import Verdict
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import (
+    Checkup,
     FabricState,
     GpuSignal,
     IdentityReport,
@@ -80,9 +81,39 @@ GOOD = Reading(
 )
 
 
+_CHECKED = Checkup(
+    source=Source.NVML_POLL,
+    seen=moment(0),
+    uuid=UUID,
+    link_replays=0,
+    link_recoveries=0,
+    link_recoveries_failed=0,
+    link_crc_errors=0,
+    link_errors_per_petabit=0,
+    pcie_replays=0,
+    pcie_fatal_errors=0,
+    pcie_lanes=16,
+    pcie_lanes_max=16,
+    pcie_generation=5,
+    pcie_generation_max=5,
+    idle=False,
+    retired_pages=0,
+    page_retirement_pending=False,
+    repair_pending=False,
+    memory_unrepairable=False,
+    power_milliwatts=300_000,
+    processes=1,
+)
+
+
 def good(at: float, **changes: object) -> Reading:
     """A poll in which everything reads good, but for `changes`."""
     return replace(GOOD, seen=moment(at), **changes)  # type: ignore[arg-type]  # names checked by replace()
+
+
+def checkup(at: float, **changes: object) -> Checkup:
+    """A checkup that finds nothing, but for `changes`."""
+    return replace(_CHECKED, seen=moment(at), **changes)  # type: ignore[arg-type]
 
 
 def broken(at: float, status: ReadStatus) -> Reading:

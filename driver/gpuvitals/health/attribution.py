@@ -7,6 +7,7 @@ from typing import assert_never
 from gpuvitals.model.gpu import DeviceKind, Gpu
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.signal import (
+    Checkup,
     ClearReport,
     GpuSignal,
     IdentityReport,
@@ -37,7 +38,7 @@ def concerns(signal: GpuSignal, gpu: Gpu) -> bool:
     A fault of a GPU is every one of its instances'; a fault that names a MIG instance is that instance's alone.
     """
     match signal:
-        case Reading() | ClearReport():
+        case Reading() | Checkup() | ClearReport():
             return signal.uuid in (gpu.uuid, gpu.gpu_uuid)
         case XidReport():
             return _same_gpu(signal, gpu) and _same_instance(signal, gpu)

@@ -7,6 +7,7 @@ the ways out.
 from dataclasses import replace
 from typing import assert_never
 
+from gpuvitals.health.checkup import fold_checkup, with_fatal_errors
 from gpuvitals.health.fault_classes import (
     ASKS_FOR_RESET,
     LEVELS,
@@ -26,6 +27,7 @@ from gpuvitals.health.second_reading import with_second_reading, without_stale
 from gpuvitals.health.state import MAX_MEETINGS, MAX_XIDS, Ending, GpuState, Meeting, XidRecord, unit_of
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import (
+    Checkup,
     ClearReport,
     ConfigSpace,
     GpuSignal,
@@ -93,6 +95,8 @@ def _folded(state: GpuState, signal: GpuSignal, policy: Policy) -> GpuState:
             return _xid(state, signal, policy)
         case Reading():
             return _reading(state, signal, policy)
+        case Checkup():
+            return fold_checkup(state, signal, policy)
         case OffBusReport():
             return _level(
                 state, signal, "GpuLost", "the kernel logged that the GPU has fallen off the bus", policy
@@ -263,6 +267,7 @@ def _initialised(state: GpuState, at: float) -> GpuState:
 
 
 def _presence(state: GpuState, signal: PresenceReport, policy: Policy) -> GpuState:
+    state = with_fatal_errors(state, signal, policy)
     if not signal.present:
         return _level(state, signal, "GpuLost", "the GPU is gone from the PCI bus", policy)
     if signal.config_space is ConfigSpace.ALL_ONES:

@@ -114,7 +114,18 @@ LEVELS = {
         _rule("FabricFailed", FaultClass.B, Clearing.LEVEL, 0, "the GPU failed to join the NVLink fabric"),
         _rule("NvmlHung", FaultClass.B, Clearing.LEVEL, 0, "the driver does not answer for this GPU"),
         _rule("NvlinkDegraded", FaultClass.B0, Clearing.LEVEL, 0, "not every NVLink is up"),
+        _rule("FabricDegraded", FaultClass.B0, Clearing.LEVEL, 0, "the NVLink fabric gives the GPU less"),
+        _rule("NvlinkErrors", FaultClass.B0, Clearing.LEVEL, 0, "the NVLinks keep counting errors"),
         _rule("RowRemapPending", FaultClass.B0, Clearing.LEVEL, 0, "a remapped memory row waits for a reset"),
+        _rule(
+            "PageRetirementPending", FaultClass.B0, Clearing.LEVEL, 0, "a bad memory page waits for a reset"
+        ),
+        _rule("PagesRetired", FaultClass.B0, Clearing.LEVEL, 0, "nearly all spare memory pages are used up"),
+        _rule("RepairPending", FaultClass.B0, Clearing.LEVEL, 0, "a repair of the chip waits for a reset"),
+        _rule("MemoryUnrepairable", FaultClass.B0, Clearing.LEVEL, 0, "memory can't be repaired any more"),
+        _rule("PcieDegraded", FaultClass.B0, Clearing.LEVEL, 0, "fewer PCIe lanes or a lower generation"),
+        _rule("PcieReplays", FaultClass.B0, Clearing.LEVEL, 0, "too many PCIe packets are sent again"),
+        _rule("PcieErrors", FaultClass.B0, Clearing.EXPIRY, 0, "a fatal PCIe error was counted"),
         _rule(
             "EccUncorrected",
             FaultClass.B0,

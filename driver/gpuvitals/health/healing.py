@@ -115,6 +115,8 @@ def after_restart(
         faults=tuple(replace(fault, standing=Standing.BEFORE_BOOT) for fault in state.faults),
         reading=None,
         second=None,
+        checkup=None,
+        pcie_fatal_errors=None,
         last_ok_at=None,
         initialised_at=state.initialised_at if same_boot else 0.0,
         links_down=None,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from gpuvitals.health.checkup import CHECKED_LEVELS
 from gpuvitals.health.fault_classes import LEVELS, Clearing, recovery_action
 from gpuvitals.health.faults import Evidence, raise_fault
 from gpuvitals.health.policy import Policy
@@ -94,6 +95,7 @@ def bad_levels(state: GpuState, reading: Reading) -> Iterator[tuple[Reason, str]
         ("EccUncorrected", reading.ecc_uncorrected_volatile),
         ("HardwareSlowdown", reading.hardware_slowdown),
         ("FabricFailed", reading.fabric is FabricState.FAILED),
+        ("FabricDegraded", reading.fabric is FabricState.DEGRADED),
     ):
         if is_bad:
             yield Reason(named), LEVELS[Reason(named)].meaning
@@ -125,10 +127,13 @@ def _readable(reason: Reason, reading: Reading) -> bool:
         "NvlinkDown": reading.links,
         "NvlinkDegraded": reading.links,
         "FabricFailed": reading.fabric,
+        "FabricDegraded": reading.fabric,
         "RowRemapPending": reading.remap_pending,
         "EccUncorrected": reading.ecc_uncorrected_volatile,
         "HardwareSlowdown": reading.hardware_slowdown,
         "NvmlHung": True,
+        # These are read by a checkup.
+        **dict.fromkeys(CHECKED_LEVELS),
     }
     return values.get(reason, reading.recovery_action) is not None
 

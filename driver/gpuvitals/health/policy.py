@@ -210,6 +210,38 @@ VALUES = (
         source=_OURS,
     ),
     PolicyValue(
+        name="link_crc_per_second",
+        unit="errors per s",
+        default=100,
+        minimum=1,
+        why="NVLink CRC errors beyond this rate degrade; a few are corrected by a replay that nobody notices",
+        source="NVIDIA/DCGM v4.6.0 DcgmHealthWatch.cpp fails at 100 per s",
+    ),
+    PolicyValue(
+        name="link_errors_per_petabit",
+        unit="errors per 10^15 bits",
+        default=1000,
+        minimum=1,
+        why="a bit error rate after correction of 1e-12 or worse degrades (NVLink 5)",
+        source="NVIDIA/DCGM v4.6.0 DcgmHealthWatch.cpp fails at about 1e-12",
+    ),
+    PolicyValue(
+        name="pcie_replays_per_lane_hundredths",
+        unit="0.01 replays per lane and min",
+        default=48,
+        minimum=1,
+        why="at generation 3, doubled with each generation: 8, 16, 31 and 62 per minute for 16 lanes",
+        source="NVIDIA/DCGM v4.6.0 DcgmHealthWatch.cpp warns at 0.48, 0.96, 1.92 and 3.84 per lane and minute",
+    ),
+    PolicyValue(
+        name="retired_pages_limit",
+        unit="pages",
+        default=63,
+        minimum=1,
+        why="so many retired pages degrade: a GPU before Ampere has 64",
+        source="NVIDIA/DCGM v4.6.0 fails at 63",
+    ),
+    PolicyValue(
         name="isolate_unknown",
         unit="0 or 1",
         default=0,
@@ -272,6 +304,10 @@ class Policy:
     thermal_window_seconds: int = 300
     thermal_hysteresis_celsius: int = 2
     row_remap_memory_seconds: int = 604_800
+    link_crc_per_second: int = 100
+    link_errors_per_petabit: int = 1000
+    pcie_replays_per_lane_hundredths: int = 48
+    retired_pages_limit: int = 63
     isolate_unknown: int = 0
     publish_step: int = 5
     publish_interval_seconds: int = 30

@@ -9,7 +9,7 @@ from gpuvitals.health.fault_classes import CauseRule
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid, Reason
-from gpuvitals.model.signal import Reading, Source
+from gpuvitals.model.signal import Checkup, Reading, Source
 
 MAX_EPISODES = 8
 """Episode starts kept a fault: enough for every window, bounded whatever the hardware does."""
@@ -147,6 +147,8 @@ class GpuState:
     xids: tuple[XidRecord, ...] = ()
     reading: Reading | None = None
     second: Reading | None = None
+    checkup: Checkup | None = None
+    pcie_fatal_errors: int | None = None
     last_ok_at: float | None = None
     initialised_at: float | None = None
     resolved_until: float | None = None

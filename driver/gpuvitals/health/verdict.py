@@ -250,10 +250,16 @@ def _nvlink(state: GpuState, reading: Reading | None, policy: Policy) -> NvlinkS
         return NvlinkStatus.UNKNOWN
     if state.fault(Reason("NvlinkDown")) is not None:
         return NvlinkStatus.DOWN
-    worn = state.fault(Reason("NvlinkDegraded"))
-    if state.fault(Reason("FabricFailed")) is not None or (worn is not None and confirmed(worn, policy)):
+    worn = (state.fault(Reason(reason)) for reason in ("NvlinkDegraded", "FabricDegraded"))
+    is_worn = any(fault is not None and confirmed(fault, policy) for fault in worn)
+    if is_worn or state.fault(Reason("FabricFailed")) is not None:
         return NvlinkStatus.DEGRADED
-    settled = reading.fabric in (None, FabricState.NOT_SUPPORTED, FabricState.COMPLETED)
+    settled = reading.fabric in (
+        None,
+        FabricState.NOT_SUPPORTED,
+        FabricState.COMPLETED,
+        FabricState.DEGRADED,
+    )
     return NvlinkStatus.ACTIVE if settled else NvlinkStatus.DEGRADED
 
 

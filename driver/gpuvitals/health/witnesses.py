@@ -27,6 +27,8 @@ class Witness(Enum):
     LINKS = "nvlink-states"
     FABRIC = "fabric-state"
     CLOCKS = "clock-reasons"
+    REPAIR = "repair-status"
+    PCIE = "pcie-counters"
     HISTORY = "history"
     DCGM = "dcgm"
     PERSON = "person"
@@ -46,7 +48,13 @@ class FaultKind(Enum):
 
 WITNESSES = {
     FaultKind.BUS: {Witness.OFF_BUS_LINE, Witness.HANDLE, Witness.CONFIG_SPACE, Witness.RECOVERY_ACTION},
-    FaultKind.MEMORY: {Witness.ECC, Witness.ROW_REMAP, Witness.RECOVERY_ACTION, Witness.DCGM},
+    FaultKind.MEMORY: {
+        Witness.ECC,
+        Witness.ROW_REMAP,
+        Witness.REPAIR,
+        Witness.RECOVERY_ACTION,
+        Witness.DCGM,
+    },
     FaultKind.NVLINK: {Witness.LINKS, Witness.FABRIC, Witness.RECOVERY_ACTION, Witness.DCGM},
     FaultKind.FIRMWARE: {Witness.HANDLE, Witness.RECOVERY_ACTION},
     FaultKind.CLOCKS: {Witness.CLOCKS, Witness.RECOVERY_ACTION, Witness.DCGM},
@@ -73,6 +81,16 @@ _LEVEL_WITNESSES = {
     "NvlinkDown": (FaultKind.NVLINK, Witness.LINKS),
     "NvlinkDegraded": (FaultKind.NVLINK, Witness.LINKS),
     "FabricFailed": (FaultKind.NVLINK, Witness.FABRIC),
+    "FabricDegraded": (FaultKind.NVLINK, Witness.FABRIC),
+    "NvlinkErrors": (FaultKind.NVLINK, Witness.LINKS),
+    "PageRetirementPending": (FaultKind.MEMORY, Witness.ROW_REMAP),
+    "PagesRetired": (FaultKind.MEMORY, Witness.ROW_REMAP),
+    "RepairPending": (FaultKind.MEMORY, Witness.REPAIR),
+    "MemoryUnrepairable": (FaultKind.MEMORY, Witness.REPAIR),
+    # Errors of the slot's wires are the bus's, but no sign that the GPU is gone from it.
+    "PcieDegraded": (FaultKind.BUS, Witness.PCIE),
+    "PcieReplays": (FaultKind.BUS, Witness.PCIE),
+    "PcieErrors": (FaultKind.BUS, Witness.PCIE),
     "HardwareSlowdown": (FaultKind.CLOCKS, Witness.CLOCKS),
     "Flapping": (FaultKind.OTHER, Witness.HISTORY),
     "ReportedBad": (FaultKind.OTHER, Witness.PERSON),

@@ -128,12 +128,16 @@ class LinkState(Enum):
 
 
 class FabricState(Enum):
-    """Registration of the GPU with the NVLink fabric; NOT_SUPPORTED on models without an NVSwitch fabric."""
+    """Registration of the GPU with the NVLink fabric; NOT_SUPPORTED on models without an NVSwitch fabric.
+
+    DEGRADED: registered, with less bandwidth than it should have or while routes recover.
+    """
 
     NOT_SUPPORTED = "not-supported"
     NOT_STARTED = "not-started"
     IN_PROGRESS = "in-progress"
     COMPLETED = "completed"
+    DEGRADED = "degraded"
     FAILED = "failed"
 
 
@@ -167,6 +171,41 @@ class Reading:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkup:
+    """A thorough look at one GPU, taken seldom: what moves slowly or is dear to read. None: it could not be read.
+
+    What is not a size or a flag is a counter, which only grows; one that has fallen has begun anew, at a reset or where
+    it wrapped. The link counters are sums over the NVLinks: `link_recoveries_failed` counts links that did not come
+    back, and `link_errors_per_petabit` is the worst bit error rate after correction, in errors per 10^15 bits.
+    `pcie_generation` may be lower than its maximum while the GPU is idle. `processes` are those that compute on it.
+    """
+
+    source: Source
+    seen: Moment
+    uuid: GpuUuid
+    link_replays: int | None = None
+    link_recoveries: int | None = None
+    link_recoveries_failed: int | None = None
+    link_crc_errors: int | None = None
+    link_errors_per_petabit: int | None = None
+    pcie_replays: int | None = None
+    pcie_fatal_errors: int | None = None
+    pcie_lanes: int | None = None
+    pcie_lanes_max: int | None = None
+    pcie_generation: int | None = None
+    pcie_generation_max: int | None = None
+    idle: bool | None = None
+    retired_pages: int | None = None
+    page_retirement_pending: bool | None = None
+    repair_pending: bool | None = None
+    memory_unrepairable: bool | None = None
+    power_milliwatts: int | None = None
+    processes: int | None = None
+    unsupported: frozenset[str] = frozenset()
+    detail: str = ""
+
+
 class ConfigSpace(Enum):
     """What the first bytes of a device's PCI config space say. ALL_ONES: nothing answers on the bus."""
 
@@ -177,7 +216,10 @@ class ConfigSpace(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PresenceReport:
-    """Whether a GPU is still on the PCI bus, read from sysfs without asking the driver."""
+    """Whether a GPU is still on the PCI bus, read from sysfs without asking the driver.
+
+    `fatal_errors` is the kernel's count of uncorrectable fatal errors of the device (AER), None where it keeps none.
+    """
 
     source: Source
     seen: Moment
@@ -185,6 +227,7 @@ class PresenceReport:
     uuid: GpuUuid | None = None
     present: bool
     config_space: ConfigSpace
+    fatal_errors: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,7 +312,14 @@ class StatementsReport:
 
 
 GpuSignal = (
-    XidReport | OffBusReport | RecoveryActionReport | IdentityReport | Reading | PresenceReport | ClearReport
+    XidReport
+    | OffBusReport
+    | RecoveryActionReport
+    | IdentityReport
+    | Reading
+    | Checkup
+    | PresenceReport
+    | ClearReport
 )
 """Signals about one GPU: the input of `health.evaluate`."""
 

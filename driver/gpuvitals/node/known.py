@@ -23,6 +23,7 @@ from gpuvitals.model.gpu import DeviceKind, Gpu
 from gpuvitals.model.health import Verdict
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.signal import (
+    Checkup,
     ClearReport,
     GapReport,
     GpuSignal,
@@ -213,6 +214,7 @@ class NodeHealth:
                 | RecoveryActionReport()
                 | IdentityReport()
                 | Reading()
+                | Checkup()
                 | PresenceReport()
                 | ClearReport()
             ):
@@ -227,7 +229,7 @@ class NodeHealth:
             self._early.append(signal)
             return
         self.count(signal, "folded" if whom else "unattributed")
-        if not whom and not isinstance(signal, Reading):
+        if not whom and not isinstance(signal, Reading | Checkup):
             log.warning("signal of no known gpu", extra=keys(signal=repr(signal)))
             self._announce(unattributed_announcement(signal))
         if isinstance(signal, Reading) and signal.source is not Source.DCGM:
@@ -240,7 +242,7 @@ class NodeHealth:
         if isinstance(signal, XidReport) and signal.code in _DO_NOT_POKE:
             for uuid in self._polled(whom):
                 self._ports.avoid(uuid)
-        elif not isinstance(signal, Reading):
+        elif not isinstance(signal, Reading | Checkup):
             polled = self._polled(whom)
             self._ports.repoll(polled[0] if len(polled) == 1 else None)
 

@@ -3,11 +3,11 @@
 import threading
 from collections import deque
 
-from gpuvitals.model.signal import IdentityReport, PresenceReport, Reading, Signal, StatementsReport
+from gpuvitals.model.signal import Checkup, IdentityReport, PresenceReport, Reading, Signal, StatementsReport
 
 
 class SignalQueue:
-    """Thread safe. A Reading, PresenceReport or StatementsReport replaces its older like; events are kept."""
+    """Thread safe. A Reading, Checkup, PresenceReport or StatementsReport replaces its older like; events are kept."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -21,6 +21,8 @@ class SignalQueue:
             match signal:
                 case Reading():
                     self._levels[("reading", signal.source, signal.uuid)] = signal
+                case Checkup():
+                    self._levels[("checkup", signal.source, signal.uuid)] = signal
                 case PresenceReport():
                     self._levels[("presence", signal.source, signal.bus_id)] = signal
                 case StatementsReport():
@@ -59,7 +61,7 @@ def _turn(signal: Signal) -> tuple[float, int]:
             return signal.seen.at, 0
         case PresenceReport() | StatementsReport():
             return signal.seen.at, 2
-        case Reading():
+        case Reading() | Checkup():
             return signal.seen.at, 3
         case _:
             return signal.seen.at, 1

@@ -7,6 +7,7 @@ from gpuvitals.health.bursts import Burst, bursts
 from gpuvitals.health.policy import Policy
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.signal import (
+    Checkup,
     ClearReport,
     GapReport,
     IdentityReport,
@@ -77,6 +78,7 @@ class History:
                 | OffBusReport()
                 | RecoveryActionReport()
                 | IdentityReport()
+                | Checkup()
                 | PresenceReport()
                 | ClearReport()
             ):

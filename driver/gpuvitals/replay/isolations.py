@@ -10,6 +10,7 @@ from gpuvitals.health.fault_classes import ASKS_FOR_RESET, FaultClass, recovery_
 from gpuvitals.health.policy import Policy
 from gpuvitals.model.health import Confidence, Verdict
 from gpuvitals.model.signal import (
+    Checkup,
     ClearReport,
     GpuSignal,
     IdentityReport,
@@ -54,7 +55,7 @@ def weigh(isolation: Isolation, signal: GpuSignal, policy: Policy) -> None:
         case Reading():
             if signal.status in (ReadStatus.LOST, ReadStatus.RESET_REQUIRED):
                 _settle(isolation, Outcome.CONFIRMED, f"NVML said {signal.status.value} {_later(after)}")
-        case PresenceReport() | ClearReport():
+        case Checkup() | PresenceReport() | ClearReport():
             pass
         case _:
             assert_never(signal)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from gpuvitals.health.attribution import concerned
 from gpuvitals.model.gpu import DeviceKind, Gpu, MigInstance
 from gpuvitals.model.ids import GpuUuid, PciBusId
-from gpuvitals.model.signal import ClearReport, GpuSignal, InventoryReport, Reading, XidReport
+from gpuvitals.model.signal import Checkup, ClearReport, GpuSignal, InventoryReport, Reading, XidReport
 
 MAX_GPUS = 1024
 """No node has as many: beyond it a log is garbage or forged, and what it names is counted and no more."""
@@ -36,7 +36,7 @@ class Roster:
 
     def meant(self, signal: GpuSignal) -> tuple[GpuSignal, tuple[GpuUuid, ...]]:
         """The signal in the names used here, and who is meant: a GPU that is heard of for the first time is added."""
-        if isinstance(signal, Reading | ClearReport):
+        if isinstance(signal, Reading | Checkup | ClearReport):
             name = self._names.get(signal.uuid)
             if name is None:
                 return signal, ()

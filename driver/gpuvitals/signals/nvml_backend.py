@@ -110,6 +110,31 @@ class GpuValues(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: str = ""
 
 
+class CheckupValues(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The values of one checkup, named and measured as in `model.signal.Checkup`."""
+
+    link_replays: int | None = None
+    link_recoveries: int | None = None
+    link_recoveries_failed: int | None = None
+    link_crc_errors: int | None = None
+    link_errors_per_petabit: int | None = None
+    pcie_replays: int | None = None
+    pcie_fatal_errors: int | None = None
+    pcie_lanes: int | None = None
+    pcie_lanes_max: int | None = None
+    pcie_generation: int | None = None
+    pcie_generation_max: int | None = None
+    idle: bool | None = None
+    retired_pages: int | None = None
+    page_retirement_pending: bool | None = None
+    repair_pending: bool | None = None
+    memory_unrepairable: bool | None = None
+    power_milliwatts: int | None = None
+    processes: int | None = None
+    unsupported: tuple[str, ...] = ()
+    detail: str = ""
+
+
 class XidEvent(msgspec.Struct, frozen=True, kw_only=True, tag="xid"):
     """An XID of one GPU, number only. 999 is the library's "unknown XID"."""
 
@@ -142,6 +167,10 @@ class NvmlBackend(Protocol):
 
     def read(self, uuid: str, bus_id: str) -> GpuValues:
         """All values of one GPU. A value that can't be read is None and named; only a lost GPU fails as a whole."""
+        ...
+
+    def check(self, uuid: str, bus_id: str) -> CheckupValues:
+        """The values that are read seldom, in the manner of `read`."""
         ...
 
     def probe(self, uuid: str, bus_id: str) -> None:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid, PciBusId
-from gpuvitals.model.signal import FabricState, LinkState, Reading, ReadStatus, Source, XidReport
+from gpuvitals.model.signal import Checkup, FabricState, LinkState, Reading, ReadStatus, Source, XidReport
 from gpuvitals.signals.nvml_backend import (
     GPU_IS_LOST,
     GPU_NOT_FOUND,
     NO_INSTANCE,
     NOT_FOUND,
     RESET_REQUIRED,
+    CheckupValues,
     DriverFacts,
     GpuFacts,
     GpuValues,
@@ -100,6 +101,16 @@ def reading_from(values: GpuValues, gpu: Gpu, seen: Moment) -> Reading:
         unsupported=frozenset(values.unsupported),
         detail=values.detail[:_MAX_DETAIL],
     )
+
+
+def checkup_from(values: CheckupValues, gpu: Gpu, seen: Moment) -> Checkup:
+    """A checkup. Raises ValueError where a number is below zero."""
+    fields = {name: getattr(values, name) for name in values.__struct_fields__}
+    for name, value in fields.items():
+        if isinstance(value, int) and value < 0:
+            raise ValueError(f"{name} {value} is below zero")
+    known = fields | {"unsupported": frozenset(values.unsupported), "detail": values.detail[:_MAX_DETAIL]}
+    return Checkup(source=Source.NVML_POLL, seen=seen, uuid=gpu.uuid, **known)
 
 
 def status_from(code: int) -> ReadStatus:

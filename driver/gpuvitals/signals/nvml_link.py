@@ -13,6 +13,7 @@ from gpuvitals.signals.nvml_backend import (
     UNKNOWN,
     AttentionEvent,
     BackendEvent,
+    CheckupValues,
     DriverFacts,
     GpuFacts,
     GpuValues,
@@ -20,7 +21,7 @@ from gpuvitals.signals.nvml_backend import (
     XidEvent,
 )
 from gpuvitals.signals.nvml_process import WorkerGone, WorkerProcess, WorkerSeat
-from gpuvitals.signals.nvml_wire import Answer, Failed, Identified, Opened, Request, Values
+from gpuvitals.signals.nvml_wire import Answer, Checked, Failed, Identified, Opened, Request, Values
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,11 @@ class NvmlLink:
         """One poll of a GPU."""
         answer = self._call(Request(id=self._id(), call="read", uuid=gpu.uuid, bus_id=gpu.bus_id))
         return answer.values if isinstance(answer, Values) else self._odd(answer)
+
+    def check(self, gpu: Gpu) -> CheckupValues:
+        """What is read of a GPU seldom."""
+        answer = self._call(Request(id=self._id(), call="check", uuid=gpu.uuid, bus_id=gpu.bus_id))
+        return answer.values if isinstance(answer, Checked) else self._odd(answer)
 
     def probe(self, gpu: Gpu) -> None:
         """Touches a GPU lightly."""

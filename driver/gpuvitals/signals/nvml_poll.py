@@ -37,7 +37,11 @@ _MAX_COUNT = 1 << 53
 
 _FABRIC_STATES = {0: "not-supported", 1: "not-started", 2: "in-progress", 3: "completed"}
 _FABRIC_COMPLETED = 3
-_ROUTE_UNHEALTHY_SHIFT, _ROUTE_UNHEALTHY_TRUE = 4, 1
+_DEGRADED_BANDWIDTH, _ROUTE_RECOVERY, _ROUTE_UNHEALTHY, _ACCESS_TIMEOUT = 0, 2, 4, 6
+"""Where the two bits of each flag begin in the health mask; 0 is not supported, 1 is true, 2 is false."""
+_MISCONFIGURED_SHIFT, _CONFIGURED = 8, (0, 1)
+_SUMMARY_UNHEALTHY, _SUMMARY_LIMITED = 2, 3
+_ARGUMENT_VERSION_MISMATCH = 25
 _HARDWARE_SLOWDOWN = 0x8 | 0x40 | 0x80
 """Hardware slowdown, hardware thermal slowdown, hardware power brake."""
 _SLOWDOWN_THRESHOLD, _GPU_SENSOR = 1, 0
@@ -97,12 +101,7 @@ def reading(handle: Any) -> GpuValues:
 
 def link_states(handle: Any) -> tuple[str, ...]:
     """The state of each NVLink; field 165 where the driver has it, else active or inactive."""
-    try:
-        count = min(_field(handle, _LINK_COUNT_FIELD), _MAX_LINKS)
-    except pynvml.NVMLError as error:
-        if error.value in FATAL:
-            raise
-        count = _MAX_LINKS
+    count = link_count(handle)
     known: list[str] = []
     for link, state in enumerate(_state_fields(handle, count)):
         try:
@@ -114,6 +113,16 @@ def link_states(handle: Any) -> tuple[str, ...]:
             raise
         known.append(_LINK_STATES.get(int(shown), "inactive"))
     return tuple(known)
+
+
+def link_count(handle: Any) -> int:
+    """How many NVLinks there are; the most there can be where the driver does not say."""
+    try:
+        return min(_field(handle, _LINK_COUNT_FIELD), _MAX_LINKS)
+    except pynvml.NVMLError as error:
+        if error.value in FATAL:
+            raise
+        return _MAX_LINKS
 
 
 def _with_account(values: GpuValues, found: Collector) -> GpuValues:
@@ -128,10 +137,10 @@ def _field(handle: Any, field: int) -> int:
     value = pynvml.nvmlDeviceGetFieldValues(handle, [field])[0]
     if value.nvmlReturn != SUCCESS:
         raise pynvml.NVMLError(value.nvmlReturn)
-    return _number(value)
+    return number(value)
 
 
-def _number(value: Any) -> int:
+def number(value: Any) -> int:
     """The number in a field value's union, by its type tag. Raises ValueError for a type that holds none."""
     unions = {1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal", 6: "usVal"}
     name = unions.get(int(value.valueType))
@@ -145,7 +154,7 @@ def _state_fields(handle: Any, count: int) -> list[int | None]:
     if not count:
         return []
     values = pynvml.nvmlDeviceGetFieldValues(handle, [(_LINK_STATE_FIELD, link) for link in range(count)])
-    return [_number(value) if value.nvmlReturn == SUCCESS else None for value in values]
+    return [number(value) if value.nvmlReturn == SUCCESS else None for value in values]
 
 
 def _ecc(handle: Any, kind: int, counter: int) -> int:
@@ -166,18 +175,40 @@ def _banks_without_spare(handle: Any) -> int:
 
 
 def _fabric(handle: Any) -> str:
-    info = pynvml.c_nvmlGpuFabricInfoV_t()
-    pynvml.nvmlDeviceGetGpuFabricInfoV(handle, ctypes.byref(info))
+    info, summary = _fabric_info(handle)
     # One byte in nvml.h, four in pynvml: the other three are padding that nobody has to clear.
     number = int(info.state) & 0xFF
-    if number == _FABRIC_COMPLETED:
-        unhealthy = (info.healthMask >> _ROUTE_UNHEALTHY_SHIFT) & 0x3 == _ROUTE_UNHEALTHY_TRUE
-        if info.status != SUCCESS or unhealthy:
-            return "failed"
     state = _FABRIC_STATES.get(number)
     if state is None:
         raise ValueError(f"fabric state {number} is not known")
-    return state
+    if number != _FABRIC_COMPLETED:
+        return state
+    mask = int(info.healthMask)
+    misconfigured = (mask >> _MISCONFIGURED_SHIFT) & 0xF not in _CONFIGURED
+    if info.status != SUCCESS or misconfigured or _is_set(mask, _ROUTE_UNHEALTHY):
+        return "failed"
+    if summary == _SUMMARY_UNHEALTHY:
+        return "failed"
+    lesser = any(_is_set(mask, shift) for shift in (_DEGRADED_BANDWIDTH, _ROUTE_RECOVERY, _ACCESS_TIMEOUT))
+    return "degraded" if lesser or summary == _SUMMARY_LIMITED else state
+
+
+def _fabric_info(handle: Any) -> tuple[Any, int]:
+    """The structure and its summary; drivers before version 3 of it have no summary."""
+    info = pynvml.c_nvmlGpuFabricInfo_v3_t()
+    try:
+        pynvml.nvmlDeviceGetGpuFabricInfoV(handle, ctypes.byref(info))
+        return info, int(info.healthSummary)
+    except pynvml.NVMLError as error:
+        if error.value != _ARGUMENT_VERSION_MISMATCH:
+            raise
+    older = pynvml.c_nvmlGpuFabricInfo_v2_t()
+    pynvml.nvmlDeviceGetGpuFabricInfoV(handle, ctypes.byref(older))
+    return older, 0
+
+
+def _is_set(mask: int, shift: int) -> bool:
+    return (mask >> shift) & 0x3 == 1
 
 
 def _margin(handle: Any) -> int:
@@ -191,11 +222,15 @@ def _margin(handle: Any) -> int:
 
 
 def _slowed(handle: Any) -> bool:
+    return bool(clock_reasons(handle) & _HARDWARE_SLOWDOWN)
+
+
+def clock_reasons(handle: Any) -> int:
+    """Why the clocks are as they are, as bits."""
     try:
-        reasons = pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle)
+        return int(pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle))
     except pynvml.NVMLError as error:
         if error.value != FUNCTION_NOT_FOUND:
             raise
         # The name before R535.
-        reasons = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
-    return bool(reasons & _HARDWARE_SLOWDOWN)
+        return int(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))

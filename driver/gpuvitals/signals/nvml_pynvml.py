@@ -20,12 +20,14 @@ from gpuvitals.signals.nvml_backend import (
     VERSION_MISMATCH,
     AttentionEvent,
     BackendEvent,
+    CheckupValues,
     DriverFacts,
     GpuFacts,
     GpuValues,
     NvmlFailure,
     XidEvent,
 )
+from gpuvitals.signals.nvml_checkup import checkup
 from gpuvitals.signals.nvml_mig import division
 from gpuvitals.signals.nvml_poll import FATAL, Collector, link_states, reading
 
@@ -120,6 +122,11 @@ class PynvmlBackend:
             mig = found.take("mig", lambda: division(handle))
             detail = "; ".join(each for each in (values.detail, *found.troubles) if each)
             return msgspec.structs.replace(values, mig=mig, detail=detail)
+
+    def check(self, uuid: str, bus_id: str) -> CheckupValues:
+        """Every value of one checkup."""
+        with _translated():
+            return checkup(self._handle(uuid, bus_id))
 
     def probe(self, uuid: str, bus_id: str) -> None:
         """Looks the GPU up anew and reads one field, the cheapest call that reaches the GPU."""

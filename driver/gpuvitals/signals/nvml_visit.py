@@ -8,7 +8,7 @@ from gpuvitals.model.clock import Clock
 from gpuvitals.model.signal import Reading, ReadStatus, Source
 from gpuvitals.observability.logs import keys
 from gpuvitals.signals.nvml_backend import DRIVER_CODES, GpuValues, NvmlFailure
-from gpuvitals.signals.nvml_identity import reading_from, status_from
+from gpuvitals.signals.nvml_identity import checkup_from, reading_from, status_from
 from gpuvitals.signals.nvml_link import CallHung, NvmlLink
 from gpuvitals.signals.nvml_process import WorkerGone
 from gpuvitals.signals.nvml_watchlist import Avoid, Watched, Watchlist
@@ -26,13 +26,14 @@ class WorkerStale(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NvmlPeriods:
-    """Seconds. `probe` is for GPUs that are left alone, `settle` how long one is left alone at the least.
+    """Seconds. `poll` reads what turns a verdict at once, `checkup` what moves slowly or is dear to read. `probe` is for GPUs that are left alone, `settle` how long one is left alone at the least.
 
     `look` is between two comparisons of the inventory with the bus, and `rediscover` how often a GPU that the bus
     shows and the driver does not is looked for again. A worker younger than `fresh` is not replaced to look anew.
     """
 
     poll: float = 5.0
+    checkup: float = 60.0
     probe: float = 60.0
     settle: float = 10.0
     fresh: float = 2.0
@@ -97,6 +98,29 @@ class Visitor:
             entry.status, entry.crashes = ReadStatus.OK, 0
             self._sink.put(reading)
             self._take_division_of(entry, values)
+            if now >= entry.check_at:
+                self._check(entry, periods)
+
+    def _check(self, entry: Watched, periods: NvmlPeriods) -> None:
+        entry.check_at = time.monotonic() + periods.checkup
+        try:
+            checkup = checkup_from(self._link.check(entry.gpu), entry.gpu, self._clock.now())
+        except NvmlFailure as failure:
+            if failure.code in DRIVER_CODES or status_from(failure.code) is not ReadStatus.FAILED:
+                self._refused(entry, failure, periods)
+            else:
+                self._unchecked(entry, str(failure))
+        except ValueError as error:
+            self._unchecked(entry, str(error))
+        else:
+            entry.unchecked = ""
+            self._sink.put(checkup)
+
+    def _unchecked(self, entry: Watched, reason: str) -> None:
+        """What is missing is told once; the poll goes on, so the GPU is none the worse for it."""
+        if entry.unchecked != reason:
+            log.warning("gpu can't be checked", extra=keys(gpu=entry.gpu.uuid, reason=reason))
+        entry.unchecked = reason
 
     def _take_division_of(self, entry: Watched, values: GpuValues) -> None:
         """Raises WorkerStale where MIG was switched on or off: the GPU is identified anew then, with its links."""

@@ -40,7 +40,8 @@ class Watched:
 
     `asked_at`: somebody wants to know more than the schedule; a worker that is older can't have the answer. `odd` is
     what made no sense in the last answer about its instances.
-    `heard`: the worker that sits has registered for its events.
+    `heard`: the worker that sits has registered for its events. `check_at`: from then on a poll is a checkup too.
+    `unchecked` is why the last one failed.
     """
 
     gpu: Gpu
@@ -55,6 +56,8 @@ class Watched:
     crashes: int = 0
     odd: str = ""
     heard: bool = False
+    check_at: float = 0.0
+    unchecked: str = ""
 
 
 class Watchlist:

@@ -7,15 +7,22 @@ from typing import Literal
 
 import msgspec
 
-from gpuvitals.signals.nvml_backend import AttentionEvent, DriverFacts, GpuFacts, GpuValues, XidEvent
+from gpuvitals.signals.nvml_backend import (
+    AttentionEvent,
+    CheckupValues,
+    DriverFacts,
+    GpuFacts,
+    GpuValues,
+    XidEvent,
+)
 
 MAX_LINE = 1 << 16
 
-Call = Literal["open", "identify", "read", "probe", "watch", "hear"]
+Call = Literal["open", "identify", "read", "check", "probe", "watch", "hear"]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One call. `attach` belongs to open, `index` to identify, `uuid` and `bus_id` to read, probe and watch."""
+    """One call. `attach` belongs to open, `index` to identify, `uuid` and `bus_id` to the others but hear."""
 
     id: int
     call: Call
@@ -46,6 +53,13 @@ class Values(msgspec.Struct, frozen=True, kw_only=True, tag="values"):
     values: GpuValues
 
 
+class Checked(msgspec.Struct, frozen=True, kw_only=True, tag="checked"):
+    """The answer to check."""
+
+    id: int
+    values: CheckupValues
+
+
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
     """The answer to probe, watch and hear."""
 
@@ -60,8 +74,8 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
     message: str
 
 
-Answer = Opened | Identified | Values | Done | Failed
-Message = Opened | Identified | Values | Done | Failed | XidEvent | AttentionEvent
+Answer = Opened | Identified | Values | Checked | Done | Failed
+Message = Opened | Identified | Values | Checked | Done | Failed | XidEvent | AttentionEvent
 
 _encoder = msgspec.json.Encoder()
 _requests = msgspec.json.Decoder(Request)

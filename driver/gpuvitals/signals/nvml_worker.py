@@ -19,6 +19,7 @@ from typing import BinaryIO, cast
 from gpuvitals.signals.nvml_backend import UNKNOWN, AttentionEvent, NvmlBackend, NvmlFailure
 from gpuvitals.signals.nvml_wire import (
     Answer,
+    Checked,
     Done,
     Failed,
     Identified,
@@ -86,6 +87,8 @@ class Worker:
                 return Identified(id=request.id, gpu=backend.identify(request.index))
             case "read":
                 return Values(id=request.id, values=backend.read(request.uuid, request.bus_id))
+            case "check":
+                return Checked(id=request.id, values=backend.check(request.uuid, request.bus_id))
             case "probe":
                 backend.probe(request.uuid, request.bus_id)
                 return Done(id=request.id)

@@ -15,12 +15,13 @@ from typing import TypeVar
 
 import msgspec
 
-from gpuvitals.signals.nvml_backend import MigFacts
+from gpuvitals.signals.nvml_backend import CheckupValues, MigFacts
 from gpuvitals.sim.gpu_driver import make_driver_root
 from gpuvitals.sim.gpu_log import KernelLogFile
 from gpuvitals.sim.gpu_mig import CapabilityFiles, with_instance, without_instance
 from gpuvitals.sim.gpu_profiles import PROFILES, gpu_script
 from gpuvitals.sim.gpu_state import (
+    HEALTHY_CHECKUP,
     EventScript,
     GpuScript,
     NodeScript,
@@ -36,8 +37,9 @@ from gpuvitals.sim.nvml_facts import nvml_facts
 from gpuvitals.sim.worker import STATE_VARIABLE
 
 GPU_IS_LOST = 15
-READINGS = frozenset(Readings.__struct_fields__) | {"links_down"}
-"""What `set` accepts: the values of a poll, and `links_down`, a number of links to take down."""
+CHECKED = frozenset(CheckupValues.__struct_fields__) - {"unsupported", "detail"}
+READINGS = frozenset(Readings.__struct_fields__) | CHECKED | {"links_down"}
+"""What `set` accepts: the values of a poll and of a checkup, and `links_down`, a number of links to take down."""
 
 _KEPT_EVENTS = 100
 
@@ -96,13 +98,22 @@ class ScriptedNode:
         }
 
     def set(self, gpu: int, readings: Mapping[str, object]) -> None:
-        """Changes what a poll reads; names are those of READINGS. Raises StateError for a name or value that is none."""
+        """Changes what a poll or a checkup reads; names are those of READINGS. Raises StateError for a name or value that is none."""
         unknown = sorted(set(readings) - READINGS)
         if unknown:
             raise StateError(
                 f"reading {unknown[0]!r} does not exist; there are {', '.join(sorted(READINGS))}"
             )
-        self._change(gpu, lambda script: _replace(script, readings=_with(script.readings, readings)))
+        polled = {name: value for name, value in readings.items() if name not in CHECKED}
+        checked = {name: value for name, value in readings.items() if name in CHECKED}
+        self._change(
+            gpu,
+            lambda script: _replace(
+                script,
+                readings=_with(script.readings, polled),
+                checkup=_checked(script.checkup, checked, CheckupValues),
+            ),
+        )
 
     def lose(self, gpu: int) -> None:
         """NVML loses this GPU; the bus and the kernel log say nothing."""
@@ -133,7 +144,7 @@ class ScriptedNode:
 
     def reset(self, gpu: int) -> None:
         """A reset that repairs: on the bus, links up, volatile counters and recovery action zero, identity logged anew."""
-        self._change(gpu, lambda script: _replace(script, **_REPAIRED, readings=_repaired(script.readings)))
+        self._change(gpu, lambda script: _replace(script, **_REPAIRED, **_repaired(script)))
         self._sysfs.add(self.gpus[gpu])
         self.identity(gpu)
 
@@ -249,9 +260,20 @@ def _with(readings: Readings, changes: Mapping[str, object]) -> Readings:
     return _checked(readings, wanted, Readings)
 
 
-def _repaired(readings: Readings) -> Readings:
+def _repaired(script: GpuScript) -> dict[str, object]:
+    return {"readings": _repaired_readings(script.readings), "checkup": _repaired_checkup(script.checkup)}
+
+
+def _repaired_checkup(checkup: CheckupValues) -> CheckupValues:
+    """Counters of links and lanes begin anew, and what waited for a reset is done."""
+    fresh = {name: getattr(HEALTHY_CHECKUP, name) for name in CHECKED if name not in checkup.unsupported}
+    kept = {name: getattr(checkup, name) for name in ("retired_pages", "memory_unrepairable", "processes")}
+    return msgspec.structs.replace(checkup, **fresh | kept)
+
+
+def _repaired_readings(readings: Readings) -> Readings:
     links = all_active(len(readings.links or ()))
-    fabric = "completed" if readings.fabric == "failed" else readings.fabric
+    fabric = "completed" if readings.fabric in ("degraded", "failed") else readings.fabric
     return Readings(
         ecc_uncorrected_aggregate=readings.ecc_uncorrected_aggregate,
         remap_failed=readings.remap_failed,
@@ -264,7 +286,7 @@ def _repaired(readings: Readings) -> Readings:
     )
 
 
-S = TypeVar("S", GpuScript, Readings)
+S = TypeVar("S", GpuScript, Readings, CheckupValues)
 
 
 def _checked(struct: S, changes: Mapping[str, object], kind: type[S]) -> S:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from gpuvitals.signals.nvml_backend import CheckupValues
 from gpuvitals.sim.gpu_mig import with_instance
-from gpuvitals.sim.gpu_state import GpuScript, Readings, all_active
+from gpuvitals.sim.gpu_state import HEALTHY_CHECKUP, GpuScript, Readings, all_active
 
 _NAMESPACE = uuid.UUID("5b0c2a0e-6f0a-4f0e-9d54-7c1d7c7a9a11")
 _SLOTS = ("1b", "43", "52", "61", "9d", "c3", "d1", "df")
@@ -127,10 +128,24 @@ def gpu_script(profile: GpuProfile, node: str, index: int) -> GpuScript:
         pci_device=profile.pci_device,
         numa_node=0 if slot < len(_SLOTS) // 2 else 1,
         readings=_healthy(profile),
+        checkup=_checkup(profile),
     )
     for instance in profile.instances:
         script = with_instance(script, instance)
     return script
+
+
+def _checkup(profile: GpuProfile) -> CheckupValues:
+    """Without what only older or newer models have. Source: docs.nvidia.com NVML API reference."""
+    old, has_link_5 = profile.architecture == "Turing", profile.architecture == "Blackwell"
+    lacks = ["link_recoveries_failed", "link_errors_per_petabit"] if not has_link_5 else []
+    if not profile.links:
+        lacks += ["link_replays", "link_recoveries", "link_crc_errors"]
+    lacks += ["repair_pending"] if old else ["retired_pages", "page_retirement_pending"]
+    if profile.architecture not in ("Hopper", "Blackwell"):
+        lacks += ["memory_unrepairable"]
+    lacking: dict[str, object] = dict.fromkeys(lacks)
+    return msgspec.structs.replace(HEALTHY_CHECKUP, **lacking, unsupported=tuple(lacks))
 
 
 def _healthy(profile: GpuProfile) -> Readings:

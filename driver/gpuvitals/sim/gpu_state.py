@@ -10,10 +10,10 @@ from typing import Literal
 
 import msgspec
 
-from gpuvitals.signals.nvml_backend import MigFacts
+from gpuvitals.signals.nvml_backend import CheckupValues, MigFacts
 
 LinkName = Literal["active", "sleep", "inactive"]
-FabricName = Literal["not-supported", "not-started", "in-progress", "completed", "failed"]
+FabricName = Literal["not-supported", "not-started", "in-progress", "completed", "degraded", "failed"]
 
 
 class StateError(Exception):
@@ -39,11 +39,34 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     unsupported: tuple[str, ...] = ()
 
 
+HEALTHY_CHECKUP = CheckupValues(
+    link_replays=0,
+    link_recoveries=0,
+    link_recoveries_failed=0,
+    link_crc_errors=0,
+    link_errors_per_petabit=0,
+    pcie_replays=0,
+    pcie_fatal_errors=0,
+    pcie_lanes=16,
+    pcie_lanes_max=16,
+    pcie_generation=5,
+    pcie_generation_max=5,
+    idle=False,
+    retired_pages=0,
+    page_retirement_pending=False,
+    repair_pending=False,
+    memory_unrepairable=False,
+    power_milliwatts=300_000,
+    processes=0,
+)
+"""What a checkup reads of a GPU that is well."""
+
+
 class GpuScript(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One GPU. `error`: every call about it answers that number of nvmlReturn_t (15 is GPU_IS_LOST).
 
     `enumerated` false: the driver does not count it any more. `hang_until`: calls about it do not return before that
-    instant of CLOCK_BOOTTIME. `mig`: how it is divided.
+    instant of CLOCK_BOOTTIME. `mig`: how it is divided. `checkup`: what is read of it seldom.
     """
 
     uuid: str
@@ -62,6 +85,7 @@ class GpuScript(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     hang_until: float = 0.0
     mig: MigFacts = MigFacts(enabled=False)
     readings: Readings = Readings()
+    checkup: CheckupValues = HEALTHY_CHECKUP
 
 
 class EventScript(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

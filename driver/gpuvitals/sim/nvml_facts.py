@@ -5,13 +5,21 @@ With it the real NVML binding reads the same GPUs as the scripted worker does. T
 
 from collections.abc import Iterator
 
-from gpuvitals.sim.gpu_state import EventScript, GpuScript, NodeScript, Readings
+from gpuvitals.signals.nvml_backend import CheckupValues
+from gpuvitals.sim.gpu_state import EventScript, GpuScript, NodeScript, Readings, StateError
 
 _UNKNOWN, _NOT_SUPPORTED = 999, 3
 _LINKS = {"inactive": 0, "active": 1, "sleep": 2}
-_FABRICS = {"not-supported": 0, "not-started": 1, "in-progress": 2, "completed": 3, "failed": 3}
-_ROUTE_UNHEALTHY = 1 << 4
-_HARDWARE_SLOWDOWN = 0x8
+_FABRICS = {
+    "not-supported": 0,
+    "not-started": 1,
+    "in-progress": 2,
+    "completed": 3,
+    "degraded": 3,
+    "failed": 3,
+}
+_FABRIC_HEALTH = {"failed": 1 << 4, "degraded": 1}
+_HARDWARE_SLOWDOWN, _IDLE = 0x8, 0x1
 _ARCHITECTURES = {"Turing": 6, "Ampere": 7, "Ada Lovelace": 8, "Hopper": 9, "Blackwell": 10}
 _BRANDS = {"Tesla": 2, "Nvidia": 14}
 _XID, _RECOVERY_ACTION = 0x8, 0x8000
@@ -30,6 +38,35 @@ _CALLS = {
     "links": ("nvmlDeviceGetNvLinkState",),
 }
 """Which calls give a value: they fail where it is scripted as not read."""
+
+
+_CHECKED_FIELDS = {
+    "pcie_replays": (94,),
+    "pcie_fatal_errors": (180,),
+    "retired_pages": (29, 30),
+    "page_retirement_pending": (31,),
+}
+_LINK_SUMS = {"link_replays": (52,), "link_recoveries": (59,), "link_crc_errors": (38, 45)}
+_LINK_FIELDS = {
+    "link_replays": (161,),
+    "link_recoveries": (162,),
+    "link_crc_errors": (163,),
+    "link_recoveries_failed": (214,),
+    "link_errors_per_petabit": (220,),
+}
+_OF_EACH_LINK = frozenset({161, 162, 163, 214, 220})
+_CHECKED_CALLS = {
+    "pcie_lanes": ("nvmlDeviceGetCurrPcieLinkWidth", "pcie.width"),
+    "pcie_lanes_max": ("nvmlDeviceGetMaxPcieLinkWidth", "pcie.maxwidth"),
+    "pcie_generation": ("nvmlDeviceGetCurrPcieLinkGeneration", "pcie.generation"),
+    "pcie_generation_max": ("nvmlDeviceGetMaxPcieLinkGeneration", "pcie.maxgeneration"),
+    "repair_pending": ("nvmlDeviceGetRepairStatus", "repair.tpc"),
+    "memory_unrepairable": ("nvmlDeviceGetUnrepairableMemoryFlag_v1", "unrepairable"),
+    "power_milliwatts": ("nvmlDeviceGetPowerUsage", "power"),
+    "processes": ("nvmlDeviceGetComputeRunningProcesses_v3", "processes"),
+}
+"""Fields, calls and keys of the mock by value of a checkup."""
+_PETABIT_EXPONENT, _MAX_MANTISSA = 15, 15
 
 
 def nvml_facts(state: NodeScript) -> str:
@@ -60,7 +97,10 @@ def _facts(gpu: GpuScript) -> Iterator[tuple[str, object]]:
     yield "hanguntil", int(gpu.hang_until * 1000)
     if gpu.error:
         yield "return", gpu.error
+    slowed = _HARDWARE_SLOWDOWN if gpu.readings.hardware_slowdown else 0
+    yield "reasons", slowed | (_IDLE if gpu.checkup.idle else 0)
     yield from _readings(gpu.readings)
+    yield from _checkup(gpu.checkup, keeps_sums=gpu.architecture != "Blackwell")
     yield from _division(gpu)
 
 
@@ -82,15 +122,46 @@ def _readings(readings: Readings) -> Iterator[tuple[str, object]]:
     yield "remapped", readings.remapped_uncorrectable or 0
     yield "nospare", readings.banks_without_spare or 0
     yield "margin", readings.thermal_margin_celsius or 0
-    yield "reasons", _HARDWARE_SLOWDOWN if readings.hardware_slowdown else 0
     if readings.fabric is not None:
         yield "fabric", _FABRICS[readings.fabric]
-        yield "fabrichealth", _ROUTE_UNHEALTHY if readings.fabric == "failed" else 0
+        yield "fabrichealth", _FABRIC_HEALTH.get(readings.fabric, 0)
     if readings.links is not None:
         yield "links", len(readings.links)
         yield "field.91", len(readings.links)
         for link, name in enumerate(readings.links):
             yield f"linkstate.{link}", _LINKS[name]
+
+
+def _checkup(checkup: CheckupValues, *, keeps_sums: bool) -> Iterator[tuple[str, object]]:
+    """Up to NVLink 4 the driver sums over the links; later the first link stands for all of them."""
+    fields = _CHECKED_FIELDS | (_LINK_SUMS if keeps_sums else _LINK_FIELDS)
+    for name, (field, *rest) in fields.items():
+        value = getattr(checkup, name)
+        if value is None:
+            if name not in checkup.unsupported:
+                yield f"fieldret.{field}", _UNKNOWN
+            continue
+        yield f"field.{field}", 0 if field in _OF_EACH_LINK else int(value)
+        if field in _OF_EACH_LINK:
+            yield f"field.{field}.0", packed_rate(value) if name == "link_errors_per_petabit" else value
+        for other in rest:
+            yield f"field.{other}", 0
+    for name, (call, key) in _CHECKED_CALLS.items():
+        value = getattr(checkup, name)
+        if value is None:
+            yield f"return.{call}", _NOT_SUPPORTED if name in checkup.unsupported else _UNKNOWN
+        else:
+            yield key, int(value)
+
+
+def packed_rate(errors_per_petabit: int) -> int:
+    """The bit error rate as the driver packs it. Raises StateError for one that is no digit times a power of ten."""
+    mantissa, exponent = errors_per_petabit, _PETABIT_EXPONENT
+    while mantissa > _MAX_MANTISSA and mantissa % 10 == 0:
+        mantissa, exponent = mantissa // 10, exponent - 1
+    if mantissa > _MAX_MANTISSA or exponent < 0:
+        raise StateError(f"link_errors_per_petabit {errors_per_petabit}: is not 0 to 15 times a power of ten")
+    return mantissa << 8 | exponent
 
 
 def _failing(readings: Readings) -> Iterator[tuple[str, object]]:

@@ -16,6 +16,7 @@ from gpuvitals.signals.nvml_backend import (
     UNINITIALIZED,
     AttentionEvent,
     BackendEvent,
+    CheckupValues,
     DriverFacts,
     GpuFacts,
     GpuValues,
@@ -95,6 +96,10 @@ class ScriptedBackend:
         gpu = self._answering(uuid)
         values = {name: getattr(gpu.readings, name) for name in gpu.readings.__struct_fields__}
         return GpuValues(**values, mig=gpu.mig)
+
+    def check(self, uuid: str, bus_id: str) -> CheckupValues:
+        """The scripted checkup."""
+        return self._answering(uuid).checkup
 
     def probe(self, uuid: str, bus_id: str) -> None:
         """Answers where the GPU does."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuvitals.model.signal import Reading, ReadStatus, XidReport
+from gpuvitals.model.signal import Checkup, Reading, ReadStatus, XidReport
 from gpuvitals.sim.gpu import ScriptedNode
 from gpuvitals.sim.gpu_profiles import PROFILES
 from gpuvitals.sim.worker import BACKEND
@@ -38,9 +38,22 @@ STORIES: dict[str, Story] = {
     "links": lambda node: node.set(1, {"links_down": 3, "fabric": "failed"}),
     "heat": lambda node: node.set(1, {"thermal_margin_celsius": -4, "hardware_slowdown": True}),
     "asks for a reset": lambda node: node.set(1, {"recovery_action": 1}),
+    "fabric with less bandwidth": lambda node: node.set(1, {"fabric": "degraded"}),
     "lost": lambda node: node.lose(1),
     "requires a reset": lambda node: node.fail(1, 16),
     "lacks a fabric": lambda node: node.set(1, {"fabric": None, "unsupported": ["fabric"]}),
+}
+
+
+CHECKED: dict[str, dict[str, object]] = {
+    "links": {"link_replays": 5, "link_recoveries": 2, "link_crc_errors": 7000},
+    "links that stay down": {"link_recoveries_failed": 1, "link_errors_per_petabit": 6000},
+    "lanes": {"pcie_lanes": 8, "pcie_generation": 1, "idle": True},
+    "packets": {"pcie_replays": 900, "pcie_fatal_errors": 1},
+    "pages": {"retired_pages": 63, "page_retirement_pending": True},
+    "repair": {"repair_pending": True, "memory_unrepairable": True},
+    "work": {"power_milliwatts": 700_000, "processes": 3},
+    "what fails": {"pcie_replays": None, "pcie_lanes": None, "power_milliwatts": None},
 }
 
 
@@ -97,6 +110,24 @@ def test_a_fault_reads_the_same(story: str, tmp_path: Path, nvml: Path) -> None:
     scripted, real = seen_by_both(node, nvml, look)
 
     assert real == scripted
+
+
+@pytest.mark.parametrize("profile", ["b200", "h100", "l40s", "t4"])
+@pytest.mark.parametrize("story", CHECKED)
+def test_a_checkup_reads_the_same(story: str, profile: str, tmp_path: Path, nvml: Path) -> None:
+    node = ScriptedNode.create(tmp_path, name="n", profile=profile, gpus=1)
+    lacking = node.gpus[0].checkup.unsupported
+    node.set(0, {name: value for name, value in CHECKED[story].items() if name not in lacking})
+
+    def look(world: NvmlWorld) -> Checkup:
+        found = world.sink.wait(Checkup)
+        return replace(found, seen=NEVER, detail="")
+
+    scripted, real = seen_by_both(node, nvml, look)
+
+    assert real == scripted
+    assert isinstance(real, Checkup)
+    assert real.unsupported == frozenset(lacking)
 
 
 def test_an_xid_of_an_instance_is_heard_the_same(tmp_path: Path, nvml: Path) -> None:

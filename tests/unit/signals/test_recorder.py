@@ -8,6 +8,7 @@ import pytest
 
 from gpuvitals.model.ids import PciBusId
 from gpuvitals.model.signal import (
+    Checkup,
     ClearReport,
     ConfigSpace,
     GapReport,
@@ -45,6 +46,9 @@ EXAMPLES: list[Signal] = [
     asks(1, 1000),
     identity(1000),
     good(1000, links=links(17), unsupported=frozenset({"fabric"})),
+    Checkup(
+        source=POLL, seen=AT, uuid=UUID, link_replays=3, idle=False, unsupported=frozenset({"processes"})
+    ),
     PresenceReport(source=Source.SYSFS, seen=AT, bus_id=BUS, present=True, config_space=ConfigSpace.ALL_ONES),
     ClearReport(source=Source.OPERATOR, seen=AT, uuid=UUID, operator_reason="ticket 123"),
     SwitchReport(

@@ -1,0 +1,149 @@
+"""One checkup of one GPU through pynvml: counters and flags that move slowly or are dear to read. Worker process only.
+
+Source: nvml.h of CUDA 13.5 for fields; NVIDIA/DCGM v4.6.0 for which of them mean wear.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pynvml
+
+from gpuvitals.signals.nvml_backend import FUNCTION_NOT_FOUND, NOT_SUPPORTED, SUCCESS, CheckupValues
+from gpuvitals.signals.nvml_poll import FATAL, Collector, clock_reasons, link_count, number
+
+_CRC_FLIT, _CRC_DATA, _REPLAYS, _RECOVERIES = 38, 45, 52, 59
+"""Sums over all links, up to NVLink 4."""
+_LINK_REPLAYS, _LINK_RECOVERIES, _LINK_CRC = 161, 162, 163
+_LINK_RECOVERIES_FAILED, _LINK_ERROR_RATE = 214, 220
+"""Of one link each, from NVLink 4 and 5 on; the rate is after error correction."""
+_OF_A_LINK = (_LINK_REPLAYS, _LINK_RECOVERIES, _LINK_CRC, _LINK_RECOVERIES_FAILED, _LINK_ERROR_RATE)
+_PCIE_REPLAYS, _PCIE_FATAL_ERRORS = 94, 180
+_RETIRED_SINGLE, _RETIRED_DOUBLE, _RETIREMENT_PENDING = 29, 30, 31
+_OF_THE_GPU = (
+    _CRC_FLIT,
+    _CRC_DATA,
+    _REPLAYS,
+    _RECOVERIES,
+    _PCIE_REPLAYS,
+    _PCIE_FATAL_ERRORS,
+    _RETIRED_SINGLE,
+    _RETIRED_DOUBLE,
+    _RETIREMENT_PENDING,
+)
+_IDLE = 0x1
+_PETABIT_EXPONENT = 15
+
+Fields = dict[tuple[int, int], Any]
+"""Field values by field and link; those of the GPU as a whole are at link 0."""
+
+
+def checkup(handle: Any) -> CheckupValues:
+    """All values of one GPU. Raises NVMLError for answers in FATAL."""
+    found = Collector()
+    fields = found.take("fields", lambda: _fields(handle))
+    values: dict[str, Any] = {name: found.take(name, partial(call, handle)) for name, call in _CALLS.items()}
+    if fields is not None:
+        values |= {name: found.take(name, partial(call, fields)) for name, call in _FROM_FIELDS.items()}
+    return CheckupValues(**values, unsupported=tuple(found.unsupported), detail="; ".join(found.troubles))
+
+
+def error_rate(packed: int) -> int:
+    """Errors per 10^15 bits, rounded down. `0x60c` is 6 x 10^-12: the mantissa is in bits 11:8, the exponent in 7:0."""
+    mantissa, exponent = (packed >> 8) & 0xF, packed & 0xFF
+    if exponent > _PETABIT_EXPONENT + 1:
+        return 0
+    return int(mantissa * 10 ** (_PETABIT_EXPONENT + 1 - exponent) // 10)
+
+
+def _fields(handle: Any) -> Fields:
+    """Every field in one call."""
+    wanted = [(field, 0) for field in _OF_THE_GPU]
+    wanted += [(field, link) for link in range(_links_there(handle)) for field in _OF_A_LINK]
+    values = pynvml.nvmlDeviceGetFieldValues(handle, wanted)
+    return dict(zip(wanted, values, strict=True))
+
+
+def _links_there(handle: Any) -> int:
+    try:
+        pynvml.nvmlDeviceGetNvLinkState(handle, 0)
+    except pynvml.NVMLError as error:
+        if error.value in FATAL:
+            raise
+        return 0
+    return link_count(handle)
+
+
+def _counted(of_a_link: int, *of_the_gpu: int) -> Callable[[Fields], int]:
+    """The sum that the driver keeps where it keeps one, else that over the links."""
+
+    def counted(fields: Fields) -> int:
+        if of_the_gpu:
+            try:
+                return _sum(fields, 0, *of_the_gpu)
+            except pynvml.NVMLError as error:
+                if error.value in FATAL:
+                    raise
+        return sum(_sum(fields, link, of_a_link) for link in _links(fields))
+
+    return counted
+
+
+def _worst_rate(fields: Fields) -> int:
+    return max(error_rate(_sum(fields, link, _LINK_ERROR_RATE)) for link in _links(fields))
+
+
+def _links(fields: Fields) -> list[int]:
+    """The links that were asked about, link 0 where there is none."""
+    return sorted({link for _, link in fields})
+
+
+def _sum(fields: Fields, link: int, *wanted: int) -> int:
+    total = 0
+    for field in wanted:
+        value = fields.get((field, link))
+        if value is None:
+            raise pynvml.NVMLError(NOT_SUPPORTED)
+        if value.nvmlReturn != SUCCESS:
+            raise pynvml.NVMLError(value.nvmlReturn)
+        total += number(value)
+    return total
+
+
+def _repair_pending(handle: Any) -> bool:
+    return any(bool(each) for each in pynvml.nvmlDeviceGetRepairStatus(handle))
+
+
+def _unrepairable(handle: Any) -> bool:
+    call = getattr(pynvml, "nvmlDeviceGetUnrepairableMemoryFlag_v1", None)
+    if call is None:
+        # An older binding than the one this was written with.
+        raise pynvml.NVMLError(FUNCTION_NOT_FOUND)
+    return bool(call(handle))
+
+
+_CALLS: dict[str, Callable[[Any], int]] = {
+    "pcie_lanes": lambda handle: int(pynvml.nvmlDeviceGetCurrPcieLinkWidth(handle)),
+    "pcie_lanes_max": lambda handle: int(pynvml.nvmlDeviceGetMaxPcieLinkWidth(handle)),
+    "pcie_generation": lambda handle: int(pynvml.nvmlDeviceGetCurrPcieLinkGeneration(handle)),
+    "pcie_generation_max": lambda handle: int(pynvml.nvmlDeviceGetMaxPcieLinkGeneration(handle)),
+    "idle": lambda handle: bool(clock_reasons(handle) & _IDLE),
+    "repair_pending": _repair_pending,
+    "memory_unrepairable": _unrepairable,
+    "power_milliwatts": lambda handle: int(pynvml.nvmlDeviceGetPowerUsage(handle)),
+    "processes": lambda handle: len(pynvml.nvmlDeviceGetComputeRunningProcesses(handle)),
+}
+"""Values that are a call each."""
+
+_FROM_FIELDS: dict[str, Callable[[Fields], int]] = {
+    "link_replays": _counted(_LINK_REPLAYS, _REPLAYS),
+    "link_recoveries": _counted(_LINK_RECOVERIES, _RECOVERIES),
+    "link_recoveries_failed": _counted(_LINK_RECOVERIES_FAILED),
+    "link_crc_errors": _counted(_LINK_CRC, _CRC_FLIT, _CRC_DATA),
+    "link_errors_per_petabit": _worst_rate,
+    "pcie_replays": lambda fields: _sum(fields, 0, _PCIE_REPLAYS),
+    "pcie_fatal_errors": lambda fields: _sum(fields, 0, _PCIE_FATAL_ERRORS),
+    "retired_pages": lambda fields: _sum(fields, 0, _RETIRED_SINGLE, _RETIRED_DOUBLE),
+    "page_retirement_pending": lambda fields: bool(_sum(fields, 0, _RETIREMENT_PENDING)),
+}
+"""Values that come with the one call for fields."""
