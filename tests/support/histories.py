@@ -48,7 +48,7 @@ _VALUES: dict[str, st.SearchStrategy[object]] = {
     "remap_failed": st.sampled_from([False] * 9 + [True]),
     "banks_without_spare": st.sampled_from([0, 0, 1, None]),
     "links": st.sampled_from([links(18), links(18), links(17), links(8), links(0), None]),
-    "fabric": st.sampled_from([FabricState.COMPLETED, FabricState.COMPLETED, *FabricState, None]),
+    "fabric": st.sampled_from([FabricState.COMPLETED, FabricState.DEGRADED, *FabricState, None]),
     "hardware_slowdown": st.sampled_from([False, False, None, True]),
     "thermal_margin_celsius": st.sampled_from([30, 4, -3, None]),
     "remapped_uncorrectable": st.sampled_from([0, 0, 1, 2, None]),
