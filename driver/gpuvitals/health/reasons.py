@@ -27,7 +27,8 @@ from gpuvitals.model.signal import Source, XidReport
 ISOLATION_CAPPED = Reason("IsolationCapped")
 NVSWITCH_FAULT = Reason("NvswitchFault")
 OTHER_DRIVER = Reason("OtherDriver")
-"""The three reasons of a node rather than of a GPU."""
+GPU_NOT_UP = Reason("GpuNotUp")
+"""The reasons of a node rather than of a GPU."""
 PREPARED = Reason("Prepared")
 """The reason of a claim's `Ready` condition."""
 
@@ -139,6 +140,13 @@ _OF_A_NODE = (
         source="kernel log (SXid)",
         product="names it in the node report; blames no GPU",
         person="look up the SXid in NVIDIA's Fabric Manager guide; most want a reboot of the node",
+    ),
+    ReasonEntry(
+        reason=GPU_NOT_UP,
+        meaning="a GPU is on the bus, and the driver does not enumerate it",
+        source="sysfs, compared with NVML's list",
+        product="names its bus id among the missing GPUs of the node report; there is no device to take out",
+        person="look for its bus id in the kernel log; if a reboot does not bring it up, have its seating checked",
     ),
     ReasonEntry(
         reason=OTHER_DRIVER,

@@ -260,12 +260,16 @@ class MonitorReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InventoryReport:
-    """Which GPUs the driver enumerates now. `driver_load` names the loaded driver; it changes with every load."""
+    """Which GPUs the driver enumerates now. `driver_load` names the loaded driver; it changes with every load.
+
+    `not_up` are GPUs that the bus shows, which are no other driver's, and which the driver does not enumerate.
+    """
 
     source: Source
     seen: Moment
     gpus: tuple[Gpu, ...]
     driver_load: str
+    not_up: tuple[PciBusId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

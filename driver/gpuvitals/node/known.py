@@ -13,7 +13,7 @@ from gpuvitals.health.evaluate import advance, evaluate
 from gpuvitals.health.healing import after_restart
 from gpuvitals.health.isolation import is_capped, isolated
 from gpuvitals.health.policy import Policy
-from gpuvitals.health.reasons import ISOLATION_CAPPED, NVSWITCH_FAULT
+from gpuvitals.health.reasons import GPU_NOT_UP, ISOLATION_CAPPED, NVSWITCH_FAULT
 from gpuvitals.health.state import GpuState, expecting, initial_state, instance_state
 from gpuvitals.health.statements import with_statements
 from gpuvitals.health.verdict import without_instance
@@ -21,7 +21,7 @@ from gpuvitals.inventory.governing import Governing
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu import DeviceKind, Gpu
 from gpuvitals.model.health import Verdict
-from gpuvitals.model.ids import GpuUuid
+from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import (
     Checkup,
     ClearReport,
@@ -77,6 +77,7 @@ class NodeHealth:
         self._ports = ports
         self._metrics = metrics
         self._enumerated: frozenset[GpuUuid] = frozenset()
+        self._not_up: frozenset[PciBusId] = frozenset()
         self._monitors: dict[Source, MonitorState] = {}
         self._switch_fault = False
         self._early: list[GpuSignal] = []
@@ -174,12 +175,16 @@ class NodeHealth:
         if self._switch_fault:
             reasons.append(NVSWITCH_FAULT)
         physical = [entry.gpu for entry in self.gpus.values() if entry.gpu.kind is DeviceKind.GPU]
-        missing = sorted(gpu.bus_id for gpu in physical if gpu.uuid not in self._enumerated)
+        missing = {gpu.bus_id for gpu in physical if gpu.uuid not in self._enumerated}
+        # Those of GPUs that were known have a device and a verdict, which tell of it.
+        never = self._not_up - {gpu.bus_id for gpu in physical}
+        if never:
+            reasons.append(GPU_NOT_UP)
         return NodeFacts(
             monitors=tuple(sorted(self._monitors.items(), key=lambda item: item[0].value)),
             reasons=tuple(reasons),
-            expected_gpus=len(physical),
-            missing_gpus=tuple(missing),
+            expected_gpus=len(physical) + len(never),
+            missing_gpus=tuple(sorted(missing | never)),
             statements=self._statements.lines,
         )
 
@@ -296,6 +301,7 @@ class NodeHealth:
         for uuid, entry in self.gpus.items():
             self.gpus[uuid] = marked(entry, report.gpus)
         self._enumerated = frozenset(gpu.uuid for gpu in report.gpus if gpu.kind is DeviceKind.GPU)
+        self._not_up = frozenset(report.not_up)
         self.driver_load = report.driver_load
         self.govern()
         if self._first_look_until is None:
@@ -322,6 +328,9 @@ class NodeHealth:
             for entry in gpus
             if entry.gpu.kind is DeviceKind.GPU and entry.gpu.bus_id not in facts.missing_gpus
         )
+        if GPU_NOT_UP in facts.reasons:
+            known = {entry.gpu.bus_id for entry in gpus}
+            self._not_up = frozenset(PciBusId(bus) for bus in facts.missing_gpus if bus not in known)
 
     def _announce(self, announcement: Announcement | None) -> None:
         if announcement is not None:

@@ -289,14 +289,24 @@ class NvmlMonitor:
     def _report_inventory(self, driver: DriverFacts) -> None:
         self._on_gpus(self._list.gpus())
         gpus, load = self._list.gpus(enumerated=True), self._tree.driver_load(driver.driver_version)
-        before = self._reported
-        if before is not None and (before.gpus, before.driver_load) == (gpus, load):
+        not_up, before = self._not_up(gpus), self._reported
+        if before is not None and (before.gpus, before.driver_load, before.not_up) == (gpus, load, not_up):
             return
-        report = InventoryReport(source=Source.NVML_POLL, seen=self._clock.now(), gpus=gpus, driver_load=load)
+        report = InventoryReport(
+            source=Source.NVML_POLL, seen=self._clock.now(), gpus=gpus, driver_load=load, not_up=not_up
+        )
         self._sink.put(report)
         with self._changed:
             self._reported = report
             self._changed.notify_all()
+
+    def _not_up(self, gpus: tuple[Gpu, ...]) -> tuple[PciBusId, ...]:
+        """GPUs of the bus that the driver does not enumerate; none where the bus can't be listed, which sysfs reports."""
+        try:
+            return tuple(sorted(self._tree.expected_gpus() - {gpu.bus_id for gpu in gpus}))
+        except OSError as error:
+            log.debug("bus can't be listed", extra=keys(reason=str(error)))
+            return ()
 
     def _compare_with_bus(self, now: float, driver: DriverFacts) -> None:
         """A GPU that the bus shows and nobody knows, or a driver loaded anew, is reason to look again."""

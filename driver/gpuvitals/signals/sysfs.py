@@ -17,6 +17,7 @@ from gpuvitals.signals.source import SignalSink
 
 _NVIDIA = "0x10de"
 _DISPLAY_CLASSES = ("0x0300", "0x0302")
+_TOTAL_FATAL = "TOTAL_ERR_FATAL"
 _ALL_ONES = b"\xff\xff\xff\xff"
 
 
@@ -51,13 +52,37 @@ class SysfsTree:
 
     def driver_gpus(self) -> frozenset[PciBusId]:
         """The GPUs that are bound to NVIDIA's driver. Raises OSError where the bus can't be listed."""
-        return frozenset(
-            PciBusId(name)
-            for name in os.listdir(self.devices)
-            if _text(self.devices / name / "vendor") == _NVIDIA
-            and _text(self.devices / name / "class").startswith(_DISPLAY_CLASSES)
-            and (self.devices / name / "driver").resolve().name == "nvidia"
-        )
+        return frozenset(bus_id for bus_id, driver in self._gpus().items() if driver == "nvidia")
+
+    def expected_gpus(self) -> frozenset[PciBusId]:
+        """The GPUs that are bound to NVIDIA's driver or to none, as where its probe failed. Raises OSError.
+
+        One that is bound to another driver, as to give it to a virtual machine, is not for us to miss.
+        """
+        return frozenset(bus_id for bus_id, driver in self._gpus().items() if driver in ("nvidia", ""))
+
+    def fatal_errors(self, bus_id: PciBusId) -> int | None:
+        """The kernel's count of fatal errors of a device; None where it keeps none.
+
+        The last line of the file is the sum: `TOTAL_ERR_FATAL 3`. Source: Linux Documentation/ABI/testing/
+        sysfs-bus-pci-devices-aer_stats.
+        """
+        for line in _text(self.devices / bus_id / "aer_dev_fatal").splitlines():
+            name, _, count = line.partition(" ")
+            if name == _TOTAL_FATAL and count.isascii() and count.isdigit():
+                return int(count)
+        return None
+
+    def _gpus(self) -> dict[PciBusId, str]:
+        """The driver of each GPU, the empty string for none."""
+        found = {}
+        for name in os.listdir(self.devices):
+            device = self.devices / name
+            is_gpu = _text(device / "class").startswith(_DISPLAY_CLASSES)
+            if is_gpu and _text(device / "vendor") == _NVIDIA:
+                bound = device / "driver"
+                found[PciBusId(name)] = bound.resolve().name if bound.is_symlink() else ""
+        return found
 
     def driver_load(self, version: str) -> str:
         """A name for this load of the driver: its version and the number of its module's directory.
@@ -75,6 +100,7 @@ class SysfsTree:
 class _Seen:
     present: bool
     config_space: ConfigSpace
+    fatal_errors: int | None
 
 
 class SysfsSource:
@@ -129,7 +155,8 @@ class SysfsSource:
         self._seen = {bus_id: seen for bus_id, seen in self._seen.items() if bus_id in watched}
         for bus_id in sorted(watched):
             space = self._tree.config_space(bus_id)
-            seen = _Seen(space is not None, space or ConfigSpace.UNREADABLE)
+            fatal = self._tree.fatal_errors(bus_id)
+            seen = _Seen(space is not None, space or ConfigSpace.UNREADABLE, fatal)
             if self._seen.get(bus_id) != seen:
                 self._seen[bus_id] = seen
                 self._report(bus_id, seen)
@@ -142,6 +169,7 @@ class SysfsSource:
                 bus_id=bus_id,
                 present=seen.present,
                 config_space=seen.config_space,
+                fatal_errors=seen.fatal_errors,
             )
         )
 
@@ -154,7 +182,7 @@ class SysfsSource:
 
 
 def _text(path: Path) -> str:
-    """A one-line file's content, empty where it can't be read."""
+    """A small file's content, empty where it can't be read."""
     try:
         return path.read_text(encoding="ascii", errors="replace").strip()
     except OSError:

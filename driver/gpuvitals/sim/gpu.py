@@ -137,6 +137,14 @@ class ScriptedNode:
         self.kernel_line(f"NVRM: GPU {script.bus_id}: GPU has fallen off the bus.")
         self.kernel_line(f"NVRM: GPU {script.bus_id}: GPU serial number is {script.serial}.")
 
+    def pcie_errors(self, gpu: int, count: int) -> None:
+        """The kernel has counted so many fatal PCIe errors of this GPU."""
+        self._sysfs.fatal_errors(self.gpus[gpu], count)
+
+    def hide(self, gpu: int) -> None:
+        """The GPU stays on the bus, and the driver does not enumerate it: it never came up."""
+        self._change(gpu, lambda script: _replace(script, enumerated=False))
+
     def vanish(self, gpu: int) -> None:
         """The GPU leaves the bus and the driver's count, so that the indexes of those behind it shift."""
         self._change(gpu, lambda script: _replace(script, enumerated=False))

@@ -50,6 +50,11 @@ class SysfsFolder:
         content = vendor.ljust(_CONFIG_BYTES, b"\x00") if answers else b"\xff" * _CONFIG_BYTES
         (self._device(gpu) / "config").write_bytes(content)
 
+    def fatal_errors(self, gpu: GpuScript, count: int) -> None:
+        """What the kernel has counted of fatal errors of the device."""
+        text = f"Undefined 0\nDLP {count}\nTOTAL_ERR_FATAL {count}\n"
+        (self._device(gpu) / "aer_dev_fatal").write_text(text, encoding="ascii")
+
     def remove(self, gpu: GpuScript) -> None:
         """Takes the GPU off the bus altogether."""
         (self._bus / gpu.bus_id).unlink(missing_ok=True)
