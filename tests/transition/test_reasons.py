@@ -16,11 +16,16 @@ from gpuvitals.model.signal import (
     ReadStatus,
     Source,
 )
-from support.signals import BUS, broken, fold, good, identity, judge, links, moment, xid
+from support.signals import BUS, broken, checkup, fold, good, identity, judge, links, moment, xid
 
 
 def lasting(**changes: object) -> list[GpuSignal]:
     return [good(1010 + 10 * step, **changes) for step in range(4)]
+
+
+def looks(*values: dict[str, object]) -> list[GpuSignal]:
+    """Checkups half a minute apart; the last is repeated, since a level needs two."""
+    return [checkup(1010 + 30 * step, **each) for step, each in enumerate((*values, values[-1]))]
 
 
 RESET = [xid(79, 1001), identity(1002), good(1003)]
@@ -34,6 +39,15 @@ BY_REASON: dict[str, list[GpuSignal]] = {
     "NvlinkDown": lasting(links=links(1)),
     "NvlinkDegraded": lasting(links=links(17)),
     "FabricFailed": lasting(fabric=FabricState.FAILED),
+    "FabricDegraded": lasting(fabric=FabricState.DEGRADED),
+    "NvlinkErrors": looks({"link_errors_per_petabit": 1000}),
+    "PageRetirementPending": looks({"page_retirement_pending": True}),
+    "PagesRetired": looks({"retired_pages": 63}),
+    "RepairPending": looks({"repair_pending": True}),
+    "MemoryUnrepairable": looks({"memory_unrepairable": True}),
+    "PcieDegraded": looks({"pcie_lanes": 8}),
+    "PcieReplays": [checkup(1010 + 20 * step, pcie_replays=1000 * step) for step in range(3)],
+    "PcieErrors": [checkup(1010), checkup(1040, pcie_fatal_errors=1)],
     "HardwareSlowdown": lasting(hardware_slowdown=True),
     "NvmlHung": [broken(1001, ReadStatus.HUNG)],
     "RecoveryUnknown": lasting(recovery_action=99),

@@ -245,10 +245,19 @@ def _reading(state: GpuState, signal: Reading, policy: Policy) -> GpuState:
             return _level(state, signal, "ResetRequired", signal.detail, policy)
         case ReadStatus.HUNG:
             return _level(state, signal, "NvmlHung", signal.detail, policy)
+        case ReadStatus.QUIESCED:
+            return _left_alone(state, signal.seen.at, policy)
         case ReadStatus.FAILED:
             return state
         case _:
             assert_never(signal.status)
+
+
+def _left_alone(state: GpuState, at: float, policy: Policy) -> GpuState:
+    """`state` of a GPU that nobody looks at on purpose: who could see it until then is not blind for that."""
+    if state.last_ok_at is None or at - state.last_ok_at >= policy.blind_seconds:
+        return state
+    return replace(unwatched(state, at - state.last_ok_at, until=at), last_ok_at=max(at, state.last_ok_at))
 
 
 def _good_reading(state: GpuState, signal: Reading, policy: Policy) -> GpuState:

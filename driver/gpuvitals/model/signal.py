@@ -109,13 +109,15 @@ class ReadStatus(Enum):
     """How reading one GPU went as a whole.
 
     LOST: the driver says the GPU is lost. RESET_REQUIRED: the driver refuses it until a reset. HUNG: the call missed
-    its deadline twice. FAILED: any other error. Only OK carries values.
+    its deadline twice. QUIESCED: it is left alone on request, as for a reset. FAILED: any other error. Only OK carries
+    values.
     """
 
     OK = "ok"
     LOST = "lost"
     RESET_REQUIRED = "reset-required"
     HUNG = "hung"
+    QUIESCED = "quiesced"
     FAILED = "failed"
 
 

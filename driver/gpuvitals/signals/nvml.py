@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,7 +93,8 @@ class NvmlMonitor:
         self._changed = threading.Condition()
         self._asked: list[Callable[[float], None]] = []
         self._quiet = False
-        self._released = False
+        self._wishes = self._heeded = self._released = 0
+        self._renews = False
         self._wake: int | None = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="nvml")
@@ -136,18 +137,25 @@ class NvmlMonitor:
             self._changed.wait_for(lambda: self._reported is not None, deadline_seconds)
             return None if self._reported is None else self._reported.gpus
 
-    def quiesce(self, deadline_seconds: float) -> bool:
-        """Ends the worker, whose open handles block a reset; True once no process of ours is left. Any thread."""
-        with self._changed:
-            self._quiet, self._released = True, False
-            self._nudge()
-            return self._changed.wait_for(lambda: self._released, deadline_seconds)
+    def quiesce(self, deadline_seconds: float, uuids: Collection[GpuUuid] | None = None) -> bool:
+        """Stays away from GPUs, all for None: a process of ours that has one open blocks its reset. Any thread.
 
-    def resume(self) -> None:
-        """Attaches again after `quiesce`, and takes a new inventory. Any thread."""
+        True once none has. Siblings are read on, by a worker that opens only them. Verdicts stay as they are; the
+        kernel log and the bus are heard on.
+        """
         with self._changed:
-            self._quiet = False
-        self._nudge()
+            self._wishes += 1
+            wish = self._wishes
+            self._quiet = self._quiet or uuids is None
+        self._ask(lambda now: self._set_apart(uuids or (), wish, now))
+        with self._changed:
+            return self._changed.wait_for(lambda: self._released >= wish, deadline_seconds)
+
+    def resume(self, uuids: Collection[GpuUuid] | None = None) -> None:
+        """Comes back to GPUs after `quiesce`, to all for None, with a new worker. Any thread."""
+        with self._changed:
+            self._quiet = self._quiet and uuids is not None
+        self._ask(lambda now: self._come_back(uuids, now))
 
     def _ask(self, request: Callable[[float], None]) -> None:
         with self._changed:
@@ -176,8 +184,12 @@ class NvmlMonitor:
             asked, self._asked = self._asked, []
         for request in asked:
             request(now)
+        if self._renews:
+            self._renews = False
+            self._detach(0.0)
+        self._note_release()
         if self._quiet:
-            self._release()
+            self._visitor.rest(self._list.due(now), self._periods)
             return
         if self._driver is None and now >= self._retry_at:
             self._attach()
@@ -200,7 +212,8 @@ class NvmlMonitor:
         """Waits for events, requests, or the next thing that is due."""
         now = time.monotonic()
         if self._quiet:
-            until = now + (_LONGEST_WAIT_SECONDS if self._released else _GRACE_SECONDS)
+            until = self._list.next_due_at(now + _LONGEST_WAIT_SECONDS)
+            until = until if self._released == self._heeded else min(until, now + _GRACE_SECONDS)
         elif self._driver is None:
             until = self._retry_at
         else:
@@ -248,28 +261,45 @@ class NvmlMonitor:
         self._driver = None
         self._retry_at = time.monotonic() + retry_seconds
 
-    def _release(self) -> None:
-        self._detach(0.0)
-        with self._changed:
-            self._released = self._link.seat.children == 0
-            self._changed.notify_all()
+    def _set_apart(self, uuids: Collection[GpuUuid], wish: int, now: float) -> None:
+        self._renews, self._heeded = True, wish
+        for entry in self._list:
+            if entry.gpu.uuid in uuids:
+                self._list.avoid(entry, Avoid.ASKED, now)
+
+    def _come_back(self, uuids: Collection[GpuUuid] | None, now: float) -> None:
+        self._renews = True
+        for entry in self._list:
+            if entry.avoid is Avoid.ASKED and (uuids is None or entry.gpu.uuid in uuids):
+                entry.avoid, entry.due_at = None, now
+
+    def _note_release(self) -> None:
+        """A worker that sits was started after the request, and opens none of the GPUs that it is to leave alone."""
+        if self._released < self._heeded and self._link.seat.stuck == 0:
+            with self._changed:
+                self._released = self._heeded
+                self._changed.notify_all()
 
     def _attach(self) -> None:
-        """Starts a worker and takes the inventory, unless a GPU hangs: then its index had better not be touched."""
+        """Starts a worker and takes the inventory, unless a GPU is not to be touched, as an index would."""
         driver = self._open()
         self._opened_at = time.monotonic()
         self._hears = False
         self._list.begin(self._opened_at)
-        if not self._list.count(Avoid.HUNG):
+        if not self._must_not_attach():
             driver = self._take_inventory(driver)
         self._driver = driver
         self._retry_seconds = self._periods.retry_first
         self._look_at = self._opened_at + self._periods.look
         self._monitor(MonitorState.WATCHING, f"driver {driver.driver_version}")
 
+    def _must_not_attach(self) -> bool:
+        """Whether a GPU hangs, or is somebody else's for now: then only those that are asked about are opened."""
+        return self._list.count(Avoid.HUNG) + self._list.count(Avoid.ASKED) > 0
+
     def _open(self) -> DriverFacts:
         """Opens the driver; where a GPU hangs, without touching any: to attach to all may hang for one of them."""
-        if self._list.count(Avoid.HUNG):
+        if self._must_not_attach():
             return self._link.open(attach=False)
         try:
             return self._link.open()
@@ -320,7 +350,7 @@ class NvmlMonitor:
         load = self._tree.driver_load(driver.driver_version)
         reloaded = self._reported is not None and self._reported.driver_load != load
         again = strangers != self._strangers or now - self._opened_at >= self._periods.rediscover
-        if not self._list.count(Avoid.HUNG) and (reloaded or (strangers and again)):
+        if not self._must_not_attach() and (reloaded or (strangers and again)):
             self._strangers = strangers
             raise WorkerStale("the bus shows another inventory than the driver gave")
 

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gpuvitals.model.clock import Clock
@@ -63,6 +64,8 @@ class Visitor:
         try:
             if entry.avoid is None:
                 self._poll(entry, periods)
+            elif entry.avoid is Avoid.ASKED:
+                self.rest([entry], periods)
             else:
                 self._probe(entry, periods, opened_at)
         except CallHung as error:
@@ -74,6 +77,12 @@ class Visitor:
             raise
         finally:
             entry.visited_at = time.monotonic()
+
+    def rest(self, entries: Iterable[Watched], periods: NvmlPeriods) -> None:
+        """Says of GPUs that nobody looks at them on purpose, so that their verdicts stand."""
+        for entry in entries:
+            entry.due_at = time.monotonic() + periods.poll
+            self._put(entry, ReadStatus.QUIESCED, "left alone as was asked for")
 
     def hung(self, entry: Watched, detail: str) -> None:
         """Reports a GPU as hung and leaves it alone."""
@@ -176,8 +185,9 @@ class Visitor:
 
     def _put(self, entry: Watched, status: ReadStatus, detail: str) -> None:
         if entry.status is not status:
-            log.warning(
-                "gpu can't be read", extra=keys(gpu=entry.gpu.uuid, status=status.value, reason=detail)
+            level = logging.INFO if status is ReadStatus.QUIESCED else logging.WARNING
+            log.log(
+                level, "gpu is not read", extra=keys(gpu=entry.gpu.uuid, status=status.value, reason=detail)
             )
         entry.status = status
         self._sink.put(

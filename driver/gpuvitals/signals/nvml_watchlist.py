@@ -26,12 +26,13 @@ _SPACING_SECONDS = 0.2
 
 
 class Avoid(Enum):
-    """Why a GPU is probed seldom instead of polled."""
+    """Why a GPU is probed seldom instead of polled. ASKED: a reset wants it free, so it is not touched at all."""
 
     LOST = "lost"
     HUNG = "hung"
     XID = "xid"
     CRASH = "crash"
+    ASKED = "asked"
 
 
 @dataclass(slots=True)
@@ -140,7 +141,9 @@ class Watchlist:
         """Puts a GPU on the list of those that are left alone, and makes its first probe due."""
         if entry.avoid is None:
             entry.avoided_at = now
-        entry.avoid, entry.due_at = why, now
+        if entry.avoid is not Avoid.ASKED:
+            entry.avoid = why
+        entry.due_at = now
 
     def count(self, why: Avoid) -> int:
         """How many GPUs are left alone for that reason."""
