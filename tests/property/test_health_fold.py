@@ -69,7 +69,7 @@ def test_the_histories_reach_every_source_class_reason_ending_and_word() -> None
     """The same histories each time: what they miss, the promises are never asked about."""
     reached = Reached()
 
-    @settings(max_examples=3000, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=1500, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     @given(histories())
     def look(history: list[GpuSignal]) -> None:
         reached.add(history)

@@ -1,6 +1,7 @@
 """Strategies for the history of one GPU: every source, every class of fault and every value of a reading can come up."""
 
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -68,6 +69,27 @@ _CHECKED: dict[str, st.SearchStrategy[object]] = {
 }
 _COUNTERS = frozenset({"link_replays", "pcie_replays", "pcie_fatal_errors"})
 _FATAL_ERRORS = st.sampled_from([None, 0, 0, 1])
+_LESSER: st.SearchStrategy[tuple[dict[str, Any], dict[str, Any]]] = st.sampled_from(
+    [
+        ({"recovery_action": 3}, {}),
+        ({"recovery_action": 5}, {}),
+        ({"recovery_action": 99}, {}),
+        ({"links": links(17)}, {}),
+        ({"remap_pending": True}, {}),
+        ({"hardware_slowdown": True}, {}),
+        ({"ecc_uncorrected_volatile": 1}, {}),
+        ({}, {"link_errors_per_petabit": 1000}),
+        ({}, {"pcie_replays": 10**6}),
+        ({}, {"pcie_fatal_errors": 1}),
+        ({}, {"page_retirement_pending": True}),
+        ({}, {"repair_pending": True}),
+        ({}, {"memory_unrepairable": True}),
+        ({}, {"pcie_lanes": 8, "pcie_lanes_max": 16}),
+        ({"fabric": FabricState.DEGRADED}, {}),
+        ({}, {"retired_pages": 63}),
+    ]
+)
+"""What polls read, and what thorough looks do; of a counter by how much it grows from look to look."""
 
 
 @st.composite
@@ -161,9 +183,24 @@ def spells(draw: st.DrawFn, at: float) -> list[GpuSignal]:
 
 
 @st.composite
+def lesser_levels(draw: st.DrawFn, at: float) -> list[GpuSignal]:
+    """A level that any graver fault would hide, read for a while on a GPU that has nothing else."""
+    read, checked = draw(_LESSER)
+    found: list[GpuSignal] = []
+    for step in range(draw(st.integers(4, 6))):
+        each = at + 20.0 * step
+        grown = {name: value * step if name in _COUNTERS else value for name, value in checked.items()}
+        found += [good(each, **read), checkup(each, **grown)]
+    return found
+
+
+@st.composite
 def histories(draw: st.DrawFn) -> list[GpuSignal]:
-    """Signals of one GPU as the agent hears them, mostly one by one."""
+    """Signals of one GPU as the agent hears them, mostly one by one; some begin with a lesser fault."""
     at, history = START, list[GpuSignal]()
+    if not draw(st.integers(0, 4)):
+        history += draw(lesser_levels(at))
+        at = history[-1].seen.at
     for step in draw(st.lists(STEPS, max_size=16)):
         at += step
         if draw(st.integers(0, 4)):
