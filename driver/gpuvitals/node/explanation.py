@@ -23,7 +23,7 @@ from gpuvitals.inventory.taints import taints
 from gpuvitals.kubeletplugin.health_list import kubelet_health
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.health import Confidence, Phase, Verdict
-from gpuvitals.model.signal import LinkState, Reading
+from gpuvitals.model.signal import Checkup, LinkState, Reading
 from gpuvitals.model.snapshot import GpuHealth, NodeFacts
 from gpuvitals.node.store import StoredGpu
 
@@ -67,6 +67,8 @@ def gpu_stations(entry: StoredGpu, around: Surroundings) -> Iterator[Station]:
     monitors = [f"{source.value} {seen.value}" for source, seen in around.facts.monitors]
     yield Station("sources", ", ".join(monitors) or "none has reported")
     yield Station("reading", _reading(state, around.now.at))
+    if state.checkup is not None:
+        yield Station("checkup", _checkup(state.checkup, around.now.at))
     yield from _faults(state, around.now.at)
     yield from _dwell(state, around)
     for record in state.xids:
@@ -224,6 +226,23 @@ def _reading(state: GpuState, now: float) -> str:
     return f"{reading.status.value} {_ago(now, reading.seen.at)}, last good one {good}" + (
         f": {values}" if values else ""
     )
+
+
+def _checkup(checkup: Checkup, now: float) -> str:
+    """What wears it down, and who works on it; what was not read is left out."""
+    power = None if checkup.power_milliwatts is None else checkup.power_milliwatts // 1000
+    known = (
+        (checkup.pcie_lanes, f"of {checkup.pcie_lanes_max} PCIe lanes"),
+        (checkup.pcie_generation, f"of {checkup.pcie_generation_max} as PCIe generation"),
+        (checkup.pcie_replays, "PCIe replays"),
+        (checkup.link_replays, "NVLink replays"),
+        (checkup.link_crc_errors, "NVLink CRC errors"),
+        (checkup.retired_pages, "retired pages"),
+        (checkup.processes, "processes"),
+        (power, "W"),
+    )
+    values = ", ".join(f"{value} {words}" for value, words in known if value is not None)
+    return f"{_ago(now, checkup.seen.at)}: {values or 'nothing could be read'}"
 
 
 def _values(reading: Reading) -> Iterator[str]:

@@ -10,11 +10,11 @@ from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.inventory.governing import Governing
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.model.ids import ClaimUid
-from gpuvitals.model.signal import ClearReport, MonitorState, Source
+from gpuvitals.model.signal import Checkup, ClearReport, MonitorState, Source
 from gpuvitals.model.snapshot import NodeFacts
 from gpuvitals.node.explanation import Surroundings, find_gpu, gpu_stations
 from gpuvitals.node.store import StoredGpu
-from support.signals import UUID, asks, fold, good, judge, links, moment, xid
+from support.signals import UUID, asks, checkup, fold, good, judge, links, moment, xid
 from support.worlds import SINCE, gpu
 
 AT = 1100.0
@@ -51,6 +51,19 @@ def test_a_healthy_gpu_has_no_fault_and_can_be_allocated() -> None:
     assert stations["service"] == "in: it can be allocated"
     assert stations["careful claims"] == "score > 90 matches"
     assert stations["sources"] == "kmsg watching"
+
+
+def test_the_last_checkup_says_what_it_read_and_leaves_out_what_it_did_not() -> None:
+    worn = checkup(AT - 30, pcie_lanes=8, link_replays=7, retired_pages=None, power_milliwatts=None)
+    stations = told(stored(fold(good(AT - 5), worn)))
+    nothing = told(stored(fold(Checkup(source=Source.NVML_POLL, seen=moment(AT), uuid=UUID))))
+
+    assert stations["checkup"] == (
+        "30 s ago: 8 of 16 PCIe lanes, 5 of 5 as PCIe generation, 0 PCIe replays, 7 NVLink replays, "
+        "0 NVLink CRC errors, 1 processes"
+    )
+    assert nothing["checkup"] == "0 s ago: nothing could be read"
+    assert "checkup" not in told(stored(fold(good(AT - 5))))
 
 
 def test_a_gpu_in_mig_mode_has_no_device_of_its_own() -> None:
