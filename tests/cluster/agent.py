@@ -126,11 +126,11 @@ class Agent:
         return [name for name in self._on_node("ls", "/var/run/cdi").split() if DRIVER in name]
 
     def prepared(self) -> list[str]:
-        """UIDs of the claims that the agent's checkpoint holds."""
+        """UIDs of the claims that the agent's checkpoint holds; none before the first was prepared."""
         path = self._state / "checkpoint.json"
         found = (self._on_node("cat", f"{path}{suffix}") for suffix in ("", ".2"))
-        newest = max((json.loads(slot) for slot in found if slot), key=lambda slot: int(slot["generation"]))
-        return [claim["uid"] for claim in newest["payload"]["claims"]]
+        slots = sorted((json.loads(slot) for slot in found if slot), key=lambda slot: int(slot["generation"]))
+        return [claim["uid"] for claim in slots[-1]["payload"]["claims"]] if slots else []
 
     def count(self, event: str) -> int:
         """How often the agent, in all its lives, logged this event."""

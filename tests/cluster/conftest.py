@@ -63,6 +63,7 @@ def empty(cluster: Cluster, agent: Agent) -> Iterator[None]:
     """Afterwards no pod and no claim is left, and the agent holds none."""
     yield
     clear(cluster, agent)
+    assert (agent.prepared(), agent.cdi_files()) == ([], [])
 
 
 @pytest.fixture

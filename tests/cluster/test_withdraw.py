@@ -25,22 +25,27 @@ pytestmark = [pytest.mark.needs_go, pytest.mark.needs_root, pytest.mark.timeout(
 Start = Callable[..., Agent]
 
 
-@pytest.mark.parametrize("service_mode", ["auto", "taint"], ids=["asked", "believed"])
 def test_on_1_34_a_failed_gpu_leaves_the_slice_and_comes_back_after_a_reset(
-    old_cluster: Cluster, start_agent: Start, service_mode: str
+    old_cluster: Cluster, start_agent: Start
 ) -> None:
-    agent = start_agent(old_cluster, service_mode=service_mode, probation_seconds=4)
-    _fails_and_comes_back(old_cluster, agent)
+    agent = start_agent(old_cluster, probation_seconds=4)
+    _fails(old_cluster, agent)
+    _comes_back(old_cluster, agent)
+
+
+def test_on_1_34_a_failed_gpu_leaves_the_slice_although_taints_are_configured(
+    old_cluster: Cluster, start_agent: Start
+) -> None:
+    _fails(old_cluster, start_agent(old_cluster, service_mode="taint"))
 
 
 def test_a_configured_mode_withdraws_although_the_server_keeps_taints(
     cluster: Cluster, start_agent: Start
 ) -> None:
-    agent = start_agent(cluster, service_mode="withdraw", probation_seconds=4)
-    _fails_and_comes_back(cluster, agent)
+    _fails(cluster, start_agent(cluster, service_mode="withdraw"))
 
 
-def _fails_and_comes_back(cluster: Cluster, agent: Agent) -> None:
+def _fails(cluster: Cluster, agent: Agent) -> None:
     api, failed = cluster.api, agent.device(0)
     start_gpu_pod(api, "train")
     cluster.wait("the pod runs", lambda: is_running(api, "train"), seconds=30)
@@ -56,6 +61,9 @@ def _fails_and_comes_back(cluster: Cluster, agent: Agent) -> None:
     assert allocated(api, "careful") == [agent.device(1)]
     assert is_running(api, "train")
 
+
+def _comes_back(cluster: Cluster, agent: Agent) -> None:
+    api, failed = cluster.api, agent.device(0)
     api.delete(f"{PODS}/train")
     cluster.wait("the pod is gone", lambda: is_gone(api, "train"), seconds=30)
     api.delete(f"{CLAIMS}/train")

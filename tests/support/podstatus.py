@@ -27,6 +27,13 @@ HELD_UP: Json = {
 """A deleted pod whose container has ended and whose claim nobody unprepares."""
 
 
+def as_of(release: str, words: Json) -> Json:
+    """WAITING or HELD_UP as a kubelet of that release says it: before 1.37 no reason is given for a sandbox."""
+    if release == "1.37":
+        return words
+    return {**words, "conditions": {**words["conditions"], _SANDBOX: ("False", "", "")}}
+
+
 def shown(pod: Json) -> Json:
     """Phase, conditions, state of the one container and the health of its devices, without times and ids."""
     status = pod["status"]
