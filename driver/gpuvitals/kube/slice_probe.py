@@ -25,10 +25,16 @@ class ServerMode:
     dropped it is asked for now and then as well. One thread uses it; `doubt` comes from any.
     """
 
-    def __init__(self, configured: ServiceMode | None, ask: Callable[[], ServiceMode]) -> None:
-        """`ask` is `probe_mode`; it raises ApiError."""
+    def __init__(
+        self,
+        configured: ServiceMode | None,
+        ask: Callable[[], ServiceMode],
+        again_seconds: float = _ASK_AGAIN_SECONDS,
+    ) -> None:
+        """`ask` is `probe_mode`; it raises ApiError. `again_seconds` is how long an answer counts that withdraws."""
         self._configured = configured
         self._ask = ask
+        self._again_seconds = again_seconds
         self._asked_at = 0.0
         self._is_doubted = False
         self.value = configured
@@ -63,7 +69,7 @@ class ServerMode:
 
     def _is_due(self) -> bool:
         asked = self._configured is None and self.value is ServiceMode.WITHDRAW
-        return asked and time.monotonic() - self._asked_at > _ASK_AGAIN_SECONDS
+        return asked and time.monotonic() - self._asked_at > self._again_seconds
 
 
 def probe_mode(transport: Transport, driver: str, node: str) -> ServiceMode:

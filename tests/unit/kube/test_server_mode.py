@@ -1,5 +1,7 @@
 """The mode follows the server: one that is upgraded under the publisher, one that is rolled back, one that is not asked."""
 
+import time
+
 import pytest
 
 from gpuvitals.inventory.taints import ServiceMode
@@ -65,3 +67,18 @@ def test_a_first_question_that_fails_is_an_error() -> None:
 
     with pytest.raises(Retryable, match="too busy"):
         ServerMode(None, ask).current()
+
+
+def test_an_answer_that_withdraws_counts_for_a_while_only_and_a_configured_mode_for_ever() -> None:
+    """Of several servers that are upgraded one by one an old one may have answered, unnoticed by the watch."""
+    answers = [ServiceMode.WITHDRAW, ServiceMode.WITHDRAW, ServiceMode.TAINT]
+    mode = ServerMode(None, lambda: answers.pop(0), again_seconds=0.0)
+    seen = []
+    for _ in range(5):
+        seen.append(mode.current())
+        time.sleep(0.001)
+    assert seen == [*[ServiceMode.WITHDRAW] * 2, *[ServiceMode.TAINT] * 3]
+
+    fixed = ServerMode(ServiceMode.WITHDRAW, lambda: answers.pop(0), again_seconds=0.0)
+    assert fixed.current() is ServiceMode.WITHDRAW
+    assert answers == []
