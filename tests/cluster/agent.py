@@ -125,6 +125,11 @@ class Agent:
         """Names of the CDI files on the node that are the driver's."""
         return [name for name in self._on_node("ls", "/var/run/cdi").split() if DRIVER in name]
 
+    def lose_cdi_files(self) -> None:
+        """They are gone, as /run is after a reboot."""
+        for name in self.cdi_files():
+            self._on_node("rm", f"/var/run/cdi/{name}")
+
     def prepared(self) -> list[str]:
         """UIDs of the claims that the agent's checkpoint holds; none before the first was prepared."""
         path = self._state / "checkpoint.json"

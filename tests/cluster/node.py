@@ -78,6 +78,15 @@ class Node:
             self._machine.enter(command), capture_output=True, text=True, timeout=seconds, check=False
         )
 
+    def kill_containers(self, pod: str, *, sandbox: bool) -> None:
+        """SIGKILL for what runs of the pod; with `sandbox` for its sandbox too, as when the node loses power."""
+        kinds = ("container", "sandbox") if sandbox else ("container",)
+        for kind in kinds:
+            labels = f'labels."io.kubernetes.pod.name"=={pod},labels."io.cri-containerd.kind"=={kind}'
+            found = self.ctr("containers", "ls", "-q", labels).stdout.split()
+            for name in found:
+                self.ctr("tasks", "kill", "-s", "SIGKILL", name)
+
     def _write_containerd(self) -> list[str]:
         binaries, network = self._folder / "cni", self._folder / "cni.d"
         binaries.mkdir()

@@ -186,6 +186,47 @@ def test_a_pod_that_was_there_before_the_driver_runs_once_it_publishes(
     cluster.wait("the pod runs", lambda: is_running(cluster.api, "early"), seconds=100)
 
 
+def test_a_container_that_starts_again_finds_the_cdi_file_that_was_lost(
+    cluster: Cluster, start_agent: Start
+) -> None:
+    agent = start_agent(cluster)
+    pods = Pods(cluster, agent)
+    (uid,) = pods.start("train")
+    pods.running("train")
+    files = agent.cdi_files()
+    agent.lose_cdi_files()
+    cluster.node.kill_containers("train", sandbox=False)
+    cluster.wait("it was started anew", lambda: _restarts(cluster, "train") >= 1, seconds=30)
+    pods.running("train")
+    assert agent.cdi_files() == files
+    assert agent.calls(uid) == ["prepared"]
+
+
+def test_a_reboot_prepares_again_with_a_new_cdi_file(cluster: Cluster, start_agent: Start) -> None:
+    """As far as a machine can be rebooted that has to go on: processes, /run and the boot's id."""
+    agent = start_agent(cluster)
+    pods = Pods(cluster, agent)
+    (uid,) = pods.start("train")
+    pods.running("train")
+    files = agent.cdi_files()
+    cluster.node.stop_kubelet()
+    agent.kill()
+    cluster.node.kill_containers("train", sandbox=True)
+    agent.lose_cdi_files()
+    agent.gpus.boot_id_file.write_text("11111111-2222-3333-4444-555555555555\n", encoding="utf-8")
+    cluster.node.start_kubelet()
+    agent.start()
+    cluster.wait("it is prepared again", lambda: agent.calls(uid).count("prepared") == 2, seconds=100)
+    cluster.wait("it was started anew", lambda: _restarts(cluster, "train") >= 1, seconds=60)
+    pods.running("train")
+    assert agent.cdi_files() == files
+
+
+def _restarts(cluster: Cluster, name: str) -> int:
+    (status,) = cluster.api.get(f"{PODS}/{name}").body["status"]["containerStatuses"]
+    return int(status["restartCount"])
+
+
 @pytest.fixture
 def nic(cluster: Cluster) -> Iterator[TinyPlugin]:
     """Another driver on the node, with one device and a class of its own."""
