@@ -241,8 +241,10 @@ class NvmlMonitor:
             log.debug("nvml worker is replaced", extra=keys(reason=str(error)))
             self._detach(0.0)
         except NvmlFailure as failure:
-            absent = failure.code in DRIVER_CODES
-            self._blind(MonitorState.DRIVER_ABSENT if absent else MonitorState.UNRESPONSIVE, str(failure))
+            if failure.code in DRIVER_CODES:
+                self._blind(MonitorState.DRIVER_ABSENT, f"{failure}; {self._tree.module()}")
+            else:
+                self._blind(MonitorState.UNRESPONSIVE, str(failure))
         except CallHung as error:
             if self._driver is None:
                 self._blind(MonitorState.UNRESPONSIVE, str(error))

@@ -17,6 +17,7 @@ from gpuvitals.signals.source import SignalSink
 
 _NVIDIA = "0x10de"
 _DISPLAY_CLASSES = ("0x0300", "0x0302")
+_MAX_VERSION = 32
 _TOTAL_FATAL = "TOTAL_ERR_FATAL"
 _ALL_ONES = b"\xff\xff\xff\xff"
 
@@ -83,6 +84,14 @@ class SysfsTree:
                 bound = device / "driver"
                 found[PciBusId(name)] = bound.resolve().name if bound.is_symlink() else ""
         return found
+
+    def module(self) -> str:
+        """What the kernel says of NVIDIA's module, for people: the library may not match it, or it may not be loaded."""
+        folder = self.root / "module" / "nvidia"
+        version = _text(folder / "version")
+        if version:
+            return f"the kernel has nvidia {version[:_MAX_VERSION]} loaded"
+        return "the kernel has nvidia loaded" if folder.is_dir() else "the kernel has no module nvidia loaded"
 
     def driver_load(self, version: str) -> str:
         """A name for this load of the driver: its version and the number of its module's directory.

@@ -72,7 +72,7 @@ class ScriptedNode:
         node._save(state)
         node.boot_id_file.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
         make_driver_root(node.driver_root, gpus=gpus, version=state.driver_version)
-        node._sysfs.load_driver()
+        node._sysfs.load_driver(state.driver_version)
         for gpu in state.gpus:
             node._sysfs.add(gpu)
             node._capabilities.show(gpu)
@@ -179,7 +179,7 @@ class ScriptedNode:
 
     def load_driver(self, version: str | None = None) -> None:
         """Loads the driver anew, perhaps in another version."""
-        self._sysfs.load_driver()
+        self._sysfs.load_driver(version or load_state(self.state_file).driver_version)
         self._change_node(
             lambda state: msgspec.structs.replace(
                 state, driver_error=0, driver_version=version or state.driver_version

@@ -16,14 +16,15 @@ class SysfsFolder:
         self._bus = root / "bus" / "pci" / "devices"
         self._driver = root / "bus" / "pci" / "drivers" / "nvidia"
 
-    def load_driver(self) -> None:
-        """The module's directory, made anew: its number is how a load of the driver is told from the one before."""
+    def load_driver(self, version: str) -> None:
+        """The module's directory with its version, made anew: its number is how a load of the driver is told from the one before."""
         module = self.root / "module" / "nvidia"
         module.parent.mkdir(parents=True, exist_ok=True)
         self._driver.mkdir(parents=True, exist_ok=True)
         self._bus.mkdir(parents=True, exist_ok=True)
         fresh, old = module.with_name("nvidia.loading"), module.with_name("nvidia.unloading")
         fresh.mkdir()
+        (fresh / "version").write_text(version + "\n", encoding="ascii")
         if module.exists():
             module.rename(old)
         fresh.rename(module)

@@ -265,6 +265,7 @@ def test_an_absent_driver_is_said_and_a_late_one_is_found(node: ScriptedNode, co
 
     assert absent.state is MonitorState.DRIVER_ABSENT
     assert said in absent.detail
+    assert absent.detail.endswith("the kernel has nvidia 595.45.04 loaded")
     assert found is not None
     assert {gpu.driver_version for gpu in found} == {"600.1"}
 

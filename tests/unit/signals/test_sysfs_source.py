@@ -123,3 +123,13 @@ def test_an_unreadable_config_space_is_neither_gone_nor_off(node: ScriptedNode) 
     (node.sysfs_root / "bus" / "pci" / "devices" / bus_id / "config").write_bytes(b"\xff")
 
     assert SysfsTree(node.sysfs_root).config_space(bus_id) is ConfigSpace.UNREADABLE
+
+
+def test_the_module_is_named_with_its_version_or_said_to_be_missing(
+    node: ScriptedNode, tmp_path: Path
+) -> None:
+    tree = SysfsTree(node.sysfs_root)
+    assert tree.module() == "the kernel has nvidia 595.45.04 loaded"
+    (node.sysfs_root / "module" / "nvidia" / "version").unlink()
+    assert tree.module() == "the kernel has nvidia loaded"
+    assert SysfsTree(tmp_path).module() == "the kernel has no module nvidia loaded"
