@@ -1,12 +1,20 @@
 """What all tests share: how hypothesis judges the machine, and which cases need the Go-built programs."""
 
+import os
+
 import pytest
 from hypothesis import HealthCheck, settings
 
 from support.realgate import REAL
 
-# Two cores that others use too are slow now and then; that is no fault of a property or a strategy.
-settings.register_profile("shared-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Two cores that others use too are slow now and then; that is no fault of a property or a strategy. In CI the examples
+# are the same each time, so that a change is judged by what it changes; at a desk they are new ones each time.
+settings.register_profile(
+    "shared-machine",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=os.environ.get("CI") == "true",
+)
 settings.load_profile("shared-machine")
 
 
