@@ -13,10 +13,10 @@ class Pods:
     def __init__(self, cluster: Cluster, agent: Agent) -> None:
         self.cluster, self.api, self.agent = cluster, cluster.api, agent
 
-    def start(self, *names: str) -> list[str]:
-        """Creates a claim and a pod for each name; the claims' UIDs."""
+    def start(self, *names: str, **wanted: str) -> list[str]:
+        """Creates a claim and a pod for each name; the claims' UIDs. `wanted` is what a claim says of its GPU."""
         for name in names:
-            start_gpu_pod(self.api, name)
+            start_gpu_pod(self.api, name, **wanted)
         return [claim_uid(self.api, name) for name in names]
 
     def running(self, *names: str, seconds: float = 30) -> None:

@@ -202,12 +202,14 @@ def test_pods_of_before_a_kubelet_and_a_prepare_that_hangs_past_the_deadline(pod
     """While the kubelet is down a pod is deleted by force, one comes and goes, one comes and stays.
 
     The first is nobody's pod then, and the kubelet looks for such only once a minute: time for a call that hangs.
+    Until then its GPU is in use, whatever the scheduler believes, so each pod names another one.
     """
     (forced,) = pods.start("forced")
     pods.running("forced")
     pods.cluster.node.stop_kubelet()
     pods.api.delete(f"{PODS}/forced", NOW)
-    late, waiting = pods.start("late", "waiting")
+    (late,) = pods.start("late", selector=_gpu(1))
+    (waiting,) = pods.start("waiting", selector=_gpu(2))
     for name in ("late", "waiting"):
         pods.cluster.wait(f"{name} is bound", partial(pods.is_bound, name), seconds=20)
     pods.api.delete(f"{PODS}/late")
@@ -218,7 +220,7 @@ def test_pods_of_before_a_kubelet_and_a_prepare_that_hangs_past_the_deadline(pod
     assert "prepared" not in pods.agent.calls(late)
 
     with frozen(pods.agent):
-        (hanging,) = pods.start("hanging")
+        (hanging,) = pods.start("hanging", selector=_gpu(3))
         pods.told("hanging", "code = DeadlineExceeded desc = context deadline exceeded", seconds=70)
     touch(pods.api, "hanging")
     pods.running("hanging", seconds=60)
@@ -226,6 +228,11 @@ def test_pods_of_before_a_kubelet_and_a_prepare_that_hangs_past_the_deadline(pod
     pods.called(forced, "unprepared", seconds=130)
     assert sorted(pods.agent.prepared()) == sorted([waiting, hanging])
     assert len(pods.agent.cdi_files()) == 2
+
+
+def _gpu(minor: int) -> str:
+    """The selector of one GPU."""
+    return f'device.attributes["{DRIVER}"].minor == {minor}'
 
 
 def test_a_shared_claim_is_prepared_once_and_unprepared_after_its_last_pod(pods: Pods) -> None:
