@@ -227,6 +227,8 @@ def moments_of_many(draw: st.DrawFn, at: float) -> list[GpuSignal]:
     if draw(st.booleans()):
         together.append(draw(readings(at)))
     if draw(st.booleans()):
+        together.append(draw(checkups(at)))
+    if draw(st.booleans()):
         together.append(identity(at))
     return together
 
