@@ -287,10 +287,11 @@ def test_what_was_read_too_long_ago_is_shown_as_not_read(fault: object) -> None:
     assert (verdict.recovery_action, verdict.coverage, verdict.nvlink_bandwidth_percent) == ("Unknown", 0, 0)
 
 
-def test_coverage_counts_what_the_model_has() -> None:
+def test_what_the_driver_does_not_support_lowers_coverage_and_not_the_score() -> None:
     lacking = {"sram_threshold_exceeded": None, "unsupported": frozenset({"sram_threshold_exceeded"})}
+    verdict = judge(fold(good(1000, **lacking)), 1000)
 
-    assert judge(fold(good(1000, **lacking)), 1000).coverage == 100
+    assert (verdict.score, verdict.coverage) == (100, 90)
     assert judge(fold(good(1000, sram_threshold_exceeded=None)), 1000).coverage == 90
 
 

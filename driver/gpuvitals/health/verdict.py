@@ -39,7 +39,7 @@ EXPECTED_VALUES = (
     "thermal_margin_celsius",
     "hardware_slowdown",
 )
-"""The values of a Reading that coverage counts, but for those that the model lacks."""
+"""The values of a Reading that coverage counts."""
 
 _ACTION_NAMES = {Reason(reason): name for name, reason in RECOVERY_ACTIONS.values() if reason is not None}
 _ACTION_NAMES[Reason("RecoveryUnknown")] = "Unknown"
@@ -131,13 +131,14 @@ def next_change_at(state: GpuState, now: float, policy: Policy) -> float | None:
 
 
 def coverage(state: GpuState, reading: Reading | None, policy: Policy) -> int:
-    """Percent of what is expected of this model that could be read; 0 without a reading.
+    """Percent of what is expected of a GPU that could be read; 0 without a reading.
 
-    The DCGM exporter is one more thing to read, where it is expected.
+    What the driver does not support counts as not read: a claim that wants every signal watched must be able to say
+    so. Only a model without NVLink misses nothing there. The DCGM exporter is one more thing to read, where it is expected.
     """
     if reading is None:
         return 0
-    lacking = reading.unsupported | ({"links", "fabric"} if state.expected_links == 0 else set())
+    lacking = {"links", "fabric"} if state.expected_links == 0 else set()
     wanted = [name for name in EXPECTED_VALUES if name not in lacking]
     carried = sum(getattr(reading, name) is not None for name in wanted)
     expected = len(wanted) + policy.dcgm_expected
