@@ -30,7 +30,7 @@ _RULES: list[Json] = [
     {
         "apiGroups": [_GROUP],
         "resources": ["resourceslices"],
-        "verbs": ["get", "list", "watch", "create", "update", "patch", "delete"],
+        "verbs": ["list", "watch", "create", "update", "delete"],
     },
     {"apiGroups": [_GROUP], "resources": ["resourceclaims"], "verbs": ["get"]},
     {"apiGroups": [_GROUP], "resources": ["resourceclaims/status"], "verbs": ["patch"]},
@@ -38,11 +38,13 @@ _RULES: list[Json] = [
         "apiGroups": [_GROUP],
         "resources": ["resourceclaims/driver"],
         "resourceNames": [DRIVER],
-        "verbs": ["associated-node:patch", "associated-node:update"],
+        "verbs": ["associated-node:patch"],
     },
     {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]},
-    {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
+    {"apiGroups": ["vitals.internal"], "resources": ["gpuhealthpolicies"], "verbs": ["list", "watch"]},
+    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]},
 ]
+"""Those of the chart's ClusterRole."""
 
 
 class Agent:
