@@ -1,4 +1,4 @@
-"""`make bench`: runs the benchmarks, prints their table, and writes the page where all of them ran.
+"""`make bench`: runs the benchmarks, prints their table, and writes what ran into the page.
 
 BENCH=B1,B5 chooses some of them, ROUNDS=n the number of rounds (5). Exit code: 0; 1 where a ratio was missed beyond the
 noise; 2 where a measurement could not be made.
@@ -61,10 +61,10 @@ def main() -> int:
         _say(f"error: {error}")
         return 2
     sys.stdout.write(f"{table(figures)}\n")
-    if len(chosen) == len(BENCHMARKS):
-        about = {number: module.__doc__ or number for number, module in BENCHMARKS.items()}
-        PAGE.write_text(page(figures, about, meter.machine(rounds)), encoding="utf-8")
-        _say(f"written: {PAGE.name}")
+    about = {number: module.__doc__ or number for number, module in BENCHMARKS.items()}
+    before = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    PAGE.write_text(page(figures, about, meter.machine(rounds), before), encoding="utf-8")
+    _say(f"written: {PAGE.name}")
     return 1 if is_failure(figures) else 0
 
 

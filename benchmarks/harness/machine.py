@@ -21,9 +21,10 @@ _BUSY_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Facts for the page: label and text."""
+    """Facts for the page: label and text; and what is to be said of this run."""
 
     facts: tuple[tuple[str, str], ...]
+    run: str
     was_busy: bool
 
 
@@ -41,18 +42,18 @@ class Meter:
         others = (_busy_seconds() - self._busy) - (_own_seconds() - self._own)
         share = max(0.0, others / (seconds * (os.cpu_count() or 1)))
         facts = (
-            ("date", datetime.now(UTC).date().isoformat()),
-            ("rounds", f"{rounds}, gpuvitals and the peer in turn, {seconds / 60:.0f} min in all"),
             ("cores", f"{os.cpu_count()}, shared with the API server, etcd and the watcher"),
             ("architecture, kernel", f"{platform.machine()}, Linux {platform.release().split('-')[0]}"),
             ("disk", f"write and fsync of 4 KiB: median {self._fsync:.2f} ms before the run"),
             ("Kubernetes, etcd", f"{_pinned('kubernetes-1.37', 'k8s.io/kubernetes')}, {_etcd()}, fsync on"),
             ("Python, grpcio", f"{platform.python_version()}, {version('grpcio')}"),
             ("Go, upstream helper", f"{_go()}, k8s.io/dynamic-resource-allocation {_helper()}"),
-            ("load before the run", f"{self._load:.2f}"),
-            ("used by others meanwhile", f"{share:.0%} of the cores"),
         )
-        return Machine(facts=facts, was_busy=share > _BUSY_SHARE)
+        run = (
+            f"Measured {datetime.now(UTC).date().isoformat()} in {rounds} rounds, both sides in turn; load "
+            f"{self._load:.2f} before, others used {share:.0%} of the cores meanwhile"
+        )
+        return Machine(facts=facts, run=run, was_busy=share > _BUSY_SHARE)
 
 
 def _busy_seconds() -> float:

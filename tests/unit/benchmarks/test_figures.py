@@ -1,5 +1,7 @@
 """What a comparison says: percentiles, paired ratios, noise, and whether a target held."""
 
+from dataclasses import replace
+
 import pytest
 from benchmarks.harness.figures import Figure, Outcome, Target, is_failure
 from benchmarks.harness.lab import tainted, writes_from
@@ -68,15 +70,28 @@ def test_numbers_have_the_digits_that_count(value: float, shown: str) -> None:
 
 
 def test_the_page_has_the_machine_the_method_and_the_figures() -> None:
-    machine = Machine(facts=(("cores", "2"),), was_busy=True)
+    machine = Machine(facts=(("cores", "2"),), run="Measured in 1 round", was_busy=True)
     text = page(
         [figure([12.0], [10.0], Target(ratio=1.3))], {"B1": "B1: faults.\n\nHow it is done."}, machine
     )
 
     assert "| cores | 2 |" in text
-    assert "busy with other work" in text
-    assert "## B1: faults.\n\nHow it is done.\n" in text
+    assert "## B1: faults.\n\nHow it is done.\n\nMeasured in 1 round; **the machine was busy" in text
     assert "| a fault | ms | 12 | 10 | 1.20 | 0% | <= 1.3x | held |" in text
+
+
+def test_what_a_run_did_not_measure_stays_on_the_page() -> None:
+    about = {"B1": "B1: faults.", "B2": "B2: writes.", "B3": "B3: noise."}
+    first = Machine(facts=(), run="Measured first", was_busy=False)
+    second = replace(first, run="Measured later")
+    one = figure([12.0], [10.0])
+    whole = page([one, replace(one, benchmark="B2")], about, first)
+    text = page([replace(one, benchmark="B2"), replace(one, benchmark="B3")], about, second, whole)
+
+    titles = [line for line in text.splitlines() if line.startswith("## B")]
+    assert titles == ["## B1: faults.", "## B2: writes.", "## B3: noise."]
+    assert (text.count("Measured first."), text.count("Measured later.")) == (1, 2)
+    assert page([one], about, first, page([one], about, first)) == page([one], about, first)
 
 
 def test_the_table_names_the_benchmark() -> None:
