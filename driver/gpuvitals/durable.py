@@ -81,8 +81,11 @@ class DurableFile:
         """When both slots were last written: cheaper than `heads`, but blind to what follows within a clock tick."""
         return tuple(_stamp(path) for path in self._slots)
 
-    def save(self, payload: bytes) -> None:
-        """Makes `payload` durable before it returns. Raises DurableFileError; the newest content then stays as it was."""
+    def save(self, payload: bytes) -> Heads:
+        """Makes `payload` durable before it returns; what `heads` gives now.
+
+        Raises DurableFileError; the newest content then stays as it was.
+        """
         try:
             if self._good is None or self._good.heads != self.heads():
                 self._load()
@@ -95,6 +98,7 @@ class DurableFile:
             raise DurableFileError(
                 f"{self.path}: not written: {error}; the previous content stays"
             ) from error
+        return self._good.heads
 
     def set_aside(self, damaged: tuple[Path, ...], name: str) -> None:
         """Keeps a damaged slot for a person, under `name` in the same folder. Raises OSError."""
@@ -130,25 +134,32 @@ class DurableFile:
 
 def _overwrite(path: Path, body: bytes) -> None:
     """Makes the slot's bytes durable. What stands under its name and is not ours alone is replaced, never followed."""
-    try:
-        file = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        _create(path, body)
-        return
-    except OSError:
-        if not path.is_symlink():
-            raise
+    file = _opened(path, os.O_WRONLY)
+    if file is None:
         _create(path, body)
         return
     try:
         status = os.fstat(file)
-        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+        is_ours_alone = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+        if is_ours_alone:
             # Never shrunk, and grown by whole blocks: a flush of the same size needs no change of the inode.
             _flush(file, body.ljust(max(_blocks(len(body)), status.st_size), b"\n"))
-            return
     finally:
         os.close(file)
-    _create(path, body)
+    if not is_ours_alone:
+        _create(path, body)
+
+
+def _opened(path: Path, flags: int) -> int | None:
+    """A descriptor of the slot; None where it is missing or a symlink stands in its place. Raises OSError."""
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        if path.is_symlink():
+            return None
+        raise
 
 
 def _flush(file: int, body: bytes) -> None:
@@ -207,14 +218,9 @@ def _write(file: int, body: bytes) -> None:
 
 
 def _head(path: Path) -> Head:
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
+    file = _opened(path, os.O_RDONLY)
+    if file is None:
         return None
-    except OSError:
-        if path.is_symlink():
-            return None
-        raise
     try:
         status = os.fstat(file)
         return os.pread(file, _HEAD_BYTES, 0), status.st_ino, status.st_mtime_ns, status.st_size

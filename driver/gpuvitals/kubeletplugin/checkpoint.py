@@ -78,8 +78,7 @@ class Checkpoint:
             state, must_save = self._load(heads)
             after = change(state)
             if after != state or must_save:
-                self._save(after)
-                heads = self._heads()
+                heads = self._save(after)
             self._cached = _Cached(stamps=self.stamps(), heads=heads, state=after)
             return after
 
@@ -159,19 +158,20 @@ class Checkpoint:
         except OSError as error:
             raise _storage(f"{self._path}: {error.strerror}") from error
 
-    def _save(self, state: State) -> None:
+    def _save(self, state: State) -> Heads:
         if state.newer:
             raise RefusedError(
                 RefusalCode.CHECKPOINT_NEWER,
                 f"{self._path} was written by a newer version; upgrade this one again, nothing was changed",
             )
         try:
-            self._file.save(encode(state))
+            heads = self._file.save(encode(state))
         except DurableFileError as error:
             # the new generation may be in place and yet not durable: nobody may trust it before it is saved again
             self._undurable = True
             raise _storage(str(error)) from error
         self._undurable = False
+        return heads
 
     def _tell(self, cause: str, message: str) -> None:
         if (cause, message) not in self._told:
