@@ -6,7 +6,6 @@ one has succeeded nothing is known.
 
 import logging
 import random
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +15,8 @@ import msgspec
 from gpuvitals.inventory.neighbours import NeighbourDevice, Neighbours
 from gpuvitals.kube.client import Call, Transport
 from gpuvitals.kube.errors import ApiError, Retryable
+from gpuvitals.kube.looking import Looker, Looking
 from gpuvitals.kube.nodes import allocatable
-from gpuvitals.kube.retry import WATCH, Retries, retrying
 from gpuvitals.kube.slice_codec import PATH
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
@@ -50,13 +49,18 @@ class NeighbourWatch:
     ) -> None:
         self._settings = settings
         self._transport = transport
-        self._metrics = metrics
         self._changed = changed
         self._seen: Neighbours | None = None
         self._blocked = ""
-        self._stop = threading.Event()
-        # A daemon: it only reads, so a call that outlives the stop deadline has nothing to lose.
-        self._thread = threading.Thread(target=self._run, name="neighbours", daemon=True)
+        looking = Looking(
+            name="neighbours",
+            look=self._look,
+            is_urgent=lambda: self._seen is None,
+            failed=self._failed,
+            # Apart from others: two drivers that make way for each other must not do so in step for ever.
+            pause_seconds=lambda: settings.seconds * random.uniform(1 - _JITTER, 1 + _JITTER),
+        )
+        self._looker = Looker(looking, metrics)
 
     @property
     def seen(self) -> Neighbours | None:
@@ -65,31 +69,11 @@ class NeighbourWatch:
 
     def start(self) -> None:
         """Looks at once, and then again and again."""
-        self._thread.start()
+        self._looker.start()
 
     def stop(self, deadline_seconds: float) -> None:
         """Ends the looking; waits for a look at hand up to the deadline."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join(deadline_seconds)
-
-    def _run(self) -> None:
-        step = retrying(
-            WATCH,
-            Retries(
-                stop=self._stop,
-                metrics=self._metrics,
-                failed=self._failed,
-                urgent=lambda: self._seen is None,
-            ),
-        )
-        while not self._stop.is_set():
-            try:
-                step(self._look)
-            except ApiError as error:
-                log.debug("neighbours not looked at", extra=keys(error=str(error)))
-            # Apart from others: two drivers that make way for each other must not do so in step for ever.
-            self._stop.wait(self._settings.seconds * random.uniform(1 - _JITTER, 1 + _JITTER))
+        self._looker.stop(deadline_seconds)
 
     def _look(self) -> None:
         selector = f"spec.nodeName={self._settings.node},spec.driver!={self._settings.driver}"

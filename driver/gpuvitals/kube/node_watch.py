@@ -6,7 +6,6 @@ whose resourceVersion was seen before is not looked into.
 
 import logging
 import random
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -15,7 +14,7 @@ import msgspec
 
 from gpuvitals.kube.client import Call, Transport
 from gpuvitals.kube.errors import ApiError, Retryable
-from gpuvitals.kube.retry import WATCH, Retries, retrying
+from gpuvitals.kube.looking import Looker, Looking
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
 
@@ -52,39 +51,26 @@ class NodeWatch:
     ) -> None:
         self._settings = settings
         self._transport = transport
-        self._metrics = metrics
         self._changed = changed
         self._version = ""
         self._seen: NodeMeta | None = None
-        self._stop = threading.Event()
-        # A daemon: it only reads, so a call that outlives the stop deadline has nothing to lose.
-        self._thread = threading.Thread(target=self._run, name="node-watch", daemon=True)
+        looking = Looking(
+            name="node-watch",
+            look=self._look,
+            is_urgent=lambda: self._seen is None,
+            failed=self._failed,
+            # A fleet that started together must not ask together for ever.
+            pause_seconds=lambda: settings.seconds * random.uniform(_SOONEST, 1),
+        )
+        self._looker = Looker(looking, metrics)
 
     def start(self) -> None:
         """Looks at once, and then again and again."""
-        self._thread.start()
+        self._looker.start()
 
     def stop(self, deadline_seconds: float) -> None:
         """Ends the looking; waits for a look at hand up to the deadline."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join(deadline_seconds)
-
-    def _run(self) -> None:
-        loop = Retries(
-            stop=self._stop,
-            metrics=self._metrics,
-            failed=self._failed,
-            urgent=lambda: self._seen is None,
-        )
-        step = retrying(WATCH, loop)
-        while not self._stop.is_set():
-            try:
-                step(self._look)
-            except ApiError as error:
-                log.debug("node not looked at", extra=keys(error=str(error)))
-            # A fleet that started together must not ask together for ever.
-            self._stop.wait(self._settings.seconds * random.uniform(_SOONEST, 1))
+        self._looker.stop(deadline_seconds)
 
     def _look(self) -> None:
         path = f"/api/v1/nodes/{quote(self._settings.node, safe='')}"
