@@ -7,6 +7,7 @@ import msgspec
 import yaml
 from msgspec import Meta
 
+from gpuvitals.decoding import misfit
 from gpuvitals.health.policy import Policy, policy_with
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.taints import ServiceMode
@@ -65,9 +66,7 @@ def load_config(path: Path | None) -> NodeConfig:
         config = msgspec.convert({} if content is None else content, NodeConfig)
         config.health_policy  # noqa: B018  # evaluated for its check
     except msgspec.ValidationError as error:
-        problem, _, where = str(error).partition(" - at `$.")
-        field = where.rstrip("`") or "the document"
-        raise ConfigError(f"{path}: {field}: {problem[0].lower()}{problem[1:]}") from error
+        raise ConfigError(f"{path}: {misfit(error, 'the document')}") from error
     except ValueError as error:
         raise ConfigError(f"{path}: policy: {error}") from error
     return config

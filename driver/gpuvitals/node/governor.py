@@ -70,7 +70,7 @@ class Governor:
 
     def load(self) -> None:
         """Takes up what an earlier agent kept. A file that can't be read costs the memory, and is told in the log."""
-        loaded = self._file.load()
+        loaded = self._file.load(patient=True)
         trouble = loaded.recovered
         if loaded.payload is not None:
             try:
