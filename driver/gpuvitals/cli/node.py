@@ -14,6 +14,9 @@ from gpuvitals.cli.errors import UsageError
 if TYPE_CHECKING:
     from gpuvitals.wiring.sockets import Sockets
 
+_SWITCH_SECONDS = 0.001
+"""For so long a thread may keep the others from running. Python's 5 ms are as long as a whole preparation takes, and a
+call gives way at each look at a file."""
 _CLOSE_SECONDS = 1.5
 
 
@@ -76,6 +79,7 @@ def run(options: argparse.Namespace) -> int:
     from gpuvitals.wiring.sockets import Sockets, early_naming
 
     configure(options.log_level)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     naming = early_naming(options.config)
     sockets = Sockets(node_options, naming) if naming is not None else None
     stop = _Stop()

@@ -99,7 +99,7 @@ class ApiTransport:
             body = _body(call, answer, deadline)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise Retryable(f"{call.method} {call.path}: no answer: {error}") from error
-        if answer.status >= 400:
+        if answer.status >= 300:
             raise _failure(call, answer, body)
         return body
 
@@ -109,7 +109,7 @@ class ApiTransport:
         timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=call.deadline_seconds)
         try:
             answer = self._send(call, timeout)
-            if answer.status >= 400:
+            if answer.status >= 300:
                 body = answer.read(_CHUNK)
                 answer.close()
                 raise _failure(call, answer, body)
@@ -123,8 +123,8 @@ class ApiTransport:
             answer.close()
 
     def close(self) -> None:
-        """Closes the connections that wait to be used again. A later call opens another."""
-        self._access.pool.clear()
+        """Closes the connections that wait to be used again. Later calls raise Retryable."""
+        self._access.pool.close()
 
     def _send(self, call: Call, timeout: urllib3.Timeout) -> urllib3.BaseHTTPResponse:
         headers = {"Accept": JSON, "User-Agent": self._agent}
@@ -133,14 +133,15 @@ class ApiTransport:
         token = self._access.token()
         if token:
             headers["Authorization"] = token
-        return self._access.pool.request(
+        return self._access.pool.urlopen(
             call.method,
-            self._access.host + call.target,
+            self._access.prefix + call.target,
             body=call.body,
             headers=headers,
             timeout=timeout,
             preload_content=False,
             retries=False,
+            redirect=False,
         )
 
 

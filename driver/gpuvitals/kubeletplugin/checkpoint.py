@@ -1,13 +1,15 @@
 """The checkpoint on disk: what is prepared on this node, shared by every instance of the plugin.
 
 Each operation loads, acts and saves under one flock, so that an old and a new instance can overlap; reading takes no
-lock. A torn file falls back to its previous generation and to what the CDI files tell, and says so.
+lock. Callers that wait for the lock together are served by one load and one save. A torn file falls back to its
+previous generation and to what the CDI files tell, and says so.
 """
 
 import fcntl
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -35,6 +37,26 @@ class _Cached:
     state: State
 
 
+class _Asked:
+    """A change whose caller waits for the lock. Whoever has the lock makes it, and leaves the outcome here."""
+
+    def __init__(self, change: Callable[[State], State]) -> None:
+        self.change = change
+        self.is_given_up = False
+        self.after: State | None = None
+        self.error: Exception | None = None
+
+    def is_answered(self) -> bool:
+        return self.after is not None or self.error is not None
+
+    def outcome(self) -> State:
+        """Raises what went wrong."""
+        if self.error is not None:
+            raise self.error
+        assert self.after is not None, "a change has its outcome before its caller has the lock"
+        return self.after
+
+
 class Checkpoint:
     """The state file in the data directory. Thread safe; safe between processes.
 
@@ -59,6 +81,7 @@ class Checkpoint:
         self._cached: _Cached | None = None
         self._undurable = False
         self._told: set[tuple[str, str]] = set()
+        self._waiting: deque[_Asked] = deque()
 
     def read(self) -> State:
         """What is prepared now, without a lock and without a write. Raises RefusedError where nothing can be read."""
@@ -67,20 +90,28 @@ class Checkpoint:
             return cached.state
         return self.update(lambda state: state)
 
+    def known(self) -> tuple[HeldClaim, ...]:
+        """What is prepared as far as this instance has seen. Returns at once and asks no file."""
+        cached = self._cached
+        return () if cached is None else cached.state.claims
+
     def update(self, change: Callable[[State], State]) -> State:
         """The state after `change`, durable when this returns. An unchanged state writes nothing.
 
-        `change` runs under the lock, on what is on disk now; what it raises leaves everything as it was. Raises
-        RefusedError (StorageFailed, Busy, CheckpointNewer).
+        `change` runs under the lock, on what is on disk now, in the thread of whoever has it; what it raises leaves
+        everything as it was. Raises RefusedError (StorageFailed, Busy, CheckpointNewer); after Busy the change may
+        yet be made, by a holder of the lock that had begun with it.
         """
-        with self._lock.held():
-            heads = self._heads()
-            state, must_save = self._load(heads)
-            after = change(state)
-            if after != state or must_save:
-                heads = self._save(after)
-            self._cached = _Cached(stamps=self.stamps(), heads=heads, state=after)
-            return after
+        asked = _Asked(change)
+        self._waiting.append(asked)
+        try:
+            with self._lock.held():
+                if not asked.is_answered():
+                    self._serve()
+        except RefusedError:
+            asked.is_given_up = True
+            raise
+        return asked.outcome()
 
     def stamps(self) -> Stamps:
         """Changes with every save, by whichever instance. Raises RefusedError."""
@@ -88,6 +119,35 @@ class Checkpoint:
             return self._file.stamps()
         except OSError as error:
             raise _storage(f"{self._path}: {error.strerror}") from error
+
+    def _serve(self) -> None:
+        """Makes every change that waits, in the order of their callers, and saves once. Runs under the lock."""
+        asked: list[_Asked] = []
+        while self._waiting:
+            asked.append(self._waiting.popleft())
+        try:
+            after = self._saved([each for each in asked if not each.is_given_up])
+        except Exception as error:  # noqa: BLE001 - whatever it was, it is the outcome of all, and each caller raises it
+            for each in asked:
+                each.error = each.error or error
+            return
+        for each in asked:
+            each.after = after
+
+    def _saved(self, asked: list[_Asked]) -> State:
+        """The state with those of the changes that raised nothing."""
+        heads = self._heads()
+        state, must_save = self._load(heads)
+        after = state
+        for each in asked:
+            try:
+                after = each.change(after)
+            except Exception as error:  # noqa: BLE001 - the caller's own, raised there; the others have no part in it
+                each.error = error
+        if after != state or must_save:
+            heads = self._save(after)
+        self._cached = _Cached(stamps=self.stamps(), heads=heads, state=after)
+        return after
 
     def _heads(self) -> Heads:
         try:

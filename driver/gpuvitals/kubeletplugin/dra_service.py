@@ -16,11 +16,11 @@ import grpc
 
 from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.inventory.naming import Naming
+from gpuvitals.kubeletplugin.answered import Ended
 from gpuvitals.kubeletplugin.cdi_spec import cdi_device_id
 from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice
-from gpuvitals.kubeletplugin.preparer import Call, Preparer
+from gpuvitals.kubeletplugin.preparer import AT_ONCE, Call, Preparer
 from gpuvitals.kubeletplugin.refusal import Refusal, RefusalCode
-from gpuvitals.kubeletplugin.sources import PluginEvent
 from gpuvitals.kubeletplugin.turns import Operation
 from gpuvitals.model.clock import Clock
 from gpuvitals.model.ids import ClaimUid, NodeName
@@ -33,18 +33,9 @@ from gpuvitals.proto.dra_v1beta1_pb2_grpc import DRAPluginServicer as V1beta1Ser
 KUBELET_SECONDS = 45.0
 """The kubelet's deadline. Source: kubernetes/kubernetes pkg/kubelet/cm/dra/plugin/dra_plugin.go."""
 
-_AT_ONCE = 4
-"""Claims of one call that are prepared side by side."""
-
-_QUIET = frozenset({RefusalCode.STOPPING, RefusalCode.SUPERSEDED, RefusalCode.STARTING})
-"""Refusals that are nobody's fault: logged and counted, no event."""
-
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-
-Observe = Callable[[Operation, str, float], None]
-"""Takes (operation, code, seconds) of one answered claim."""
 
 
 class WireClaim(Protocol):
@@ -57,14 +48,12 @@ class WireClaim(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DraContext:
-    """What the service is constructed with. `changed` is called after a claim was prepared or released."""
+    """What the service is constructed with. `answered` takes every claim of a call once its answer has gone."""
 
     naming: Naming
     node: NodeName
     clock: Clock
-    observe: Observe
-    emit: Callable[[PluginEvent], None]
-    changed: Callable[[], None]
+    answered: Callable[[list[Ended]], None]
 
 
 class DraService:
@@ -83,32 +72,32 @@ class DraService:
         if len(refs) == 1:
             found = [self._prepared(refs[0], call)]
         else:
-            # Side by side: most of a preparation is waiting, for the API server and for the disk.
-            with ThreadPoolExecutor(min(len(refs), _AT_ONCE) or 1, "kubeletplugin-claims") as pool:
+            with ThreadPoolExecutor(min(len(refs), AT_ONCE) or 1, "kubeletplugin-claims") as pool:
                 found = list(pool.map(lambda ref: self._prepared(ref, call), refs))
-        self._context.changed()
-        return {ref.uid: outcome for ref, outcome in zip(refs, found, strict=True)}
+        self._when_answered(rpc, [ended for _, ended in found])
+        return {ended.ref.uid: outcome for outcome, ended in found}
 
-    def _prepared(self, ref: ClaimRef, call: Call) -> HeldClaim | Refusal:
+    def _prepared(self, ref: ClaimRef, call: Call) -> tuple[HeldClaim | Refusal, Ended]:
         started = time.monotonic()
         outcome = self._guarded(ref, partial(self._preparer.prepare, ref, call))
         refusal = outcome if isinstance(outcome, Refusal) else None
-        self._finished(Operation.PREPARE, ref, refusal, time.monotonic() - started)
-        return outcome
+        seconds = time.monotonic() - started
+        return outcome, Ended(operation=Operation.PREPARE, ref=ref, refusal=refusal, seconds=seconds)
 
     def unprepare(
         self, claims: Iterable[WireClaim], rpc: grpc.ServicerContext
     ) -> dict[ClaimUid, Refusal | None]:
         """The refusal for each UID of the request, None where it is not prepared any more."""
         call = self._call(rpc)
-        outcomes: dict[ClaimUid, Refusal | None] = {}
-        for ref in _refs(claims):
-            started = time.monotonic()
-            refusal = self._guarded(ref, partial(self._preparer.unprepare, ref, call))
-            self._finished(Operation.UNPREPARE, ref, refusal, time.monotonic() - started)
-            outcomes[ref.uid] = refusal
-        self._context.changed()
-        return outcomes
+        found = [self._unprepared(ref, call) for ref in _refs(claims)]
+        self._when_answered(rpc, found)
+        return {ended.ref.uid: ended.refusal for ended in found}
+
+    def _unprepared(self, ref: ClaimRef, call: Call) -> Ended:
+        started = time.monotonic()
+        refusal = self._guarded(ref, partial(self._preparer.unprepare, ref, call))
+        seconds = time.monotonic() - started
+        return Ended(operation=Operation.UNPREPARE, ref=ref, refusal=refusal, seconds=seconds)
 
     def cdi_ids(self, held: HeldClaim, device: HeldDevice) -> list[str]:
         """The device's CDI ids; the first is unique for it, since the kubelet merges entries with equal ids."""
@@ -139,19 +128,10 @@ class DraService:
                 message=f"{type(error).__name__}: {error}; this is a defect of the driver, see its log",
             )
 
-    def _finished(self, operation: Operation, ref: ClaimRef, refusal: Refusal | None, seconds: float) -> None:
-        code = "ok" if refusal is None else refusal.code.value
-        self._context.observe(operation, code, seconds)
-        claim = f"{ascii(ref.namespace[:80])[1:-1]}/{ascii(ref.name[:260])[1:-1]}"
-        if refusal is None:
-            log.info(f"{operation.value}d", extra=keys(claim=claim, uid=ref.uid, seconds=round(seconds, 4)))
-            return
-        extra = keys(claim=claim, uid=ascii(ref.uid[:80])[1:-1], reason=code, detail=refusal.message)
-        log.warning(f"{operation.value} refused", extra=extra)
-        if refusal.code not in _QUIET:
-            known = None if refusal.code is RefusalCode.INVALID_ARGUMENT else ref
-            message = f"{operation.value} of claim {claim} refused: {refusal.message}"
-            self._context.emit(PluginEvent(reason=refusal.code.value, message=message, claim=known))
+    def _when_answered(self, rpc: grpc.ServicerContext, found: list[Ended]) -> None:
+        tell = partial(self._context.answered, found)
+        if not rpc.add_callback(tell):  # the caller has gone already
+            tell()
 
 
 class DraV1(V1Servicer):

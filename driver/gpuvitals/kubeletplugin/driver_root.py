@@ -12,7 +12,7 @@ import stat
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from gpuvitals.kubeletplugin.cdi_spec import ClaimParts, DeviceNode, DriverParts, Mount
 from gpuvitals.kubeletplugin.prepared import HeldDevice, MigIds
@@ -90,7 +90,7 @@ class DriverRoot:
         self._settings = settings
         directories = settings.container_library_directories
         self._targets = directories if directories is not None else _default_targets()
-        self._known: tuple[dict[Path, Stamp], tuple[Mount, ...]] | None = None
+        self._known: tuple[dict[str, Stamp], tuple[Mount, ...]] | None = None
 
     def parts(self, devices: tuple[HeldDevice, ...]) -> ClaimParts:
         """All parts for these devices. Raises RefusedError (DriverLibrariesMissing or DeviceNodesMissing)."""
@@ -108,10 +108,11 @@ class DriverRoot:
             return known[1]
         root = self._settings.driver_root
         # stamps first: a change during the look-up is then seen by the next call
-        stamps = {root / each: _stamp(root / each) for each in (*_LIBRARY_DIRECTORIES, *_BINARY_DIRECTORIES)}
+        searched = [str(root / each) for each in (*_LIBRARY_DIRECTORIES, *_BINARY_DIRECTORIES)]
+        stamps = {path: _stamp(path) for path in searched}
         found = (*self._libraries(), *self._binaries())
         for part in found:
-            path = (root / part.below).parent
+            path = str((root / part.below).parent)
             stamps.setdefault(path, _stamp(path))
         host = self._settings.driver_root_on_host or root
         mounts = tuple(
@@ -273,16 +274,15 @@ class DriverRoot:
         return node
 
     def _node(self, below: str) -> DeviceNode | None:
-        path = self._settings.dev_root / below
         try:
-            mode = os.lstat(path).st_mode
+            mode = os.lstat(f"{self._settings.dev_root}/{below}").st_mode
         except OSError:  # absent, or a parent that can't be entered: no node either way
             return None
         usable = stat.S_ISCHR(mode) or (not self._settings.require_character_devices and stat.S_ISREG(mode))
         if not usable:
             return None
         root = self._settings.dev_root_on_host or self._settings.dev_root
-        return DeviceNode(path=f"/{below}", host_path=str(root / below))
+        return DeviceNode(path=f"/{below}", host_path=os.path.join(root, below))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,7 +293,7 @@ class _Part:
     targets: tuple[str, ...]
 
 
-def _stamp(path: Path) -> Stamp:
+def _stamp(path: str) -> Stamp:
     try:
         status = os.stat(path)
     except OSError:  # a directory that is not there is searched in vain, until it is

@@ -10,8 +10,10 @@ import threading
 from collections.abc import Callable
 
 from gpuvitals.inventory.claims import PreparedDevice
+from gpuvitals.kubeletplugin.answered import Answered, Listeners
 from gpuvitals.kubeletplugin.cdi import CdiFiles, CdiNames
 from gpuvitals.kubeletplugin.checkpoint import Checkpoint
+from gpuvitals.kubeletplugin.checkpoint_format import State
 from gpuvitals.kubeletplugin.debug import DebugSocket
 from gpuvitals.kubeletplugin.dra_service import DraContext, DraService
 from gpuvitals.kubeletplugin.driver_root import DriverRoot
@@ -19,7 +21,7 @@ from gpuvitals.kubeletplugin.files import Directory, StorageError
 from gpuvitals.kubeletplugin.health_service import HealthService, HealthView
 from gpuvitals.kubeletplugin.leadership import PublisherLock
 from gpuvitals.kubeletplugin.outbox import Outbox
-from gpuvitals.kubeletplugin.prepared import HeldClaim, prepared_devices
+from gpuvitals.kubeletplugin.prepared import prepared_devices
 from gpuvitals.kubeletplugin.preparer import Context, Preparer, Store
 from gpuvitals.kubeletplugin.probe import probe
 from gpuvitals.kubeletplugin.reconcile import ReconcileContext, Reconciler
@@ -52,7 +54,7 @@ class KubeletPlugin:
         self._outbox = Outbox()
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._held: tuple[HeldClaim, ...] = ()
+        self._told: State | None = None
         self._notified: Snapshot | None = None
         self._debug: DebugSocket | None = None
         self._prepared_callbacks: list[Callable[[], None]] = []
@@ -62,6 +64,9 @@ class KubeletPlugin:
         self._store = self._build_store()
         self._publisher = PublisherLock(
             settings.data_directory, clock.now().at, self._publishing_changed, self._departed
+        )
+        self._answered = Answered(
+            Listeners(observe=self._outbox.observe, emit=self._outbox.emit, changed=self._refresh)
         )
         self._preparer = self._build_preparer(clock)
         self._health = self._build_health()
@@ -77,6 +82,7 @@ class KubeletPlugin:
         except Exception:  # whatever it was, the directory must be free for the next attempt; it is raised on
             self._publisher.stop()
             raise
+        self._answered.start()
         self._publisher.start()
         self._reconciler.start()
         self._server.sweep()
@@ -97,6 +103,7 @@ class KubeletPlugin:
         if self._debug is not None:
             self._debug.stop()
         self._server.stop(deadline_seconds)
+        self._answered.stop(deadline_seconds)
         self._reconciler.stop(deadline_seconds)
         self._publisher.stop()
 
@@ -108,10 +115,10 @@ class KubeletPlugin:
 
     def prepared(self) -> tuple[PreparedDevice, ...]:
         """Every device that is prepared on this node, by this instance or another."""
-        return prepared_devices(self._held)
+        return prepared_devices(self._store.checkpoint.known())
 
     def on_prepared_change(self, callback: Callable[[], None]) -> None:
-        """Calls back after `prepared()` has changed. The callback returns at once and raises nothing."""
+        """Calls back soon after `prepared()` has changed. The callback returns at once and raises nothing."""
         self._prepared_callbacks.append(callback)
 
     def kubelet_connected(self) -> bool:
@@ -163,7 +170,7 @@ class KubeletPlugin:
     def _build_health(self) -> HealthService:
         view = HealthView(
             snapshot=self._snapshot,
-            prepared=lambda: self._held,
+            prepared=self._store.checkpoint.known,
             tick_age=self._tick_age,
             speaks=self._publisher.publishing,
         )
@@ -185,9 +192,7 @@ class KubeletPlugin:
             naming=self.settings.naming,
             node=self.settings.node,
             clock=clock,
-            observe=self._outbox.observe,
-            emit=self._outbox.emit,
-            changed=self._refresh,
+            answered=self._answered.add,
         )
         identity = PluginIdentity(driver=self.settings.naming.driver, endpoint=str(self.paths.dra))
         services = Services(
@@ -215,14 +220,15 @@ class KubeletPlugin:
         # the read is a stat where nothing changed; unordered, an older view could replace a newer one
         with self._lock:
             try:
-                held = self._store.checkpoint.read().claims
+                state = self._store.checkpoint.read()
             except RefusedError as error:
                 log.warning("checkpoint not readable", extra=keys(reason=error))
                 return
-            if held == self._held:
+            # the very object, not an equal one: somebody may have looked at what came and went between two tellings
+            if state is self._told:
                 return
-            self._held = held
-        self._outbox.claims(len(held))
+            self._told = state
+        self._outbox.claims(len(state.claims))
         self._health.notify()
         for callback in self._prepared_callbacks:
             callback()

@@ -7,7 +7,8 @@ between leaves at most an orphaned file. Unprepare reverses it and needs neither
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from gpuvitals.inventory.claims import ClaimRef
@@ -34,6 +35,12 @@ from gpuvitals.kubeletplugin.turns import ClaimTurns, Operation, Reservations, T
 from gpuvitals.model.clock import Clock
 from gpuvitals.model.ids import ClaimUid
 from gpuvitals.model.snapshot import Snapshot
+
+AT_ONCE = 4
+"""First preparations that are worked on side by side; more would only take each other's processor.
+
+Most of one is waiting, for the API server and for the disk. One that waits for better times holds no place.
+"""
 
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 5.0
@@ -85,6 +92,7 @@ class Preparer:
         self._context = context
         self._reservations = Reservations()
         self._confirmed: dict[ClaimUid, float] = {}
+        self._places = threading.BoundedSemaphore(AT_ONCE)
 
     def prepare(self, ref: ClaimRef, call: Call) -> HeldClaim | Refusal:
         """The claim prepared, on disk before this returns; the same answer and no write where it was already."""
@@ -170,7 +178,8 @@ class Preparer:
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
-                return self._once(attempt)
+                with self._place(attempt):
+                    return self._once(attempt)
             except TransientError as transient:
                 left = until - time.monotonic()
                 if left <= 0:
@@ -182,6 +191,19 @@ class Preparer:
                     RefusalCode.STOPPING, "the agent is stopping; its successor is asked again"
                 )
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    @contextmanager
+    def _place(self, attempt: _Attempt) -> Iterator[None]:
+        wait = attempt.call.remaining() - self._context.limits.deadline_margin_seconds
+        if not self._places.acquire(timeout=max(0.0, wait)):
+            raise RefusedError(
+                RefusalCode.BUSY,
+                f"{AT_ONCE} other claims are being prepared for more than {wait:.0f} s; the kubelet asks again",
+            )
+        try:
+            yield
+        finally:
+            self._places.release()
 
     def _once(self, attempt: _Attempt) -> HeldClaim:
         sources = self._context.sources()

@@ -56,6 +56,7 @@ def answered(answer: Answer, call: Call = CALL) -> ApiError:
         (422, 'changing status.devices requires resource="resourceclaims/driver"', Refused),
         (429, "slow down", Retryable),
         (400, "bad", Invalid),
+        (302, "elsewhere", Invalid),
         (503, "later", Retryable),
         (504, "later", Retryable),
     ],
@@ -191,7 +192,8 @@ def test_a_pods_account_that_lacks_a_file_is_named(tmp_path: Path, missing: str,
     (tmp_path / "ca.crt").write_text(AUTHORITY, encoding="ascii")
     (tmp_path / "token").write_text("t", encoding="ascii")
     place = {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"}
-    assert pod_account(tmp_path, place).host == "https://[fd00::1]:443"
+    pool = pod_account(tmp_path, place).pool
+    assert (pool.scheme, pool.host, pool.port) == ("https", "fd00::1", 443)
 
     (tmp_path / missing).unlink()
     with pytest.raises(Permanent, match=f"kubernetes credentials: .*{named}"):

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from gpuvitals.kubeletplugin.claim import AllocatedDevice, ConfigSource, OpaqueConfig
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.proto import dra_v1_pb2 as dra
-from support.pluginworld import DRIVER, NODE, World, channel, kubelet, uid_of
+from support.pluginworld import DRIVER, NODE, World, channel, eventually, kubelet, uid_of
 
 GOOD, BAD = 1, 2
 
@@ -35,7 +35,7 @@ def refused(node: World, bad: dra.Claim, code: str) -> str:
         error = answers[bad.uid].error
         assert error.startswith(f"{code}: "), error
         assert len(node.cdi_files()) == 1
-        assert node.events.reasons() == [code]
+        eventually(lambda: node.events.reasons() == [code])
         assert counted(metrics.registry, code) == 1
         assert calls.unprepare(bad)[bad.uid] == ""
     return error

@@ -83,7 +83,7 @@ def test_missing_driver_parts_refuse_the_claim_and_leave_no_file(
     with node.running() as plugin, kubelet(plugin) as calls:
         assert calls.prepare(node.allocate(1, 0))[uid_of(1)].error.startswith(f"{code}: ")
         assert (node.cdi_files(), plugin.prepared()) == ([], ())
-        assert code in node.events.reasons()
+        eventually(lambda: code in node.events.reasons())
 
 
 def test_regular_file_is_no_device_node_unless_the_setting_says_so(tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def test_unhealthy_device_is_refused_first_and_given_to_whoever_tolerates_it(nod
     with node.running() as plugin, kubelet(plugin) as calls:
         refused = calls.prepare(claim)[uid_of(1)].error
         assert refused == f"DeviceUnhealthy: device {node.device(0)} is Unhealthy (Xid79): fell off the bus"
-        assert "DeviceUnhealthy" in node.events.reasons()
+        eventually(lambda: "DeviceUnhealthy" in node.events.reasons())
         allocated = node.claims.claims["ml", "claim-1"]
         tolerant = replace(
             allocated.results[0],

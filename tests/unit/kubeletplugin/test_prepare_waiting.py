@@ -8,6 +8,7 @@ from dataclasses import replace
 import grpc
 import pytest
 
+from gpuvitals.kubeletplugin.preparer import AT_ONCE
 from gpuvitals.model.snapshot import Snapshot
 from support.pluginworld import FAST, World, eventually, kubelet, uid_of
 
@@ -89,6 +90,33 @@ def test_unprepare_ends_a_waiting_prepare_and_the_last_intent_wins(node: World) 
         node.claims.fail = ""
         assert plugin.prepared() == ()
         assert calls.prepare(claim)[uid_of(1)].error == ""
+
+
+def test_claims_beyond_those_at_work_are_refused_as_busy_before_their_deadline(node: World) -> None:
+    gate = node.claims.gate = threading.Event()
+    working = [node.allocate(number, number % 4) for number in range(AT_ONCE)]
+    with node.running() as plugin, kubelet(plugin) as calls, ThreadPoolExecutor(AT_ONCE) as pool:
+        answers = [pool.submit(calls.prepare, claim) for claim in working]
+        eventually(lambda: node.claims.reads == AT_ONCE)
+        late = calls.prepare(node.allocate(9, 0), timeout=0.6)[uid_of(9)].error
+        assert late.startswith(f"Busy: {AT_ONCE} other claims are being prepared")
+        gate.set()
+        assert all(
+            answer.result(5)[claim.uid].error == "" for answer, claim in zip(answers, working, strict=True)
+        )
+
+
+def test_claims_that_wait_for_better_times_leave_room_for_others(node: World) -> None:
+    waiting = [node.allocate(number, number % 4) for number in range(2 * AT_ONCE)]
+    node.claims.fail = "connection refused"
+    with node.running() as plugin, kubelet(plugin) as calls, ThreadPoolExecutor(2 * AT_ONCE) as pool:
+        answers = [pool.submit(calls.prepare, claim, timeout=3.0) for claim in waiting]
+        eventually(lambda: node.claims.reads >= 2 * AT_ONCE)
+        node.claims.fail = ""
+        errors = [answer.result(5)[claim.uid].error for answer, claim in zip(answers, waiting, strict=True)]
+
+    assert errors.count("") == 4
+    assert all(error == "" or error.startswith("DeviceInUse: ") for error in errors)
 
 
 def test_prepare_whose_caller_has_gone_records_nothing(node: World) -> None:

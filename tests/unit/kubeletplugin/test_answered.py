@@ -1,0 +1,101 @@
+"""What nobody waits for comes after the answer, is told together, and is never lost."""
+
+import logging
+import threading
+
+import pytest
+
+from gpuvitals.inventory.claims import ClaimRef
+from gpuvitals.kubeletplugin.answered import Answered, Ended, Listeners
+from gpuvitals.kubeletplugin.refusal import Refusal, RefusalCode
+from gpuvitals.kubeletplugin.sources import PluginEvent
+from gpuvitals.kubeletplugin.turns import Operation
+from support.pluginworld import World, eventually, kubelet, uid_of
+
+
+def ended(number: int, code: RefusalCode | None = None) -> Ended:
+    refusal = None if code is None else Refusal(code=code, message="why")
+    ref = ClaimRef(namespace="ml", name=f"c{number}", uid=uid_of(number))
+    return Ended(operation=Operation.PREPARE, ref=ref, refusal=refusal, seconds=0.1)
+
+
+class Heard:
+    """Everything that was told, in order."""
+
+    def __init__(self) -> None:
+        self.changes = 0
+        self.codes: list[str] = []
+        self.events: list[PluginEvent] = []
+        self.fails = False
+
+    def listeners(self) -> Listeners:
+        return Listeners(observe=self._observe, emit=self.events.append, changed=self._changed)
+
+    def _observe(self, operation: Operation, code: str, seconds: float) -> None:
+        assert (operation, seconds) == (Operation.PREPARE, 0.1)
+        self.codes.append(code)
+
+    def _changed(self) -> None:
+        self.changes += 1
+        if self.fails:
+            raise RuntimeError("a listener's defect")
+
+
+def test_calls_that_end_together_are_told_together_and_a_stop_loses_none() -> None:
+    heard = Heard()
+    answered = Answered(heard.listeners())
+    for number in range(8):
+        answered.add([ended(number)])
+    answered.start()
+    answered.stop(5.0)
+
+    assert heard.codes == ["ok"] * 8
+    assert heard.changes == 1
+
+
+def test_a_refusal_is_an_event_of_its_claim_unless_it_is_nobodys_fault() -> None:
+    heard = Heard()
+    answered = Answered(heard.listeners())
+    answered.add([ended(1, RefusalCode.DEVICE_IN_USE), ended(2, RefusalCode.STOPPING)])
+    answered.add([ended(3, RefusalCode.INVALID_ARGUMENT)])
+    answered.start()
+    answered.stop(5.0)
+
+    assert heard.codes == ["DeviceInUse", "Stopping", "InvalidArgument"]
+    assert [(event.reason, event.claim and event.claim.name) for event in heard.events] == [
+        ("DeviceInUse", "c1"),
+        ("InvalidArgument", None),
+    ]
+
+
+def test_a_defect_of_a_listener_is_logged_and_the_next_calls_are_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    heard = Heard()
+    heard.fails = True
+    answered = Answered(heard.listeners())
+    answered.start()
+    with caplog.at_level(logging.ERROR, logger="gpuvitals"):
+        answered.add([ended(1)])
+        eventually(lambda: "answered calls not told" in caplog.text)
+    heard.fails = False
+    answered.add([ended(2)])
+    answered.stop(5.0)
+
+    assert heard.codes == ["ok"]
+
+
+def test_the_kubelet_does_not_wait_for_whoever_is_told(node: World) -> None:
+    gate, told = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        told.set()
+        assert gate.wait(10)
+
+    with node.running() as plugin, kubelet(plugin) as calls:
+        plugin.on_prepared_change(slow)
+        assert calls.prepare(node.allocate(1, 0), timeout=5.0)[uid_of(1)].error == ""
+        assert told.wait(5)
+        assert calls.prepare(node.allocate(2, 1), timeout=5.0)[uid_of(2)].error == ""
+        assert len(plugin.prepared()) == 2
+        gate.set()
