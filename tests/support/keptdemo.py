@@ -12,10 +12,15 @@ import pytest
 GPUVITALS = [sys.executable, "-m", "gpuvitals.cli.main"]
 
 
-def played(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """A demo that has ended."""
+def played(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """A demo that has ended. `variables` are added to the environment."""
     return subprocess.run(
-        [*GPUVITALS, "demo", *arguments], capture_output=True, text=True, timeout=150, check=False
+        [*GPUVITALS, "demo", *arguments],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
     )
 
 

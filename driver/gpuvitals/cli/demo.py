@@ -1,6 +1,7 @@
 """`gpuvitals demo`: a small cluster on this machine, with real agents on simulated GPUs, and a fault that walks through it."""
 
 import argparse
+import os
 import shutil
 import signal
 import tempfile
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _LIBRARY = "libnvidia-ml.so.1"
 _LOG_LINES = 15
+_MAX_FOLDER_BYTES = 25
+"""What an agent's socket below it, of a tenth node and with the UID of its pod, leaves of a Unix socket's 107 bytes."""
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -106,9 +109,12 @@ class Interruption:
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    """A folder with a short path: Unix sockets lie in it. Gone with the demo."""
+    """A folder with a short path: Unix sockets lie in it. Gone with the demo. Raises UsageError."""
     made = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
     try:
+        spare = _MAX_FOLDER_BYTES - len(os.fsencode(made))
+        if spare < 0:
+            raise UsageError(f"$TMPDIR: its path is {-spare} bytes too long for the Unix sockets of a demo")
         yield made
     finally:
         shutil.rmtree(made, ignore_errors=True)

@@ -47,7 +47,7 @@ class PublisherSettings:
     `known_taint_times` gave to an earlier process. `owner_seconds` is how long a looked up Node is believed.
     `refused` hears why the server takes no slice from us (a missing right, a body at fault), once for each reason.
     `spacing_seconds` is the least time between two writes of new pools; the first one never waits.
-    `way` is taken from a new pool until it is stored. `remembered` returns once what a revision tells is on disk here.
+    `way` is taken from a new pool until it is stored. `sending` hears of a revision when its writes are about to be sent.
     """
 
     driver: str
@@ -60,7 +60,7 @@ class PublisherSettings:
     spacing_seconds: float = 0.2
     refused: Callable[[str], None] = field(default=lambda reason: None)
     way: RightOfWay = field(default_factory=RightOfWay)
-    remembered: Callable[[int], None] = field(default=lambda revision: None)
+    sending: Callable[[int], None] = field(default=lambda revision: None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +262,7 @@ class SlicePublisher:
         elif (wait := self._written_at + self._settings.spacing_seconds - time.monotonic()) > 0:
             self._stop.wait(wait)
             return False
-        self._settings.remembered(desired.revision)
+        self._settings.sending(desired.revision)
         # Every write is made before the next comparison, unless one finds that the plan no longer holds.
         return not all(self._made(write, pool) for write in writes)
 

@@ -19,10 +19,10 @@ from gpuvitals.model.ids import BootId, GpuUuid, NodeName
 from gpuvitals.model.signal import Signal
 from gpuvitals.model.snapshot import GpuHealth, NodeFacts, Snapshot
 from gpuvitals.node.announcements import failed_announcement, is_new_fault, verdict_announcement
+from gpuvitals.node.head_start import HeadStart
 from gpuvitals.node.known import NodeHealth
 from gpuvitals.node.ports import AgentPorts
 from gpuvitals.node.queue import SignalQueue
-from gpuvitals.node.saved import SavedRevision
 from gpuvitals.node.store import StateStore, StoredGpu, StoredNode
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
@@ -84,7 +84,7 @@ class NodeAgent:
         self._saved_at = 0.0
         self._read_to: int | None = None
         self._began_at = self._ticked_at = clock.now().at
-        self.saved = SavedRevision()
+        self.head_start = HeadStart()
         self._early: list[Listener] = []
         self._listeners: list[Listener] = []
         self._stop = threading.Event()
@@ -112,8 +112,7 @@ class NodeAgent:
     def listen(self, listener: Listener, *, early: bool = False) -> None:
         """Calls `listener` for every new snapshot, on the agent's thread; it must not block.
 
-        An early one is called while the memory is being made durable, and tells nobody before `saved` has reached the
-        snapshot's revision.
+        An early one is called before the memory is made durable, and has a head start over that.
         """
         (self._early if early else self._listeners).append(listener)
 
@@ -306,13 +305,13 @@ class NodeAgent:
         self._snapshot = snapshot
         for listener in self._early:
             listener(snapshot, heard_at)
+        self.head_start.give(self._revision)
         self._save(now)
-        self.saved.reached(self._revision)
         for listener in self._listeners:
             listener(snapshot, heard_at)
 
     def _save(self, now: Moment) -> None:
-        """Memory first, publication second: a fault that was seen is on disk before anybody is told.
+        """Makes durable what was heard, and with it how far the kernel log was read: neither without the other.
 
         Of two agents that overlap in a rolling update only the one that publishes owns the file.
         """

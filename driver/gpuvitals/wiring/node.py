@@ -258,7 +258,7 @@ class Node:
             taint_times=self._taints.load(),
             refused=lambda why: self._announce(Announcement(reason="SliceRefused", message=why)),
             way=self._way,
-            remembered=self._agent.saved.wait_for,
+            sending=self._agent.head_start.take,
         )
         self._publisher = SlicePublisher(settings, self._transport, self._metrics, self._stored)
         beside = NeighbourSettings(
@@ -283,7 +283,7 @@ class Node:
         )
 
     def _tell_slices(self, snapshot: Snapshot, heard_at: float | None) -> None:
-        """The slices are made ready while the memory is saved. None of these calls blocks."""
+        """The slices go before the agent's memory and everybody else. None of these calls blocks."""
         if heard_at is not None:
             self._pending.told(snapshot.revision, heard_at)
         self._show_slices()

@@ -1,9 +1,8 @@
 """The demo as a person starts it: a process of its own, its exit code, and what it prints."""
 
-import os
+import re
 import signal
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 
@@ -68,25 +67,49 @@ def test_a_kept_demo_takes_a_fault_shows_it_and_ends_clean(tmp_path: Path) -> No
         assert not folder.exists()
 
 
-def test_a_demo_that_is_terminated_in_mid_play_leaves_nothing_behind() -> None:
-    with tempfile.TemporaryDirectory(prefix="gv-", dir="/tmp") as made:  # sockets lie in it: a short path
-        folder = Path(made)
-        file = folder / "own.yaml"
-        file.write_text(HEAD + "  - wait: 1m\n  - expect: {slices: {node: 0, devices: 2}}\n")
-        process = subprocess.Popen(
-            [*GPUVITALS, "demo", "--scenario", str(file)],
-            stdout=subprocess.DEVNULL,
-            env={**os.environ, "TMPDIR": made},
-        )
+def test_a_demo_that_is_terminated_in_mid_play_leaves_nothing_behind(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text(HEAD + "  - wait: 1m\n  - expect: {slices: {node: 0, devices: 2}}\n")
+    with subprocess.Popen(
+        [*GPUVITALS, "demo", "--scenario", str(file)], stdout=subprocess.DEVNULL
+    ) as process:
         deadline = time.monotonic() + 20
-        while not _running_below(folder):
+        while not (found := _agents_of(process.pid)):
             assert time.monotonic() < deadline
             time.sleep(0.1)
+        folder = _demo_folder(found[0])
+        assert _running_below(folder)
         process.terminate()
 
         assert process.wait(20) == 128 + signal.SIGTERM
-        assert _running_below(folder) == []
-        assert list(folder.glob("gv-demo-*")) == []
+    assert _running_below(folder) == []
+    assert not folder.exists()
+
+
+def test_a_folder_too_deep_for_sockets_is_refused_and_not_left_behind(tmp_path: Path) -> None:
+    ended = played("--scenario", "walk", TMPDIR=str(tmp_path))
+
+    assert ended.returncode == 2
+    assert re.search(r"\$TMPDIR: its path is \d+ bytes too long", ended.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _agents_of(demo: int) -> list[str]:
+    """State directories of the agents that are children of the demo."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            words = (entry / "cmdline").read_text().split("\0")
+        except OSError:  # it ended while we looked
+            continue
+        if parent == demo and "--state-dir" in words:
+            found.append(words[words.index("--state-dir") + 1])
+    return found
+
+
+def _demo_folder(state_directory: str) -> Path:
+    return next(each for each in Path(state_directory).parents if each.name.startswith("gv-demo-"))
 
 
 def _running_below(folder: Path) -> list[str]:

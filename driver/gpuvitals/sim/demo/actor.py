@@ -17,6 +17,7 @@ from gpuvitals.sim.scenario.story import Action, DeletePod, Wait
 TEMPLATES = "resourceclaimtemplates.resource.k8s.io"
 
 _NOISE_EVERY_SECONDS = 0.25
+_LONGEST_WAIT_SECONDS = 0.5
 _NOT_FOUND = 404
 
 
@@ -51,11 +52,18 @@ class Actor:
             case actions.Noise(lasts=seconds, node=node):
                 self._noise(seconds, self._cluster.nodes if node is None else (self._node(node),))
             case Wait(seconds=seconds):
-                self._stopping.wait(seconds)
+                self._wait(seconds)
             case actions.Mark():
                 return
             case _:
                 assert_never(action)
+
+    def _wait(self, seconds: float) -> None:
+        """In small pieces: a signal that another thread was given is taken by the main one only when it next runs."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if self._stopping.wait(min(left, _LONGEST_WAIT_SECONDS)):
+                return
 
     def _on_hardware(
         self,
