@@ -114,7 +114,9 @@ def _folder() -> Iterator[Path]:
     try:
         spare = _MAX_FOLDER_BYTES - len(os.fsencode(made))
         if spare < 0:
-            raise UsageError(f"$TMPDIR: its path is {-spare} bytes too long for the Unix sockets of a demo")
+            raise UsageError(
+                f"$TMPDIR: its path is {-spare} bytes too long for the Unix sockets of a demo; name a shorter one"
+            )
         yield made
     finally:
         shutil.rmtree(made, ignore_errors=True)

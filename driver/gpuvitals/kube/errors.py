@@ -82,7 +82,10 @@ class _Status(msgspec.Struct):
 
 
 def error_from_answer(status: int, body: bytes, retry_after: str | None, what: str) -> ApiError:
-    """The error that an answer without a 2xx code is; nothing here follows a redirect. `what` names the call: `PUT .../resourceslices/x`."""
+    """The error that an answer without a 2xx code is: no redirect is followed.
+
+    `what` names the call: `PUT .../resourceslices/x`.
+    """
     try:
         told = msgspec.json.decode(body, type=_Status)
     except msgspec.DecodeError:

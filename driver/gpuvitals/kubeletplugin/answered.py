@@ -6,7 +6,6 @@ No pod waits for any of it. Calls that are answered together are told together, 
 import logging
 import queue
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from gpuvitals.observability.logs import keys
 
 _PATIENT_SECONDS = 0.01
 """For so long telling waits: pods that start together need the processor first."""
+_IDLE_SECONDS = 30.0
 
 _QUIET = frozenset({RefusalCode.STOPPING, RefusalCode.SUPERSEDED, RefusalCode.STARTING})
 """Refusals that are nobody's fault: logged and counted, no event."""
@@ -48,11 +48,12 @@ class Listeners:
 
 
 class Answered:
-    """One thread. What is added before `start` or while it stops is told too."""
+    """One thread. What is added before `start` is told too."""
 
     def __init__(self, listeners: Listeners) -> None:
         self._listeners = listeners
-        self._added: queue.SimpleQueue[list[Ended] | None] = queue.SimpleQueue()
+        self._added: queue.SimpleQueue[list[Ended]] = queue.SimpleQueue()
+        self._stop = threading.Event()
         # A daemon: told or not, what was answered is in the checkpoint, and the next agent reads it there.
         self._thread = threading.Thread(target=self._run, name="kubeletplugin-answered", daemon=True)
 
@@ -66,20 +67,22 @@ class Answered:
 
     def stop(self, deadline_seconds: float) -> None:
         """Tells what was added until now."""
-        self._added.put(None)
+        self._stop.set()
+        self._added.put([])
         if self._thread.ident is not None:
             self._thread.join(deadline_seconds)
 
     def _run(self) -> None:
-        ends = False
-        while not ends:
-            found = [self._added.get()]
-            if found[0] is not None:
-                time.sleep(_PATIENT_SECONDS)
+        while not (self._stop.is_set() and self._added.empty()):
+            try:
+                ended = self._added.get(timeout=_IDLE_SECONDS)
+            except queue.Empty:
+                continue
+            self._stop.wait(_PATIENT_SECONDS)
             while not self._added.empty():
-                found.append(self._added.get())
-            ends = None in found
-            self._tell_all([ended for call in found if call is not None for ended in call])
+                ended = [*ended, *self._added.get()]
+            if ended:
+                self._tell_all(ended)
 
     def _tell_all(self, ended: list[Ended]) -> None:
         try:

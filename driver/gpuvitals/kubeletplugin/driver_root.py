@@ -275,7 +275,7 @@ class DriverRoot:
 
     def _node(self, below: str) -> DeviceNode | None:
         try:
-            mode = os.lstat(f"{self._settings.dev_root}/{below}").st_mode
+            mode = os.lstat(os.path.join(self._settings.dev_root, below)).st_mode
         except OSError:  # absent, or a parent that can't be entered: no node either way
             return None
         usable = stat.S_ISCHR(mode) or (not self._settings.require_character_devices and stat.S_ISREG(mode))

@@ -94,32 +94,29 @@ def test_a_folder_too_deep_for_sockets_is_refused_and_not_left_behind(tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-def _agents_of(demo: int) -> list[str]:
-    """State directories of the agents that are children of the demo."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            words = (entry / "cmdline").read_text().split("\0")
-        except OSError:  # it ended while we looked
-            continue
-        if parent == demo and "--state-dir" in words:
-            found.append(words[words.index("--state-dir") + 1])
-    return found
-
-
 def _demo_folder(state_directory: str) -> Path:
     return next(each for each in Path(state_directory).parents if each.name.startswith("gv-demo-"))
 
 
+def _agents_of(demo: int) -> list[str]:
+    """State directories of the agents that are children of the demo."""
+    return [directory for parent, directory in _agents() if parent == demo]
+
+
 def _running_below(folder: Path) -> list[str]:
-    """Command lines of agents that were started for this folder."""
+    """State directories of the agents that were started for this folder."""
+    return [directory for _, directory in _agents() if folder in Path(directory).parents]
+
+
+def _agents() -> list[tuple[int, str]]:
+    """The parent and the state directory of every agent on this machine."""
     found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+    for entry in Path("/proc").glob("[0-9]*"):
         try:
-            line = entry.read_bytes().decode(errors="replace")
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
         except OSError:  # it ended while we looked
             continue
-        if "--state-dir" in line and str(folder) in line:
-            found.append(line)
+        if "--state-dir" in words:
+            found.append((parent, words[words.index("--state-dir") + 1]))
     return found

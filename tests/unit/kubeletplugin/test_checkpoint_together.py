@@ -1,6 +1,7 @@
 """Callers that wait for the checkpoint's lock together are served by one save, each with an outcome of its own."""
 
 import fcntl
+import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,12 +34,10 @@ def buried(state: State) -> set[int]:
 
 
 def generation(directory: Path) -> int:
-    head = max(
-        DurableFile(directory / FILE).heads(),
-        key=lambda head: int(head[0][14:].split(b",")[0]) if head else -1,
-    )
-    assert head is not None
-    return int(head[0][14:].split(b",")[0])
+    """How many saves there were."""
+    path = DurableFile(directory / FILE).load().path
+    assert path is not None
+    return int(json.loads(path.read_bytes())["generation"])
 
 
 @contextmanager
