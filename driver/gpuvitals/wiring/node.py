@@ -8,13 +8,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from gpuvitals.bootstrap import NodeOptions
 from gpuvitals.config import NodeConfig
-from gpuvitals.inventory.claims import claim_entries
-from gpuvitals.inventory.neighbours import other_driver
-from gpuvitals.inventory.pool import pool
 from gpuvitals.kube.client import ConnectSettings, connect
 from gpuvitals.kube.events import EventRecorder
 from gpuvitals.kube.neighbours import NeighbourSettings, NeighbourWatch
@@ -22,16 +19,17 @@ from gpuvitals.kube.nodes import node_owner
 from gpuvitals.kube.resourceclaims import ClaimReader, ClaimStatusWriter
 from gpuvitals.kube.right_of_way import RightOfWay
 from gpuvitals.kube.slice_publisher import PublisherSettings, SlicePublisher
-from gpuvitals.kubeletplugin.probe import ProbeError
 from gpuvitals.kubeletplugin.sources import Sources
-from gpuvitals.model.ids import GpuUuid, NodeName
-from gpuvitals.model.snapshot import NodeFacts, Snapshot
+from gpuvitals.model.ids import NodeName
+from gpuvitals.model.snapshot import Snapshot
 from gpuvitals.node.agent import AgentSettings, NodeAgent
-from gpuvitals.node.announcements import Announcement, rival_announcement
+from gpuvitals.node.announcements import Announcement
 from gpuvitals.node.bridges import ClaimBridge, EventBridge
-from gpuvitals.node.explanation import Surroundings, find_gpu, gpu_stations
+from gpuvitals.node.debug_answers import DebugAnswers
 from gpuvitals.node.governor import GovernorPorts
+from gpuvitals.node.outputs import Outputs, Writers
 from gpuvitals.node.ports import AgentPorts
+from gpuvitals.node.probe_checks import NodeChecks
 from gpuvitals.node.probes import Checks, ProbeServer
 from gpuvitals.node.store import NewerStateError, StateStore, StoredNode
 from gpuvitals.node.taint_memory import TaintMemory
@@ -87,7 +85,6 @@ class Node:
         self._store = StateStore(options.state_directory / "health.json")
         self._taints = TaintMemory(options.state_directory / "taints.json")
         self._way = RightOfWay()
-        self._government = self._govern()
         self._recorder = EventRecorder(
             self._transport,
             reporting_instance=f"gpuvitals-{options.node}",
@@ -95,10 +92,8 @@ class Node:
             way=self._way,
         )
         self._events = EventBridge(self._recorder, options.node)
-        self._showing = threading.Lock()
-        self._rival = ""
-        self._published = -1
-        self._was_publishing = False
+        self._outputs = Outputs(self._naming, self._plugin, self._events, self._pending)
+        self._government = self._govern()
 
     def start(self) -> None:
         """Starts every part. Raises what a part raises that can't; the sockets are closed again then."""
@@ -115,13 +110,16 @@ class Node:
         self._government.governor.load()
         self._build_agent(stored)
         self._build_writers()
-        checks = Checks(live=self._live, ready=self._ready)
+        node_checks = NodeChecks(
+            agent=self._agent, plugin=self._plugin, publisher=self._publisher, outputs=self._outputs
+        )
+        checks = Checks(live=node_checks.live, ready=node_checks.ready)
         self._probes = ProbeServer(self._options.probe_address, self._metrics.registry, checks)
-        self._agent.listen(self._tell_slices, early=True)
-        self._agent.listen(self._tell)
+        self._agent.listen(self._outputs.slices_first, early=True)
+        self._agent.listen(self._outputs.then_the_rest)
         self._agent.restore(stored)
-        self._plugin.on_prepared_change(lambda: self._show_claims(urgent=False))
-        self._plugin.on_kubelet_change(self._kubelet_changed)
+        self._plugin.on_prepared_change(lambda: self._outputs.show_claims(urgent=False))
+        self._plugin.on_kubelet_change(self._outputs.kubelet_changed)
         self._plugin.attach(self._sources())
         for part in (
             self._government,
@@ -135,13 +133,13 @@ class Node:
             part.start()
         for source in (self._heard, self._kmsg, self._sysfs, self._nvml):
             source.start()
-        self._kubelet_changed()
+        self._outputs.kubelet_changed()
         log.info("agent started", extra=keys(node=self._options.node, probes=self._probes.port))
 
     def run(self) -> str:
         """Waits for `stop`. The reason of a part that could not go on, or an empty string."""
         while not self._done.wait(1.0):
-            self._kubelet_changed()
+            self._outputs.kubelet_changed()
         return self._failure
 
     def request_stop(self) -> None:
@@ -185,12 +183,12 @@ class Node:
     def _recovered(self, cause: str, what: str) -> None:
         log.error("state recovered", extra=keys(cause=cause, reason=what))
         self._metrics.checkpoint_recoveries.labels(cause=cause).inc()
-        self._announce(Announcement(reason="HealthStateRecovered", message=what))
+        self._outputs.announce(Announcement(reason="HealthStateRecovered", message=what))
 
     def _govern(self) -> Government:
         ports = GovernorPorts(
             changed=lambda: self._agent.queue.wake(),
-            announce=self._announce,
+            announce=self._outputs.announce,
             may_save=self._plugin.publishing,
         )
         settings = Rulership(
@@ -208,11 +206,11 @@ class Node:
 
     def _build_agent(self, stored: StoredNode | None) -> None:
         ports = AgentPorts(
-            holders=self._holders,
+            holders=self._outputs.holders,
             repoll=lambda uuid: self._nvml.request_poll(uuid),
             avoid=lambda uuid: self._nvml.avoid(uuid),
             kmsg_sequence=self._kmsg_sequence,
-            announce=self._announce,
+            announce=self._outputs.announce,
             rules=self._government.governor.rules,
             is_settled=lambda: self._government.governor.is_settled,
             is_publishing=self._plugin.publishing,
@@ -256,89 +254,43 @@ class Node:
             mode=self._config.forced_mode,
             owner=lambda: node_owner(self._transport, self._options.node),
             taint_times=self._taints.load(),
-            refused=lambda why: self._announce(Announcement(reason="SliceRefused", message=why)),
+            refused=lambda why: self._outputs.announce(Announcement(reason="SliceRefused", message=why)),
             way=self._way,
             sending=self._agent.head_start.take,
         )
-        self._publisher = SlicePublisher(settings, self._transport, self._metrics, self._stored)
+        self._publisher = SlicePublisher(settings, self._transport, self._metrics, self._outputs.stored)
         beside = NeighbourSettings(
             driver=self._naming.driver, node=self._options.node, seconds=self._config.neighbour_seconds
         )
-        self._neighbours = NeighbourWatch(beside, self._transport, self._metrics, self._show_slices)
+        self._neighbours = NeighbourWatch(beside, self._transport, self._metrics, self._outputs.show_slices)
         self._claims = ClaimStatusWriter(
             self._transport,
             self._metrics,
-            lambda why: self._announce(Announcement(reason="ClaimStatusRefused", message=why)),
+            lambda why: self._outputs.announce(Announcement(reason="ClaimStatusRefused", message=why)),
             self._way,
         )
+        writers = Writers(
+            slices=self._publisher,
+            taint_times=self._taints,
+            claims=self._claims,
+            neighbours=self._neighbours,
+        )
+        self._outputs.attach(lambda: self._agent.snapshot, writers)
 
     def _sources(self) -> Sources:
+        answers = DebugAnswers(self._naming, self._clock, self._agent, self._plugin, self._outputs)
         return Sources(
             claims=ClaimBridge(ClaimReader(self._transport)),
             snapshots=_Snapshots(lambda: self._agent.snapshot),
             events=self._events,
             tick_age=lambda: self._agent.tick_age_seconds,
             metrics=self._metrics,
-            answer=self._answer,
+            answer=answers.answer,
         )
-
-    def _tell_slices(self, snapshot: Snapshot, heard_at: float | None) -> None:
-        """The slices go before the agent's memory and everybody else. None of these calls blocks."""
-        if heard_at is not None:
-            self._pending.told(snapshot.revision, heard_at)
-        self._show_slices()
-
-    def _tell(self, snapshot: Snapshot, heard_at: float | None) -> None:
-        """A new snapshot goes to the kubelet and the claims at once. None of these calls blocks."""
-        self._plugin.notify(snapshot)
-        self._show_claims()
-
-    def _show_slices(self) -> None:
-        """Publishes the newest snapshot; nothing before it is known whether another driver gives out its GPUs."""
-        naming = self._naming
-        with self._showing:
-            snapshot, neighbours = self._agent.snapshot, self._neighbours.seen
-            if snapshot is None or neighbours is None:
-                return
-            rival = other_driver((entry.gpu for entry in snapshot.gpus), neighbours)
-            self._publisher.publish(lambda mode: pool(snapshot, naming, mode, rival), snapshot.revision)
-            before, self._rival = self._rival, rival
-        if rival != before:
-            self._announce(rival_announcement(rival))
-
-    def _show_claims(self, *, urgent: bool = True) -> None:
-        # Called on several threads: unordered, an older view could replace a newer one.
-        with self._showing:
-            snapshot = self._agent.snapshot
-            if snapshot is not None and self._plugin.publishing():
-                shown = claim_entries(snapshot, self._plugin.prepared(), self._naming)
-                self._claims.show(shown, urgent=urgent)
-
-    def _announce(self, announcement: Announcement) -> None:
-        if not self._plugin.publishing():
-            return
-        holders = {device.claim for device in self._plugin.prepared() if device.uuid == announcement.gpu}
-        self._events.announce(announcement, sorted(holders, key=lambda claim: claim.uid))
-
-    def _kubelet_changed(self) -> None:
-        publishing = self._plugin.publishing()
-        self._publisher.set_active(publishing)
-        self._publisher.set_kubelet_connected(self._plugin.kubelet_connected() and publishing)
-        if publishing and not self._was_publishing:
-            self._show_claims()
-        self._was_publishing = publishing
-
-    def _holders(self, uuid: GpuUuid) -> tuple[str, ...]:
-        return tuple({device.claim.uid for device in self._plugin.prepared() if device.uuid == uuid})
 
     def _kmsg_sequence(self) -> int | None:
         position = self._kmsg.position
         return position.sequence if position is not None else None
-
-    def _stored(self, revision: int) -> None:
-        self._published = revision
-        self._pending.stored(revision)
-        self._taints.keep(self._publisher.known_taint_times())
 
     def _fail(self, reason: str) -> None:
         self._failure = reason
@@ -351,42 +303,6 @@ class Node:
         trace = (died.exc_type, error, died.exc_traceback) if error is not None else None
         log.critical("thread died", extra=keys(thread=name), exc_info=trace)
         self._fail(f"thread {name} died of {died.exc_type.__name__}: {error}; the agent ends")
-
-    def _live(self) -> str:
-        age = self._agent.tick_age_seconds
-        if age > _STALE_SECONDS:
-            return f"the agent's loop has not turned for {age:.0f} s"
-        try:
-            self._plugin.probe(_PROBE_SECONDS)
-        except ProbeError as error:
-            return str(error)
-        return ""
-
-    def _ready(self) -> str:
-        if not self._plugin.kubelet_connected():
-            return "no kubelet has registered this plugin"
-        if self._published < 0:
-            return "no slice is stored yet"
-        if self._publisher.blocked:
-            return f"the slices are not what they should be: {self._publisher.blocked}"
-        return ""
-
-    def _answer(self, request: Mapping[str, object]) -> object:
-        """What `gpuvitals explain` asks over the debug socket. Raises ValueError for anything else."""
-        if request.get("ask") != "gpu":
-            raise ValueError(f"ask {request.get('ask')!r}: unknown; ask for a gpu")
-        entry = find_gpu(self._agent.gpus, str(request.get("gpu", "")))
-        snapshot = self._agent.snapshot
-        held = {device.claim for device in self._plugin.prepared() if device.uuid == entry.gpu.uuid}
-        around = Surroundings(
-            now=self._clock.now(),
-            rule=self._agent.rule(entry.gpu.uuid),
-            naming=self._naming,
-            facts=snapshot.facts if snapshot is not None else NodeFacts(),
-            holders=tuple(sorted(held, key=lambda claim: claim.uid)),
-            rival=self._rival,
-        )
-        return [{"station": station.name, "text": station.text} for station in gpu_stations(entry, around)]
 
 
 class _Snapshots:

@@ -1,0 +1,131 @@
+"""Stage 8 of the walk: what a new snapshot changes outside the agent, and in which order.
+
+ResourceSlices go first, before the agent's memory is on disk; claims and the kubelet follow. Nothing here blocks.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gpuvitals.inventory.claims import claim_entries
+from gpuvitals.inventory.naming import Naming
+from gpuvitals.inventory.neighbours import other_driver
+from gpuvitals.inventory.pool import pool
+from gpuvitals.kube.neighbours import NeighbourWatch
+from gpuvitals.kube.resourceclaims import ClaimStatusWriter
+from gpuvitals.kube.slice_publisher import SlicePublisher
+from gpuvitals.kubeletplugin.plugin import KubeletPlugin
+from gpuvitals.model.ids import GpuUuid
+from gpuvitals.model.snapshot import Snapshot
+from gpuvitals.node.announcements import Announcement, rival_announcement
+from gpuvitals.node.bridges import EventBridge
+from gpuvitals.node.taint_memory import TaintMemory
+from gpuvitals.observability.pending import PendingFaults
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writers:
+    """The writers of one node, and what they need to know. Each reconciles on a thread of its own."""
+
+    slices: SlicePublisher
+    taint_times: TaintMemory
+    claims: ClaimStatusWriter
+    neighbours: NeighbourWatch
+
+
+class Outputs:
+    """Hands each snapshot to the writers. Thread safe; `attach` comes before the agent starts."""
+
+    def __init__(
+        self, naming: Naming, plugin: KubeletPlugin, events: EventBridge, pending: PendingFaults
+    ) -> None:
+        self._naming = naming
+        self._plugin = plugin
+        self._events = events
+        self._pending = pending
+        self._lock = threading.Lock()
+        self._snapshot: Callable[[], Snapshot | None] = lambda: None
+        self._writers: Writers | None = None
+        self._rival = ""
+        self._stored_revision: int | None = None
+        self._was_publishing = False
+
+    @property
+    def has_stored(self) -> bool:
+        """Whether this process has seen its slices stored."""
+        return self._stored_revision is not None
+
+    @property
+    def rival(self) -> str:
+        """The other driver that publishes this node's GPUs; empty where there is none."""
+        return self._rival
+
+    def attach(self, snapshot: Callable[[], Snapshot | None], writers: Writers) -> None:
+        """`snapshot` returns the agent's newest snapshot."""
+        self._snapshot = snapshot
+        self._writers = writers
+
+    def slices_first(self, snapshot: Snapshot, heard_at: float | None) -> None:
+        """Publishes the slices of a new snapshot. `heard_at` is the boot-clock instant of the new fault in it."""
+        if heard_at is not None:
+            self._pending.told(snapshot.revision, heard_at)
+        self.show_slices()
+
+    def stored(self, revision: int) -> None:
+        """Records that the slices of this snapshot are on the API server."""
+        self._stored_revision = revision
+        self._pending.stored(revision)
+        if self._writers is not None:
+            self._writers.taint_times.keep(self._writers.slices.known_taint_times())
+
+    def then_the_rest(self, snapshot: Snapshot, heard_at: float | None) -> None:
+        """Sends a new snapshot to the kubelet and to the claims that hold a device."""
+        self._plugin.notify(snapshot)
+        self.show_claims(urgent=True)
+
+    def show_slices(self) -> None:
+        """Publishes the newest snapshot, once it is known whether another driver publishes these GPUs."""
+        if self._writers is None:
+            return
+        naming = self._naming
+        with self._lock:
+            snapshot, neighbours = self._snapshot(), self._writers.neighbours.seen
+            if snapshot is None or neighbours is None:
+                return
+            rival = other_driver((entry.gpu for entry in snapshot.gpus), neighbours)
+            self._writers.slices.publish(lambda mode: pool(snapshot, naming, mode, rival), snapshot.revision)
+            before, self._rival = self._rival, rival
+        if rival != before:
+            self.announce(rival_announcement(rival))
+
+    def show_claims(self, *, urgent: bool) -> None:
+        """Writes the newest snapshot into the claims that are prepared here."""
+        # Called on several threads: without the lock an older view could replace a newer one.
+        with self._lock:
+            snapshot = self._snapshot()
+            if snapshot is None or self._writers is None or not self._plugin.publishing():
+                return
+            shown = claim_entries(snapshot, self._plugin.prepared(), self._naming)
+            self._writers.claims.show(shown, urgent=urgent)
+
+    def announce(self, announcement: Announcement) -> None:
+        """Queues an event on the Node and on the claims that hold the GPU, if this instance publishes."""
+        if not self._plugin.publishing():
+            return
+        holders = {device.claim for device in self._plugin.prepared() if device.uuid == announcement.gpu}
+        self._events.announce(announcement, sorted(holders, key=lambda claim: claim.uid))
+
+    def kubelet_changed(self) -> None:
+        """Follows the kubelet's connection and this instance's right to publish."""
+        if self._writers is None:
+            return
+        publishing = self._plugin.publishing()
+        self._writers.slices.set_active(publishing)
+        self._writers.slices.set_kubelet_connected(self._plugin.kubelet_connected() and publishing)
+        if publishing and not self._was_publishing:
+            self.show_claims(urgent=True)
+        self._was_publishing = publishing
+
+    def holders(self, uuid: GpuUuid) -> tuple[str, ...]:
+        """The UIDs of the claims that hold a GPU."""
+        return tuple({device.claim.uid for device in self._plugin.prepared() if device.uuid == uuid})
