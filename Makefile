@@ -55,6 +55,7 @@ fmt: $(DEV_STAMP) ## format the code
 lint: $(DEV_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tools/check_decoders.py
 
 types: $(DEV_STAMP)
 	$(BIN)/mypy

@@ -1,6 +1,7 @@
 """A node with eight scripted GPUs and the real agent on it, as a process against the embedded API server."""
 
 import json
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -136,6 +137,7 @@ def agent_node(
     prepare: Callable[[Path], object] = lambda _: None,
     pod_uid: str = "",
     library: Path | None = None,
+    python: str | None = None,
 ) -> Iterator[AgentNode]:
     """The node with its agent, all of whose GPUs are published as healthy. `prepare` is given the folder before it.
 
@@ -146,7 +148,7 @@ def agent_node(
         gpus = ScriptedNode.create(folder, name="node-a")
         (folder / "node.yaml").write_text(POLICY)
         prepare(folder)
-        with agent(folder, server, gpus, pod_uid, library) as process:
+        with agent(folder, server, gpus, pod_uid, library, python or sys.executable) as process:
             info = process.register()
             built = AgentNode(folder, server, gpus, process, Path(info.endpoint))
             built.settle()

@@ -36,6 +36,7 @@ class AgentProcess:
         scripted: ScriptedNode | None = None,
         pod_uid: str = "",
         library: Path | None = None,
+        python: str = sys.executable,
     ) -> None:
         self.folder = folder
         self.recording = folder / "heard.jsonl"
@@ -45,7 +46,7 @@ class AgentProcess:
             (folder / name).mkdir(exist_ok=True)
         environment = {**os.environ, "LD_LIBRARY_PATH": str(folder), "PYTHONUNBUFFERED": "1"}
         command = [
-            sys.executable,
+            python,
             "-m",
             "gpuvitals.cli.main",
             "node",
@@ -124,8 +125,9 @@ def agent(
     scripted: ScriptedNode | None = None,
     pod_uid: str = "",
     library: Path | None = None,
+    python: str = sys.executable,
 ) -> Iterator[AgentProcess]:
-    started = AgentProcess(folder, server, scripted, pod_uid, library)
+    started = AgentProcess(folder, server, scripted, pod_uid, library, python)
     try:
         yield started
     finally:

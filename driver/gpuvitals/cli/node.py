@@ -1,6 +1,7 @@
 """`gpuvitals node`: the agent of the DaemonSet."""
 
 import argparse
+import faulthandler
 import os
 import signal
 import sys
@@ -78,6 +79,8 @@ def run(options: argparse.Namespace) -> int:
     from gpuvitals.observability.logs import configure
     from gpuvitals.wiring.sockets import Sockets, early_naming
 
+    # A crash in C code leaves no traceback otherwise. 2, since sys.stderr may be replaced.
+    faulthandler.enable(2)
     configure(options.log_level)
     sys.setswitchinterval(_SWITCH_SECONDS)
     naming = early_naming(options.config)

@@ -81,13 +81,16 @@ class _Status(msgspec.Struct):
     details: _Details | None = None
 
 
+_STATUS = msgspec.json.Decoder(_Status)
+
+
 def error_from_answer(status: int, body: bytes, retry_after: str | None, what: str) -> ApiError:
     """The error that an answer without a 2xx code is: no redirect is followed.
 
     `what` names the call: `PUT .../resourceslices/x`.
     """
     try:
-        told = msgspec.json.decode(body, type=_Status)
+        told = _STATUS.decode(body)
     except msgspec.DecodeError:
         # A proxy's page, or a body cut short.
         told = _Status(message=body[:256].decode(errors="replace"))

@@ -111,16 +111,21 @@ class _List(msgspec.Struct):
     items: list[msgspec.Raw] = []
 
 
+_LIST = msgspec.json.Decoder(_List)
+_SLICE = msgspec.json.Decoder(_Slice)
+_DEVICE = msgspec.json.Decoder(_Device)
+
+
 def neighbour_devices(body: bytes) -> Iterator[NeighbourDevice]:
     """The devices of a list of slices that name a UUID or a bus id; what can't be read names none. Raises Retryable."""
     try:
-        items = msgspec.json.decode(body, type=_List).items
+        items = _LIST.decode(body).items
     except msgspec.DecodeError as error:
         raise Retryable(f"list of other drivers' slices: {error}") from error
     for raw in items:
         try:
-            spec = msgspec.json.decode(raw, type=_Slice).spec
-            devices = [msgspec.json.decode(each, type=_Device) for each in spec.devices or []]
+            spec = _SLICE.decode(raw).spec
+            devices = [_DEVICE.decode(each) for each in spec.devices or []]
         except msgspec.DecodeError as error:
             log.warning("slice of another driver skipped", extra=keys(error=str(error)))
             continue

@@ -76,7 +76,7 @@ class NodeWatch:
         path = f"/api/v1/nodes/{quote(self._settings.node, safe='')}"
         body = self._transport.request(Call(method="GET", path=path, query=(("resourceVersion", "0"),)))
         try:
-            meta = msgspec.json.decode(body, type=_Node).metadata
+            meta = _NODE.decode(body).metadata
         except msgspec.DecodeError as error:
             raise Retryable(f"node {self._settings.node}: {error}") from error
         if meta.resource_version and meta.resource_version == self._version:
@@ -99,3 +99,6 @@ class _Meta(msgspec.Struct, rename="camel"):
 
 class _Node(msgspec.Struct):
     metadata: _Meta
+
+
+_NODE = msgspec.json.Decoder(_Node)

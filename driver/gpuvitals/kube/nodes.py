@@ -27,6 +27,9 @@ class _Node(msgspec.Struct):
     status: _Status = msgspec.field(default_factory=_Status)
 
 
+_NODE = msgspec.json.Decoder(_Node)
+
+
 def node_owner(transport: Transport, name: str) -> NodeOwner:
     """The Node as an owner. Raises ApiError; NotFound where no such Node exists."""
     return NodeOwner(name=name, uid=_read(transport, name).metadata.uid)
@@ -70,6 +73,6 @@ def _path(name: str) -> str:
 def _read(transport: Transport, name: str) -> _Node:
     body = transport.request(Call(method="GET", path=_path(name)))
     try:
-        return msgspec.json.decode(body, type=_Node)
+        return _NODE.decode(body)
     except msgspec.DecodeError as error:
         raise Retryable(f"node {name}: {error}") from error

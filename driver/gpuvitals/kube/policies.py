@@ -82,7 +82,7 @@ class PolicyWatch:
 def policy_rule(raw: bytes) -> PolicyRule:
     """The rule of a stored GPUHealthPolicy. Raises PolicyError."""
     try:
-        stored = msgspec.json.decode(raw, type=_Policy)
+        stored = _POLICY.decode(raw)
     except msgspec.DecodeError as error:
         raise PolicyError(misfit(error, "the object")) from error
     spec = stored.spec
@@ -121,3 +121,6 @@ class _Meta(msgspec.Struct):
 class _Policy(msgspec.Struct):
     metadata: _Meta
     spec: _Spec
+
+
+_POLICY = msgspec.json.Decoder(_Policy)

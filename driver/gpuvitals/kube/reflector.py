@@ -189,7 +189,7 @@ class Reflector:
         if token:
             query = (*query, ("continue", token))
         return _decoded(
-            self._transport.request(Call(method="GET", path=self._selection.path, query=query)), _List
+            self._transport.request(Call(method="GET", path=self._selection.path, query=query)), _LIST
         )
 
     def _watch(self) -> None:
@@ -215,7 +215,7 @@ class Reflector:
                     self._was_lost = False
                     self._turns.rejoined()
                 for line in lines:
-                    self._apply(_decoded(line, _Event))
+                    self._apply(_decoded(line, _EVENT))
                     heard = True
         except Retryable as error:
             if time.monotonic() - began < _SHORT_SECONDS:
@@ -242,7 +242,7 @@ class Reflector:
 
     def _apply(self, event: "_Event") -> None:
         if event.type == "ERROR":
-            status = _decoded(event.object, _Status)
+            status = _decoded(event.object, _STATUS)
             text = f"watch {self._selection.path}: {status.message}"
             if status.code == 410:
                 raise Gone(text, status=410)
@@ -274,7 +274,7 @@ class Reflector:
 
     def _meta(self, raw: msgspec.Raw) -> "_ObjectMeta | None":
         try:
-            return msgspec.json.decode(raw, type=_Object).metadata
+            return _OBJECT.decode(raw).metadata
         except msgspec.DecodeError as error:
             self.skip(str(error))
             return None
@@ -315,8 +315,14 @@ class _Event(msgspec.Struct):
     object: msgspec.Raw
 
 
-def _decoded(body: bytes | msgspec.Raw, kind: type[_T]) -> _T:
+_LIST = msgspec.json.Decoder(_List)
+_OBJECT = msgspec.json.Decoder(_Object)
+_STATUS = msgspec.json.Decoder(_Status)
+_EVENT = msgspec.json.Decoder(_Event)
+
+
+def _decoded(body: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[_T]) -> _T:
     try:
-        return msgspec.json.decode(body, type=kind)
+        return decoder.decode(body)
     except msgspec.DecodeError as error:
         raise Retryable(f"answer of the API server: {error}") from error

@@ -107,6 +107,9 @@ class _Claim(msgspec.Struct, frozen=True):
     status: _Status = _Status()
 
 
+_CLAIM = msgspec.json.Decoder(_Claim)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadClaim:
     """A claim as stored. `allocated` is False where it has no allocation; `deleting` where its deletion has begun."""
@@ -129,7 +132,7 @@ class ClaimReader:
         """The claim of that name; NotFound where there is none."""
         call = Call(method="GET", path=claim_path(namespace, name), deadline_seconds=_READ_SECONDS)
         try:
-            claim = msgspec.json.decode(self._transport.request(call), type=_Claim)
+            claim = _CLAIM.decode(self._transport.request(call))
         except msgspec.DecodeError as error:
             raise Retryable(f"claim {namespace}/{name}: {error}") from error
         allocation = claim.status.allocation

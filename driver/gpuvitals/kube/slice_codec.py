@@ -59,7 +59,7 @@ class ObservedSlice:
 
 def observed_slice(raw: bytes, annotation: str) -> ObservedSlice:
     """Decodes one stored slice. Raises msgspec.DecodeError (ValidationError) where it is not one."""
-    return _observed(msgspec.json.decode(raw, type=_Slice), annotation)
+    return _observed(_SLICE.decode(raw), annotation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ class ObservedList:
 
 def observed_slices(body: bytes, annotation: str) -> ObservedList:
     """Decodes a list of slices; one that is none costs itself only. Raises msgspec.DecodeError for no list at all."""
-    listed = msgspec.json.decode(body, type=_SliceList)
+    listed = _LIST.decode(body)
     slices: list[ObservedSlice] = []
     skipped: list[str] = []
     for raw in listed.items:
@@ -185,9 +185,15 @@ class _SliceList(msgspec.Struct):
     items: list[msgspec.Raw] = []
 
 
+_SLICE = msgspec.json.Decoder(_Slice)
+_LIST = msgspec.json.Decoder(_SliceList)
+_SPEC = msgspec.json.Decoder(_Spec)
+_PLAIN = msgspec.json.Decoder(dict[str, Any])
+
+
 def _observed(decoded: _Slice, annotation: str) -> ObservedSlice:
     meta = decoded.metadata
-    spec = msgspec.json.decode(decoded.spec, type=_Spec)
+    spec = _SPEC.decode(decoded.spec)
     match = _INDEX.match(meta.name)
     taints = {
         (device.name, taint.key, taint.value, taint.effect): taint.time_added
@@ -203,7 +209,7 @@ def _observed(decoded: _Slice, annotation: str) -> ObservedSlice:
         pool=spec.pool.name,
         index=int(match[1], 16) if match is not None else None,
         placement=Placement(generation=spec.pool.generation, count=spec.pool.resource_slice_count),
-        content=_content(msgspec.json.decode(decoded.spec, type=dict[str, Any]), note, owner),
+        content=_content(_PLAIN.decode(decoded.spec), note, owner),
         devices=frozenset(device.name for device in spec.devices or []),
         taints=frozenset(taints),
         taint_times={key: time for key, time in taints.items() if time is not None},

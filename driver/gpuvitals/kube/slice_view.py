@@ -50,9 +50,12 @@ class _List(msgspec.Struct):
     items: list[_Slice]
 
 
+_LIST = msgspec.json.Decoder(_List)
+
+
 def device_views(body: bytes, naming: Naming) -> tuple[DeviceView, ...]:
     """The devices of a list of slices, by node, in published order. Raises msgspec.DecodeError."""
-    slices = msgspec.json.decode(body, type=_List).items
+    slices = _LIST.decode(body).items
     return tuple(
         _view(entry.spec.node_name, device, naming)
         for entry in sorted(slices, key=lambda entry: entry.spec.node_name)

@@ -26,6 +26,8 @@ from gpuvitals.signals.statement_text import (
 
 log = logging.getLogger(__name__)
 
+_KEPT = msgspec.json.Decoder(dict[str, str])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnnotationPorts:
@@ -56,7 +58,7 @@ class AnnotationDoor:
         trouble = loaded.recovered
         if loaded.payload is not None:
             try:
-                kept = msgspec.json.decode(loaded.payload, type=dict[str, str])
+                kept = _KEPT.decode(loaded.payload)
                 for key in self._keys:
                     self._take(key, kept.get(key, ""))
                 self._tell()

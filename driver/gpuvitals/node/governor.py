@@ -35,6 +35,9 @@ class Known:
     choices: dict[GpuUuid, Choice] = field(default_factory=dict)
 
 
+_KNOWN = msgspec.json.Decoder(Known)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GovernorPorts:
     """What the governor asks of others; none of them may block.
@@ -74,7 +77,7 @@ class Governor:
         trouble = loaded.recovered
         if loaded.payload is not None:
             try:
-                known = msgspec.json.decode(loaded.payload, type=Known)
+                known = _KNOWN.decode(loaded.payload)
                 if known.schema > _SCHEMA:
                     trouble = f"{self._file.path}: schema {known.schema}, this agent knows {_SCHEMA}"
                 else:

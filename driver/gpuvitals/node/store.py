@@ -62,6 +62,10 @@ class _Document:
     node: msgspec.Raw
 
 
+_DOCUMENT = msgspec.json.Decoder(_Document)
+_NODE = msgspec.json.Decoder(StoredNode)
+
+
 class StateStore:
     """The state file. Owned by the agent's thread alone."""
 
@@ -79,13 +83,13 @@ class StateStore:
         if loaded.payload is None:
             return None, loaded.recovered
         try:
-            document = msgspec.json.decode(loaded.payload, type=_Document)
+            document = _DOCUMENT.decode(loaded.payload)
             if document.schema > SCHEMA:
                 self._frozen = True
                 raise NewerStateError(
                     f"{self._file.path}: schema {document.schema}, this agent knows {SCHEMA}"
                 )
-            return msgspec.json.decode(document.node, type=StoredNode), loaded.recovered
+            return _NODE.decode(document.node), loaded.recovered
         except msgspec.DecodeError as error:
             return None, f"{self._file.path}: {error}"
 

@@ -12,6 +12,8 @@ from gpuvitals.observability.logs import keys
 
 log = logging.getLogger(__name__)
 
+_TIMES = msgspec.json.Decoder(list[tuple[TaintKey, str]])
+
 
 class TaintMemory:
     """One small file. A file that can't be read or written costs the age of taints, and nothing else."""
@@ -26,7 +28,7 @@ class TaintMemory:
         trouble = loaded.recovered
         if loaded.payload is not None:
             try:
-                listed = msgspec.json.decode(loaded.payload, type=list[tuple[TaintKey, str]])
+                listed = _TIMES.decode(loaded.payload)
                 self._known = dict(listed)
             except msgspec.DecodeError as error:
                 trouble = str(error)

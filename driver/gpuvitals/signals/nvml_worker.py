@@ -8,6 +8,7 @@ The backend is named, not imported: the simulation passes its scripted GPUs, whi
 """
 
 import argparse
+import faulthandler
 import importlib
 import os
 import queue
@@ -43,6 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="gpuvitals-nvml-worker", description="calls NVML for the agent")
     parser.add_argument("--backend", default=DEFAULT_BACKEND, metavar="MODULE:FACTORY", help="what to call")
     options = parser.parse_args(arguments)
+    faulthandler.enable(2)  # the agent's log: the worker inherits its stderr
     answers = _private_stdout()
     try:
         backend = _backend(options.backend)

@@ -63,7 +63,7 @@ def statements_from_lines(text: str, rules: Rules) -> tuple[Statement, ...]:
 def statements_from_json(text: bytes, now: Moment, rules: Rules) -> tuple[Statement, ...]:
     """The statements of the long form. Raises StatementError."""
     try:
-        entries = msgspec.json.decode(text, type=list[_Entry])
+        entries = _ENTRIES.decode(text)
     except msgspec.DecodeError as error:
         raise StatementError(misfit(error, "the list")) from error
     return _together([_read(entry, now, rules, number) for number, entry in enumerate(entries)], rules)
@@ -76,6 +76,9 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True):
     by: str = ""
     at: datetime | None = None
     expires: datetime | None = None
+
+
+_ENTRIES = msgspec.json.Decoder(list[_Entry])
 
 
 def _read(entry: _Entry, now: Moment, rules: Rules, number: int) -> Statement:

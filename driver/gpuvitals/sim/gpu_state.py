@@ -110,6 +110,9 @@ class NodeScript(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     events: tuple[EventScript, ...] = ()
 
 
+_NODE = msgspec.json.Decoder(NodeScript)
+
+
 def all_active(count: int) -> tuple[LinkName, ...]:
     """That many working links."""
     active: LinkName = "active"
@@ -119,7 +122,7 @@ def all_active(count: int) -> tuple[LinkName, ...]:
 def load_state(path: Path) -> NodeScript:
     """The state in a file. Raises StateError."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=NodeScript)
+        return _NODE.decode(path.read_bytes())
     except (OSError, ValueError) as error:
         raise StateError(f"{path}: {error}") from error
 

@@ -1,0 +1,108 @@
+"""Fails where msgspec could build the type information of a class on a thread. Run by `make check`.
+
+msgspec builds that information at the first use of a type and other threads can see it half built, which crashes the
+process (docs/adr/039-decoders-at-import.md). So decoders are made at module level, and nothing names a type at a call.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = Path("driver/gpuvitals")
+
+CONVERTS = {
+    "config.py": "the agent reads its configuration before it starts a thread",
+    "cli/explain.py": "the verb has one thread",
+    "signals/recorded.py": "the replay has one thread; the agent writes recordings and reads none",
+    "sim/gpu.py": "the decoder of sim/gpu_state.py has finished these types at import",
+}
+"""The modules that may call msgspec.convert, which takes no type that was built before, and the reason."""
+
+_FORMATS = ("json", "msgpack", "yaml", "toml")
+_DECODES = frozenset(f"msgspec.{form}.decode" for form in _FORMATS)
+_DECODERS = frozenset(f"msgspec.{form}.Decoder" for form in _FORMATS)
+
+
+def violations(source: str, module: str) -> list[tuple[int, str]]:
+    """(line, what is wrong) of one module's text; `module` is its path below the package."""
+    tree = ast.parse(source)
+    names = _names(tree)
+    found: list[tuple[int, str]] = []
+    for call, in_function in _calls(tree, in_function=False):
+        name = _dotted(call.func, names)
+        if name in _DECODES and (len(call.args) > 1 or any(each.arg != "strict" for each in call.keywords)):
+            found.append((call.lineno, f"{name} with a type; use a decoder of the module"))
+        if name in _DECODERS and in_function:
+            found.append((call.lineno, f"{name} inside a function; make it at module level"))
+        if name == "msgspec.convert" and module not in CONVERTS:
+            found.append((call.lineno, "msgspec.convert; decode with a decoder of the module"))
+    if not module.startswith("cli/"):
+        found.extend(
+            (line, "import inside a function; a decoder of that module would be made on the caller's thread")
+            for line in _late_imports(tree)
+        )
+    return sorted(found)
+
+
+def main(root: Path = ROOT) -> int:
+    """0 where no module violates the rule; else 1 and a line for each violation."""
+    code = 0
+    folder = root / SOURCES
+    for path in sorted(folder.rglob("*.py")):
+        module = path.relative_to(folder).as_posix()
+        if module.startswith("proto/"):
+            continue
+        for line, text in violations(path.read_text(encoding="utf-8"), module):
+            print(f"{path.relative_to(root)}:{line}: {text}")
+            code = 1
+    return code
+
+
+def _names(tree: ast.Module) -> dict[str, str]:
+    """Every name that an import of msgspec binds, with its full name."""
+    names: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for each in node.names:
+                top = each.name.partition(".")[0]
+                names[each.asname or top] = each.name if each.asname else top
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names.update({each.asname or each.name: f"{node.module}.{each.name}" for each in node.names})
+    return {name: full for name, full in names.items() if full.partition(".")[0] == "msgspec"}
+
+
+def _dotted(node: ast.expr, names: dict[str, str]) -> str:
+    if isinstance(node, ast.Name):
+        return names.get(node.id, "")
+    if isinstance(node, ast.Attribute):
+        owner = _dotted(node.value, names)
+        return f"{owner}.{node.attr}" if owner else ""
+    if isinstance(node, ast.Subscript):
+        return _dotted(node.value, names)
+    return ""
+
+
+def _calls(node: ast.AST, *, in_function: bool) -> Iterator[tuple[ast.Call, bool]]:
+    for child in ast.iter_child_nodes(node):
+        inside = in_function or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        if isinstance(child, ast.Call):
+            yield child, inside
+        yield from _calls(child, in_function=inside)
+
+
+def _late_imports(tree: ast.Module) -> Iterator[int]:
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            for node in ast.walk(function):
+                if isinstance(node, ast.Import):
+                    own = any(each.name.partition(".")[0] == "gpuvitals" for each in node.names)
+                else:
+                    own = isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gpuvitals")
+                if own:
+                    yield node.lineno
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT))
