@@ -13,7 +13,7 @@ SHARED_TESTS := tests/contract tests/chart tests/examples
 REAL_TESTS := tests/contract tests/chart tests/examples/test_accepted.py tests/examples/test_guide.py tests/cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help demo nvml-mock setup test check fmt lint types contracts generated protos catalog chart chart-check lock cluster cluster-test cluster-up cluster-down bench clean
+.PHONY: help demo nvml-mock setup test long check fmt lint types contracts generated protos catalog chart chart-check lock cluster cluster-test cluster-up cluster-down bench clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -45,6 +45,9 @@ setup: $(DEV_STAMP) ## install everything that check and test need into .venv
 test: $(DEV_STAMP) ## every test that needs Python only (and a C compiler for the NVML tests)
 	$(PYTEST) tests $(addprefix --ignore=,$(SHARED_TESTS))
 	$(PYTEST) $(SHARED_TESTS)
+
+long: $(DEV_STAMP) ## the long runs: enumerations, 10,000-example properties, cold starts (SLICE=<commit hash> plays a twentieth of each)
+	GPUVITALS_SLICE=$(SLICE) $(BIN)/python -m pytest -n $(WORKERS) -m long tests $(if $(SLICE),--hypothesis-seed=$(SLICE))
 
 check: lint types contracts generated chart-check ## what CI checks: lint, types, import contracts, generated files, chart
 
@@ -86,9 +89,8 @@ lock: $(DEV_STAMP) ## resolve requirements/*.txt anew, with hashes and without U
 cluster: $(DEV_STAMP) ## build a Kubernetes from Go modules (cached); CLUSTER=1.36 builds that release too
 	PYTHONPATH=tests $(BIN)/python -m cluster.build $(if $(CLUSTER),--with kubernetes-$(CLUSTER))
 
-cluster-test: cluster chart-check ## contract, chart and examples on real API servers, the agent on a real cluster, long runs (needs Go and root)
+cluster-test: cluster chart-check ## contract, chart and examples on real API servers, the agent on a real cluster (needs Go and root)
 	GPUVITALS_REAL=1 GPUVITALS_CLUSTER=$(CLUSTER) $(BIN)/python -m pytest -n 0 $(REAL_TESTS)
-	$(BIN)/python -m pytest -n $(WORKERS) tests -m long
 
 cluster-up: $(DEV_STAMP) ## start a real cluster to play with (CLUSTER=1.34, 1.36 or 1.37; GPUS=4 runs the agent too)
 	@PYTHONPATH=tests $(BIN)/python -m cluster.build --quiet etcd containerd runc cni kubernetes-1.37/kubectl $(addprefix kubernetes-$(or $(CLUSTER),1.37)/,kube-apiserver kube-controller-manager kube-scheduler kubelet)

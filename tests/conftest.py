@@ -5,6 +5,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+from support.long_runs import SLICE
 from support.realgate import REAL
 
 # Two cores that others use too are slow now and then; that is no fault of a property or a strategy. In CI the examples
@@ -13,7 +14,7 @@ settings.register_profile(
     "shared-machine",
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
-    derandomize=os.environ.get("CI") == "true",
+    derandomize=os.environ.get("CI") == "true" and not SLICE,
 )
 settings.load_profile("shared-machine")
 

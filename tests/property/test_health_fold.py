@@ -19,6 +19,7 @@ from gpuvitals.model.health import (
 )
 from gpuvitals.model.signal import GpuSignal, Source
 from support.histories import histories
+from support.long_runs import share
 from support.promises import PROMISES, Promise
 from support.signals import START, fold, fresh, judge
 
@@ -32,7 +33,7 @@ def test_promise(promise: Promise) -> None:
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("promise", PROMISES, ids=str)
 def test_promise_at_length(promise: Promise) -> None:
-    promise.keep(10_000)
+    promise.keep(share(10_000))
 
 
 @dataclass

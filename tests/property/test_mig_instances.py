@@ -28,6 +28,7 @@ from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.signal import InventoryReport, Source
 from support.agentworld import AgentWorld, fault, gpu, reading
+from support.long_runs import share
 from support.miginstances import in_mig_mode, instance
 from support.signals import moment
 
@@ -204,5 +205,5 @@ def test_no_device_moves_but_those_that_are_concerned() -> None:
 @pytest.mark.timeout(900)
 def test_no_device_moves_but_those_that_are_concerned_at_length() -> None:
     run_state_machine_as_test(
-        Node, settings=settings(max_examples=2000, stateful_step_count=40, deadline=None)
+        Node, settings=settings(max_examples=share(2000), stateful_step_count=40, deadline=None)
     )

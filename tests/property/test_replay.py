@@ -10,6 +10,7 @@ from gpuvitals.model.health import HealthState
 from gpuvitals.replay.comparison import differences
 from gpuvitals.replay.findings import Kind
 from gpuvitals.replay.reader import LogError
+from support.long_runs import share
 from support.saved import STAMPED, Said, dmesg, journal_json, kmsg, replayed, syslog_iso, xid
 from support.signals import fold, judge
 from support.signals import xid as xid_report
@@ -149,17 +150,17 @@ def test_a_damaged_log_is_a_log_or_bad_input(content: bytes) -> None:
 class TestLong:
     """The same at length."""
 
-    @settings(max_examples=10_000)
+    @settings(max_examples=share(10_000))
     @given(_LOGS, st.sampled_from(STAMPED))
     def test_the_form_of_a_log_does_not_matter(self, steps: list[tuple[int, str]], form: Form) -> None:
         form_does_not_matter(steps, form)
 
-    @settings(max_examples=10_000)
+    @settings(max_examples=share(10_000))
     @given(st.lists(st.tuples(_STEPS, _CODES), min_size=1, max_size=30))
     def test_a_replay_judges_as_the_fold_does(self, steps: list[tuple[int, int]]) -> None:
         judges_as_the_fold(steps)
 
-    @settings(max_examples=10_000)
+    @settings(max_examples=share(10_000))
     @given(damaged())
     def test_a_damaged_log_is_a_log_or_bad_input(self, content: bytes) -> None:
         any_bytes_are_a_log_or_bad_input(content)

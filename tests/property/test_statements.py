@@ -11,6 +11,7 @@ from gpuvitals.health.fault_classes import Clearing
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.signal import Says, Source, Statement, StatementsReport
 from support.agentworld import AgentWorld, reading
+from support.long_runs import share
 from support.signals import moment
 
 GPUS = 4
@@ -77,6 +78,6 @@ def test_words_isolate_as_far_as_they_may_and_end_when_they_are_taken_back(cours
 @pytest.mark.long
 @pytest.mark.timeout(1200)
 @given(st.lists(words, max_size=8))
-@settings(max_examples=10_000)
+@settings(max_examples=share(10_000))
 def test_words_isolate_as_far_as_they_may_over_ten_thousand_courses(course: list[Words]) -> None:
     check(course)
