@@ -99,13 +99,23 @@ class Machine:
 
 
 def release(folder: Path) -> None:
-    """Ends what still runs on the node, containers too, and removes its control group.
+    """Ends what still runs on the node, containers too, and removes its control group; the last one restores the sysctls.
 
     Called at a workspace's end, and for one whose owner is found dead. Raises MachineError.
     """
     record = folder / _RECORD
-    if not record.exists():
-        return
+    if record.exists():
+        _end_node(folder, record)
+    if is_last(folder):
+        sysctls.restore(folder.parent / f"{PREFIX}sysctls.json")
+
+
+def is_last(folder: Path) -> bool:
+    """Returns whether no other cluster has a folder beside this one. Called while the workspace is being released."""
+    return not any(other != folder for other in folder.parent.glob(f"{PREFIX}*/"))
+
+
+def _end_node(folder: Path, record: Path) -> None:
     name = str(json.loads(record.read_text(encoding="utf-8"))["cgroup"])
     groups = [hierarchy / name.lstrip("/") for hierarchy in hierarchies()]
     deadline = time.monotonic() + STOP_SECONDS
@@ -119,8 +129,6 @@ def release(folder: Path) -> None:
     for group in groups:
         _remove_cgroup(group, deadline)
     _check_unmounted(folder)
-    if not any(other != folder for other in folder.parent.glob(f"{PREFIX}*/")):
-        sysctls.restore(folder.parent / f"{PREFIX}sysctls.json")
 
 
 def hierarchies() -> list[Path]:

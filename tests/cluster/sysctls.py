@@ -16,19 +16,19 @@ _NAMES = (
 _ROOT = Path("/proc/sys")
 
 
-def remember(record: Path) -> None:
+def remember(record: Path, root: Path = _ROOT) -> None:
     """Writes the values down unless an earlier cluster of this machine did: then they are no longer the machine's own."""
-    if not record.exists():
-        values = {name: (_ROOT / name).read_text() for name in _NAMES if (_ROOT / name).exists()}
-        record.write_text(json.dumps(values), encoding="utf-8")
+    values = {name: (root / name).read_text() for name in _NAMES if (root / name).exists()}
+    with contextlib.suppress(FileExistsError), record.open("x", encoding="utf-8") as file:
+        json.dump(values, file)
 
 
-def restore(record: Path) -> None:
+def restore(record: Path, root: Path = _ROOT) -> None:
     """Puts the remembered values back and forgets them."""
     if not record.exists():
         return
     for name, value in json.loads(record.read_text(encoding="utf-8")).items():
         with contextlib.suppress(OSError):  # a container may not write some of them, and so changed none
-            if (_ROOT / name).read_text() != value:
-                (_ROOT / name).write_text(value)
+            if (root / name).read_text() != value:
+                (root / name).write_text(value)
     record.unlink()

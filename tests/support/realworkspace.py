@@ -31,7 +31,8 @@ class Workspace:
     """Context manager: a folder, and processes that are ended with it. Opening one clears up after dead owners.
 
     Folders are told apart by their prefix. `release` frees what lies outside the folder; it is called, also for a
-    dead owner's folder, when the recorded processes have ended and before the folder is removed.
+    dead owner's folder, when the recorded processes have ended and before the folder is removed. Of one prefix, only
+    one workspace at a time is being opened or released.
     """
 
     def __init__(
@@ -58,8 +59,10 @@ class Workspace:
     ) -> None:
         for process in reversed(self._processes):
             _end(process)
-        self._release(self.folder)
-        shutil.rmtree(self.folder, ignore_errors=False)
+        # One at a time: of two that end together, the second finds no other folder and knows that it is the last.
+        with _only_one(self._root, self._prefix):
+            self._release(self.folder)
+            shutil.rmtree(self.folder, ignore_errors=False)
         self._lock.close()
 
     def start(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -139,7 +142,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def _only_one(root: Path, prefix: str) -> Iterator[IO[str]]:
-    """Opening and sweeping exclude each other: a folder that isn't locked yet must not look ownerless."""
+    """Opening, sweeping and closing exclude each other: a folder that isn't locked yet must not look ownerless."""
     with (root / f"{prefix}lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield lock
