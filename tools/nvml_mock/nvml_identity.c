@@ -18,6 +18,7 @@ int nvmlInitWithFlags(unsigned flags)
     int index, code = enter_node("nvmlInitWithFlags");
     for (int i = 0; !code && !(flags & NO_ATTACH) && i < gpu_count(); i++)
         if (!number_of(i, "gone", 0)) (void)enter(handle_of(i), "nvmlInitWithFlags", &index);
+    if (!code && !(flags & NO_ATTACH)) code = (int)node_number("attachfails", SUCCESS);
     attached = !(flags & NO_ATTACH);
     return code;
 }
@@ -87,8 +88,11 @@ static int by_text(const char *call, const char *key, const char *wanted, int se
     return code ? code : NOT_FOUND;
 }
 
+/* Answers that a GPU is lost if any is, not only the one that is asked for: so nvml.h has it. */
 int nvmlDeviceGetHandleByUUID(const char *uuid, void **out)
 {
+    for (int i = 0; i < gpu_count(); i++)
+        if (number_of(i, "return", 0) == GPU_IS_LOST) return GPU_IS_LOST;
     return by_text("nvmlDeviceGetHandleByUUID", "uuid", uuid, !attached, out);
 }
 

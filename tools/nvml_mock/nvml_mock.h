@@ -5,10 +5,12 @@
  *
  *   node driver_version 595.45.04    node cuda 13020
  *   node return.nvmlInitWithFlags 9  a call that is about no GPU returns 9       node hang.nvmlInitWithFlags 1
+ *   node attachfails 15              nvmlInitWithFlags returns 15 unless it is not to attach
  *   gpu 0 uuid GPU-...               gpu 0 bus 00000000:1B:00.0      gpu 0 name NVIDIA H100 80GB HBM3
  *   gpu 0 return 15                  every call about it returns 15  gpu 0 return.nvmlDeviceGetName 3
  *   gpu 0 hang 1                     calls about it never return, until the file says otherwise; also hang.<call>
  *   gpu 0 hanguntil 90000            the same until that millisecond of CLOCK_BOOTTIME
+ *   gpu 0 abort 1                    calls about it end the process, with status 134; also abort.<call>
  *   gpu 0 slow 300                   calls about it take 300 ms longer
  *   gpu 0 gone 1                     the driver does not count it, and its handle is lost; the indexes behind it shift
  *   gpu 0 field.230 1                gpu 0 field.213.4 7 (of link 4)     gpu 0 fieldret.230 3

@@ -138,9 +138,10 @@ static void trace(const char *call, int index)
 static int answer(int owner, const char *call, int general)
 {
     struct timespec now;
-    char hang[96], code[96];
+    char hang[96], code[96], ends[96];
     snprintf(hang, sizeof hang, "hang.%s", call);
     snprintf(code, sizeof code, "return.%s", call);
+    snprintf(ends, sizeof ends, "abort.%s", call);
     for (int delayed = 0;; delayed = 1) {
         pthread_mutex_lock(&lock);
         refresh();
@@ -149,6 +150,7 @@ static int answer(int owner, const char *call, int general)
         hangs |= general && number(owner, "hanguntil", 0) > now.tv_sec * 1000 + now.tv_nsec / 1000000;
         long slow = delayed || !general ? 0 : number(owner, "slow", 0);
         int result = (int)number(owner, code, general ? number(owner, "return", number(owner, "gone", 0) ? GPU_IS_LOST : 0) : 0);
+        if (number(owner, ends, general ? number(owner, "abort", 0) : 0)) _exit(134);
         pthread_mutex_unlock(&lock);
         if (!hangs && !slow) return result;
         usleep(hangs ? STEP_MICROSECONDS : (useconds_t)slow * 1000);

@@ -13,7 +13,9 @@ UNINITIALIZED = 1
 INVALID_ARGUMENT = 2
 NOT_SUPPORTED = 3
 NOT_FOUND = 6
+INSUFFICIENT_POWER = 8
 DRIVER_NOT_LOADED = 9
+IRQ_ISSUE = 11
 LIBRARY_NOT_FOUND = 12
 FUNCTION_NOT_FOUND = 13
 GPU_IS_LOST = 15
@@ -25,6 +27,12 @@ UNKNOWN = 999
 
 DRIVER_CODES = frozenset({UNINITIALIZED, DRIVER_NOT_LOADED, LIBRARY_NOT_FOUND, VERSION_MISMATCH})
 """Answers that are about the driver: no GPU is to blame, and only a new worker can do better."""
+
+ABOUT_ANY_GPU = frozenset({INSUFFICIENT_POWER, IRQ_ISSUE, GPU_IS_LOST, RESET_REQUIRED})
+"""Answers that are about any GPU of the node where the call names none by its slot, index or handle.
+
+Source: nvml.h of CUDA 13.5, nvmlDeviceGetHandleByUUID ("if any GPU"), nvmlEventSetWait_v2 ("if a GPU").
+"""
 
 NO_INSTANCE = 0xFFFFFFFF
 """What an event carries where it blames no MIG instance. Source: nvml.h, nvmlEventData_t."""

@@ -13,11 +13,10 @@ import msgspec
 import pynvml
 
 from gpuvitals.signals.nvml_backend import (
-    GPU_IS_LOST,
+    ABOUT_ANY_GPU,
+    DRIVER_CODES,
     GPU_NOT_FOUND,
-    RESET_REQUIRED,
     UNKNOWN,
-    VERSION_MISMATCH,
     AttentionEvent,
     BackendEvent,
     CheckupValues,
@@ -76,9 +75,8 @@ class PynvmlBackend:
 
     def open(self, *, attach: bool) -> DriverFacts:
         """Loads the library and opens the driver."""
-        self._attached = attach
         with _translated():
-            pynvml.nvmlInitWithFlags(0 if attach else pynvml.NVML_INIT_FLAG_NO_ATTACH)
+            self._attached = _initialised(attach=attach)
             cuda = int(pynvml.nvmlSystemGetCudaDriverVersion())
             return DriverFacts(
                 driver_version=str(pynvml.nvmlSystemGetDriverVersion()),
@@ -208,22 +206,50 @@ class PynvmlBackend:
         return next((uuid for uuid, handle in self._handles.items() if _address(handle) == address), "")
 
     def _look_up(self, uuid: str, bus_id: str) -> Any:
-        """The handle of a GPU, by its UUID, else by its slot.
+        """The handle of a GPU: by its slot, with the UUID verified; by its UUID where the slot does not have it.
 
-        The search for a UUID may initialise other GPUs, one for a slot does not. Source: NVML API reference,
-        nvmlDeviceGetHandleByUUID and nvmlDeviceGetHandleByPciBusId.
+        The answer about a slot is about that GPU, and the search initialises no other. The lookup by UUID answers
+        GPU_IS_LOST if any GPU of the node is lost, so that answer blames nobody.
+        Source: nvml.h of CUDA 13.5, nvmlDeviceGetHandleByPciBusId_v2 and nvmlDeviceGetHandleByUUID.
         """
-        if self._attached:
-            try:
-                return pynvml.nvmlDeviceGetHandleByUUID(uuid)
-            except pynvml.NVMLError as error:
-                if error.value in (GPU_IS_LOST, RESET_REQUIRED, VERSION_MISMATCH):
-                    raise
+        try:
+            handle = pynvml.nvmlDeviceGetHandleByPciBusId(bus_id)
+        except pynvml.NVMLError as error:
+            if error.value in FATAL:
+                raise
+            return self._by_uuid(uuid, error)
         # The UUID of a sick GPU may not be readable although the GPU is there.
-        handle = pynvml.nvmlDeviceGetHandleByPciBusId(bus_id)
-        if Collector().take("uuid", lambda: str(pynvml.nvmlDeviceGetUUID(handle))) not in (None, uuid):
-            raise NvmlFailure(GPU_NOT_FOUND, f"another GPU is in slot {bus_id} now")
-        return handle
+        if Collector().take("uuid", lambda: str(pynvml.nvmlDeviceGetUUID(handle))) in (None, uuid):
+            return handle
+        return self._by_uuid(uuid, NvmlFailure(GPU_NOT_FOUND, f"another GPU is in slot {bus_id} now"))
+
+    def _by_uuid(self, uuid: str, otherwise: Exception) -> Any:
+        """The handle of a GPU that its slot does not have. Raises `otherwise`, the slot's answer, where nothing contradicts it."""
+        if not self._attached:
+            # The search would initialise every GPU on its way, also one that is to be left alone.
+            raise otherwise
+        try:
+            return pynvml.nvmlDeviceGetHandleByUUID(uuid)
+        except pynvml.NVMLError as error:
+            if error.value in DRIVER_CODES:
+                raise
+            if error.value not in ABOUT_ANY_GPU or not isinstance(otherwise, NvmlFailure):
+                raise otherwise from error
+            # Another GPU is in the slot. Whether this one has moved can't be told while any is lost.
+            raise NvmlFailure(UNKNOWN, f"{otherwise}, and by UUID the driver answers: {error}") from error
+
+
+def _initialised(*, attach: bool) -> bool:
+    """Initialises the library; whether it has attached to every GPU. One that can't be attached to is no reason to have none."""
+    if attach:
+        try:
+            pynvml.nvmlInitWithFlags(0)
+            return True
+        except pynvml.NVMLError as error:
+            if error.value not in ABOUT_ANY_GPU:
+                raise
+    pynvml.nvmlInitWithFlags(pynvml.NVML_INIT_FLAG_NO_ATTACH)
+    return False
 
 
 def _active(links: tuple[str, ...] | None) -> int | None:

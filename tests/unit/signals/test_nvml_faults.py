@@ -101,6 +101,83 @@ def test_an_old_gpu_is_asked_for_no_event_that_it_does_not_have(state: MockState
         world.sink.reading(gpus[2], ReadStatus.OK, since=mark)
 
 
+def test_a_gpu_whose_worker_ends_is_not_lost_because_another_is(state: MockState, nvml: Path) -> None:
+    """Finding N2: the lookup by UUID answers GPU_IS_LOST if any GPU is lost, and blames nobody by it."""
+    with monitored(state, nvml) as world:
+        gpus = all_read(world)
+        state.set(3, {"return": 15})
+        world.sink.reading(gpus[3], ReadStatus.LOST)
+        state.set(5, {"abort.nvmlDeviceGetTotalEccErrors": 1})
+        mark = world.sink.mark()
+        world.sink.reading(gpus[5], ReadStatus.FAILED, since=mark)
+        # Now it is left alone, and looked up anew for each probe.
+        world.monitor.avoid(gpus[5].uuid)
+        state.set(5, {"abort.nvmlDeviceGetTotalEccErrors": 0})
+        mark = world.sink.mark()
+        world.sink.reading(gpus[5], ReadStatus.OK, since=mark)
+        world.sink.reading(gpus[6], ReadStatus.OK, since=mark)
+
+    assert ReadStatus.LOST not in world.sink.statuses(gpus[5])
+    assert world.sink.statuses(gpus[6]) == {ReadStatus.OK}
+
+
+@pytest.mark.parametrize("lost", range(8))
+def test_a_probe_blames_the_lost_gpu_alone(state: MockState, nvml: Path, lost: int) -> None:
+    """Finding N2: with any one GPU lost, each of its siblings is probed and found well."""
+    with monitored(state, nvml) as world:
+        gpus = all_read(world)
+        mark = world.sink.mark()
+        state.set(lost, {"return": 15})
+        for gpu in gpus:
+            world.monitor.avoid(gpu.uuid)
+        for gpu in gpus:
+            world.sink.reading(gpu, ReadStatus.LOST if gpu is gpus[lost] else ReadStatus.OK, since=mark)
+
+    assert [ReadStatus.LOST in world.sink.statuses(gpu) for gpu in gpus] == [gpu is gpus[lost] for gpu in gpus]
+
+
+@pytest.mark.parametrize("code", [8, 11, 15, 16])
+def test_an_open_that_fails_for_one_gpu_leaves_the_others_readable(
+    state: MockState, nvml: Path, code: int
+) -> None:
+    """Finding N2: an answer of nvmlInit about a GPU names none, so the driver is opened without attaching to any."""
+    state.set(2, {"return": 15})
+    state.node({"attachfails": code})
+    with monitored(state, nvml) as world:
+        gpus = world.gpus()
+        statuses = [world.sink.reading(gpu, ReadStatus.OK).status for gpu in gpus]
+
+    assert {gpu.uuid for gpu in gpus} == {MockState.uuid(index) for index in range(8) if index != 2}
+    assert statuses == [ReadStatus.OK] * 7
+
+
+def test_a_gpu_that_moved_while_another_is_lost_is_not_lost(state: MockState, nvml: Path) -> None:
+    """Finding N2: its slot has another GPU, and the search for its UUID tells nothing while a GPU is lost."""
+    with monitored(state, nvml) as world:
+        known = all_read(world)
+    state.set(3, {"uuid": "GPU-11111111-0000-0000-0000-000000000000"})
+    state.set(6, {"return": 15})
+    with monitored(state, nvml, remembered=known) as world:
+        world.sink.reading(known[3], ReadStatus.FAILED)
+        world.sink.reading(known[6], ReadStatus.LOST)
+
+    assert world.sink.statuses(known[3]) == {ReadStatus.FAILED}
+
+
+@pytest.mark.parametrize("code", [6, 999])
+def test_f40_a_gpu_that_its_slot_does_not_have_is_found_by_its_uuid(
+    state: MockState, nvml: Path, code: int
+) -> None:
+    with monitored(state, nvml) as world:
+        gpus = all_read(world)
+        state.set(3, {"return.nvmlDeviceGetHandleByPciBusId_v2": code})
+        mark = world.sink.mark()
+        world.monitor.avoid(gpus[3].uuid)
+        world.sink.reading(gpus[3], ReadStatus.OK, since=mark)
+
+    assert world.sink.statuses(gpus[3]) == {ReadStatus.OK}
+
+
 @pytest.mark.parametrize("code", [6, 999])
 def test_f40_a_gpu_whose_uuid_is_not_found_is_found_in_its_slot(
     state: MockState, nvml: Path, code: int
