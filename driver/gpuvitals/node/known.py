@@ -19,6 +19,7 @@ from gpuvitals.health.statements import with_statements
 from gpuvitals.health.verdict import without_instance
 from gpuvitals.inventory.governing import Governing
 from gpuvitals.model.clock import Moment
+from gpuvitals.model.driver_load import is_reload, known_load
 from gpuvitals.model.gpu import DeviceKind, Gpu
 from gpuvitals.model.health import Verdict
 from gpuvitals.model.ids import GpuUuid, PciBusId
@@ -278,7 +279,7 @@ class NodeHealth:
         return replace(signal, claim=holders[0]) if len(holders) == 1 else signal
 
     def _adopt(self, report: InventoryReport) -> None:
-        reloaded = bool(self.driver_load) and report.driver_load != self.driver_load
+        reloaded = is_reload(self.driver_load, report.driver_load)
         for gpu in report.gpus:
             known = self.gpus.get(gpu.uuid)
             if known is None:
@@ -302,7 +303,7 @@ class NodeHealth:
             self.gpus[uuid] = marked(entry, report.gpus)
         self._enumerated = frozenset(gpu.uuid for gpu in report.gpus if gpu.kind is DeviceKind.GPU)
         self._not_up = frozenset(report.not_up)
-        self.driver_load = report.driver_load
+        self.driver_load = known_load(self.driver_load, report.driver_load)
         self.govern()
         if self._first_look_until is None:
             self._first_look_until = report.seen.at + _FIRST_LOOK_SECONDS

@@ -6,6 +6,7 @@ from typing import assert_never
 from gpuvitals.health.bursts import Burst, bursts
 from gpuvitals.health.policy import Policy
 from gpuvitals.model.clock import Moment
+from gpuvitals.model.driver_load import is_reload, known_load
 from gpuvitals.model.signal import (
     Checkup,
     ClearReport,
@@ -47,9 +48,9 @@ class History:
                 yield from self._booted(heard.what, now)
             case InventoryReport():
                 self._gpus.roster.enlist(heard)
-                if self._driver_load not in ("", heard.driver_load):
+                if is_reload(self._driver_load, heard.driver_load):
                     yield from self._booted("driver load", now)
-                self._driver_load = heard.driver_load
+                self._driver_load = known_load(self._driver_load, heard.driver_load)
             case GapReport():
                 yield _of_node(
                     now,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpuvitals.model.clock import Clock
+from gpuvitals.model.driver_load import is_reload, known_load
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import InventoryReport, MonitorReport, MonitorState, Source
@@ -320,8 +321,9 @@ class NvmlMonitor:
 
     def _report_inventory(self, driver: DriverFacts) -> None:
         self._on_gpus(self._list.gpus())
-        gpus, load = self._list.gpus(enumerated=True), self._tree.driver_load(driver.driver_version)
-        not_up, before = self._not_up(gpus), self._reported
+        gpus, before = self._list.gpus(enumerated=True), self._reported
+        not_up, load = self._not_up(gpus), self._tree.driver_load(driver.driver_version)
+        load = known_load("" if before is None else before.driver_load, load)
         if before is not None and (before.gpus, before.driver_load, before.not_up) == (gpus, load, not_up):
             return
         report = InventoryReport(
@@ -350,7 +352,7 @@ class NvmlMonitor:
             return
         strangers = present - {gpu.bus_id for gpu in self._list.gpus()}
         load = self._tree.driver_load(driver.driver_version)
-        reloaded = self._reported is not None and self._reported.driver_load != load
+        reloaded = self._reported is not None and is_reload(self._reported.driver_load, load)
         again = strangers != self._strangers or now - self._opened_at >= self._periods.rediscover
         if not self._must_not_attach() and (reloaded or (strangers and again)):
             self._strangers = strangers

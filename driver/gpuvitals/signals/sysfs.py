@@ -40,13 +40,16 @@ class SysfsTree:
         return Placement(numa_node=node, pcie_root=root)
 
     def config_space(self, bus_id: PciBusId) -> ConfigSpace | None:
-        """What the device's config space says; None where the device is gone from the bus."""
+        """What the device's config space says; None where the bus has no such device.
+
+        A link that leads nowhere is a device of a bus that is mounted in part, and stays unreadable.
+        """
         device = self.devices / bus_id
         try:
             with (device / "config").open("rb") as file:
                 start = file.read(4)
         except OSError:
-            return ConfigSpace.UNREADABLE if device.exists() else None
+            return ConfigSpace.UNREADABLE if _is_listed(device) else None
         if len(start) < 4:
             return ConfigSpace.UNREADABLE
         return ConfigSpace.ALL_ONES if start == _ALL_ONES else ConfigSpace.ANSWERS
@@ -94,9 +97,9 @@ class SysfsTree:
         return "the kernel has nvidia loaded" if folder.is_dir() else "the kernel has no module nvidia loaded"
 
     def driver_load(self, version: str) -> str:
-        """A name for this load of the driver: its version and the number of its module's directory.
+        """A name for this load of the driver: its version, and the number of its module's directory where that can be read.
 
-        The kernel numbers directories upwards, so a module that was unloaded and loaded again has another number.
+        `model.driver_load` compares two of them. The kernel numbers directories upwards, so a module that was unloaded and loaded again has another number.
         """
         try:
             number = (self.root / "module" / "nvidia").stat().st_ino
@@ -113,7 +116,11 @@ class _Seen:
 
 
 class SysfsSource:
-    """A SignalSource over the bus: one look a second, and a report where something changed. One thread."""
+    """A SignalSource over the bus: one look a second, and a report where something changed. One thread.
+
+    A device that the bus never showed is not reported gone: containers without sysfs and WSL2 show no GPU that NVML
+    reads well. Where none was ever shown, the monitor is blind.
+    """
 
     name = "sysfs"
 
@@ -159,16 +166,26 @@ class SysfsSource:
             # Nothing can be said about any device: an unreadable bus is not an empty one.
             self._monitor(MonitorState.UNREADABLE, f"{self._tree.devices} is no directory")
             return
-        self._monitor(MonitorState.WATCHING, "")
         watched = self._watched
         self._seen = {bus_id: seen for bus_id, seen in self._seen.items() if bus_id in watched}
-        for bus_id in sorted(watched):
-            space = self._tree.config_space(bus_id)
-            fatal = self._tree.fatal_errors(bus_id)
-            seen = _Seen(space is not None, space or ConfigSpace.UNREADABLE, fatal)
+        looks = {bus_id: self._look_at(bus_id) for bus_id in sorted(watched)}
+        if not self._tree.devices.is_dir():
+            # The tree was taken away while it was read: nothing that is missing in it is gone.
+            return
+        for bus_id, seen in looks.items():
+            if not seen.present and bus_id not in self._seen:
+                continue
             if self._seen.get(bus_id) != seen:
                 self._seen[bus_id] = seen
                 self._report(bus_id, seen)
+        if watched and not self._seen:
+            self._monitor(MonitorState.UNREADABLE, f"{self._tree.devices} shows none of this node's GPUs")
+        else:
+            self._monitor(MonitorState.WATCHING, "")
+
+    def _look_at(self, bus_id: PciBusId) -> _Seen:
+        space = self._tree.config_space(bus_id)
+        return _Seen(space is not None, space or ConfigSpace.UNREADABLE, self._tree.fatal_errors(bus_id))
 
     def _report(self, bus_id: PciBusId, seen: _Seen) -> None:
         self._sink.put(
@@ -188,6 +205,17 @@ class SysfsSource:
             self._sink.put(
                 MonitorReport(source=Source.SYSFS, seen=self._clock.now(), state=state, detail=detail)
             )
+
+
+def _is_listed(device: Path) -> bool:
+    """Whether the folder has an entry of that name. An error of any other kind is no proof that it has none."""
+    try:
+        device.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _text(path: Path) -> str:

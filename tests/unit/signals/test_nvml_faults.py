@@ -133,7 +133,9 @@ def test_a_probe_blames_the_lost_gpu_alone(state: MockState, nvml: Path, lost: i
         for gpu in gpus:
             world.sink.reading(gpu, ReadStatus.LOST if gpu is gpus[lost] else ReadStatus.OK, since=mark)
 
-    assert [ReadStatus.LOST in world.sink.statuses(gpu) for gpu in gpus] == [gpu is gpus[lost] for gpu in gpus]
+    assert [ReadStatus.LOST in world.sink.statuses(gpu) for gpu in gpus] == [
+        gpu is gpus[lost] for gpu in gpus
+    ]
 
 
 @pytest.mark.parametrize("code", [8, 11, 15, 16])

@@ -13,6 +13,7 @@ from gpuvitals.model.signal import ConfigSpace, MonitorReport, MonitorState, Pre
 from gpuvitals.signals.clock import SystemClock
 from gpuvitals.signals.sysfs import SysfsSource, SysfsTree
 from gpuvitals.sim.gpu import ScriptedNode
+from gpuvitals.sim.gpu_sysfs import SysfsFolder
 from support.nvmlworld import Recorder
 
 
@@ -86,6 +87,47 @@ def test_a_bus_that_cannot_be_seen_says_nothing_about_any_gpu(node: ScriptedNode
 
     assert blind.state is MonitorState.UNREADABLE
     assert [report for report in reports if report.present is False] == []
+
+
+def test_a_device_that_was_never_shown_is_not_reported_gone(node: ScriptedNode) -> None:
+    """Finding N3: the bus shows three of four GPUs; nothing is said of the fourth until it was seen there."""
+    node.vanish(1)
+    with looking(node) as sink:
+        for gpu in (node.gpus[0], node.gpus[2], node.gpus[3]):
+            presence(sink, gpu.bus_id)
+        mark = sink.mark()
+        node.vanish(3)
+        gone = sink.wait(PresenceReport, lambda entry: not entry.present, since=mark)
+        blind = [entry.state for entry in sink.signals if isinstance(entry, MonitorReport)]
+        named = {entry.bus_id for entry in sink.signals if isinstance(entry, PresenceReport)}
+
+    assert gone.bus_id == node.gpus[3].bus_id
+    assert blind == [MonitorState.WATCHING]
+    assert node.gpus[1].bus_id not in named
+
+
+def test_a_bus_that_shows_no_gpu_at_all_is_blindness(node: ScriptedNode) -> None:
+    """Finding N3: the monitor says so once, and sees as soon as the bus shows a GPU."""
+    for index in range(4):
+        node.vanish(index)
+    with looking(node) as sink:
+        blind = sink.wait(MonitorReport)
+        SysfsFolder(node.sysfs_root).add(node.gpus[2])
+        presence(sink, node.gpus[2].bus_id)
+        sees = sink.wait(MonitorReport, lambda entry: entry.state is MonitorState.WATCHING)
+        absent = [entry for entry in sink.signals if isinstance(entry, PresenceReport) and not entry.present]
+
+    assert (blind.state, "shows none" in blind.detail) == (MonitorState.UNREADABLE, True)
+    assert (sees.state, absent) == (MonitorState.WATCHING, [])
+
+
+def test_a_device_whose_folder_can_not_be_followed_is_not_gone(node: ScriptedNode) -> None:
+    """Finding N3: where only a part of sysfs is mounted a link leads nowhere."""
+    bus_id = PciBusId(node.gpus[0].bus_id)
+    shutil.rmtree(node.sysfs_root / "devices")
+
+    assert SysfsTree(node.sysfs_root).config_space(bus_id) is ConfigSpace.UNREADABLE
+    assert SysfsTree(node.sysfs_root).config_space(PciBusId("0000:fe:00.0")) is None
 
 
 def test_placement_is_numa_node_and_root(node: ScriptedNode) -> None:
