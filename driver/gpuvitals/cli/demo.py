@@ -3,9 +3,8 @@
 import argparse
 import os
 import shutil
-import signal
+import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from gpuvitals.cli.errors import UsageError
 from gpuvitals.cli.inject import FOLDER_PREFIX
+from gpuvitals.cli.termination import Termination
 
 if TYPE_CHECKING:
     from gpuvitals.sim.demo.cluster import Cluster
@@ -72,16 +72,20 @@ def _play(scenario: "Scenario", library: Path | None, *, keep: bool) -> int:
     from gpuvitals.sim.demo.player import Player
     from gpuvitals.wiring.demo import demo_cluster
 
-    narrator, interruption = Narrator(scenario), Interruption()
+    narrator = Narrator(scenario)
     _print(narrator.opening())
-    with _folder() as folder, demo_cluster(folder, scenario, library=library) as cluster:
+    with (
+        Termination() as termination,
+        _folder() as folder,
+        demo_cluster(folder, scenario, library=library) as cluster,
+    ):
         began = time.monotonic()
-        stopping = interruption.asked
+        stopping = termination.asked
         for happening in Player(Actor(cluster, stopping), Observer(cluster), stopping).play(scenario):
             _print(narrator.tell(happening))
         if stopping.is_set():
-            print("\nstopped in mid-play", flush=True)
-            return interruption.exit_code
+            _print_if_open("\nstopped in mid-play")
+            return termination.exit_code
         _print(narrator.closing(time.monotonic() - began))
         if narrator.failed:
             _print(_logs(cluster))
@@ -89,22 +93,8 @@ def _play(scenario: "Scenario", library: Path | None, *, keep: bool) -> int:
             _print(_invitation(cluster))
             while not stopping.wait(1.0):
                 continue
-            print("\nstopping ...", flush=True)
+            _print_if_open("\nstopping ...")
     return 1 if narrator.failed else 0
-
-
-class Interruption:
-    """Takes SIGINT and SIGTERM as a wish to stop, so that what was started is stopped in order whenever they come."""
-
-    def __init__(self) -> None:
-        self.asked = threading.Event()
-        self.exit_code = 0
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._take)
-
-    def _take(self, number: int, _frame: object) -> None:
-        self.exit_code = 128 + number
-        self.asked.set()
 
 
 @contextmanager
@@ -139,6 +129,15 @@ def _invitation(cluster: "Cluster") -> Iterator[str]:
     yield "  gpuvitals status"
     yield f"  gpuvitals inject --demo {cluster.folder} xid --node {node.name} --gpu {last} --code 79"
     yield f"  gpuvitals explain --agent {node.agent.state_directory} {node.device(last)}"
+
+
+def _print_if_open(line: str) -> None:
+    """Prints to a terminal that may be gone: a hangup is one of the ways to stop the demo."""
+    try:
+        print(line, flush=True)
+    except OSError:
+        # The interpreter flushes once more at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print(lines: Iterator[str]) -> None:

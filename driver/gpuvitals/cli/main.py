@@ -1,6 +1,7 @@
 """The `gpuvitals` command: finds the verb, turns bad input into one line and exit code 2."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -26,6 +27,9 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb and returns its exit code."""
+    if arguments is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # KeyboardInterrupt is lost where it comes in a destructor. A verb with work to put away makes a Termination.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     parser = _Parser(
         prog="gpuvitals",
         description="GPU health as a property of the device: a DRA driver for NVIDIA GPUs.",

@@ -3,14 +3,13 @@
 import argparse
 import faulthandler
 import os
-import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpuvitals.bootstrap import DEFAULT_STATE_DIRECTORY, NodeOptions
 from gpuvitals.cli.errors import UsageError
+from gpuvitals.cli.termination import Termination
 
 if TYPE_CHECKING:
     from gpuvitals.wiring.sockets import Sockets
@@ -71,8 +70,14 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs until SIGTERM or SIGINT. 0; 1 where a part could not go on."""
+    """Runs until SIGTERM, SIGINT or SIGHUP. 0; 1 where a part could not go on."""
     node_options = _options(options)
+    # Also before there is a node to stop: open sockets must be closed then too.
+    with Termination() as termination:
+        return _run(options, node_options, termination)
+
+
+def _run(options: argparse.Namespace, node_options: NodeOptions, termination: Termination) -> int:
     from gpuvitals.kubeletplugin.files import StorageError
     from gpuvitals.kubeletplugin.leadership import InstanceRunningError
     from gpuvitals.kubeletplugin.sockets import SocketError
@@ -85,11 +90,10 @@ def run(options: argparse.Namespace) -> int:
     sys.setswitchinterval(_SWITCH_SECONDS)
     naming = early_naming(options.config)
     sockets = Sockets(node_options, naming) if naming is not None else None
-    stop = _Stop()
     try:
         if sockets is not None:
             sockets.open()
-        return _run_behind(node_options, sockets, stop)
+        return _run_behind(node_options, sockets, termination)
     except (StorageError, SocketError, InstanceRunningError, OSError) as error:
         print(f"gpuvitals: {error}", file=sys.stderr)
         return 1
@@ -98,27 +102,7 @@ def run(options: argparse.Namespace) -> int:
             sockets.stop(_CLOSE_SECONDS)
 
 
-class _Stop:
-    """SIGTERM and SIGINT, also before there is a node to stop: open sockets must be closed then too."""
-
-    def __init__(self) -> None:
-        self._asked = False
-        self._request: Callable[[], None] = lambda: None
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._take)
-
-    def hand_to(self, request: Callable[[], None]) -> None:
-        """Has `request` called when a signal comes, or at once where one has come."""
-        self._request = request
-        if self._asked:
-            request()
-
-    def _take(self, *_: object) -> None:
-        self._asked = True
-        self._request()
-
-
-def _run_behind(options: NodeOptions, sockets: "Sockets | None", stop: _Stop) -> int:
+def _run_behind(options: NodeOptions, sockets: "Sockets | None", termination: Termination) -> int:
     """The rest, which is slow to import. It stands behind open sockets, but for names that had to be checked first."""
     from gpuvitals.config import ConfigError, load_config
     from gpuvitals.kube.errors import ApiError
@@ -126,7 +110,7 @@ def _run_behind(options: NodeOptions, sockets: "Sockets | None", stop: _Stop) ->
 
     try:
         node = Node(options, load_config(options.config), sockets)
-        stop.hand_to(node.request_stop)
+        termination.hand_to(node.request_stop)
         node.start()
     except ConfigError as error:
         raise UsageError(f"--config {error}") from error

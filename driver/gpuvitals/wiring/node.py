@@ -143,7 +143,7 @@ class Node:
         return self._failure
 
     def request_stop(self) -> None:
-        """Has `run` return. Safe in a signal handler."""
+        """Has `run` return. Any thread; not from a signal handler, since an Event takes a lock."""
         self._done.set()
 
     def stop(self) -> None:

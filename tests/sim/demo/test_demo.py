@@ -1,8 +1,11 @@
 """The demo as a person starts it: a process of its own, its exit code, and what it prints."""
 
+import os
+import pty
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +15,12 @@ from gpuvitals.sim.scenario import builtin_names, load_builtin
 from support.keptdemo import GPUVITALS, kept, played, said
 
 HEAD = "name: own\ndescription: d\nnodes: {count: 1, gpus: 2}\nsteps:\n- title: t\n  do:\n"
+OWN_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Makes the terminal on stdin its own, then becomes the command: closing the terminal hangs it up."""
 
 
 @pytest.mark.timeout(160)
@@ -67,7 +76,18 @@ def test_a_kept_demo_takes_a_fault_shows_it_and_ends_clean(tmp_path: Path) -> No
         assert not folder.exists()
 
 
-def test_a_demo_that_is_terminated_in_mid_play_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "signals",
+    [
+        pytest.param((signal.SIGTERM,), id="once"),
+        pytest.param((signal.SIGTERM,) * 5, id="in-a-burst"),
+        pytest.param((signal.SIGHUP,) * 2, id="hangup"),
+    ],
+)
+def test_a_demo_that_is_terminated_in_mid_play_leaves_nothing_behind(
+    tmp_path: Path, signals: tuple[int, ...]
+) -> None:
+    """Finding S3."""
     file = tmp_path / "own.yaml"
     file.write_text(HEAD + "  - wait: 1m\n  - expect: {slices: {node: 0, devices: 2}}\n")
     with subprocess.Popen(
@@ -79,9 +99,36 @@ def test_a_demo_that_is_terminated_in_mid_play_leaves_nothing_behind(tmp_path: P
             time.sleep(0.1)
         folder = _demo_folder(found[0])
         assert _running_below(folder)
-        process.terminate()
+        for number in signals:
+            process.send_signal(number)
 
-        assert process.wait(20) == 128 + signal.SIGTERM
+        assert process.wait(20) == 128 + signals[0]
+    assert _running_below(folder) == []
+    assert not folder.exists()
+
+
+def test_a_demo_whose_terminal_is_closed_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Finding S3, and the first half of Finding D2."""
+    file = tmp_path / "own.yaml"
+    file.write_text(HEAD + "  - wait: 1m\n  - expect: {slices: {node: 0, devices: 2}}\n")
+    ours, its = pty.openpty()
+    command = [*GPUVITALS, "demo", "--scenario", str(file)]
+    with subprocess.Popen(
+        [sys.executable, "-c", OWN_TERMINAL, *command],
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        start_new_session=True,
+    ) as process:
+        os.close(its)
+        deadline = time.monotonic() + 20
+        while not (found := _agents_of(process.pid)):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        folder = _demo_folder(found[0])
+        os.close(ours)
+
+        assert process.wait(20) == 128 + signal.SIGHUP
     assert _running_below(folder) == []
     assert not folder.exists()
 

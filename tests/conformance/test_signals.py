@@ -1,0 +1,36 @@
+"""The real agent ends at every signal, from its first instruction on."""
+
+import random
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from support.agentnode import serving
+from support.agentprocess import AgentProcess
+from support.signalled import ENDING, bursts, ended, send
+
+STARTS_IN = 1.5
+"""Within so long the agent has started on an idle machine."""
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "total", [20, pytest.param(400, marks=[pytest.mark.long, pytest.mark.timeout(2000)])]
+)
+def test_signals_at_random_instants_end_the_agent_every_time(total: int) -> None:
+    """Finding S3."""
+    source = random.Random(total)
+    with serving() as server:
+        for count in bursts(total, seed=total):
+            with tempfile.TemporaryDirectory(prefix="gv-", dir="/tmp") as made:
+                folder = Path(made)
+                process: subprocess.Popen[bytes] = AgentProcess(folder, server).process
+                gaps = [source.uniform(0, STARTS_IN)] + [source.choice([0, 0, 0.01])] * (count - 1)
+                send(process, [source.choice(ENDING) for _ in range(count)], gaps)
+
+                status = ended(process, 30)
+                # Below 0: it came before the agent took signals, or in the interpreter's own exit.
+                assert status in (0, *(-number for number in ENDING)), (folder / "log").read_text()
+                assert [path for path in (folder / "registry").iterdir() if status == 0] == []
