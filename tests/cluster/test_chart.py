@@ -31,6 +31,7 @@ from cluster.objects import (
     taints,
 )
 from cluster.release import AGENTS, CDI, STATE, Release, restarts, versions
+from gpuvitals.cli.main import main
 
 pytestmark = [pytest.mark.needs_go, pytest.mark.needs_root, pytest.mark.timeout(240)]
 
@@ -83,6 +84,21 @@ def test_a_line_in_the_real_kernel_log_reaches_slice_kubelet_and_pod_and_a_reset
     _write_to_kernel_log(f"NVRM: GPU Board Serial Number: {script.serial}")
     cluster.wait("it is healthy", lambda: health(api, failed)[0] == "Healthy", seconds=30)
     cluster.wait("the pod says so", lambda: pod_health(api, "train")[0] == "Healthy", seconds=10)
+
+
+def test_a_person_with_a_kubeconfig_has_the_agent_of_a_node_explain_its_gpu(
+    cluster: Cluster, release: Release, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Finding U2: the verb finds the pod of that node and runs its own explanation there."""
+    release.install(flags=[BELIEVE])
+    release.wait_until_ready()
+    cluster.wait("its GPUs are published", release.has_published, seconds=10)
+    code = main(["explain", NODE, release.device(0), f"--kubeconfig={cluster.kubeconfig}"])
+    said = capsys.readouterr()
+
+    assert code == 0, said.err
+    assert "no claim is prepared with it" in said.out
+    assert "the API server shows" not in said.out
 
 
 def test_an_upgrade_with_live_claims_loses_nothing_and_an_uninstall_without_leaves_only_its_memory(

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpuvitals.cli.command import command
 from gpuvitals.cli.errors import UsageError
 from gpuvitals.cli.inject import FOLDER_PREFIX
 from gpuvitals.cli.termination import Termination
@@ -122,13 +123,14 @@ def _logs(cluster: "Cluster") -> Iterator[str]:
 def _invitation(cluster: "Cluster") -> Iterator[str]:
     node = cluster.nodes[0]
     last = len(node.gpus.gpus) - 1
+    gpuvitals = command()
     yield ""
     yield "The cluster stays up until Ctrl-C. In another terminal:"
     yield f"  export KUBECONFIG={cluster.kubeconfig}"
     yield "  kubectl get resourceslices,resourceclaims,pods"
-    yield "  gpuvitals status"
-    yield f"  gpuvitals inject --demo {cluster.folder} xid --node {node.name} --gpu {last} --code 79"
-    yield f"  gpuvitals explain --agent {node.agent.state_directory} {node.device(last)}"
+    yield f"  {gpuvitals} status"
+    yield f"  {gpuvitals} inject --demo {cluster.folder} xid --node {node.name} --gpu {last} --code 79"
+    yield f"  {gpuvitals} explain --agent {node.agent.state_directory} {node.device(last)}"
 
 
 def _print_if_open(line: str) -> None:

@@ -14,8 +14,10 @@ from typing import assert_never
 import msgspec
 
 from gpuvitals.bootstrap import DEFAULT_STATE_DIRECTORY
+from gpuvitals.cli.connection import add_connection_options, connection
 from gpuvitals.cli.errors import UsageError
 from gpuvitals.cli.policy_option import add_policy_option, chosen_policy
+from gpuvitals.cli.remote_explain import remote_stations
 from gpuvitals.health.evaluate import evaluate
 from gpuvitals.health.fault_classes import FaultClass, xid_rule
 from gpuvitals.health.isolation import isolated
@@ -26,6 +28,8 @@ from gpuvitals.health.state import Fault, GpuState, initial_state
 from gpuvitals.health.verdict import verdict
 from gpuvitals.health.witnesses import WITNESSES, fault_kind, witnesses
 from gpuvitals.inventory.naming import Naming
+from gpuvitals.kube.agent_pods import SELECTOR
+from gpuvitals.kube.errors import ApiError
 from gpuvitals.kubeletplugin import debug
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu import Gpu
@@ -61,10 +65,14 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         help="a kernel line as dmesg, /dev/kmsg (4,123,456,-;NVRM: ...), a syslog file or journalctl has it",
     )
     parser.add_argument(
-        "gpu",
-        nargs="?",
-        metavar="GPU",
-        help="device name, UUID or PCI bus id of a GPU of this node's agent",
+        "names",
+        nargs="*",
+        metavar="[NODE] GPU",
+        help="device name, UUID or PCI bus id of a GPU: of this node's agent, or of the agent of NODE",
+    )
+    add_connection_options(parser)
+    parser.add_argument(
+        "--selector", default=SELECTOR, help=f"labels of the agents' pods, with NODE (default: {SELECTOR})"
     )
     parser.add_argument(
         "--agent", type=Path, default=DEFAULT_STATE_DIRECTORY, help="the agent's --state-dir, with GPU"
@@ -76,8 +84,10 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def run(options: argparse.Namespace) -> int:
     """Prints the walk. 0, since any line has an explanation; 1 where the agent can't be asked."""
-    if (options.line is None) is (options.gpu is None):
-        raise UsageError("explain: give either a GPU of this node's agent or --line with a kernel line")
+    if (options.line is None) is (not options.names) or len(options.names) > 2:
+        raise UsageError(
+            "explain: give either a GPU of this node's agent, NODE and GPU, or --line with a kernel line"
+        )
     if options.line is not None:
         if not options.line.strip():
             raise UsageError("--line: is empty; expected a kernel line")
@@ -86,14 +96,22 @@ def run(options: argparse.Namespace) -> int:
         if options.policy:
             raise UsageError("--policy: goes with --line; a live GPU is judged by its agent's policy")
         try:
-            stations = asked(options.agent, options.gpu)
+            stations = _of_gpu(options)
         except debug.RefusedQuestionError as error:
             raise UsageError(f"explain: {error}") from error
-        except debug.DebugError as error:
+        except (debug.DebugError, ApiError) as error:
             print(f"gpuvitals: {error}", file=sys.stderr)
             return 1
     print(_json(stations) if options.json else _text(stations))
     return 0
+
+
+def _of_gpu(options: argparse.Namespace) -> list[Station]:
+    """Raises DebugError, ApiError and UsageError."""
+    *node, gpu = options.names
+    if not node:
+        return asked(options.agent, gpu)
+    return remote_stations(connection(options), node[0], gpu, options.selector)
 
 
 def asked(state_directory: Path, gpu: str) -> list[Station]:

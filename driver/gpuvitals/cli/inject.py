@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpuvitals.cli.command import command
 from gpuvitals.cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,9 +51,8 @@ def run(options: argparse.Namespace) -> int:
         options.act(node, options)
     except StateError as error:
         raise UsageError(f"inject: {error}") from error
-    print(
-        f"done on {options.node}; look with: gpuvitals status --kubeconfig {node.directory.parent / 'kubeconfig'}"
-    )
+    kubeconfig = node.directory.parent / "kubeconfig"
+    print(f"done on {options.node}; look with: {command()} status --kubeconfig {kubeconfig}")
     return 0
 
 

@@ -1,15 +1,17 @@
-"""`gpuvitals status`: every GPU that the cluster shows, one line each, as its ResourceSlice says."""
+"""`gpuvitals status`: every GPU that the cluster shows, one line each, the failed ones first."""
 
 import argparse
 import json
 import sys
+from collections.abc import Iterable
+
+import msgspec
 
 from gpuvitals.cli.connection import add_connection_options, connection
-from gpuvitals.inventory.naming import Naming
-from gpuvitals.kube.client import Call, connect
+from gpuvitals.kube.client import connect
 from gpuvitals.kube.errors import ApiError
-from gpuvitals.kube.slice_codec import PATH
-from gpuvitals.kube.slice_view import DeviceView, device_views
+from gpuvitals.kube.slice_list import slice_pages
+from gpuvitals.kube.slice_view import DeviceView, NodeView, device_views, node_views
 
 _COLUMNS = ("NODE", "DEVICE", "STATE", "SCORE", "REASON", "XIDS", "NVLINK", "SERVICE", "PRODUCT")
 
@@ -19,50 +21,63 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser = verbs.add_parser("status", help="list the GPUs that the cluster shows, with their health")
     add_connection_options(parser)
     parser.add_argument("--node", default="", help="only this node")
+    parser.add_argument("--driver", default="", help="only the driver of this name; default: every gpuvitals")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints the table. 0; 1 where the API server does not answer."""
-    settings = connection(options)
-    naming = Naming()
-    selector = f"spec.driver={naming.driver}" + (f",spec.nodeName={options.node}" if options.node else "")
+    """Prints the table. 0; 1 where the API server does not answer as expected."""
     try:
-        transport = connect(settings)
-        body = transport.request(Call(method="GET", path=PATH, query=(("fieldSelector", selector),)))
+        pages = list(slice_pages(connect(connection(options)), driver=options.driver, node=options.node))
+        devices = [view for page in pages for view in device_views(page)]
+        nodes = [view for page in pages for view in node_views(page)]
     except ApiError as error:
         print(f"gpuvitals: {error}", file=sys.stderr)
         return 1
-    views = device_views(body, naming)
-    print(_json(views) if options.json else _table(views))
+    except msgspec.DecodeError as error:
+        print(f"gpuvitals: the list of ResourceSlices cannot be read: {error}", file=sys.stderr)
+        return 1
+    devices.sort(key=DeviceView.severity)
+    print(_json(devices, nodes) if options.json else _text(devices, nodes))
     return 0
 
 
-def _table(views: tuple[DeviceView, ...]) -> str:
-    if not views:
-        return "no GPU is published: is the agent running, and has it found a driver?"
-    rows = [_COLUMNS, *(_row(view) for view in views)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+def _text(devices: list[DeviceView], nodes: list[NodeView]) -> str:
+    troubles = [f"{view.node}: {trouble}" for view in nodes for trouble in view.troubles]
+    if devices:
+        return "\n".join([*_table(devices), *([""] if troubles else []), *troubles])
+    if nodes:
+        return "\n".join([f"no GPU is published by {len(nodes)} node(s) with an agent", *troubles])
+    return "no GPU is published: is the agent running, and has it found a driver?"
+
+
+def _table(devices: list[DeviceView]) -> Iterable[str]:
+    several = len({view.driver for view in devices}) > 1
+    rows = [_COLUMNS, *(_row(view) for view in devices)]
+    if several:
+        drivers = ["DRIVER", *(view.driver for view in devices)]
+        rows = [(driver, *row) for driver, row in zip(drivers, rows, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def _row(view: DeviceView) -> tuple[str, ...]:
+    health = view.health
     return (
         view.node,
         view.device,
         view.state,
-        str(view.score),
-        view.reason,
-        str(view.xid_errors),
-        view.nvlink,
-        "out" if view.isolated else "in",
+        health.get("score", "0"),
+        health.get("reason", ""),
+        health.get("xidErrors", "0"),
+        health.get("nvlinkStatus", ""),
+        "in" if view.in_service else "out",
         view.product,
     )
 
 
-def _json(views: tuple[DeviceView, ...]) -> str:
-    keys = ("node", "device", "state", "score", "reason", "xid_errors", "nvlink", "isolated", "product")
-    return json.dumps([{key: getattr(view, key) for key in keys} for view in views], indent=2)
+def _json(devices: list[DeviceView], nodes: list[NodeView]) -> str:
+    shown = {"devices": devices, "nodes": [view for view in nodes if view.troubles]}
+    return json.dumps(msgspec.to_builtins(shown), indent=2)

@@ -1,34 +1,68 @@
-"""Slices as a reader of the cluster sees them: one flat view a device. Pure."""
+"""The published GPUs as a reader of the cluster sees them: one flat view a device and one a node. Pure.
 
-from dataclasses import dataclass
+A driver of ours is recognised by its slices: the attribute `<domain>/xidErrors` is on every device that gpuvitals
+publishes, and the annotation `<group>/node-report` on every pool's first slice. So no flag has to name it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import msgspec
 
-from gpuvitals.inventory.naming import Naming
+from gpuvitals.decoding import misfit
+
+_MARK = "/xidErrors"
+_REPORT = "/node-report"
+_STATES = {"Unhealthy": 0, "Unknown": 1, "Degraded": 2, "Healthy": 3}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceView:
-    """One published device. `isolated`: it carries a NoSchedule taint."""
+    """One GPU or MIG instance. `in_service`: new claims can get it. `health` has the health attributes by short name."""
 
+    driver: str
     node: str
     device: str
-    state: str
-    score: int
-    reason: str
-    xid_errors: int
-    nvlink: str
-    isolated: bool
+    uuid: str
+    bus_id: str
     product: str
+    in_service: bool
+    taints: tuple[str, ...] = ()
+    health: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def state(self) -> str:
+        """Healthy, Degraded, Unhealthy or Unknown."""
+        return self.health.get("state", "Unknown")
+
+    def severity(self) -> tuple[bool, int, str, str]:
+        """The order of a table for a person: out of service first, then the worst state, then by node and driver."""
+        return self.in_service, _STATES.get(self.state, 0), self.node, self.driver
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeView:
+    """One node's report. `troubles` are sentences, empty for a node that has nothing to report."""
+
+    driver: str
+    node: str
+    gpus: int
+    troubles: tuple[str, ...] = ()
 
 
 class _Value(msgspec.Struct):
     string: str = ""
-    number: int = msgspec.field(default=0, name="int")
+    number: int | None = msgspec.field(default=None, name="int")
+
+    @property
+    def text(self) -> str:
+        return self.string if self.number is None else str(self.number)
 
 
 class _Taint(msgspec.Struct):
+    key: str
     effect: str
+    value: str = ""
 
 
 class _Device(msgspec.Struct):
@@ -38,43 +72,132 @@ class _Device(msgspec.Struct):
 
 
 class _Spec(msgspec.Struct, rename="camel"):
+    driver: str = ""
     node_name: str = ""
     devices: list[_Device] | None = None
 
 
+class _Metadata(msgspec.Struct):
+    annotations: dict[str, str] | None = None
+
+
 class _Slice(msgspec.Struct):
+    metadata: _Metadata
     spec: _Spec
+
+    @property
+    def report(self) -> str:
+        annotations = self.metadata.annotations or {}
+        return next((text for key, text in annotations.items() if key.endswith(_REPORT)), "")
 
 
 class _List(msgspec.Struct):
     items: list[_Slice]
 
 
+class _Withdrawn(msgspec.Struct, rename={"bus_id": "pciBusID", "product": "productName"}):
+    device: str
+    uuid: str = ""
+    bus_id: str = ""
+    product: str = ""
+
+
+class _Report(msgspec.Struct, rename="camel"):
+    gpus: int = 0
+    reasons: list[str] = []
+    missing_gpus: list[str] = []
+    other_driver: str = ""
+    withdrawn: list[msgspec.Raw] = []
+    withdrawn_omitted: int = 0
+
+
 _LIST = msgspec.json.Decoder(_List)
+_REPORT_TEXT = msgspec.json.Decoder(_Report)
+_WITHDRAWN = msgspec.json.Decoder(_Withdrawn)
+_ANY = msgspec.json.Decoder(dict[str, object])
 
 
-def device_views(body: bytes, naming: Naming) -> tuple[DeviceView, ...]:
-    """The devices of a list of slices, by node, in published order. Raises msgspec.DecodeError."""
-    slices = _LIST.decode(body).items
-    return tuple(
-        _view(entry.spec.node_name, device, naming)
-        for entry in sorted(slices, key=lambda entry: entry.spec.node_name)
-        for device in entry.spec.devices or []
-    )
+def device_views(body: bytes) -> tuple[DeviceView, ...]:
+    """The devices of a list of slices, withdrawn ones included, the worst first. Raises msgspec.DecodeError."""
+    views = [view for entry in _LIST.decode(body).items for view in _devices(entry)]
+    return tuple(sorted(views, key=DeviceView.severity))
 
 
-def _view(node: str, device: _Device, naming: Naming) -> DeviceView:
-    def health(key: str) -> _Value:
-        return device.attributes.get(f"{naming.attribute_domain}/{key}", _Value())
+def node_views(body: bytes) -> tuple[NodeView, ...]:
+    """The nodes of a list of slices that have a node report, by name. Raises msgspec.DecodeError."""
+    found = [_node(entry) for entry in _LIST.decode(body).items if entry.report]
+    return tuple(sorted(found, key=lambda view: (view.node, view.driver)))
 
+
+def _devices(entry: _Slice) -> Iterator[DeviceView]:
+    for device in entry.spec.devices or []:
+        domain = next((key.removesuffix(_MARK) for key in device.attributes if key.endswith(_MARK)), None)
+        if domain is not None:
+            yield _published(entry.spec, device, domain)
+    for raw in _report(entry).withdrawn:
+        yield _withdrawn(entry.spec, raw)
+
+
+def _published(spec: _Spec, device: _Device, domain: str) -> DeviceView:
+    values = device.attributes
     return DeviceView(
-        node=node,
+        driver=spec.driver,
+        node=spec.node_name,
         device=device.name,
-        state=health("state").string or "Unknown",
-        score=health("score").number,
-        reason=health("reason").string,
-        xid_errors=health("xidErrors").number,
-        nvlink=health("nvlinkStatus").string,
-        isolated=any(taint.effect == "NoSchedule" for taint in device.taints),
-        product=device.attributes.get("productName", _Value()).string,
+        uuid=values.get("uuid", _Value()).text,
+        bus_id=values.get("resource.kubernetes.io/pciBusID", _Value()).text,
+        product=values.get("productName", _Value()).text,
+        in_service=not any(taint.effect in ("NoSchedule", "NoExecute") for taint in device.taints),
+        taints=tuple(f"{taint.key}={taint.value}:{taint.effect}" for taint in device.taints),
+        health=_health(values, domain),
     )
+
+
+def _health(values: Mapping[str, _Value], domain: str) -> dict[str, str]:
+    prefix = f"{domain}/"
+    return {key.removeprefix(prefix): value.text for key, value in values.items() if key.startswith(prefix)}
+
+
+def _withdrawn(spec: _Spec, raw: msgspec.Raw) -> DeviceView:
+    record = _WITHDRAWN.decode(raw)
+    health = {key: str(value) for key, value in _ANY.decode(raw).items() if isinstance(value, str | int)}
+    return DeviceView(
+        driver=spec.driver,
+        node=spec.node_name,
+        device=record.device,
+        uuid=record.uuid,
+        bus_id=record.bus_id,
+        product=record.product,
+        in_service=False,
+        health={"score": "0", **health},
+    )
+
+
+def _report(entry: _Slice) -> _Report:
+    if not entry.report:
+        return _Report()
+    try:
+        return _REPORT_TEXT.decode(entry.report.encode())
+    except msgspec.DecodeError as error:
+        # One node's annotation that somebody has edited must not hide the other nodes.
+        return _Report(reasons=[f"its node report cannot be read: {misfit(error, 'the report')}"])
+
+
+def _node(entry: _Slice) -> NodeView:
+    report = _report(entry)
+    return NodeView(
+        driver=entry.spec.driver,
+        node=entry.spec.node_name,
+        gpus=report.gpus,
+        troubles=tuple(_troubles(report)),
+    )
+
+
+def _troubles(report: _Report) -> Iterable[str]:
+    if report.other_driver:
+        yield report.other_driver
+    yield from (reason for reason in report.reasons if reason != "OtherDriver" or not report.other_driver)
+    if report.missing_gpus:
+        yield f"missing GPUs: {', '.join(report.missing_gpus)}"
+    if report.withdrawn_omitted:
+        yield f"{report.withdrawn_omitted} more withdrawn devices than the report can hold"

@@ -90,7 +90,7 @@ def _message(verdict: Verdict) -> str:
     """For a person. Without the score: each change of the text is a write of the pod's status."""
     if verdict.state is HealthState.HEALTHY and verdict.phase is Phase.STEADY:
         return ""
-    return _cut(f"{verdict.state.value} ({verdict.reason}): {verdict.message}")
+    return _cut(f"{verdict.state.value} ({verdict.reason}): {verdict.detail}")
 
 
 def _cut(text: str) -> str:

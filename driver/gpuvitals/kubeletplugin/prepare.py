@@ -206,7 +206,7 @@ def _check_service(entry: GpuHealth, result: AllocatedDevice, view: NodeView) ->
         )
     raise RefusedError(
         RefusalCode.DEVICE_UNHEALTHY,
-        f"device {result.device} is {entry.verdict.state.value} ({entry.verdict.reason}): {entry.verdict.message}",
+        f"device {result.device} is {entry.verdict.state.value} ({entry.verdict.reason}): {entry.verdict.detail}",
     )
 
 

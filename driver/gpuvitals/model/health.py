@@ -96,3 +96,11 @@ class Verdict:
     recovery_action: str
     coverage: int
     confidence: Confidence = Confidence.NONE
+
+    @property
+    def detail(self) -> str:
+        """The message without the reason at its start, for texts that name the reason themselves."""
+        for name in (self.reason, self.reason.replace("Xid", "XID ")):
+            if self.message.startswith(f"{name}: "):
+                return self.message.removeprefix(f"{name}: ")
+        return self.message

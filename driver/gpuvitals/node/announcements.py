@@ -51,7 +51,7 @@ def verdict_announcement(gpu: Gpu, before: Verdict | None, now: Verdict) -> Anno
         return None
     if before is not None and before.state is now.state:
         return None
-    what = f"{now.reason}: {now.message}" if now.message else "it reads well again"
+    what = f"{now.reason}: {now.detail}" if now.message else "it reads well again"
     return Announcement(
         reason=f"Gpu{now.state.value}",
         message=f"gpu {gpu.uuid} ({gpu.bus_id}): {what}",

@@ -1,0 +1,100 @@
+"""`gpuvitals explain NODE GPU`: what the API server shows of a GPU, and what its agent answers when it can be asked."""
+
+import json
+from collections.abc import Iterator
+
+import msgspec
+
+from gpuvitals.cli.errors import UsageError
+from gpuvitals.kube.agent_pods import SELECTOR, AgentPod, Finished, agent_pods, run_in_pod
+from gpuvitals.kube.client import ConnectSettings, connect
+from gpuvitals.kube.errors import ApiError, Permanent
+from gpuvitals.kube.slice_list import slice_pages
+from gpuvitals.kube.slice_view import DeviceView, device_views, node_views
+from gpuvitals.node.explanation import Station
+
+_STATIONS = msgspec.json.Decoder(list[dict[str, str]])
+_STATE_FLAG = "--state-dir="
+
+
+def remote_stations(
+    settings: ConnectSettings, node: str, gpu: str, selector: str = SELECTOR
+) -> list[Station]:
+    """The stations of one GPU of a node: the agent's own, and without an agent what its ResourceSlice shows.
+
+    Raises ApiError, and UsageError for a node or GPU that is not published.
+    """
+    transport = connect(settings)
+    try:
+        pages = list(slice_pages(transport, node=node))
+        published = [view for page in pages for view in device_views(page)]
+        nodes = [view for page in pages for view in node_views(page)]
+    except msgspec.DecodeError as error:
+        raise Permanent(f"the list of ResourceSlices cannot be read: {error}") from error
+    if not published and not nodes:
+        raise UsageError(f"explain: no gpuvitals publishes slices for a node {node!r}; see gpuvitals status")
+    view = _named(published, node, gpu)
+    stations, trouble = _from_agent(settings, agent_pods(transport, node, selector), view)
+    if stations:
+        return stations
+    shown = [trouble for found in nodes if found.driver == view.driver for trouble in found.troubles]
+    return [*_from_slice(view), *(Station("node", each) for each in shown), Station("agent", trouble)]
+
+
+def _named(published: list[DeviceView], node: str, gpu: str) -> DeviceView:
+    for view in published:
+        if gpu.lower() in (view.device, view.uuid.lower(), view.bus_id.lower()):
+            return view
+    names = ", ".join(sorted(view.device for view in published)) or "none"
+    raise UsageError(f"explain: node {node} publishes no GPU {gpu!r}; it has {names}")
+
+
+def _from_agent(
+    settings: ConnectSettings, pods: tuple[AgentPod, ...], view: DeviceView
+) -> tuple[list[Station], str]:
+    """The agent's own stations; without them, why there are none."""
+    if not pods:
+        return [], f"no agent pod runs on {view.node}, so this is what the API server shows"
+    trouble = ""
+    for pod in pods:
+        flags = [
+            f"--agent={flag.removeprefix(_STATE_FLAG)}" for flag in pod.flags if flag.startswith(_STATE_FLAG)
+        ]
+        command = ["gpuvitals", "explain", view.device, "--json", *flags]
+        try:
+            answer = run_in_pod(settings, pod, command)
+        except ApiError as error:
+            trouble = f"could not be asked, so this is what the API server shows: {error}"
+            continue
+        if answer.code == 0:
+            return _stations(answer), ""
+        trouble = (
+            f"pod {pod.namespace}/{pod.name} answered: {' '.join((answer.errors or answer.output).split())}"
+        )
+    return [], trouble
+
+
+def _stations(answer: Finished) -> list[Station]:
+    try:
+        return [Station(each["station"], each["text"]) for each in _STATIONS.decode(answer.output.encode())]
+    except (msgspec.DecodeError, KeyError) as error:
+        raise Permanent(f"the agent's answer is not an explanation: {error}") from error
+
+
+def _from_slice(view: DeviceView) -> Iterator[Station]:
+    health = view.health
+    yield Station("gpu", f"{view.uuid}, {view.product}, at {view.bus_id}")
+    yield Station(
+        "verdict", f"{view.state}, score {health.get('score', '0')}, reason {health.get('reason', '')}"
+    )
+    if health.get("message"):
+        yield Station("message", health["message"])
+    yield Station("device", f"{view.device} of driver {view.driver}")
+    service = "in" if view.in_service else "out: no new claim gets it"
+    yield Station("service", f"{service}{''.join(f'; taint {taint}' for taint in view.taints)}")
+    rest = {
+        key: value
+        for key, value in sorted(health.items())
+        if key not in ("state", "score", "reason", "message")
+    }
+    yield Station("attributes", json.dumps(rest))
