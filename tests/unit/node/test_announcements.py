@@ -5,16 +5,16 @@ import pytest
 from gpuvitals.health.state import GpuState
 from gpuvitals.model.signal import GpuSignal, ReadStatus
 from gpuvitals.node.announcements import verdict_announcement
-from support.signals import GPU, broken, fold, fresh, good, judge, xid
+from support.signals import GPU, START, broken, fold, fresh, good, judge, xid
 
 
 @pytest.mark.parametrize(
-    "fault", [xid(79, 1), xid(95, 1), broken(1, ReadStatus.LOST)], ids=["79", "95", "lost"]
+    "fault", [xid(79, START), xid(95, START), broken(START, ReadStatus.LOST)], ids=["79", "95", "lost"]
 )
 def test_an_event_names_the_reason_once(fault: GpuSignal) -> None:
     """Finding U4: 'GpuLost: GpuLost: the GPU is gone from the PCI bus'."""
-    state: GpuState = fold(good(0), fault, state=fresh())
-    verdict = judge(state, 2)
+    state: GpuState = fold(good(START - 1), fault, state=fresh())
+    verdict = judge(state, START + 1)
     announced = verdict_announcement(GPU, None, verdict)
 
     assert announced is not None
