@@ -1,26 +1,22 @@
-"""Links by which the loader finds NVML below the driver root, wherever that driver keeps its libraries.
+"""Links by which programs of the image find NVML below the driver root by its name. The agent's worker needs none.
 
 A library path that led into the driver root itself would hand this image's Python the C library of another
 distribution. So each folder of that path holds one link, and each link is one place where NVML may be. A link that
-leads nowhere is skipped by the loader, and looked at again by each new worker: the driver may come later.
+leads nowhere is skipped by the loader. Where a driver is there already, there is one link, to the library that the
+agent would use.
 """
 
 import sys
 from pathlib import Path
 
+from gpuvitals.driverfiles.layouts import LIBRARY_DIRECTORIES
+from gpuvitals.driverfiles.search import NVML, candidates, find_driver
+from gpuvitals.driverfiles.tree import FileTree, query
+
 DRIVER_ROOT = Path("/driver-root")
 LINKS = Path("/opt/gpuvitals/nvml")
-DIRECTORIES = (
-    "usr/lib64",
-    "usr/lib/x86_64-linux-gnu",
-    "usr/lib/aarch64-linux-gnu",
-    "lib64",
-    "lib/x86_64-linux-gnu",
-    "lib/aarch64-linux-gnu",
-    "usr/lib/wsl/lib",
-    "usr/lib",
-)
-"""As the agent searches for what it mounts into containers."""
+DIRECTORIES = LIBRARY_DIRECTORIES[:8]
+"""The usual ones: the loader looks into each of them for every library of every program."""
 LIBRARY = "libnvidia-ml.so.1"
 
 
@@ -31,10 +27,18 @@ def search_path(links: Path = LINKS) -> str:
 
 def make_links(links: Path = LINKS, driver_root: Path = DRIVER_ROOT) -> None:
     """Makes the folders and their links. Raises OSError."""
-    for number, directory in enumerate(DIRECTORIES):
-        folder = links / str(number)
-        folder.mkdir(parents=True)
-        (folder / LIBRARY).symlink_to(driver_root / directory / LIBRARY)
+    found = _found(driver_root)
+    targets = [found] if found else [f"{directory}/{LIBRARY}" for directory in DIRECTORIES]
+    for number in range(len(DIRECTORIES)):
+        (links / str(number)).mkdir(parents=True)
+    for number, target in enumerate(targets):
+        (links / str(number) / LIBRARY).symlink_to(driver_root / target)
+
+
+def _found(driver_root: Path) -> str:
+    tree, asked = FileTree(driver_root), query(Path("/proc"))
+    places = candidates(tree, find_driver(tree, asked), NVML, asked)
+    return next((place.path for place in places if not place.flaw), "")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ class NodeOptions:
     cdi_directory: Path = Path("/var/run/cdi")
     driver_root: Path = Path("/")
     driver_root_on_host: Path | None = None
+    driver_libraries: tuple[str, ...] = ()
     dev_root: Path = Path("/")
     dev_root_on_host: Path | None = None
     proc_root: Path = Path("/proc")

@@ -22,6 +22,8 @@ Json = dict[str, Any]
 HERE = Path(__file__).resolve().parent
 CHART = HERE.parents[1] / "deploy" / "helm" / "gpuvitals"
 RELEASE = NAMESPACE = "gpuvitals"
+IMAGE = "--set=image.repository=registry.example/gpuvitals/agent"
+"""The one value that an install has to give."""
 _TABLE_BEGINS, _TABLE_ENDS = "<!-- values: made by `make chart` -->\n", "<!-- end of values -->\n"
 _HELM_SECONDS = 60
 
@@ -72,8 +74,8 @@ def helm(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def template(*flags: str) -> "subprocess.CompletedProcess[str]":
-    """`helm template` of the chart with these flags."""
-    return helm("template", RELEASE, str(CHART), f"--namespace={NAMESPACE}", *flags)
+    """`helm template` of the chart with an image and these flags."""
+    return helm("template", RELEASE, str(CHART), f"--namespace={NAMESPACE}", IMAGE, *flags)
 
 
 def rendered(values: ValueSet) -> str:

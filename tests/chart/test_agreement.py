@@ -17,6 +17,7 @@ from gpuvitals.kubeletplugin.sockets import socket_paths
 from gpuvitals.sim.apiserver import ApiServer
 from gpuvitals.sim.cel.device import CelDevice
 from gpuvitals.sim.cel.selector import Selector
+from gpuvitals.sim.scheduler.nodes import refusal
 from support.rawapi import RawApi
 
 Json = dict[str, Any]
@@ -196,6 +197,40 @@ def test_the_embedded_api_server_accepts_what_it_serves(name: str, embedded: Raw
 
     assert set(answers.values()) <= {201, 404}
     assert {kind for kind, status in answers.items() if status == 201} >= {"DaemonSet", "ConfigMap"}
+
+
+NFD = {
+    "feature.node.kubernetes.io/kernel-version.major": "6",
+    "feature.node.kubernetes.io/system-os_release.ID": "ubuntu",
+}
+LINUX = {"kubernetes.io/os": "linux"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "auto", "only"),
+    [
+        ({**LINUX}, True, False),
+        ({**LINUX, **NFD}, False, False),
+        ({**LINUX, **NFD, "feature.node.kubernetes.io/pci-1002.present": "true"}, False, False),
+        ({**LINUX, **NFD, "feature.node.kubernetes.io/pci-10de.present": "true"}, True, True),
+        ({**LINUX, **NFD, "feature.node.kubernetes.io/pci-0302_10de.present": "true"}, True, True),
+        ({**LINUX, **NFD, "feature.node.kubernetes.io/pci-0300_10de.present": "true"}, True, True),
+        ({**LINUX, **NFD, "nvidia.com/gpu.present": "true"}, True, True),
+        ({**LINUX, "nvidia.com/gpu.present": "true"}, True, True),
+        ({**LINUX, "nvidia.com/gpu.present": "false"}, False, False),
+        ({"kubernetes.io/os": "windows"}, False, False),
+        ({"kubernetes.io/os": "windows", "nvidia.com/gpu.present": "true"}, False, False),
+    ],
+    ids=str,
+)
+def test_the_agent_runs_where_a_label_names_a_gpu_or_where_nothing_has_labelled_the_node(
+    labels: dict[str, str], auto: bool, only: bool
+) -> None:
+    """Finding U5: Linux nodes with NVIDIA GPUs, by the labels of NFD or of the GPU Operator where there are any."""
+    node = {"metadata": {"name": "node-a", "labels": {"kubernetes.io/arch": "amd64", **labels}}}
+
+    assert (refusal({"spec": pod("default")}, node) == "") is auto
+    assert (refusal({"spec": pod("everything")}, node) == "") is only
 
 
 @pytest.mark.parametrize("name", NAMES)

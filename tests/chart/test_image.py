@@ -12,7 +12,8 @@ from types import ModuleType
 
 import pytest
 
-from gpuvitals.kubeletplugin import driver_root
+from gpuvitals.driverfiles.layouts import LIBRARY_DIRECTORIES
+from support.driverroots import elf, put
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = ROOT / "deploy" / "image"
@@ -29,7 +30,8 @@ def links() -> ModuleType:
 
 
 def test_nvml_is_looked_for_where_the_agent_finds_the_libraries_of_containers() -> None:
-    assert links().DIRECTORIES == driver_root._LIBRARY_DIRECTORIES
+    directories = links().DIRECTORIES
+    assert directories == LIBRARY_DIRECTORIES[: len(directories)]
     assert f"LD_LIBRARY_PATH={links().search_path()}\n" in CONTAINERFILE
 
 
@@ -51,6 +53,19 @@ def test_the_loader_finds_a_library_below_the_driver_root_by_its_links(
 
     assert "libnvidia-ml.so.1: cannot open shared object file" in before.stderr
     assert after.returncode == 0, after.stderr
+
+
+def test_where_a_driver_is_there_already_the_only_link_leads_to_it(tmp_path: Path) -> None:
+    """Finding P4: also where it is behind an absolute link, and a stray folder has its name."""
+    root = tmp_path / "root"
+    (root / "usr/lib64/libnvidia-ml.so.1").mkdir(parents=True)
+    real = put(root / "opt/nv/libnvidia-ml.so.580.1", elf())
+    (root / "usr/lib").mkdir()
+    (root / "usr/lib/libnvidia-ml.so.1").symlink_to("/opt/nv/libnvidia-ml.so.580.1")
+    links().make_links(tmp_path / "links", root)
+
+    made = [path for path in (tmp_path / "links").rglob("*") if path.is_symlink()]
+    assert [path.readlink() for path in made] == [real]
 
 
 def _a_library() -> Path:

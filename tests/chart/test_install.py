@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chart.agents import Cluster, path_of
-from chart.rendering import CHART, HERE, SETS, golden_objects
+from chart.rendering import CHART, HERE, IMAGE, SETS, golden_objects
 from cluster.build import locate
 
 Json = dict[str, Any]
@@ -92,6 +92,7 @@ def test_install_upgrade_and_uninstall(cluster: Cluster, tmp_path: Path) -> None
     """
     chart = [
         str(CHART),
+        IMAGE,
         "--set=fullnameOverride=vitals,driverName=gpu.example.com,networkPolicy.enabled=true,apiGroup=second.example",
     ]
     notes = _helm(cluster.kubeconfig, tmp_path, "install", "second", *chart, "--create-namespace")
@@ -119,7 +120,7 @@ def test_install_upgrade_and_uninstall(cluster: Cluster, tmp_path: Path) -> None
 def test_a_second_release_leaves_the_definition_to_whoever_made_it(cluster: Cluster, tmp_path: Path) -> None:
     name = f"{DEFINITIONS}/gpuhealthpolicies.vitals.internal"
     before = cluster.admin.get(name).body["metadata"]["resourceVersion"]
-    chart = [str(CHART), "--set=fullnameOverride=other,driverName=gpu.example.net"]
+    chart = [str(CHART), IMAGE, "--set=fullnameOverride=other,driverName=gpu.example.net"]
     _helm(cluster.kubeconfig, tmp_path, "install", "other", *chart, "--create-namespace")
     _helm(cluster.kubeconfig, tmp_path, "uninstall", "other")
 

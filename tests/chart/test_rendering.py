@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from chart.rendering import CHART, HERE, SETS, ValueSet, helm, page, rendered, template
+from chart.rendering import CHART, HERE, IMAGE, SETS, ValueSet, helm, page, rendered, template
 
 pytestmark = pytest.mark.needs_go
 
@@ -23,7 +23,7 @@ def test_the_charts_page_shows_every_value_as_it_is() -> None:
 @pytest.mark.parametrize("values", SETS, ids=lambda values: values.name)
 def test_the_linter_finds_nothing(values: ValueSet) -> None:
     flags = [flag for flag in values.flags if not flag.startswith("--api-versions")]
-    done = helm("lint", "--strict", str(CHART), *flags)
+    done = helm("lint", "--strict", str(CHART), IMAGE, *flags)
 
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -35,6 +35,8 @@ def test_the_linter_finds_nothing(values: ValueSet) -> None:
         ("--set=probePort=80", "'/probePort': minimum: got 80, want 1,024"),
         ("--set=hostNetwork=1", "'/hostNetwork': got number, want boolean"),
         ("--set-string=hostNetwork=true", "'/hostNetwork': got string, want boolean"),
+        ("--set=onlyNvidiaNodes=maybe", "'/onlyNvidiaNodes': value must be one of"),
+        ("--set=driver.libraryDirs[0]=../lib64", "'/driver/libraryDirs/0'"),
         ("--set=probePort=null", "missing property 'probePort'"),
         ("--set=driver.root=null", "'/driver': missing property 'root'"),
         ("--set=image=gpuvitals", "'/image': got string, want object"),
@@ -82,9 +84,19 @@ def test_values_that_contradict_each_other_or_the_cluster_are_refused(flags: lis
     assert named in done.stderr
 
 
+def test_without_an_image_the_chart_says_which_value_is_missing_and_what_to_do() -> None:
+    """Finding U1: nothing is pulled from a registry that is not the user's."""
+    done = helm("template", "gpuvitals", str(CHART))
+
+    assert done.returncode != 0
+    assert "image.repository: is empty" in done.stderr
+    assert "--set image.repository=" in done.stderr
+
+
 def _notes(*flags: str) -> str:
     """What a person reads after an install; the API server is not asked."""
-    done = helm("install", "gpuvitals", str(CHART), "--namespace=gpuvitals", "--dry-run=client", *flags)
+    given = [str(CHART), "--namespace=gpuvitals", "--dry-run=client", IMAGE, *flags]
+    done = helm("install", "gpuvitals", *given)
     assert done.returncode == 0, done.stderr
     return done.stdout.rpartition("NOTES:")[2]
 

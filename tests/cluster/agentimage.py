@@ -97,7 +97,7 @@ def _assemble(base: Path, root: Path) -> None:
     program.write_text(_PROGRAM, encoding="utf-8")
     program.chmod(0o755)
     shutil.copy(ROOT / "deploy/image/nvml_links.py", root / "nvml_links.py")
-    _run(["chroot", str(root), "python3", "/nvml_links.py"])
+    _run(["chroot", str(root), f"/{_HOME}/bin/python", "/nvml_links.py"])
     (root / "nvml_links.py").unlink()
     _run(["chroot", str(root), f"/{_HOME}/bin/python", "-m", "compileall", "-q", f"/{_HOME}"])
     _run(["chroot", str(root), *_trimming()])

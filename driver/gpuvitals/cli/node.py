@@ -35,7 +35,19 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument(
         "--driver-root-on-host", type=Path, help="the same place on the node, if its path differs"
     )
-    parser.add_argument("--dev-root", type=Path, default=Path("/"), help="the folder that holds dev/nvidia*")
+    parser.add_argument(
+        "--driver-libraries",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="a further library folder below the driver root, searched first; may be given again",
+    )
+    parser.add_argument(
+        "--dev-root",
+        type=Path,
+        default=Path("/"),
+        help="the folder that holds dev/nvidia*, where the driver root has none",
+    )
     parser.add_argument(
         "--dev-root-on-host", type=Path, help="the same place on the node, if its path differs"
     )
@@ -145,6 +157,7 @@ def _options(given: argparse.Namespace) -> NodeOptions:
         cdi_directory=given.cdi_dir,
         driver_root=given.driver_root,
         driver_root_on_host=given.driver_root_on_host,
+        driver_libraries=tuple(given.driver_libraries),
         dev_root=given.dev_root,
         dev_root_on_host=given.dev_root_on_host,
         proc_root=given.proc_root,

@@ -26,6 +26,7 @@ class RefusalCode(Enum):
     INVALID_CONFIG = "InvalidConfig"
     LIBRARIES_MISSING = "DriverLibrariesMissing"
     NODES_MISSING = "DeviceNodesMissing"
+    PLATFORM_UNSUPPORTED = "PlatformUnsupported"
     STORAGE_FAILED = "StorageFailed"
     CHECKPOINT_NEWER = "CheckpointNewer"
     INTERNAL = "InternalError"

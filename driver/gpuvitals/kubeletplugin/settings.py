@@ -12,7 +12,7 @@ class DriverRootSettings:
     """Where the NVIDIA driver is found, and what of it a container sees.
 
     A `*_on_host` path is the same place as the container runtime sees it, where that differs from this container's
-    view. `require_character_devices` False accepts regular files in place of device nodes: for simulations only,
+    view. `library_directories`, below the driver root, are searched before the known ones. `require_character_devices` False accepts regular files in place of device nodes: for simulations only,
     since a runtime reads a node's major and minor numbers when it injects it. `container_library_directories` None
     chooses the directories that every glibc searches without a cache: the Debian and the Red Hat one.
     """
@@ -22,6 +22,7 @@ class DriverRootSettings:
     dev_root: Path = Path("/")
     dev_root_on_host: Path | None = None
     proc_root: Path = Path("/proc")
+    library_directories: tuple[str, ...] = ()
     container_library_directories: tuple[str, ...] | None = None
     require_character_devices: bool = True
 

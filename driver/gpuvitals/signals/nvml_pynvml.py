@@ -27,6 +27,7 @@ from gpuvitals.signals.nvml_backend import (
     XidEvent,
 )
 from gpuvitals.signals.nvml_checkup import checkup
+from gpuvitals.signals.nvml_library import load
 from gpuvitals.signals.nvml_mig import division
 from gpuvitals.signals.nvml_poll import FATAL, Collector, link_states, reading
 
@@ -75,6 +76,7 @@ class PynvmlBackend:
 
     def open(self, *, attach: bool) -> DriverFacts:
         """Loads the library and opens the driver."""
+        load()
         with _translated():
             self._attached = _initialised(attach=attach)
             cuda = int(pynvml.nvmlSystemGetCudaDriverVersion())

@@ -43,7 +43,7 @@ from gpuvitals.signals.nvml_visit import NvmlPeriods
 from gpuvitals.signals.recorder import SignalRecorder
 from gpuvitals.signals.sysfs import SysfsSource, SysfsTree
 from gpuvitals.wiring.governing import Government, Rulership, dcgm_settings
-from gpuvitals.wiring.sockets import Sockets
+from gpuvitals.wiring.sockets import Sockets, driver_place
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +233,7 @@ class Node:
         self._sysfs = SysfsSource(SysfsTree(self._options.sysfs_root), self._clock, self._heard)
         nvml = NvmlSettings(
             backend=self._options.nvml_backend,
-            environment=dict(os.environ),
+            environment={**os.environ, **driver_place(self._options).environment()},
             sysfs=self._options.sysfs_root,
             remembered=tuple(entry.gpu for entry in stored.gpus) if stored is not None else (),
             periods=NvmlPeriods(poll=self._config.poll_seconds),

@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from gpuvitals.bootstrap import NodeOptions
+from gpuvitals.driverfiles.place import DriverPlace
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kubeletplugin.plugin import KubeletPlugin
 from gpuvitals.kubeletplugin.settings import DriverRootSettings, PluginSettings
@@ -37,8 +38,18 @@ def plugin_settings(options: NodeOptions, naming: Naming) -> PluginSettings:
             dev_root=options.dev_root,
             dev_root_on_host=options.dev_root_on_host,
             proc_root=options.proc_root,
+            library_directories=options.driver_libraries,
             require_character_devices=not options.simulated,
         ),
+    )
+
+
+def driver_place(options: NodeOptions) -> DriverPlace:
+    """Where the NVML worker looks for the driver: where the files of containers are looked for."""
+    return DriverPlace(
+        root=options.driver_root,
+        proc_root=options.proc_root,
+        library_directories=options.driver_libraries,
     )
 
 

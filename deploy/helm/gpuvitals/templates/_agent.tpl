@@ -5,6 +5,9 @@
 - --cdi-dir={{ .Values.cdiDir }}
 - --driver-root=/driver-root
 - --driver-root-on-host={{ .Values.driver.root }}
+{{- range .Values.driver.libraryDirs }}
+- --driver-libraries={{ . }}
+{{- end }}
 - --dev-root={{ include "gpuvitals.devRootInside" . }}
 - --dev-root-on-host={{ .Values.driver.devRoot }}
 - --sysfs-root={{ .Values.sysfsRoot }}
@@ -49,21 +52,33 @@ timeoutSeconds: 3
 {{- end -}}
 {{- end -}}
 
-{{/* Node Feature Discovery's label for a PCI device of NVIDIA's, in the forms that its configurations give it. */}}
+{{/*
+Labels of an NVIDIA GPU: Node Feature Discovery's for a PCI device, in the forms that its configurations give it, and the
+GPU Operator's. With "auto" also nodes that neither of them has labelled: what the first two keys are is on each node
+that Node Feature Discovery has seen.
+*/}}
 {{- define "gpuvitals.affinity" -}}
-{{- if .Values.onlyNvidiaNodes -}}
-{{- if .Values.affinity.nodeAffinity -}}
-{{- fail "onlyNvidiaNodes: is a node affinity of its own; with affinity.nodeAffinity set, write the label there and leave this false" -}}
+{{- $only := toString .Values.onlyNvidiaNodes -}}
+{{- if and (eq $only "true") .Values.affinity.nodeAffinity -}}
+{{- fail "onlyNvidiaNodes: is a node affinity of its own; with affinity.nodeAffinity set, write the label there and leave this at auto" -}}
 {{- end -}}
+{{- if or (eq $only "true") (and (eq $only "auto") (not .Values.affinity.nodeAffinity)) -}}
 affinity:
   nodeAffinity:
     requiredDuringSchedulingIgnoredDuringExecution:
       nodeSelectorTerms:
-        {{- range list "pci-10de" "pci-0300_10de" "pci-0302_10de" }}
+        {{- range list "feature.node.kubernetes.io/pci-10de.present" "feature.node.kubernetes.io/pci-0300_10de.present" "feature.node.kubernetes.io/pci-0302_10de.present" "nvidia.com/gpu.present" }}
         - matchExpressions:
-            - key: feature.node.kubernetes.io/{{ . }}.present
+            - key: {{ . }}
               operator: In
               values: ["true"]
+        {{- end }}
+        {{- if eq $only "auto" }}
+        - matchExpressions:
+            {{- range list "feature.node.kubernetes.io/kernel-version.major" "feature.node.kubernetes.io/system-os_release.ID" "nvidia.com/gpu.present" }}
+            - key: {{ . }}
+              operator: DoesNotExist
+            {{- end }}
         {{- end }}
   {{- with omit .Values.affinity "nodeAffinity" }}
   {{- toYaml . | nindent 2 }}

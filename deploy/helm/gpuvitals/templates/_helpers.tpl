@@ -40,6 +40,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
 {{- define "gpuvitals.image" -}}
+{{- if not .Values.image.repository -}}
+{{- fail "image.repository: is empty, and no image of gpuvitals is published yet; build one (docs/guides/install.md, step 1) and name it: --set image.repository=registry.example/gpuvitals/agent" -}}
+{{- end -}}
 {{- if .Values.image.digest -}}
 {{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
 {{- else -}}

@@ -1,0 +1,91 @@
+"""Reads a real folder tree for `search`, and which driver the kernel has loaded."""
+
+import errno
+import os
+import platform
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from gpuvitals.driverfiles.search import HEAD_BYTES, Query
+
+_T = TypeVar("_T")
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL)
+_NVRM = re.compile(r"^NVRM version:.*?\s(\d+\.\d+(?:\.\d+)*)\s", re.MULTILINE)
+
+
+class FileTree:
+    """A folder of this machine. What can't be read counts as absent, and is kept in `troubles`."""
+
+    def __init__(self, root: Path) -> None:
+        self.troubles: dict[str, str] = {}
+        self._root = str(root)
+
+    def link(self, path: str) -> str | None:
+        """The target of a link."""
+        return self._asked(path, os.readlink, None)
+
+    def is_folder(self, path: str) -> bool:
+        """Whether a folder is there."""
+        return stat.S_ISDIR(self._asked(path, _mode, 0))
+
+    def is_file(self, path: str) -> bool:
+        """Whether a regular file is there."""
+        return stat.S_ISREG(self._asked(path, _mode, 0))
+
+    def names(self, path: str) -> frozenset[str]:
+        """The names in a folder."""
+        return self._asked(path, _names, frozenset())
+
+    def head(self, path: str) -> bytes:
+        """The first bytes of a file."""
+        return self._asked(path, _head, b"")
+
+    def size(self, path: str) -> int:
+        """The size of a file in bytes."""
+        return self._asked(path, os.path.getsize, 0)
+
+    def _asked(self, path: str, ask: Callable[[str], _T], absent: _T) -> _T:
+        try:
+            return ask(os.path.join(self._root, path))
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                self.troubles[path] = error.strerror or str(error)
+            return absent
+
+
+def query(proc_root: Path, extra: tuple[str, ...] = ()) -> Query:
+    """A search for the driver of this machine."""
+    return Query(machine=platform.machine(), loaded=loaded_version(proc_root), extra=extra)
+
+
+def loaded_version(proc_root: Path) -> str:
+    """The version of the loaded kernel module, "" where none is.
+
+    One real line: `NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.86.15  Thu Jan  9 02:32:11 UTC 2025`.
+    """
+    try:
+        text = (proc_root / "driver/nvidia/version").read_text(encoding="ascii", errors="replace")
+    except OSError:  # no driver is loaded, or its files are not shown here: nothing is known
+        return ""
+    found = _NVRM.search(text)
+    return found[1] if found is not None else ""
+
+
+def _names(path: str) -> frozenset[str]:
+    return frozenset(os.listdir(path))
+
+
+def _mode(path: str) -> int:
+    return os.lstat(path).st_mode
+
+
+def _head(path: str) -> bytes:
+    # A FIFO of that name must not block the search.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, HEAD_BYTES)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,136 @@
+"""Finds the device nodes of a claim: `dev/` of the driver's own root where it has a node, else that of the node.
+
+The GPU Operator's driver container makes its nodes below its own root only; programs on the host may add some of them
+to the host's /dev. So each node is looked for by itself. Source: NVIDIA/gpu-operator#1741; NVIDIA MIG User Guide,
+"Device Nodes and Capabilities" (capability files).
+"""
+
+import logging
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from gpuvitals.driverfiles.layouts import WSL_NODE
+from gpuvitals.driverfiles.search import Installation
+from gpuvitals.kubeletplugin.cdi_spec import DeviceNode
+from gpuvitals.kubeletplugin.prepared import HeldDevice, MigIds
+from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
+from gpuvitals.kubeletplugin.settings import DriverRootSettings
+from gpuvitals.observability.logs import keys
+
+log = logging.getLogger(__name__)
+
+_UVM = "dev/nvidia-uvm"
+_CONTROL_NODES = ("dev/nvidiactl", _UVM)
+_OPTIONAL_NODES = ("dev/nvidia-uvm-tools",)
+
+
+class DeviceNodes:
+    """The device nodes of this moment. `installed` gives the driver whose root is looked at first."""
+
+    def __init__(self, settings: DriverRootSettings, installed: Callable[[], Installation]) -> None:
+        self._settings = settings
+        self._installed = installed
+        self._told: dict[str, str] = {}
+
+    def control(self) -> tuple[DeviceNode, ...]:
+        """The nodes that every container with a GPU gets. Raises RefusedError (DeviceNodesMissing)."""
+        advice = {_UVM: self._command("-u -c0")}
+        nodes = [self._required(path, advice.get(path, self._command("-c0"))) for path in _CONTROL_NODES]
+        return (*nodes, *(node for path in _OPTIONAL_NODES if (node := self._node(path)) is not None))
+
+    def device(self, device: HeldDevice) -> tuple[DeviceNode, ...]:
+        """A device's own nodes. Raises RefusedError (DeviceNodesMissing)."""
+        nodes = [self._required(f"dev/nvidia{device.minor}", self._command(f"-c{device.minor}"))]
+        if device.mig is not None:
+            nodes += self._capability_nodes(device, device.mig)
+        return tuple(nodes)
+
+    def _capability_nodes(self, device: HeldDevice, mig: MigIds) -> list[DeviceNode]:
+        """The nodes that open the GPU instance and the compute instance."""
+        base = f"driver/nvidia/capabilities/gpu{device.minor}/mig/gi{mig.gpu_instance}"
+        nodes: list[DeviceNode] = []
+        for below in (f"{base}/access", f"{base}/ci{mig.compute_instance}/access"):
+            minor = self._capability(device, below)
+            advice = self._command(f"-f {self._settings.proc_root / below}")
+            nodes.append(self._required(f"dev/nvidia-caps/nvidia-cap{minor}", advice))
+        return nodes
+
+    def _capability(self, device: HeldDevice, below: str) -> int:
+        """The minor in a capability file. One real line: `DeviceFileMinor: 12`."""
+        path = self._settings.proc_root / below
+        try:
+            text = path.read_text(encoding="ascii", errors="replace")
+        except OSError as error:
+            raise RefusedError(
+                RefusalCode.NODES_MISSING,
+                f"MIG device {device.device}: {path}: {error.strerror}; the instance may be gone",
+            ) from error
+        found = re.search(r"^DeviceFileMinor:\s*(\d{1,6})$", text, re.MULTILINE)
+        if found is None:
+            raise RefusedError(
+                RefusalCode.NODES_MISSING, f"MIG device {device.device}: {path} names no DeviceFileMinor"
+            )
+        return int(found.group(1))
+
+    def _required(self, below: str, command: str) -> DeviceNode:
+        node = self._node(below)
+        if node is not None:
+            return node
+        kind = "character device" if self._settings.require_character_devices else "file"
+        looked = " and ".join(str(inside / below) for inside, _ in self._roots())
+        if self._is_wsl():
+            raise RefusedError(
+                RefusalCode.PLATFORM_UNSUPPORTED,
+                f"/{WSL_NODE} is there and {looked} is not: GPUs of WSL2 have no device nodes of their own, so no "
+                "claim can be prepared here; use NVIDIA's container toolkit on such machines",
+            )
+        raise RefusedError(
+            RefusalCode.NODES_MISSING,
+            f"no {kind} at {looked}; `{command}` on the node makes it; the pod is tried again",
+        )
+
+    def _node(self, below: str) -> DeviceNode | None:
+        for inside, on_host in self._roots():
+            if self._is_node(inside / below):
+                host_path = os.path.join(on_host, below)
+                if self._told.get(below) != host_path:
+                    self._told[below] = host_path
+                    log.info("device node found", extra=keys(node=f"/{below}", path=host_path))
+                return DeviceNode(path=f"/{below}", host_path=host_path)
+        return None
+
+    def _is_node(self, path: Path) -> bool:
+        try:
+            mode = os.lstat(path).st_mode
+        except OSError:  # absent, or a parent that can't be entered: no node either way
+            return False
+        return stat.S_ISCHR(mode) or (not self._settings.require_character_devices and stat.S_ISREG(mode))
+
+    def _is_wsl(self) -> bool:
+        return any(self._is_node(inside / WSL_NODE) for inside, _ in self._roots())
+
+    def _roots(self) -> Iterator[tuple[Path, Path]]:
+        """Folders with a `dev/`, as this process and as the container runtime see them, the driver's own first."""
+        settings = self._settings
+        host = settings.driver_root_on_host or settings.driver_root
+        home = self._installed().home.path
+        listed = (
+            (settings.driver_root / home, host / home),
+            (settings.driver_root, host),
+            (settings.dev_root, settings.dev_root_on_host or settings.dev_root),
+        )
+        # Where two are one folder here, the runtime's name is that which was given for devices.
+        yield from dict(listed).items()
+
+    def _command(self, flags: str) -> str:
+        """What makes a node, as it is run on the node."""
+        home = self._installed().home
+        root = (self._settings.driver_root_on_host or self._settings.driver_root) / home.path
+        if root == Path("/"):
+            return f"nvidia-modprobe {flags}"
+        if home.own_root or not home.path:
+            return f"chroot {root} nvidia-modprobe {flags}"
+        return f"{root}/bin/nvidia-modprobe {flags}"
