@@ -195,12 +195,15 @@ def no_boot_and_no_driver_load_heals_before_a_reading(history: list[GpuSignal], 
 
 @promise(histories())
 def recovery_is_reachable_by_a_reset_clean_readings_and_time(history: list[GpuSignal]) -> None:
-    """A GPU that flapped has to be watched for a while, here for four minutes."""
+    """A GPU that flapped has to be watched for a while, here for four minutes.
+
+    The first identity of a driver load may come long after a fault; the next one shows the reset.
+    """
     policy = replace(POLICY, flap_quiet_seconds=240)
     state, at = fold(*history, policy=policy), end_of(history) + 10
     seen = [at + 1 + 50 * step for step in range(9)]
     watched = (signal for each in seen for signal in (good(each), checkup(each)))
-    mended = fold(identity(at), *watched, state=state, policy=policy)
+    mended = fold(identity(at - 1), identity(at), *watched, state=state, policy=policy)
     at += 500 + POLICY.probation_seconds * 2**POLICY.probation_doublings + POLICY.row_remap_memory_seconds
     # Two readings, a window apart: heat is smoothed.
     verdict = judge(fold(*(good(at + 300 * step) for step in range(3)), state=mended), at + 601, policy)

@@ -106,6 +106,21 @@ def test_a_clear_ends_what_is_older_than_it_and_not_what_came_after() -> None:
     assert (judged.state, judged.phase) == (HealthState.DEGRADED, Phase.PROBATION)
 
 
+@pytest.mark.parametrize("ahead", [0.0, 240.0])
+def test_a_clear_ends_nothing_newer_when_it_is_read_again(ahead: float) -> None:
+    """Finding R3: its time is of the writer's clock, and each start of the agent reads it again."""
+    order = says(Says.CLEAR, at=1100 + ahead)
+    state = told(fold(good(1000), xid(48, 1001)), PERSON, 1101, order)
+    state = fold(good(1102), xid(95, 1200), state=state)
+    again = told(state, PERSON, 1400, order)
+    older = told(fold(good(1000), xid(48, 1001)), PERSON, 1101, order, order)
+
+    assert judge(fold(good(1401), state=again), 1401).reason == "Xid95"
+    assert judge(fold(good(1102), state=older), 1102).phase is Phase.PROBATION
+    cleared = told(again, PERSON, 1500, says(Says.CLEAR, at=1499))
+    assert judge(fold(good(1501), state=cleared), 1501).phase is Phase.PROBATION
+
+
 def test_a_clear_does_not_end_what_is_still_being_said() -> None:
     state = told(fold(good(1000)), PROGRAM, 1001, says(Says.BAD, "burn-in"))
     state = told(state, PERSON, 1010, says(Says.CLEAR, at=1009))

@@ -8,7 +8,21 @@ from gpuvitals.health.healing import after_restart
 from gpuvitals.health.state import GpuState
 from gpuvitals.model.health import Confidence, HealthState, NvlinkStatus, Phase, RowRemap
 from gpuvitals.model.signal import ClearReport, OffBusReport, Reading, ReadStatus, Source
-from support.signals import BUS, POLICY, UUID, asks, broken, fold, good, identity, judge, links, moment, xid
+from support.signals import (
+    BUS,
+    POLICY,
+    UUID,
+    asks,
+    broken,
+    checkup,
+    fold,
+    good,
+    identity,
+    judge,
+    links,
+    moment,
+    xid,
+)
 
 
 def steady(start: int, end: int, **changes: object) -> list[Reading]:
@@ -39,10 +53,66 @@ def test_an_action_that_passes_without_a_reset_shows_none(action: int) -> None:
     assert judge(state, 1075).state is HealthState.UNHEALTHY
 
 
-def test_volatile_counters_that_start_anew_show_a_reset() -> None:
-    state = fold(good(1000), xid(48, 1001), good(1002, ecc_uncorrected_volatile=2), good(1300))
+CLEARED_BY_HAND = [
+    ({"ecc_uncorrected_volatile": 4}, {}),
+    ({"ecc_uncorrected_volatile": 4}, {"ecc_uncorrected_volatile": 1}),
+    ({"ecc_uncorrected_volatile": 4, "ecc_corrected_volatile": 9}, {}),
+    ({"remap_pending": True}, {}),
+    ({"links": links(12)}, {}),
+    ({"recovery_action": None, "ecc_uncorrected_volatile": 4}, {}),
+    ({"recovery_action": 3, "ecc_uncorrected_volatile": 4}, {}),
+]
 
-    assert judge(state, 1300).phase is Phase.PROBATION
+
+@pytest.mark.parametrize("code", [48, 79, 95, 119, 140])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    CLEARED_BY_HAND,
+    ids=["zero", "fewer", "all counters", "remap", "links", "action unread", "action of peers"],
+)
+def test_values_that_fall_show_no_reset(
+    code: int, before: dict[str, object], after: dict[str, object]
+) -> None:
+    """Finding R6: `nvidia-smi -p 0` zeroes the volatile counters of a GPU that is as broken as before."""
+    state = fold(good(1000), xid(code, 1001), *steady(1002, 1100, **before), *steady(1100, 2000, **after))
+
+    assert (judge(state, 1995).state, judge(state, 1995).reason) == (HealthState.UNHEALTHY, f"Xid{code}")
+
+
+def test_counters_of_a_thorough_look_that_fall_show_no_reset() -> None:
+    """Finding R6"""
+    looks = (checkup(1002, link_replays=7, pcie_replays=9), checkup(1062), checkup(1122))
+    state = fold(good(1000), xid(95, 1001), *looks, *steady(1130, 2000))
+
+    assert judge(state, 1995).reason == "Xid95"
+
+
+def test_counters_that_were_zeroed_do_not_hide_the_reset_that_follows() -> None:
+    """Finding R6"""
+    state = fold(good(1000), xid(95, 1001), good(1002, ecc_uncorrected_volatile=4, recovery_action=1))
+    cleared = fold(*steady(1010, 1100, recovery_action=1), state=state)
+
+    assert judge(cleared, 1095).state is HealthState.UNHEALTHY
+    assert judge(fold(*steady(1200, 1300), state=cleared), 1295).phase is Phase.PROBATION
+
+
+def test_what_came_between_the_readings_that_show_a_reset_may_have_come_after_it() -> None:
+    """Finding R6: the reset lies between two polls, and so does the XID; nobody knows which was first."""
+    state = fold(good(1000), xid(95, 1001), good(1002, recovery_action=1), xid(119, 1200), good(1205))
+
+    assert judge(fold(*steady(1210, 1400), state=state), 1395).reason == "Xid119"
+
+
+def test_the_first_identity_of_a_driver_load_shows_no_reset() -> None:
+    """Finding R6: the driver logs it before its first XID, however long the GPU has been up."""
+    off = OffBusReport(source=Source.KMSG, seen=moment(1001), bus_id=BUS)
+    state = fold(good(1000), off, good(1005), identity(1200), xid(31, 1200), *steady(1205, 1400))
+
+    assert judge(state, 1395).reason == "GpuLost"
+    again = fold(identity(1500), xid(13, 1500), *steady(1505, 1520), state=state)
+    assert judge(again, 1515).phase is Phase.PROBATION
+    loaded = fold(identity(1500), xid(13, 1500), *steady(1505, 1520), state=reloaded(state))
+    assert judge(loaded, 1515).phase is Phase.PROBATION
 
 
 def test_an_answer_after_the_driver_had_refused_for_want_of_a_reset_shows_one() -> None:
@@ -268,7 +338,8 @@ def test_an_older_fault_that_is_heard_of_after_a_good_reading_isolates_nobody() 
 def test_an_older_fault_that_was_agreed_with_needs_a_reset_like_any_other() -> None:
     state = fold(xid(48, 500), good(1001, ecc_uncorrected_volatile=1), *steady(1010, 1020))
 
-    assert judge(state, 1011).phase is Phase.PROBATION
+    assert judge(state, 1011).reason == "Xid48"
+    assert judge(fold(identity(1030), good(1031), state=state), 1031).phase is Phase.PROBATION
 
 
 def test_an_answer_without_a_value_is_no_evidence() -> None:

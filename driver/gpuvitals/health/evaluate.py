@@ -20,7 +20,7 @@ from gpuvitals.health.fault_classes import (
     xid_rule,
 )
 from gpuvitals.health.faults import End, Evidence, end_faults, isolating, raise_fault
-from gpuvitals.health.healing import after_reset, cleared, disproved, shows_reset, unwatched
+from gpuvitals.health.healing import after_reset, cleared, disproved, last_before_reset, unwatched
 from gpuvitals.health.levels import fold_levels, says_something
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.second_reading import with_second_reading, without_stale
@@ -104,7 +104,7 @@ def _folded(state: GpuState, signal: GpuSignal, policy: Policy) -> GpuState:
         case PresenceReport():
             return _presence(state, signal, policy)
         case IdentityReport():
-            return after_reset(_initialised(state, signal.seen.at), policy)
+            return _identity(state, signal.seen.at, policy)
         case RecoveryActionReport():
             return _recovery_action(state, signal, policy)
         case ClearReport():
@@ -126,6 +126,8 @@ def _is_history(state: GpuState, signal: GpuSignal) -> bool:
 
 
 def _xid(state: GpuState, signal: XidReport, policy: Policy) -> GpuState:
+    if signal.source is Source.KMSG:
+        state = _identified(state, signal.seen.at)
     unit = unit_of(signal.gpu_instance)
     known = next((record for record in state.xids if (record.code, record.unit) == (signal.code, unit)), None)
     if known is not None and _is_echo(known, signal, policy):
@@ -263,8 +265,9 @@ def _left_alone(state: GpuState, at: float, policy: Policy) -> GpuState:
 def _good_reading(state: GpuState, signal: Reading, policy: Policy) -> GpuState:
     if state.last_ok_at is not None and signal.seen.at - state.last_ok_at >= policy.blind_seconds:
         state = unwatched(state, signal.seen.at - state.last_ok_at, until=signal.seen.at)
-    if shows_reset(state.reading, signal, state):
-        state = _initialised(state, signal.seen.at)
+    before = last_before_reset(state.reading, signal, state)
+    if before is not None:
+        state = _initialised(state, before)
     state = _agreed(fold_levels(state, signal, policy))
     return after_reset(disproved(state, signal, policy), policy)
 
@@ -273,6 +276,21 @@ def _initialised(state: GpuState, at: float) -> GpuState:
     return replace(
         state, initialised_at=at if state.initialised_at is None else max(state.initialised_at, at)
     )
+
+
+def _identity(state: GpuState, at: float, policy: Policy) -> GpuState:
+    """The driver logs an identity once per initialisation of the GPU, before its first XID.
+
+    Only one that is logged again shows that the GPU was initialised anew. The first one of a driver load may come long
+    after a fault that was logged without an XID.
+    """
+    known, state = state.identified_at, _identified(state, at)
+    return state if known is None or at <= known else after_reset(_initialised(state, at), policy)
+
+
+def _identified(state: GpuState, at: float) -> GpuState:
+    known = state.identified_at
+    return state if known is not None and known <= at else replace(state, identified_at=at)
 
 
 def _presence(state: GpuState, signal: PresenceReport, policy: Policy) -> GpuState:

@@ -36,20 +36,22 @@ def after_reset(state: GpuState, policy: Policy) -> GpuState:
     return _resolved(state, until)
 
 
-def shows_reset(before: Reading | None, after: Reading, state: GpuState) -> bool:
-    """Whether a reset must lie between two readings: only a reset ends what was read before.
+def last_before_reset(before: Reading | None, after: Reading, state: GpuState) -> float | None:
+    """The latest instant that is known to lie before a reset which the two readings show; None where they show none.
 
-    The driver logs a GPU's identity anew only just before its next XID: docs/adr/012.
-    Source: NVIDIA/open-gpu-kernel-modules, kernel_rc.c and gpu.c.
+    The driver asked for a reset, or refused the GPU for want of one, and does so no more. What came between the two
+    readings may have come after the reset, so it is not repaired by it.
+
+    A volatile error count that falls is no sign of a reset: `nvidia-smi -p 0` and NVML's clear call zero it on a GPU
+    that is as broken as before. A pending remap and link counters that fall show nothing either. See docs/adr/012.
+    Source: NVIDIA/open-gpu-kernel-modules, kernel_rc.c and gpu.c; nvml.h, nvmlDeviceClearEccErrorCounts.
     """
     required = state.fault(_RESET_REQUIRED)
     if required is not None and required.good_since is None:
-        return True
-    if before is None:
-        return False
-    answered = before.recovery_action in ASKS_FOR_RESET and after.recovery_action == 0
-    counted, counts = before.ecc_uncorrected_volatile, after.ecc_uncorrected_volatile
-    return answered or (counted is not None and counts is not None and counts < counted)
+        return required.last_at
+    if before is None or before.recovery_action not in ASKS_FOR_RESET or after.recovery_action != 0:
+        return None
+    return before.seen.at
 
 
 def disproved(state: GpuState, reading: Reading, policy: Policy) -> GpuState:
@@ -119,6 +121,7 @@ def after_restart(
         pcie_fatal_errors=None,
         last_ok_at=None,
         initialised_at=state.initialised_at if same_boot else 0.0,
+        identified_at=None,
         links_down=None,
         memory_percent=None,
         margin_millicelsius=None,

@@ -129,15 +129,16 @@ class GpuState:
 
     `expected_links` is how many NVLinks the GPU should have active, None where nobody knows yet.
 
-    `initialised_at` is the latest instant by which the GPU was seen to have been initialised anew, and
-    `resolved_until` the latest before which everything is known to be repaired: what arrives late is history. Of what
+    `identified_at` is the earliest instant of this driver load at which the driver is known to have logged the GPU's
+    identity. `initialised_at` is the latest instant before which everything happened to a GPU that was not yet
+    initialised anew, and `resolved_until` the latest before which everything is known to be repaired: what arrives late is history. Of what
     the log held from before `started_at`, a reading has settled everything up to `settled_early`.
     `suspect_since` is when the present unbroken run of class B levels began, whatever their names, and `suspect_runs`
     are the starts of such runs. `remapped_at` is when the count of remapped rows last grew. `links_down` and
     `memory_percent` are what the score takes of the links and of the memory, None where that was not read, and
     `ecc_uncorrected` is the volatile count, 0 where it was never read. `repairs` are the instants
     at which the GPU came back into service, one an incident, since an operator last declared it repaired, and `past` is
-    its history.
+    its history. `last_clear` is the newest clear of an operator that was applied, with its time as it was written.
     """
 
     uuid: GpuUuid
@@ -150,6 +151,7 @@ class GpuState:
     checkup: Checkup | None = None
     pcie_fatal_errors: int | None = None
     last_ok_at: float | None = None
+    identified_at: float | None = None
     initialised_at: float | None = None
     resolved_until: float | None = None
     settled_early: float | None = None
@@ -167,6 +169,7 @@ class GpuState:
     relapses: int = 0
     repairs: tuple[float, ...] = ()
     past: tuple[PastFault, ...] = ()
+    last_clear: str = ""
 
     def fault(self, reason: Reason) -> Fault | None:
         """The open fault of that reason."""

@@ -4,6 +4,8 @@ A person's word is definitive: it isolates at once, whatever the rest of the nod
 isolates after the dwell of class B and within the cap, since one that goes astray does so on every GPU at once.
 """
 
+from dataclasses import replace
+
 from gpuvitals.health.fault_classes import LEVELS, Clearing
 from gpuvitals.health.faults import End, Evidence, end_faults, raise_fault
 from gpuvitals.health.healing import cleared
@@ -32,11 +34,8 @@ def with_statements(
     for statement in statements:
         if statement.says is not Says.CLEAR:
             said.setdefault(_REASONS[source, statement.says], statement)
-        elif source is Source.OPERATOR and statement.at is not None:
-            order = ClearReport(
-                source=source, seen=statement.at, uuid=state.uuid, operator_reason=quoted(statement)
-            )
-            state = cleared(state, order, policy)
+        elif source is Source.OPERATOR:
+            state = _cleared_once(state, statement, seen, policy)
     for reason, statement in said.items():
         evidence = Evidence(
             rule=LEVELS[reason], seen=seen, source=source, detail=quoted(statement), level=True
@@ -51,6 +50,22 @@ def with_statements(
     # Taking a word back is no repair that failed to hold, unlike a program that changes its mind again and again.
     ending = Ending.OPERATOR if source is Source.OPERATOR else Ending.LEVEL
     return end_faults(state, over, End(ending=ending, at=seen.at, note="taken back or expired"), policy)
+
+
+def _cleared_once(state: GpuState, statement: Statement, seen: Moment, policy: Policy) -> GpuState:
+    """The state after a clear that is told again at each restart of the agent, for as long as it stands.
+
+    Its time is of the clock of whoever wrote it. Where that clock is ahead, the same text read later would end a fault
+    that came after it.
+    """
+    if statement.at is None:
+        return state
+    order = f"{statement.at.time.isoformat()} {quoted(statement)}"
+    if order == state.last_clear:
+        return state
+    at = statement.at if statement.at.at <= seen.at else seen
+    report = ClearReport(source=Source.OPERATOR, seen=at, uuid=state.uuid, operator_reason=quoted(statement))
+    return replace(cleared(state, report, policy), last_clear=order)
 
 
 def quoted(statement: Statement) -> str:

@@ -21,6 +21,8 @@ from gpuvitals.signals.source import SignalSink
 _WAIT_SECONDS = 5.0
 _RETRY_FIRST_SECONDS = 1.0
 _RETRY_LAST_SECONDS = 30.0
+_MAX_HELD = 4096
+"""Lines of the driver held at most until the end of the log is reached: a flood must not fill the memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,8 @@ class KmsgSource:
             accept_user_facility=settings.accept_user_facility,
             metrics=metrics,
         )
+        # Until the log's end is reached for the first time, its records are from before this reader.
+        self._began_at: float | None = clock.now().at
         self._state: MonitorState | None = None
         self._retry_seconds = _RETRY_FIRST_SECONDS
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -96,6 +100,11 @@ class KmsgSource:
     def counters(self) -> KmsgCounters:
         """The counts so far. Any thread."""
         return self._feed.counters
+
+    @property
+    def lag_seconds(self) -> float:
+        """How far the log's stamps lag the boot clock, as last measured. Any thread."""
+        return self._feed.lag_seconds
 
     @property
     def position(self) -> KmsgPosition | None:
@@ -129,17 +138,24 @@ class KmsgSource:
                 log.close()
 
     def _follow(self, log: KernelLog) -> None:
-        while not self._stop.is_set():
-            lines = log.lines()
-            self._retry_seconds = _RETRY_FIRST_SECONDS
-            self._monitor(MonitorState.WATCHING, "")
-            if lines:
-                self._feed.take(lines)
-                continue
-            if self._feed.is_behind():
-                raise LogReplaced
-            self._feed.tick()
-            log.wait(_WAIT_SECONDS, self._wake)
+        try:
+            while not self._stop.is_set():
+                lines = log.lines()
+                self._retry_seconds = _RETRY_FIRST_SECONDS
+                self._monitor(MonitorState.WATCHING, "")
+                if lines:
+                    self._feed.hold(lines)
+                    if self._feed.held >= _MAX_HELD:
+                        self._feed.release(self._began_at)
+                    continue
+                self._feed.release(self._began_at)
+                self._began_at = None
+                if self._feed.is_behind():
+                    raise LogReplaced
+                self._feed.tick()
+                log.wait(_WAIT_SECONDS, self._wake)
+        finally:
+            self._feed.release(self._began_at)
 
     def _blind(self, error: OSError) -> None:
         self._monitor(MonitorState.UNREADABLE, str(error))

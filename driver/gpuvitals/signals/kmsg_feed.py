@@ -1,19 +1,22 @@
-"""Lines of the kernel log in their order: counted, checked for loss, classified, and put as signals."""
+"""Lines of the kernel log in their order: counted, checked for loss, classified, and put as signals.
+
+Lines are held until the log's end is reached, since only the newest record tells how far the stamps lag the boot clock.
+"""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
-from gpuvitals.model.clock import Clock, Moment
+from gpuvitals.model.clock import Clock
 from gpuvitals.model.signal import GapReport, Source
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.signals.kernel_signals import kernel_signal
+from gpuvitals.signals.kmsg_clock import StampClock, is_stamp
 from gpuvitals.signals.kmsg_record import (
     MAX_RECORD,
-    KmsgRecord,
     SequenceEvent,
+    header_seconds,
     header_sequence,
     is_continuation,
     kmsg_record,
@@ -21,7 +24,7 @@ from gpuvitals.signals.kmsg_record import (
     sequence_event,
 )
 from gpuvitals.signals.source import SignalSink
-from gpuvitals.signals.xid_line import LineKind, XidClassifier
+from gpuvitals.signals.xid_line import Line, LineKind, XidClassifier
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +47,15 @@ class KmsgCounters:
     resets: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A line that becomes a signal once its stamp can be converted. `stamp`: seconds of the kernel log's own clock."""
+
+    line: Line
+    stamp: float
+    sequence: int
+
+
 class KmsgFeed:
     """Used by the reader's thread only, but for `counters` and `sequence`."""
 
@@ -61,6 +73,9 @@ class KmsgFeed:
         self._sink = sink
         self._accept_user_facility = accept_user_facility
         self._classifier = XidClassifier()
+        self._stamps = StampClock()
+        self._held: list[_Held] = []
+        self._newest_stamp: float | None = None
         self._previous = resume_after
         self._resume_after = resume_after
         self._skipped = False
@@ -98,8 +113,23 @@ class KmsgFeed:
         """At the log's end: whether it ends before the record where it should have been resumed. Then it is another."""
         return self._resume_after is not None and self._skipped
 
-    def take(self, lines: Iterable[bytes]) -> None:
-        """Takes lines without their newline, in their order."""
+    @property
+    def held(self) -> int:
+        """How many lines wait for `release`."""
+        return len(self._held)
+
+    @property
+    def lag_seconds(self) -> float:
+        """How far the log's stamps lag the boot clock, as last measured. Any thread."""
+        return self._stamps.lag_seconds
+
+    def take(self, lines: Sequence[bytes]) -> None:
+        """Takes lines without their newline, in their order; the last of them was written just now."""
+        self.hold(lines)
+        self.release()
+
+    def hold(self, lines: Sequence[bytes]) -> None:
+        """Takes lines like `take`, but puts no signal before `release`."""
         noise, expected = noise_sequence, self._expected()
         for line in lines:
             if noise(line) == expected:
@@ -107,9 +137,36 @@ class KmsgFeed:
                 continue
             self._pass_to(expected)
             self._look_closely(line)
-            self._done = self._previous
+            self._read_past()
             expected = self._expected()
         self._pass_to(expected)
+        now = self._clock.now().at
+        for line in reversed(lines):
+            stamp = header_seconds(line)
+            if stamp is not None and is_stamp(stamp, now):
+                self._newest_stamp = stamp
+                break
+
+    def release(self, began_at: float | None = None) -> None:
+        """Puts the signals of the lines that are held. The newest record was written now.
+
+        `began_at` is given for the backlog, whose newest record may be old: it was written by that boot-clock instant,
+        unless its stamp is later.
+        """
+        now = self._clock.now()
+        if self._newest_stamp is not None:
+            is_old = began_at is not None and self._newest_stamp <= began_at
+            self._stamps.measure(self._newest_stamp, began_at if began_at is not None and is_old else now.at)
+            self._newest_stamp = None
+        held, self._held = self._held, []
+        for each in held:
+            signal = kernel_signal(each.line, self._stamps.moment(each.stamp, now), each.sequence)
+            if signal is not None:
+                self._signals += 1
+                self._sink.put(signal)
+            self._done = each.sequence
+        self._stamps.read_to_the_end(now.at if began_at is None else min(began_at, now.at))
+        self._done = self._previous
 
     def _expected(self) -> int:
         """The number that the next record has if it may be noise and no more; -1 where each has to be looked at."""
@@ -121,7 +178,13 @@ class KmsgFeed:
         """Counts the noise before the record of that number."""
         if self._previous is not None and expected > self._previous:
             self._records += expected - 1 - self._previous
-            self._previous = self._done = expected - 1
+            self._previous = expected - 1
+            self._read_past()
+
+    def _read_past(self) -> None:
+        """Moves the position on, unless a signal is still held that a new reader would have to see again."""
+        if not self._held:
+            self._done = self._previous
 
     def tick(self) -> None:
         """Asks for the new reading that malformed lines gave reason to, if it was held back."""
@@ -154,10 +217,8 @@ class KmsgFeed:
             )
         elif classified.kind is LineKind.MALFORMED:
             self._doubt(line)
-        signal = kernel_signal(classified, self._seen(record), record.sequence)
-        if signal is not None:
-            self._signals += 1
-            self._sink.put(signal)
+        if classified.kind not in (LineKind.NONE, LineKind.SPOOFED, LineKind.MALFORMED):
+            self._held.append(_Held(classified, record.microseconds / 1e6, record.sequence))
 
     def _in_order(self, sequence: int) -> bool:
         """Keeps the position; False for records that were read before."""
@@ -201,9 +262,3 @@ class KmsgFeed:
 
     def _gap(self, lost: int) -> None:
         self._sink.put(GapReport(source=Source.KMSG, seen=self._clock.now(), lost=lost))
-
-    def _seen(self, record: KmsgRecord) -> Moment:
-        """When the kernel logged it. Its stamp stops in suspend, so it is never taken to lie in the future."""
-        now = self._clock.now()
-        age = min(now.at, max(0.0, now.at - record.microseconds / 1e6))
-        return Moment(at=now.at - age, time=now.time - timedelta(seconds=age))

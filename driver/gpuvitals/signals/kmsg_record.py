@@ -77,6 +77,12 @@ def header_sequence(line: bytes) -> int | None:
     return None if header is None else header[1]
 
 
+def header_seconds(line: bytes) -> float | None:
+    """The stamp of a line whose header is well formed, in seconds of the kernel log's own clock."""
+    header = _header(line[:MAX_RECORD])
+    return None if header is None else header[2] / 1e6
+
+
 def is_continuation(line: bytes) -> bool:
     """Whether the line is a ` KEY=value` continuation of the record before it."""
     return line.startswith(b" ")
