@@ -17,7 +17,7 @@ from gpuvitals.health.fault_classes import (
     worse,
     xid_rule,
 )
-from gpuvitals.health.verdict import BLIND, INSTANCE_GONE, PROBATION
+from gpuvitals.health.verdict import BLIND, INSTANCE_GONE, PROBATION, REPLACED
 from gpuvitals.health.xid_catalog import CATALOG
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.health import NO_REASON
@@ -124,6 +124,13 @@ _OF_A_GPU = (
         source="NVML, which lists the other instances of the GPU",
         product="takes it out of service and tells the claim; forgets it when the claim is released",
         person="delete the pod; make the instance again if it is wanted",
+    ),
+    ReasonEntry(
+        reason=REPLACED,
+        meaning="another GPU was enumerated in the slot of a GPU that a claim holds",
+        source="NVML, which lists another UUID at the PCI bus ID",
+        product="tells the claim and the kubelet; publishes the GPU that is there now under the slot's device name",
+        person="delete the pod and its claim; a new claim gets the GPU that is there now",
     ),
 )
 _OF_A_NODE = (

@@ -26,6 +26,7 @@ from gpuvitals.model.signal import FabricState, Reading
 BLIND = Reason("NoEvidence")
 PROBATION = Reason("Probation")
 INSTANCE_GONE = Reason("MigInstanceGone")
+REPLACED = Reason("GpuReplaced")
 
 EXPECTED_VALUES = (
     "recovery_action",
@@ -88,7 +89,27 @@ def verdict(state: GpuState, now: Moment, policy: Policy) -> Verdict:
 
 
 def without_instance(judged: Verdict) -> Verdict:
-    """The verdict on a MIG instance that was destroyed while a claim holds it: read, so definitive.
+    """The verdict on a MIG instance that was destroyed while a claim holds it."""
+    return _not_there(
+        judged,
+        INSTANCE_GONE,
+        "the MIG instance was destroyed while a claim holds it; out of service until it is made again "
+        "or the claim is released",
+    )
+
+
+def without_board(judged: Verdict) -> Verdict:
+    """The verdict on a GPU, or an instance of one, whose slot went to another GPU while a claim holds it."""
+    return _not_there(
+        judged,
+        REPLACED,
+        "another GPU was enumerated in its slot while a claim holds it; delete the pod and its claim, a new claim "
+        "gets the GPU that is there now",
+    )
+
+
+def _not_there(judged: Verdict, reason: Reason, message: str) -> Verdict:
+    """The device was enumerated and is not any more, so the verdict is definitive.
 
     Nothing is broken, so there is no cause that an action could be sure of.
     """
@@ -98,9 +119,8 @@ def without_instance(judged: Verdict) -> Verdict:
         phase=Phase.STEADY,
         score=0,
         health_class=HealthClass.FAILED,
-        reason=INSTANCE_GONE,
-        message="the MIG instance was destroyed while a claim holds it; out of service until it is made again "
-        "or the claim is released",
+        reason=reason,
+        message=message,
         definitive=True,
         confidence=Confidence.NONE,
     )

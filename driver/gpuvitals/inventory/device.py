@@ -59,6 +59,11 @@ def device_name(gpu: Gpu) -> DeviceName:
     return DeviceName(name)
 
 
+def silicon(name: str) -> str:
+    """The name of the GPU that a device is or is an instance of: `gpu-0000-3b-00-0`, also for its MIG instances."""
+    return name.partition("-mig-")[0]
+
+
 def device_order(gpu: Gpu) -> tuple[str, int, int, str]:
     """Sorts devices as the bus numbers them, a GPU before its MIG instances and these by their ids."""
     ids = (-1, -1) if gpu.mig is None else (gpu.mig.gpu_instance, gpu.mig.compute_instance)

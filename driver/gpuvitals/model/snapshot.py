@@ -29,7 +29,8 @@ class GpuHealth:
 class NodeFacts:
     """What is true of the node rather than of one GPU. `reasons` are node-scope entries of the closed list.
 
-    `statements` are what people and programs say of its GPUs now, each in one line.
+    `statements` are what people and programs say of its GPUs now, each in one line. `retired` are GPUs whose slot is
+    another's by now: the agent remembers their health until they are back or a person has them forgotten.
     """
 
     monitors: tuple[tuple[Source, MonitorState], ...] = ()
@@ -37,18 +38,28 @@ class NodeFacts:
     expected_gpus: int = 0
     missing_gpus: tuple[str, ...] = ()
     statements: tuple[str, ...] = ()
+    retired: tuple[GpuUuid, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """The node after a change. `revision` grows by one a change; `gpus` are in PCI order."""
+    """The node after a change. `revision` grows by one a change; `gpus` are in PCI order, at most one a slot.
+
+    `replaced` are devices that a claim holds and whose slot is another GPU's by now: they are told to their claims and
+    published nowhere.
+    """
 
     revision: int
     taken: Moment
     node: NodeName
     gpus: tuple[GpuHealth, ...]
     facts: NodeFacts
+    replaced: tuple[GpuHealth, ...] = ()
 
     def find(self, uuid: GpuUuid) -> GpuHealth | None:
         """The GPU of that UUID, None where this node has none."""
         return next((entry for entry in self.gpus if entry.gpu.uuid == uuid), None)
+
+    def find_held(self, uuid: GpuUuid) -> GpuHealth | None:
+        """The GPU of that UUID, also where it was replaced while a claim holds it."""
+        return self.find(uuid) or next((entry for entry in self.replaced if entry.gpu.uuid == uuid), None)

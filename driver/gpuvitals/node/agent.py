@@ -5,7 +5,7 @@ It alone mutates the state, on one thread. Everyone else reads the immutable sna
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from gpuvitals.durable import DurableFileError
@@ -154,6 +154,7 @@ class NodeAgent:
         # What the kernel logged before the agent began was heard when it began.
         self._judge(now, max(heard_at, self._began_at))
         known = self._known.gpus.values()
+        self._suppressed = {u: v for u, v in self._suppressed.items() if u in self._known.gpus}
         self._gpus = tuple(entry for entry in known if entry.published is not None or not entry.gone)
 
     def step(self, patience_seconds: float) -> None:
@@ -277,7 +278,8 @@ class NodeAgent:
             for uuid, entry in self._known.gpus.items()
             if entry.published is not None
         }
-        return {entry.gpu.uuid: entry.gpu.mig_enabled for entry in shown.gpus} != published
+        before = {entry.gpu.uuid: entry.gpu.mig_enabled for entry in (*shown.gpus, *shown.replaced)}
+        return before != published
 
     def _unexplained(self, facts: NodeFacts) -> NodeFacts:
         """The facts without missing GPUs that are out of service: their own verdict has told it already."""
@@ -286,21 +288,15 @@ class NodeAgent:
 
     def _publish(self, facts: NodeFacts, now: Moment, heard_at: float | None) -> None:
         ordered = sorted(self._known.gpus.values(), key=lambda entry: device_order(entry.gpu))
-        shown = tuple(
-            GpuHealth(
-                gpu=entry.gpu,
-                verdict=entry.published,
-                isolated=entry.isolated,
-                state_since=entry.state_since,
-                spared=entry.spared,
-            )
-            for entry in ordered
-            if entry.published is not None
-        )
         self._revision += 1
         self._facts = facts
         snapshot = Snapshot(
-            revision=self._revision, taken=now, node=self._settings.node, gpus=shown, facts=facts
+            revision=self._revision,
+            taken=now,
+            node=self._settings.node,
+            gpus=_as_shown(entry for entry in ordered if not entry.retired),
+            facts=facts,
+            replaced=_as_shown(entry for entry in ordered if entry.retired),
         )
         self._snapshot = snapshot
         for listener in self._early:
@@ -332,3 +328,17 @@ class NodeAgent:
         except DurableFileError as error:
             log.error("state not saved", extra=keys(reason=str(error)))
             self._metrics.checkpoint_recoveries.labels(cause="state-not-saved").inc()
+
+
+def _as_shown(entries: Iterable[StoredGpu]) -> tuple[GpuHealth, ...]:
+    return tuple(
+        GpuHealth(
+            gpu=entry.gpu,
+            verdict=entry.published,
+            isolated=entry.isolated,
+            state_since=entry.state_since,
+            spared=entry.spared,
+        )
+        for entry in entries
+        if entry.published is not None
+    )

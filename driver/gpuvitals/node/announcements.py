@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from gpuvitals.inventory.governing import Choice
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import HealthState, Phase, Verdict
-from gpuvitals.model.ids import GpuUuid
+from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import (
     GapReport,
     GpuSignal,
@@ -89,6 +89,17 @@ def unattributed_announcement(signal: GpuSignal) -> Announcement | None:
     named = signal.uuid or signal.bus_id or "no GPU at all"
     message = f"{signal.source.value} reports {what} and names {named}, which is none of this node's GPUs"
     return Announcement(reason="UnattributedFault", message=message)
+
+
+def replaced_announcement(slot: PciBusId, before: GpuUuid, now: GpuUuid, *, is_here: bool) -> Announcement:
+    """Another GPU was enumerated in a slot. `is_here`: the one from before is in another slot of this node."""
+    then = (
+        "that one is in another slot of this node"
+        if is_here
+        else f"the health of that one stays in the memory; gpuvitals forget {before} removes it"
+    )
+    message = f"slot {slot} holds gpu {now}, it held gpu {before} before; {then}"
+    return Announcement(reason="GpuReplaced", message=message, warning=False)
 
 
 def rival_announcement(rival: str) -> Announcement:

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from gpuvitals.health.state import GpuState
+from gpuvitals.health.verdict import without_board, without_instance
 from gpuvitals.inventory.device import device_name
 from gpuvitals.model.gpu import Gpu
+from gpuvitals.model.health import Verdict
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.node.store import StoredGpu
 
@@ -25,23 +27,36 @@ def marked(entry: StoredGpu, listed: Iterable[Gpu]) -> StoredGpu:
     return entry if unknown or gone == entry.gone else replace(entry, gone=gone)
 
 
+def seen_as(entry: StoredGpu, judged: Verdict) -> Verdict:
+    """The verdict to show: a device that is not there any more fails whatever its last readings were."""
+    if entry.retired:
+        return without_board(judged)
+    return without_instance(judged) if entry.gone else judged
+
+
 def hidden(
     gpus: Mapping[GpuUuid, StoredGpu], is_held: Callable[[GpuUuid], bool]
 ) -> tuple[frozenset[GpuUuid], frozenset[GpuUuid]]:
     """Devices that are not to be shown, and those of them that may be forgotten.
 
     A destroyed instance keeps its device name until its claim lets it go: another in its place waits until then, or a
-    name would move to other hardware under a running claim.
+    name would move to other hardware under a running claim. A retired device is shown only while a claim holds it, and
+    keeps no name: its slot is another GPU's.
     """
-    gone = [uuid for uuid, entry in gpus.items() if entry.gone]
-    if not gone:
+    away = [uuid for uuid, entry in gpus.items() if entry.gone or entry.retired]
+    if not away:
         return frozenset(), frozenset()
-    held = {uuid for uuid in gone if is_held(uuid)}
-    names = {device_name(gpus[uuid].gpu) for uuid in held}
-    waiting = {uuid for uuid, entry in gpus.items() if uuid not in held and device_name(entry.gpu) in names}
-    left = [uuid for uuid in gone if uuid not in held]
-    worth_keeping = [uuid for uuid in left if _remembers(gpus[uuid].state)][-MAX_REMEMBERED:]
-    return frozenset(left) | waiting, frozenset(left) - frozenset(worth_keeping)
+    held = {uuid for uuid in away if is_held(uuid)}
+    names = {device_name(gpus[uuid].gpu) for uuid in held if not gpus[uuid].retired}
+    waiting = {
+        uuid
+        for uuid, entry in gpus.items()
+        if uuid not in held and not entry.retired and device_name(entry.gpu) in names
+    }
+    left = [uuid for uuid in away if uuid not in held]
+    instances = [uuid for uuid in left if gpus[uuid].gpu.mig is not None]
+    worth_keeping = [uuid for uuid in instances if _remembers(gpus[uuid].state)][-MAX_REMEMBERED:]
+    return frozenset(left) | waiting, frozenset(instances) - frozenset(worth_keeping)
 
 
 def _remembers(state: GpuState) -> bool:

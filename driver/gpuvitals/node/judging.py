@@ -1,11 +1,13 @@
 """Verdicts that are remembered as long as they hold, so that a lone fault does not have all the other GPUs judged."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 from gpuvitals.health.evaluate import advance
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import GpuState
 from gpuvitals.health.verdict import next_change_at, verdict
+from gpuvitals.inventory.governing import Governing
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.health import Verdict
 from gpuvitals.model.ids import GpuUuid
@@ -36,6 +38,21 @@ class Judge:
         if known is None or known.state is not state or known.policy is not policy or now.at >= known.until:
             self._judged[state.uuid] = known = _judged(state, now, policy)
         return known
+
+    def keep(self, uuids: Collection[GpuUuid]) -> None:
+        """Drops the verdicts of devices that are not known any more."""
+        if len(self._judged) > len(uuids):
+            self._judged = {uuid: judged for uuid, judged in self._judged.items() if uuid in uuids}
+
+
+def node_policy(rules: Collection[Governing]) -> Policy:
+    """The policy for the node as a whole: of values that differ among its GPUs, the most careful."""
+    ruling = [rule.health for rule in rules] or [Policy()]
+    return replace(
+        ruling[0],
+        isolation_cap_percent=min(policy.isolation_cap_percent for policy in ruling),
+        isolate_unknown=min(policy.isolate_unknown for policy in ruling),
+    )
 
 
 def _judged(state: GpuState, now: Moment, policy: Policy) -> Judged:

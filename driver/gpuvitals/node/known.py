@@ -4,23 +4,21 @@ Stage 5 of the walk: a signal comes in, is held against whom it concerns, and is
 """
 
 import logging
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import assert_never
 
-from gpuvitals.health.attribution import concerned, told
+from gpuvitals.health.attribution import told
 from gpuvitals.health.evaluate import advance, evaluate
 from gpuvitals.health.healing import after_restart
 from gpuvitals.health.isolation import is_capped, isolated
-from gpuvitals.health.policy import Policy
 from gpuvitals.health.reasons import GPU_NOT_UP, ISOLATION_CAPPED, NVSWITCH_FAULT
-from gpuvitals.health.state import GpuState, expecting, initial_state, instance_state
 from gpuvitals.health.statements import with_statements
-from gpuvitals.health.verdict import without_instance
 from gpuvitals.inventory.governing import Governing
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.driver_load import is_reload, known_load
-from gpuvitals.model.gpu import DeviceKind, Gpu
+from gpuvitals.model.gpu import DeviceKind
 from gpuvitals.model.health import Verdict
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import (
@@ -47,12 +45,14 @@ from gpuvitals.node.announcements import (
     Announcement,
     gap_announcement,
     monitor_announcement,
+    replaced_announcement,
     statement_unattributed,
     unattributed_announcement,
 )
-from gpuvitals.node.instances import hidden, marked
-from gpuvitals.node.judging import Judge
+from gpuvitals.node.instances import hidden, seen_as
+from gpuvitals.node.judging import Judge, node_policy
 from gpuvitals.node.ports import AgentPorts
+from gpuvitals.node.slots import Takeover, adopted, concerned_in, remembered_owners, seated
 from gpuvitals.node.statements import StandingStatements, names
 from gpuvitals.node.store import StoredGpu, StoredNode
 from gpuvitals.observability.logs import keys
@@ -64,6 +64,8 @@ _DO_NOT_POKE = frozenset({79, 119, 120})
 """After these a driver call may hang. Source: NVIDIA/DCGM DcgmKmsgReader.cpp, __DCGM_FATAL_XIDS__."""
 _MAX_EARLY = 4096
 """How many signals wait for the first inventory at most; one more is unattributed, as it would be after it."""
+_MAX_RECENT = 512
+"""How many signals that name a slot and no UUID are kept, for a GPU that turns out to have taken the slot before them."""
 _FIRST_LOOK_SECONDS = 5.0
 """How long a node is not shown, from its first inventory on, for every GPU to have been looked at."""
 
@@ -82,6 +84,7 @@ class NodeHealth:
         self._monitors: dict[Source, MonitorState] = {}
         self._switch_fault = False
         self._early: list[GpuSignal] = []
+        self._recent: deque[GpuSignal] = deque(maxlen=_MAX_RECENT)
         self._statements = StandingStatements()
         self._looked_at: set[GpuUuid] = set()
         self._judge = Judge()
@@ -111,6 +114,7 @@ class NodeHealth:
             )
             kept = entry if same_boot else replace(entry, published=None)
             self.gpus[entry.gpu.uuid] = replace(kept, state=state)
+        self.gpus = seated(self.gpus, remembered_owners(self.gpus), (), now.time)
 
     def govern(self) -> None:
         """Asks anew what governs each GPU."""
@@ -119,19 +123,19 @@ class NodeHealth:
     def wanted_out(self, verdicts: Mapping[GpuUuid, Verdict]) -> frozenset[GpuUuid]:
         """The devices that their verdicts take out of service, whatever their policies make of it."""
         already = frozenset(uuid for uuid, entry in self.gpus.items() if entry.isolated)
-        return isolated(list(verdicts.values()), self._node_policy(), already, self.parents)
+        return isolated(self._in_a_slot(verdicts), node_policy(self.rules.values()), already, self.parents)
 
     def hear_statements(self, now: Moment) -> None:
         """Holds what people and programs say now against whom they name. What is said of no GPU here is told once."""
         for source, standing in self._statements.due(now, self.gpus.keys()):
             for uuid, entry in self.gpus.items():
-                about = tuple(each for each in standing if names(each.gpu, entry.gpu))
+                about = tuple(each for each in standing if names(each.gpu, entry))
                 policy = self.rules[uuid].health
                 state = with_statements(advance(entry.state, now.at, policy), source, about, now, policy)
                 self.gpus[uuid] = replace(entry, state=state)
             self._metrics.statements.labels(source=source.value).set(len(standing))
             for each in standing:
-                if not any(names(each.gpu, entry.gpu) for entry in self.gpus.values()):
+                if not any(names(each.gpu, entry) for entry in self.gpus.values()):
                     self._announce(statement_unattributed(each))
 
     def asleep(self, seconds: float) -> None:
@@ -149,7 +153,8 @@ class NodeHealth:
             if judged.state is not entry.state:
                 self.gpus[uuid] = replace(entry, state=judged.state)
             if uuid not in out_of_sight:
-                found[uuid] = without_instance(judged.verdict) if entry.gone else judged.verdict
+                found[uuid] = seen_as(entry, judged.verdict)
+        self._judge.keep(self.gpus)
         return found
 
     def may_be_shown(self, now: Moment) -> bool:
@@ -171,11 +176,12 @@ class NodeHealth:
 
     def facts(self, verdicts: Mapping[GpuUuid, Verdict]) -> NodeFacts:
         """What is true of the node as a whole."""
-        capped = is_capped(list(verdicts.values()), self._node_policy(), self.parents)
+        capped = is_capped(self._in_a_slot(verdicts), node_policy(self.rules.values()), self.parents)
         reasons = [ISOLATION_CAPPED] if capped else []
         if self._switch_fault:
             reasons.append(NVSWITCH_FAULT)
-        physical = [entry.gpu for entry in self.gpus.values() if entry.gpu.kind is DeviceKind.GPU]
+        whole = [entry for entry in self.gpus.values() if entry.gpu.kind is DeviceKind.GPU]
+        physical = [entry.gpu for entry in whole if not entry.retired]
         missing = {gpu.bus_id for gpu in physical if gpu.uuid not in self._enumerated}
         # Those of GPUs that were known have a device and a verdict, which tell of it.
         never = self._not_up - {gpu.bus_id for gpu in physical}
@@ -187,6 +193,7 @@ class NodeHealth:
             expected_gpus=len(physical) + len(never),
             missing_gpus=tuple(sorted(missing | never)),
             statements=self._statements.lines,
+            retired=tuple(entry.gpu.uuid for entry in whole if entry.retired),
         )
 
     def fold(self, signal: Signal) -> None:
@@ -224,12 +231,17 @@ class NodeHealth:
                 | PresenceReport()
                 | ClearReport()
             ):
+                if (
+                    isinstance(signal, XidReport | OffBusReport | RecoveryActionReport)
+                    and signal.uuid is None
+                ):
+                    self._recent.append(signal)
                 self._fold_gpu(signal)
             case _:
                 assert_never(signal)
 
     def _fold_gpu(self, signal: GpuSignal) -> None:
-        whom = concerned(signal, (entry.gpu for entry in self.gpus.values()))
+        whom = concerned_in(signal, self.gpus)
         if not whom and not self.gpus and len(self._early) < _MAX_EARLY:
             # The log is read before the driver has said which GPUs there are.
             self._early.append(signal)
@@ -258,7 +270,7 @@ class NodeHealth:
 
     def _hidden(self) -> frozenset[GpuUuid]:
         """Destroyed instances that no claim holds. They are published anew should they come back."""
-        out_of_sight, forgotten = hidden(self.gpus, lambda uuid: bool(self._ports.holders(uuid)))
+        out_of_sight, forgotten = hidden(self.gpus, self._is_held)
         for uuid in forgotten:
             log.info("mig instance forgotten", extra=keys(gpu=uuid, bus_id=self.gpus[uuid].gpu.bus_id))
             del self.gpus[uuid]
@@ -266,10 +278,6 @@ class NodeHealth:
             if self.gpus[uuid].published is not None:
                 self.gpus[uuid] = replace(self.gpus[uuid], published=None, isolated=False)
         return out_of_sight
-
-    def _first_state(self, gpu: Gpu, seen: Moment) -> GpuState:
-        parent = self.gpus.get(gpu.gpu_uuid)
-        return initial_state(gpu, seen) if parent is None else instance_state(parent.state, gpu)
 
     def _with_claim(self, signal: GpuSignal, uuid: GpuUuid) -> GpuSignal:
         if not isinstance(signal, XidReport) or signal.claim is not None or signal.source is Source.DCGM:
@@ -280,28 +288,13 @@ class NodeHealth:
 
     def _adopt(self, report: InventoryReport) -> None:
         reloaded = is_reload(self.driver_load, report.driver_load)
-        for gpu in report.gpus:
-            known = self.gpus.get(gpu.uuid)
-            if known is None:
-                state = self._first_state(gpu, report.seen)
-                self.gpus[gpu.uuid] = StoredGpu(
-                    gpu=gpu,
-                    state=state,
-                    published=None,
-                    published_at=0.0,
-                    state_since=report.seen.time,
-                    isolated=False,
-                )
-                log.info("gpu found", extra=keys(gpu=gpu.uuid, bus_id=gpu.bus_id, product=gpu.product_name))
-                continue
-            state = known.state
-            if reloaded:
-                state = after_restart(state, same_boot=True, same_driver_load=False, age_seconds=0.0)
-            state = expecting(state, gpu)
-            self.gpus[gpu.uuid] = replace(known, gpu=gpu, state=state)
-        for uuid, entry in self.gpus.items():
-            self.gpus[uuid] = marked(entry, report.gpus)
+        before = self.gpus
+        self.gpus, taken = adopted(before, report, self._is_held, reloaded=reloaded)
+        for uuid in self.gpus.keys() - before.keys():
+            gpu = self.gpus[uuid].gpu
+            log.info("gpu found", extra=keys(gpu=uuid, bus_id=gpu.bus_id, product=gpu.product_name))
         self._enumerated = frozenset(gpu.uuid for gpu in report.gpus if gpu.kind is DeviceKind.GPU)
+        self._looked_at &= self.gpus.keys()
         self._not_up = frozenset(report.not_up)
         self.driver_load = known_load(self.driver_load, report.driver_load)
         self.govern()
@@ -310,15 +303,23 @@ class NodeHealth:
         early, self._early = self._early, []
         for signal in early:
             self._fold_gpu(signal)
+        for takeover in taken:
+            self._taken_over(takeover)
 
-    def _node_policy(self) -> Policy:
-        """What decides over the node as a whole: of values that differ among its GPUs, the most careful."""
-        ruling = [rule.health for rule in self.rules.values()] or [Policy()]
-        return replace(
-            ruling[0],
-            isolation_cap_percent=min(policy.isolation_cap_percent for policy in ruling),
-            isolate_unknown=min(policy.isolate_unknown for policy in ruling),
+    def _taken_over(self, takeover: Takeover) -> None:
+        """Gives the new owner of a slot what was heard of the slot since its old owner last read well."""
+        before = self.gpus.get(takeover.before)
+        is_here = before is not None and not before.retired
+        log.warning(
+            "gpu replaced", extra=keys(bus_id=takeover.slot, gpu=takeover.now, before=takeover.before)
         )
+        self._announce(replaced_announcement(takeover.slot, takeover.before, takeover.now, is_here=is_here))
+        last_good = None if before is None else before.state.last_ok_at
+        for signal in list(self._recent):
+            if getattr(signal, "bus_id", None) == takeover.slot and (
+                last_good is None or signal.seen.at > last_good
+            ):
+                self._fold_gpu(signal)
 
     def _take_up(self, facts: NodeFacts, gpus: tuple[StoredGpu, ...]) -> None:
         """What the node could and could not see stands until a source says otherwise."""
@@ -332,6 +333,13 @@ class NodeHealth:
         if GPU_NOT_UP in facts.reasons:
             known = {entry.gpu.bus_id for entry in gpus}
             self._not_up = frozenset(PciBusId(bus) for bus in facts.missing_gpus if bus not in known)
+
+    def _is_held(self, uuid: GpuUuid) -> bool:
+        return bool(self._ports.holders(uuid))
+
+    def _in_a_slot(self, verdicts: Mapping[GpuUuid, Verdict]) -> list[Verdict]:
+        """The verdicts that count for the node: a GPU that was replaced is none of its GPUs any more."""
+        return [verdict for uuid, verdict in verdicts.items() if not self.gpus[uuid].retired]
 
     def _announce(self, announcement: Announcement | None) -> None:
         if announcement is not None:

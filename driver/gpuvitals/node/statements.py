@@ -6,11 +6,11 @@ Owned by the agent's thread. A source tells all that it says at once; what expir
 from collections.abc import Collection
 
 from gpuvitals.health.statements import quoted
-from gpuvitals.inventory.device import device_name
+from gpuvitals.inventory.device import device_name, silicon
 from gpuvitals.model.clock import Moment
-from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.signal import Source, Statement, StatementsReport
+from gpuvitals.node.store import StoredGpu
 
 
 class StandingStatements:
@@ -44,10 +44,15 @@ class StandingStatements:
         return tuple(due)
 
 
-def names(text: str, gpu: Gpu) -> bool:
-    """Whether `text` means this device. The name of a GPU means each of its MIG instances as well."""
+def names(text: str, entry: StoredGpu) -> bool:
+    """Whether `text` means this device. The name of a GPU means each of its MIG instances as well.
+
+    A retired device is meant by its UUID alone: the names of its slot are those of the GPU that is there now.
+    """
+    gpu = entry.gpu
+    if entry.retired:
+        return text in (gpu.uuid, gpu.gpu_uuid)
     own = (gpu.uuid, gpu.bus_id, device_name(gpu))
     if gpu.mig is None:
         return text in own
-    parent = device_name(gpu).partition("-mig-")[0]
-    return text in (*own, gpu.mig.parent, parent)
+    return text in (*own, gpu.mig.parent, silicon(device_name(gpu)))

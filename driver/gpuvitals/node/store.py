@@ -30,7 +30,8 @@ class StoredGpu:
     """One GPU as the agent knows it. `published` is the verdict that the cluster was last shown, at `published_at`.
 
     `spared` is why it is in service although it should be out, empty where it is as it should be.
-    `gone`: a MIG instance that the driver does not list any more, while it lists its GPU.
+    `gone`: a MIG instance that the driver does not list any more, while it lists its GPU. `retired`: another GPU was
+    enumerated in its slot, or in its parent's. `slot_taken` is when it took its slot from another GPU.
     """
 
     gpu: Gpu
@@ -41,6 +42,8 @@ class StoredGpu:
     isolated: bool
     spared: str = ""
     gone: bool = False
+    retired: bool = False
+    slot_taken: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,7 +41,7 @@ _LONGEST_WAIT_SECONDS = 30.0
 class NvmlSettings:
     """`backend` is `module:factory` of an NvmlBackend, empty for the real library; `environment` is the worker's.
 
-    `remembered` are the GPUs an earlier agent knew: one that is lost at our start can't say who it is.
+    `remembered` are the GPUs an earlier agent knew in their slots: one that is lost at our start can't say who it is.
     """
 
     backend: str = ""
@@ -131,6 +131,10 @@ class NvmlMonitor:
     def avoid(self, uuid: GpuUuid) -> None:
         """Has a GPU probed once and then seldom: the kernel log told of XID 79, 119 or 120. Any thread."""
         self._ask(lambda now: self._hands_off(uuid, now))
+
+    def forget(self, uuid: GpuUuid) -> None:
+        """Has a GPU that the driver does not enumerate looked for no more. Any thread."""
+        self._ask(lambda now: self._list.forget(uuid))
 
     def discover(self, deadline_seconds: float) -> tuple[Gpu, ...] | None:
         """Waits for the first inventory; None where the driver gave none until the deadline. Any thread."""

@@ -62,7 +62,7 @@ class Watched:
 
 
 class Watchlist:
-    """Keeps a GPU after it was lost: who it is must be known for as long as it may come back.
+    """Keeps a GPU after it was lost, until another GPU is in its slot: it may come back.
 
     `nameless` are the indexes whose GPU did not say who it is at the last survey, with the reason.
     """
@@ -104,6 +104,8 @@ class Watchlist:
     def adopt(self, found: Iterable[Gpu], divisions: Mapping[GpuUuid, MigFacts], now: float) -> None:
         """Takes up what the driver enumerates. A lost GPU that is back is polled again; a missing one is lost.
 
+        One whose slot holds another GPU now is not looked for: each look would cost a worker, for a GPU that is gone.
+
         `divisions` has how each GPU is divided; one that it lacks stays divided as it was known to be.
         """
         gpus = {gpu.uuid: gpu for gpu in found}
@@ -116,10 +118,22 @@ class Watchlist:
                 entry.avoid = None
             if entry.avoid is None:
                 entry.due_at = now
-        for uuid, entry in self._entries.items():
+        slots = {gpu.bus_id for gpu in gpus.values()}
+        for uuid, entry in list(self._entries.items()):
             entry.enumerated = uuid in gpus
-            if not entry.enumerated and entry.avoid is None:
+            if entry.enumerated:
+                continue
+            if entry.gpu.bus_id in slots:
+                self.forget(uuid)
+            elif entry.avoid is None:
                 self.avoid(entry, Avoid.LOST, now)
+
+    def forget(self, uuid: GpuUuid) -> None:
+        """Looks for a GPU no more: another is in its slot, or a person has it forgotten. One that is enumerated stays."""
+        entry = self._entries.get(uuid)
+        if entry is not None and not entry.enumerated:
+            log.info("gpu not looked for any more", extra=keys(gpu=uuid, bus_id=entry.gpu.bus_id))
+            del self._entries[uuid]
 
     def divide(self, entry: Watched, facts: MigFacts | None) -> bool:
         """Takes up how a GPU is divided, None for no answer; whether that is news. What makes no sense is no answer."""

@@ -1,0 +1,133 @@
+"""The identity rule applied to the agent's memory: which remembered devices are in a slot, and which are history. Pure."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from gpuvitals.health.attribution import concerned
+from gpuvitals.health.healing import after_restart
+from gpuvitals.health.state import expecting, initial_state, instance_state
+from gpuvitals.inventory.identity import SlotOwners, slot_owners
+from gpuvitals.model.clock import Moment
+from gpuvitals.model.gpu import DeviceKind, Gpu
+from gpuvitals.model.ids import GpuUuid, PciBusId
+from gpuvitals.model.signal import GpuSignal, InventoryReport
+from gpuvitals.node.instances import marked
+from gpuvitals.node.store import StoredGpu
+
+Memory = dict[GpuUuid, StoredGpu]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Takeover:
+    """A slot that went from one GPU to another."""
+
+    slot: PciBusId
+    before: GpuUuid
+    now: GpuUuid
+
+
+def remembered_owners(memory: Mapping[GpuUuid, StoredGpu]) -> SlotOwners:
+    """Who owns which slot, as the memory has it. Of two GPUs in one slot the one that was met later owns it.
+
+    A memory of an older agent can hold such pairs; the next inventory settles which of the two is there.
+    """
+    owners: dict[PciBusId, GpuUuid] = {}
+    retired: list[GpuUuid] = []
+    for uuid, entry in memory.items():
+        if entry.gpu.kind is not DeviceKind.GPU:
+            continue
+        if entry.retired:
+            retired.append(uuid)
+            continue
+        earlier = owners.get(entry.gpu.bus_id)
+        if earlier is not None:
+            retired.append(earlier)
+        owners[entry.gpu.bus_id] = uuid
+    return SlotOwners(owners=owners, retired=tuple(retired))
+
+
+def in_a_slot(memory: Mapping[GpuUuid, StoredGpu]) -> tuple[Gpu, ...]:
+    """The devices of the memory without those that have lost their slot: no source asks for these any more."""
+    seated = set(remembered_owners(memory).owners.values())
+    return tuple(entry.gpu for entry in memory.values() if entry.gpu.gpu_uuid in seated)
+
+
+def concerned_in(signal: GpuSignal, memory: Mapping[GpuUuid, StoredGpu]) -> tuple[GpuUuid, ...]:
+    """The devices whose state `signal` changes: a slot means the GPU that owns it, a UUID that GPU, retired or not."""
+    found = concerned(signal, (entry.gpu for entry in memory.values() if not entry.retired))
+    if found or signal.uuid is None:
+        return found
+    return concerned(signal, (entry.gpu for entry in memory.values() if entry.retired))
+
+
+def adopted(
+    memory: Mapping[GpuUuid, StoredGpu],
+    report: InventoryReport,
+    is_held: Callable[[GpuUuid], bool],
+    *,
+    reloaded: bool,
+) -> tuple[Memory, tuple[Takeover, ...]]:
+    """The memory once the driver has listed its GPUs, and each slot that went from one GPU to another.
+
+    `reloaded`: the driver was loaded anew since the memory was made. The retired stand last, the newest at the end;
+    those beyond the bound are dropped, unless a claim holds them.
+    """
+    before = remembered_owners(memory)
+    found = [(gpu.bus_id, gpu.uuid) for gpu in report.gpus if gpu.kind is DeviceKind.GPU]
+    owners = slot_owners(before, found)
+    taken = tuple(
+        Takeover(slot=slot, before=earlier, now=owners.owners[slot])
+        for slot, earlier in before.owners.items()
+        if owners.owners.get(slot, earlier) != earlier
+    )
+    known = dict(memory)
+    for gpu in report.gpus:
+        known[gpu.uuid] = _taken_in(gpu, known, report.seen, reloaded=reloaded)
+    known = {uuid: marked(entry, report.gpus) for uuid, entry in known.items()}
+    kept = {*owners.owners.values(), *owners.retired}
+    bounded = {uuid: entry for uuid, entry in known.items() if entry.gpu.gpu_uuid in kept or is_held(uuid)}
+    return seated(bounded, owners, taken, report.seen.time), taken
+
+
+def seated(
+    memory: Mapping[GpuUuid, StoredGpu], owners: SlotOwners, taken: Iterable[Takeover], now: datetime
+) -> Memory:
+    """The memory with each device in its slot or retired; the retired stand last, the newest at the end."""
+    there = set(owners.owners.values())
+    since = dict.fromkeys((each.now for each in taken), now)
+    marked_out = {
+        uuid: replace(
+            entry,
+            retired=entry.gpu.gpu_uuid not in there,
+            slot_taken=since.get(entry.gpu.gpu_uuid, entry.slot_taken),
+        )
+        for uuid, entry in memory.items()
+    }
+    turn = {uuid: place for place, uuid in enumerate(owners.retired)}
+    last = sorted(
+        (uuid for uuid, entry in marked_out.items() if entry.retired),
+        key=lambda uuid: turn.get(marked_out[uuid].gpu.gpu_uuid, -1),
+    )
+    present = {uuid: entry for uuid, entry in marked_out.items() if not entry.retired}
+    return present | {uuid: marked_out[uuid] for uuid in last}
+
+
+def _taken_in(gpu: Gpu, memory: Mapping[GpuUuid, StoredGpu], seen: Moment, *, reloaded: bool) -> StoredGpu:
+    known = memory.get(gpu.uuid)
+    if known is None:
+        parent = memory.get(gpu.gpu_uuid)
+        return StoredGpu(
+            gpu=gpu,
+            state=initial_state(gpu, seen) if parent is None else instance_state(parent.state, gpu),
+            published=None,
+            published_at=0.0,
+            state_since=seen.time,
+            isolated=False,
+        )
+    state = known.state
+    if reloaded:
+        state = after_restart(state, same_boot=True, same_driver_load=False, age_seconds=0.0)
+    # A slot that it moved into was nobody's, unless the takeover says otherwise.
+    taken = known.slot_taken if known.gpu.bus_id == gpu.bus_id else None
+    return replace(known, gpu=gpu, state=expecting(state, gpu), slot_taken=taken)
