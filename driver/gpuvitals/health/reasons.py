@@ -17,7 +17,7 @@ from gpuvitals.health.fault_classes import (
     worse,
     xid_rule,
 )
-from gpuvitals.health.verdict import BLIND, INSTANCE_GONE, PROBATION, REPLACED
+from gpuvitals.health.verdict import BLIND, DIVIDED, INSTANCE_GONE, PROBATION, REPLACED
 from gpuvitals.health.xid_catalog import CATALOG
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.health import NO_REASON
@@ -124,6 +124,13 @@ _OF_A_GPU = (
         source="NVML, which lists the other instances of the GPU",
         product="takes it out of service and tells the claim; forgets it when the claim is released",
         person="delete the pod; make the instance again if it is wanted",
+    ),
+    ReasonEntry(
+        reason=DIVIDED,
+        meaning="MIG was enabled on a GPU that a claim holds whole",
+        source="NVML, which reads the MIG mode with every poll",
+        product="tells the claim and the kubelet; offers no instance of the GPU until that claim is released",
+        person="delete the pod and its claim, or disable MIG",
     ),
     ReasonEntry(
         reason=REPLACED,

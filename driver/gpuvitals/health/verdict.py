@@ -27,6 +27,7 @@ BLIND = Reason("NoEvidence")
 PROBATION = Reason("Probation")
 INSTANCE_GONE = Reason("MigInstanceGone")
 REPLACED = Reason("GpuReplaced")
+DIVIDED = Reason("MigEnabled")
 
 EXPECTED_VALUES = (
     "recovery_action",
@@ -108,8 +109,20 @@ def without_board(judged: Verdict) -> Verdict:
     )
 
 
+def divided(judged: Verdict) -> Verdict:
+    """The verdict for a claim that holds a GPU whole, once MIG was enabled on it: CUDA sees its instances only.
+
+    Source: NVIDIA MIG User Guide, "Enable MIG Mode".
+    """
+    return _not_there(
+        judged,
+        DIVIDED,
+        "MIG was enabled while a claim holds the whole GPU; delete the pod and its claim, or disable MIG",
+    )
+
+
 def _not_there(judged: Verdict, reason: Reason, message: str) -> Verdict:
-    """The device was enumerated and is not any more, so the verdict is definitive.
+    """The device is not there in the form in which it is held. The driver's list says so, so it is definitive.
 
     Nothing is broken, so there is no cause that an action could be sure of.
     """

@@ -6,10 +6,11 @@ from enum import Enum
 from typing import assert_never
 
 from gpuvitals.health.reasons import PREPARED
-from gpuvitals.inventory.device import device_name
+from gpuvitals.health.verdict import divided
+from gpuvitals.inventory.device import is_offered
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.model.health import HealthState, Verdict
-from gpuvitals.model.ids import ClaimUid, GpuUuid, NodeName
+from gpuvitals.model.ids import ClaimUid, DeviceName, GpuUuid, NodeName
 from gpuvitals.model.snapshot import GpuHealth, Snapshot
 
 
@@ -43,12 +44,17 @@ class ClaimRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedDevice:
-    """A device that is prepared for a claim on this node, as the checkpoint has it."""
+    """A device that is prepared for a claim on this node, as the checkpoint has it.
+
+    `device` is the name in the claim's allocation: the hardware of that name can be another by now.
+    """
 
     claim: ClaimRef
     uuid: GpuUuid
+    device: DeviceName
     share_id: str | None
     prepared_time: datetime
+    admin: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +78,7 @@ def claim_entries(
     """
     entries: dict[ClaimRef, list[ClaimEntry]] = {}
     for device in prepared:
-        found = snapshot.find(device.uuid)
+        found = snapshot.find_held(device.uuid)
         if found is not None:
             entries.setdefault(device.claim, []).append(_entry(found, device, snapshot.node, naming))
     return {
@@ -94,7 +100,13 @@ def healthy_status(state: HealthState) -> ConditionStatus:
             assert_never(state)
 
 
+def holders_verdict(found: GpuHealth) -> Verdict:
+    """The verdict for a claim that holds this device: a GPU that is held whole can't be used in MIG mode."""
+    return found.verdict if is_offered(found.gpu) else divided(found.verdict)
+
+
 def _entry(found: GpuHealth, device: PreparedDevice, node: NodeName, naming: Naming) -> ClaimEntry:
+    verdict = holders_verdict(found)
     ready = Condition(
         type="Ready",
         status=ConditionStatus.TRUE,
@@ -104,18 +116,18 @@ def _entry(found: GpuHealth, device: PreparedDevice, node: NodeName, naming: Nam
     )
     healthy = Condition(
         type="Healthy",
-        status=healthy_status(found.verdict.state),
-        reason=found.verdict.reason,
-        message=found.verdict.message,
+        status=healthy_status(verdict.state),
+        reason=verdict.reason,
+        message=verdict.message,
         transition_time=max(found.state_since, device.prepared_time),
     )
     return ClaimEntry(
         driver=naming.driver,
         pool=node,
-        device=device_name(found.gpu),
+        device=device.device,
         share_id=device.share_id,
         conditions=(healthy, ready),
-        data=_data(found, found.verdict),
+        data=_data(found, verdict),
     )
 
 
@@ -123,6 +135,7 @@ def _data(found: GpuHealth, verdict: Verdict) -> tuple[tuple[str, str | int], ..
     pairs: list[tuple[str, str | int]] = [
         ("uuid", found.gpu.uuid),
         ("pciBusID", found.gpu.bus_id),
+        *([] if found.gpu.mig is None else [("parentUUID", found.gpu.mig.parent)]),
         ("score", verdict.score),
         ("state", verdict.state.value),
         ("lastXid", verdict.last_xid),

@@ -3,17 +3,19 @@
 Takes the snapshot and gives the slices that the publisher in `kube` makes true.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
 
 from gpuvitals.inventory.attributes import attributes, capacities
-from gpuvitals.inventory.device import MAX_KEYS, Device, device_name, is_offered
+from gpuvitals.inventory.device import Device, device_name, is_offered
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.inventory.report import node_report
+from gpuvitals.inventory.report import LeftOut, node_report, with_left_out
 from gpuvitals.inventory.taints import ServiceMode, taints
+from gpuvitals.inventory.validation import invalid
 from gpuvitals.model.health import HealthClass
-from gpuvitals.model.ids import NodeName
+from gpuvitals.model.ids import DeviceName, NodeName
 from gpuvitals.model.snapshot import GpuHealth, Snapshot
 
 SHARD = 64
@@ -45,11 +47,15 @@ class PoolSlice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """All slices of a node. There is always at least one: an empty one says "driver up, no devices"."""
+    """All slices of a node. There is always at least one: an empty one says "driver up, no devices".
+
+    `left_out` are devices that the API server would refuse, and with them their whole slice.
+    """
 
     node: NodeName
     driver: str
     slices: tuple[PoolSlice, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def pool(snapshot: Snapshot, naming: Naming, mode: ServiceMode, rival: str = "") -> Pool:
@@ -58,17 +64,60 @@ def pool(snapshot: Snapshot, naming: Naming, mode: ServiceMode, rival: str = "")
     Inside a slice devices stand by class, then in PCI order: the scheduler takes the first that fits. `rival` says
     which other driver gives out these GPUs: the slices have no devices then, and the report tells why.
     """
-    slices = []
-    for index, shard in enumerate(_shards(snapshot.gpus)):
-        notes = ((naming.node_report, node_report(snapshot, mode, rival)),) if index == 0 else ()
-        slices.append(
-            PoolSlice(
-                index=index,
-                devices=() if rival else _devices(shard, naming, mode),
-                annotations=notes,
-            ),
+    left_out: list[LeftOut] = []
+    names: set[DeviceName] = set()
+    shards = [
+        () if rival else _accepted(_devices(shard, naming, mode), names, left_out)
+        for shard in _shards(snapshot.gpus)
+    ]
+    report = node_report(snapshot, mode, rival, tuple(left_out))
+    slices = tuple(
+        PoolSlice(
+            index=index,
+            devices=devices,
+            annotations=((naming.node_report, report),) if index == 0 else (),
         )
-    return Pool(node=snapshot.node, driver=naming.driver, slices=tuple(slices))
+        for index, devices in enumerate(shards)
+    )
+    return Pool(node=snapshot.node, driver=naming.driver, slices=slices, left_out=tuple(left_out))
+
+
+def without_devices(whole: Pool, why: Mapping[DeviceName, str]) -> Pool:
+    """The pool without the devices that the API server refused, each with its words; the report names them."""
+    dropped = tuple(
+        LeftOut(device=device.name, why=why[device.name])
+        for part in whole.slices
+        for device in part.devices
+        if device.name in why
+    )
+    slices = tuple(
+        replace(
+            part,
+            devices=tuple(device for device in part.devices if device.name not in why),
+            annotations=tuple((key, with_left_out(text, dropped)) for key, text in part.annotations),
+        )
+        for part in whole.slices
+    )
+    return replace(whole, slices=slices, left_out=(*whole.left_out, *dropped))
+
+
+def _accepted(
+    devices: tuple[Device, ...], names: set[DeviceName], left_out: list[LeftOut]
+) -> tuple[Device, ...]:
+    """The devices that the API server takes in one slice. `names` are those of the pool so far; both lists grow."""
+    taken: list[Device] = []
+    for device in devices:
+        why = invalid(device)
+        if device.name in names:
+            why = "another device of the pool has the same name"
+        elif not why and len(taken) == SHARD:
+            why = f"the slice has {SHARD} devices already"
+        if why:
+            left_out.append(LeftOut(device=device.name, why=why))
+            continue
+        names.add(device.name)
+        taken.append(device)
+    return tuple(taken)
 
 
 def _shards(gpus: tuple[GpuHealth, ...]) -> list[tuple[GpuHealth, ...]]:
@@ -91,7 +140,7 @@ def _devices(shard: tuple[GpuHealth, ...], naming: Naming, mode: ServiceMode) ->
     served = [
         entry
         for entry in shard
-        if is_offered(entry.gpu) and (mode is ServiceMode.TAINT or not entry.isolated)
+        if is_offered(entry.gpu) and not entry.withheld and (mode is ServiceMode.TAINT or not entry.isolated)
     ]
     served.sort(key=lambda entry: _CLASS_ORDER[entry.verdict.health_class])
     return tuple(_device(entry, naming, mode) for entry in served)
@@ -100,15 +149,9 @@ def _devices(shard: tuple[GpuHealth, ...], naming: Naming, mode: ServiceMode) ->
 @lru_cache(maxsize=1024)
 def _device(entry: GpuHealth, naming: Naming, mode: ServiceMode) -> Device:
     """Remembered: of two snapshots nearly all GPUs are the same."""
-    listed, capacity = attributes(entry, naming), capacities(entry.gpu)
-    if len(listed) + len(capacity) > MAX_KEYS:
-        raise AssertionError(
-            f"device {device_name(entry.gpu)}: {len(listed)} attributes and {len(capacity)} capacities, "
-            f"the API takes {MAX_KEYS}"
-        )
     return Device(
         name=device_name(entry.gpu),
-        attributes=listed,
-        capacity=capacity,
+        attributes=attributes(entry, naming),
+        capacity=capacities(entry.gpu),
         taints=taints(entry, naming) if mode is ServiceMode.TAINT else (),
     )

@@ -5,21 +5,37 @@ of a slice wakes the scheduler, so the text changes only together with a verdict
 """
 
 import json
+from dataclasses import dataclass
 
 from gpuvitals.health.reasons import OTHER_DRIVER
 from gpuvitals.health.score import VERSION
 from gpuvitals.inventory.device import device_name, is_offered
 from gpuvitals.inventory.taints import ServiceMode
+from gpuvitals.model.ids import DeviceName
 from gpuvitals.model.snapshot import GpuHealth, Snapshot
 
 MAX_BYTES = 16 * 1024
 _MAX_RIVAL = 512
+_MAX_WHY = 512
 
 
-def node_report(snapshot: Snapshot, mode: ServiceMode, rival: str = "") -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A device that is not published since the API server would refuse it, or did."""
+
+    device: DeviceName
+    why: str
+
+    def __str__(self) -> str:
+        return f"device {self.device} is not published: {self.why}"
+
+
+def node_report(
+    snapshot: Snapshot, mode: ServiceMode, rival: str = "", left_out: tuple[LeftOut, ...] = ()
+) -> str:
     """The report as compact JSON with sorted keys, at most MAX_BYTES; lists that are too long are cut with a count.
 
-    `rival` is why no device is published, empty where they are.
+    `rival` is why no device is published, empty where they are; `left_out` are those that could not be.
     """
     facts = snapshot.facts
     coverage = [entry.verdict.coverage for entry in snapshot.gpus]
@@ -46,8 +62,30 @@ def node_report(snapshot: Snapshot, mode: ServiceMode, rival: str = "") -> str:
     ]
     if spared:
         body["spared"] = spared
+    withheld = [{"device": device_name(e.gpu), "why": e.withheld} for e in snapshot.gpus if e.withheld]
+    if withheld:
+        body["withheld"] = withheld
+    if facts.retired:
+        body["retiredGpus"] = list(facts.retired)
+    return _bounded(body | _left_out(left_out))
+
+
+def with_left_out(report: str, left_out: tuple[LeftOut, ...]) -> str:
+    """The report with these devices named as well."""
+    if not left_out:
+        return report
+    body = json.loads(report)
+    return _bounded({**body, "leftOut": [*body.get("leftOut", []), *_left_out(left_out)["leftOut"]]})
+
+
+def _left_out(left_out: tuple[LeftOut, ...]) -> dict[str, list[dict[str, str]]]:
+    records = [{"device": each.device, "why": each.why[:_MAX_WHY]} for each in left_out]
+    return {"leftOut": records} if records else {}
+
+
+def _bounded(body: dict[str, object]) -> str:
     text = _encode(body)
-    for key in ("withdrawn", "spared", "statements", "missingGpus"):
+    for key in ("withdrawn", "spared", "statements", "retiredGpus", "missingGpus", "withheld", "leftOut"):
         text = _cut(body, key, text)
     return text
 

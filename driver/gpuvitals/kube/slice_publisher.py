@@ -20,6 +20,7 @@ from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.kube.client import Call, Transport
 from gpuvitals.kube.errors import ApiError, Conflict, Invalid, NotFound, Refused, Retryable
 from gpuvitals.kube.reflector import ObjectKey, Reflector, Selection, Turns, object_path
+from gpuvitals.kube.refused_devices import RefusedDevices
 from gpuvitals.kube.repair_budget import RepairBudget
 from gpuvitals.kube.retry import SLICES, Retries, retrying
 from gpuvitals.kube.right_of_way import RightOfWay
@@ -36,7 +37,6 @@ _IDLE_SECONDS = 30.0
 _SYNC_SECONDS = 1.0
 _REBASES = 3
 _FREE_ROUNDS = 8
-_REFUSED_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +97,7 @@ class SlicePublisher:
         self._must_read = False
         self._written_at = 0.0
         self._owner: tuple[NodeOwner, float] | None = None
-        self._refused: tuple[bytes, float] = (b"", 0.0)
+        self._devices = RefusedDevices(metrics, settings.refused)
         self._stop = threading.Event()
         selectors = f"spec.driver={settings.driver},spec.nodeName={settings.node}"
         self._selection = Selection(path=PATH, query=(("fieldSelector", selectors),))
@@ -120,7 +120,11 @@ class SlicePublisher:
     @property
     def blocked(self) -> str:
         """Why the stored slices are not what they should be, empty where nothing is in the way."""
-        return self._blocked or ("" if self._reflector.synced.is_set() else self._reflector.trouble)
+        return (
+            self._blocked
+            or self._devices.left_out
+            or ("" if self._reflector.synced.is_set() else self._reflector.trouble)
+        )
 
     def known_taint_times(self) -> dict[TaintKey, str]:
         """Since when each taint stands, for `PublisherSettings.taint_times` of the next process."""
@@ -246,7 +250,7 @@ class SlicePublisher:
             return True
         if self._must_read:
             self._read_again()
-        pool = desired.pool_for(self._mode.current())
+        pool = self._devices.accepted(desired.pool_for(self._mode.current()), time.monotonic())
         self._cache.expect(pool)
         writes = self._writes(pool, connected)
         if writes is None:
@@ -309,14 +313,13 @@ class SlicePublisher:
 
     def _made(self, write: SliceWrite, pool: Pool) -> bool:
         """Makes one write; False where the body was refused before. Raises ApiError and _Overtaken."""
-        body, until = self._refused
-        if write.body is not None and write.body == body and time.monotonic() < until:
+        if self._devices.is_refused(write.body, time.monotonic()):
             return False
         try:
             answer = self._transport.request(_call(write))
         except ApiError as error:
             self._metrics.slice_writes.labels(reason=write.kind, code=str(error.status)).inc()
-            return self._not_made(write, error)
+            return self._not_made(write, error, pool)
         self._metrics.slice_writes.labels(reason=write.kind, code="200").inc()
         self._written_at = time.monotonic()
         self._reflector.nudge()
@@ -331,9 +334,12 @@ class SlicePublisher:
             self._stored_otherwise(stored, write, pool)
         return True
 
-    def _not_made(self, write: SliceWrite, error: ApiError) -> bool:
+    def _not_made(self, write: SliceWrite, error: ApiError, pool: Pool) -> bool:
         if isinstance(error, Invalid):
-            self._refused = (write.body or b"", time.monotonic() + _REFUSED_SECONDS)
+            with self._changed:
+                self._dirty = True
+            if self._devices.blame(write, error, pool, time.monotonic()):
+                return False
             self._blocked = str(error)
             self._settings.refused(str(error))
             log.error(

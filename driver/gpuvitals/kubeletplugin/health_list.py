@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import assert_never
 
+from gpuvitals.inventory.claims import holders_verdict
 from gpuvitals.inventory.device import device_name, is_offered
-from gpuvitals.kubeletplugin.prepared import HeldClaim
+from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice
 from gpuvitals.model.health import HealthState, Phase, Verdict
 from gpuvitals.model.snapshot import Snapshot
 
@@ -41,23 +42,29 @@ def device_reports(snapshot: Snapshot | None, prepared: tuple[HeldClaim, ...]) -
     if snapshot is not None:
         updated = int(snapshot.taken.time.timestamp())
         for entry in snapshot.gpus:
-            if not is_offered(entry.gpu):
-                continue
-            name = device_name(entry.gpu)
-            reports[name] = DeviceReport(
-                device=name,
-                health=kubelet_health(entry.verdict.state),
-                message=_message(entry.verdict),
-                updated=updated,
-            )
-    missing = "no health reading yet" if snapshot is None else "the device is not on this node any more"
+            if is_offered(entry.gpu) and not entry.withheld:
+                name = device_name(entry.gpu)
+                reports[name] = _report(name, entry.verdict, updated)
     for held in prepared:
         for device in held.devices:
-            gone = DeviceReport(
-                device=device.device, health=KubeletHealth.UNKNOWN, message=missing, updated=0
-            )
-            reports.setdefault(device.device, gone)
+            if not device.admin or device.device not in reports:
+                reports[device.device] = _of_holder(device, snapshot)
     return tuple(reports[name] for name in sorted(reports))
+
+
+def _of_holder(device: HeldDevice, snapshot: Snapshot | None) -> DeviceReport:
+    """The report on the hardware that is prepared, which need not be the hardware that has the name now."""
+    found = None if snapshot is None else snapshot.find_held(device.uuid)
+    if snapshot is not None and found is not None:
+        return _report(device.device, holders_verdict(found), int(snapshot.taken.time.timestamp()))
+    missing = "no health reading yet" if snapshot is None else "the device is not on this node any more"
+    return DeviceReport(device=device.device, health=KubeletHealth.UNKNOWN, message=missing, updated=0)
+
+
+def _report(name: str, verdict: Verdict, updated: int) -> DeviceReport:
+    return DeviceReport(
+        device=name, health=kubelet_health(verdict.state), message=_message(verdict), updated=updated
+    )
 
 
 def all_unknown(reports: tuple[DeviceReport, ...], message: str) -> tuple[DeviceReport, ...]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from gpuvitals.inventory.claims import ClaimRef, PreparedDevice
+from gpuvitals.inventory.device import silicon
 from gpuvitals.model.ids import ClaimUid, DeviceName, GpuUuid
 
 
@@ -51,10 +52,21 @@ class Conflict:
 
 
 def excludes(one: HeldDevice, other: HeldDevice) -> bool:
-    """Whether two claims can't hold these at once: the same device, no admin access, not two different shares."""
-    if one.uuid != other.uuid or one.admin or other.admin:
+    """Whether two claims can't hold these at once: the same device, no admin access, not two different shares.
+
+    A name is a slot, so one name is one device also where the board in the slot was replaced in between. A GPU and an
+    instance of it are one piece of silicon.
+    """
+    if one.admin or other.admin:
         return False
-    return one.share_id is None or other.share_id is None or one.share_id == other.share_id
+    if one.uuid == other.uuid or one.device == other.device:
+        return one.share_id is None or other.share_id is None or one.share_id == other.share_id
+    return is_part_of(one, other) or is_part_of(other, one)
+
+
+def is_part_of(instance: HeldDevice, whole: HeldDevice) -> bool:
+    """Whether one is a MIG instance of the other, which is held as a GPU."""
+    return instance.mig is not None and whole.mig is None and silicon(instance.device) == whole.device
 
 
 def conflict(uid: ClaimUid, devices: Iterable[HeldDevice], held: Iterable[HeldClaim]) -> Conflict | None:
@@ -74,7 +86,12 @@ def prepared_devices(held: Iterable[HeldClaim]) -> tuple[PreparedDevice, ...]:
     """The same facts in the inventory's words."""
     return tuple(
         PreparedDevice(
-            claim=entry.claim, uuid=device.uuid, share_id=device.share_id, prepared_time=entry.prepared_time
+            claim=entry.claim,
+            uuid=device.uuid,
+            device=device.device,
+            share_id=device.share_id,
+            prepared_time=entry.prepared_time,
+            admin=device.admin,
         )
         for entry in held
         for device in entry.devices

@@ -16,6 +16,8 @@ class GpuHealth:
 
     `spared` is why it is in service although its verdict takes it out: the policy that says so, else empty.
     `state_since` is when the verdict's state last changed: the transition time of the claim's condition.
+    `withheld` is why it is not offered whatever its health: a claim holds the same silicon in another form. `slot_taken`
+    is when it took its slot from another GPU, None where no other was known there.
     """
 
     gpu: Gpu
@@ -23,6 +25,8 @@ class GpuHealth:
     isolated: bool
     state_since: datetime
     spared: str = ""
+    withheld: str = ""
+    slot_taken: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

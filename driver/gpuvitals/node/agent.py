@@ -5,7 +5,7 @@ It alone mutates the state, on one thread. Everyone else reads the immutable sna
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from gpuvitals.durable import DurableFileError
@@ -272,13 +272,17 @@ class NodeAgent:
                 self._ports.announce(announcement)
 
     def _is_other_inventory(self, shown: Snapshot) -> bool:
-        """Whether a device came or went, or a GPU is given out otherwise than before: whole, or as its instances."""
+        """Whether a device came or went, or is offered otherwise than before: whole, as instances, or not at all."""
+        withheld = self._known.withheld()
         published = {
-            uuid: entry.gpu.mig_enabled
+            uuid: (entry.gpu.mig_enabled, withheld.get(uuid, ""))
             for uuid, entry in self._known.gpus.items()
             if entry.published is not None
         }
-        before = {entry.gpu.uuid: entry.gpu.mig_enabled for entry in (*shown.gpus, *shown.replaced)}
+        before = {
+            entry.gpu.uuid: (entry.gpu.mig_enabled, entry.withheld)
+            for entry in (*shown.gpus, *shown.replaced)
+        }
         return before != published
 
     def _unexplained(self, facts: NodeFacts) -> NodeFacts:
@@ -294,9 +298,9 @@ class NodeAgent:
             revision=self._revision,
             taken=now,
             node=self._settings.node,
-            gpus=_as_shown(entry for entry in ordered if not entry.retired),
+            gpus=_as_shown((entry for entry in ordered if not entry.retired), self._known.withheld()),
             facts=facts,
-            replaced=_as_shown(entry for entry in ordered if entry.retired),
+            replaced=_as_shown((entry for entry in ordered if entry.retired), {}),
         )
         self._snapshot = snapshot
         for listener in self._early:
@@ -330,7 +334,7 @@ class NodeAgent:
             self._metrics.checkpoint_recoveries.labels(cause="state-not-saved").inc()
 
 
-def _as_shown(entries: Iterable[StoredGpu]) -> tuple[GpuHealth, ...]:
+def _as_shown(entries: Iterable[StoredGpu], withheld: Mapping[GpuUuid, str]) -> tuple[GpuHealth, ...]:
     return tuple(
         GpuHealth(
             gpu=entry.gpu,
@@ -338,6 +342,8 @@ def _as_shown(entries: Iterable[StoredGpu]) -> tuple[GpuHealth, ...]:
             isolated=entry.isolated,
             state_since=entry.state_since,
             spared=entry.spared,
+            withheld=withheld.get(entry.gpu.uuid, ""),
+            slot_taken=entry.slot_taken,
         )
         for entry in entries
         if entry.published is not None

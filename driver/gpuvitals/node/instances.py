@@ -59,5 +59,26 @@ def hidden(
     return frozenset(left) | waiting, frozenset(instances) - frozenset(worth_keeping)
 
 
+def withheld(
+    gpus: Mapping[GpuUuid, StoredGpu], is_claimed: Callable[[GpuUuid], bool]
+) -> Mapping[GpuUuid, str]:
+    """Devices that are not offered since a claim holds their silicon in another form, each with the reason.
+
+    A GPU and its MIG instances are one piece of silicon, and the scheduler does not know it. A device that a claim
+    holds is not among them: it was there first.
+    """
+    found: dict[GpuUuid, str] = {}
+    for entry in gpus.values():
+        parent = gpus.get(entry.gpu.gpu_uuid)
+        if entry.gpu.mig is None or parent is None or entry.retired:
+            continue
+        if not parent.gpu.mig_enabled:
+            if is_claimed(entry.gpu.uuid):
+                found[parent.gpu.uuid] = "a claim holds a MIG instance of this GPU"
+        elif is_claimed(parent.gpu.uuid) and not is_claimed(entry.gpu.uuid):
+            found[entry.gpu.uuid] = "a claim holds the whole GPU"
+    return {uuid: why for uuid, why in found.items() if not is_claimed(uuid)}
+
+
 def _remembers(state: GpuState) -> bool:
     return bool(state.faults or state.xids) or state.probation_until is not None

@@ -49,7 +49,7 @@ from gpuvitals.node.announcements import (
     statement_unattributed,
     unattributed_announcement,
 )
-from gpuvitals.node.instances import hidden, seen_as
+from gpuvitals.node.instances import hidden, seen_as, withheld
 from gpuvitals.node.judging import Judge, node_policy
 from gpuvitals.node.ports import AgentPorts
 from gpuvitals.node.slots import Takeover, adopted, concerned_in, remembered_owners, seated
@@ -84,7 +84,7 @@ class NodeHealth:
         self._monitors: dict[Source, MonitorState] = {}
         self._switch_fault = False
         self._early: list[GpuSignal] = []
-        self._recent: deque[GpuSignal] = deque(maxlen=_MAX_RECENT)
+        self._recent: deque[XidReport | OffBusReport | RecoveryActionReport] = deque(maxlen=_MAX_RECENT)
         self._statements = StandingStatements()
         self._looked_at: set[GpuUuid] = set()
         self._judge = Judge()
@@ -119,6 +119,10 @@ class NodeHealth:
     def govern(self) -> None:
         """Asks anew what governs each GPU."""
         self.rules = self._ports.rules([entry.gpu for entry in self.gpus.values()])
+
+    def withheld(self) -> Mapping[GpuUuid, str]:
+        """Devices that are not offered since a claim holds their silicon in another form, each with the reason."""
+        return withheld(self.gpus, self._ports.is_claimed)
 
     def wanted_out(self, verdicts: Mapping[GpuUuid, Verdict]) -> frozenset[GpuUuid]:
         """The devices that their verdicts take out of service, whatever their policies make of it."""
@@ -310,15 +314,12 @@ class NodeHealth:
         """Gives the new owner of a slot what was heard of the slot since its old owner last read well."""
         before = self.gpus.get(takeover.before)
         is_here = before is not None and not before.retired
-        log.warning(
-            "gpu replaced", extra=keys(bus_id=takeover.slot, gpu=takeover.now, before=takeover.before)
-        )
+        log.warning("gpu replaced", extra=keys(bus_id=takeover.slot, gpu=takeover.now, was=takeover.before))
         self._announce(replaced_announcement(takeover.slot, takeover.before, takeover.now, is_here=is_here))
         last_good = None if before is None else before.state.last_ok_at
-        for signal in list(self._recent):
-            if getattr(signal, "bus_id", None) == takeover.slot and (
-                last_good is None or signal.seen.at > last_good
-            ):
+        for signal in self._recent:
+            is_later = last_good is None or signal.seen.at > last_good
+            if signal.bus_id == takeover.slot and is_later:
                 self._fold_gpu(signal)
 
     def _take_up(self, facts: NodeFacts, gpus: tuple[StoredGpu, ...]) -> None:

@@ -13,7 +13,8 @@ from gpuvitals.node.announcements import Announcement
 class AgentPorts:
     """What the agent asks of others. None of them may block.
 
-    `holders` gives the UIDs of the claims that hold a GPU; `repoll` asks for a fresh reading of one GPU, or of all
+    `holders` gives the UIDs of the claims that hold a GPU, and `is_claimed` whether one of them does so without admin
+    access; `repoll` asks for a fresh reading of one GPU, or of all
     for None; `avoid` has a GPU left alone whose driver calls may hang; `kmsg_sequence` is how far the log was read,
     counting only records whose signals are on the queue already; `announce` tells people;
     `rules` gives what governs each GPU, and `is_settled` whether that is more than a guess;
@@ -21,6 +22,7 @@ class AgentPorts:
     """
 
     holders: Callable[[GpuUuid], tuple[str, ...]]
+    is_claimed: Callable[[GpuUuid], bool]
     repoll: Callable[[GpuUuid | None], None]
     avoid: Callable[[GpuUuid], None]
     kmsg_sequence: Callable[[], int | None]

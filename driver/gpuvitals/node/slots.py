@@ -47,10 +47,11 @@ def remembered_owners(memory: Mapping[GpuUuid, StoredGpu]) -> SlotOwners:
     return SlotOwners(owners=owners, retired=tuple(retired))
 
 
-def in_a_slot(memory: Mapping[GpuUuid, StoredGpu]) -> tuple[Gpu, ...]:
-    """The devices of the memory without those that have lost their slot: no source asks for these any more."""
-    seated = set(remembered_owners(memory).owners.values())
-    return tuple(entry.gpu for entry in memory.values() if entry.gpu.gpu_uuid in seated)
+def in_a_slot(stored: Iterable[StoredGpu]) -> tuple[Gpu, ...]:
+    """The devices of a stored memory without those that have lost their slot: no source asks for these any more."""
+    memory = {entry.gpu.uuid: entry for entry in stored}
+    there = set(remembered_owners(memory).owners.values())
+    return tuple(entry.gpu for entry in memory.values() if entry.gpu.gpu_uuid in there)
 
 
 def concerned_in(signal: GpuSignal, memory: Mapping[GpuUuid, StoredGpu]) -> tuple[GpuUuid, ...]:

@@ -57,6 +57,11 @@ class NodeMetrics:
         self.slice_writes = Counter(
             "gpuvitals_slice_writes", "ResourceSlice writes by answer.", ["reason", "code"], registry=registry
         )
+        self.devices_left_out = Gauge(
+            "gpuvitals_devices_left_out",
+            "Devices that are not published since the API server would refuse them, or did.",
+            registry=registry,
+        )
         self.slice_writes_suppressed = Counter(
             "gpuvitals_slice_writes_suppressed",
             "Changes of health that were not worth a write.",

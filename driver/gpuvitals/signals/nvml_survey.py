@@ -61,9 +61,7 @@ def survey(link: NvmlLink, driver: DriverFacts, tree: SysfsTree, known: Watchlis
     known.nameless = nameless
     # Where as many hang as are missing, these are they. An index alone never blames a GPU.
     slots = {gpu.bus_id for gpu in found.values()}
-    missing = tuple(
-        entry for entry in known if entry.gpu.uuid not in found and entry.gpu.bus_id not in slots
-    )
+    missing = tuple(entry for entry in known if entry.gpu.uuid not in found and entry.gpu.bus_id not in slots)
     hung = missing if hanging and len(missing) == hanging else ()
     gpus = (*found.values(), *(entry.gpu for entry in hung))
     before = {entry.gpu.uuid: entry.gpu for entry in known}

@@ -31,6 +31,7 @@ from gpuvitals.node.outputs import Outputs, Writers
 from gpuvitals.node.ports import AgentPorts
 from gpuvitals.node.probe_checks import NodeChecks
 from gpuvitals.node.probes import Checks, ProbeServer
+from gpuvitals.node.slots import in_a_slot
 from gpuvitals.node.store import NewerStateError, StateStore, StoredNode
 from gpuvitals.node.taint_memory import TaintMemory
 from gpuvitals.observability.logs import keys
@@ -207,6 +208,7 @@ class Node:
     def _build_agent(self, stored: StoredNode | None) -> None:
         ports = AgentPorts(
             holders=self._outputs.holders,
+            is_claimed=self._outputs.is_claimed,
             repoll=lambda uuid: self._nvml.request_poll(uuid),
             avoid=lambda uuid: self._nvml.avoid(uuid),
             kmsg_sequence=self._kmsg_sequence,
@@ -235,7 +237,7 @@ class Node:
             backend=self._options.nvml_backend,
             environment={**os.environ, **driver_place(self._options).environment()},
             sysfs=self._options.sysfs_root,
-            remembered=tuple(entry.gpu for entry in stored.gpus) if stored is not None else (),
+            remembered=in_a_slot(stored.gpus) if stored is not None else (),
             periods=NvmlPeriods(poll=self._config.poll_seconds),
         )
         self._nvml = NvmlMonitor(

@@ -23,7 +23,7 @@ from gpuvitals.inventory.report import MAX_BYTES, node_report
 from gpuvitals.inventory.taints import ServiceMode, taints
 from gpuvitals.model.gpu import DeviceKind, Gpu, MigInstance
 from gpuvitals.model.health import HealthState
-from gpuvitals.model.ids import ClaimUid, GpuUuid, PciBusId
+from gpuvitals.model.ids import ClaimUid, DeviceName, GpuUuid, PciBusId
 from gpuvitals.model.snapshot import GpuHealth
 from support.signals import moment
 from support.worlds import SINCE, entry, gpu, snapshot
@@ -310,7 +310,9 @@ def test_a_report_that_fits_names_every_withdrawn_gpu_and_omits_none() -> None:
 )
 def test_a_claim_shows_the_health_of_the_device_it_holds(state: HealthState, status: ConditionStatus) -> None:
     claim = ClaimRef(namespace="default", name="c", uid=ClaimUid("u"))
-    prepared = PreparedDevice(claim=claim, uuid=GpuUuid("GPU-0001"), share_id=None, prepared_time=SINCE)
+    prepared = PreparedDevice(
+        claim=claim, uuid=GpuUuid("GPU-0001"), device=DeviceName("gpu-0"), share_id=None, prepared_time=SINCE
+    )
     shown = claim_entries(snapshot(2, {1: state}), (prepared,), NAMING)
 
     (only,) = shown[claim]
@@ -322,7 +324,9 @@ def test_a_claim_shows_the_health_of_the_device_it_holds(state: HealthState, sta
 
 def test_a_degraded_device_is_healthy_with_the_reason_that_degrades_it() -> None:
     claim = ClaimRef(namespace="default", name="c", uid=ClaimUid("u"))
-    prepared = PreparedDevice(claim=claim, uuid=GpuUuid("GPU-0001"), share_id=None, prepared_time=SINCE)
+    prepared = PreparedDevice(
+        claim=claim, uuid=GpuUuid("GPU-0001"), device=DeviceName("gpu-0"), share_id=None, prepared_time=SINCE
+    )
     (only,) = claim_entries(snapshot(2, {1: HealthState.DEGRADED}), (prepared,), NAMING)[claim]
 
     healthy, ready = only.conditions
@@ -333,6 +337,8 @@ def test_a_degraded_device_is_healthy_with_the_reason_that_degrades_it() -> None
 
 def test_a_device_that_nobody_knows_is_not_spoken_of() -> None:
     claim = ClaimRef(namespace="default", name="c", uid=ClaimUid("u"))
-    prepared = PreparedDevice(claim=claim, uuid=GpuUuid("GPU-9999"), share_id=None, prepared_time=SINCE)
+    prepared = PreparedDevice(
+        claim=claim, uuid=GpuUuid("GPU-9999"), device=DeviceName("gpu-0"), share_id=None, prepared_time=SINCE
+    )
 
     assert claim_entries(snapshot(2), (prepared,), NAMING) == {}

@@ -191,12 +191,12 @@ def test_a_refused_body_is_sent_once_and_the_last_good_slice_stays(world: World)
     world.server.faults.fail(422, times=None, match=SLICES)
     world.publisher.publish(pool_for(3), 2)
     world.wait(lambda: "422" in world.publisher.blocked)
-    world.wait(lambda: len(world.refusals) == 1)
+    world.wait(lambda: len(world.refusals) == 2)
     world.publisher.set_kubelet_connected(False)
     world.publisher.set_kubelet_connected(True)
     time.sleep(0.3)
 
-    assert world.writes() == ["POST", "PUT"]
+    assert world.writes() == ["POST", "PUT", "PUT"], "once with and once without the device that changed"
     assert world.slices() == before
     world.server.faults.clear()
     world.publish(3, 3, 4)

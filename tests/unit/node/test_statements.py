@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gpuvitals.health.state import initial_state
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.pool import pool
 from gpuvitals.inventory.taints import ServiceMode
@@ -16,6 +17,7 @@ from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.signal import Says, Signal, Source, Statement, StatementsReport
 from gpuvitals.node.annotations import AnnotationDoor, AnnotationPorts
 from gpuvitals.node.statements import names
+from gpuvitals.node.store import StoredGpu
 from support.agentworld import AgentWorld, TurnedClock, gpu, reading
 from support.signals import moment
 
@@ -27,6 +29,18 @@ def report(at: float, *statements: Statement, source: Source = Source.OPERATOR) 
 def bad(name: str, expires: float | None = None) -> Statement:
     until = None if expires is None else moment(expires).time
     return Statement(gpu=name, says=Says.BAD, by="jane", reason="ticket 123", expires=until)
+
+
+def remembered(device: Gpu, *, retired: bool = False) -> StoredGpu:
+    return StoredGpu(
+        gpu=device,
+        state=initial_state(device, moment(1000)),
+        published=None,
+        published_at=0.0,
+        state_since=moment(1000).time,
+        isolated=False,
+        retired=retired,
+    )
 
 
 def out(world: AgentWorld) -> list[int]:
@@ -115,8 +129,15 @@ def test_the_name_of_a_gpu_means_its_instances_and_that_of_an_instance_itself() 
     )
     meant = ("GPU-3", "0000:03:00.0", "gpu-0000-03-00-0", "MIG-7", "gpu-0000-03-00-0-mig-7-0")
 
-    assert [name for name in meant if names(name, instance)] == list(meant)
-    assert [name for name in meant if names(name, parent)] == list(meant[:3])
+    assert [name for name in meant if names(name, remembered(instance))] == list(meant)
+    assert [name for name in meant if names(name, remembered(parent))] == list(meant[:3])
+
+
+def test_a_retired_gpu_is_meant_by_its_uuid_alone() -> None:
+    """Finding R1: the names of a slot are those of the GPU that is there now."""
+    meant = ("GPU-3", "0000:03:00.0", "gpu-0000-03-00-0")
+
+    assert [name for name in meant if names(name, remembered(gpu(3), retired=True))] == ["GPU-3"]
 
 
 class Door:
