@@ -1,6 +1,18 @@
-"""The words for JSON that does not fit: the field first, then what is wrong with it."""
+"""Decodes JSON that others wrote, and names the field at fault."""
+
+from typing import TypeVar
 
 import msgspec
+
+T = TypeVar("T")
+
+
+def decoded(decoder: "msgspec.json.Decoder[T]", text: bytes) -> T:
+    """The document. Raises msgspec.DecodeError for whatever is wrong with it, nesting without end included."""
+    try:
+        return decoder.decode(text)
+    except RecursionError as error:
+        raise msgspec.DecodeError("is nested too deeply") from error
 
 
 def misfit(error: msgspec.DecodeError, whole: str) -> str:

@@ -19,6 +19,8 @@ _MODE = 0o600
 _BLOCK = 4096
 _HEAD = re.compile(rb'\{"generation":([0-9]{1,18}),"checksum":"(sha256:[0-9a-f]{64})","payload":')
 _HEAD_BYTES = 160
+_MAX_BYTES = 64 << 20
+"""Far more than any of these files holds: a larger one is not read into memory."""
 _OTHER = ".2"
 _VOID = b'{"void":true}\n'
 _AGAIN_SECONDS = 0.02
@@ -65,7 +67,7 @@ class DurableFile:
     def load(self, *, patient: bool = False) -> Loaded:
         """The newest usable payload; None where no slot exists or none is usable (then `recovered` says why).
 
-        `patient` looks twice at a torn slot: for a caller without a lock, whose predecessor may still be writing.
+        Raises nothing: a slot that can't be opened or is no regular file is damaged like a torn one. `patient` looks twice at a torn slot: for a caller without a lock, whose predecessor may still be writing.
         """
         loaded = self._load()
         if loaded.recovered and patient:
@@ -109,8 +111,17 @@ class DurableFile:
                 continue
         self._good = None
 
+    def remove(self) -> None:
+        """Removes both slots. Raises DurableFileError."""
+        try:
+            for path in self._slots:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise DurableFileError(f"{self.path}: not removed: {error}") from error
+        self._good = None
+
     def _load(self) -> Loaded:
-        heads = self.heads()
+        heads = tuple(_head_if_readable(path) for path in self._slots)
         trouble, damaged, best = "", [], None
         for slot, path in enumerate(self._slots):
             try:
@@ -118,7 +129,7 @@ class DurableFile:
             except FileNotFoundError:
                 continue
             except (OSError, ValueError) as error:
-                trouble = trouble or f"{path}: {error}"
+                trouble = trouble or f"{path}: {_cause(error)}"
                 damaged.append(path)
                 continue
             if found is not None and (best is None or found[0] > best[0]):
@@ -153,7 +164,8 @@ def _overwrite(path: Path, body: bytes) -> None:
 def _opened(path: Path, flags: int) -> int | None:
     """A descriptor of the slot; None where it is missing or a symlink stands in its place. Raises OSError."""
     try:
-        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # Non-blocking: a FIFO in the place of the file must not hold up the start.
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
     except OSError:
@@ -228,6 +240,17 @@ def _head(path: Path) -> Head:
         os.close(file)
 
 
+def _head_if_readable(path: Path) -> Head:
+    try:
+        return _head(path)
+    except OSError:
+        return None  # the slot is read next, and its error is told there
+
+
+def _cause(error: Exception) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+
+
 def _stamp(path: Path) -> tuple[int, int, int] | None:
     try:
         status = os.lstat(path)
@@ -243,7 +266,16 @@ def _encode(generation: int, payload: bytes) -> bytes:
 
 def _decode(path: Path) -> tuple[int, bytes] | None:
     """Generation and payload, None for a slot whose last write was refused. Raises OSError, ValueError."""
-    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("not a regular file")
+        if status.st_size > _MAX_BYTES:
+            raise ValueError(f"has {status.st_size} bytes, more than {_MAX_BYTES}")
+    except ValueError:
+        os.close(file)
+        raise
     with os.fdopen(file, "rb") as stream:
         body = stream.read().rstrip(b"\n")
     if body == _VOID.rstrip(b"\n"):

@@ -19,6 +19,7 @@ from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import BootId, NodeName
 from gpuvitals.node.agent import AgentSettings, NodeAgent
 from gpuvitals.node.ports import AgentPorts
+from gpuvitals.node.storage import StorageReport
 from gpuvitals.node.store import StateStore
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.signals.clock import SystemClock
@@ -37,7 +38,8 @@ class Process:
 
     def __init__(self, folder: Path, told: Callable[[], object]) -> None:
         store = StateStore(folder / "health.json")
-        stored, _ = store.load()
+        memory = store.load()
+        stored = memory.node
         self.clock = SystemClock()
         ports = AgentPorts(
             holders=lambda _: (),
@@ -49,10 +51,11 @@ class Process:
             rules=lambda gpus: {gpu.uuid: Governing(health=Policy()) for gpu in gpus},
             is_settled=lambda: True,
             is_publishing=lambda: True,
+            storage=StorageReport(lambda _: None),
         )
         settings = AgentSettings(node=NodeName("node-a"), boot_id=BOOT)
         self.agent = NodeAgent(settings, self.clock, store, ports, NodeMetrics("test"))
-        self.agent.restore(stored)
+        self.agent.restore(memory)
         self.agent.listen(lambda snapshot, heard_at: told())
         resume = None
         if stored is not None and stored.kmsg_sequence is not None:

@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from gpuvitals.health.policy import Policy
+from gpuvitals.health.remembered import ShownVerdict
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import HealthState
@@ -24,6 +25,7 @@ from gpuvitals.node.agent import AgentSettings, NodeAgent
 from gpuvitals.node.announcements import Announcement
 from gpuvitals.node.governor import Governor, GovernorPorts
 from gpuvitals.node.ports import AgentPorts
+from gpuvitals.node.storage import StorageReport
 from gpuvitals.node.store import StateStore
 from gpuvitals.observability.metrics import NodeMetrics
 from support.signals import good, moment, xid
@@ -101,8 +103,13 @@ class AgentWorld:
         self.held: dict[GpuUuid, tuple[str, ...]] = {}
         self.read_to: int | None = 7
         self.publishing = True
+        self.recalled: tuple[ShownVerdict, ...] | None = ()
+        storage = StorageReport(self.announced.append)
         governing = GovernorPorts(
-            changed=lambda: None, announce=self.announced.append, may_save=lambda: self.publishing
+            changed=lambda: None,
+            announce=self.announced.append,
+            may_save=lambda: self.publishing,
+            storage=storage,
         )
         self.governor = Governor(Policy(), folder / "policies.json", governing)
         self.governor.load()
@@ -119,13 +126,15 @@ class AgentWorld:
             rules=self.governor.rules,
             is_settled=lambda: self.governor.is_settled,
             is_publishing=lambda: self.publishing,
+            storage=storage,
+            recalled=lambda: self.recalled,
         )
         settings = AgentSettings(node=NodeName("node-a"), boot_id=BootId(boot))
         store = StateStore(folder / "state.json")
         self.metrics = NodeMetrics("test")
         self.agent = NodeAgent(settings, self.clock, store, ports, self.metrics)
         self.agent.listen(lambda snapshot, heard_at: self.hear(snapshot, heard_at))
-        self.agent.restore(store.load()[0])
+        self.agent.restore(store.load())
 
     def hear(self, snapshot: Snapshot, heard_at: float | None) -> None:
         self.published.append(snapshot)

@@ -46,9 +46,7 @@ class Agent:
             CdiNames(naming=self.naming, boot=boot),
             node.snapshots.current,
         )
-        self.checkpoint = Checkpoint(
-            node.directory / "data", boot, self.cdi.recorded, lambda cause, message: None
-        )
+        self.checkpoint = Checkpoint(node.directory / "data", boot, self.cdi.recorded, lambda *told: None)
         sources = node.sources()
         context = Context(
             naming=self.naming,

@@ -4,7 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from gpuvitals.health.fault_classes import LEVELS, RECOVERY_ACTIONS, Clearing, FaultClass, xid_rule
+from gpuvitals.health.fault_classes import (
+    EARLIER_FAULT,
+    LEVELS,
+    RECOVERY_ACTIONS,
+    Clearing,
+    FaultClass,
+    xid_rule,
+)
 from gpuvitals.health.reasons import UNLISTED_XID, entries, entry_of
 from gpuvitals.health.xid_catalog import CATALOG
 from gpuvitals.model.signal import (
@@ -69,9 +76,10 @@ def test_each_reason_of_a_gpu_comes_up(reason: str) -> None:
 
 
 def test_the_table_above_has_every_level_but_what_people_and_programs_say() -> None:
+    """Nor has it the reason that stands in for an unreadable memory: no signal gives that one."""
     levels = {reason for reason, rule in LEVELS.items() if rule.clearing is not Clearing.WORD}
 
-    assert {*levels, "None", "Probation"} == set(BY_REASON)
+    assert {*levels, "None", "Probation"} == {*BY_REASON, EARLIER_FAULT.reason}
     assert judge(fold(), 1000).reason == "NoEvidence"
 
 

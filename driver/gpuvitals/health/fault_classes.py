@@ -156,6 +156,13 @@ LEVELS = {
             100,
             "repaired again and again, and failed after each repair",
         ),
+        _rule(
+            "EarlierFault",
+            FaultClass.A,
+            Clearing.RESET,
+            100,
+            "an earlier agent took the GPU out of service for a cause that this one can't read",
+        ),
         _rule("ReportedBad", FaultClass.A, Clearing.WORD, 100, "a person says that the GPU is bad"),
         _rule("ReportedDegraded", FaultClass.B0, Clearing.WORD, 0, "a person says that the GPU is not well"),
         _rule(
@@ -173,6 +180,7 @@ LEVELS = {
 """Causes that are read as a level or reported without an XID, by reason. Flapping takes the class of what came back."""
 
 FLAPPING = LEVELS[Reason("Flapping")]
+EARLIER_FAULT = LEVELS[Reason("EarlierFault")]
 
 RECOVERY_ACTIONS = {
     0: ("None", None),

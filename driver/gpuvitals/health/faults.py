@@ -50,7 +50,13 @@ def raise_fault(state: GpuState, evidence: Evidence, policy: Policy) -> GpuState
     if _is_suspect_level(fault) and state.suspect_since is None:
         runs = (*state.suspect_runs, evidence.seen.at)[-MAX_EPISODES:]
         state = replace(state, suspect_since=evidence.seen.at, suspect_runs=runs)
-    return _with_fault(state, fault)
+    return with_fault(state, fault)
+
+
+def with_fault(state: GpuState, fault: Fault) -> GpuState:
+    """The faults of a state stand in the order of their reasons, one a reason."""
+    others = (other for other in state.faults if other.rule.reason != fault.rule.reason)
+    return replace(state, faults=tuple(sorted((*others, fault), key=lambda entry: entry.rule.reason)))
 
 
 def isolating(state: GpuState, fault: Fault, now: float, policy: Policy) -> bool:
@@ -156,13 +162,7 @@ def _latched(state: GpuState, repaired: list[Fault], at: float, policy: Policy) 
         sources=newest.sources,
         detail=f"{FLAPPING.meaning}; the last time with {newest.rule.reason}",
     )
-    return _with_fault(state, latch)
-
-
-def _with_fault(state: GpuState, fault: Fault) -> GpuState:
-    """The faults of a state stand in the order of their reasons, one a reason."""
-    others = (other for other in state.faults if other.rule.reason != fault.rule.reason)
-    return replace(state, faults=tuple(sorted((*others, fault), key=lambda entry: entry.rule.reason)))
+    return with_fault(state, latch)
 
 
 def _with_history(state: GpuState, ended: tuple[Fault, ...], repaired: list[Fault], end: End) -> GpuState:

@@ -66,6 +66,7 @@ _SOURCES = {
     "EccUncorrected": "NVML volatile ECC counters",
     "HardwareSlowdown": "NVML clocks event reasons",
     "Flapping": "what the agent remembers of the GPU",
+    "EarlierFault": "the agent's state file or the published slice, where the rest of the memory can't be read",
     "ReportedBad": "annotations of the Node",
     "ReportedDegraded": "annotations of the Node",
     "ProgramReportedBad": "files in the drop-in folder",
@@ -92,6 +93,7 @@ _PERSONS = {
     "PcieReplays": "check the seating of the board, risers and cables",
     "PcieErrors": "check the seating of the board and the kernel log around that time",
     "NvmlHung": "look for processes in state D; reboot if it lasts",
+    "EarlierFault": "look at the event HealthStateRecovered, then reset the GPU or clear it",
     "Flapping": "run field diagnostics and clear it, or replace the GPU: the last repairs did not hold",
 }
 

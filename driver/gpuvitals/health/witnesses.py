@@ -93,6 +93,7 @@ _LEVEL_WITNESSES = {
     "PcieErrors": (FaultKind.BUS, Witness.PCIE),
     "HardwareSlowdown": (FaultKind.CLOCKS, Witness.CLOCKS),
     "Flapping": (FaultKind.OTHER, Witness.HISTORY),
+    "EarlierFault": (FaultKind.OTHER, Witness.HISTORY),
     "ReportedBad": (FaultKind.OTHER, Witness.PERSON),
     "ReportedDegraded": (FaultKind.OTHER, Witness.PERSON),
     "ProgramReportedBad": (FaultKind.OTHER, Witness.PROGRAM),

@@ -49,6 +49,8 @@ def node_report(
         "coverage": min(coverage, default=0),
         "scoreVersion": VERSION,
     }
+    if snapshot.boot_id:
+        body["bootID"] = snapshot.boot_id
     if rival:
         body["otherDriver"] = rival[:_MAX_RIVAL]
     out = [entry for entry in snapshot.gpus if entry.isolated and is_offered(entry.gpu)]

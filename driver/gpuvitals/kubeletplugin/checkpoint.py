@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpuvitals.durable import DurableFile, DurableFileError, Heads, Stamps
-from gpuvitals.kubeletplugin.checkpoint_format import State, decode, encode
+from gpuvitals.inventory.claims import ClaimRef
+from gpuvitals.kubeletplugin.checkpoint_format import SCHEMA, State, decode, encode
 from gpuvitals.kubeletplugin.prepared import HeldClaim, conflict
 from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
 from gpuvitals.model.ids import BootId
@@ -61,7 +62,7 @@ class Checkpoint:
     """The state file in the data directory. Thread safe; safe between processes.
 
     `recorded` gives the claims that the CDI files tell of; `recovered` is called with a cause (`corrupt`, `missing`,
-    `quarantined`, `newer`) and a message whenever a file had to be recovered.
+    `quarantined`, `newer`), a message and the claims concerned whenever a file had to be recovered.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Checkpoint:
         directory: Path,
         boot: BootId,
         recorded: Callable[[], tuple[HeldClaim, ...]],
-        recovered: Callable[[str, str], None],
+        recovered: Callable[[str, str, tuple[ClaimRef, ...]], None],
         lock_wait_seconds: float = 10.0,
     ) -> None:
         self._path = directory / FILE
@@ -169,9 +170,7 @@ class Checkpoint:
                 trouble = trouble or f"{self._path}: {error}"
                 damaged += (loaded.path,) if loaded.path is not None else ()
         if state.newer:
-            self._tell(
-                "newer", f"{self._path} is of a newer version; it is read and never written by this one"
-            )
+            self._tell("newer", f"{self._versions(state)}; it is read and not written", state)
         if state.quarantined:
             message = f"{len(state.quarantined)} entries of {self._path} can't be read; they are set aside"
             self._tell("quarantined", message)
@@ -206,7 +205,7 @@ class Checkpoint:
             message = (
                 f"{trouble}; went on with {len(merged.claims)} claims from the previous generation and cdi"
             )
-            self._recovered("corrupt", message)
+            self._recovered("corrupt", message, ())
         elif recorded:
             self._tell("missing", f"{self._path} is missing; {len(recorded)} claims are known from cdi files")
         return merged
@@ -222,7 +221,7 @@ class Checkpoint:
         if state.newer:
             raise RefusedError(
                 RefusalCode.CHECKPOINT_NEWER,
-                f"{self._path} was written by a newer version; upgrade this one again, nothing was changed",
+                f"{self._versions(state)}; upgrade this agent again, nothing was changed",
             )
         try:
             heads = self._file.save(encode(state))
@@ -233,10 +232,18 @@ class Checkpoint:
         self._undurable = False
         return heads
 
-    def _tell(self, cause: str, message: str) -> None:
+    def _versions(self, state: State) -> str:
+        return (
+            f"{self._path} was written with schema {state.schema} by a newer version; "
+            f"this agent knows schema {SCHEMA}"
+        )
+
+    def _tell(self, cause: str, message: str, state: State | None = None) -> None:
+        """Reports it once; to the claims of `state` as well, since their pods can't be released."""
         if (cause, message) not in self._told:
             self._told.add((cause, message))
-            self._recovered(cause, message)
+            concerned = () if state is None else tuple(held.claim for held in state.claims)
+            self._recovered(cause, message, concerned)
 
 
 class _FileLock:

@@ -28,13 +28,18 @@ class Tombstone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """Everything prepared on this node. `newer` is set where a newer version wrote it: then it is read-only."""
+    """Everything prepared on this node. `schema` is the one that it was written with: a newer one is read-only."""
 
     boot: BootId
     claims: tuple[HeldClaim, ...] = ()
     tombstones: tuple[Tombstone, ...] = ()
     quarantined: tuple[str, ...] = ()
-    newer: bool = False
+    schema: int = SCHEMA
+
+    @property
+    def newer(self) -> bool:
+        """Whether a newer version wrote it."""
+        return self.schema > SCHEMA
 
     def find(self, uid: ClaimUid) -> HeldClaim | None:
         """The claim's entry, None where it is not prepared here."""
@@ -87,9 +92,9 @@ def decode(text: bytes, boot: BootId) -> State:
     document = json.loads(text)
     if not isinstance(document, dict) or not isinstance(document.get("schema"), int):
         raise ValueError("not a checkpoint: no schema number")
-    newer = document["schema"] > SCHEMA
+    schema = max(SCHEMA, document["schema"])
     if document.get("boot") != boot:
-        return State(boot=boot, newer=newer)
+        return State(boot=boot, schema=schema)
     claims: list[HeldClaim] = []
     quarantined = [raw for raw in _list(document, "quarantined") if isinstance(raw, str)]
     for raw in _list(document, "claims"):
@@ -102,7 +107,7 @@ def decode(text: bytes, boot: BootId) -> State:
         claims=tuple(claims),
         tombstones=tuple(_tombstones(_list(document, "tombstones"))),
         quarantined=tuple(quarantined),
-        newer=newer,
+        schema=schema,
     )
 
 

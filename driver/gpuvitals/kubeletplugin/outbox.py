@@ -3,6 +3,7 @@
 import threading
 from collections import deque
 
+from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.kubeletplugin.sources import PluginEvent, Sources
 from gpuvitals.kubeletplugin.turns import Operation
 
@@ -43,12 +44,13 @@ class Outbox:
             self._observed.append((operation.value, code, seconds))
             self._flush()
 
-    def recovered(self, cause: str, message: str) -> None:
-        """Takes the recovery of a state file: counted, and told as an event."""
+    def recovered(self, cause: str, message: str, concerned: tuple[ClaimRef, ...] = ()) -> None:
+        """Takes the recovery of a state file: counted, and reported on the Node and on the claims concerned."""
         reason = {"newer": "CheckpointNewer"}.get(cause, "CheckpointCorrupt")
         with self._lock:
             self._recoveries.append(cause)
-            self._events.append(PluginEvent(reason=reason, message=message))
+            for claim in (None, *concerned):
+                self._events.append(PluginEvent(reason=reason, message=message, claim=claim))
             self._flush()
 
     def streams(self, count: int) -> None:

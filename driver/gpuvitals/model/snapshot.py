@@ -6,8 +6,11 @@ from datetime import datetime
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import Verdict
-from gpuvitals.model.ids import GpuUuid, NodeName, Reason
+from gpuvitals.model.ids import BootId, GpuUuid, NodeName, Reason
 from gpuvitals.model.signal import MonitorState, Source
+
+NO_BOOT = BootId("")
+"""The boot is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,7 @@ class Snapshot:
 
     `replaced` are devices that a claim holds and whose slot is another GPU's by now: they are told to their claims and
     published nowhere.
+    `boot_id` is the boot that the verdicts are of, empty where it is not known.
     """
 
     revision: int
@@ -59,6 +63,7 @@ class Snapshot:
     gpus: tuple[GpuHealth, ...]
     facts: NodeFacts
     replaced: tuple[GpuHealth, ...] = ()
+    boot_id: BootId = NO_BOOT
 
     def find(self, uuid: GpuUuid) -> GpuHealth | None:
         """The GPU of that UUID, None where this node has none."""

@@ -23,7 +23,8 @@ from gpuvitals.node.head_start import HeadStart
 from gpuvitals.node.known import NodeHealth
 from gpuvitals.node.ports import AgentPorts
 from gpuvitals.node.queue import SignalQueue
-from gpuvitals.node.store import StateStore, StoredGpu, StoredNode
+from gpuvitals.node.recall import Recall
+from gpuvitals.node.store import Memory, StateStore, StoredGpu, StoredNode
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
 
@@ -85,6 +86,7 @@ class NodeAgent:
         self._read_to: int | None = None
         self._began_at = self._ticked_at = clock.now().at
         self.head_start = HeadStart()
+        self._storage = ports.storage
         self._early: list[Listener] = []
         self._listeners: list[Listener] = []
         self._stop = threading.Event()
@@ -116,8 +118,10 @@ class NodeAgent:
         """
         (self._early if early else self._listeners).append(listener)
 
-    def restore(self, stored: StoredNode | None) -> None:
+    def restore(self, memory: Memory) -> None:
         """Takes up the memory of an earlier agent. Called before `start`."""
+        stored = memory.node
+        self._known.recall_with(Recall(memory, self._settings.boot_id))
         if stored is None:
             return
         self._revision = stored.revision
@@ -197,6 +201,7 @@ class NodeAgent:
         return max(0.01, min(_IDLE_SECONDS, soonest - now))
 
     def _judge(self, now: Moment, heard_at: float) -> None:
+        self._known.recall(now)
         self._known.hear_statements(now)
         verdicts = self._known.verdicts(now)
         wanted = self._known.wanted_out(verdicts)
@@ -301,6 +306,7 @@ class NodeAgent:
             gpus=_as_shown((entry for entry in ordered if not entry.retired), self._known.withheld()),
             facts=facts,
             replaced=_as_shown((entry for entry in ordered if entry.retired), {}),
+            boot_id=self._settings.boot_id,
         )
         self._snapshot = snapshot
         for listener in self._early:
@@ -330,8 +336,10 @@ class NodeAgent:
         try:
             self._store.save(node)
         except DurableFileError as error:
-            log.error("state not saved", extra=keys(reason=str(error)))
             self._metrics.checkpoint_recoveries.labels(cause="state-not-saved").inc()
+            self._storage.failed(self._store.path, error)
+        else:
+            self._storage.saved(self._store.path)
 
 
 def _as_shown(entries: Iterable[StoredGpu], withheld: Mapping[GpuUuid, str]) -> tuple[GpuHealth, ...]:

@@ -14,6 +14,7 @@ from gpuvitals.durable import DurableFile, DurableFileError
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.model.clock import Clock
 from gpuvitals.model.signal import Source, Statement, StatementsReport
+from gpuvitals.node.storage import StorageReport
 from gpuvitals.observability.logs import keys
 from gpuvitals.signals.source import SignalSink
 from gpuvitals.signals.statement_text import (
@@ -31,10 +32,14 @@ _KEPT = msgspec.json.Decoder(dict[str, str])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnnotationPorts:
-    """`refused` hears of an annotation and what is wrong with it; `may_save`: this agent owns the file."""
+    """`refused` takes the name of an annotation and what is wrong with it; `may_save`: this agent owns the file.
+
+    `storage` takes how each save ended.
+    """
 
     refused: Callable[[str, str], None]
     may_save: Callable[[], bool]
+    storage: StorageReport
 
 
 class AnnotationDoor:
@@ -110,4 +115,6 @@ class AnnotationDoor:
         try:
             self._file.save(msgspec.json.encode(self._good))
         except DurableFileError as error:
-            log.error("reports not saved", extra=keys(reason=str(error)))
+            self._ports.storage.failed(self._file.path, error)
+        else:
+            self._ports.storage.saved(self._file.path)

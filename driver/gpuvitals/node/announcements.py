@@ -16,6 +16,7 @@ from gpuvitals.model.signal import (
     Statement,
     XidReport,
 )
+from gpuvitals.node.store import Memory
 
 _SEVERITY = {
     HealthState.HEALTHY: 0,
@@ -100,6 +101,26 @@ def replaced_announcement(slot: PciBusId, before: GpuUuid, now: GpuUuid, *, is_h
     )
     message = f"slot {slot} holds gpu {now}, it held gpu {before} before; {then}"
     return Announcement(reason="GpuReplaced", message=message, warning=False)
+
+
+def memory_recovered(memory: Memory) -> Announcement:
+    """The agent's memory could not be read in full. `memory.trouble` names the file, and both versions where they differ."""
+    message = (
+        f"{memory.trouble}; what could be read is used, GPUs that are published as out of service stay out, "
+        "and nothing of a newer version is overwritten"
+    )
+    return Announcement(reason="HealthStateRecovered", message=message)
+
+
+def storage_announcement(failure: str) -> Announcement:
+    """A state file can't be written; or, with an empty text, every one of them is written again."""
+    if not failure:
+        message = "every state file is written again"
+        return Announcement(reason="StorageRecovered", message=message, warning=False)
+    message = (
+        f"{failure}; faults are still published, but a restart of the agent would not remember the newest"
+    )
+    return Announcement(reason="StorageFailed", message=message)
 
 
 def rival_announcement(rival: str) -> Announcement:

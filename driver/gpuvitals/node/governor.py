@@ -18,6 +18,7 @@ from gpuvitals.inventory.governing import Choice, Governing, PolicyRule, choice,
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.node.announcements import Announcement, policy_refused, policy_tied
+from gpuvitals.node.storage import StorageReport
 from gpuvitals.observability.logs import keys
 
 log = logging.getLogger(__name__)
@@ -43,11 +44,13 @@ class GovernorPorts:
     """What the governor asks of others; none of them may block.
 
     `changed`: something may govern otherwise now. `may_save`: of two agents that overlap, this one owns the file.
+    `storage` takes how each save ended.
     """
 
     changed: Callable[[], None]
     announce: Callable[[Announcement], None]
     may_save: Callable[[], bool]
+    storage: StorageReport
 
 
 class Governor:
@@ -153,6 +156,7 @@ class Governor:
         try:
             self._file.save(msgspec.json.encode(known))
         except DurableFileError as error:
-            log.error("policies not saved", extra=keys(reason=str(error)))
+            self._ports.storage.failed(self._file.path, error)
             return
+        self._ports.storage.saved(self._file.path)
         self._saved = known

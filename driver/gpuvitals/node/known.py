@@ -20,7 +20,7 @@ from gpuvitals.model.clock import Moment
 from gpuvitals.model.driver_load import is_reload, known_load
 from gpuvitals.model.gpu import DeviceKind
 from gpuvitals.model.health import Verdict
-from gpuvitals.model.ids import GpuUuid, PciBusId
+from gpuvitals.model.ids import BootId, GpuUuid, PciBusId
 from gpuvitals.model.signal import (
     Checkup,
     ClearReport,
@@ -52,6 +52,7 @@ from gpuvitals.node.announcements import (
 from gpuvitals.node.instances import hidden, seen_as, withheld
 from gpuvitals.node.judging import Judge, node_policy
 from gpuvitals.node.ports import AgentPorts
+from gpuvitals.node.recall import Recall
 from gpuvitals.node.slots import Takeover, adopted, concerned_in, remembered_owners, seated
 from gpuvitals.node.statements import StandingStatements, names
 from gpuvitals.node.store import StoredGpu, StoredNode
@@ -90,6 +91,7 @@ class NodeHealth:
         self._judge = Judge()
         self._first_look_until: float | None = None
         self._settled_by: float | None = None
+        self._recall = Recall(None, BootId(""))
 
     @property
     def is_waiting(self) -> bool:
@@ -115,6 +117,16 @@ class NodeHealth:
             kept = entry if same_boot else replace(entry, published=None)
             self.gpus[entry.gpu.uuid] = replace(kept, state=state)
         self.gpus = seated(self.gpus, remembered_owners(self.gpus), (), now.time)
+
+    def recall_with(self, recall: Recall) -> None:
+        """Takes up published verdicts in place of the memory that could not be read."""
+        self._recall = recall
+
+    def recall(self, now: Moment) -> None:
+        """Restores the faults that were published of GPUs whose memory could not be read."""
+        self._recall.take(self._ports.recalled())
+        for uuid in self._recall.waiting & self.gpus.keys():
+            self.gpus[uuid] = self._recall.restored(self.gpus[uuid], now, self.rules[uuid].health)
 
     def govern(self) -> None:
         """Asks anew what governs each GPU."""
@@ -167,7 +179,10 @@ class NodeHealth:
         An agent that remembers this boot begins with what it remembers. Otherwise the driver has to say which GPUs
         there are, or that it can't, and each of them is looked at, as long as that does not take too long. Nor is it
         shown before the cluster's policies are known: a GPU that they keep in service must not leave it at a start.
+        Where the memory is incomplete, the stored slices are read first: a failed GPU must not be shown as healthy.
         """
+        if not self._recall.is_complete:
+            return False
         if self._settled_by is None:
             self._settled_by = now.at + _FIRST_LOOK_SECONDS
         if not self._ports.is_settled() and now.at < self._settled_by:

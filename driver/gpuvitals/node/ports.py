@@ -1,12 +1,14 @@
 """What the agent asks of others; `wiring` hands the implementations in."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from gpuvitals.health.remembered import ShownVerdict
 from gpuvitals.inventory.governing import Governing
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.node.announcements import Announcement
+from gpuvitals.node.storage import StorageReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +20,8 @@ class AgentPorts:
     for None; `avoid` has a GPU left alone whose driver calls may hang; `kmsg_sequence` is how far the log was read,
     counting only records whose signals are on the queue already; `announce` tells people;
     `rules` gives what governs each GPU, and `is_settled` whether that is more than a guess;
-    `is_publishing`: of two agents that overlap in a rolling update, this is the one that acts in public.
+    `is_publishing`: of two agents that overlap in a rolling update, this is the one that acts in public;
+    `storage` takes how each save ended; `recalled` gives the verdicts in the stored slices, None while they are not read.
     """
 
     holders: Callable[[GpuUuid], tuple[str, ...]]
@@ -30,3 +33,5 @@ class AgentPorts:
     rules: Callable[[Collection[Gpu]], Mapping[GpuUuid, Governing]]
     is_settled: Callable[[], bool]
     is_publishing: Callable[[], bool]
+    storage: StorageReport
+    recalled: Callable[[], tuple[ShownVerdict, ...] | None] = field(default=lambda: ())

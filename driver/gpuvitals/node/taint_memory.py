@@ -8,6 +8,7 @@ import msgspec
 
 from gpuvitals.durable import DurableFile, DurableFileError
 from gpuvitals.kube.slice_codec import TaintKey
+from gpuvitals.node.storage import StorageReport
 from gpuvitals.observability.logs import keys
 
 log = logging.getLogger(__name__)
@@ -18,8 +19,9 @@ _TIMES = msgspec.json.Decoder(list[tuple[TaintKey, str]])
 class TaintMemory:
     """One small file. A file that can't be read or written costs the age of taints, and nothing else."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, storage: StorageReport) -> None:
         self._file = DurableFile(path)
+        self._storage = storage
         self._known: dict[TaintKey, str] = {}
 
     def load(self) -> Mapping[TaintKey, str]:
@@ -43,6 +45,7 @@ class TaintMemory:
         try:
             self._file.save(msgspec.json.encode(sorted(times.items())))
         except DurableFileError as error:
-            log.warning("age of taints not saved", extra=keys(reason=str(error)))
+            self._storage.failed(self._file.path, error)
             return
+        self._storage.saved(self._file.path)
         self._known = dict(times)

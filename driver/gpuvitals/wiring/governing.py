@@ -72,7 +72,9 @@ class Government:
     def open_doors(self, clock: Clock, sink: SignalSink) -> None:
         """Lets in what others say of GPUs; what people said last is said again at once. Before `start`."""
         settings = self._settings
-        annotations = AnnotationPorts(refused=self._refused, may_save=self._ports.may_save)
+        annotations = AnnotationPorts(
+            refused=self._refused, may_save=self._ports.may_save, storage=self._ports.storage
+        )
         path = settings.directory / _STATEMENTS
         self._door = AnnotationDoor(settings.naming, path, clock, sink, annotations)
         self._door.load()

@@ -19,11 +19,12 @@ from gpuvitals.kube.nodes import node_owner
 from gpuvitals.kube.resourceclaims import ClaimReader, ClaimStatusWriter
 from gpuvitals.kube.right_of_way import RightOfWay
 from gpuvitals.kube.slice_publisher import PublisherSettings, SlicePublisher
+from gpuvitals.kube.slice_recall import SliceRecall
 from gpuvitals.kubeletplugin.sources import Sources
 from gpuvitals.model.ids import NodeName
 from gpuvitals.model.snapshot import Snapshot
 from gpuvitals.node.agent import AgentSettings, NodeAgent
-from gpuvitals.node.announcements import Announcement
+from gpuvitals.node.announcements import Announcement, memory_recovered
 from gpuvitals.node.bridges import ClaimBridge, EventBridge
 from gpuvitals.node.debug_answers import DebugAnswers
 from gpuvitals.node.governor import GovernorPorts
@@ -32,7 +33,8 @@ from gpuvitals.node.ports import AgentPorts
 from gpuvitals.node.probe_checks import NodeChecks
 from gpuvitals.node.probes import Checks, ProbeServer
 from gpuvitals.node.slots import in_a_slot
-from gpuvitals.node.store import NewerStateError, StateStore, StoredNode
+from gpuvitals.node.storage import StorageReport
+from gpuvitals.node.store import Memory, StateStore
 from gpuvitals.node.taint_memory import TaintMemory
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
@@ -84,7 +86,6 @@ class Node:
             )
         )
         self._store = StateStore(options.state_directory / "health.json")
-        self._taints = TaintMemory(options.state_directory / "taints.json")
         self._way = RightOfWay()
         self._recorder = EventRecorder(
             self._transport,
@@ -94,6 +95,8 @@ class Node:
         )
         self._events = EventBridge(self._recorder, options.node)
         self._outputs = Outputs(self._naming, self._plugin, self._events, self._pending)
+        self._storage = StorageReport(self._outputs.announce)
+        self._taints = TaintMemory(options.state_directory / "taints.json", self._storage)
         self._government = self._govern()
 
     def start(self) -> None:
@@ -107,9 +110,9 @@ class Node:
             raise
 
     def _start_behind_sockets(self) -> None:
-        stored = self._memory()
+        memory = self._memory()
         self._government.governor.load()
-        self._build_agent(stored)
+        self._build_agent(memory)
         self._build_writers()
         node_checks = NodeChecks(
             agent=self._agent, plugin=self._plugin, publisher=self._publisher, outputs=self._outputs
@@ -118,7 +121,7 @@ class Node:
         self._probes = ProbeServer(self._options.probe_address, self._metrics.registry, checks)
         self._agent.listen(self._outputs.slices_first, early=True)
         self._agent.listen(self._outputs.then_the_rest)
-        self._agent.restore(stored)
+        self._agent.restore(memory)
         self._plugin.on_prepared_change(lambda: self._outputs.show_claims(urgent=False))
         self._plugin.on_kubelet_change(self._outputs.kubelet_changed)
         self._plugin.attach(self._sources())
@@ -134,6 +137,7 @@ class Node:
             part.start()
         for source in (self._heard, self._kmsg, self._sysfs, self._nvml):
             source.start()
+        self._recall.start(is_needed=not memory.is_complete)
         self._outputs.kubelet_changed()
         log.info("agent started", extra=keys(node=self._options.node, probes=self._probes.port))
 
@@ -163,6 +167,7 @@ class Node:
             self._government,
             self._neighbours,
             self._claims,
+            self._recall,
             self._recorder,
         ):
             part.stop(left())
@@ -171,26 +176,20 @@ class Node:
         threading.excepthook = self._hook
         log.info("agent stopped", extra=keys(node=self._options.node))
 
-    def _memory(self) -> StoredNode | None:
-        try:
-            stored, recovered = self._store.load()
-        except NewerStateError as error:
-            self._recovered("newer-state", f"{error}; health starts without memory, nothing is overwritten")
-            return None
-        if recovered:
-            self._recovered("torn-state", f"{recovered}; health goes on with what could be read")
-        return stored
-
-    def _recovered(self, cause: str, what: str) -> None:
-        log.error("state recovered", extra=keys(cause=cause, reason=what))
-        self._metrics.checkpoint_recoveries.labels(cause=cause).inc()
-        self._outputs.announce(Announcement(reason="HealthStateRecovered", message=what))
+    def _memory(self) -> Memory:
+        memory = self._store.load()
+        if memory.trouble:
+            log.error("state recovered", extra=keys(cause=memory.cause, reason=memory.trouble))
+            self._metrics.checkpoint_recoveries.labels(cause=memory.cause).inc()
+            self._outputs.announce(memory_recovered(memory))
+        return memory
 
     def _govern(self) -> Government:
         ports = GovernorPorts(
             changed=lambda: self._agent.queue.wake(),
             announce=self._outputs.announce,
             may_save=self._plugin.publishing,
+            storage=self._storage,
         )
         settings = Rulership(
             node=self._options.node,
@@ -205,7 +204,11 @@ class Node:
         )
         return Government(settings, self._transport, self._metrics, ports)
 
-    def _build_agent(self, stored: StoredNode | None) -> None:
+    def _build_agent(self, memory: Memory) -> None:
+        stored = memory.node
+        self._recall = SliceRecall(
+            self._options.node, self._naming, self._transport, self._metrics, lambda: self._agent.queue.wake()
+        )
         ports = AgentPorts(
             holders=self._outputs.holders,
             is_claimed=self._outputs.is_claimed,
@@ -216,6 +219,8 @@ class Node:
             rules=self._government.governor.rules,
             is_settled=lambda: self._government.governor.is_settled,
             is_publishing=self._plugin.publishing,
+            storage=self._storage,
+            recalled=lambda: self._recall.verdicts,
         )
         settings = AgentSettings(node=NodeName(self._options.node), boot_id=self._boot)
         self._agent = NodeAgent(settings, self._clock, self._store, ports, self._metrics)
@@ -223,7 +228,8 @@ class Node:
         self._government.open_doors(self._clock, self._heard)
         self._metrics.watch_snapshot(lambda: self._agent.snapshot)
         resume = None
-        if stored is not None and stored.kmsg_sequence is not None:
+        # Of a GPU that is not remembered, the log of this boot is read from its start.
+        if stored is not None and stored.kmsg_sequence is not None and memory.is_resumable:
             resume = KmsgPosition(boot_id=stored.boot_id, sequence=stored.kmsg_sequence)
         log_settings = KmsgSettings(
             path=self._options.kernel_log,

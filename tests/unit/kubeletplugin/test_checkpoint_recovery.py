@@ -43,8 +43,10 @@ class Told:
     def __init__(self) -> None:
         self.causes: list[str] = []
         self.messages: list[str] = []
+        self.concerned: list[tuple[ClaimRef, ...]] = []
 
-    def __call__(self, cause: str, message: str) -> None:
+    def __call__(self, cause: str, message: str, concerned: tuple[ClaimRef, ...]) -> None:
+        self.concerned.append(concerned)
         self.causes.append(cause)
         self.messages.append(message)
 
@@ -191,6 +193,7 @@ def test_bad_entry_whose_cdi_file_tells_of_it_still_holds_its_device(tmp_path: P
 
 
 def test_newer_schema_is_read_and_never_overwritten(tmp_path: Path) -> None:
+    """Finding K4: the event names both versions, and reaches the claims whose pods can't be released."""
     document = json.loads(encode(State(boot=BOOT, claims=(held(1),))))
     document["schema"] = SCHEMA + 1
     document["novelty"] = {"a": 1}
@@ -200,9 +203,13 @@ def test_newer_schema_is_read_and_never_overwritten(tmp_path: Path) -> None:
     checkpoint = opened(tmp_path, told)
     assert checkpoint.read().claims == (held(1),)
     assert told.causes == ["newer"]
+    assert told.concerned == [(held(1).claim,)]
+    assert f"schema {SCHEMA + 1}" in told.messages[0]
+    assert f"schema {SCHEMA}" in told.messages[0].partition("this agent")[2]
     with pytest.raises(RefusedError) as caught:
         checkpoint.update(add(held(2)))
     assert caught.value.refusal.code is RefusalCode.CHECKPOINT_NEWER
+    assert f"schema {SCHEMA + 1}" in str(caught.value)
     assert (tmp_path / FILE).read_bytes() == before
 
 

@@ -21,7 +21,7 @@ Change = Callable[[State], State]
 
 
 def opened(directory: Path, wait: float = 10.0) -> Checkpoint:
-    return Checkpoint(directory, BootId("boot-1"), tuple, lambda cause, message: None, lock_wait_seconds=wait)
+    return Checkpoint(directory, BootId("boot-1"), tuple, lambda *told: None, lock_wait_seconds=wait)
 
 
 def bury(number: int) -> Change:

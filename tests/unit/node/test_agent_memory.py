@@ -14,7 +14,7 @@ from support.signals import moment
 
 
 def read_to(folder: Path) -> int | None:
-    stored, _ = StateStore(folder / "state.json").load()
+    stored = StateStore(folder / "state.json").load().node
     assert stored is not None
     return stored.kmsg_sequence
 
@@ -207,6 +207,6 @@ def test_an_agent_that_does_not_publish_leaves_the_memory_to_the_one_that_does(t
     world.publishing = True
     world.turn(1041)
 
-    stored, _ = StateStore(tmp_path / "state.json").load()
+    stored = StateStore(tmp_path / "state.json").load().node
     assert stored is not None
     assert [entry.isolated for entry in stored.gpus] == [index == 3 for index in range(8)]

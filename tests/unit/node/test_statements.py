@@ -17,6 +17,7 @@ from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.signal import Says, Signal, Source, Statement, StatementsReport
 from gpuvitals.node.annotations import AnnotationDoor, AnnotationPorts
 from gpuvitals.node.statements import names
+from gpuvitals.node.storage import StorageReport
 from gpuvitals.node.store import StoredGpu
 from support.agentworld import AgentWorld, TurnedClock, gpu, reading
 from support.signals import moment
@@ -146,7 +147,11 @@ class Door:
     def __init__(self, folder: Path) -> None:
         self.said: list[StatementsReport] = []
         self.bad: list[tuple[str, str]] = []
-        ports = AnnotationPorts(refused=lambda *each: self.bad.append(each), may_save=lambda: True)
+        ports = AnnotationPorts(
+            refused=lambda *each: self.bad.append(each),
+            may_save=lambda: True,
+            storage=StorageReport(lambda _: None),
+        )
         self.door = AnnotationDoor(Naming(), folder / "statements.json", TurnedClock(), self, ports)
         self.door.load()
 

@@ -1,0 +1,31 @@
+"""A disk that takes nothing more is one event, and one when it takes everything again."""
+
+from pathlib import Path
+
+from support.agentworld import AgentWorld, fault, reading
+
+
+def reasons(world: AgentWorld) -> list[str]:
+    return [entry.reason for entry in world.announced if entry.reason.startswith("Storage")]
+
+
+def test_a_file_that_can_not_be_written_is_told_once_and_once_again_when_it_can(tmp_path: Path) -> None:
+    """Finding K10: whatever number of saves fails, and of whichever state file."""
+    world = AgentWorld(tmp_path)
+    world.begin()
+    blocked = [tmp_path / name for name in ("state.json", "state.json.2", "policies.json", "policies.json.2")]
+    for path in blocked:
+        path.unlink(missing_ok=True)
+        path.mkdir()
+    for step in range(5):
+        world.turn(1040 + 40 * step, fault(step, 79, 1040 + 40 * step))
+    world.governor.labels({"changed": "now"})
+    world.turn(1300)
+    assert reasons(world) == ["StorageFailed"]
+    assert "state.json" in world.announced[1].message or "state.json" in world.announced[0].message
+
+    for path in blocked:
+        path.rmdir()
+    world.turn(1400, *(reading(index, 1400) for index in range(5, 8)))
+    world.turn(1450)
+    assert reasons(world) == ["StorageFailed", "StorageRecovered"]
