@@ -60,6 +60,8 @@ def with_shown(
     rule = _rule(shown)
     if rule is None:
         return state
+    if _XID.match(rule.reason):
+        state = _identified(state, now)
     known = state.fault(rule.reason)
     if known is not None:
         standing = Standing.CURRENT if same_boot else known.standing
@@ -135,4 +137,9 @@ def _with_xid(state: GpuState, code: int, now: Moment) -> GpuState:
         resolved=False,
         counted_at=now.at,
     )
-    return replace(state, xids=(*state.xids, record))
+    return _identified(replace(state, xids=(*state.xids, record)), now)
+
+
+def _identified(state: GpuState, now: Moment) -> GpuState:
+    """The driver logs a GPU's identity before its first XID: the next such line shows a reset."""
+    return state if state.identified_at is not None else replace(state, identified_at=now.at)

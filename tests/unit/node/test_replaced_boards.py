@@ -233,7 +233,7 @@ def test_phantoms_of_an_older_agents_memory_are_settled(tmp_path: Path) -> None:
     before = AgentWorld(tmp_path, gpus=2)
     before.begin()
     before.turn(1010, listing(1010, gpu(0), board(1, "GPU-new")), good("GPU-new", 1010))
-    stored, _ = before.agent._store.load()
+    stored = before.agent._store.load().node
     assert stored is not None
     before.agent._store.save(
         replace(stored, gpus=tuple(replace(entry, retired=False) for entry in stored.gpus))
