@@ -94,7 +94,7 @@ class Node(RuleBasedStateMachine):
             return
         ref = ClaimRef(namespace="ml", name=f"c{number}", uid=uid_of(number))
         held = self.state.find(ref.uid)
-        if held is not None and same_allocation(ref, claim, held, NAMING):
+        if held is not None and same_allocation(claim, held, NAMING, NODE):
             return
         view = NodeView(snapshot=self.snapshot, naming=NAMING, fenced=self.fenced)
         base = self.state.without_claim(ref.uid)

@@ -62,12 +62,8 @@ class AgentNode:
             lambda: len(self.devices()) == 8 and all(self.shows(gpu, "Healthy") for gpu in range(8))
         )
 
-    def hold(self, name: str, gpu: int, instance: str = "") -> dra.Claim:
-        """A claim that a pod holds, allocated to one GPU and prepared through the agent's own socket.
-
-        `instance` is the end of a MIG instance's name: `-mig-7-0`.
-        """
-        held = self.name(gpu) + instance
+    def allocate(self, name: str, held: str) -> dra.Claim:
+        """A claim that the scheduler has allocated this device to, for a pod; not prepared yet."""
         client = self.server.client("test")
         request = {"name": "gpu", "exactly": {"deviceClassName": "gpu"}}
         claim = client.create(
@@ -85,9 +81,17 @@ class AgentNode:
             "reservedFor": [{"resource": "pods", "name": f"pod-{name}", "uid": f"pod-{name}"}],
         }
         uid = client.update_status(CLAIMS, claim)["metadata"]["uid"]
-        wire = dra.Claim(namespace="default", name=name, uid=uid)
+        return dra.Claim(namespace="default", name=name, uid=uid)
+
+    def hold(self, name: str, gpu: int, instance: str = "") -> dra.Claim:
+        """A claim that a pod holds, allocated to one GPU and prepared through the agent's own socket.
+
+        `instance` is the end of a MIG instance's name: `-mig-7-0`.
+        """
+        held = self.name(gpu) + instance
+        wire = self.allocate(name, held)
         with channel(self.endpoint) as opened:
-            answer = Kubelet(opened).prepare(wire)[uid]
+            answer = Kubelet(opened).prepare(wire)[wire.uid]
         assert answer.error == ""
         assert [device.device_name for device in answer.devices] == [held]
         self.agent.wait(lambda: self.condition(name)["status"] == "True")

@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +29,10 @@ from gpuvitals.kubeletplugin.refusal import Refusal
 from gpuvitals.kubeletplugin.turns import ClaimTurns
 from gpuvitals.model.ids import BootId, ClaimUid
 from support.killpoints import KILLED, in_halves, killed_before
-from support.pluginworld import FAST, SystemClock, World, uid_of
+from support.pluginworld import FAST, NODE, SystemClock, World, uid_of
+
+HASTY = replace(FAST, transient_wait_seconds=0.0)
+"""Nothing is waited for: one process alone runs here."""
 
 _CALLS = ("open", "write", "fsync", "fdatasync", "replace", "unlink", "mkdir", "pwrite", "fdopen")
 
@@ -50,7 +54,8 @@ class Agent:
         sources = node.sources()
         context = Context(
             naming=self.naming,
-            limits=FAST,
+            node=NODE,
+            limits=HASTY,
             clock=SystemClock(),
             stop=threading.Event(),
             sources=lambda: sources,

@@ -5,9 +5,11 @@ Source: kubernetes/kubernetes pkg/kubelet/cm/dra/manager.go (a missing or an unk
 """
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
@@ -21,6 +23,7 @@ from gpuvitals.kubeletplugin.cdi_spec import cdi_device_id
 from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice
 from gpuvitals.kubeletplugin.preparer import AT_ONCE, Call, Preparer
 from gpuvitals.kubeletplugin.refusal import Refusal, RefusalCode
+from gpuvitals.kubeletplugin.settings import Limits
 from gpuvitals.kubeletplugin.turns import Operation
 from gpuvitals.model.clock import Clock
 from gpuvitals.model.ids import ClaimUid, NodeName
@@ -53,6 +56,7 @@ class DraContext:
     naming: Naming
     node: NodeName
     clock: Clock
+    limits: Limits
     answered: Callable[[list[Ended]], None]
 
 
@@ -62,20 +66,28 @@ class DraService:
     def __init__(self, preparer: Preparer, context: DraContext) -> None:
         self._preparer = preparer
         self._context = context
+        self._prepares = _Places(Operation.PREPARE, context.limits.max_prepares)
+        self._unprepares = _Places(Operation.UNPREPARE, context.limits.max_unprepares)
 
     def prepare(
         self, claims: Iterable[WireClaim], rpc: grpc.ServicerContext
     ) -> dict[ClaimUid, HeldClaim | Refusal]:
         """The outcome for each UID of the request."""
-        call = self._call(rpc)
-        refs = list(_refs(claims))
-        if len(refs) == 1:
-            found = [self._prepared(refs[0], call)]
-        else:
-            with ThreadPoolExecutor(min(len(refs), AT_ONCE) or 1, "kubeletplugin-claims") as pool:
-                found = list(pool.map(lambda ref: self._prepared(ref, call), refs))
+        refs = _refs(claims)
+        found: list[tuple[HeldClaim | Refusal, Ended]]
+        with self._prepares.place(free=not refs) as busy:
+            if busy:
+                found = [(busy, _ended_at_once(Operation.PREPARE, ref, busy)) for ref in refs]
+            else:
+                found = self._all_prepared(refs, self._call(rpc))
         self._when_answered(rpc, [ended for _, ended in found])
         return {ended.ref.uid: outcome for outcome, ended in found}
+
+    def _all_prepared(self, refs: list[ClaimRef], call: Call) -> list[tuple[HeldClaim | Refusal, Ended]]:
+        if len(refs) < 2:
+            return [self._prepared(ref, call) for ref in refs]
+        with ThreadPoolExecutor(min(len(refs), AT_ONCE), "kubeletplugin-claims") as pool:
+            return list(pool.map(lambda ref: self._prepared(ref, call), refs))
 
     def _prepared(self, ref: ClaimRef, call: Call) -> tuple[HeldClaim | Refusal, Ended]:
         started = time.monotonic()
@@ -88,8 +100,13 @@ class DraService:
         self, claims: Iterable[WireClaim], rpc: grpc.ServicerContext
     ) -> dict[ClaimUid, Refusal | None]:
         """The refusal for each UID of the request, None where it is not prepared any more."""
-        call = self._call(rpc)
-        found = [self._unprepared(ref, call) for ref in _refs(claims)]
+        refs = _refs(claims)
+        with self._unprepares.place(free=not refs) as busy:
+            if busy:
+                found = [_ended_at_once(Operation.UNPREPARE, ref, busy) for ref in refs]
+            else:
+                call = self._call(rpc)
+                found = [self._unprepared(ref, call) for ref in refs]
         self._when_answered(rpc, found)
         return {ended.ref.uid: ended.refusal for ended in found}
 
@@ -132,6 +149,30 @@ class DraService:
         tell = partial(self._context.answered, found)
         if not rpc.add_callback(tell):  # the caller has gone already
             tell()
+
+
+class _Places:
+    """Bounds the calls of one kind: each parks a thread of the server, and other kinds need threads too."""
+
+    def __init__(self, operation: Operation, count: int) -> None:
+        self._places = threading.BoundedSemaphore(count)
+        self._refusal = Refusal(
+            code=RefusalCode.BUSY,
+            message=f"{count} other {operation.value} calls are being worked on; the kubelet asks again",
+        )
+
+    @contextmanager
+    def place(self, *, free: bool) -> Iterator[Refusal | None]:
+        """A place for the block, or the refusal where there is none. `free`: the call needs none."""
+        if free:
+            yield None
+        elif self._places.acquire(blocking=False):
+            try:
+                yield None
+            finally:
+                self._places.release()
+        else:
+            yield self._refusal
 
 
 class DraV1(V1Servicer):
@@ -203,6 +244,10 @@ class DraV1beta1(V1beta1Servicer):
         for uid, refusal in self._service.unprepare(request.claims, context).items():
             answer.claims[uid].error = "" if refusal is None else str(refusal)
         return answer
+
+
+def _ended_at_once(operation: Operation, ref: ClaimRef, refusal: Refusal) -> Ended:
+    return Ended(operation=operation, ref=ref, refusal=refusal, seconds=0.0)
 
 
 def _granted(rpc: grpc.ServicerContext) -> float | None:

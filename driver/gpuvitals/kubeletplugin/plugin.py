@@ -158,6 +158,7 @@ class KubeletPlugin:
     def _build_preparer(self, clock: Clock) -> Preparer:
         context = Context(
             naming=self.settings.naming,
+            node=self.settings.node,
             limits=self.settings.limits,
             clock=clock,
             stop=self._stop,
@@ -179,6 +180,7 @@ class KubeletPlugin:
     def _build_reconciler(self) -> Reconciler:
         context = ReconcileContext(
             naming=self.settings.naming,
+            node=self.settings.node,
             limits=self.settings.limits,
             sources=self._outbox.sources,
             publishing=self._publisher.publishing,
@@ -192,6 +194,7 @@ class KubeletPlugin:
             naming=self.settings.naming,
             node=self.settings.node,
             clock=clock,
+            limits=self.settings.limits,
             answered=self._answered.add,
         )
         identity = PluginIdentity(driver=self.settings.naming.driver, endpoint=str(self.paths.dra))

@@ -15,7 +15,7 @@ from gpuvitals.kubeletplugin.claim import AllocatedClaim, AllocatedDevice, Toler
 from gpuvitals.kubeletplugin.prepared import Conflict, HeldClaim, HeldDevice, MigIds, conflict, excludes
 from gpuvitals.kubeletplugin.refusal import Refusal, RefusalCode, RefusedError
 from gpuvitals.model.health import HealthState
-from gpuvitals.model.ids import DeviceName, GpuUuid
+from gpuvitals.model.ids import DeviceName, GpuUuid, NodeName
 from gpuvitals.model.snapshot import GpuHealth, Snapshot
 
 MAX_RESULTS = 32
@@ -90,16 +90,19 @@ def in_use(found: Conflict) -> str:
     )
 
 
-def same_allocation(ref: ClaimRef, claim: AllocatedClaim, held: HeldClaim, naming: Naming) -> bool:
-    """Whether the claim is still allocated what was prepared for it: a claim can be allocated anew under its UID."""
-    if claim.uid != ref.uid or not claim.allocated:
+def same_allocation(claim: AllocatedClaim, held: HeldClaim, naming: Naming, node: NodeName) -> bool:
+    """Whether the claim is still allocated what was prepared for it: a claim can be allocated anew under its UID.
+
+    The pool counts: the same slot of another node has the same device name.
+    """
+    if claim.uid != held.claim.uid or not claim.allocated:
         return False
     allocated = {
-        (result.device, result.share_id, result.admin_access)
+        (result.pool, result.device, result.share_id, result.admin_access)
         for result in claim.results
         if result.driver == naming.driver
     }
-    return allocated == {(device.device, device.share_id, device.admin) for device in held.devices}
+    return allocated == {(node, device.device, device.share_id, device.admin) for device in held.devices}
 
 
 def _check_identity(ref: ClaimRef, claim: AllocatedClaim) -> None:

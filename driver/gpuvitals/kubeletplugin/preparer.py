@@ -31,9 +31,9 @@ from gpuvitals.kubeletplugin.prepared import HeldClaim, conflict
 from gpuvitals.kubeletplugin.refusal import Refusal, RefusalCode, RefusedError, TransientError
 from gpuvitals.kubeletplugin.settings import Limits
 from gpuvitals.kubeletplugin.sources import ClaimNotFoundError, ClaimUnavailableError, PluginEvent, Sources
-from gpuvitals.kubeletplugin.turns import ClaimTurns, Operation, Reservations, Turn
+from gpuvitals.kubeletplugin.turns import ClaimTurns, Mark, Operation, Reservations, Turn, Wait
 from gpuvitals.model.clock import Clock
-from gpuvitals.model.ids import ClaimUid
+from gpuvitals.model.ids import ClaimUid, NodeName
 from gpuvitals.model.snapshot import Snapshot
 
 AT_ONCE = 4
@@ -68,6 +68,7 @@ class Context:
     """What the preparer is constructed with. `sources` gives None until they are attached."""
 
     naming: Naming
+    node: NodeName
     limits: Limits
     clock: Clock
     stop: threading.Event
@@ -93,6 +94,7 @@ class Preparer:
         self._reservations = Reservations()
         self._confirmed: dict[ClaimUid, float] = {}
         self._places = threading.BoundedSemaphore(AT_ONCE)
+        self._parking = threading.BoundedSemaphore(context.limits.max_parked)
 
     def prepare(self, ref: ClaimRef, call: Call) -> HeldClaim | Refusal:
         """The claim prepared, on disk before this returns; the same answer and no write where it was already."""
@@ -129,6 +131,7 @@ class Preparer:
         self._store.checkpoint.update(released)
         self._confirmed.pop(ref.uid, None)
         self._discard(ref)
+        self._turns.released()
 
     def _discard(self, ref: ClaimRef) -> None:
         """Removes the claim's CDI file. One that stays is harmless and swept later: no pod may hang for it."""
@@ -148,6 +151,10 @@ class Preparer:
             self._discard(held.claim)
             return None
         self._store.cdi.ensure(held)
+        if attempt.turn.is_superseded:
+            # Released meanwhile: the file may have been made after the release had removed it.
+            self._discard(held.claim)
+            raise _superseded(held.claim)
         return held
 
     def _moved(self, held: HeldClaim) -> bool:
@@ -164,33 +171,58 @@ class Preparer:
             return False
         if claim.uid != held.claim.uid or not claim.allocated:
             return False
-        if not same_allocation(held.claim, claim, held, self._context.naming):
+        if not same_allocation(claim, held, self._context.naming, self._context.node):
             return True
         self._confirmed[held.claim.uid] = time.monotonic()
         return False
 
     def _first(self, attempt: _Attempt) -> HeldClaim | Refusal:
+        """The first attempt; where a cause that can pass is in the way, it is waited for in a parking place."""
+        since = self._turns.mark()
+        try:
+            return self._tried(attempt)
+        except TransientError as transient:
+            refusal = transient.refusal
+        if not self._parking.acquire(blocking=False):
+            waiting = f"{self._context.limits.max_parked} other claims wait for such a cause already"
+            return replace(refusal, message=f"{refusal.message}; not waited for, since {waiting}")
+        try:
+            return self._waited(attempt, refusal, since)
+        finally:
+            self._parking.release()
+
+    def _waited(self, attempt: _Attempt, refusal: Refusal, since: Mark) -> HeldClaim | Refusal:
         """Tries until it works, is refused for good, or the time for waiting is over."""
         limits = self._context.limits
         until = time.monotonic() + min(
             limits.transient_wait_seconds, attempt.call.remaining() - limits.deadline_margin_seconds
         )
         pause = _FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                with self._place(attempt):
-                    return self._once(attempt)
-            except TransientError as transient:
-                left = until - time.monotonic()
-                if left <= 0:
-                    return transient.refusal
-            self._turns.pause(attempt.turn, self._context.stop, min(pause * random.uniform(0.5, 1), left))
+        while (left := until - time.monotonic()) > 0:
+            wait = Wait(
+                stop=self._context.stop,
+                since=since,
+                for_release=refusal.code is RefusalCode.DEVICE_IN_USE,
+                seconds=min(pause * random.uniform(0.5, 1), left),
+            )
+            self._turns.pause(attempt.turn, wait)
             self._check_wanted(attempt)
             if self._context.stop.is_set():
                 raise RefusedError(
                     RefusalCode.STOPPING, "the agent is stopping; its successor is asked again"
                 )
+            since = self._turns.mark()
+            try:
+                return self._tried(attempt)
+            except TransientError as transient:
+                refusal = transient.refusal
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+        return refusal
+
+    def _tried(self, attempt: _Attempt) -> HeldClaim:
+        with self._place(attempt):
+            self._check_wanted(attempt)
+            return self._once(attempt)
 
     @contextmanager
     def _place(self, attempt: _Attempt) -> Iterator[None]:
@@ -233,7 +265,9 @@ class Preparer:
         view = NodeView(snapshot=snapshot, naming=self._context.naming, fenced=sources.fenced())
         plan = plan_prepare(ref, claim, self._store.checkpoint.read().claims, view)
         if isinstance(plan, Refusal):
-            raise RefusedError(plan.code, plan.message)
+            # Its pod may have been deleted by force: the kubelet releases it within seconds.
+            can_pass = plan.code is RefusalCode.DEVICE_IN_USE
+            raise (TransientError if can_pass else RefusedError)(plan.code, plan.message)
         return plan
 
     def _held(self, plan: PreparePlan, claim: AllocatedClaim) -> HeldClaim:
@@ -253,11 +287,11 @@ class Preparer:
             raise _superseded(held.claim)
         found = conflict(held.claim.uid, held.devices, state.claims)
         if found is not None:
-            raise RefusedError(RefusalCode.DEVICE_IN_USE, in_use(found))
+            raise TransientError(RefusalCode.DEVICE_IN_USE, in_use(found))
         return state.with_claim(held)
 
     def _check_wanted(self, attempt: _Attempt) -> None:
-        if attempt.turn.superseded() or not attempt.call.active():
+        if attempt.turn.is_superseded or not attempt.call.active():
             raise _superseded(attempt.ref)
 
 

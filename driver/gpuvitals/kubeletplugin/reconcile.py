@@ -27,7 +27,7 @@ from gpuvitals.kubeletplugin.sources import (
     Sources,
 )
 from gpuvitals.kubeletplugin.turns import ClaimTurns, Operation
-from gpuvitals.model.ids import ClaimUid
+from gpuvitals.model.ids import ClaimUid, NodeName
 from gpuvitals.observability.logs import keys
 
 _TURN_SECONDS = 1.0
@@ -42,6 +42,7 @@ class ReconcileContext:
     """What the reconciler is constructed with. `changed` is called when what is prepared may have changed."""
 
     naming: Naming
+    node: NodeName
     limits: Limits
     sources: Callable[[], Sources | None]
     publishing: Callable[[], bool]
@@ -155,14 +156,14 @@ class Reconciler:
             return True
         except ClaimUnavailableError:
             return None
-        return not same_allocation(held.claim, claim, held, self._context.naming)
+        return not same_allocation(claim, held, self._context.naming, self._context.node)
 
     def _collect(self, held: HeldClaim) -> None:
         with self._turns.turn(held.claim.uid, Operation.UNPREPARE, _TURN_SECONDS):
             self._preparer.release(held.claim)
         message = (
-            f"claim {held.claim.namespace}/{held.claim.name} ({held.claim.uid}) is gone from the API server and was "
-            f"never unprepared; released after {self._context.limits.stale_checks} checks"
+            f"claim {held.claim.namespace}/{held.claim.name} ({held.claim.uid}) is gone from the API server or "
+            f"allocated elsewhere, and was never unprepared; released after {self._context.limits.stale_checks} checks"
         )
         log.warning("stale claim released", extra=keys(claim=held.claim.uid))
         self._context.emit(PluginEvent(reason="StaleClaimReleased", message=message))

@@ -57,8 +57,9 @@ class PluginServer:
         self._dra = PublishedSocket(paths.dra)
         self._registration = PublishedSocket(paths.registration)
         limits = settings.limits
-        # a stream parks its thread: with this many, streams can't take the threads that calls need
-        self._dra_pool = ThreadPoolExecutor(limits.max_streams + limits.max_calls, "kubeletplugin-dra")
+        # Every kind of call is bounded by its service, so that this many threads are enough for all kinds together.
+        threads = limits.max_streams + limits.max_prepares + limits.max_unprepares + limits.spare_calls
+        self._dra_pool = ThreadPoolExecutor(threads, "kubeletplugin-dra")
         self._registration_pool = ThreadPoolExecutor(_REGISTRATION_CALLS, "kubeletplugin-registration")
         self._dra_server = grpc.server(self._dra_pool)
         self._registration_server = grpc.server(self._registration_pool)

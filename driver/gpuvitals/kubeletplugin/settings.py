@@ -31,6 +31,9 @@ class DriverRootSettings:
 class Limits:
     """How much and how long, in seconds where the name says so.
 
+    Streams and calls each park a thread, so each kind has a bound of its own, and none can take the threads of
+    another. `spare_calls` are for what is answered at once: the liveness probe, and the refusal of a call over its
+    bound. `max_parked` claims wait at once for a cause that can pass; more are refused with that cause.
     `transient_wait_seconds`: how long one call waits for a cause that can pass, because the kubelet asks again only
     after 60 to 80 s; it ends `deadline_margin_seconds` before the call's own deadline. `stale_tick_seconds`: an agent
     loop that stood still for longer is not believed. `orphan_grace_seconds` is longer than any call, so that a file
@@ -40,7 +43,10 @@ class Limits:
     """
 
     max_streams: int = 8
-    max_calls: int = 16
+    max_prepares: int = 64
+    max_unprepares: int = 32
+    spare_calls: int = 8
+    max_parked: int = 32
     transient_wait_seconds: float = 40.0
     deadline_margin_seconds: float = 4.0
     heartbeat_seconds: float = 4.0

@@ -5,11 +5,12 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.kubeletplugin.prepared import HeldDevice, excludes
-from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
+from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError, TransientError
 from gpuvitals.model.ids import ClaimUid
 
 
@@ -23,35 +24,48 @@ class Operation(Enum):
 class Turn:
     """One call's place in its claim's queue."""
 
-    def __init__(self, turns: "ClaimTurns", uid: ClaimUid, operation: Operation) -> None:
-        self._turns = turns
+    def __init__(self, uid: ClaimUid, operation: Operation) -> None:
         self.uid = uid
         self.operation = operation
+        self.is_superseded = False
+        """A preparation that a later release of its claim has overtaken. It must record nothing any more."""
 
-    def superseded(self) -> bool:
-        """Whether the kubelet has asked for the opposite since: its last intent wins."""
-        return self._turns.is_superseded(self)
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How often each cause of a wake-up had come. Taken before an attempt, so that none during it is missed."""
+
+    news: int
+    releases: int
 
 
 class ClaimTurns:
-    """Serialises calls claim by claim, in the order of their arrival. Different claims never wait for each other."""
+    """Serialises calls claim by claim, in the order of their arrival. Different claims never wait for each other.
+
+    A release does not wait for the preparations before it: it marks them as superseded. The checkpoint refuses them
+    then, and what one has recorded before the mark is what the release takes out.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._queues: dict[ClaimUid, deque[Turn]] = {}
+        self._mark = Mark(news=0, releases=0)
 
     @contextmanager
     def turn(self, uid: ClaimUid, operation: Operation, wait_seconds: float) -> Iterator[Turn]:
         """The claim's turn, waited for. Raises RefusedError(Busy) where it does not come in time."""
-        mine = Turn(self, uid, operation)
+        mine = Turn(uid, operation)
         until = time.monotonic() + wait_seconds
         with self._changed:
             queue = self._queues.setdefault(uid, deque())
+            if operation is Operation.UNPREPARE:
+                for earlier in queue:
+                    earlier.is_superseded = True
             queue.append(mine)
             self._changed.notify_all()
         try:
             with self._changed:
-                if not self._changed.wait_for(lambda: queue[0] is mine, until - time.monotonic()):
+                if not self._changed.wait_for(lambda: _is_next(mine, queue), until - time.monotonic()):
                     raise RefusedError(
                         RefusalCode.BUSY,
                         f"an earlier call for claim {uid} has not ended in {wait_seconds:.0f} s; "
@@ -65,29 +79,57 @@ class ClaimTurns:
                     del self._queues[uid]
                 self._changed.notify_all()
 
-    def is_superseded(self, turn: Turn) -> bool:
-        """Whether a later call in the queue wants the opposite of this one."""
-        with self._changed:
-            queue = tuple(self._queues.get(turn.uid, ()))
-        later = queue[queue.index(turn) + 1 :]
-        return bool(later) and later[-1].operation is not turn.operation
-
     def active(self) -> frozenset[ClaimUid]:
         """The claims that calls are at work on."""
         with self._changed:
             return frozenset(self._queues)
 
-    def pause(self, turn: Turn, stop: threading.Event, wait_seconds: float) -> None:
-        """Waits until something may have changed: a wake-up, a superseding call, the stop or the time."""
+    def mark(self) -> Mark:
+        """The wake-ups until now, for `pause`."""
+        return self._mark
+
+    def pause(self, turn: Turn, wait: "Wait") -> None:
+        """Waits until something may have changed: a wake-up since the mark, a superseding call, the stop or the time."""
+
+        def is_over() -> bool:
+            if turn.is_superseded or wait.stop.is_set() or self._mark.news != wait.since.news:
+                return True
+            return wait.for_release and self._mark.releases != wait.since.releases
+
         with self._changed:
-            queue = self._queues[turn.uid]
-            if queue[-1].operation is turn.operation and not stop.is_set():
-                self._changed.wait(wait_seconds)
+            self._changed.wait_for(is_over, wait.seconds)
 
     def wake(self) -> None:
         """Ends every pause, because what it waits for may be there."""
         with self._changed:
+            self._mark = replace(self._mark, news=self._mark.news + 1)
             self._changed.notify_all()
+
+    def released(self) -> None:
+        """Ends the pauses of preparations whose device another claim holds."""
+        with self._changed:
+            self._mark = replace(self._mark, releases=self._mark.releases + 1)
+            self._changed.notify_all()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """What ends a pause. `for_release`: a device that is given back is a reason to look again."""
+
+    stop: threading.Event
+    since: Mark
+    for_release: bool
+    seconds: float
+
+
+def _is_next(turn: Turn, queue: deque[Turn]) -> bool:
+    """Whether no call before this one is waited for."""
+    for earlier in queue:
+        if earlier is turn:
+            return True
+        if turn.operation is Operation.PREPARE or earlier.operation is Operation.UNPREPARE:
+            return False
+    return False
 
 
 class Reservations:
@@ -99,12 +141,12 @@ class Reservations:
 
     @contextmanager
     def taken(self, claim: ClaimRef, devices: tuple[HeldDevice, ...]) -> Iterator[None]:
-        """Reserves the devices for the block. Raises RefusedError(DeviceInUse) where another call has one."""
+        """Reserves the devices for the block. Raises TransientError(DeviceInUse) where another call has one."""
         with self._lock:
             for holder, theirs in self._taken.values():
                 for device in devices:
                     if any(excludes(device, other) for other in theirs):
-                        raise RefusedError(
+                        raise TransientError(
                             RefusalCode.DEVICE_IN_USE,
                             f"device {device.device} is being prepared for claim "
                             f"{holder.namespace}/{holder.name} ({holder.uid})",

@@ -246,7 +246,7 @@ def test_corrupt_checkpoint_is_an_event_and_the_claim_stays_prepared(node: World
     with node.running() as plugin, kubelet(plugin) as calls:
         first = calls.prepare(claim)
         node.checkpoint_file().write_bytes(b"torn")
-        assert calls.prepare(rival)[uid_of(2)].error.startswith("DeviceInUse: ")
+        assert calls.prepare(rival, timeout=0.6)[uid_of(2)].error.startswith("DeviceInUse: ")
         assert calls.prepare(claim) == first
         assert "CheckpointCorrupt" in node.events.reasons()
 

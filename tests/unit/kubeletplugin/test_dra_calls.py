@@ -134,7 +134,7 @@ def test_device_can_be_prepared_again_once_it_was_unprepared(node: World) -> Non
     first, second = node.allocate(1, 0), node.allocate(2, 0)
     with node.running() as plugin, kubelet(plugin) as calls:
         calls.prepare(first)
-        assert calls.prepare(second)[uid_of(2)].error.startswith("DeviceInUse: ")
+        assert calls.prepare(second, timeout=0.6)[uid_of(2)].error.startswith("DeviceInUse: ")
         calls.unprepare(first)
         assert calls.prepare(second)[uid_of(2)].error == ""
 
@@ -284,7 +284,7 @@ def test_claims_are_prepared_in_parallel_and_each_device_goes_once(node: World) 
         slow = pool.submit(calls.prepare, held_up)
         eventually(lambda: node.claims.reads == 1)
         node.claims.gate = None
-        answers = list(pool.map(calls.prepare, rivals))
+        answers = list(pool.map(lambda rival: calls.prepare(rival, timeout=2.0), rivals))
         errors = [next(iter(answer.values())).error for answer in answers]
         assert sorted(error.split(":")[0] for error in errors) == [""] + ["DeviceInUse"] * 5
         assert not slow.done()

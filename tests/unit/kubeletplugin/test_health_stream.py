@@ -156,7 +156,7 @@ def test_v1alpha1_says_the_same(node: World) -> None:
 
 
 def test_streams_are_bounded_and_never_use_up_the_threads_of_calls(node: World) -> None:
-    limits = replace(CALM, max_streams=2, max_calls=1)
+    limits = replace(CALM, max_streams=2, max_prepares=1, max_unprepares=1, spare_calls=1)
     with node.running(limits=limits) as plugin, kubelet(plugin) as calls:
         with stream(plugin) as first, stream(plugin) as second:
             first.next()

@@ -42,7 +42,7 @@ def test_two_claims_hold_instances_of_one_gpu_at_once(divided: World) -> None:
 def test_one_instance_is_held_once(divided: World) -> None:
     with divided.running() as plugin, kubelet(plugin) as calls:
         calls.prepare(_allocate(divided, 1, 7))
-        refused = calls.prepare(_allocate(divided, 2, 7))[uid_of(2)].error
+        refused = calls.prepare(_allocate(divided, 2, 7), timeout=0.6)[uid_of(2)].error
         assert refused.startswith("DeviceInUse: ")
         calls.unprepare(_allocate(divided, 1, 7))
         assert calls.prepare(_allocate(divided, 2, 7))[uid_of(2)].error == ""

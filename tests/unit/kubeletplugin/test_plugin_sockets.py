@@ -113,7 +113,8 @@ def test_two_instances_with_pod_uids_serve_side_by_side(node: World) -> None:
             answer = calls.prepare(claim)
         with kubelet(second) as calls:
             assert calls.prepare(claim) == answer
-            assert calls.prepare(node.allocate(2, 0))[uid_of(2)].error.startswith("DeviceInUse: ")
+            refused = calls.prepare(node.allocate(2, 0), timeout=0.6)[uid_of(2)].error
+            assert refused.startswith("DeviceInUse: ")
             assert calls.unprepare(claim) == {uid_of(1): ""}
         eventually(lambda: first.prepared() == ())
     assert node.cdi_files() == []

@@ -204,12 +204,13 @@ def test_claim_names_of_253_characters_are_accepted() -> None:
     [
         (claim(result()), True),
         (claim(result(device=GPU1)), False),
+        (claim(result(pool="node-b")), False),
         (claim(result(), result(device=GPU1)), False),
         (claim(allocated=False), False),
         (claim(result(), uid=uid_of(2)), False),
         (claim(result(), result(driver="nic.example.com", device="nic")), True),
     ],
-    ids=["same", "other device", "one more", "deallocated", "other uid", "foreign result"],
+    ids=["same", "other device", "other pool", "one more", "deallocated", "other uid", "foreign result"],
 )
 def test_same_allocation_sees_every_change_of_our_devices(now: AllocatedClaim, same: bool) -> None:
-    assert same_allocation(REF, now, held(1), Naming()) is same
+    assert same_allocation(now, held(1), Naming(), NODE) is same

@@ -165,7 +165,7 @@ def test_claim_that_is_gone_from_the_api_is_released_after_checks_in_a_row(node:
         del node.claims.claims["ml", "claim-1"]
         node.claims.put(replace(node.claims.claims["ml", "claim-2"], uid=uid_of(9)))
         eventually(lambda: [device.claim.uid for device in plugin.prepared()] == [uid_of(3)])
-        assert node.events.reasons().count("StaleClaimReleased") == 2
+        eventually(lambda: node.events.reasons().count("StaleClaimReleased") == 2)
         eventually(lambda: len(node.cdi_files()) == 1)
 
 
@@ -176,3 +176,138 @@ def test_api_server_that_is_away_releases_nothing(node: World) -> None:
         reads = node.claims.reads
         eventually(lambda: node.claims.reads > reads + 4)
         assert len(plugin.prepared()) == 1
+
+
+def test_claims_beyond_the_parking_places_are_answered_at_once_with_the_cause(node: World) -> None:
+    """Finding R5."""
+    limits = replace(FAST, max_parked=2)
+    node.claims.fail = "connection refused"
+    claims = [node.allocate(number, number) for number in range(4)]
+    with node.running(limits=limits) as plugin, kubelet(plugin) as calls, ThreadPoolExecutor(2) as pool:
+        parked = [pool.submit(calls.prepare, claim) for claim in claims[:2]]
+        eventually(lambda: node.claims.reads >= 4)
+        started = time.monotonic()
+        refused = calls.prepare(*claims[2:])
+        assert time.monotonic() - started < 2.0
+        assert not any(each.done() for each in parked)
+        for claim in claims[2:]:
+            error = refused[claim.uid].error
+            assert error.startswith(
+                f"ClaimUnreadable: claim ml/{claim.name} can't be read: connection refused"
+            )
+            assert error.endswith("; not waited for, since 2 other claims wait for such a cause already")
+        node.claims.fail = ""
+        assert [each.result(5)[claim.uid].error for each, claim in zip(parked, claims, strict=False)] == [
+            "",
+            "",
+        ]
+
+
+def test_calls_of_every_kind_at_their_bounds_leave_the_probe_and_the_others_their_threads(
+    node: World,
+) -> None:
+    """Finding R5: reads that hang take every Prepare; what is over the bound is refused, the rest goes on."""
+    limits = replace(
+        FAST, max_streams=1, max_prepares=6, max_unprepares=2, spare_calls=2, transient_wait_seconds=0.5
+    )
+    gate = threading.Event()
+    held, claims = node.allocate(90, 0), [node.allocate(number, 1) for number in range(8)]
+    with node.running(limits=limits) as plugin, kubelet(plugin) as calls, ThreadPoolExecutor(6) as pool:
+        assert calls.prepare(held)[held.uid].error == ""
+        node.claims.gate = gate
+        working = [pool.submit(calls.prepare, claim) for claim in claims[:6]]
+        eventually(lambda: node.claims.reads == 1 + AT_ONCE)
+        eventually(lambda: _is_busy(calls.prepare(claims[6], timeout=2.0)[claims[6].uid].error))
+        plugin.probe(1.0)
+        started = time.monotonic()
+        assert calls.unprepare(held) == {held.uid: ""}
+        assert calls.unprepare(claims[0]) == {claims[0].uid: ""}
+        assert time.monotonic() - started < 1.0
+        gate.set()
+        errors = [each.result(10)[claim.uid].error for each, claim in zip(working, claims, strict=False)]
+    assert errors[0].startswith("Superseded: ")
+    assert errors[1:].count("") == 1
+
+
+def _is_busy(error: str) -> bool:
+    return error == "Busy: 6 other prepare calls are being worked on; the kubelet asks again"
+
+
+def test_unprepare_does_not_wait_for_a_read_of_its_own_claim_and_nothing_is_recorded_after_it(
+    node: World,
+) -> None:
+    """Finding R5: the API server is silent, and the pod is deleted meanwhile."""
+    gate = node.claims.gate = threading.Event()
+    claim = node.allocate(1, 0)
+    with node.running() as plugin, kubelet(plugin) as calls, ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(calls.prepare, claim)
+        eventually(lambda: node.claims.reads == 1)
+        started = time.monotonic()
+        assert calls.unprepare(claim) == {claim.uid: ""}
+        assert time.monotonic() - started < 1.0
+        gate.set()
+        assert reading.result(5)[claim.uid].error.startswith("Superseded: ")
+        assert plugin.prepared() == ()
+        assert node.cdi_files() == []
+
+
+def test_a_replay_that_is_overtaken_by_unprepare_leaves_no_file(node: World) -> None:
+    """Finding R5: the replay asks whether the claim still has its devices, and that takes long."""
+    claim = node.allocate(1, 0)
+    with node.running() as plugin, kubelet(plugin) as calls, ThreadPoolExecutor(1) as pool:
+        assert calls.prepare(claim)[claim.uid].error == ""
+        reads = node.claims.reads
+        gate = node.claims.gate = threading.Event()
+        replay = pool.submit(calls.prepare, claim)
+        eventually(lambda: node.claims.reads > reads)
+        assert calls.unprepare(claim) == {claim.uid: ""}
+        gate.set()
+        assert replay.result(5)[claim.uid].error.startswith("Superseded: ")
+        assert plugin.prepared() == ()
+        assert node.cdi_files() == []
+
+
+def test_a_device_in_use_is_waited_for_and_given_as_soon_as_it_is_released(node: World) -> None:
+    """Finding K11: a pod is deleted by force, and its GPU's next pod starts before it is unprepared."""
+    first, second = node.allocate(1, 0), node.allocate(2, 0)
+    with node.running() as plugin, kubelet(plugin) as calls, ThreadPoolExecutor(1) as pool:
+        assert calls.prepare(first)[first.uid].error == ""
+        reads = node.claims.reads
+        waiting = pool.submit(calls.prepare, second)
+        eventually(lambda: node.claims.reads >= reads + 4)
+        assert not waiting.done()
+        started = time.monotonic()
+        assert calls.unprepare(first) == {first.uid: ""}
+        assert waiting.result(5)[second.uid].error == ""
+        assert time.monotonic() - started < 0.5
+        assert [device.claim.uid for device in plugin.prepared()] == [second.uid]
+
+
+def test_a_device_that_stays_in_use_is_refused_when_the_time_for_waiting_is_over(node: World) -> None:
+    """Finding K11: within the bounds of every wait."""
+    first, second = node.allocate(1, 0), node.allocate(2, 0)
+    limits = replace(FAST, transient_wait_seconds=0.3)
+    with node.running(limits=limits) as plugin, kubelet(plugin) as calls:
+        assert calls.prepare(first)[first.uid].error == ""
+        started = time.monotonic()
+        error = calls.prepare(second)[second.uid].error
+        assert error.startswith("DeviceInUse: ")
+        assert 0.3 <= time.monotonic() - started < 3.0
+        assert calls.prepare(first)[first.uid].error == ""
+
+
+@pytest.mark.parametrize("device", ["the same slot", "another slot"])
+def test_a_claim_that_moved_to_another_node_is_released_and_its_gpu_given_on(
+    node: World, device: str
+) -> None:
+    """Finding P5: the node was lost, its claim was allocated anew elsewhere, and nobody unprepares it here."""
+    claim = node.allocate(1, 0)
+    with node.running() as plugin, kubelet(plugin) as calls:
+        assert calls.prepare(claim)[claim.uid].error == ""
+        stored = node.claims.claims["ml", claim.name]
+        name = node.device(0) if device == "the same slot" else "gpu-0000-ff-00-0"
+        moved = replace(stored.results[0], pool="node-b", device=name)
+        node.claims.put(replace(stored, results=(moved,)))
+        eventually(lambda: plugin.prepared() == ())
+        eventually(lambda: node.events.reasons() == ["StaleClaimReleased"])
+        assert calls.prepare(node.allocate(2, 0))[uid_of(2)].error == ""

@@ -2,13 +2,14 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.kubeletplugin.prepared import HeldDevice
 from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
-from gpuvitals.kubeletplugin.turns import ClaimTurns, Operation, Reservations
+from gpuvitals.kubeletplugin.turns import ClaimTurns, Operation, Reservations, Wait
 from gpuvitals.model.ids import DeviceName, GpuUuid
 from support.pluginworld import eventually, uid_of
 
@@ -22,6 +23,12 @@ def device(number: int, **changed: object) -> HeldDevice:
         minor=number,
         requests=("r",),
         **changed,
+    )
+
+
+def wait(turns: ClaimTurns, **changed: object) -> Wait:
+    return replace(
+        Wait(stop=threading.Event(), since=turns.mark(), for_release=False, seconds=5.0), **changed
     )
 
 
@@ -53,7 +60,7 @@ def test_calls_for_one_claim_run_in_the_order_of_their_arrival() -> None:
 def test_turn_that_does_not_come_in_time_is_busy() -> None:
     turns = ClaimTurns()
     with turns.turn(ONE, Operation.PREPARE, 1.0):
-        with pytest.raises(RefusedError) as caught, turns.turn(ONE, Operation.UNPREPARE, 0.05):
+        with pytest.raises(RefusedError) as caught, turns.turn(ONE, Operation.PREPARE, 0.05):
             pass
         assert caught.value.refusal.code is RefusalCode.BUSY
         assert turns.active() == {ONE}
@@ -76,14 +83,50 @@ def test_turn_is_superseded_by_the_opposite_and_not_by_the_same() -> None:
     with turns.turn(ONE, Operation.PREPARE, 1.0) as turn:
         threads = [behind(Operation.PREPARE)]
         eventually(lambda: len(turns._queues[ONE]) == 2)
-        assert not turn.superseded()
+        assert not turn.is_superseded
         threads.append(behind(Operation.UNPREPARE))
-        eventually(turn.superseded)
+        eventually(lambda: turn.is_superseded)
         started = time.monotonic()
-        turns.pause(turn, threading.Event(), 5.0)
+        turns.pause(turn, wait(turns))
         assert time.monotonic() - started < 1.0
     for thread in threads:
         thread.join(5)
+
+
+def test_a_release_waits_for_no_preparation_and_a_preparation_for_every_earlier_call() -> None:
+    """Finding R5."""
+    turns = ClaimTurns()
+    with turns.turn(ONE, Operation.PREPARE, 0.0) as reading, turns.turn(ONE, Operation.UNPREPARE, 0.0):
+        assert reading.is_superseded
+        with pytest.raises(RefusedError), turns.turn(ONE, Operation.UNPREPARE, 0.05):
+            pass
+        with pytest.raises(RefusedError), turns.turn(ONE, Operation.PREPARE, 0.05):
+            pass
+
+
+def test_a_preparation_stays_superseded_when_the_release_has_ended() -> None:
+    """Finding R5: a claim that is released while it is read must not be recorded after that."""
+    turns = ClaimTurns()
+    with turns.turn(ONE, Operation.PREPARE, 0.0) as reading:
+        with turns.turn(ONE, Operation.UNPREPARE, 0.0):
+            pass
+        assert reading.is_superseded
+
+
+def test_a_wake_up_during_the_attempt_is_not_missed_and_a_release_wakes_those_who_wait_for_one() -> None:
+    """Finding K11."""
+    turns = ClaimTurns()
+    with turns.turn(ONE, Operation.PREPARE, 0.0) as turn:
+        before = turns.mark()
+        turns.released()
+        started = time.monotonic()
+        turns.pause(turn, wait(turns, since=before, for_release=True))
+        assert time.monotonic() - started < 1.0
+        turns.pause(turn, wait(turns, since=before, seconds=0.1))
+        assert time.monotonic() - started >= 0.1
+        turns.wake()
+        turns.pause(turn, wait(turns, since=before))
+        assert time.monotonic() - started < 3.0
 
 
 def test_reserved_device_is_refused_to_others_until_it_is_given_back() -> None:
