@@ -139,9 +139,11 @@ def test_late_prepare_of_another_instance_cannot_come_back_after_unprepare(node:
     """Check 45: the tombstone is newer than the call, whichever process runs it."""
     gate = node.claims.gate = threading.Event()
     claim = node.allocate(1, 0)
+    # Longer than any call: one instance must not take a file for an orphan that the other is about to record.
+    limits = replace(FAST, orphan_grace_seconds=60.0)
     with (
-        node.running("pod-a") as old,
-        node.running("pod-b") as new,
+        node.running("pod-a", limits) as old,
+        node.running("pod-b", limits) as new,
         kubelet(old) as to_old,
         kubelet(new) as to_new,
         ThreadPoolExecutor(1) as pool,
