@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 
+import pytest
+
+from gpuvitals.health.fault_classes import FaultClass
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import GpuState
 from gpuvitals.health.witnesses import Witness, confidence, witnesses
-from gpuvitals.model.health import Confidence, HealthState
+from gpuvitals.model.health import Confidence, HealthState, Phase
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import Reading, ReadStatus, Source
 from support.signals import UUID, broken, fold, good, judge, moment, xid
@@ -111,6 +114,69 @@ def test_an_xid_that_dcgm_passes_on_later_is_the_same_report() -> None:
 
     assert (fault.sources, len(fault.episodes)) == ({Source.KMSG}, 1)
     assert fold(good(1000), passed_on).fault(Reason("Xid95")) is not None
+
+
+@pytest.mark.parametrize("code", range(1, 180))
+def test_an_xid_that_only_dcgm_has_told_never_isolates(code: int) -> None:
+    """Finding R7"""
+    reports = (xid(code, 1001 + 100 * step, source=Source.DCGM) for step in range(5))
+    state = fold(good(1000), *reports, *(good(at) for at in range(1500, 1900, 5)))
+
+    assert not any(judge(state, at).state is HealthState.UNHEALTHY for at in (1500, 1895))
+    assert all(fault.rule.fault_class in (FaultClass.B0, FaultClass.C) for fault in state.faults)
+    assert all(told(state, fault.rule.reason) == {Witness.DCGM} for fault in state.faults)
+
+
+@pytest.mark.parametrize("code", [48, 79, 95, 119])
+@pytest.mark.parametrize("source", [Source.KMSG, Source.NVML_EVENT])
+@pytest.mark.parametrize("is_first", [True, False], ids=["dcgm first", "dcgm last"])
+def test_an_xid_that_dcgm_tells_too_counts_as_if_dcgm_were_silent(
+    code: int, source: Source, is_first: bool
+) -> None:
+    """Finding R7"""
+    passed_on = xid(code, 1002 if is_first else 1200, source=Source.DCGM)
+    real = xid(code, 1010, source=source)
+    reports = (passed_on, real) if is_first else (real, passed_on)
+    state = fold(good(1000), *reports, good(1205))
+
+    assert (judge(state, 1205).state, judge(state, 1205).reason) == (HealthState.UNHEALTHY, f"Xid{code}")
+    assert judge(state, 1205).confidence is Confidence.SINGLE
+
+
+def test_what_dcgm_still_repeats_is_not_younger_than_the_reset_that_repaired_it() -> None:
+    """Finding R7"""
+    state = fold(good(1000), xid(95, 1010), good(1012, recovery_action=1))
+    state = fold(xid(95, 1150, source=Source.DCGM), good(1160), state=state)
+
+    assert judge(fold(good(1225), state=state), 1225).phase is Phase.PROBATION
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"remap_failed": True}, {"ecc_uncorrected_volatile": 9}, {"hardware_slowdown": True}],
+    ids=["remap", "memory", "slowdown"],
+)
+def test_a_level_that_only_dcgm_shows_degrades_and_ends_when_it_is_shown_good(
+    values: dict[str, object],
+) -> None:
+    """Finding R7: also while our own readings have lost sight of the GPU."""
+    state = fold(good(1000), *(dcgm(at, hardware_slowdown=False) for at in range(1075, 1120, 15)))
+    bad = fold(
+        *(dcgm(at, **{"hardware_slowdown": False, **values}) for at in range(1120, 1800, 15)), state=state
+    )
+    assert judge(bad, 1790).state is HealthState.DEGRADED
+    well = fold(*(dcgm(at, hardware_slowdown=False) for at in range(1800, 1900, 15)), state=bad)
+
+    assert judge(well, 1895).state is HealthState.HEALTHY
+
+
+def test_a_level_that_we_read_is_what_it_is_whatever_dcgm_shows() -> None:
+    """Finding R7"""
+    shown = fold(good(1000), *(dcgm(at, remap_failed=True) for at in range(1075, 1120, 15)))
+    read = fold(good(1121, remap_failed=True), *(dcgm(at) for at in range(1200, 1300, 15)), state=shown)
+
+    assert judge(read, 1121).state is HealthState.UNHEALTHY
+    assert judge(read, 1295).reason == "RowRemapFailed"
 
 
 def test_a_missing_exporter_lowers_coverage_only_where_it_is_expected() -> None:

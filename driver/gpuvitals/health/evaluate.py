@@ -133,6 +133,10 @@ def _xid(state: GpuState, signal: XidReport, policy: Policy) -> GpuState:
     if known is not None and _is_echo(known, signal, policy):
         return state
     rule = xid_rule(signal)
+    fault = state.fault(rule.reason)
+    if signal.source is Source.DCGM and fault is not None and fault.sources != {Source.DCGM}:
+        # The exporter repeats an XID for ever; what others have reported is not made younger by it.
+        return state
     record = _counted(_recorded(known, signal, unit, policy), rule, signal.seen.at)
     others = [other for other in state.xids if (other.code, other.unit) != (signal.code, unit)]
     newest = sorted((*others, record), key=lambda entry: (entry.last_at, entry.code, entry.unit))[-MAX_XIDS:]

@@ -4,7 +4,7 @@ Class A is definitive and isolates at once. B isolates after a dwell or a second
 isolates alone. C is the application's: it counts only where two different claims meet it. NONE is recorded only.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import assert_never
 
@@ -212,6 +212,7 @@ _BUCKETS = {
     "IGNORE": (FaultClass.NONE, Clearing.EXPIRY, 0),
 }
 _UNKNOWN = (FaultClass.B0, Clearing.EXPIRY, 50)
+_ISOLATING = (FaultClass.A, FaultClass.B)
 
 
 def xid_rule(report: XidReport) -> CauseRule:
@@ -219,10 +220,20 @@ def xid_rule(report: XidReport) -> CauseRule:
 
     43 and 45 never count, whatever they name as their cause; 154 is followed through the recovery action. 63 and 94
     degrade. 109 degrades until the recovery action agrees: see `agreed`. 74 and 144..150 go by their decode, so that NVML's
-    event, which has none, is recorded only. A code
-    without a decided bucket degrades and never isolates.
+    event, which has none, is recorded only. A code without a decided bucket degrades and never isolates. What only the
+    DCGM exporter has said degrades at most: anybody may answer on its port.
     """
-    return _xid_rule(report.code, _judged(report))
+    judged = _judged(report)
+    if report.source is Source.DCGM and judged[0] in _ISOLATING:
+        judged = _UNKNOWN
+    return _xid_rule(report.code, judged)
+
+
+def told_by_dcgm(rule: CauseRule) -> CauseRule:
+    """The row of a level while nobody but the DCGM exporter shows it: it degrades, and ends when it is shown good."""
+    if rule.fault_class not in _ISOLATING:
+        return rule
+    return replace(rule, fault_class=FaultClass.B0, clearing=Clearing.LEVEL)
 
 
 def agreed(rule: CauseRule) -> CauseRule:
@@ -255,9 +266,9 @@ def _judged(report: XidReport) -> tuple[FaultClass, Clearing, int]:
         return FaultClass.B0, Clearing.EXPIRY, 25
     if code == 109:
         return FaultClass.B0, Clearing.EXPIRY, 50
-    if code in DECODED_XIDS and report.source is Source.NVML_EVENT:
-        # Which of the kernel's line and NVML's event is heard first must decide nothing; links and the recovery action
-        # are read besides.
+    if code in DECODED_XIDS and report.source is not Source.KMSG:
+        # The event has no words, so whether it or the kernel's line is read first must decide nothing. Links and the
+        # recovery action are read besides.
         return FaultClass.NONE, Clearing.EXPIRY, 0
     if code in DECODED_XIDS:
         return _judged_74(report) if code == 74 else _judged_nvlink5(report)

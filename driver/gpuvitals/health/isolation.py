@@ -33,7 +33,7 @@ def isolated(
     definitive = frozenset(verdict.uuid for verdict in out if verdict.definitive)
     suspects = [verdict.uuid for verdict in out if not verdict.definitive]
     gone, stays = set(map(gpu_of, definitive)), set(map(gpu_of, already))
-    room = _allowed(len({gpu_of(verdict.uuid) for verdict in verdicts}), policy) - len(gone)
+    room = isolation_limit(len({gpu_of(verdict.uuid) for verdict in verdicts}), policy) - len(gone)
     in_turn = sorted(set(map(gpu_of, suspects)) - gone, key=lambda gpu: (gpu not in stays, gpu))
     gone.update(in_turn[: max(0, room)])
     return definitive | {uuid for uuid in suspects if gpu_of(uuid) in gone}
@@ -45,7 +45,8 @@ def is_capped(verdicts: Sequence[Verdict], policy: Policy, parents: Parents = _N
     return wanted > len(isolated(verdicts, policy, parents=parents))
 
 
-def _allowed(gpus: int, policy: Policy) -> int:
+def isolation_limit(gpus: int, policy: Policy) -> int:
+    """How many of a node's GPUs may leave service on evidence that is not definitive."""
     share = gpus * policy.isolation_cap_percent // 100
     return max(1, share) if policy.isolation_cap_percent else 0
 

@@ -129,6 +129,7 @@ def _readable(reason: Reason, reading: Reading) -> bool:
         "FabricFailed": reading.fabric,
         "FabricDegraded": reading.fabric,
         "RowRemapPending": reading.remap_pending,
+        "RowRemapFailed": reading.remap_failed,
         "EccUncorrected": reading.ecc_uncorrected_volatile,
         "HardwareSlowdown": reading.hardware_slowdown,
         "NvmlHung": True,

@@ -28,6 +28,7 @@ ISOLATION_CAPPED = Reason("IsolationCapped")
 NVSWITCH_FAULT = Reason("NvswitchFault")
 OTHER_DRIVER = Reason("OtherDriver")
 GPU_NOT_UP = Reason("GpuNotUp")
+DCGM_UNCONFIRMED = Reason("DcgmUnconfirmed")
 """The reasons of a node rather than of a GPU."""
 PREPARED = Reason("Prepared")
 """The reason of a claim's `Ready` condition."""
@@ -163,6 +164,13 @@ _OF_A_NODE = (
         source="sysfs, compared with NVML's list",
         product="names its bus id among the missing GPUs of the node report; there is no device to take out",
         person="look for its bus id in the kernel log; if a reboot does not bring it up, have its seating checked",
+    ),
+    ReasonEntry(
+        reason=DCGM_UNCONFIRMED,
+        meaning="the DCGM exporter alone reports faults on more GPUs than the isolation cap",
+        source="the DCGM exporter, compared with every other source",
+        product="degrades these GPUs, isolates none, and names it in the node report",
+        person="check which process answers at `dcgm.url`; if it is the exporter, look at the driver and the node's power",
     ),
     ReasonEntry(
         reason=OTHER_DRIVER,

@@ -1,13 +1,16 @@
-"""What the DCGM exporter reads of a GPU: a witness beside our own readings, and sight where those have gone blind.
+"""Folds the DCGM exporter's readings of a GPU: a witness beside our own readings, and sight where those have gone blind.
 
-It never heals what we have seen ourselves: the exporter repeats what it collected up to half a minute ago, and a value
-from before a fault would look like its end.
+They never heal what we have read ourselves: the exporter repeats what it collected up to half a minute ago, and a value
+from before a fault would look like its end. Nor do they isolate: the exporter is plain HTTP without authentication, so
+whoever gets its port can say anything of every GPU. See docs/adr/034.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 
-from gpuvitals.health.fault_classes import LEVELS
-from gpuvitals.health.faults import Evidence, raise_fault
+from gpuvitals.health.fault_classes import LEVELS, FaultClass, told_by_dcgm
+from gpuvitals.health.faults import Evidence, confirmed, raise_fault
+from gpuvitals.health.isolation import isolation_limit
 from gpuvitals.health.levels import bad_levels, eased, says_something
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import GpuState
@@ -28,7 +31,11 @@ def with_second_reading(state: GpuState, reading: Reading, policy: Policy) -> Gp
     bad = dict(bad_levels(state, reading))
     for reason, detail in bad.items():
         evidence = Evidence(
-            rule=LEVELS[reason], seen=reading.seen, source=reading.source, detail=detail, level=True
+            rule=told_by_dcgm(LEVELS[reason]),
+            seen=reading.seen,
+            source=reading.source,
+            detail=detail,
+            level=True,
         )
         state = raise_fault(state, evidence, policy)
     faults = tuple(
@@ -43,3 +50,18 @@ def without_stale(state: GpuState, now: float, policy: Policy) -> GpuState:
     if known is None or now - known.seen.at < policy.dcgm_stale_seconds:
         return state
     return replace(state, second=None)
+
+
+def dcgm_accuses_too_many(states: Collection[GpuState], policy: Policy) -> bool:
+    """Whether the exporter alone accuses more of a node's GPUs than the isolation cap: then the fault is the node's."""
+    accused = sum(_is_accused_by_dcgm_alone(state, policy) for state in states)
+    return accused > isolation_limit(len(states), policy)
+
+
+def _is_accused_by_dcgm_alone(state: GpuState, policy: Policy) -> bool:
+    return any(
+        fault.sources == {Source.DCGM}
+        and fault.rule.fault_class is FaultClass.B0
+        and confirmed(fault, policy)
+        for fault in state.faults
+    )

@@ -180,6 +180,8 @@ def _shown_by(second: Reading | None) -> set[FaultKind]:
 
 def _reporters(fault: Fault) -> set[Witness]:
     reason = fault.rule.reason
+    if fault.sources == {Source.DCGM}:
+        return {Witness.DCGM}
     if reason == "GpuLost":
         return {_LOST[source] for source in fault.sources if source in _LOST}
     if reason in _LEVEL_WITNESSES:

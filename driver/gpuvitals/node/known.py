@@ -13,7 +13,8 @@ from gpuvitals.health.attribution import told
 from gpuvitals.health.evaluate import advance, evaluate
 from gpuvitals.health.healing import after_restart
 from gpuvitals.health.isolation import is_capped, isolated
-from gpuvitals.health.reasons import GPU_NOT_UP, ISOLATION_CAPPED, NVSWITCH_FAULT
+from gpuvitals.health.reasons import DCGM_UNCONFIRMED, GPU_NOT_UP, ISOLATION_CAPPED, NVSWITCH_FAULT
+from gpuvitals.health.second_reading import dcgm_accuses_too_many
 from gpuvitals.health.statements import with_statements
 from gpuvitals.inventory.governing import Governing
 from gpuvitals.model.clock import Moment
@@ -195,12 +196,15 @@ class NodeHealth:
 
     def facts(self, verdicts: Mapping[GpuUuid, Verdict]) -> NodeFacts:
         """What is true of the node as a whole."""
-        capped = is_capped(self._in_a_slot(verdicts), node_policy(self.rules.values()), self.parents)
+        policy = node_policy(self.rules.values())
+        capped = is_capped(self._in_a_slot(verdicts), policy, self.parents)
         reasons = [ISOLATION_CAPPED] if capped else []
         if self._switch_fault:
             reasons.append(NVSWITCH_FAULT)
         whole = [entry for entry in self.gpus.values() if entry.gpu.kind is DeviceKind.GPU]
         physical = [entry.gpu for entry in whole if not entry.retired]
+        if dcgm_accuses_too_many([self.gpus[gpu.uuid].state for gpu in physical], policy):
+            reasons.append(DCGM_UNCONFIRMED)
         missing = {gpu.bus_id for gpu in physical if gpu.uuid not in self._enumerated}
         # Those of GPUs that were known have a device and a verdict, which tell of it.
         never = self._not_up - {gpu.bus_id for gpu in physical}

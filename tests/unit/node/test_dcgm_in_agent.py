@@ -3,10 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
-from gpuvitals.model.health import Confidence
+import pytest
+
+from gpuvitals.model.health import Confidence, HealthState
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.signal import Reading, ReadStatus, Source, XidReport
-from support.agentworld import AgentWorld, fault, gpu, inventory
+from support.agentworld import AgentWorld, fault, gpu, inventory, reading
 from support.signals import moment
 
 
@@ -48,3 +50,26 @@ def test_dcgm_does_not_stand_for_the_first_look_at_a_gpu(tmp_path: Path) -> None
     world.turn(1000, inventory(1000), *(dcgm(index, 1000) for index in range(8)))
 
     assert world.published == []
+
+
+@pytest.mark.parametrize("code", [48, 79, 95, 119, 151])
+@pytest.mark.parametrize(
+    ("accused", "reasons"), [(4, ()), (5, ("DcgmUnconfirmed",)), (8, ("DcgmUnconfirmed",))]
+)
+def test_dcgm_isolates_no_gpu_and_beyond_the_cap_the_fault_is_the_nodes(
+    tmp_path: Path, code: int, accused: int, reasons: tuple[str, ...]
+) -> None:
+    """Finding R7: whoever answers on the exporter's port can accuse every GPU."""
+    world = AgentWorld(tmp_path)
+    world.begin()
+    reports = (
+        XidReport(source=Source.DCGM, seen=moment(1010), bus_id=None, uuid=gpu(index).uuid, code=code)
+        for index in range(accused)
+    )
+    world.turn(1010, *reports)
+    for at in range(1015, 1400, 5):
+        world.turn(at, *(reading(index, at) for index in range(8)))
+
+    assert world.states() == [HealthState.DEGRADED] * accused + [HealthState.HEALTHY] * (8 - accused)
+    assert not any(entry.isolated for entry in world.published[-1].gpus)
+    assert world.published[-1].facts.reasons == reasons
