@@ -112,7 +112,7 @@ def test_probes_ask_what_the_agent_answers_where_it_listens(name: str) -> None:
         "livenessProbe": "/livez",
         "readinessProbe": "/readyz",
     }
-    assert {(probe.get("host", "0.0.0.0"), str(probe["port"])) for probe in probes.values()} == {(host, port)}
+    assert {(probe.get("host", "[::]"), str(probe["port"])) for probe in probes.values()} == {(host, port)}
 
 
 def test_an_agent_whose_loop_stands_still_is_restarted_within_a_minute() -> None:

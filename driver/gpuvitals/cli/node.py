@@ -69,7 +69,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument("--account-dir", type=Path, help="where that is mounted; default: where pods find it")
     parser.add_argument("--server", default="", help="a plain URL instead, as the simulation prints it")
     parser.add_argument(
-        "--probe-address", default="127.0.0.1:0", help="host:port of /metrics, /livez, /readyz"
+        "--probe-address",
+        default="127.0.0.1:0",
+        help="host:port of /metrics, /livez, /readyz; [::]:port is every address, of both families",
     )
     parser.add_argument("--nvml-backend", default="", help="module:factory of another NVML, for simulations")
     parser.add_argument(
@@ -148,6 +150,7 @@ def _options(given: argparse.Namespace) -> NodeOptions:
     host, _, port = given.probe_address.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65_535:
         raise UsageError(f"--probe-address {given.probe_address}: expected host:port")
+    host = host.removeprefix("[").removesuffix("]")
     return NodeOptions(
         node=given.node_name,
         pod_uid=given.pod_uid,

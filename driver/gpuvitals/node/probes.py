@@ -4,17 +4,15 @@ Liveness asks the loop and the own sockets, never NVML or the API server: neithe
 whether the kubelet knows us and the cluster shows what we know.
 """
 
-import logging
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-log = logging.getLogger(__name__)
+from gpuvitals.node.http_server import Answer, HttpServer, Page
 
-_SOCKET_SECONDS = 5.0
+_FRESH_SECONDS = 1.0
+"""For so long an answer about liveness is given again: it costs two calls over the own sockets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,58 +24,35 @@ class Checks:
 
 
 class ProbeServer:
-    """Listens on one address; port 0 takes a free one."""
+    """Listens on one address; port 0 takes a free one. An empty host or `::` is every address, of both families."""
 
     def __init__(self, address: tuple[str, int], registry: CollectorRegistry, checks: Checks) -> None:
         """Raises OSError where the address is taken."""
-        self._server = _Server(address, _handler(registry, checks))
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, name="probes", kwargs={"poll_interval": 0.2}
-        )
+        pages = {
+            "/metrics": Page(make=lambda: _metrics(registry)),
+            "/livez": Page(make=lambda: _checked(checks.live), fresh_seconds=_FRESH_SECONDS),
+            "/readyz": Page(make=lambda: _checked(checks.ready)),
+        }
+        self._server = HttpServer(address, pages)
 
     @property
     def port(self) -> int:
         """The port it listens on."""
-        return int(self._server.server_address[1])
+        return self._server.port
 
     def start(self) -> None:
         """Starts to answer."""
-        self._thread.start()
+        self._server.start()
 
     def stop(self) -> None:
         """Stops and closes the socket."""
-        self._server.shutdown()
-        self._thread.join(_SOCKET_SECONDS)
-        self._server.server_close()
+        self._server.stop()
 
 
-class _Server(ThreadingHTTPServer):
-    # A scraper that hangs must not hold up the exit.
-    daemon_threads = True
+def _metrics(registry: CollectorRegistry) -> Answer:
+    return Answer(code=200, body=generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
-def _handler(registry: CollectorRegistry, checks: Checks) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        timeout = _SOCKET_SECONDS
-
-        def do_GET(self) -> None:  # the name is http.server's
-            path = self.path.partition("?")[0]
-            if path == "/metrics":
-                self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
-            elif path in ("/livez", "/readyz"):
-                trouble = checks.live() if path == "/livez" else checks.ready()
-                self._answer(503 if trouble else 200, (trouble or "ok").encode() + b"\n", "text/plain")
-            else:
-                self._answer(404, b"not here; try /metrics, /livez or /readyz\n", "text/plain")
-
-        def log_message(self, format: str, *args: object) -> None:  # the name is http.server's
-            log.debug(format, *args)
-
-        def _answer(self, code: int, body: bytes, kind: str) -> None:
-            self.send_response(code)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-    return Handler
+def _checked(check: Callable[[], str]) -> Answer:
+    trouble = check()
+    return Answer(code=503 if trouble else 200, body=(trouble or "ok").encode() + b"\n")

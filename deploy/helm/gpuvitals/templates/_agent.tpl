@@ -16,7 +16,7 @@
 - --reports-dir={{ .Values.reportsDir }}
 {{- end }}
 - --config=/etc/gpuvitals/node.yaml
-- --probe-address={{ ternary "127.0.0.1" "0.0.0.0" .Values.hostNetwork }}:{{ .Values.probePort }}
+- --probe-address={{ ternary "127.0.0.1" "[::]" .Values.hostNetwork }}:{{ .Values.probePort }}
 - --log-level={{ .Values.logLevel }}
 {{- range .Values.extraArgs }}
 - {{ . | quote }}
