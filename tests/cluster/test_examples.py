@@ -203,13 +203,13 @@ def test_mig_instance(cluster: Cluster, release: Release, applied: Applied) -> N
     release.gpus.divide(1, "3g.40gb", "1g.10gb", "1g.10gb")
     make_device_nodes(release.gpus)
     whole = release.device(1)
-    cluster.wait("it is divided", lambda: f"{whole}-mig-8-0" in devices(cluster.api), seconds=20)
+    cluster.wait("it is divided", lambda: f"{whole}-mig-1g-10gb-1" in devices(cluster.api), seconds=20)
     assert whole not in devices(cluster.api)
     applied.apply("mig-instance")
     one = applied.running("mig-instance")
     applied.again("mig-instance", "other")
     two = applied.running("other")
-    assert (applied.held(one), applied.held(two)) == ([f"{whole}-mig-7-0"], [f"{whole}-mig-8-0"])
+    assert (applied.held(one), applied.held(two)) == ([f"{whole}-mig-1g-10gb-0"], [f"{whole}-mig-1g-10gb-1"])
     for each, instance in ((one, 7), (two, 8)):
         caps = [f"nvidia-cap{minor}" for minor in capability_minors(1, instance)]
         assert applied.seen(each) == sorted([*CONTROL, "/dev/nvidia1", *caps])
@@ -229,12 +229,14 @@ def test_mig_instance(cluster: Cluster, release: Release, applied: Applied) -> N
     release.gpus.destroy_instance(1, 7)
     cluster.wait("so does this", lambda: applied.healthy(one) == ("False", "MigInstanceGone"), seconds=20)
     applied.delete("mig-instance")
-    cluster.wait("it is gone", lambda: f"{whole}-mig-7-0" not in devices(cluster.api), seconds=20)
+    cluster.wait("it is gone", lambda: f"{whole}-mig-1g-10gb-0" not in devices(cluster.api), seconds=20)
     release.gpus.create_instance(1, "1g.10gb")
-    cluster.wait("it is back", lambda: f"{whole}-mig-7-0" in devices(cluster.api), seconds=20)
+    cluster.wait("it is back", lambda: f"{whole}-mig-1g-10gb-0" in devices(cluster.api), seconds=20)
     release.gpus.xid(1, 79, "GPU has fallen off the bus.")
     cluster.wait(
-        "its instances are out", lambda: health(cluster.api, f"{whole}-mig-7-0")[0] == "Unhealthy", seconds=10
+        "its instances are out",
+        lambda: health(cluster.api, f"{whole}-mig-1g-10gb-0")[0] == "Unhealthy",
+        seconds=10,
     )
     applied.again("mig-instance", "last")
     assert applied.pending("last") == UNSCHEDULABLE

@@ -184,7 +184,10 @@ def test_mig_instances_of_one_gpu_run_two_pods_and_fail_alone() -> None:
         one = running(cluster, "mig-instance")
         apply(cluster, "mig-instance", pod="other")
         two = running(cluster, "other")
-        assert (held(cluster, one), held(cluster, two)) == ([f"{whole}-mig-7-0"], [f"{whole}-mig-8-0"])
+        assert (held(cluster, one), held(cluster, two)) == (
+            [f"{whole}-mig-1g-10gb-0"],
+            [f"{whole}-mig-1g-10gb-1"],
+        )
         for pod, instance in ((one, 7), (two, 8)):
             own = [f"/dev/nvidia-caps/nvidia-cap{minor}" for minor in capability_minors(1, instance)]
             seen = device_nodes(cluster, pod)
@@ -202,7 +205,7 @@ def test_mig_instances_of_one_gpu_run_two_pods_and_fail_alone() -> None:
         )
         assert healthy_condition(cluster, one)["status"] == "False"
         cluster.client.delete("pods", "mig-instance", "default")
-        eventually(lambda: f"{whole}-mig-7-0" not in published(cluster), "gone with its claim", SECONDS)
+        eventually(lambda: f"{whole}-mig-1g-10gb-0" not in published(cluster), "gone with its claim", SECONDS)
 
 
 def test_admin_access_shows_a_failed_gpu_to_a_diagnosis_beside_its_holder() -> None:

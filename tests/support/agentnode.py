@@ -86,7 +86,7 @@ class AgentNode:
     def hold(self, name: str, gpu: int, instance: str = "") -> dra.Claim:
         """A claim that a pod holds, allocated to one GPU and prepared through the agent's own socket.
 
-        `instance` is the end of a MIG instance's name: `-mig-7-0`.
+        `instance` is the end of a MIG instance's name: `-mig-1g-10gb-0`.
         """
         held = self.name(gpu) + instance
         wire = self.allocate(name, held)

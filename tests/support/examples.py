@@ -112,7 +112,13 @@ def without_links(index: int) -> GpuHealth:
 def mig_instance(index: int, number: int, profile: str, state: str = "healthy") -> GpuHealth:
     """An instance of that GPU; its parent's fault is its own."""
     parent = _judged(index, _VERDICTS[state])
-    mig = MigInstance(parent=parent.gpu.uuid, profile=profile, gpu_instance=number, compute_instance=0)
+    mig = MigInstance(
+        parent=parent.gpu.uuid,
+        profile=profile,
+        gpu_instance=number,
+        compute_instance=0,
+        placement=number,
+    )
     uuid = GpuUuid(f"MIG-{index:04d}-{number}")
     instance = replace(parent.gpu, uuid=uuid, kind=DeviceKind.MIG, mig=mig, memory_bytes=10 << 30)
     return replace(parent, gpu=instance, verdict=replace(parent.verdict, uuid=uuid))
@@ -204,10 +210,10 @@ class ExampleWorld:
         return found["reason"], found["message"]
 
     def index(self, device: str) -> str:
-        """`3` for the fourth GPU, `3/1` for its instance 1."""
+        """`3` for the fourth GPU, `3/1` for its instance at memory slice 1."""
         slot, _, instance = device.removeprefix("gpu-").partition("-mig-")
         number = int(slot.split("-")[1], 16)
-        return f"{number}/{instance.split('-')[0]}" if instance else str(number)
+        return f"{number}/{instance.split('-')[-1]}" if instance else str(number)
 
     def _ready(self) -> Json:
         """The node, as it stands once its kubelet has said that it is ready."""

@@ -31,6 +31,7 @@ def instance(index: int, number: int, *, uuid: str = "", profile: str = "1g.10gb
         decoders=1,
         encoders=1,
         jpeg_engines=1,
+        placement=number - 7,
     )
     return replace(
         gpu(index),

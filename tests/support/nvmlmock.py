@@ -67,6 +67,7 @@ class MockState:
                 f"mig.{place}.uuid": self.instance(index, number),
                 f"mig.{place}.name": f"{facts['name']} MIG 1g.10gb",
                 f"mig.{place}.gi": str(number),
+                f"mig.{place}.start": str(max(0, number - 7)),
             }
         self._gpus[index] = facts
         self.write()

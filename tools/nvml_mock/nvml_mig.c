@@ -4,6 +4,8 @@
  *   gpu 0 mig.2.uuid MIG-...         the instance at index 2; an index without a UUID has none
  *   gpu 0 mig.2.name NVIDIA A100-SXM4-80GB MIG 1g.10gb
  *   gpu 0 mig.2.gi 7                 gpu 0 mig.2.ci 0
+ *   gpu 0 mig.2.start 4              the first memory slice of its GPU instance; its index without the fact
+ *   gpu 0 mig.2.cistart 1            the first compute slice of its compute instance; its compute instance id without
  *   gpu 0 mig.2.<sms copy decoders encoders jpegs ofas gislices cislices memory> <number>, memory in MiB
  */
 #include <stdint.h>
@@ -75,6 +77,66 @@ int nvmlDeviceGetComputeInstanceId(void *device, uint32_t *out)
 {
     ENTER(nvmlDeviceGetComputeInstanceId);
     *out = (uint32_t)instance_number(device, "ci", 0);
+    return 0;
+}
+
+/* The handle of a GPU instance or compute instance is that of the first MIG device in it. */
+typedef struct { uint32_t start, size; } placement_t;
+typedef struct { void *device; uint32_t id, profile; placement_t placement; } gpu_instance_t;
+typedef struct { void *device, *gpu_instance; uint32_t id, profile; placement_t placement; } compute_instance_t;
+
+static void *instance_of(int index, uint32_t gi, long ci)
+{
+    for (int number = 0; number < MAX_INSTANCES; number++) {
+        char key[48];
+        void *device = &handles[index][number];
+        snprintf(key, sizeof key, "mig.%d.uuid", number);
+        if (!number_of(index, "migmode", 0) || !text_of(index, key)) continue;
+        if ((uint32_t)instance_number(device, "gi", 0) != gi) continue;
+        if (ci < 0 || instance_number(device, "ci", 0) == ci) return device;
+    }
+    return NULL;
+}
+
+int nvmlDeviceGetGpuInstanceById(void *device, uint32_t id, void **out)
+{
+    ENTER(nvmlDeviceGetGpuInstanceById);
+    *out = instance_of(index, id, -1);
+    return *out ? 0 : 6;
+}
+
+int nvmlGpuInstanceGetInfo(void *device, gpu_instance_t *out)
+{
+    ENTER(nvmlGpuInstanceGetInfo);
+    int number;
+    if (!mig_handle(device, &index, &number)) return 2;
+    *out = (gpu_instance_t){
+        .device = handle_of(index),
+        .id = (uint32_t)instance_number(device, "gi", 0),
+        .placement = {(uint32_t)instance_number(device, "start", number),
+                      (uint32_t)instance_number(device, "gislices", 1)},
+    };
+    return 0;
+}
+
+int nvmlGpuInstanceGetComputeInstanceById(void *device, uint32_t id, void **out)
+{
+    ENTER(nvmlGpuInstanceGetComputeInstanceById);
+    *out = instance_of(index, (uint32_t)instance_number(device, "gi", 0), id);
+    return *out ? 0 : 6;
+}
+
+int nvmlComputeInstanceGetInfo_v2(void *device, compute_instance_t *out)
+{
+    ENTER(nvmlComputeInstanceGetInfo_v2);
+    uint32_t id = (uint32_t)instance_number(device, "ci", 0);
+    *out = (compute_instance_t){
+        .device = handle_of(index),
+        .gpu_instance = device,
+        .id = id,
+        .placement = {(uint32_t)instance_number(device, "cistart", id),
+                      (uint32_t)instance_number(device, "cislices", 1)},
+    };
     return 0;
 }
 

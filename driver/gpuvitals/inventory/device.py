@@ -1,15 +1,25 @@
 """A published device in the words of resource.k8s.io/v1, and what the API server allows of it."""
 
+import re
 from dataclasses import dataclass
 from enum import Enum
+from zlib import crc32
 
-from gpuvitals.model.gpu import Gpu
+from gpuvitals.model.gpu import Gpu, MigInstance
 from gpuvitals.model.ids import DeviceName
 
 MAX_KEYS = 32
 """Attributes and capacities of a device, together. Source: kubernetes/api resource/v1/types.go."""
 MAX_STRING = 64
 """Bytes of a string or version value. Source: kubernetes/api resource/v1/types.go."""
+
+MAX_NAME = 63
+"""Characters of a device name, which is a DNS label. Source: kubernetes/api resource/v1/types.go."""
+
+_PROFILE = re.compile(r"[0-9a-z]+(\.[0-9a-z]+)*([+-][0-9a-z]+(\.[0-9a-z]+)*)*", re.ASCII)
+"""Source: NVIDIA MIG User Guide, "Supported MIG Profiles": `1g.10gb`, `1g.10gb+me`, `1c.3g.40gb`, `1g.12gb+me.all`."""
+_COMPUTE = re.compile(r"[0-9]+c\.", re.ASCII)
+_PLAIN = frozenset("0123456789abcdefghijklmnopqrstuvwxyz-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +61,37 @@ class Device:
 def device_name(gpu: Gpu) -> DeviceName:
     """The device's name: from the PCI bus id, so it never moves to other hardware while the node runs.
 
-    `0000:3b:00.0` gives `gpu-0000-3b-00-0`; its MIG instance 7/0 gives `gpu-0000-3b-00-0-mig-7-0`.
+    `0000:3b:00.0` gives `gpu-0000-3b-00-0`; its MIG instance of profile 1g.10gb at memory slice 2 gives
+    `gpu-0000-3b-00-0-mig-1g-10gb-2`, and a compute instance at compute slice 1 of a GPU instance at memory slice 4
+    `gpu-0000-3b-00-0-mig-1c-3g-40gb-4-1`. Ids stand for a placement that was not read: `-gi7-ci0`.
     """
     name = "gpu-" + gpu.bus_id.replace(":", "-").replace(".", "-")
-    if gpu.mig is not None:
-        name += f"-mig-{gpu.mig.gpu_instance}-{gpu.mig.compute_instance}"
-    return DeviceName(name)
+    if gpu.mig is None:
+        return DeviceName(name)
+    full = "-".join((name, "mig", _profile_label(gpu.mig.profile), _place(gpu.mig)))
+    if len(full) > MAX_NAME:
+        digest = f"{crc32(full.encode()):08x}"
+        full = f"{full[: MAX_NAME - len(digest) - 1].rstrip('-')}-{digest}"
+    return DeviceName(full)
+
+
+def _profile_label(profile: str) -> str:
+    """The profile as a part of a DNS label, different for different profiles: `1g.10gb+me` gives `1g-10gb-plus-me`."""
+    label = profile.replace("-", "-minus-").replace("+", "-plus-").replace(".", "-")
+    if _PROFILE.fullmatch(profile) is not None:
+        return label
+    plain = "".join(each if each in _PLAIN else "-" for each in label.lower()).strip("-")
+    return f"{plain or 'unknown'}-{crc32(profile.encode(errors='replace')):08x}" if profile else "unknown"
+
+
+def _place(mig: MigInstance) -> str:
+    if mig.placement is None:
+        return f"gi{mig.gpu_instance}-ci{mig.compute_instance}"
+    if _COMPUTE.match(mig.profile) is None and mig.profile:
+        return str(mig.placement)
+    if mig.compute_placement is None:
+        return f"{mig.placement}-ci{mig.compute_instance}"
+    return f"{mig.placement}-{mig.compute_placement}"
 
 
 def silicon(name: str) -> str:

@@ -8,13 +8,20 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
 from gpuvitals.inventory.claims import ClaimEntry, ClaimRef, Condition
+from gpuvitals.kube.claim_evidence import (
+    ManagedFields,
+    PreparedBefore,
+    StatusDevice,
+    allocated_by,
+    prepared_before,
+)
 from gpuvitals.kube.client import APPLY_PATCH, Call, Transport
 from gpuvitals.kube.errors import ApiError, Invalid, NotFound, Refused, Retryable
 from gpuvitals.kube.retry import CLAIMS, Retries, retrying
@@ -78,8 +85,9 @@ class _Devices(msgspec.Struct, frozen=True):
     config: tuple[DeviceConfig, ...] = ()
 
 
-class _Allocation(msgspec.Struct, frozen=True):
+class _Allocation(msgspec.Struct, frozen=True, rename="camel"):
     devices: _Devices = _Devices()
+    allocation_timestamp: str | None = None
 
 
 class Consumer(msgspec.Struct, frozen=True):
@@ -93,6 +101,7 @@ class Consumer(msgspec.Struct, frozen=True):
 class _Status(msgspec.Struct, frozen=True, rename="camel"):
     allocation: _Allocation | None = None
     reserved_for: tuple[Consumer, ...] = ()
+    devices: tuple[StatusDevice, ...] = ()
 
 
 class _Meta(msgspec.Struct, frozen=True, rename="camel"):
@@ -100,6 +109,7 @@ class _Meta(msgspec.Struct, frozen=True, rename="camel"):
     name: str
     namespace: str
     deletion_timestamp: str | None = None
+    managed_fields: tuple[ManagedFields, ...] = ()
 
 
 class _Claim(msgspec.Struct, frozen=True):
@@ -112,7 +122,10 @@ _CLAIM = msgspec.json.Decoder(_Claim)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadClaim:
-    """A claim as stored. `allocated` is False where it has no allocation; `deleting` where its deletion has begun."""
+    """A claim as stored. `allocated` is False where it has no allocation; `deleting` where its deletion has begun.
+
+    `allocated_by` is an instant by which it was allocated, None where that is not stored.
+    """
 
     uid: str
     allocated: bool
@@ -120,6 +133,8 @@ class ReadClaim:
     configs: tuple[DeviceConfig, ...]
     reserved_for: tuple[Consumer, ...]
     deleting: bool
+    allocated_by: datetime | None = None
+    prepared_before: tuple[PreparedBefore, ...] = ()
 
 
 class ClaimReader:
@@ -144,6 +159,11 @@ class ClaimReader:
             configs=devices.config,
             reserved_for=claim.status.reserved_for,
             deleting=claim.metadata.deletion_timestamp is not None,
+            allocated_by=allocated_by(
+                None if allocation is None else allocation.allocation_timestamp,
+                claim.metadata.managed_fields,
+            ),
+            prepared_before=prepared_before(claim.status.devices),
         )
 
 

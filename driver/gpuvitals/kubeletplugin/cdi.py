@@ -149,8 +149,14 @@ class CdiFiles:
             return None  # unreadable (a planted symlink, say) counts as missing: it is written anew
 
     def _content(self, held: HeldClaim) -> bytes:
-        parts = self._root.parts(_renumbered(held.devices, self._snapshot()))
-        return spec_bytes(held, parts, self._names.naming, self._names.boot)
+        """A device whose board was replaced gets no node: its minor number can be the new board's by now."""
+        snapshot = self._snapshot()
+        gone = {entry.gpu.uuid for entry in snapshot.replaced} if snapshot is not None else set()
+        there = tuple(device for device in held.devices if device.uuid not in gone)
+        parts = self._root.parts(_renumbered(there, snapshot))
+        nodes = iter(parts.device_nodes)
+        whole = tuple(() if device.uuid in gone else next(nodes) for device in held.devices)
+        return spec_bytes(held, replace(parts, device_nodes=whole), self._names.naming, self._names.boot)
 
     def _file(self, uid: ClaimUid) -> str:
         return file_name(self._names.naming, uid)

@@ -145,6 +145,9 @@ def _device_edits(device: HeldDevice, nodes: tuple[DeviceNode, ...]) -> dict[str
     env = [f"{name}={value}" for name, value in device.env]
     if device.admin:
         env.append("GPUVITALS_ADMIN_ACCESS=true")
+    if not nodes:
+        # CDI refuses a device without edits. Source: SPEC.md of CDI, "containerEdits".
+        env.append("GPUVITALS_DEVICE_REPLACED=true")
     edits: dict[str, object] = {"deviceNodes": [_node(node) for node in nodes]}
     if env:
         edits["env"] = env

@@ -1,6 +1,7 @@
 """A ResourceClaim as far as preparing needs it. The `kube` edge decodes the API object, `wiring` adapts it to this."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 
 from gpuvitals.model.ids import ClaimUid
@@ -18,7 +19,10 @@ class Toleration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllocatedDevice:
-    """One entry of `status.allocation.devices.results`, of any driver. `request` may be `request/subrequest`."""
+    """One entry of `status.allocation.devices.results`, of any driver. `request` may be `request/subrequest`.
+
+    `prepared_on` is the UUID of the GPU on which it was prepared for the claim before, as the claim's status says.
+    """
 
     request: str
     driver: str
@@ -27,6 +31,7 @@ class AllocatedDevice:
     admin_access: bool = False
     share_id: str | None = None
     tolerations: tuple[Toleration, ...] = ()
+    prepared_on: str = ""
 
 
 class ConfigSource(Enum):
@@ -48,7 +53,10 @@ class OpaqueConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllocatedClaim:
-    """A claim as the API server has it now. `allocated` is False where `status.allocation` is absent."""
+    """A claim as the API server has it now. `allocated` is False where `status.allocation` is absent.
+
+    `allocated_by` is an instant by which it was allocated, None where the claim does not say.
+    """
 
     namespace: str
     name: str
@@ -56,3 +64,4 @@ class AllocatedClaim:
     allocated: bool = True
     results: tuple[AllocatedDevice, ...] = ()
     configs: tuple[OpaqueConfig, ...] = ()
+    allocated_by: datetime | None = None

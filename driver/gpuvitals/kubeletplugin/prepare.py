@@ -6,9 +6,10 @@ justified is refused; a refusal concerns one claim and never its neighbours.
 
 import re
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from gpuvitals.inventory.claims import ClaimRef
-from gpuvitals.inventory.device import TaintEffect, device_name, is_offered
+from gpuvitals.inventory.device import TaintEffect, device_name, is_offered, silicon
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.taints import taints
 from gpuvitals.kubeletplugin.claim import AllocatedClaim, AllocatedDevice, Toleration
@@ -20,6 +21,9 @@ from gpuvitals.model.snapshot import GpuHealth, Snapshot
 
 MAX_RESULTS = 32
 """Allocation results of one claim. Source: kubernetes/api resource/v1/types.go."""
+
+_SKEW = timedelta(seconds=60)
+"""How far the API server's clock may differ from the node's: less never counts as an order of events."""
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
@@ -71,7 +75,7 @@ def plan_prepare(
     try:
         _check_identity(ref, claim)
         wanted = _wanted(claim, view)
-        planned = [_device(result, view) for result in wanted]
+        planned = [_device(result, claim, view) for result in wanted]
         devices, requests = _merged(wanted, planned)
     except RefusedError as refused:
         return refused.refusal
@@ -151,8 +155,9 @@ def _check_names(result: AllocatedDevice, view: NodeView) -> None:
         )
 
 
-def _device(result: AllocatedDevice, view: NodeView) -> HeldDevice:
+def _device(result: AllocatedDevice, claim: AllocatedClaim, view: NodeView) -> HeldDevice:
     entry = _known(result, view.snapshot)
+    _check_hardware(entry, result, claim)
     _check_service(entry, result, view)
     gpu = entry.gpu
     minor, mig = gpu.minor, None
@@ -185,10 +190,49 @@ def _known(result: AllocatedDevice, snapshot: Snapshot) -> GpuHealth:
                 RefusalCode.UNKNOWN_DEVICE,
                 f"device {result.device} is in MIG mode and is given as its instances only; the claim is refused",
             )
+        if entry.withheld:
+            raise RefusedError(
+                RefusalCode.DEVICE_IN_USE,
+                f"device {result.device} is not given out, since {entry.withheld}; it is free once that claim is "
+                "unprepared",
+            )
         return entry
     raise RefusedError(
         RefusalCode.UNKNOWN_DEVICE,
-        f"device {result.device[:80]!a} is not on node {snapshot.node}; the claim is refused",
+        f"device {result.device[:80]!a} is not on node {snapshot.node}{_there(result.device, snapshot)}; "
+        "the claim is refused",
+    )
+
+
+def _there(name: str, snapshot: Snapshot) -> str:
+    """How the GPU of a MIG instance is divided now: after a reboot it can be another way than it was allocated."""
+    slot = silicon(name)
+    if slot == name:
+        return ""
+    names = [device_name(entry.gpu) for entry in snapshot.gpus if is_offered(entry.gpu)]
+    now = ", ".join(each for each in names if silicon(each) == slot)
+    return f", whose GPU {slot} is divided otherwise now: {now or 'into no instance'}"
+
+
+def _check_hardware(entry: GpuHealth, result: AllocatedDevice, claim: AllocatedClaim) -> None:
+    """Refuses a slot's present board to a claim that was given the board before it (docs/adr/030).
+
+    The scheduler chose by the attributes of the earlier board. A claim that says nothing of its past is given what is
+    there: it was allocated by name, and the name is the slot's.
+    """
+    now, taken = entry.gpu.gpu_uuid, entry.slot_taken
+    if result.prepared_on:
+        if result.prepared_on == now:
+            return
+        past = f"was prepared for this claim on gpu {result.prepared_on}"
+    elif taken is not None and claim.allocated_by is not None and claim.allocated_by < taken - _SKEW:
+        past = "was allocated while another GPU was there"
+    else:
+        return
+    raise RefusedError(
+        RefusalCode.DEVICE_REPLACED,
+        f"device {result.device} {past}, and gpu {now} is in its slot now; delete the pod and its claim, a new claim "
+        "gets the GPU that is there",
     )
 
 

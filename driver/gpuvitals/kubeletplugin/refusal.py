@@ -22,6 +22,7 @@ class RefusalCode(Enum):
     DUPLICATE_DEVICE = "DuplicateDevice"
     DEVICE_IN_USE = "DeviceInUse"
     DEVICE_UNHEALTHY = "DeviceUnhealthy"
+    DEVICE_REPLACED = "DeviceReplaced"
     DEVICE_FENCED = "DeviceFenced"
     INVALID_CONFIG = "InvalidConfig"
     LIBRARIES_MISSING = "DriverLibrariesMissing"

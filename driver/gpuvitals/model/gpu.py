@@ -15,8 +15,11 @@ class DeviceKind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigInstance:
-    """What makes a device a MIG instance: its parent GPU, its profile (`1g.10gb`) and its instance ids.
+    """What makes a device a MIG instance: its parent GPU, its profile (`1g.10gb`), its instance ids and its placement.
 
+    `placement` is the first memory slice of its GPU instance, `compute_placement` the first compute slice of a compute
+    instance that is smaller than its GPU instance; None is not read. The ids are dealt out anew with every division, so
+    that profile and placement say which piece of silicon it is.
     The engines are those that it has or shares with the other compute instances of its GPU instance; 0 is none, or
     not read.
     """
@@ -30,6 +33,8 @@ class MigInstance:
     decoders: int = 0
     encoders: int = 0
     jpeg_engines: int = 0
+    placement: int | None = None
+    compute_placement: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

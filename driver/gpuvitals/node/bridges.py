@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.kube.errors import ApiError, NotFound
 from gpuvitals.kube.events import EventRecord, EventRecorder, Regarding
-from gpuvitals.kube.resourceclaims import ClaimReader, DeviceConfig, DeviceResult
+from gpuvitals.kube.resourceclaims import ClaimReader, DeviceConfig, DeviceResult, ReadClaim
 from gpuvitals.kubeletplugin.claim import (
     AllocatedClaim,
     AllocatedDevice,
@@ -43,8 +43,9 @@ class ClaimBridge:
             name=name,
             uid=ClaimUid(read.uid),
             allocated=read.allocated,
-            results=tuple(_device(result) for result in read.results),
+            results=tuple(_device(result, read) for result in read.results),
             configs=configs,
+            allocated_by=read.allocated_by,
         )
 
 
@@ -59,7 +60,13 @@ def _config(config: DeviceConfig) -> OpaqueConfig:
     )
 
 
-def _device(result: DeviceResult) -> AllocatedDevice:
+def _device(result: DeviceResult, read: ReadClaim) -> AllocatedDevice:
+    key = (result.driver, result.pool, result.device, result.share_id)
+    before = (
+        each.gpu_uuid
+        for each in read.prepared_before
+        if (each.driver, each.pool, each.device, each.share_id) == key
+    )
     return AllocatedDevice(
         request=result.request,
         driver=result.driver,
@@ -71,6 +78,7 @@ def _device(result: DeviceResult) -> AllocatedDevice:
             Toleration(key=each.key, operator=each.operator, value=each.value, effect=each.effect)
             for each in result.tolerations
         ),
+        prepared_on=next(before, ""),
     )
 
 

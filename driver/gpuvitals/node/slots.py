@@ -125,6 +125,7 @@ def _taken_in(gpu: Gpu, memory: Mapping[GpuUuid, StoredGpu], seen: Moment, *, re
             published_at=0.0,
             state_since=seen.time,
             isolated=False,
+            slot_taken=None if parent is None else parent.slot_taken,
         )
     state = known.state
     if reloaded:

@@ -55,7 +55,11 @@ class DriverFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InstanceFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A MIG instance: ids, and what it has or shares; 0 and the empty string are "not read"."""
+    """A MIG instance: ids, and what it has or shares; 0, None and the empty string are "not read".
+
+    `gpu_start` is the first memory slice of the GPU instance, `compute_start` the first compute slice of a compute
+    instance that is smaller than it.
+    """
 
     uuid: str
     gpu_instance: int
@@ -67,6 +71,8 @@ class InstanceFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     decoders: int = 0
     encoders: int = 0
     jpeg_engines: int = 0
+    gpu_start: int | None = None
+    compute_start: int | None = None
 
 
 class MigFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

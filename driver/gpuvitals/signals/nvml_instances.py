@@ -11,10 +11,14 @@ _MAX_UUID = 64
 _MAX_PROFILE = 32
 
 
-def divided(gpu: Gpu, facts: MigFacts) -> tuple[Gpu, tuple[Gpu, ...]]:
-    """The GPU with its mode, and its instances in the order of their ids. Raises ValueError with the field that is off."""
+def divided(gpu: Gpu, facts: MigFacts, known: tuple[Gpu, ...] = ()) -> tuple[Gpu, tuple[Gpu, ...]]:
+    """The GPU with its mode, and its instances in the order of their ids. Raises ValueError with the field that is off.
+
+    `known` are the instances as they were: a placement that can't be read now is the one that was read before, since
+    the name of a device must not change by a failed call.
+    """
     ordered = sorted(facts.instances, key=lambda each: (each.gpu_instance, each.compute_instance))
-    instances = tuple(_instance(gpu, each) for each in ordered) if facts.enabled else ()
+    instances = tuple(_instance(gpu, each, known) for each in ordered) if facts.enabled else ()
     for key in ("uuid", "ids"):
         seen = [each.uuid if key == "uuid" else _ids(each) for each in instances]
         if len(set(seen)) != len(seen):
@@ -36,12 +40,16 @@ def refreshed(gpu: Gpu, instances: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
     return tuple(_part(gpu, each.uuid, each.mig, each.memory_bytes) for each in instances if each.mig)
 
 
-def _instance(gpu: Gpu, facts: InstanceFacts) -> Gpu:
+def _instance(gpu: Gpu, facts: InstanceFacts, known: tuple[Gpu, ...]) -> Gpu:
     if not facts.uuid.startswith("MIG-") or not facts.uuid.isascii() or len(facts.uuid) > _MAX_UUID:
         raise ValueError(f"gpu {gpu.uuid}: uuid {facts.uuid[:_MAX_UUID]!r} of an instance is none of MIG")
     for name, number in (("gpu", facts.gpu_instance), ("compute", facts.compute_instance)):
         if not 0 <= number <= _MAX_ID:
             raise ValueError(f"gpu {gpu.uuid}: {name} instance id {number} is not from 0 to {_MAX_ID}")
+    for name, start in (("gpu", facts.gpu_start), ("compute", facts.compute_start)):
+        if start is not None and not 0 <= start <= _MAX_ID:
+            raise ValueError(f"gpu {gpu.uuid}: {name} instance placement {start} is not from 0 to {_MAX_ID}")
+    before = next((each.mig for each in known if each.uuid == facts.uuid), None)
     named = "".join(each for each in facts.profile[:_MAX_PROFILE] if each.isascii() and each.isprintable())
     mig = MigInstance(
         parent=gpu.uuid,
@@ -53,6 +61,12 @@ def _instance(gpu: Gpu, facts: InstanceFacts) -> Gpu:
         decoders=max(0, facts.decoders),
         encoders=max(0, facts.encoders),
         jpeg_engines=max(0, facts.jpeg_engines),
+        placement=before.placement if facts.gpu_start is None and before is not None else facts.gpu_start,
+        compute_placement=(
+            before.compute_placement
+            if facts.compute_start is None and before is not None
+            else facts.compute_start
+        ),
     )
     return _part(gpu, GpuUuid(facts.uuid), mig, max(0, facts.memory_bytes))
 

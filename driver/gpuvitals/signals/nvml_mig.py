@@ -8,6 +8,7 @@ from fractions import Fraction
 from math import ceil
 from typing import Any
 
+import msgspec
 import pynvml
 
 from gpuvitals.signals.nvml_backend import (
@@ -22,6 +23,8 @@ from gpuvitals.signals.nvml_poll import Collector
 
 _ENABLED = 1
 _NAMED = " MIG "
+_COMPUTE = "c."
+"""In the profile of a compute instance that is smaller than its GPU instance: `1c.3g.40gb`."""
 _MIB, _GIB = 1 << 20, 1 << 30
 _EIGHTHS = 8
 """Memory is dealt out in eighths of a GPU."""
@@ -46,7 +49,7 @@ def division(handle: Any) -> MigFacts:
             if error.value in (NOT_FOUND, INVALID_ARGUMENT):
                 continue
             raise
-        instances.append(_instance(child, whole_bytes))
+        instances.append(_placed(handle, _instance(child, whole_bytes)))
     return MigFacts(enabled=True, instances=tuple(instances))
 
 
@@ -65,6 +68,27 @@ def profile(name: str, attributes: Any, whole_bytes: int) -> str:
     share = Fraction(int(attributes.memorySizeMB) * _MIB, whole_bytes)
     gib = round(Fraction(ceil(share * _EIGHTHS), _EIGHTHS) * ceil(Fraction(whole_bytes, _GIB)))
     return f"{gpu}g.{gib}gb" if compute == gpu else f"{compute}c.{gpu}g.{gib}gb"
+
+
+def _placed(gpu: Any, facts: InstanceFacts) -> InstanceFacts:
+    """The facts with the placement, where it can be read."""
+    found = Collector()
+
+    def gpu_start() -> int:
+        instance = pynvml.nvmlDeviceGetGpuInstanceById(gpu, facts.gpu_instance)
+        return int(pynvml.nvmlGpuInstanceGetInfo(instance).placement.start)
+
+    def compute_start() -> int:
+        instance = pynvml.nvmlDeviceGetGpuInstanceById(gpu, facts.gpu_instance)
+        part = pynvml.nvmlGpuInstanceGetComputeInstanceById(instance, facts.compute_instance)
+        return int(pynvml.nvmlComputeInstanceGetInfo_v2(part).placement.start)
+
+    is_smaller = _COMPUTE in facts.profile or not facts.profile
+    return msgspec.structs.replace(
+        facts,
+        gpu_start=found.take("placement", gpu_start),
+        compute_start=found.take("compute placement", compute_start) if is_smaller else None,
+    )
 
 
 def _instance(child: Any, whole_bytes: int) -> InstanceFacts:

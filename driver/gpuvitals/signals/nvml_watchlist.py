@@ -140,7 +140,7 @@ class Watchlist:
         if facts is None:
             return False
         try:
-            gpu, instances = divided(entry.gpu, facts)
+            gpu, instances = divided(entry.gpu, facts, entry.instances)
         except ValueError as error:
             if str(error) != entry.odd:
                 log.warning("mig instances not understood", extra=keys(gpu=entry.gpu.uuid, reason=str(error)))

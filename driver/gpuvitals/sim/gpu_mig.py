@@ -24,7 +24,10 @@ _MINORS_PER_GPU = 15 * _MINORS_PER_INSTANCE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigProfile:
-    """One size of instance. `ids` are the GPU instance ids it can have, one a place on the GPU."""
+    """One size of instance. `ids` are the GPU instance ids it can have, one a place on the GPU.
+
+    It takes `memory_slices` of the eight from one of `starts` on, in the order in which the driver takes them.
+    """
 
     slices: int
     memory_mib: int
@@ -33,6 +36,8 @@ class MigProfile:
     decoders: int
     jpeg_engines: int
     ids: range
+    memory_slices: int
+    starts: tuple[int, ...]
 
 
 MIG_PROFILES = {
@@ -44,6 +49,8 @@ MIG_PROFILES = {
         decoders=0,
         jpeg_engines=0,
         ids=range(7, 14),
+        memory_slices=1,
+        starts=(0, 1, 2, 3, 4, 5, 6),
     ),
     "2g.20gb": MigProfile(
         slices=2,
@@ -53,6 +60,8 @@ MIG_PROFILES = {
         decoders=1,
         jpeg_engines=0,
         ids=range(3, 6),
+        memory_slices=2,
+        starts=(0, 2, 4),
     ),
     "3g.40gb": MigProfile(
         slices=3,
@@ -62,6 +71,8 @@ MIG_PROFILES = {
         decoders=2,
         jpeg_engines=0,
         ids=range(1, 3),
+        memory_slices=4,
+        starts=(4, 0),
     ),
     "7g.80gb": MigProfile(
         slices=7,
@@ -71,6 +82,8 @@ MIG_PROFILES = {
         decoders=5,
         jpeg_engines=1,
         ids=range(1),
+        memory_slices=8,
+        starts=(0,),
     ),
 }
 """Of an A100 with 80 GB, by the name that NVIDIA gives them."""
@@ -84,7 +97,8 @@ def with_instance(gpu: GpuScript, profile: str) -> GpuScript:
     instances = gpu.mig.instances
     used = sum(MIG_PROFILES[each.profile].slices for each in instances)
     free = [number for number in known.ids if number not in {each.gpu_instance for each in instances}]
-    if not free or used + known.slices > COMPUTE_SLICES:
+    start = _free_start(known, instances)
+    if not free or start is None or used + known.slices > COMPUTE_SLICES:
         raise StateError(f"gpu {gpu.uuid}: no room for {profile}; {used} of {COMPUTE_SLICES} slices are used")
     made = InstanceFacts(
         uuid=f"MIG-{uuid.uuid5(_NAMESPACE, f'{gpu.uuid}/{free[0]}/0')}",
@@ -96,8 +110,21 @@ def with_instance(gpu: GpuScript, profile: str) -> GpuScript:
         copy_engines=known.copy_engines,
         decoders=known.decoders,
         jpeg_engines=known.jpeg_engines,
+        gpu_start=start,
     )
     return msgspec.structs.replace(gpu, mig=MigFacts(enabled=True, instances=(*instances, made)))
+
+
+def _free_start(wanted: MigProfile, instances: tuple[InstanceFacts, ...]) -> int | None:
+    taken = {
+        (each.gpu_start or 0) + place
+        for each in instances
+        for place in range(MIG_PROFILES[each.profile].memory_slices)
+    }
+    return next(
+        (start for start in wanted.starts if taken.isdisjoint(range(start, start + wanted.memory_slices))),
+        None,
+    )
 
 
 def without_instance(gpu: GpuScript, gpu_instance: int) -> GpuScript:

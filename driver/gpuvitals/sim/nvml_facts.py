@@ -187,6 +187,10 @@ def _division(gpu: GpuScript) -> Iterator[tuple[str, object]]:
         yield f"mig.{place}.encoders", each.encoders
         yield f"mig.{place}.jpegs", each.jpeg_engines
         yield f"mig.{place}.memory", each.memory_bytes >> 20
+        if each.gpu_start is not None:
+            yield f"mig.{place}.start", each.gpu_start
+        if each.compute_start is not None:
+            yield f"mig.{place}.cistart", each.compute_start
 
 
 def _event(event: EventScript, place: int) -> str:

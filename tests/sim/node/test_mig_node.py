@@ -23,7 +23,9 @@ def node() -> Iterator[AgentNode]:
 
 
 def name(node: AgentNode, instance: int) -> str:
-    return f"{node.name(GPU)}-mig-{instance}-0"
+    """The first instance has the upper half of the GPU, those with the ids 7 and up a slice each from the lowest on."""
+    place = "3g-40gb-4" if instance == 1 else f"1g-10gb-{instance - 7}"
+    return f"{node.name(GPU)}-mig-{place}"
 
 
 def state(node: AgentNode, instance: int) -> str:
@@ -57,8 +59,8 @@ def test_a_gpu_gives_way_to_its_instances_in_one_write(node: AgentNode) -> None:
 
 
 def test_two_claims_hold_instances_of_one_gpu_and_a_fault_of_one_is_its_alone(node: AgentNode) -> None:
-    one = node.hold("one", GPU, "-mig-7-0")
-    two = node.hold("two", GPU, "-mig-8-0")
+    one = node.hold("one", GPU, "-mig-1g-10gb-0")
+    two = node.hold("two", GPU, "-mig-1g-10gb-1")
     for claim, instance in ((one, 7), (two, 8)):
         (device,) = spec_of(node, claim.uid)["devices"]  # type: ignore[misc]  # JSON
         paths = [each["path"] for each in device["containerEdits"]["deviceNodes"]]
@@ -80,7 +82,7 @@ def test_two_claims_hold_instances_of_one_gpu_and_a_fault_of_one_is_its_alone(no
 
 
 def test_a_destroyed_instance_leaves_at_once_or_with_its_claim(node: AgentNode) -> None:
-    node.hold("one", GPU, "-mig-7-0")
+    node.hold("one", GPU, "-mig-1g-10gb-0")
     node.gpus.destroy_instance(GPU, 8)
     node.agent.wait(lambda: state(node, 8) == "")
     node.gpus.destroy_instance(GPU, 7)

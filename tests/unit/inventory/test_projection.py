@@ -112,7 +112,7 @@ def test_a_mig_instance_adds_its_parent_and_profile_and_fits_what_a_device_may_h
     assert shown.keys() == ALWAYS | READ | {"parentUUID", "profile"}
     assert (shown["type"], shown["parentUUID"], shown["profile"]) == ("mig", "GPU-0000", "1g.10gb")
     assert len(device.attributes) + len(device.capacity) <= MAX_KEYS
-    assert device.name == "gpu-0000-00-00-0-mig-7-0"
+    assert device.name == "gpu-0000-00-00-0-mig-1g-10gb-gi7-ci0"
 
 
 def test_a_gpu_of_which_little_is_known_leaves_out_what_has_no_value() -> None:

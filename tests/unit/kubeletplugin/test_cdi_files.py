@@ -280,3 +280,21 @@ def test_unwritable_cdi_directory_refuses_and_records_nothing() -> None:
             assert calls.prepare(node.allocate(1, 0))[uid_of(1)].error.startswith("StorageFailed: ")
             assert plugin.prepared() == ()
         (node.directory / "cdi").unlink()
+
+
+def test_a_replaced_board_loses_its_node_to_nobody(node: World) -> None:
+    """Finding R1: the new board in the slot has the old one's minor number, and is not the claim's."""
+    claim = node.allocate(1, 0, 2)
+    with node.running() as plugin, kubelet(plugin) as calls:
+        calls.prepare(claim)
+        old, gpus = node.snapshot.gpus[2], list(node.snapshot.gpus)
+        gpus[2] = replace(old, gpu=replace(old.gpu, uuid=GpuUuid("GPU-new")))
+        node.snapshots.snapshot = replace(node.snapshot, revision=2, gpus=tuple(gpus), replaced=(old,))
+
+        def edits() -> list[dict[str, object]]:
+            return [device["containerEdits"] for device in spec_of(node)["devices"]]
+
+        eventually(lambda: edits()[1]["deviceNodes"] == [])
+        assert edits()[0]["deviceNodes"], "the sibling keeps its node"
+        assert edits()[1]["env"] == ["GPUVITALS_DEVICE_REPLACED=true"]
+        assert calls.prepare(claim)[uid_of(1)].error == "", "what is prepared is answered for"

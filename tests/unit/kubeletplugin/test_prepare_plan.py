@@ -1,11 +1,12 @@
 """The pure plan: what a first preparation gets, and every reason for getting nothing."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from gpuvitals.inventory.claims import ClaimRef
+from gpuvitals.inventory.device import device_name
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kubeletplugin.claim import AllocatedClaim, AllocatedDevice, Toleration
 from gpuvitals.kubeletplugin.prepare import (
@@ -15,11 +16,12 @@ from gpuvitals.kubeletplugin.prepare import (
     plan_prepare,
     same_allocation,
 )
-from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice
+from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice, MigIds
 from gpuvitals.kubeletplugin.refusal import Refusal, RefusalCode
 from gpuvitals.model.gpu import DeviceKind, MigInstance
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import DeviceName, GpuUuid, Reason
+from gpuvitals.model.snapshot import GpuHealth
 from support.pluginworld import DRIVER, NODE, snapshot_of, uid_of
 
 SNAPSHOT = snapshot_of(3)
@@ -177,10 +179,12 @@ def test_mig_device_carries_its_parents_minor_and_its_instance_ids() -> None:
         uuid=GpuUuid("MIG-1"),
         kind=DeviceKind.MIG,
         minor=None,
-        mig=MigInstance(parent=parent.gpu.uuid, profile="1g.10gb", gpu_instance=7, compute_instance=0),
+        mig=MigInstance(
+            parent=parent.gpu.uuid, profile="1g.10gb", gpu_instance=7, compute_instance=0, placement=3
+        ),
     )
     view = replace(VIEW, snapshot=replace(SNAPSHOT, gpus=(*SNAPSHOT.gpus, replace(parent, gpu=gpu))))
-    plan = plan_prepare(REF, claim(result(device="gpu-0000-07-00-0-mig-7-0")), (), view)
+    plan = plan_prepare(REF, claim(result(device="gpu-0000-07-00-0-mig-1g-10gb-3")), (), view)
     assert isinstance(plan, PreparePlan)
     assert (plan.devices[0].minor, plan.devices[0].mig.gpu_instance) == (2, 7)
 
@@ -214,3 +218,137 @@ def test_claim_names_of_253_characters_are_accepted() -> None:
 )
 def test_same_allocation_sees_every_change_of_our_devices(now: AllocatedClaim, same: bool) -> None:
     assert same_allocation(now, held(1), Naming(), NODE) is same
+
+
+TAKEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def refusal(plan: PreparePlan | Refusal) -> tuple[RefusalCode, str]:
+    assert isinstance(plan, Refusal)
+    return plan.code, plan.message
+
+
+def test_a_claim_that_was_prepared_on_the_board_before_is_refused() -> None:
+    """Findings R1 and N1: after a reboot the slot holds another board, and the claim's status names the old one."""
+    code, message = refusal(plan_prepare(REF, claim(result(prepared_on="GPU-old")), (), VIEW))
+
+    assert code is RefusalCode.DEVICE_REPLACED
+    assert "on gpu GPU-old" in message
+    assert f"gpu {SNAPSHOT.gpus[0].gpu.uuid} is in its slot now" in message
+    assert "delete the pod and its claim" in message
+
+
+def test_a_claim_that_was_prepared_on_this_board_is_prepared_again() -> None:
+    """Finding R1: the board went and came back."""
+    there = SNAPSHOT.gpus[0]
+    view = replace(
+        VIEW, snapshot=replace(SNAPSHOT, gpus=(replace(there, slot_taken=TAKEN), *SNAPSHOT.gpus[1:]))
+    )
+    again = claim(result(prepared_on=there.gpu.uuid), allocated_by=TAKEN - timedelta(days=1))
+
+    assert isinstance(plan_prepare(REF, again, (), view), PreparePlan)
+
+
+@pytest.mark.parametrize(
+    ("allocated_by", "slot_taken", "is_refused"),
+    [
+        pytest.param(TAKEN - timedelta(hours=1), TAKEN, True, id="allocated to the board before"),
+        pytest.param(TAKEN + timedelta(seconds=1), TAKEN, False, id="allocated to this board"),
+        pytest.param(TAKEN - timedelta(seconds=30), TAKEN, False, id="within the clocks' difference"),
+        pytest.param(None, TAKEN, False, id="the claim does not say when"),
+        pytest.param(TAKEN - timedelta(hours=1), None, False, id="no other board was there"),
+    ],
+)
+def test_a_first_preparation_gets_the_board_that_it_can_have_been_allocated(
+    allocated_by: datetime | None, slot_taken: datetime | None, is_refused: bool
+) -> None:
+    """Finding R1: the claim was allocated, and never prepared, before the board was replaced."""
+    there = replace(SNAPSHOT.gpus[0], slot_taken=slot_taken)
+    view = replace(VIEW, snapshot=replace(SNAPSHOT, gpus=(there, *SNAPSHOT.gpus[1:])))
+    plan = plan_prepare(REF, claim(result(), allocated_by=allocated_by), (), view)
+
+    assert isinstance(plan, Refusal) is is_refused
+    if is_refused:
+        assert refusal(plan)[0] is RefusalCode.DEVICE_REPLACED
+
+
+def test_a_slot_is_held_also_by_a_claim_on_the_board_before() -> None:
+    """Finding R1: a force-deleted claim is not unprepared yet, and its pod may have the device node open."""
+    theirs = held(2, uuid=GpuUuid("GPU-old"))
+    code, _ = refusal(plan_prepare(REF, claim(result()), (theirs,), VIEW))
+
+    assert code is RefusalCode.DEVICE_IN_USE
+
+
+def instance_of(index: int, profile: str, placement: int, number: int = 7) -> GpuHealth:
+    parent = SNAPSHOT.gpus[index]
+    mig = MigInstance(
+        parent=parent.gpu.uuid,
+        profile=profile,
+        gpu_instance=number,
+        compute_instance=0,
+        placement=placement,
+        compute_placement=0,
+    )
+    gpu = replace(parent.gpu, uuid=GpuUuid(f"MIG-{index}-{number}"), kind=DeviceKind.MIG, minor=None, mig=mig)
+    return replace(parent, gpu=gpu)
+
+
+def with_instances(index: int, *parts: GpuHealth) -> NodeView:
+    gpus = list(SNAPSHOT.gpus)
+    gpus[index] = replace(gpus[index], gpu=replace(gpus[index].gpu, mig_enabled=True))
+    return replace(VIEW, snapshot=replace(SNAPSHOT, gpus=(*gpus, *parts)))
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        pytest.param(instance_of(0, "1c.3g.40gb", 4, 1), id="a compute instance of a third"),
+        pytest.param(instance_of(0, "4g.40gb", 0, 1), id="another profile under the same ids"),
+        pytest.param(instance_of(0, "3g.40gb", 0, 1), id="the same profile at another place"),
+    ],
+)
+def test_an_instance_of_another_profile_or_place_is_not_what_was_allocated(now: GpuHealth) -> None:
+    """Finding P3: after a reboot the GPU is divided otherwise, under the same instance ids."""
+    allocated = device_name(instance_of(0, "3g.40gb", 4, 1).gpu)
+    code, message = refusal(plan_prepare(REF, claim(result(device=allocated)), (), with_instances(0, now)))
+
+    assert code is RefusalCode.UNKNOWN_DEVICE
+    assert f"divided otherwise now: {device_name(now.gpu)}" in message
+
+
+def test_an_instance_made_again_on_the_same_board_is_what_was_allocated() -> None:
+    """Finding P3: the layout is restored after a reboot, with new ids."""
+    allocated = device_name(instance_of(0, "3g.40gb", 4, 1).gpu)
+    view = with_instances(0, instance_of(0, "3g.40gb", 4, 2))
+    again = claim(result(device=allocated, prepared_on=SNAPSHOT.gpus[0].gpu.uuid))
+    plan = plan_prepare(REF, again, (), view)
+
+    assert isinstance(plan, PreparePlan)
+    other_board = replace(again, results=(replace(again.results[0], prepared_on="GPU-old"),))
+    assert refusal(plan_prepare(REF, other_board, (), view))[0] is RefusalCode.DEVICE_REPLACED
+
+
+def test_a_gpu_and_its_instance_are_one_piece_of_silicon() -> None:
+    """Finding P6: whoever holds one form keeps the other from being prepared."""
+    part = instance_of(0, "1g.10gb", 0)
+    name = device_name(part.gpu)
+    view = with_instances(0, part)
+    code, message = refusal(plan_prepare(REF, claim(result(device=name)), (held(2),), view))
+    assert (code, "prepared for claim ml/c2" in message) == (RefusalCode.DEVICE_IN_USE, True)
+
+    theirs = held(2, device=name, uuid=part.gpu.uuid, mig=MigIds(gpu_instance=7, compute_instance=0))
+    assert refusal(plan_prepare(REF, claim(result()), (theirs,), VIEW))[0] is RefusalCode.DEVICE_IN_USE
+    assert isinstance(plan_prepare(REF, claim(result(device=GPU1)), (theirs,), VIEW), PreparePlan)
+
+    watching = held(2, admin=True)
+    assert isinstance(plan_prepare(REF, claim(result(device=name)), (watching,), view), PreparePlan)
+
+
+def test_a_withheld_device_is_refused_with_the_reason() -> None:
+    """Finding P6."""
+    there = replace(SNAPSHOT.gpus[0], withheld="a claim holds a MIG instance of this GPU")
+    view = replace(VIEW, snapshot=replace(SNAPSHOT, gpus=(there, *SNAPSHOT.gpus[1:])))
+    code, message = refusal(plan_prepare(REF, claim(result()), (), view))
+
+    assert (code, "a claim holds a MIG instance" in message) == (RefusalCode.DEVICE_IN_USE, True)

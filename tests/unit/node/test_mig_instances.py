@@ -47,8 +47,8 @@ def states(world: AgentWorld) -> dict[str, HealthState]:
 def test_instances_are_published_in_place_of_their_gpu(world: AgentWorld) -> None:
     assert names(world) == [
         "gpu-0000-00-00-0",
-        "gpu-0000-01-00-0-mig-7-0",
-        "gpu-0000-01-00-0-mig-8-0",
+        "gpu-0000-01-00-0-mig-1g-10gb-0",
+        "gpu-0000-01-00-0-mig-1g-10gb-1",
         "gpu-0000-02-00-0",
         "gpu-0000-03-00-0",
     ]
@@ -73,7 +73,7 @@ def test_an_instance_that_no_claim_holds_leaves_the_slice_and_a_new_one_appears(
     before = len(world.published)
     world.turn(1003, divided(1003, {1: (7, 9)}))
     assert len(world.published) == before + 1, "both in one snapshot"
-    assert names(world)[1:3] == ["gpu-0000-01-00-0-mig-7-0", "gpu-0000-01-00-0-mig-9-0"]
+    assert names(world)[1:3] == ["gpu-0000-01-00-0-mig-1g-10gb-0", "gpu-0000-01-00-0-mig-1g-10gb-2"]
     assert states(world)["MIG-1-9"] is HealthState.HEALTHY, "known at once: its GPU was read"
     world.turn(1004, divided(1004, {1: (7, 9)}))
     assert len(world.published) == before + 1
@@ -87,8 +87,8 @@ def test_a_destroyed_instance_is_shown_for_as_long_as_a_claim_holds_it(world: Ag
     assert (entry.verdict.state, entry.verdict.reason, entry.isolated) == (HealthState.UNHEALTHY, GONE, True)
     assert "destroyed while a claim holds it" in entry.verdict.message
     assert [each.reason for each in world.announced if each.gpu == held] == ["GpuUnhealthy"]
-    assert "gpu-0000-01-00-0-mig-8-0" in names(world)
-    assert "gpu-0000-01-00-0-mig-8-0" not in names(world, ServiceMode.WITHDRAW)
+    assert "gpu-0000-01-00-0-mig-1g-10gb-1" in names(world)
+    assert "gpu-0000-01-00-0-mig-1g-10gb-1" not in names(world, ServiceMode.WITHDRAW)
     assert states(world)["MIG-1-7"] is HealthState.HEALTHY
 
     world.turn(1004, reading(1, 1004))

@@ -119,7 +119,7 @@ def test_a_clear_starts_probation(tmp_path: Path) -> None:
 
 def test_the_name_of_a_gpu_means_its_instances_and_that_of_an_instance_itself() -> None:
     parent = gpu(3)
-    mig = MigInstance(parent=parent.uuid, profile="1g.10gb", gpu_instance=7, compute_instance=0)
+    mig = MigInstance(parent=parent.uuid, profile="1g.10gb", gpu_instance=7, compute_instance=0, placement=2)
     instance = Gpu(
         uuid=GpuUuid("MIG-7"),
         bus_id=parent.bus_id,
@@ -128,7 +128,7 @@ def test_the_name_of_a_gpu_means_its_instances_and_that_of_an_instance_itself() 
         memory_bytes=1,
         mig=mig,
     )
-    meant = ("GPU-3", "0000:03:00.0", "gpu-0000-03-00-0", "MIG-7", "gpu-0000-03-00-0-mig-7-0")
+    meant = ("GPU-3", "0000:03:00.0", "gpu-0000-03-00-0", "MIG-7", "gpu-0000-03-00-0-mig-1g-10gb-2")
 
     assert [name for name in meant if names(name, remembered(instance))] == list(meant)
     assert [name for name in meant if names(name, remembered(parent))] == list(meant[:3])

@@ -36,6 +36,7 @@ NAMES = {
     "gpuvitals_api_objects_skipped": {"resource"},
     "gpuvitals_devices": {"state"},
     "gpuvitals_devices_spared": set(),
+    "gpuvitals_devices_left_out": set(),
     "gpuvitals_reports_refused": set(),
     "gpuvitals_statements": {"source"},
     "gpuvitals_device_score": {"bus_id"},

@@ -86,6 +86,7 @@ def test_instances_stand_behind_their_gpu_with_what_they_have(state: MockState, 
         multiprocessors=28,
         copy_engines=2,
         decoders=1,
+        placement=0,
     )
 
 
@@ -202,7 +203,7 @@ def test_instances_without_attributes_are_instances_still(state: MockState, nvml
     with monitored(state, nvml) as world:
         found = world.gpus()[1]
     assert found.mig == MigInstance(
-        parent=found.gpu_uuid, profile="1g.10gb", gpu_instance=7, compute_instance=0
+        parent=found.gpu_uuid, profile="1g.10gb", gpu_instance=7, compute_instance=0, placement=0
     )
     assert found.memory_bytes == 0
 
