@@ -70,9 +70,16 @@ class Release:
         self, *, flags: Sequence[str] = (), environment: Mapping[str, str] | None = None, **values: object
     ) -> None:
         """`helm install`; `flags` and `environment` are further ones of the agent, `values` of the chart."""
-        values_file = self._home / "values.json"
-        values_file.write_text(json.dumps(self._values(flags, environment or {}) | values), encoding="utf-8")
-        self.helm("install", RELEASE, str(CHART), f"--values={values_file}")
+        file = self.values_file(flags=flags, environment=environment, **values)
+        self.helm("install", RELEASE, str(CHART), f"--values={file}")
+
+    def values_file(
+        self, *, flags: Sequence[str] = (), environment: Mapping[str, str] | None = None, **values: object
+    ) -> Path:
+        """Returns a file with the values that `install` gives to helm."""
+        file = self._home / "values.json"
+        file.write_text(json.dumps(self._values(flags, environment or {}) | values), encoding="utf-8")
+        return file
 
     def upgrade(self, *settings: str) -> None:
         """`helm upgrade` as the guide has it, with these settings changed."""

@@ -22,6 +22,7 @@ def make_driver_root(root: Path, *, gpus: int, version: str) -> None:
     programs = root / "usr" / "bin"
     programs.mkdir()
     (programs / "nvidia-smi").write_text("#!/bin/sh\n", encoding="ascii")
+    (programs / "nvidia-smi").chmod(0o755)
     nodes = root / "dev"
     nodes.mkdir()
     for name in (*_CONTROL_NODES, *(f"nvidia{minor}" for minor in range(gpus))):

@@ -17,7 +17,7 @@ from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.sim.apiserver import ApiClient, ApiServer
 from gpuvitals.sim.demo.agent import AgentProgram
-from gpuvitals.sim.demo.objects import device_class
+from gpuvitals.sim.demo.objects import device_classes
 from gpuvitals.sim.gpu import ScriptedNode
 from gpuvitals.sim.gpu_state import GpuScript
 from gpuvitals.sim.kubelet import Kubelet
@@ -71,7 +71,8 @@ class Cluster:
         """Starts everything; nothing is waited for. What fails is raised, after what ran is stopped again."""
         with ExitStack() as starting:
             self.kubeconfig.write_text(_kubeconfig(self.server.url), encoding="utf-8")
-            self.client.create(CLASSES, device_class(self.naming))
+            for item in device_classes(self.naming):
+                self.client.create(CLASSES, item)
             self.client.create(DEFINITIONS, policy_definition(self.naming.api_group))
             for part in (
                 *self._control,

@@ -1,4 +1,4 @@
-"""API objects that the demo creates: its device class, and a pod with its claim template.
+"""API objects that the demo creates: its device classes, and a pod with its claim template.
 
 Place in the chain: the actor sends them; they are what a user would write.
 """
@@ -17,13 +17,29 @@ CLAIM = "gpu"
 _GRACE_SECONDS = 1
 
 
-def device_class(naming: Naming) -> Json:
-    """Every GPU of this driver. The filter by driver keeps other drivers' devices out of the selectors behind it."""
+def device_classes(naming: Naming) -> tuple[Json, Json]:
+    """The classes that the chart creates: every device of this driver, and its healthy whole GPUs.
+
+    The filter by driver comes first: it keeps other drivers' devices out of the expressions behind it.
+    """
+    health = f'device.attributes["{naming.attribute_domain}"]'
+    ours = f'device.driver == "{naming.driver}"'
+    healthy = (
+        ours,
+        f'device.attributes["{naming.driver}"].type == "gpu"',
+        f"{health}.score > 90",
+        f"{health}.xidErrors == 0",
+        f'{health}.nvlinkStatus in ["active", "none"]',
+    )
+    return _device_class(DEVICE_CLASS, ours), _device_class(f"healthy.{DEVICE_CLASS}", " && ".join(healthy))
+
+
+def _device_class(name: str, expression: str) -> Json:
     return {
         "apiVersion": "resource.k8s.io/v1",
         "kind": "DeviceClass",
-        "metadata": {"name": DEVICE_CLASS},
-        "spec": {"selectors": [_selector(f'device.driver == "{naming.driver}"')]},
+        "metadata": {"name": name},
+        "spec": {"selectors": [_selector(expression)]},
     }
 
 
