@@ -1,10 +1,12 @@
 """The chart as helm sees it: golden files, refused values, and what the rendered objects say."""
 
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from chart.rendering import CHART, HERE, IMAGE, SETS, ValueSet, helm, page, rendered, template
+from gpuvitals.kubeletplugin.sockets import socket_paths
 
 pytestmark = pytest.mark.needs_go
 
@@ -48,6 +50,8 @@ def test_the_linter_finds_nothing(values: ValueSet) -> None:
         ("--set=config.policy.blind_seconds=soon", "'/config/policy/blind_seconds': got string, want integer"),
         ("--set=config.pollSeconds=0", "'/config/pollSeconds': minimum"),
         ("--set=kubeletRoot=var/lib", "'/kubeletRoot'"),
+        (f"--set=kubeletRoot=/{'k' * 54}", "'/kubeletRoot': maxLength: got 55, want 54"),
+        (f"--set=stateDir=/{'d' * 88}", "'/stateDir': maxLength: got 89, want 88"),
         ("--set=cdiDir=/var/../etc/cdi/", "'/cdiDir'"),
         ("--set=driverName=GPU", "'/driverName'"),
         ("--set=extraArgs=--log-level", "'/extraArgs': got string, want array"),
@@ -74,14 +78,33 @@ def test_a_wrong_value_is_refused_by_its_name(flag: str, named: str) -> None:
             "deviceClasses.extendedResource.enabled: Kubernetes v1.35.0 does not serve",
         ),
         (["--kube-version=1.33.9"], "requires kubeVersion: >=1.34.0-0"),
+        (
+            [f"--set=kubeletRoot=/{'k' * 40}", f"--set=driverName={'d' * 40}"],
+            f"driverName: the state folder /{'k' * 40}/plugins/{'d' * 40} is 90 characters long",
+        ),
     ],
-    ids=["account", "affinity", "extended", "kubernetes"],
+    ids=["account", "affinity", "extended", "kubernetes", "sockets"],
 )  # fmt: skip
 def test_values_that_contradict_each_other_or_the_cluster_are_refused(flags: list[str], named: str) -> None:
     done = template(*flags)
 
     assert done.returncode != 0
     assert named in done.stderr
+
+
+def test_the_deepest_folders_that_the_chart_takes_have_sockets_that_fit() -> None:
+    """Finding P7."""
+    state, root = f"/{'d' * 87}", f"/{'k' * 53}"
+    done = template(f"--set=stateDir={state}", f"--set=kubeletRoot={root}")
+    assert done.returncode == 0, done.stderr
+    socket_paths("gpu.vitals.internal", str(UUID(int=1)), Path(state), Path(root, "plugins_registry"))
+
+
+@pytest.mark.parametrize("driver", ["d" * 63, "abcdef.dra-example-driver.sigs.k8s.io"])
+def test_every_legal_driver_name_fits_below_the_usual_kubelet_root(driver: str) -> None:
+    """Finding P7."""
+    done = template(f"--set=driverName={driver}")
+    assert done.returncode == 0, done.stderr
 
 
 def test_without_an_image_the_chart_says_which_value_is_missing_and_what_to_do() -> None:

@@ -54,12 +54,14 @@ def test_a_registration_directory_that_is_lost_ends_the_process(folder: Path) ->
 
 
 def test_a_directory_that_is_too_deep_for_a_socket_is_refused_by_name(folder: Path) -> None:
+    """Finding P7."""
     deep = folder / ("d" * 90)
     deep.mkdir()
     with serving() as server:
         process = AgentProcess(deep, server)
         assert process.process.wait(20) == 1
     assert "is longer than 107 bytes; shorten the directory" in log(deep)
+    assert len(log(deep).splitlines()) == 1
 
 
 def test_a_get_info_that_times_out_is_asked_again_and_the_plugin_registers() -> None:

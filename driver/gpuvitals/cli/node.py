@@ -102,10 +102,11 @@ def _run(options: argparse.Namespace, node_options: NodeOptions, termination: Te
     faulthandler.enable(2)
     configure(options.log_level)
     sys.setswitchinterval(_SWITCH_SECONDS)
-    naming = early_naming(options.config)
-    sockets = Sockets(node_options, naming) if naming is not None else None
+    sockets = None
     try:
-        if sockets is not None:
+        naming = early_naming(options.config)
+        if naming is not None:
+            sockets = Sockets(node_options, naming)
             sockets.open()
         return _run_behind(node_options, sockets, termination)
     except (StorageError, SocketError, InstanceRunningError, OSError) as error:

@@ -36,18 +36,13 @@ class SocketPaths:
 def socket_paths(driver: str, pod_uid: str, data_directory: Path, registry_directory: Path) -> SocketPaths:
     """The names for this instance. With a pod UID they are its own, so that two instances can overlap.
 
-    The registration socket takes the first name that fits; the DRA socket's does, or the data directory is too deep.
-    Raises SocketError where no name fits.
+    Each takes the first name whose path fits: the later names are hashes. Raises SocketError where none fits.
     """
-    names = _registration_names(driver, pod_uid)
-    dra = data_directory / (f"dra-{pod_uid}.sock" if pod_uid else "dra.sock")
-    _check_length(dra)
-    for name in names:
-        path = registry_directory / name
-        if len(os.fsencode(path)) <= MAX_PATH_BYTES:
-            return SocketPaths(dra=dra, registration=path)
-    raise SocketError(
-        f"{registry_directory / names[-1]} is longer than {MAX_PATH_BYTES} bytes; shorten the directory"
+    return SocketPaths(
+        dra=_fitting(data_directory, _dra_names(pod_uid), "the state folder or the driver's name"),
+        registration=_fitting(
+            registry_directory, _registration_names(driver, pod_uid), "the kubelet's root folder"
+        ),
     )
 
 
@@ -58,7 +53,8 @@ class PublishedSocket:
         self.public = public
         self.private = public.with_name(f".{secrets.token_hex(4)}.sock")
         self._inode: tuple[int, int] | None = None
-        _check_length(self.private)
+        if len(os.fsencode(self.private)) > MAX_PATH_BYTES:
+            raise _too_long(self.private, "the state folder or the kubelet's root folder")
 
     @property
     def address(self) -> str:
@@ -112,7 +108,7 @@ def sweep_dead(driver: str, paths: SocketPaths) -> tuple[Path, ...]:
     private = r"\.[0-9a-f]{8}\.sock"
     patterns = (
         (paths.registration.parent, re.compile(rf"{re.escape(driver)}-{token}-reg\.sock|{private}")),
-        (paths.dra.parent, re.compile(rf"dra-{token}\.sock|{private}")),
+        (paths.dra.parent, re.compile(rf"(?:dra|d)-{token}\.sock|{private}")),
     )
     removed: list[Path] = []
     for directory, pattern in patterns:
@@ -124,21 +120,36 @@ def sweep_dead(driver: str, paths: SocketPaths) -> tuple[Path, ...]:
     return tuple(removed)
 
 
+def _dra_names(pod_uid: str) -> tuple[str, ...]:
+    """The short one fits below the usual kubelet root for every legal name of a driver."""
+    return (f"dra-{pod_uid}.sock", f"d-{_hashed(pod_uid, 8)}.sock") if pod_uid else ("dra.sock",)
+
+
 def _registration_names(driver: str, pod_uid: str) -> tuple[str, ...]:
+    both = _hashed(f"{driver}\0{pod_uid}", 16)
+    short = f"dra-{both}-reg.sock"
     if not pod_uid:
-        return (f"{driver}-reg.sock",)
-    short = base64.urlsafe_b64encode(hashlib.sha256(pod_uid.encode()).digest()[:8]).decode().rstrip("=")
-    both = hashlib.sha256(f"{driver}\0{pod_uid}".encode()).digest()[:16]
-    return (
-        f"{driver}-{pod_uid}-reg.sock",
-        f"{driver}-{short}-reg.sock",
-        f"dra-{base64.urlsafe_b64encode(both).decode().rstrip('=')}-reg.sock",
+        return (f"{driver}-reg.sock", short)
+    return (f"{driver}-{pod_uid}-reg.sock", f"{driver}-{_hashed(pod_uid, 8)}-reg.sock", short)
+
+
+def _hashed(text: str, size: int) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()[:size]).decode().rstrip("=")
+
+
+def _fitting(directory: Path, names: tuple[str, ...], what: str) -> Path:
+    for name in names:
+        path = directory / name
+        if len(os.fsencode(path)) <= MAX_PATH_BYTES:
+            return path
+    raise _too_long(directory / names[-1], what)
+
+
+def _too_long(path: Path, what: str) -> SocketError:
+    over = len(os.fsencode(path)) - MAX_PATH_BYTES
+    return SocketError(
+        f"{path} is longer than {MAX_PATH_BYTES} bytes; shorten the directory: {what}, by {over} or more"
     )
-
-
-def _check_length(path: Path) -> None:
-    if len(os.fsencode(path)) > MAX_PATH_BYTES:
-        raise SocketError(f"{path} is longer than {MAX_PATH_BYTES} bytes; shorten the directory")
 
 
 def _inode(path: Path) -> tuple[int, int] | None:

@@ -73,7 +73,7 @@ def test_long_registration_names_fall_back_to_hashes_that_fit_and_differ() -> No
 
 def test_directory_that_leaves_no_room_is_refused_by_name() -> None:
     with pytest.raises(SocketError, match="longer than 107 bytes"):
-        socket_paths(DRIVER, POD_UID, Path("/" + "d" * 80), REGISTRY)
+        socket_paths(DRIVER, POD_UID, Path("/" + "d" * 88), REGISTRY)
     with pytest.raises(SocketError, match="longer than 107 bytes"):
         socket_paths(DRIVER, POD_UID, Path("/d"), Path("/" + "r" * 90))
 

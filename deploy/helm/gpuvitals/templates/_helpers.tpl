@@ -52,7 +52,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* Paths. Those that the kubelet or the container runtime is told are the same inside and outside. */}}
 {{- define "gpuvitals.stateDir" -}}
-{{- default (printf "%s/plugins/%s" .Values.kubeletRoot .Values.driverName) .Values.stateDir -}}
+{{- $directory := default (printf "%s/plugins/%s" .Values.kubeletRoot .Values.driverName) .Values.stateDir -}}
+{{- if gt (len $directory) 88 -}}
+{{- fail (printf "%s: the state folder %s is %d characters long, and a socket below it can have 107; at most 88: name a shorter one in stateDir" (ternary "stateDir" "driverName" (ne .Values.stateDir "")) $directory (len $directory)) -}}
+{{- end -}}
+{{- $directory -}}
 {{- end -}}
 
 {{- define "gpuvitals.registryDir" -}}
