@@ -16,7 +16,8 @@ import yaml
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.pool import pool
 from gpuvitals.inventory.taints import ServiceMode
-from gpuvitals.kube.slice_codec import NodeOwner, Placement, encode, generate_name, slice_body
+from gpuvitals.kube.slice_codec import Placement, Stored, encode, generate_name, slice_body
+from gpuvitals.kube.slice_metadata import NodeOwner
 from gpuvitals.model.gpu import DeviceKind, MigInstance
 from gpuvitals.model.health import HealthState, Verdict
 from gpuvitals.model.ids import GpuUuid, NodeName
@@ -159,7 +160,15 @@ class ExampleWorld:
         )
         wanted = pool(snapshot, Naming(), ServiceMode.TAINT)
         owner = NodeOwner(name="node-a", uid=self._node["metadata"]["uid"])
-        encoded = encode(slice_body(wanted.slices[0], wanted, owner, Placement(generation=1, count=1), {}))
+        encoded = encode(
+            slice_body(
+                wanted.slices[0],
+                wanted,
+                owner,
+                Placement(generation=1, count=1),
+                Stored(foreign={}, times={}),
+            )
+        )
         body = json.loads(encoded)
         stored = self.client.list(SLICES)
         if stored:

@@ -10,7 +10,12 @@ ApiError
     └── Invalid          422 and other 4xx: the body is at fault
 """
 
+import re
+
 import msgspec
+
+_NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)?")
+_QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 
 
 class ApiError(Exception):
@@ -26,6 +31,19 @@ class ApiError(Exception):
         self.status = status
         self.reason = reason
         self.fields = fields
+
+    @property
+    def kind(self) -> str:
+        """What attempts are counted by: the code and the API's word, `unanswered` where there is no code."""
+        return f"{self.status} {self.reason}" if self.status else "unanswered"
+
+    @property
+    def cause(self) -> str:
+        """The error without what differs from call to call: names, ports, times. Equal causes are logged once."""
+        if not self.status:
+            return "unanswered"
+        text = str(self).partition(f": {self.status} ")[2] or str(self)
+        return f"{self.status} {_NUMBER.sub('#', _QUOTED.sub('*', text))}"
 
     @property
     def ambiguous(self) -> bool:

@@ -7,7 +7,7 @@ import msgspec
 
 from gpuvitals.kube.client import MERGE_PATCH, Call, Transport
 from gpuvitals.kube.errors import Conflict, Retryable
-from gpuvitals.kube.slice_codec import NodeOwner
+from gpuvitals.kube.slice_metadata import NodeOwner
 
 _ATTEMPTS = 5
 

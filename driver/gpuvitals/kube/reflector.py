@@ -2,6 +2,9 @@
 
 A lost place in history (410) means a new list, whose difference is told as events. Bookmarks move the place on; a
 silent connection is given up after a while; errors back off with jitter. One thread a reflector.
+
+Now and then a watch begins with everything that is stored instead of at its place, and what was missed is settled at
+the first bookmark: as good as a list, without the request.
 """
 
 import logging
@@ -15,8 +18,10 @@ from urllib.parse import quote
 
 import msgspec
 
+from gpuvitals.kube.cause_log import CauseLog
 from gpuvitals.kube.client import Call, LineStream, Transport
 from gpuvitals.kube.errors import ApiError, Gone, Retryable
+from gpuvitals.kube.resource_version import is_newer
 from gpuvitals.kube.retry import WATCH, Retries, RetryPolicy, retrying
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
@@ -28,6 +33,9 @@ _SHORT_SECONDS = 1.0
 _EARLY_SECONDS = 2.0
 _REJOIN_SECONDS = 0.1
 
+_BEHIND = "Too large resource version"
+"""The server has not come to our place: it lags, or was restored from a backup. Source: kubernetes/apiserver storage."""
+
 _T = TypeVar("_T")
 
 ObjectKey = tuple[str, str]
@@ -36,13 +44,21 @@ ObjectKey = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What to reflect: a collection's path and its selectors; and how: objects a page, silence that ends a watch."""
+    """What to reflect: a collection's path and its selectors; and how: objects a page, silence that ends a watch.
+
+    `resync_seconds` is how often a watch begins with everything that is stored, None for never. `is_urgent`: something
+    must not be done before the first list, so it is tried again in seconds. `is_cached`: the first list may be a little
+    old, and comes from the API server's cache.
+    """
 
     path: str
     query: tuple[tuple[str, str], ...] = ()
     page: int = 500
     silence_seconds: float = 90.0
     policy: RetryPolicy = WATCH
+    resync_seconds: float | None = None
+    is_urgent: bool = False
+    is_cached: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +67,16 @@ class Turns:
 
     `listed(error)` comes after each whole list with None, and after each failure. `rejoined()` comes with each watch after
     one that failed or ended before its time: behind the same address there may be another server since.
+    `deleted(key, uid)` comes with each delete that the watch shows, before `changed`, also of an object never seen.
+    `reached(place)`: everything up to this resourceVersion was told. `settled(objects, place, rewound)` comes with all
+    that is stored at a place; `rewound` where the server's history went back behind what it had shown.
     """
 
     listed: Callable[[ApiError | None], None] = lambda error: None
     rejoined: Callable[[], None] = lambda: None
+    deleted: Callable[[ObjectKey, str], None] = lambda key, uid: None
+    reached: Callable[[str], None] = lambda place: None
+    settled: Callable[[list[bytes], str, bool], None] | None = None
 
 
 class Reflector:
@@ -81,6 +103,9 @@ class Reflector:
         self._metrics = metrics
         self._versions: dict[ObjectKey, str] = {}
         self._place = ""
+        self._highest = ""
+        self._resync: dict[ObjectKey, bytes] | None = None
+        self._settled_at = time.monotonic()
         self._random = random.Random()
         self.synced = threading.Event()
         self.trouble = ""
@@ -90,6 +115,8 @@ class Reflector:
         self._lock = threading.Lock()
         self._lines: LineStream | None = None
         self._resource = selection.path.rsplit("/", 1)[-1]
+        self._failures = CauseLog(log, "watch")
+        self._skipped = CauseLog(log, "object skipped")
         # A daemon: it only reads, so a call that outlives the stop deadline has nothing to lose.
         self._thread = threading.Thread(target=self._run, name=f"watch-{self._resource}", daemon=True)
 
@@ -114,7 +141,7 @@ class Reflector:
     def skip(self, trouble: str) -> None:
         """Counts an object of this collection that can't be decoded. Any thread."""
         self._metrics.objects_skipped.labels(resource=self._resource).inc()
-        log.warning("object skipped", extra=keys(path=self._selection.path, error=trouble))
+        self._skipped.happened(trouble, path=self._selection.path, error=trouble)
 
     def _run(self) -> None:
         step = retrying(
@@ -123,7 +150,7 @@ class Reflector:
                 stop=self._stop,
                 metrics=self._metrics,
                 failed=self._failed,
-                urgent=lambda: not self.synced.is_set(),
+                urgent=lambda: self._selection.is_urgent and not self.synced.is_set(),
                 sleep=self._sleep,
             ),
         )
@@ -136,9 +163,7 @@ class Reflector:
     def _failed(self, error: ApiError, seconds: float) -> None:
         self.trouble = str(error)
         self._turns.listed(error)
-        log.warning(
-            "watch", extra=keys(path=self._selection.path, error=str(error), again_in=round(seconds, 1))
-        )
+        self._failures.failed(error, path=self._selection.path, again_in=round(seconds, 1))
 
     def _sleep(self, seconds: float) -> None:
         if not self._stop.is_set():
@@ -150,8 +175,9 @@ class Reflector:
             self._list()
         try:
             self._watch()
-        except Gone:
-            self._place = ""
+        except ApiError as error:
+            if isinstance(error, Gone) or _BEHIND in str(error):
+                self._place = ""
             raise
 
     def _list(self) -> None:
@@ -168,37 +194,51 @@ class Reflector:
 
     def _take_all(self) -> str:
         """Tells every page and then what is gone. The place in history from which to watch."""
-        seen: set[ObjectKey] = set()
+        seen: dict[ObjectKey, bytes] = {}
         token = ""
         while True:
             page = self._page(token)
             self.synced.clear()
-            seen.update(key for key in map(self._took, page.items) if key is not None)
+            for raw in page.items:
+                key = self._took(raw)
+                if key is not None:
+                    seen[key] = bytes(raw) if self._turns.settled is not None else b""
             token = page.metadata.continue_
             if not token:
                 break
-        for gone in self._versions.keys() - seen:
-            del self._versions[gone]
-            self._changed(gone, None)
         if not page.metadata.resource_version:
             raise Retryable(f"list {self._selection.path}: no resourceVersion")
-        return page.metadata.resource_version
+        place = page.metadata.resource_version
+        self._settle(seen, place, rewound=bool(self._highest) and is_newer(self._highest, place))
+        return place
+
+    def _settle(self, stored: dict[ObjectKey, bytes], place: str, *, rewound: bool) -> None:
+        for gone in self._versions.keys() - stored.keys():
+            del self._versions[gone]
+            self._changed(gone, None)
+        if self._turns.settled is not None:
+            self._turns.settled(list(stored.values()), place, rewound)
+        self._settled_at, self._highest = time.monotonic(), place
+        self._turns.reached(place)
 
     def _page(self, token: str) -> "_List":
         query = (*self._selection.query, ("limit", str(self._selection.page)))
         if token:
             query = (*query, ("continue", token))
+        elif self._selection.is_cached and not self._highest:
+            query = (*query, ("resourceVersion", "0"))
         return _decoded(
             self._transport.request(Call(method="GET", path=self._selection.path, query=query)), _LIST
         )
 
     def _watch(self) -> None:
         agreed_seconds = self._random.randint(*_WATCH_SECONDS)
+        self._resync = {} if self._is_resync_due() else None
         query = (
             *self._selection.query,
             ("watch", "true"),
             ("allowWatchBookmarks", "true"),
-            ("resourceVersion", self._place),
+            ("resourceVersion", self._place if self._resync is None else "0"),
             ("timeoutSeconds", str(agreed_seconds)),
         )
         call = Call(
@@ -231,6 +271,10 @@ class Reflector:
         if not heard and time.monotonic() - began < _SHORT_SECONDS and not self._stop.is_set():
             raise Retryable(f"watch {self._selection.path}: ended at once")
 
+    def _is_resync_due(self) -> bool:
+        every = self._selection.resync_seconds
+        return every is not None and time.monotonic() - self._settled_at >= every
+
     def _hold(self, lines: LineStream | None) -> None:
         with self._lock:
             self._lines = lines
@@ -242,21 +286,42 @@ class Reflector:
 
     def _apply(self, event: "_Event") -> None:
         if event.type == "ERROR":
-            status = _decoded(event.object, _STATUS)
-            text = f"watch {self._selection.path}: {status.message}"
-            if status.code == 410:
-                raise Gone(text, status=410)
-            raise Retryable(text, status=status.code)
+            self._refused(_decoded(event.object, _STATUS))
         meta = self._meta(event.object)
         if meta is None:
             return
         key = (meta.namespace, meta.name)
         if event.type == "DELETED":
+            self._turns.deleted(key, meta.uid)
             if self._versions.pop(key, None) is not None:
                 self._changed(key, None)
+            if self._resync is not None:
+                self._resync.pop(key, None)
         elif event.type != "BOOKMARK":
             self._took(event.object)
-        self._place = meta.resource_version or self._place
+            if self._resync is not None:
+                self._resync[key] = bytes(event.object)
+        self._move_on(meta.resource_version, is_bookmark=event.type == "BOOKMARK")
+
+    def _move_on(self, place: str, *, is_bookmark: bool) -> None:
+        """Takes the place of an event. A watch that begins with everything has none before its first bookmark."""
+        if not place:
+            return
+        if self._resync is None:
+            self._place = place
+            self._highest = place
+            self._turns.reached(place)
+        elif is_bookmark and not is_newer(self._place, place):
+            stored, self._resync = self._resync, None
+            self._place = place
+            self._settle(stored, place, rewound=False)
+
+    def _refused(self, status: "_Status") -> None:
+        """An error in place of an event. Raises Gone where a new list is needed, else Retryable."""
+        text = f"watch {self._selection.path}: {status.code} {status.reason}: {status.message}"
+        if status.code == 410:
+            raise Gone(text, status=410)
+        raise Retryable(text, status=status.code)
 
     def _took(self, raw: msgspec.Raw) -> ObjectKey | None:
         """Tells one object where it is new; its key, None where it has none that can be read."""
@@ -298,6 +363,7 @@ class _List(msgspec.Struct):
 class _ObjectMeta(msgspec.Struct, rename="camel"):
     name: str = ""
     namespace: str = ""
+    uid: str = ""
     resource_version: str = ""
 
 
@@ -307,6 +373,7 @@ class _Object(msgspec.Struct):
 
 class _Status(msgspec.Struct):
     code: int = 0
+    reason: str = ""
     message: str = ""
 
 

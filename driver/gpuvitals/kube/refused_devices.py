@@ -23,7 +23,9 @@ from gpuvitals.observability.metrics import NodeMetrics
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 300.0
-"""How long a refused device, or a refused slice, is not sent again as it is."""
+"""How long a refused device is not sent again as it is."""
+BODY_SECONDS = 10.0
+"""How long a refused slice is not sent again as it is: what refused it may be an admission policy, since mended."""
 
 _FIELD = re.compile(r"spec\.devices\[([0-9]{1,4})\]")
 _DECODER = msgspec.json.Decoder(list[msgspec.Raw])
@@ -81,6 +83,11 @@ class RefusedDevices:
         """Whether the server refused this body a short while ago."""
         return body is not None and now < self._bodies.get(body, 0.0)
 
+    def refused_until(self, now: float) -> float:
+        """When the next refused slice may be sent again; infinite where there is none."""
+        self._bodies = {body: until for body, until in self._bodies.items() if now < until}
+        return min(self._bodies.values(), default=float("inf"))
+
     def blame(self, write: SliceWrite, error: Invalid, pool: Pool, now: float) -> bool:
         """Whether the refusal is laid on devices of the slice, which the next pool is without.
 
@@ -88,7 +95,7 @@ class RefusedDevices:
         pool.
         """
         self._bodies = {body: until for body, until in self._bodies.items() if now < until}
-        self._bodies[write.body or b""] = now + RETRY_SECONDS
+        self._bodies[write.body or b""] = now + BODY_SECONDS
         named = _named(write, error)
         if not named and any(each.is_guess for each in self._refused.values()):
             self._refused = {name: each for name, each in self._refused.items() if not each.is_guess}

@@ -1,8 +1,8 @@
 """ResourceSlices on the wire: our dataclasses to JSON, and the stored objects to what the planner needs. Pure."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -10,6 +10,8 @@ import msgspec
 
 from gpuvitals.inventory.device import AttributeValue, Device, Taint, Version
 from gpuvitals.inventory.pool import Pool, PoolSlice
+from gpuvitals.kube.slice_metadata import NodeOwner, foreign_metadata, merged_metadata, owner_uid
+from gpuvitals.kube.slice_service import DeviceUse, ShownHealth, barrier, shown_health
 
 API_VERSION = "resource.k8s.io/v1"
 PATH = "/apis/resource.k8s.io/v1/resourceslices"
@@ -19,14 +21,6 @@ _MAX_GENERATE_NAME = 58
 
 TaintKey = tuple[str, str, str, str]
 """(device, key, value, effect): a taint that is the same keeps its time."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeOwner:
-    """The Node that owns the slices, so that they go with it."""
-
-    name: str
-    uid: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +37,8 @@ class ObservedSlice:
 
     `content` is what the planner compares: all of the spec but the placement, without the times of taints, and of the
     metadata the annotation and the owner. `taints` are those that the server kept, also those without a time.
+    `foreign` is the metadata without the managed fields and without our annotation and owner: a PUT replaces all of it.
+    `terminating`: a delete waits for a finalizer of somebody else. `health` is what each device shows.
     """
 
     name: str
@@ -55,6 +51,9 @@ class ObservedSlice:
     devices: frozenset[str]
     taints: frozenset[TaintKey]
     taint_times: Mapping[TaintKey, str]
+    foreign: Mapping[str, Any] = field(default_factory=dict)
+    terminating: bool = False
+    health: Mapping[str, ShownHealth] = field(default_factory=dict)
 
 
 def observed_slice(raw: bytes, annotation: str) -> ObservedSlice:
@@ -93,8 +92,16 @@ def desired_content(entry: PoolSlice, pool: Pool, owner: NodeOwner) -> bytes:
     return _content(spec, note, owner.uid)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What is stored for a slice and has to survive a write: the metadata of others, and since when taints stand."""
+
+    foreign: Mapping[str, Any]
+    times: Mapping[TaintKey, str]
+
+
 def slice_body(
-    entry: PoolSlice, pool: Pool, owner: NodeOwner, placement: Placement, times: Mapping[TaintKey, str]
+    entry: PoolSlice, pool: Pool, owner: NodeOwner, placement: Placement, stored: Stored
 ) -> dict[str, Any]:
     """The object to write, without a name. A taint that stood before carries its time: the server restamps it else."""
     place = {
@@ -102,16 +109,12 @@ def slice_body(
         "generation": placement.generation,
         "resourceSliceCount": placement.count,
     }
+    devices = tuple(_device(device, stored.times) for device in entry.devices)
     return {
         "apiVersion": API_VERSION,
         "kind": "ResourceSlice",
-        "metadata": {
-            "annotations": dict(entry.annotations),
-            "ownerReferences": [
-                {"apiVersion": "v1", "kind": "Node", "name": owner.name, "uid": owner.uid, "controller": True}
-            ],
-        },
-        "spec": {**_spec(pool, tuple(_device(device, times) for device in entry.devices)), "pool": place},
+        "metadata": merged_metadata(stored.foreign, dict(entry.annotations), owner),
+        "spec": {**_spec(pool, devices), "pool": place},
     }
 
 
@@ -121,6 +124,32 @@ def pool_taints(pool: Pool) -> dict[str, frozenset[TaintKey]]:
         device.name: frozenset(_taint_key(device, taint) for taint in device.taints)
         for entry in pool.slices
         for device in entry.devices
+    }
+
+
+def pool_uses(pool: Pool) -> dict[str, DeviceUse]:
+    """Every device of the pool with what matters for its use."""
+    return {
+        device.name: DeviceUse(
+            frozenset().union(*(barrier(taint.key, taint.effect.value) for taint in device.taints)),
+            shown_health(_untainted(device)["attributes"]),
+        )
+        for entry in pool.slices
+        for device in entry.devices
+    }
+
+
+def observed_uses(slices: Iterable[ObservedSlice]) -> dict[str, DeviceUse]:
+    """Every stored device with what matters for its use."""
+    return {
+        name: DeviceUse(
+            frozenset().union(
+                *(barrier(key, effect) for device, key, _, effect in entry.taints if device == name)
+            ),
+            entry.health.get(name, ShownHealth()),
+        )
+        for entry in slices
+        for name in entry.devices
     }
 
 
@@ -135,17 +164,13 @@ def encode(body: Mapping[str, Any]) -> bytes:
     return msgspec.json.encode(body, order="deterministic")
 
 
-class _Owner(msgspec.Struct):
-    uid: str = ""
-    controller: bool = False
-
-
 class _Meta(msgspec.Struct, rename="camel"):
     name: str
     uid: str = ""
     resource_version: str = ""
+    deletion_timestamp: str | None = None
     annotations: dict[str, str] = {}
-    owner_references: list[_Owner] = []
+    owner_references: list[dict[str, Any]] = []
 
 
 class _PoolRef(msgspec.Struct, rename="camel"):
@@ -163,16 +188,18 @@ class _Taint(msgspec.Struct, rename="camel"):
 
 class _Device(msgspec.Struct):
     name: str
+    attributes: dict[str, Any] = {}
     taints: list[_Taint] | None = None
 
 
 class _Spec(msgspec.Struct, rename="camel"):
     pool: _PoolRef
+    node_name: str = ""
     devices: list[_Device] | None = None
 
 
 class _Slice(msgspec.Struct):
-    metadata: _Meta
+    metadata: msgspec.Raw
     spec: msgspec.Raw
 
 
@@ -188,11 +215,12 @@ class _SliceList(msgspec.Struct):
 _SLICE = msgspec.json.Decoder(_Slice)
 _LIST = msgspec.json.Decoder(_SliceList)
 _SPEC = msgspec.json.Decoder(_Spec)
+_META = msgspec.json.Decoder(_Meta)
 _PLAIN = msgspec.json.Decoder(dict[str, Any])
 
 
 def _observed(decoded: _Slice, annotation: str) -> ObservedSlice:
-    meta = decoded.metadata
+    meta = _META.decode(decoded.metadata)
     spec = _SPEC.decode(decoded.spec)
     match = _INDEX.match(meta.name)
     taints = {
@@ -200,7 +228,7 @@ def _observed(decoded: _Slice, annotation: str) -> ObservedSlice:
         for device in spec.devices or []
         for taint in device.taints or []
     }
-    owner = next((entry.uid for entry in meta.owner_references if entry.controller), "")
+    owner = owner_uid(meta.owner_references, spec.node_name)
     note = meta.annotations.get(annotation, "")
     return ObservedSlice(
         name=meta.name,
@@ -213,6 +241,9 @@ def _observed(decoded: _Slice, annotation: str) -> ObservedSlice:
         devices=frozenset(device.name for device in spec.devices or []),
         taints=frozenset(taints),
         taint_times={key: time for key, time in taints.items() if time is not None},
+        foreign=foreign_metadata(_PLAIN.decode(decoded.metadata), annotation, spec.node_name),
+        terminating=meta.deletion_timestamp is not None,
+        health={device.name: shown_health(device.attributes) for device in spec.devices or []},
     )
 
 

@@ -7,18 +7,26 @@ once it is complete.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from gpuvitals.inventory.pool import Pool, PoolSlice
+from gpuvitals.kube.client import Call
+from gpuvitals.kube.reflector import object_path
 from gpuvitals.kube.slice_codec import (
-    NodeOwner,
+    PATH,
     ObservedSlice,
     Placement,
+    Stored,
     TaintKey,
     desired_content,
     encode,
     generate_name,
+    observed_uses,
+    pool_uses,
     slice_body,
 )
+from gpuvitals.kube.slice_metadata import NodeOwner, recreated_metadata
+from gpuvitals.kube.slice_service import ChangeKind, kind_of_change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +53,14 @@ class Known:
     """What the stored slices alone don't tell.
 
     `generation` is the highest ever used, `taint_times` since when each taint stands: both outlive a wipe. `accepted`
-    maps a desired content to what the server makes of it, where it stores something else for good.
+    maps a desired content to what the server makes of it, where it stores something else for good. `foreign` is the
+    metadata of others that a slice of each index had last.
     """
 
     generation: int
     taint_times: Mapping[TaintKey, str]
     accepted: Mapping[bytes, bytes] = field(default_factory=dict)
+    foreign: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def plan(
@@ -61,7 +71,8 @@ def plan(
     contents = {index: desired_content(entry, pool, owner) for index, entry in wanted.items()}
     current = _by_index(observed, pool, wanted)
     kept_names = {entry.name for entry in current.values()}
-    obsolete = [entry for entry in observed if entry.name not in kept_names]
+    # One that only waits for somebody's finalizer can't be deleted again.
+    obsolete = [entry for entry in observed if entry.name not in kept_names and not entry.terminating]
     highest = max([known.generation, *(entry.placement.generation for entry in observed)])
     place = Placement(generation=highest, count=len(wanted))
     missing = [index for index in wanted if index not in current]
@@ -82,12 +93,43 @@ def plan(
         SliceWrite(
             target=current.get(index),
             body=_body(
-                slice_body(wanted[index], pool, owner, place, times), current.get(index), (index, pool)
+                slice_body(
+                    wanted[index],
+                    pool,
+                    owner,
+                    place,
+                    Stored(foreign=_foreign(index, current, known), times=times),
+                ),
+                current.get(index),
+                (index, pool),
             ),
             content=contents[index],
         )
         for index in rewritten
     )
+
+
+def change_kind(pool: Pool, observed: Sequence[ObservedSlice], writes: Sequence[SliceWrite]) -> ChangeKind:
+    """What the writes mean for the use of the pool's devices."""
+    if any(write.kind != "update" for write in writes):
+        return ChangeKind.SERVICE
+    return kind_of_change(observed_uses(observed), pool_uses(pool))
+
+
+def slice_call(write: SliceWrite) -> Call:
+    """The request that makes the write."""
+    if write.target is None:
+        return Call(method="POST", path=PATH, body=write.body)
+    path = object_path(PATH, write.target.name)
+    if write.body is not None:
+        return Call(method="PUT", path=path, body=write.body)
+    guard = {"preconditions": {"uid": write.target.uid, "resourceVersion": write.target.resource_version}}
+    return Call(method="DELETE", path=path, body=encode(guard))
+
+
+def _foreign(index: int, current: Mapping[int, ObservedSlice], known: Known) -> Mapping[str, Any]:
+    target = current.get(index)
+    return target.foreign if target is not None else recreated_metadata(known.foreign.get(index, {}))
 
 
 def _rewritten(missing: list[int], changed: list[int]) -> list[int] | None:

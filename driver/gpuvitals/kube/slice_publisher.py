@@ -17,17 +17,23 @@ import msgspec
 
 from gpuvitals.inventory.pool import Pool
 from gpuvitals.inventory.taints import ServiceMode
+from gpuvitals.kube.change_budget import ChangeBudget
 from gpuvitals.kube.client import Call, Transport
-from gpuvitals.kube.errors import ApiError, Conflict, Invalid, NotFound, Refused, Retryable
-from gpuvitals.kube.reflector import ObjectKey, Reflector, Selection, Turns, object_path
+from gpuvitals.kube.errors import ApiError, Retryable
+from gpuvitals.kube.reflector import ObjectKey, Reflector, Selection, Turns
 from gpuvitals.kube.refused_devices import RefusedDevices
 from gpuvitals.kube.repair_budget import RepairBudget
 from gpuvitals.kube.retry import SLICES, Retries, retrying
 from gpuvitals.kube.right_of_way import RightOfWay
 from gpuvitals.kube.slice_cache import SliceCache
-from gpuvitals.kube.slice_codec import PATH, NodeOwner, ObservedSlice, TaintKey, encode, pool_taints
-from gpuvitals.kube.slice_plan import SliceWrite, plan
+from gpuvitals.kube.slice_codec import PATH, TaintKey
+from gpuvitals.kube.slice_metadata import NodeOwner
+from gpuvitals.kube.slice_owner import KnownOwner
+from gpuvitals.kube.slice_plan import SliceWrite, change_kind, plan
 from gpuvitals.kube.slice_probe import ServerMode, probe_mode
+from gpuvitals.kube.slice_service import ChangeKind
+from gpuvitals.kube.slice_trouble import SliceTrouble
+from gpuvitals.kube.slice_writer import Overtaken, SliceKnowledge, SliceWriter
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
 
@@ -35,6 +41,7 @@ log = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 30.0
 _SYNC_SECONDS = 1.0
+_RESYNC_SECONDS = 600.0
 _REBASES = 3
 _FREE_ROUNDS = 8
 
@@ -84,24 +91,36 @@ class SlicePublisher:
         self._metrics = metrics
         self._published = published
         self._mode = ServerMode(settings.mode, lambda: probe_mode(transport, settings.driver, settings.node))
+        self._trouble = SliceTrouble(settings.refused)
+        self._devices = RefusedDevices(metrics, settings.refused)
         self._cache = SliceCache(settings.annotation, settings.taint_times)
+        self._writer = SliceWriter(transport, metrics, SliceKnowledge(self._cache, self._mode, self._trouble, self._devices))
         self._budget = RepairBudget()
+        self._changes = ChangeBudget()
         self._changed = threading.Condition()
         self._dirty = False
         self._desired: _Desired | None = None
         self._connected = False
         self._active = True
         self._told = -1
-        self._blocked = ""
         self._patient = False
         self._must_read = False
-        self._written_at = 0.0
-        self._owner: tuple[NodeOwner, float] | None = None
-        self._devices = RefusedDevices(metrics, settings.refused)
+        self._owner = KnownOwner(settings.owner, settings.owner_seconds)
         self._stop = threading.Event()
         selectors = f"spec.driver={settings.driver},spec.nodeName={settings.node}"
-        self._selection = Selection(path=PATH, query=(("fieldSelector", selectors),))
-        turns = Turns(rejoined=self._rejoined)
+        self._selection = Selection(
+            path=PATH,
+            query=(("fieldSelector", selectors),),
+            resync_seconds=_RESYNC_SECONDS,
+            is_urgent=True,
+            is_cached=False,
+        )
+        turns = Turns(
+            rejoined=self._rejoined,
+            deleted=lambda key, uid: self._news(self._cache.gone(key[1], uid)),
+            reached=self._cache.reached,
+            settled=lambda raws, place, rewound: self._news(self._cache.settle(raws, place, rewound=rewound)),
+        )
         self._reflector = Reflector(self._selection, transport, self._seen, metrics, turns)
         # A daemon: a write that outlives the stop deadline can't be called back, and nothing local hangs on it.
         self._thread = threading.Thread(target=self._run, name="slices", daemon=True)
@@ -121,7 +140,7 @@ class SlicePublisher:
     def blocked(self) -> str:
         """Why the stored slices are not what they should be, empty where nothing is in the way."""
         return (
-            self._blocked
+            self._trouble.text
             or self._devices.left_out
             or ("" if self._reflector.synced.is_set() else self._reflector.trouble)
         )
@@ -170,16 +189,18 @@ class SlicePublisher:
             self._changed.notify()
 
     def _seen(self, key: ObjectKey, raw: bytes | None) -> None:
-        if self._cache.watched(key[1], raw):
-            with self._changed:
-                self._dirty = True
-                self._changed.notify()
+        # Deletes come with their UID, by a turn of their own.
+        self._news(raw is not None and self._cache.watched(raw))
 
     def _rejoined(self) -> None:
         self._mode.doubt()
-        with self._changed:
-            self._dirty = True
-            self._changed.notify()
+        self._news(True)
+
+    def _news(self, is_news: bool) -> None:
+        if is_news:
+            with self._changed:
+                self._dirty = True
+                self._changed.notify()
 
     def _run(self) -> None:
         step = retrying(
@@ -201,7 +222,8 @@ class SlicePublisher:
     def _wait_for_work(self) -> bool:
         """Returns when there is something to compare; False when stopped."""
         with self._changed:
-            self._changed.wait_for(lambda: self._dirty or self._stop.is_set(), _IDLE_SECONDS)
+            idle = max(0.0, min(_IDLE_SECONDS, self._devices.refused_until(time.monotonic()) - time.monotonic()))
+            self._changed.wait_for(lambda: self._dirty or self._stop.is_set(), idle)
             self._dirty = False
         # Nothing is written before everything stored is known, and none while a later list is being told.
         while not self._stop.is_set() and not self._reflector.synced.wait(_SYNC_SECONDS):
@@ -209,23 +231,30 @@ class SlicePublisher:
         return not self._stop.is_set()
 
     def _pause(self, seconds: float) -> None:
-        """Waits before another try. A new pool ends it, unless the server named a time or refuses us altogether."""
+        """Waits before another try. A new pool ends it, unless the server named a time."""
         with self._changed:
             desired = self._desired
             self._changed.wait_for(
                 lambda: self._stop.is_set() or (not self._patient and self._desired is not desired), seconds
             )
 
+    def _defer(self, seconds: float) -> None:
+        """Waits with a change that may wait. Whatever else happens ends it."""
+        with self._changed:
+            desired = self._desired
+            # Nobody else waits for a write that comes much later.
+            self._settings.way.release()
+            self._changed.wait_for(
+                lambda: (
+                    self._stop.is_set() or self._dirty or not self._active or self._desired is not desired
+                ),
+                seconds,
+            )
+
     def _failed(self, error: ApiError, seconds: float) -> None:
-        self._patient = isinstance(error, Refused) or (
-            isinstance(error, Retryable) and error.retry_after_seconds is not None
-        )
+        self._patient = isinstance(error, Retryable) and error.retry_after_seconds is not None
         self._must_read = True
-        if str(error) != self._blocked:
-            log.warning("slices not written", extra=keys(error=str(error), again_in=round(seconds, 1)))
-            if isinstance(error, Refused):
-                self._settings.refused(str(error))
-        self._blocked = str(error)
+        self._trouble.failed(error, seconds)
 
     def _converge(self) -> None:
         rebased = rounds = 0
@@ -235,7 +264,7 @@ class SlicePublisher:
             try:
                 if self._round(is_free=rounds <= _FREE_ROUNDS):
                     return
-            except _Overtaken as overtaken:
+            except Overtaken as overtaken:
                 rebased += 1
                 if rebased > _REBASES:
                     raise overtaken.error from overtaken
@@ -245,7 +274,7 @@ class SlicePublisher:
         """One comparison and its writes; True where nothing is left to do for now."""
         with self._changed:
             desired, connected = self._desired, self._connected
-            active = self._active
+            active, self._dirty = self._active, False
         if desired is None or not active:
             return True
         if self._must_read:
@@ -258,21 +287,38 @@ class SlicePublisher:
         if not writes:
             self._is_stored(desired)
             return True
-        if desired.revision <= self._told or not is_free:
-            wait = self._budget.take(time.monotonic())
-            if wait > 0:
-                self._pause(wait)
-                return False
-        elif (wait := self._written_at + self._settings.spacing_seconds - time.monotonic()) > 0:
-            self._stop.wait(wait)
+        if self._had_to_wait(desired, pool, writes, is_free=is_free):
             return False
         self._settings.sending(desired.revision)
-        # Every write is made before the next comparison, unless one finds that the plan no longer holds.
-        return not all(self._made(write, pool) for write in writes)
+        made = self._writer.make(writes, pool)
+        self._reflector.nudge()
+        # A refused device is left out of the next plan.
+        return not (made or self._writer.is_refused)
+
+    def _had_to_wait(
+        self, desired: _Desired, pool: Pool, writes: tuple[SliceWrite, ...], *, is_free: bool
+    ) -> bool:
+        """Whether the writes had to wait; then they are planned anew."""
+        now = time.monotonic()
+        if desired.revision <= self._told or not is_free:
+            wait = self._budget.take(now)
+            if wait > 0:
+                self._pause(wait)
+            return wait > 0
+        kind = change_kind(pool, self._cache.view()[0], writes)
+        if kind is not ChangeKind.SERVICE:
+            wait = self._changes.take(now, is_new_fault=kind is ChangeKind.NEW_FAULT)
+            if wait > 0:
+                self._defer(wait)
+                return True
+        elif (wait := self._writer.written_at + self._settings.spacing_seconds - now) > 0:
+            self._stop.wait(wait)
+            return True
+        return False
 
     def _writes(self, pool: Pool, connected: bool) -> tuple[SliceWrite, ...] | None:
         """What to write, None where that must wait for a kubelet."""
-        owner = self._believed_owner()
+        owner = self._owner.current()
         observed, known = self._cache.view()
         writes = plan(pool, owner, observed, known)
         if not any(write.kind == "create" for write in writes):
@@ -280,86 +326,17 @@ class SlicePublisher:
         if not connected:
             return None
         # The wipe may have been the garbage collector's, because the Node was created anew.
-        current = self._look_up_owner()
+        current = self._owner.fresh()
         return writes if current == owner else plan(pool, current, observed, known)
 
-    def _believed_owner(self) -> NodeOwner:
-        if self._owner is None:
-            return self._look_up_owner()
-        owner, at = self._owner
-        if time.monotonic() - at < self._settings.owner_seconds:
-            return owner
-        try:
-            return self._look_up_owner()
-        except ApiError as error:
-            # A fault must not wait for the Node to be readable.
-            log.warning("node not read, its last uid is believed", extra=keys(error=str(error)))
-            self._owner = (owner, time.monotonic())
-            return owner
-
-    def _look_up_owner(self) -> NodeOwner:
-        owner = self._settings.owner()
-        self._owner = (owner, time.monotonic())
-        return owner
-
     def _is_stored(self, desired: _Desired) -> None:
-        self._blocked = ""
+        self._trouble.ended()
         with self._changed:
             if self._desired is desired:
                 self._settings.way.release()
         if desired.revision > self._told:
             self._told = desired.revision
             self._published(desired.revision)
-
-    def _made(self, write: SliceWrite, pool: Pool) -> bool:
-        """Makes one write; False where the body was refused before. Raises ApiError and _Overtaken."""
-        if self._devices.is_refused(write.body, time.monotonic()):
-            return False
-        try:
-            answer = self._transport.request(_call(write))
-        except ApiError as error:
-            self._metrics.slice_writes.labels(reason=write.kind, code=str(error.status)).inc()
-            return self._not_made(write, error, pool)
-        self._metrics.slice_writes.labels(reason=write.kind, code="200").inc()
-        self._written_at = time.monotonic()
-        self._reflector.nudge()
-        if write.body is None:
-            self._cache.deleted(write.target.name if write.target is not None else "")
-            return True
-        try:
-            stored = self._cache.stored(answer)
-        except msgspec.DecodeError as error:
-            raise Retryable(f"answer to a slice: {error}") from error
-        if stored.content != write.content:
-            self._stored_otherwise(stored, write, pool)
-        return True
-
-    def _not_made(self, write: SliceWrite, error: ApiError, pool: Pool) -> bool:
-        if isinstance(error, Invalid):
-            with self._changed:
-                self._dirty = True
-            if self._devices.blame(write, error, pool, time.monotonic()):
-                return False
-            self._blocked = str(error)
-            self._settings.refused(str(error))
-            log.error(
-                "slice refused, the last one stays", extra=keys(error=str(error), fields=list(error.fields))
-            )
-            return False
-        if isinstance(error, Conflict) or (isinstance(error, NotFound) and write.target is not None):
-            raise _Overtaken(error) from error
-        raise error
-
-    def _stored_otherwise(self, stored: ObservedSlice, write: SliceWrite, pool: Pool) -> None:
-        """The server keeps something else than was sent: it drops taints, or a webhook has its own idea."""
-        wanted = frozenset[TaintKey]().union(
-            *(taints for device, taints in pool_taints(pool).items() if device in stored.devices)
-        )
-        if not wanted <= stored.taints:
-            self._mode.drops_taints()
-            log.warning("the server drops device taints, withdrawing instead", extra=keys(slice=stored.name))
-        elif self._cache.accept(write.content, stored.content):
-            log.error("slice stored differently, left so", extra=keys(slice=stored.name))
 
     def _read_again(self) -> None:
         """Reads the slices anew: an answer was lost, or somebody was faster and the watch may still be behind."""
@@ -370,21 +347,3 @@ class SlicePublisher:
         except msgspec.DecodeError as error:
             raise Retryable(f"list of slices: {error}") from error
         self._must_read = False
-
-
-class _Overtaken(Exception):
-    """Somebody else changed or removed the slice first."""
-
-    def __init__(self, error: ApiError) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-def _call(write: SliceWrite) -> Call:
-    if write.target is None:
-        return Call(method="POST", path=PATH, body=write.body)
-    path = object_path(PATH, write.target.name)
-    if write.body is not None:
-        return Call(method="PUT", path=path, body=write.body)
-    guard = {"preconditions": {"uid": write.target.uid, "resourceVersion": write.target.resource_version}}
-    return Call(method="DELETE", path=path, body=encode(guard))

@@ -6,17 +6,17 @@ from gpuvitals.inventory.device import Device, Taint, TaintEffect
 from gpuvitals.inventory.pool import Pool, PoolSlice
 from gpuvitals.kube.repair_budget import RepairBudget
 from gpuvitals.kube.slice_cache import SliceCache
-from gpuvitals.kube.slice_codec import TaintKey
+from gpuvitals.kube.slice_codec import ObservedSlice, TaintKey
 from gpuvitals.model.ids import DeviceName, NodeName
 
 KEY: TaintKey = ("a", "d/unhealthy", "Xid79", "NoSchedule")
 
 
-def stored(version: int, *, time: str | None = None, name: str = "00000-x") -> bytes:
+def stored(version: int, *, time: str | None = None, name: str = "00000-x", uid: str = "u") -> bytes:
     taints = [{"key": KEY[1], "value": KEY[2], "effect": KEY[3], "timeAdded": time}] if time else []
     return msgspec.json.encode(
         {
-            "metadata": {"name": name, "uid": "u", "resourceVersion": str(version)},
+            "metadata": {"name": name, "uid": uid, "resourceVersion": str(version)},
             "spec": {
                 "pool": {"name": "n", "generation": 4, "resourceSliceCount": 1},
                 "devices": [{"name": "a", "taints": taints}],
@@ -44,31 +44,90 @@ def names(held: SliceCache) -> list[tuple[str, str]]:
     return [(entry.name, entry.resource_version) for entry in held.view()[0]]
 
 
+def shown(held: SliceCache) -> ObservedSlice:
+    return held.view()[0][0]
+
+
 def test_an_own_echo_is_no_news_and_an_older_event_changes_nothing() -> None:
     held = cache()
     held.stored(stored(11))
 
-    assert not held.watched("00000-x", stored(11))
-    assert not held.watched("00000-x", stored(9))
-    assert held.watched("00000-x", stored(100))
+    assert not held.watched(stored(11))
+    assert not held.watched(stored(9))
+    assert held.watched(stored(100))
     assert names(held) == [("00000-x", "100")]
 
 
 def test_an_event_on_its_way_does_not_bring_back_what_was_deleted() -> None:
     held = cache()
     held.stored(stored(11))
-    held.deleted("00000-x")
+    held.deleted(shown(held))
 
-    assert not held.watched("00000-x", stored(12))
+    assert not held.watched(stored(12))
     assert names(held) == []
-    assert not held.watched("00000-x", None)
+    assert not held.gone("00000-x", "u")
+
+
+def test_an_answer_that_comes_after_the_delete_revives_nothing() -> None:
+    """Finding K3."""
+    held = cache()
+    held.watched(stored(11))
+    assert held.gone("00000-x", "u")
+    held.stored(stored(12))
+
+    assert names(held) == []
+
+
+def test_an_answer_about_an_object_that_the_watch_never_showed_revives_nothing() -> None:
+    """Finding K3: created and deleted between two lists, and only then the create is answered."""
+    held = cache()
+    held.settle([], "20", rewound=False)
+    held.stored(stored(12))
+
+    assert names(held) == []
+
+
+def test_a_slice_created_anew_under_the_name_of_a_deleted_one_is_taken() -> None:
+    """Finding K3."""
+    held = cache()
+    held.watched(stored(11))
+    held.gone("00000-x", "u")
+    held.reached("12")
+
+    assert held.watched(stored(13, uid="another"))
+    assert not held.gone("00000-x", "u")
+    held.stored(stored(12))
+    assert (names(held), shown(held).uid) == ([("00000-x", "13")], "another")
+
+
+def test_a_list_of_the_watch_settles_what_was_missed() -> None:
+    """Finding K3."""
+    held = cache()
+    for version, name in ((3, "00000-gone"), (4, "00000-kept"), (30, "00000-newer")):
+        held.stored(stored(version, name=name, uid=name))
+    found = [stored(4, name="00000-kept", uid="00000-kept"), stored(13, name="00001-found", uid="found")]
+
+    assert held.settle(found, "20", rewound=False)
+    assert sorted(names(held)) == [("00000-kept", "4"), ("00000-newer", "30"), ("00001-found", "13")]
+    assert not held.settle(found, "20", rewound=False)
+
+
+def test_a_server_restored_from_a_backup_is_taken_as_it_is() -> None:
+    held = cache()
+    held.watched(stored(900))
+    held.reached("1000")
+
+    assert held.settle([stored(40)], "50", rewound=True)
+    assert held.watched(stored(51))
+    assert names(held) == [("00000-x", "51")]
 
 
 def test_a_list_replaces_what_it_can_know_about() -> None:
     held = cache()
     for version, name in ((3, "00000-gone"), (4, "00000-kept"), (30, "00000-newer")):
-        held.stored(stored(version, name=name))
-    held.replace(listed(20, stored(12, name="00000-kept"), stored(13, name="00001-found")))
+        held.stored(stored(version, name=name, uid=name))
+    kept, found = stored(12, name="00000-kept", uid="00000-kept"), stored(13, name="00001-found", uid="found")
+    held.replace(listed(20, kept, found))
 
     assert sorted(names(held)) == [("00000-kept", "12"), ("00000-newer", "30"), ("00001-found", "13")]
 
@@ -77,9 +136,9 @@ def test_a_taint_keeps_its_time_through_a_wipe_and_a_foreign_edit_until_it_is_li
     held = cache()
     held.stored(stored(1, time="2026-11-24T01:00:00Z"))
     held.expect(pool(tainted=True))
-    held.watched("00000-x", stored(2))
-    held.watched("00000-x", stored(3, time="2026-11-24T05:00:00Z"))
-    held.watched("00000-x", None)
+    held.watched(stored(2))
+    held.watched(stored(3, time="2026-11-24T05:00:00Z"))
+    held.gone("00000-x", "u")
 
     assert held.view()[1].taint_times == {KEY: "2026-11-24T01:00:00Z"}
     assert held.view()[1].generation == 4

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from gpuvitals.inventory.device import Device, Taint, TaintEffect
 from gpuvitals.inventory.pool import Pool, PoolSlice
-from gpuvitals.kube.slice_codec import NodeOwner, ObservedSlice, generate_name, observed_slice
+from gpuvitals.kube.slice_codec import ObservedSlice, generate_name, observed_slice
+from gpuvitals.kube.slice_metadata import NodeOwner
 from gpuvitals.kube.slice_plan import Known, SliceWrite, plan
 from gpuvitals.model.ids import DeviceName, NodeName
 

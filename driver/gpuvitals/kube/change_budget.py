@@ -1,0 +1,37 @@
+"""How often a slice may be written for changes that alter no device's service. Pure.
+
+Each write of a slice wakes every scheduler of the cluster. No setting and no noise may turn that into a storm.
+"""
+
+CHANGE_SECONDS = 60.0
+_BURST = 4
+
+
+class ChangeBudget:
+    """A token bucket with one token a minute, used by one thread.
+
+    A new fault that leaves its GPU in service takes a token at once, up to four in a burst. Everything else (a GPU that
+    nobody could read, a score, a GPU that reads well again) also keeps a minute of distance to the last such write,
+    so noise makes one write a minute at most. Writes that isolate a device or return it don't come here.
+    """
+
+    def __init__(self, *, burst: int = _BURST, seconds: float = CHANGE_SECONDS) -> None:
+        self._burst = burst
+        self._seconds = seconds
+        self._tokens = float(burst)
+        self._at: float | None = None
+        self._taken_at: float | None = None
+
+    def take(self, now: float, *, is_new_fault: bool) -> float:
+        """0 where a write may be made now, which then counts; else the seconds until one may. `now` is monotonic."""
+        if self._at is not None:
+            self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) / self._seconds)
+        self._at = now
+        wait = (1 - self._tokens) * self._seconds
+        if not is_new_fault and self._taken_at is not None:
+            wait = max(wait, self._taken_at + self._seconds - now)
+        if wait > 1e-6:
+            return wait
+        self._tokens -= 1
+        self._taken_at = now
+        return 0.0

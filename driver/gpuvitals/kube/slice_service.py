@@ -1,0 +1,72 @@
+"""What a changed slice means for the use of its devices, which decides whether it may wait. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+_FAILED = "failed"
+_FAULTY_STATES = frozenset({"Degraded", "Unhealthy"})
+
+
+class ChangeKind(Enum):
+    """What the difference between two published pools is about."""
+
+    SERVICE = "service"
+    """A device comes, goes, leaves service or returns to it."""
+    NEW_FAULT = "new fault"
+    """A device stays in service and shows a fault that it did not show."""
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class ShownHealth:
+    """A device's health attributes as selectors read them; empty where it shows none."""
+
+    grade: str = ""
+    state: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceUse:
+    """What matters for the use of a device: the taints that keep claims away, and its health."""
+
+    barriers: frozenset[tuple[str, str]] = frozenset()
+    health: ShownHealth = ShownHealth()
+
+
+def shown_health(attributes: Mapping[str, Any]) -> ShownHealth:
+    """The health attributes of a device on the wire, whatever domain they are published in."""
+    texts = {}
+    for key, value in attributes.items():
+        domain, _, name = key.rpartition("/")
+        if domain and isinstance(value, dict) and isinstance(value.get("string"), str):
+            texts[name] = value["string"]
+    return ShownHealth(texts.get("class", ""), texts.get("state", ""), texts.get("reason", ""))
+
+
+def barrier(key: str, effect: str) -> frozenset[tuple[str, str]]:
+    """A taint as a barrier; none where its effect keeps nobody away."""
+    return frozenset() if effect == "None" else frozenset({(key, effect)})
+
+
+def kind_of_change(before: Mapping[str, DeviceUse], after: Mapping[str, DeviceUse]) -> ChangeKind:
+    """The kind of the weightiest change of any device."""
+    if before.keys() != after.keys():
+        return ChangeKind.SERVICE
+    kinds = {_kind(before[name], use) for name, use in after.items()}
+    for kind in (ChangeKind.SERVICE, ChangeKind.NEW_FAULT):
+        if kind in kinds:
+            return kind
+    return ChangeKind.OTHER
+
+
+def _kind(before: DeviceUse, after: DeviceUse) -> ChangeKind:
+    was_failed, is_failed = before.health.grade == _FAILED, after.health.grade == _FAILED
+    if before.barriers != after.barriers or was_failed is not is_failed:
+        return ChangeKind.SERVICE
+    shown = (before.health.state, before.health.reason)
+    if after.health.state in _FAULTY_STATES and shown != (after.health.state, after.health.reason):
+        return ChangeKind.NEW_FAULT
+    return ChangeKind.OTHER
