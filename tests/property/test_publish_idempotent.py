@@ -1,9 +1,12 @@
 """Publish twice, write once: whatever the node looks like and whatever was stored before, one plan makes it true."""
 
 import json
-from dataclasses import replace
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +19,7 @@ from gpuvitals.kube.slice_plan import Known, plan
 from gpuvitals.model.health import HealthState, NvlinkStatus, RowRemap
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.snapshot import GpuHealth, NodeFacts, Snapshot
+from support.long_runs import share
 from support.worlds import entry, snapshot
 
 NAMING = Naming()
@@ -32,18 +36,32 @@ class Server:
         self.writes = 0
         self.highest = 0
         self.times: dict[TaintKey, str] = {}
+        self.foreign: dict[int, Mapping[str, Any]] = {}
+
+    def remember(self) -> None:
+        """What the publisher's cache keeps of what it sees."""
+        self.foreign |= {seen.index: seen.foreign for seen in self.observed() if seen.index is not None}
+
+    def _delete(self, name: str) -> None:
+        """As the real one: a finalizer keeps the object, with the time of its deletion."""
+        metadata = self.objects[name]["metadata"]
+        if metadata.get("finalizers"):
+            assert "deletionTimestamp" not in metadata, "deleted twice"
+            metadata["deletionTimestamp"] = "2026-11-24T02:00:00Z"
+        else:
+            del self.objects[name]
 
     def observed(self) -> list[ObservedSlice]:
         return [observed_slice(json.dumps(stored).encode(), NOTE) for stored in self.objects.values()]
 
     def publish(self, wanted: Pool) -> int:
         """Makes one plan and all its writes; how many there were."""
-        known = Known(generation=self.highest, taint_times=dict(self.times))
+        known = Known(generation=self.highest, taint_times=dict(self.times), foreign=dict(self.foreign))
         writes = plan(wanted, OWNER, self.observed(), known)
         for write in writes:
             if write.body is None:
                 assert write.target is not None
-                del self.objects[write.target.name]
+                self._delete(write.target.name)
             else:
                 self._store(json.loads(write.body))
         self.writes += len(writes)
@@ -65,6 +83,7 @@ class Server:
         self.objects[meta["name"]] = body
         self.highest = max(self.highest, body["spec"]["pool"]["generation"])
         self.times = dict(self.observed_times()) | self.times
+        self.remember()
 
     def observed_times(self) -> dict[TaintKey, str]:
         return {key: at for seen in self.observed() for key, at in seen.taint_times.items()}
@@ -181,3 +200,132 @@ def test_one_gpus_change_is_one_write_of_its_slice_and_no_siblings_byte(
 def _name(node: Snapshot, index: int) -> str:
     shown = pool(replace(node, gpus=(node.gpus[index],)), NAMING, ServiceMode.TAINT)
     return shown.slices[0].devices[0].name
+
+
+NAMES = st.sampled_from(["a.example/x", "b.example/y", "team"])
+notes = st.dictionaries(NAMES, st.sampled_from(["", "1", "2"]), max_size=2)
+
+
+@st.composite
+def foreign_owners(draw: st.DrawFn) -> list[dict[str, Any]]:
+    count = draw(st.integers(0, 2))
+    controller = draw(st.sampled_from([None, *range(count)]))
+    return [
+        {
+            "apiVersion": "example.com/v1",
+            "kind": draw(st.sampled_from(["Fleet", "Node"])),
+            "name": f"owner-{index}",
+            "uid": f"uid-owner-{index}",
+            "blockOwnerDeletion": draw(st.booleans()),
+            **({"controller": True} if index == controller else {}),
+        }
+        for index in range(count)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Foreign:
+    """What others write into the metadata of a slice. `own`: our owner reference is left there so many times."""
+
+    annotations: dict[str, str]
+    labels: dict[str, str]
+    finalizers: list[str]
+    owners: list[dict[str, Any]]
+    spoils_note: bool
+    own: int
+
+
+foreign = st.builds(
+    Foreign,
+    annotations=notes,
+    labels=notes,
+    finalizers=st.lists(NAMES, unique=True, max_size=2),
+    owners=foreign_owners(),
+    spoils_note=st.booleans(),
+    own=st.sampled_from([0, 1, 1]),
+)
+decorations = st.tuples(foreign, foreign)
+
+
+def decorate(server: Server, chosen: tuple[Foreign, Foreign]) -> None:
+    for stored, theirs in zip(server.objects.values(), chosen, strict=False):
+        metadata = stored["metadata"]
+        note = "foreign" if theirs.spoils_note else metadata["annotations"].get(NOTE)
+        owners = [entry for entry in metadata["ownerReferences"] if entry["name"] == OWNER.name][: theirs.own]
+        if any(entry.get("controller") for entry in theirs.owners):
+            # The server takes one controller only.
+            owners = [{**entry, "controller": False} for entry in owners]
+        metadata["annotations"] = theirs.annotations | ({NOTE: note} if note is not None else {})
+        metadata["labels"] = theirs.labels
+        metadata["finalizers"] = theirs.finalizers
+        metadata["ownerReferences"] = [*deepcopy(theirs.owners), *owners]
+    server.remember()
+
+
+def foreign_part(metadata: dict[str, Any]) -> dict[str, Any]:
+    own_keys = ("resourceVersion", "managedFields")
+    rest = {key: value for key, value in metadata.items() if key not in own_keys and value}
+    rest["annotations"] = {key: value for key, value in metadata["annotations"].items() if key != NOTE}
+    rest["ownerReferences"] = [entry for entry in metadata["ownerReferences"] if entry["name"] != OWNER.name]
+    return rest
+
+
+def check_foreign_metadata(before: Snapshot, after: Snapshot, chosen: tuple[Foreign, Foreign]) -> None:
+    server = Server()
+    server.publish(pool(before, NAMING, ServiceMode.TAINT))
+    decorate(server, chosen)
+    decorated = deepcopy({name: stored["metadata"] for name, stored in server.objects.items()})
+    wanted = pool(after, NAMING, ServiceMode.TAINT)
+    server.publish(wanted)
+
+    assert server.publish(wanted) == 0
+    for name, stored in server.objects.items():
+        if "deletionTimestamp" in stored["metadata"]:
+            continue
+        owners = stored["metadata"]["ownerReferences"]
+        assert sum(bool(entry.get("controller")) for entry in owners) <= 1
+        assert sum(entry["uid"] == OWNER.uid for entry in owners) == 1
+        if name in decorated:
+            assert foreign_part(stored["metadata"]) == foreign_part(decorated[name])
+
+
+@given(before=snapshots(), after=snapshots(), chosen=decorations)
+@settings(max_examples=500, deadline=None)
+def test_the_metadata_of_others_survives_every_write_and_costs_none(
+    before: Snapshot, after: Snapshot, chosen: tuple[Foreign, Foreign]
+) -> None:
+    """Finding K2."""
+    check_foreign_metadata(before, after, chosen)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+@given(before=snapshots(), after=snapshots(), chosen=decorations)
+@settings(max_examples=share(10_000), deadline=None)
+def test_the_metadata_of_others_survives_ten_thousand_writes(
+    before: Snapshot, after: Snapshot, chosen: tuple[Foreign, Foreign]
+) -> None:
+    """Finding K2."""
+    check_foreign_metadata(before, after, chosen)
+
+
+@given(wanted=snapshots(), chosen=decorations)
+@settings(max_examples=100, deadline=None)
+def test_a_wiped_slice_comes_back_with_the_labels_and_annotations_of_others(
+    wanted: Snapshot, chosen: tuple[Foreign, Foreign]
+) -> None:
+    """Finding K2: without finalizers, which were removed before, and without references that block a deletion."""
+    server, made = Server(), pool(wanted, NAMING, ServiceMode.TAINT)
+    server.publish(made)
+    decorate(server, chosen)
+    server.publish(made)
+    before = [deepcopy(stored["metadata"]) for stored in server.objects.values()]
+    server.objects.clear()
+    server.publish(made)
+    after = [stored["metadata"] for stored in server.objects.values()]
+
+    assert server.publish(made) == 0
+    for old, new in zip(before, after, strict=True):
+        assert (new["annotations"], new.get("labels", {})) == (old["annotations"], old["labels"])
+        assert "finalizers" not in new
+        assert not any(entry.get("blockOwnerDeletion") for entry in new["ownerReferences"])

@@ -92,6 +92,7 @@ class AgentWorld:
         gpus: int = 8,
         labels: dict[str, str] | None = None,
         is_listed: bool = True,
+        policy: Policy | None = None,
     ) -> None:
         self.folder, self.gpus = folder, gpus
         self.clock = TurnedClock()
@@ -111,7 +112,7 @@ class AgentWorld:
             may_save=lambda: self.publishing,
             storage=storage,
         )
-        self.governor = Governor(Policy(), folder / "policies.json", governing)
+        self.governor = Governor(policy or Policy(), folder / "policies.json", governing)
         self.governor.load()
         if is_listed:
             self.governor.labels(labels or {})

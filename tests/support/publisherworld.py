@@ -1,5 +1,6 @@
 """A slice publisher on the embedded API server with one Node: what its tests share."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from typing import Any
 from gpuvitals.inventory.device import Device, Taint, TaintEffect
 from gpuvitals.inventory.pool import Pool, PoolSlice
 from gpuvitals.inventory.taints import ServiceMode
-from gpuvitals.kube.client import ConnectSettings, connect
+from gpuvitals.kube.client import Call, ConnectSettings, LineStream, Transport, connect
 from gpuvitals.kube.nodes import node_owner
 from gpuvitals.kube.slice_publisher import PublisherSettings, SlicePublisher
 from gpuvitals.model.ids import DeviceName, NodeName
@@ -41,10 +42,49 @@ def pool_for(*failed: int) -> Callable[[ServiceMode], Pool]:
     return build
 
 
+class LateAnswers:
+    """A transport whose answers to updates come after the watch has shown the next delete."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._has_shown_delete = threading.Event()
+        self.is_written = threading.Event()
+
+    def request(self, call: Call) -> bytes:
+        answer = self._transport.request(call)
+        if call.method == "PUT":
+            self.is_written.set()
+            assert self._has_shown_delete.wait(10)
+        return answer
+
+    @contextmanager
+    def stream(self, call: Call) -> Iterator[LineStream]:
+        with self._transport.stream(call) as lines:
+            yield _Watched(lines, self._has_shown_delete)
+
+
+class _Watched:
+    def __init__(self, lines: LineStream, has_shown_delete: threading.Event) -> None:
+        self._lines = lines
+        self._has_shown_delete = has_shown_delete
+
+    def __iter__(self) -> Iterator[bytes]:
+        for line in self._lines:
+            yield line
+            # Asked for the next line, the reader has taken this one.
+            if b'"DELETED"' in line:
+                self._has_shown_delete.set()
+
+    def cut(self) -> None:
+        self._lines.cut()
+
+
 class World:
     """A server with one Node, and a publisher on it."""
 
-    def __init__(self, server: ApiServer, **changed: Any) -> None:
+    def __init__(
+        self, server: ApiServer, *, through: Callable[[Transport], Transport] | None = None, **changed: Any
+    ) -> None:
         self.server = server
         self.client = server.client("test")
         self.refusals: list[str] = []
@@ -64,7 +104,8 @@ class World:
         )
         self.published: list[int] = []
         self.metrics = NodeMetrics("test")
-        self.publisher = SlicePublisher(self.settings, self.transport, self.metrics, self.published.append)
+        wire: Transport = self.transport if through is None else through(self.transport)
+        self.publisher = SlicePublisher(self.settings, wire, self.metrics, self.published.append)
 
     def take_refusal(self, reason: str) -> None:
         self.refusals.append(reason)

@@ -1,12 +1,9 @@
-"""ResourceClaims: read one live, and write our entries of `status.devices` by server-side apply.
+"""ResourceClaims on the wire: a claim as it is read, and our entries of its `status.devices` as they are applied.
 
-The writer is level-triggered: it holds what each claim should show and sends a claim again only when that changed. An
-apply with the claim's UID in the body can't hit a claim that was created anew under the same name.
+An apply with the claim's UID in the body can't hit a claim that was created anew under the same name.
 """
 
-import logging
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -23,18 +20,9 @@ from gpuvitals.kube.claim_evidence import (
     prepared_before,
 )
 from gpuvitals.kube.client import APPLY_PATCH, Call, Transport
-from gpuvitals.kube.errors import ApiError, Invalid, NotFound, Refused, Retryable
-from gpuvitals.kube.retry import CLAIMS, Retries, retrying
-from gpuvitals.kube.right_of_way import RightOfWay
-from gpuvitals.observability.logs import keys
-from gpuvitals.observability.metrics import NodeMetrics
-
-log = logging.getLogger(__name__)
+from gpuvitals.kube.errors import Retryable
 
 FIELD_MANAGER = "gpuvitals-agent"
-_IDLE_SECONDS = 30.0
-_PATIENT_SECONDS = 0.1
-"""For so long claims wait to be told that they are prepared: pods that start together need the API server first."""
 _READ_SECONDS = 8.0
 _WRITE_SECONDS = 5.0
 _MAX_TEXT = 1024
@@ -42,8 +30,6 @@ _MAX_TEXT = 1024
 
 Source: kubernetes/api resource/v1/types.go; kubernetes/apimachinery pkg/apis/meta/v1/types.go, Condition.
 """
-_EVERYBODYS = (0, 401, 429, 503)
-"""Codes that the next claim would get as well."""
 
 
 class Toleration(msgspec.Struct, frozen=True):
@@ -98,7 +84,25 @@ class Consumer(msgspec.Struct, frozen=True):
     uid: str
 
 
+class _StoredCondition(msgspec.Struct, frozen=True, rename="camel"):
+    type: str = ""
+    status: str = ""
+    reason: str = ""
+    message: str = ""
+    last_transition_time: str = ""
+
+
+class _StoredEntry(msgspec.Struct, frozen=True, rename="camel"):
+    driver: str = ""
+    pool: str = ""
+    device: str = ""
+    share_id: str | None = msgspec.field(default=None, name="shareID")
+    conditions: tuple[_StoredCondition, ...] = ()
+    data: Any = None
+
+
 class _Status(msgspec.Struct, frozen=True, rename="camel"):
+    devices: tuple[msgspec.Raw, ...] = ()
     allocation: _Allocation | None = None
     reserved_for: tuple[Consumer, ...] = ()
     devices: tuple[StatusDevice, ...] = ()
@@ -117,7 +121,11 @@ class _Claim(msgspec.Struct, frozen=True):
     status: _Status = _Status()
 
 
+StoredEntries = tuple[msgspec.Raw, ...]
+"""The entries of `status.devices` as they are stored, of all drivers."""
+
 _CLAIM = msgspec.json.Decoder(_Claim)
+_ENTRY = msgspec.json.Decoder(_StoredEntry)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,10 +146,13 @@ class ReadClaim:
 
 
 class ClaimReader:
-    """Reads claims live. Raises ApiError."""
+    """Reads claims live. Raises ApiError. `seen` gets the status of each claim that was read; it must not block."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(
+        self, transport: Transport, seen: Callable[[str, StoredEntries], None] | None = None
+    ) -> None:
         self._transport = transport
+        self._seen = seen
 
     def read(self, namespace: str, name: str) -> ReadClaim:
         """The claim of that name; NotFound where there is none."""
@@ -150,6 +161,8 @@ class ClaimReader:
             claim = _CLAIM.decode(self._transport.request(call))
         except msgspec.DecodeError as error:
             raise Retryable(f"claim {namespace}/{name}: {error}") from error
+        if self._seen is not None:
+            self._seen(claim.metadata.uid, claim.status.devices)
         allocation = claim.status.allocation
         devices = allocation.devices if allocation is not None else _Devices()
         return ReadClaim(
@@ -165,126 +178,6 @@ class ClaimReader:
             ),
             prepared_before=prepared_before(claim.status.devices),
         )
-
-
-class ClaimStatusWriter:
-    """One thread. `show` replaces what every claim should show; a claim that left the mapping needs no write.
-
-    `refused` hears once why the right to write is missing, and again only after a write went through.
-    """
-
-    def __init__(
-        self,
-        transport: Transport,
-        metrics: NodeMetrics,
-        refused: Callable[[str], None] | None = None,
-        way: RightOfWay | None = None,
-    ) -> None:
-        self._way = way or RightOfWay()
-        self._transport = transport
-        self._metrics = metrics
-        self._tell_refused = refused
-        self._is_refused = False
-        self._changed = threading.Condition()
-        self._desired: dict[ClaimRef, bytes] = {}
-        self._accepted: dict[ClaimRef, bytes] = {}
-        self._dirty = self._urgent = False
-        self._stop = threading.Event()
-        # A daemon: a write that outlives the stop deadline can't be called back, and nothing local hangs on it.
-        self._thread = threading.Thread(target=self._run, name="claims", daemon=True)
-
-    def start(self) -> None:
-        """Starts to write."""
-        self._thread.start()
-
-    def stop(self, deadline_seconds: float) -> None:
-        """Stops; what is stored stays."""
-        self._stop.set()
-        with self._changed:
-            self._changed.notify()
-        if self._thread.ident is not None:
-            self._thread.join(deadline_seconds)
-
-    def show(self, entries: Mapping[ClaimRef, tuple[ClaimEntry, ...]], *, urgent: bool = True) -> None:
-        """Replaces the desired entries. Returns at once. What is not urgent is written a moment later."""
-        desired = {claim: apply_body(claim, listed) for claim, listed in entries.items()}
-        with self._changed:
-            self._desired = desired
-            self._accepted = {claim: body for claim, body in self._accepted.items() if claim in desired}
-            self._dirty = True
-            self._urgent = self._urgent or urgent
-            self._changed.notify()
-
-    def _run(self) -> None:
-        step = retrying(
-            CLAIMS,
-            Retries(stop=self._stop, metrics=self._metrics, failed=self._failed, urgent=lambda: True),
-        )
-        while not self._stop.is_set():
-            with self._changed:
-                self._changed.wait_for(lambda: self._dirty or self._stop.is_set(), _IDLE_SECONDS)
-                self._changed.wait_for(lambda: self._urgent or self._stop.is_set(), _PATIENT_SECONDS)
-                self._dirty = self._urgent = False
-            self._way.give()
-            try:
-                step(self._write_changed)
-            except ApiError as error:
-                log.debug("claim writer stopped", extra=keys(error=str(error)))
-
-    def _failed(self, error: ApiError, seconds: float) -> None:
-        log.warning("claim status not written", extra=keys(error=str(error), again_in=round(seconds, 1)))
-        if isinstance(error, Refused) and not self._is_refused:
-            self._is_refused = True
-            if self._tell_refused is not None:
-                self._tell_refused(str(error))
-
-    def _write_changed(self) -> None:
-        """Writes every claim that shows something else. One that fails alone does not hold up the others."""
-        with self._changed:
-            waiting = [
-                (claim, body) for claim, body in self._desired.items() if self._accepted.get(claim) != body
-            ]
-        failed: ApiError | None = None
-        for claim, body in waiting:
-            if self._stop.is_set():
-                break
-            try:
-                self._write(claim, body)
-            except ApiError as error:
-                self._metrics.claim_writes.labels(code=str(error.status)).inc()
-                if isinstance(error, Refused) or error.status in _EVERYBODYS:
-                    raise
-                failed = error
-        if failed is not None:
-            raise failed
-
-    def _write(self, claim: ClaimRef, body: bytes) -> None:
-        call = Call(
-            method="PATCH",
-            path=claim_path(claim.namespace, claim.name) + "/status",
-            query=(("fieldManager", FIELD_MANAGER), ("force", "true")),
-            body=body,
-            content_type=APPLY_PATCH,
-            deadline_seconds=_WRITE_SECONDS,
-        )
-        code = "200"
-        try:
-            self._transport.request(call)
-            self._is_refused = False
-        except (NotFound, Invalid) as error:
-            # Sent once: the same body would be refused again.
-            code = str(error.status)
-            if _is_gone(error):
-                log.debug("claim takes no status any more", extra=keys(claim=claim.uid, error=str(error)))
-            else:
-                log.error(
-                    "claim status refused",
-                    extra=keys(claim=claim.uid, error=str(error), fields=list(error.fields)),
-                )
-        self._metrics.claim_writes.labels(code=code).inc()
-        with self._changed:
-            if claim in self._desired:
-                self._accepted[claim] = body
 
 
 def claim_path(namespace: str, name: str) -> str:
@@ -303,12 +196,37 @@ def apply_body(claim: ClaimRef, entries: tuple[ClaimEntry, ...]) -> bytes:
     return msgspec.json.encode(body, order="deterministic")
 
 
-def _is_gone(error: NotFound | Invalid) -> bool:
-    """The claim was deleted, was created anew under its name (the UID guard), or no longer holds the device."""
-    return (
-        isinstance(error, NotFound)
-        or "metadata.uid" in error.fields
-        or "must be an allocated device" in str(error)
+def is_shown(entries: tuple[ClaimEntry, ...], stored: StoredEntries) -> bool:
+    """Whether the stored status shows our entries. Conditions that others added to them don't matter."""
+    found = {(entry.driver, entry.pool, entry.device, entry.share_id): entry for entry in _entries(stored)}
+    for wanted in map(_entry, entries):
+        entry = found.get((wanted["driver"], wanted["pool"], wanted["device"], wanted.get("shareID")))
+        if entry is None or entry.data != wanted["data"]:
+            return False
+        shown = {condition.type: msgspec.to_builtins(condition) for condition in entry.conditions}
+        if any(shown.get(condition["type"]) != condition for condition in wanted["conditions"]):
+            return False
+    return True
+
+
+def _entries(stored: StoredEntries) -> Iterable[_StoredEntry]:
+    for raw in stored:
+        try:
+            yield _ENTRY.decode(raw)
+        except msgspec.DecodeError:
+            # Another driver's, of a version that this one does not know.
+            continue
+
+
+def apply_call(claim: ClaimRef, body: bytes) -> Call:
+    """The request that applies a body of `apply_body`."""
+    return Call(
+        method="PATCH",
+        path=claim_path(claim.namespace, claim.name) + "/status",
+        query=(("fieldManager", FIELD_MANAGER), ("force", "true")),
+        body=body,
+        content_type=APPLY_PATCH,
+        deadline_seconds=_WRITE_SECONDS,
     )
 
 

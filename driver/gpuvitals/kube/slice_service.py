@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Any
 
 _FAILED = "failed"
+_UNKNOWN = "/unknown"
 _FAULTY_STATES = frozenset({"Degraded", "Unhealthy"})
 
 
@@ -47,8 +48,13 @@ def shown_health(attributes: Mapping[str, Any]) -> ShownHealth:
 
 
 def barrier(key: str, effect: str) -> frozenset[tuple[str, str]]:
-    """A taint as a barrier; none where its effect keeps nobody away."""
-    return frozenset() if effect == "None" else frozenset({(key, effect)})
+    """A taint as a barrier; none where its effect keeps nobody away.
+
+    Nor where nobody could read the GPU and a policy keeps claims away for it: no evidence is no fault, and a monitor that
+    goes blind and sees again every few seconds must not be a write each time.
+    """
+    is_barrier = effect != "None" and not key.endswith(_UNKNOWN)
+    return frozenset({(key, effect)}) if is_barrier else frozenset()
 
 
 def kind_of_change(before: Mapping[str, DeviceUse], after: Mapping[str, DeviceUse]) -> ChangeKind:

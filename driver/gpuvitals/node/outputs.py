@@ -11,8 +11,8 @@ from gpuvitals.inventory.claims import claim_entries
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.neighbours import other_driver
 from gpuvitals.inventory.pool import pool
+from gpuvitals.kube.claim_writer import ClaimStatusWriter
 from gpuvitals.kube.neighbours import NeighbourWatch
-from gpuvitals.kube.resourceclaims import ClaimStatusWriter
 from gpuvitals.kube.slice_publisher import SlicePublisher
 from gpuvitals.kubeletplugin.plugin import KubeletPlugin
 from gpuvitals.model.ids import GpuUuid
@@ -121,6 +121,7 @@ class Outputs:
             return
         publishing = self._plugin.publishing()
         self._writers.slices.set_active(publishing)
+        self._writers.claims.set_active(publishing)
         self._writers.slices.set_kubelet_connected(self._plugin.kubelet_connected() and publishing)
         if publishing and not self._was_publishing:
             self.show_claims(urgent=True)

@@ -12,11 +12,12 @@ from collections.abc import Callable
 
 from gpuvitals.bootstrap import NodeOptions
 from gpuvitals.config import NodeConfig
+from gpuvitals.kube.claim_writer import ClaimStatusWriter
 from gpuvitals.kube.client import ConnectSettings, connect
 from gpuvitals.kube.events import EventRecorder
 from gpuvitals.kube.neighbours import NeighbourSettings, NeighbourWatch
 from gpuvitals.kube.nodes import node_owner
-from gpuvitals.kube.resourceclaims import ClaimReader, ClaimStatusWriter
+from gpuvitals.kube.resourceclaims import ClaimReader
 from gpuvitals.kube.right_of_way import RightOfWay
 from gpuvitals.kube.slice_publisher import PublisherSettings, SlicePublisher
 from gpuvitals.kube.slice_recall import SliceRecall
@@ -288,7 +289,7 @@ class Node:
     def _sources(self) -> Sources:
         answers = DebugAnswers(self._naming, self._clock, self._agent, self._plugin, self._outputs)
         return Sources(
-            claims=ClaimBridge(ClaimReader(self._transport)),
+            claims=ClaimBridge(ClaimReader(self._transport, self._claims.seen)),
             snapshots=_Snapshots(lambda: self._agent.snapshot),
             events=self._events,
             tick_age=lambda: self._agent.tick_age_seconds,

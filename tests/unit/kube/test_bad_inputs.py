@@ -9,9 +9,9 @@ from gpuvitals.inventory.claims import ClaimEntry, ConditionStatus
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.pool import Pool, pool
 from gpuvitals.inventory.taints import ServiceMode
+from gpuvitals.kube.claim_writer import ClaimStatusWriter
 from gpuvitals.kube.client import ConnectSettings, connect
 from gpuvitals.kube.nodes import node_owner
-from gpuvitals.kube.resourceclaims import ClaimStatusWriter
 from gpuvitals.kube.slice_publisher import PublisherSettings, SlicePublisher
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.sim.apiserver import ApiServer

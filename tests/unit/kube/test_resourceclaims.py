@@ -8,14 +8,15 @@ from dataclasses import replace
 import pytest
 
 from gpuvitals.inventory.claims import ConditionStatus
+from gpuvitals.kube.claim_writer import ClaimStatusWriter
 from gpuvitals.kube.client import ConnectSettings, connect
 from gpuvitals.kube.errors import NotFound
 from gpuvitals.kube.events import EventRecord, EventRecorder, Regarding
 from gpuvitals.kube.nodes import node_owner
-from gpuvitals.kube.resourceclaims import ClaimReader, ClaimStatusWriter
+from gpuvitals.kube.resourceclaims import ClaimReader
 from gpuvitals.model.ids import ClaimUid
 from gpuvitals.observability.metrics import NodeMetrics
-from gpuvitals.sim.apiserver import ApiServer
+from gpuvitals.sim.apiserver import ApiServer, Match
 from support.claims import KIND, allocated_claim, entry, reference
 
 
@@ -29,10 +30,10 @@ def writer_on(server: ApiServer) -> Iterator[ClaimStatusWriter]:
         writer.stop(5)
 
 
-def wait(holds: Callable[[], bool]) -> None:
+def wait(holds: Callable[[], bool], seconds: float = 5) -> None:
     started = time.monotonic()
     while not holds():
-        assert time.monotonic() - started < 5, "did not happen in time"
+        assert time.monotonic() - started < seconds, "did not happen in time"
         time.sleep(0.005)
 
 
@@ -120,3 +121,123 @@ def test_the_nodes_uid_is_its_owner_reference() -> None:
         assert node_owner(transport, "n").uid == made["metadata"]["uid"]
         with pytest.raises(NotFound):
             node_owner(transport, "absent")
+
+
+CLAIM_WRITES = Match(resource="resourceclaims", verbs=("patch",))
+
+
+def shown(server: ApiServer, name: str) -> list[str]:
+    """The reasons that the claim's entry shows."""
+    devices = server.client("test").get(KIND, name, "default")["status"].get("devices", [])
+    return [condition["reason"] for device in devices for condition in device["conditions"]]
+
+
+@pytest.mark.parametrize("status", [403, 422, 429, 500])
+def test_a_claim_whose_write_is_denied_holds_up_no_other(status: int) -> None:
+    """Finding R8."""
+    with ApiServer() as server, writer_on(server) as writer:
+        claims = [reference(allocated_claim(server, name)) for name in ("a", "b", "c")]
+        denied = Match(resource="resourceclaims", verbs=("patch",), name="a")
+        server.faults.fail(status, times=None, match=denied)
+        for reason in ("None", "Xid79", "Xid48"):
+            began = time.monotonic()
+            state = ConditionStatus.TRUE if reason == "None" else ConditionStatus.FALSE
+            writer.show({claim: (entry(state, reason),) for claim in claims})
+            wait(lambda expected=reason: shown(server, "b") == shown(server, "c") == [expected])  # type: ignore[misc]
+            assert time.monotonic() - began < 2
+
+        assert shown(server, "a") == []
+        server.faults.clear()
+        wait(lambda: shown(server, "a") == ["Xid48"], 15)
+
+
+def test_a_claim_that_gets_no_answer_holds_up_others_by_one_deadline_at_most() -> None:
+    """Finding R8: a webhook that hangs for one claim."""
+    with ApiServer() as server, writer_on(server) as writer:
+        claims = [reference(allocated_claim(server, name)) for name in ("a", "b")]
+        hung = server.faults.delay(
+            30, times=None, match=Match(resource="resourceclaims", verbs=("patch",), name="a")
+        )
+        writer.show({claim: (entry(),) for claim in claims})
+        wait(lambda: hung.hits > 0)
+        writer.show({claim: (entry(ConditionStatus.FALSE, "Xid79"),) for claim in claims})
+        began = time.monotonic()
+        wait(lambda: shown(server, "b") == ["Xid79"], 15)
+
+        took = time.monotonic() - began
+        hung.end()
+        wait(lambda: shown(server, "a") == ["Xid79"], 15)
+
+        assert took < 8
+
+
+def test_claims_of_an_outage_are_written_soon_after_its_end_also_after_a_403() -> None:
+    """Finding K1, for claims."""
+    with ApiServer() as server, writer_on(server) as writer:
+        claims = [reference(allocated_claim(server, f"c-{index}")) for index in range(8)]
+        with server.outage():
+            writer.show({claim: (entry(ConditionStatus.FALSE, "Xid79"),) for claim in claims})
+            time.sleep(3)
+            loading = server.faults.fail(403, times=None, match=CLAIM_WRITES)
+        wait(lambda: loading.hits > 0, 10)
+        loading.end()
+        began = time.monotonic()
+        wait(lambda: all(shown(server, claim.name) == ["Xid79"] for claim in claims), 20)
+
+        assert time.monotonic() - began < 12
+
+
+def test_what_waits_to_be_written_is_dropped_when_another_instance_takes_over() -> None:
+    """Finding R9."""
+    with ApiServer() as server, writer_on(server) as old, writer_on(server) as new:
+        claim = reference(allocated_claim(server))
+        refused = server.faults.fail(503, times=None, match=CLAIM_WRITES)
+        old.show({claim: (entry(),)})
+        wait(lambda: refused.hits > 1)
+        old.set_active(False)
+        refused.end()
+        new.set_active(False)
+        new.set_active(True)
+        new.show({claim: (entry(ConditionStatus.FALSE, "Xid79"),)})
+        wait(lambda: shown(server, "c") == ["Xid79"])
+        old.show({claim: (entry(),)})
+        time.sleep(1.5)
+
+        assert shown(server, "c") == ["Xid79"]
+
+
+def test_a_read_that_shows_the_entries_of_somebody_else_has_them_applied_again() -> None:
+    """Finding R9: a write of the instance before, or of a person."""
+    with ApiServer() as server, writer_on(server) as writer:
+        claim = reference(allocated_claim(server))
+        reader = ClaimReader(connect(ConnectSettings(url=server.url)), writer.seen)
+        writer.show({claim: (entry(ConditionStatus.FALSE, "Xid79"),)})
+        wait(lambda: shown(server, "c") == ["Xid79"])
+        reader.read("default", "c")
+        stale = server.client("test").get(KIND, "c", "default")
+        stale["status"]["devices"][0]["conditions"][0] |= {"status": "True", "reason": "None"}
+        server.client("test").update_status(KIND, stale)
+        reader.read("default", "c")
+        wait(lambda: shown(server, "c") == ["Xid79"])
+
+        assert patches(server) == [200, 200]
+
+
+def test_conditions_that_others_add_to_our_entry_are_left_alone() -> None:
+    """Finding R9: they are no reason to apply again."""
+    with ApiServer() as server, writer_on(server) as writer:
+        claim = reference(allocated_claim(server))
+        reader = ClaimReader(connect(ConnectSettings(url=server.url)), writer.seen)
+        writer.show({claim: (entry(),)})
+        wait(lambda: shown(server, "c") == ["None"])
+        theirs = server.client("test").get(KIND, "c", "default")
+        planned = {"type": "RemediationScheduled", "status": "True", "reason": "Reset", "message": "m"}
+        planned["lastTransitionTime"] = "2026-11-24T01:02:03Z"
+        theirs["status"]["devices"][0]["conditions"].append(planned)
+        server.client("test").update_status(KIND, theirs)
+        reader.read("default", "c")
+        writer.show({claim: (entry(ConditionStatus.FALSE, "Xid79"),)})
+        wait(lambda: "Xid79" in shown(server, "c"))
+
+        assert patches(server) == [200, 200]
+        assert "Reset" in shown(server, "c")

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import pytest
 
 from gpuvitals.inventory.taints import ServiceMode
-from gpuvitals.kube.client import ConnectSettings, connect
+from gpuvitals.kube.client import ConnectSettings, Transport, connect
 from gpuvitals.kube.errors import Invalid
 from gpuvitals.kube.slice_probe import probe_mode
 from gpuvitals.sim.apiserver import ApiServer, Match
 from support.kubeserver import Answer, scripted
-from support.publisherworld import DRIVER, KIND, World, pool_for, running, started
+from support.publisherworld import DRIVER, KIND, LateAnswers, World, pool_for, running, started
 
 SLICES = Match(resource="resourceslices", verbs=("create", "update", "delete"))
 
@@ -159,6 +159,125 @@ def test_a_new_fault_does_not_wait_out_an_old_ones_back_off(world: World) -> Non
     world.publisher.publish(pool_for(3, 4), 3)
 
     assert world.wait(lambda: 3 in world.published) < 0.3
+
+
+def test_a_fault_of_an_outage_is_stored_soon_after_a_server_that_first_refuses_us(world: World) -> None:
+    """Finding K1: after an outage the server answers 403 until its rules of access are loaded."""
+    world.publish(1)
+    with world.server.outage():
+        world.publisher.publish(pool_for(3), 2)
+        time.sleep(4.0)
+        loading = world.server.faults.fail(403, times=None, match=Match(user_agent="gpuvitals"))
+    world.wait(lambda: loading.hits > 0, 10)
+    time.sleep(0.5)
+    loading.end()
+
+    assert world.wait(lambda: 2 in world.published, 10) < 3
+
+
+@pytest.mark.parametrize("status", [403, 422, 500])
+def test_a_new_fault_never_waits_for_the_back_off_of_an_old_one(world: World, status: int) -> None:
+    """Finding K1."""
+    world.publish(1)
+    broken = world.server.faults.fail(status, times=None, match=SLICES)
+    world.publisher.publish(pool_for(3), 2)
+    time.sleep(1.5)
+    broken.end()
+    world.publisher.publish(pool_for(3, 4), 3)
+
+    assert world.wait(lambda: 3 in world.published) < 0.4
+
+
+def test_a_fault_that_a_policy_refused_is_stored_seconds_after_the_policy_is_mended(world: World) -> None:
+    """Finding K1: an admission policy answers 422, as a body at fault does."""
+    world.publish(1)
+    refusing = world.server.faults.fail(422, times=None, match=SLICES)
+    world.publisher.publish(pool_for(3), 2)
+    world.wait(lambda: refusing.hits > 0)
+    refusing.end()
+
+    assert world.wait(lambda: 2 in world.published, 20) < 15
+
+
+def test_a_dead_webhook_is_asked_less_and_less_and_told_once(world: World) -> None:
+    """Finding K5."""
+    world.publish(1)
+    dead = world.server.faults.fail(500, times=None, match=SLICES)
+    world.publisher.publish(pool_for(3), 2)
+    world.wait(lambda: len(world.refusals) == 1, 10)
+    time.sleep(6)
+
+    assert dead.hits <= 9
+    assert len(world.refusals) == 1
+    assert "500" in world.refusals[0]
+
+
+def test_what_others_wrote_into_a_slice_survives_a_fault_and_a_wipe(world: World) -> None:
+    """Finding K2."""
+    world.publish(1)
+    edited = world.slices()[0]
+    theirs = {"apiVersion": "example.com/v1", "kind": "Fleet", "name": "f", "uid": "u-1"}
+    edited["metadata"]["labels"] = {"team": "a"}
+    edited["metadata"]["annotations"]["example.com/x"] = "y"
+    edited["metadata"]["finalizers"] = ["example.com/hold"]
+    edited["metadata"]["ownerReferences"].append(theirs)
+    world.client.update(KIND, edited)
+    world.publish(2, 3)
+    after = world.slices()[0]["metadata"]
+
+    assert (after["labels"], after["finalizers"]) == ({"team": "a"}, ["example.com/hold"])
+    assert after["annotations"]["example.com/x"] == "y"
+    assert theirs in after["ownerReferences"]
+    released = world.slices()[0]
+    released["metadata"]["finalizers"] = []
+    world.client.update(KIND, released)
+    world.wipe()
+    world.wait(lambda: [entry["metadata"]["uid"] for entry in world.slices()] not in ([], [after["uid"]]))
+    again = world.slices()[0]["metadata"]
+    assert (again["labels"], again["annotations"]) == (after["labels"], after["annotations"])
+    assert theirs in again["ownerReferences"]
+
+
+def test_a_slice_that_waits_for_a_finalizer_is_kept_true_and_created_anew_once_it_is_gone(
+    world: World,
+) -> None:
+    """Finding K2."""
+    world.publish(1)
+    held = world.slices()[0]
+    held["metadata"]["finalizers"] = ["example.com/hold"]
+    world.client.update(KIND, held)
+    world.wipe()
+    world.publish(2, 3)
+    waiting = world.slices()[0]
+
+    assert "taints" in waiting["spec"]["devices"][3]
+    assert "deletionTimestamp" in waiting["metadata"]
+    waiting["metadata"]["finalizers"] = []
+    world.client.update(KIND, waiting)
+    world.wait(
+        lambda: [entry["metadata"]["uid"] for entry in world.slices()] not in ([], [held["metadata"]["uid"]])
+    )
+    assert "taints" in world.slices()[0]["spec"]["devices"][3]
+    assert "finalizers" not in world.slices()[0]["metadata"]
+
+
+def test_a_slice_that_is_deleted_before_its_write_is_answered_is_created_again() -> None:
+    """Finding K3."""
+    late: list[LateAnswers] = []
+
+    def through(transport: Transport) -> Transport:
+        late.append(LateAnswers(transport))
+        return late[0]
+
+    with running(through=through) as world:
+        world.publish(1)
+        world.publisher.publish(pool_for(3), 2)
+        assert late[0].is_written.wait(5)
+        world.wipe()
+        world.wait(lambda: len(world.slices()) == 1)
+
+        assert world.taint_of(3)["value"] == "Xid79"
+        assert world.writes() == ["POST", "PUT", "POST"]
 
 
 def test_the_servers_own_time_to_retry_is_kept_also_for_a_new_fault(world: World) -> None:
