@@ -1,22 +1,24 @@
 """Events: what a person should see with `kubectl describe`, one a change.
 
 A bounded queue and a thread of its own: an event is worth less than the fault it tells of, so it never delays one.
-An event that equals one of the last minutes is not sent again.
+An event that equals one of the last minutes is not sent again, and of one reason and object only so many are: texts carry
+counts, and a source that fails in a loop makes a new text each time.
 """
 
 import logging
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote
 
 import msgspec
 
+from gpuvitals.kube.cause_log import CauseLog
 from gpuvitals.kube.client import Call, Transport
-from gpuvitals.kube.errors import ApiError
-from gpuvitals.kube.retry import EVENTS, Retries, RetryPolicy, retrying
+from gpuvitals.kube.errors import ApiError, Permanent, Refused
+from gpuvitals.kube.repair_budget import RepairBudget
+from gpuvitals.kube.retry import EVENTS, Backoff, RetryPolicy
 from gpuvitals.kube.right_of_way import RightOfWay
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
@@ -26,6 +28,14 @@ log = logging.getLogger(__name__)
 _IDLE_SECONDS = 30.0
 _MAX_NOTE_BYTES = 1024
 """Source: kubernetes/kubernetes pkg/apis/core/validation/events.go, NoteLengthLimit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventSource:
+    """Who reports: `controller` is a qualified name, `instance` names the process."""
+
+    controller: str
+    instance: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +61,31 @@ class EventRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventLimits:
-    """How many events wait at most, how long an equal one is not sent again, and how often one is tried."""
+    """How many events wait at most, how long an equal one is not sent again, and for how long one is tried.
+
+    Of one reason and object `burst` events are sent at once, then one in `seconds` that counts those it stands for.
+    """
 
     queued: int = 256
     quiet_seconds: float = 300.0
+    burst: int = 10
+    seconds: float = 60.0
+    worth_seconds: float = 900.0
+    refused_tries: int = 6
     policy: RetryPolicy = EVENTS
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Waiting:
+    """An event to be sent at `due`. `others`: so many of its reason and object are not sent."""
+
+    event: EventRecord
+    queued_at: float
+    time: datetime
+    due: float
+    backoff: Backoff
+    tries: int = 0
+    others: int = 0
 
 
 class EventRecorder:
@@ -64,24 +94,28 @@ class EventRecorder:
     def __init__(
         self,
         transport: Transport,
+        source: EventSource,
         *,
-        reporting_instance: str,
         metrics: NodeMetrics | None = None,
         limits: EventLimits | None = None,
         way: RightOfWay | None = None,
     ) -> None:
         self._way = way or RightOfWay()
         self._transport = transport
-        self._instance = reporting_instance
+        self._source = source
+        self._metrics = metrics
         self._limits = limits or EventLimits()
         self._changed = threading.Condition()
-        self._waiting: deque[EventRecord] = deque()
-        self._sent: dict[EventRecord, float] = {}
+        self._waiting: list[_Waiting] = []
+        self._held: dict[tuple[str, Regarding], _Waiting] = {}
+        self._known: dict[EventRecord, float] = {}
+        self._buckets: dict[tuple[str, Regarding], RepairBudget] = {}
+        self._server = Backoff(self._limits.policy)
+        self._away_until = 0.0
         self.dropped = 0
         self._closing = False
+        self._failures = CauseLog(log, "event not sent")
         self._stop = threading.Event()
-        retries = Retries(stop=self._stop, metrics=metrics, failed=self._failed)
-        self._step = retrying(self._limits.policy, retries)
         # A daemon: an event that can't be sent within the stop deadline is not worth waiting for.
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
 
@@ -98,49 +132,130 @@ class EventRecorder:
             self._thread.join(deadline_seconds)
         self._stop.set()
         with self._changed:
+            self._changed.notify()
             if self._waiting:
                 log.warning("events not sent", extra=keys(waiting=len(self._waiting)))
 
     def emit(self, event: EventRecord) -> None:
         """Queues one event; where the queue is full the oldest one goes."""
+        now = time.monotonic()
         with self._changed:
-            if len(self._waiting) >= self._limits.queued:
-                self._waiting.popleft()
-                self.dropped += 1
-            self._waiting.append(event)
-            self._changed.notify()
+            if self._is_known(event, now):
+                return
+            self._known[event] = now
+            entry = _Waiting(
+                event=event,
+                queued_at=now,
+                time=datetime.now(UTC),
+                due=now,
+                backoff=Backoff(self._limits.policy),
+            )
+            if not self._is_held(entry, now):
+                self._queue(entry)
+                self._changed.notify()
+
+    def _is_known(self, event: EventRecord, now: float) -> bool:
+        """Whether an equal event was emitted a moment ago."""
+        quiet = self._limits.quiet_seconds
+        self._known = {known: at for known, at in self._known.items() if now - at < quiet}
+        return event in self._known
+
+    def _is_held(self, entry: _Waiting, now: float) -> bool:
+        """Whether the event waits for its bucket, in place of the one that waited for it until now."""
+        key = (entry.event.reason, entry.event.regarding)
+        held = self._held.get(key)
+        if held is not None:
+            held.event, held.time, held.others = entry.event, entry.time, held.others + 1
+            return True
+        if key not in self._buckets and len(self._buckets) >= self._limits.queued:
+            self._buckets.pop(next(iter(self._buckets)))
+        limits = self._limits
+        bucket = self._buckets.setdefault(key, RepairBudget(burst=limits.burst, seconds=limits.seconds))
+        wait = bucket.take(now)
+        if not wait:
+            return False
+        entry.due = now + wait
+        self._held[key] = entry
+        self._queue(entry)
+        self._changed.notify()
+        return True
+
+    def _queue(self, entry: _Waiting) -> None:
+        if len(self._waiting) >= self._limits.queued:
+            self._forget(self._waiting[0])
+            self.dropped += 1
+        self._waiting.append(entry)
+
+    def _forget(self, entry: _Waiting) -> None:
+        if entry in self._waiting:
+            self._waiting.remove(entry)
+        self._held = {key: held for key, held in self._held.items() if held is not entry}
 
     def _run(self) -> None:
         while not self._stop.is_set():
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closing, _IDLE_SECONDS)
-                event = self._waiting.popleft() if self._waiting else None
-                if event is None and self._closing:
-                    return
-            if event is not None:
-                self._send(event)
+                now = time.monotonic()
+                entry = self._next(now)
+                if entry is None:
+                    if self._closing and not self._sends_before_end(now):
+                        return
+                    self._changed.wait(self._wait_seconds(now))
+                    continue
+                self._held = {key: held for key, held in self._held.items() if held is not entry}
+            self._way.give()
+            self._send(entry)
 
-    def _send(self, event: EventRecord) -> None:
-        now = time.monotonic()
-        quiet = self._limits.quiet_seconds
-        self._sent = {known: at for known, at in self._sent.items() if now - at < quiet}
-        if event in self._sent:
-            return
-        call = _call(event, self._instance)
-        self._way.give()
+    def _next(self, now: float) -> _Waiting | None:
+        """The event to send now: those that have not failed first, in their order."""
+        if now < self._away_until:
+            return None
+        due = [entry for entry in self._waiting if entry.due <= now]
+        return min(due, key=lambda entry: (entry.tries > 0, entry.queued_at), default=None)
+
+    def _sends_before_end(self, now: float) -> bool:
+        """Whether something waits that may still be sent before a stop."""
+        soon = max(self._away_until, now)
+        return any(entry.due <= soon + 1 for entry in self._waiting if entry.others == 0)
+
+    def _wait_seconds(self, now: float) -> float:
+        soonest = min((entry.due for entry in self._waiting), default=now + _IDLE_SECONDS)
+        return max(0.0, min(_IDLE_SECONDS, max(soonest, self._away_until) - now))
+
+    def _send(self, entry: _Waiting) -> None:
         try:
-            self._step(self._transport.request, call)
-            self._sent[event] = now
+            self._transport.request(_call(entry, self._source))
         except ApiError as error:
-            self.dropped += 1
-            log.warning("event not sent", extra=keys(reason=event.reason, error=str(error)))
+            self._not_sent(entry, error, time.monotonic())
+            return
+        with self._changed:
+            self._forget(entry)
+            self._server.succeeded()
 
-    def _failed(self, error: ApiError, seconds: float) -> None:
-        log.debug("event waits", extra=keys(error=str(error), again_in=round(seconds, 1)))
+    def _not_sent(self, entry: _Waiting, error: ApiError, now: float) -> None:
+        """An event that fails alone holds up no other; without a server all wait."""
+        entry.tries += 1
+        if self._metrics is not None:
+            self._metrics.api_retries.labels(code=str(error.status)).inc()
+        self._failures.failed(error, reason=entry.event.reason)
+        is_lasting = isinstance(error, Permanent) and (
+            not isinstance(error, Refused) or entry.tries >= self._limits.refused_tries
+        )
+        with self._changed:
+            if is_lasting or now - entry.queued_at > self._limits.worth_seconds:
+                self._forget(entry)
+                self._known.pop(entry.event, None)
+                self.dropped += 1
+            elif error.status:
+                entry.due = now + entry.backoff.seconds(error)
+            else:
+                self._away_until = now + self._server.seconds(error)
 
 
-def _call(event: EventRecord, instance: str) -> Call:
+def _call(entry: _Waiting, source: EventSource) -> Call:
+    event = entry.event
     about = event.regarding
+    others = f" (and {entry.others} more {event.reason} since)" if entry.others else ""
+    note = event.note.encode()[: _MAX_NOTE_BYTES - len(others)].decode(errors="ignore") + others
     namespace = about.namespace or "default"
     reference = {"apiVersion": about.api_version, "kind": about.kind, "name": about.name}
     reference |= {key: value for key, value in (("namespace", about.namespace), ("uid", about.uid)) if value}
@@ -148,12 +263,12 @@ def _call(event: EventRecord, instance: str) -> Call:
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
         "metadata": {"generateName": "gpuvitals-", "namespace": namespace},
-        "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        "reportingController": "vitals.internal/agent",
-        "reportingInstance": instance[:128],
+        "eventTime": entry.time.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "reportingController": source.controller,
+        "reportingInstance": source.instance[:128],
         "action": event.reason,
         "reason": event.reason,
-        "note": event.note.encode()[:_MAX_NOTE_BYTES].decode(errors="ignore"),
+        "note": note,
         "type": "Warning" if event.warning else "Normal",
         "regarding": reference,
     }

@@ -45,7 +45,7 @@ class RetryPolicy:
 WATCH = RetryPolicy()
 SLICES = RetryPolicy(first_seconds=0.05, retry_after_cap_seconds=5.0)
 CLAIMS = RetryPolicy(retry_after_cap_seconds=15.0)
-EVENTS = RetryPolicy(first_seconds=0.5, cap_seconds=10.0, urgent_cap_seconds=10.0, attempts=6)
+EVENTS = RetryPolicy(first_seconds=0.5, cap_seconds=10.0, refused_cap_seconds=10.0)
 
 
 class Backoff:

@@ -14,7 +14,7 @@ from gpuvitals.bootstrap import NodeOptions
 from gpuvitals.config import NodeConfig
 from gpuvitals.kube.claim_writer import ClaimStatusWriter
 from gpuvitals.kube.client import ConnectSettings, connect
-from gpuvitals.kube.events import EventRecorder
+from gpuvitals.kube.events import EventRecorder, EventSource
 from gpuvitals.kube.neighbours import NeighbourSettings, NeighbourWatch
 from gpuvitals.kube.nodes import node_owner
 from gpuvitals.kube.resourceclaims import ClaimReader
@@ -90,7 +90,7 @@ class Node:
         self._way = RightOfWay()
         self._recorder = EventRecorder(
             self._transport,
-            reporting_instance=f"gpuvitals-{options.node}",
+            EventSource(controller=f"{self._naming.api_group}/agent", instance=f"gpuvitals-{options.node}"),
             metrics=self._metrics,
             way=self._way,
         )

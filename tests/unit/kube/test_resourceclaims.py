@@ -11,7 +11,7 @@ from gpuvitals.inventory.claims import ConditionStatus
 from gpuvitals.kube.claim_writer import ClaimStatusWriter
 from gpuvitals.kube.client import ConnectSettings, connect
 from gpuvitals.kube.errors import NotFound
-from gpuvitals.kube.events import EventRecord, EventRecorder, Regarding
+from gpuvitals.kube.events import EventRecord, EventRecorder, EventSource, Regarding
 from gpuvitals.kube.nodes import node_owner
 from gpuvitals.kube.resourceclaims import ClaimReader
 from gpuvitals.model.ids import ClaimUid
@@ -98,7 +98,8 @@ def test_a_busy_server_is_asked_again() -> None:
 
 def test_events_are_sent_once_and_name_their_object() -> None:
     with ApiServer() as server:
-        recorder = EventRecorder(connect(ConnectSettings(url=server.url)), reporting_instance="agent-a")
+        source = EventSource(controller="vitals.internal/agent", instance="agent-a")
+        recorder = EventRecorder(connect(ConnectSettings(url=server.url)), source)
         recorder.start()
         node = Regarding(api_version="v1", kind="Node", name="node-a")
         for _ in range(3):
