@@ -45,7 +45,7 @@ class Writer:
             return 0.0
         kind = change_kind(wanted, observed, writes)
         if kind is not ChangeKind.SERVICE:
-            wait = self.budget.take(now, is_new_fault=kind is ChangeKind.NEW_FAULT)
+            wait = self.budget.take(now, is_fault=kind is ChangeKind.FAULT)
             if wait > 0:
                 return wait
         self.version += 1
@@ -116,7 +116,7 @@ def check_blind(course: list[Flap]) -> None:
 def check_any(course: list[Flap]) -> None:
     writer, seconds, late = play(course)
 
-    assert writer.count(ChangeKind.NEW_FAULT, ChangeKind.OTHER) <= seconds / 60 + 4
+    assert writer.count(ChangeKind.FAULT, ChangeKind.OTHER) <= seconds / 60 + 4
     assert not late
 
 
@@ -165,4 +165,4 @@ def test_an_agent_that_takes_slow_polls_for_blindness_writes_once_a_minute(poll:
 
     states = {entry.verdict.state for shown in world.published for entry in shown.gpus}
     assert HealthState.UNKNOWN in states
-    assert writer.count(ChangeKind.OTHER, ChangeKind.NEW_FAULT, ChangeKind.SERVICE) <= 600 / 60 + 2
+    assert writer.count(ChangeKind.OTHER, ChangeKind.FAULT, ChangeKind.SERVICE) <= 600 / 60 + 2

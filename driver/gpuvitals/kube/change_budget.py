@@ -10,9 +10,9 @@ _BURST = 4
 class ChangeBudget:
     """A token bucket with one token a minute, used by one thread.
 
-    A new fault that leaves its GPU in service takes a token at once, up to four in a burst. Everything else (a GPU that
-    nobody could read, a score, a GPU that reads well again) also keeps a minute of distance to the last such write,
-    so noise makes one write a minute at most. Writes that isolate a device or return it don't come here.
+    A fault of a GPU in service that comes or goes takes a token at once, up to four in a burst. Everything else (a GPU
+    that nobody could read, a score) also keeps a minute of distance to the last such write, so noise makes one write a
+    minute at most. Writes that isolate a device or return it don't come here.
     """
 
     def __init__(self, *, burst: int = _BURST, seconds: float = CHANGE_SECONDS) -> None:
@@ -22,13 +22,13 @@ class ChangeBudget:
         self._at: float | None = None
         self._taken_at: float | None = None
 
-    def take(self, now: float, *, is_new_fault: bool) -> float:
+    def take(self, now: float, *, is_fault: bool) -> float:
         """0 where a write may be made now, which then counts; else the seconds until one may. `now` is monotonic."""
         if self._at is not None:
             self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) / self._seconds)
         self._at = now
         wait = (1 - self._tokens) * self._seconds
-        if not is_new_fault and self._taken_at is not None:
+        if not is_fault and self._taken_at is not None:
             wait = max(wait, self._taken_at + self._seconds - now)
         if wait > 1e-6:
             return wait

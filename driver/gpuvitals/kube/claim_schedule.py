@@ -147,7 +147,7 @@ class ClaimSchedule:
         kind = _kind(record.shown, record.entries)
         if kind is ChangeKind.SERVICE:
             return now if is_urgent else now + PATIENT_SECONDS
-        return now + record.budget.take(now, is_new_fault=kind is ChangeKind.NEW_FAULT)
+        return now + record.budget.take(now, is_fault=kind is ChangeKind.FAULT)
 
 
 def _kind(before: tuple[ClaimEntry, ...], after: tuple[ClaimEntry, ...]) -> ChangeKind:
@@ -158,11 +158,10 @@ def _kind(before: tuple[ClaimEntry, ...], after: tuple[ClaimEntry, ...]) -> Chan
     false = ConditionStatus.FALSE
     if any((was[key][0] is false) is not (now[key][0] is false) for key in now):
         return ChangeKind.SERVICE
-    is_new_fault = any(
-        now[key] != was[key] and now[key][0] is not ConditionStatus.UNKNOWN and now[key][1] != "None"
-        for key in now
+    is_fault = any(
+        now[key] != was[key] and ConditionStatus.UNKNOWN not in (now[key][0], was[key][0]) for key in now
     )
-    return ChangeKind.NEW_FAULT if is_new_fault else ChangeKind.OTHER
+    return ChangeKind.FAULT if is_fault else ChangeKind.OTHER
 
 
 def _conditions(entries: tuple[ClaimEntry, ...]) -> dict[tuple[str, str], tuple[ConditionStatus, str]]:

@@ -94,7 +94,9 @@ class SlicePublisher:
         self._trouble = SliceTrouble(settings.refused)
         self._devices = RefusedDevices(metrics, settings.refused)
         self._cache = SliceCache(settings.annotation, settings.taint_times)
-        self._writer = SliceWriter(transport, metrics, SliceKnowledge(self._cache, self._mode, self._trouble, self._devices))
+        self._writer = SliceWriter(
+            transport, metrics, SliceKnowledge(self._cache, self._mode, self._trouble, self._devices)
+        )
         self._budget = RepairBudget()
         self._changes = ChangeBudget()
         self._changed = threading.Condition()
@@ -222,7 +224,9 @@ class SlicePublisher:
     def _wait_for_work(self) -> bool:
         """Returns when there is something to compare; False when stopped."""
         with self._changed:
-            idle = max(0.0, min(_IDLE_SECONDS, self._devices.refused_until(time.monotonic()) - time.monotonic()))
+            idle = max(
+                0.0, min(_IDLE_SECONDS, self._devices.refused_until(time.monotonic()) - time.monotonic())
+            )
             self._changed.wait_for(lambda: self._dirty or self._stop.is_set(), idle)
             self._dirty = False
         # Nothing is written before everything stored is known, and none while a later list is being told.
@@ -307,7 +311,7 @@ class SlicePublisher:
             return wait > 0
         kind = change_kind(pool, self._cache.view()[0], writes)
         if kind is not ChangeKind.SERVICE:
-            wait = self._changes.take(now, is_new_fault=kind is ChangeKind.NEW_FAULT)
+            wait = self._changes.take(now, is_fault=kind is ChangeKind.FAULT)
             if wait > 0:
                 self._defer(wait)
                 return True

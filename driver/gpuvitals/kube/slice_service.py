@@ -7,6 +7,7 @@ from typing import Any
 
 _FAILED = "failed"
 _UNKNOWN = "/unknown"
+_HEALTHY = "Healthy"
 _FAULTY_STATES = frozenset({"Degraded", "Unhealthy"})
 
 
@@ -15,8 +16,8 @@ class ChangeKind(Enum):
 
     SERVICE = "service"
     """A device comes, goes, leaves service or returns to it."""
-    NEW_FAULT = "new fault"
-    """A device stays in service and shows a fault that it did not show."""
+    FAULT = "fault"
+    """A device stays in service, and a fault that it shows comes, changes or goes."""
     OTHER = "other"
 
 
@@ -62,7 +63,7 @@ def kind_of_change(before: Mapping[str, DeviceUse], after: Mapping[str, DeviceUs
     if before.keys() != after.keys():
         return ChangeKind.SERVICE
     kinds = {_kind(before[name], use) for name, use in after.items()}
-    for kind in (ChangeKind.SERVICE, ChangeKind.NEW_FAULT):
+    for kind in (ChangeKind.SERVICE, ChangeKind.FAULT):
         if kind in kinds:
             return kind
     return ChangeKind.OTHER
@@ -72,7 +73,8 @@ def _kind(before: DeviceUse, after: DeviceUse) -> ChangeKind:
     was_failed, is_failed = before.health.grade == _FAILED, after.health.grade == _FAILED
     if before.barriers != after.barriers or was_failed is not is_failed:
         return ChangeKind.SERVICE
-    shown = (before.health.state, before.health.reason)
-    if after.health.state in _FAULTY_STATES and shown != (after.health.state, after.health.reason):
-        return ChangeKind.NEW_FAULT
-    return ChangeKind.OTHER
+    was, now = before.health, after.health
+    if (was.state, was.reason) == (now.state, now.reason):
+        return ChangeKind.OTHER
+    is_fault = now.state in _FAULTY_STATES or (was.state in _FAULTY_STATES and now.state == _HEALTHY)
+    return ChangeKind.FAULT if is_fault else ChangeKind.OTHER

@@ -39,9 +39,10 @@ def kind(before: Snapshot, after: Snapshot, mode: ServiceMode = ServiceMode.TAIN
         pytest.param(UNHEALTHY, HEALTHY, ChangeKind.SERVICE, id="returned"),
         pytest.param(HEALTHY, SPARED, ChangeKind.SERVICE, id="failed-and-spared"),
         pytest.param(HEALTHY, snapshot(7), ChangeKind.SERVICE, id="a-device-less"),
-        pytest.param(HEALTHY, DEGRADED, ChangeKind.NEW_FAULT, id="degraded"),
-        pytest.param(UNKNOWN, DEGRADED, ChangeKind.NEW_FAULT, id="degraded-after-unknown"),
-        pytest.param(DEGRADED, HEALTHY, ChangeKind.OTHER, id="no-longer-degraded"),
+        pytest.param(HEALTHY, DEGRADED, ChangeKind.FAULT, id="degraded"),
+        pytest.param(UNKNOWN, DEGRADED, ChangeKind.FAULT, id="degraded-after-unknown"),
+        pytest.param(DEGRADED, HEALTHY, ChangeKind.FAULT, id="no-longer-degraded"),
+        pytest.param(DEGRADED, UNKNOWN, ChangeKind.OTHER, id="degraded-and-then-blind"),
         pytest.param(HEALTHY, UNKNOWN, ChangeKind.OTHER, id="blind"),
         pytest.param(UNKNOWN, HEALTHY, ChangeKind.OTHER, id="sees-again"),
         pytest.param(HEALTHY, BLIND_AND_OUT, ChangeKind.OTHER, id="blind-and-kept-away-by-policy"),
@@ -65,15 +66,15 @@ def test_noise_waits_for_its_minute_and_the_first_of_it_does_not() -> None:
     """Finding R4."""
     budget = ChangeBudget()
 
-    assert budget.take(1000, is_new_fault=False) == 0
-    assert budget.take(1010, is_new_fault=False) == pytest.approx(50)
-    assert budget.take(1060, is_new_fault=False) == 0
+    assert budget.take(1000, is_fault=False) == 0
+    assert budget.take(1010, is_fault=False) == pytest.approx(50)
+    assert budget.take(1060, is_fault=False) == 0
 
 
 def test_new_faults_of_gpus_in_service_are_written_at_once_up_to_four() -> None:
     """Finding R4."""
     budget = ChangeBudget()
 
-    assert [budget.take(1000, is_new_fault=True) for _ in range(4)] == [0, 0, 0, 0]
-    assert budget.take(1000, is_new_fault=True) == pytest.approx(60)
-    assert budget.take(1030, is_new_fault=True) == pytest.approx(30)
+    assert [budget.take(1000, is_fault=True) for _ in range(4)] == [0, 0, 0, 0]
+    assert budget.take(1000, is_fault=True) == pytest.approx(60)
+    assert budget.take(1030, is_fault=True) == pytest.approx(30)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from gpuvitals.kube.errors import ApiError, Conflict, Invalid, NotFound, Refused, Retryable
 from gpuvitals.kube.retry import (
     CLAIMS,
-    EVENTS,
     SLICES,
     WATCH,
     Backoff,
@@ -152,8 +151,9 @@ def test_two_kinds_that_alternate_back_off() -> None:
 
 
 def test_a_bounded_policy_gives_up_and_never_repeats_what_can_not_help() -> None:
-    assert len(Loop(99).run(EVENTS, Retryable("x", status=503))) == 5
-    assert Loop(99).run(EVENTS, Invalid("x", status=422)) == []
+    bounded = replace(WATCH, attempts=6)
+    assert len(Loop(99).run(bounded, Retryable("x", status=503))) == 5
+    assert Loop(99).run(bounded, Invalid("x", status=422)) == []
 
 
 def test_each_retry_is_counted_by_code() -> None:

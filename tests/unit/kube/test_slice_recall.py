@@ -12,7 +12,8 @@ from gpuvitals.health.verdict import verdict
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.pool import pool
 from gpuvitals.inventory.taints import ServiceMode
-from gpuvitals.kube.slice_codec import NodeOwner, Placement, slice_body
+from gpuvitals.kube.slice_codec import Placement, Stored, slice_body
+from gpuvitals.kube.slice_metadata import NodeOwner
 from gpuvitals.kube.slice_recall import shown_verdicts
 from gpuvitals.model.ids import BootId, NodeName
 from gpuvitals.model.snapshot import GpuHealth, NodeFacts, Snapshot
@@ -40,7 +41,9 @@ def published(mode: ServiceMode) -> dict[str, Any]:
     )
     made = pool(snapshot, NAMING, mode)
     owner, place = NodeOwner(name="node-a", uid="u"), Placement(generation=1, count=1)
-    return {"items": [slice_body(each, made, owner, place, {}) for each in made.slices]}
+    return {
+        "items": [slice_body(each, made, owner, place, Stored(foreign={}, times={})) for each in made.slices]
+    }
 
 
 @pytest.mark.parametrize("mode", ServiceMode)
