@@ -6,7 +6,7 @@ An apply with the claim's UID in the body can't hit a claim that was created ane
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -21,6 +21,8 @@ from gpuvitals.kube.claim_evidence import (
 )
 from gpuvitals.kube.client import APPLY_PATCH, Call, Transport
 from gpuvitals.kube.errors import Retryable
+
+_T = TypeVar("_T")
 
 FIELD_MANAGER = "gpuvitals-agent"
 _READ_SECONDS = 8.0
@@ -105,7 +107,6 @@ class _Status(msgspec.Struct, frozen=True, rename="camel"):
     devices: tuple[msgspec.Raw, ...] = ()
     allocation: _Allocation | None = None
     reserved_for: tuple[Consumer, ...] = ()
-    devices: tuple[StatusDevice, ...] = ()
 
 
 class _Meta(msgspec.Struct, frozen=True, rename="camel"):
@@ -126,6 +127,7 @@ StoredEntries = tuple[msgspec.Raw, ...]
 
 _CLAIM = msgspec.json.Decoder(_Claim)
 _ENTRY = msgspec.json.Decoder(_StoredEntry)
+_DEVICE = msgspec.json.Decoder(StatusDevice)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +178,7 @@ class ClaimReader:
                 None if allocation is None else allocation.allocation_timestamp,
                 claim.metadata.managed_fields,
             ),
-            prepared_before=prepared_before(claim.status.devices),
+            prepared_before=prepared_before(_readable(claim.status.devices, _DEVICE)),
         )
 
 
@@ -198,7 +200,9 @@ def apply_body(claim: ClaimRef, entries: tuple[ClaimEntry, ...]) -> bytes:
 
 def is_shown(entries: tuple[ClaimEntry, ...], stored: StoredEntries) -> bool:
     """Whether the stored status shows our entries. Conditions that others added to them don't matter."""
-    found = {(entry.driver, entry.pool, entry.device, entry.share_id): entry for entry in _entries(stored)}
+    found = {
+        (entry.driver, entry.pool, entry.device, entry.share_id): entry for entry in _readable(stored, _ENTRY)
+    }
     for wanted in map(_entry, entries):
         entry = found.get((wanted["driver"], wanted["pool"], wanted["device"], wanted.get("shareID")))
         if entry is None or entry.data != wanted["data"]:
@@ -209,12 +213,12 @@ def is_shown(entries: tuple[ClaimEntry, ...], stored: StoredEntries) -> bool:
     return True
 
 
-def _entries(stored: StoredEntries) -> Iterable[_StoredEntry]:
+def _readable(stored: StoredEntries, decoder: msgspec.json.Decoder[_T]) -> Iterable[_T]:
+    """The entries without those of other drivers that can't be read: one of them must not fail the claim."""
     for raw in stored:
         try:
-            yield _ENTRY.decode(raw)
+            yield decoder.decode(raw)
         except msgspec.DecodeError:
-            # Another driver's, of a version that this one does not know.
             continue
 
 
