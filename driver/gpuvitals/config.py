@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-import yaml
 from msgspec import Meta
 
 from gpuvitals.decoding import misfit
 from gpuvitals.health.policy import Policy, policy_with
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.taints import ServiceMode
+from gpuvitals.yaml_text import yaml_documents
 
 _DNS = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 
@@ -57,11 +57,14 @@ def load_config(path: Path | None) -> NodeConfig:
     if path is None:
         return NodeConfig()
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        documents = yaml_documents(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if len(documents) > 1:
+        raise ConfigError(f"{path}: has {len(documents)} documents, expected one")
+    content = documents[0] if documents else None
     try:
         config = msgspec.convert({} if content is None else content, NodeConfig)
         config.health_policy  # noqa: B018  # evaluated for its check

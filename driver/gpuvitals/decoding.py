@@ -8,11 +8,16 @@ T = TypeVar("T")
 
 
 def decoded(decoder: "msgspec.json.Decoder[T]", text: bytes) -> T:
-    """The document. Raises msgspec.DecodeError for whatever is wrong with it, nesting without end included."""
+    """The document. Raises msgspec.DecodeError for whatever is wrong with it.
+
+    By itself msgspec raises other errors for text that is no UTF-8 and for nesting without end.
+    """
     try:
         return decoder.decode(text)
     except RecursionError as error:
         raise msgspec.DecodeError("is nested too deeply") from error
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(f"is not UTF-8: {error.reason} at byte {error.start}") from error
 
 
 def misfit(error: msgspec.DecodeError, whole: str) -> str:

@@ -4,10 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
-import yaml
-
 from gpuvitals.cli.errors import UsageError
 from gpuvitals.health.policy import Policy, policy_with
+from gpuvitals.yaml_text import yaml_documents
 
 _KIND = "GPUHealthPolicy"
 
@@ -49,15 +48,23 @@ def _of_file(name: str, flag: str) -> dict[str, int]:
     from gpuvitals.kube.policies import PolicyError, policy_rule
 
     try:
-        documents = [each for each in yaml.safe_load_all(Path(name).read_text(encoding="utf-8")) if each]
+        documents = [each for each in yaml_documents(Path(name).read_text(encoding="utf-8")) if each]
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise UsageError(f"{flag} {name!r}: neither NAME=VALUE nor a file that can be read: {why}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UsageError(f"{flag} {name}: not YAML: {' '.join(str(error).split())}") from error
     if len(documents) != 1 or not isinstance(documents[0], dict) or documents[0].get("kind") != _KIND:
         raise UsageError(f"{flag} {name}: expected one document of kind {_KIND}")
     try:
-        return dict(policy_rule(json.dumps(documents[0], default=str).encode()).health)
-    except PolicyError as error:
+        return dict(policy_rule(_as_json(documents[0])).health)
+    except (PolicyError, ValueError) as error:
         raise UsageError(f"{flag} {name}: {error}") from error
+
+
+def _as_json(document: object) -> bytes:
+    """Raises ValueError where JSON has no such value: a document that holds itself, or a key that is no text."""
+    try:
+        return json.dumps(document, default=str, allow_nan=False).encode()
+    except (TypeError, RecursionError) as error:
+        raise ValueError(str(error)) from error

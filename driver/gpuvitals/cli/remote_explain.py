@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import msgspec
 
 from gpuvitals.cli.errors import UsageError
+from gpuvitals.decoding import decoded
 from gpuvitals.kube.agent_pods import SELECTOR, AgentPod, Finished, agent_pods, run_in_pod
 from gpuvitals.kube.client import ConnectSettings, connect
 from gpuvitals.kube.errors import ApiError, Permanent
@@ -76,7 +77,7 @@ def _from_agent(
 
 def _stations(answer: Finished) -> list[Station]:
     try:
-        return [Station(each["station"], each["text"]) for each in _STATIONS.decode(answer.output.encode())]
+        return [Station(each["station"], each["text"]) for each in decoded(_STATIONS, answer.output.encode())]
     except (msgspec.DecodeError, KeyError) as error:
         raise Permanent(f"the agent's answer is not an explanation: {error}") from error
 

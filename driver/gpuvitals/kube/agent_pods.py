@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 import urllib3
 
+from gpuvitals.decoding import decoded
 from gpuvitals.kube.client import Call, ConnectSettings, Transport
 from gpuvitals.kube.errors import Permanent, Retryable
 
@@ -74,7 +75,7 @@ def agent_pods(transport: Transport, node: str, selector: str = SELECTOR) -> tup
     query = (("labelSelector", selector), ("fieldSelector", f"spec.nodeName={node},status.phase=Running"))
     body = transport.request(Call(method="GET", path="/api/v1/pods", query=query))
     try:
-        found = _PODS.decode(body).items
+        found = decoded(_PODS, body).items
     except msgspec.DecodeError as error:
         raise Permanent(f"GET /api/v1/pods: not a list of pods: {error}") from error
     found.sort(key=lambda pod: pod.metadata.creation_timestamp, reverse=True)

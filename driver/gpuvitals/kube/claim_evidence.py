@@ -58,7 +58,7 @@ def prepared_before(devices: Iterable[StatusDevice]) -> tuple[PreparedBefore, ..
     found: list[PreparedBefore] = []
     for entry in devices:
         try:
-            data = _DATA.decode(entry.data)
+            data = decoded(_DATA, entry.data)
         except msgspec.DecodeError:
             continue
         # The UUID of a MIG instance alone does not say on which board it was.
@@ -92,7 +92,7 @@ def allocated_by(timestamp: str | None, managed: Iterable[ManagedFields]) -> dat
 
 def _allocates(entry: ManagedFields) -> bool:
     try:
-        return "f:allocation" in _OWNED.decode(entry.fields).status
+        return "f:allocation" in decoded(_OWNED, entry.fields).status
     except msgspec.DecodeError:
         return False
 

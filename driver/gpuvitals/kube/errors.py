@@ -14,6 +14,8 @@ import re
 
 import msgspec
 
+from gpuvitals.decoding import decoded
+
 _NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)?")
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 
@@ -108,7 +110,7 @@ def error_from_answer(status: int, body: bytes, retry_after: str | None, what: s
     `what` names the call: `PUT .../resourceslices/x`.
     """
     try:
-        told = _STATUS.decode(body)
+        told = decoded(_STATUS, body)
     except msgspec.DecodeError:
         # A proxy's page, or a body cut short.
         told = _Status(message=body[:256].decode(errors="replace"))

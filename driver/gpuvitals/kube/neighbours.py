@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from gpuvitals.decoding import decoded
 from gpuvitals.inventory.neighbours import NeighbourDevice, Neighbours
 from gpuvitals.kube.client import Call, Transport
 from gpuvitals.kube.errors import ApiError, Retryable
@@ -119,13 +120,13 @@ _DEVICE = msgspec.json.Decoder(_Device)
 def neighbour_devices(body: bytes) -> Iterator[NeighbourDevice]:
     """The devices of a list of slices that name a UUID or a bus id; what can't be read names none. Raises Retryable."""
     try:
-        items = _LIST.decode(body).items
+        items = decoded(_LIST, body).items
     except msgspec.DecodeError as error:
         raise Retryable(f"list of other drivers' slices: {error}") from error
     for raw in items:
         try:
-            spec = _SLICE.decode(raw).spec
-            devices = [_DEVICE.decode(each) for each in spec.devices or []]
+            spec = decoded(_SLICE, raw).spec
+            devices = [decoded(_DEVICE, each) for each in spec.devices or []]
         except msgspec.DecodeError as error:
             log.warning("slice of another driver skipped", extra=keys(error=str(error)))
             continue

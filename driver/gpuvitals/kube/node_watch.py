@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from gpuvitals.decoding import decoded
 from gpuvitals.kube.client import Call, Transport
 from gpuvitals.kube.errors import ApiError, Retryable
 from gpuvitals.kube.looking import Looker, Looking
@@ -76,7 +77,7 @@ class NodeWatch:
         path = f"/api/v1/nodes/{quote(self._settings.node, safe='')}"
         body = self._transport.request(Call(method="GET", path=path, query=(("resourceVersion", "0"),)))
         try:
-            meta = _NODE.decode(body).metadata
+            meta = decoded(_NODE, body).metadata
         except msgspec.DecodeError as error:
             raise Retryable(f"node {self._settings.node}: {error}") from error
         if meta.resource_version and meta.resource_version == self._version:

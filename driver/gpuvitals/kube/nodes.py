@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from gpuvitals.decoding import decoded
 from gpuvitals.kube.client import MERGE_PATCH, Call, Transport
 from gpuvitals.kube.errors import Conflict, Retryable
 from gpuvitals.kube.slice_metadata import NodeOwner
@@ -73,6 +74,6 @@ def _path(name: str) -> str:
 def _read(transport: Transport, name: str) -> _Node:
     body = transport.request(Call(method="GET", path=_path(name)))
     try:
-        return _NODE.decode(body)
+        return decoded(_NODE, body)
     except msgspec.DecodeError as error:
         raise Retryable(f"node {name}: {error}") from error

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from gpuvitals.decoding import misfit
+from gpuvitals.decoding import decoded, misfit
 from gpuvitals.health.policy import policy_with
 from gpuvitals.inventory.governing import Mode, PolicyRule
 from gpuvitals.kube.client import Transport
@@ -82,7 +82,7 @@ class PolicyWatch:
 def policy_rule(raw: bytes) -> PolicyRule:
     """The rule of a stored GPUHealthPolicy. Raises PolicyError."""
     try:
-        stored = _POLICY.decode(raw)
+        stored = decoded(_POLICY, raw)
     except msgspec.DecodeError as error:
         raise PolicyError(misfit(error, "the object")) from error
     spec = stored.spec

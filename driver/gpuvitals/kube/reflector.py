@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from gpuvitals.decoding import decoded
 from gpuvitals.kube.cause_log import CauseLog
 from gpuvitals.kube.client import Call, LineStream, Transport
 from gpuvitals.kube.errors import ApiError, Gone, Retryable
@@ -339,7 +340,7 @@ class Reflector:
 
     def _meta(self, raw: msgspec.Raw) -> "_ObjectMeta | None":
         try:
-            return _OBJECT.decode(raw).metadata
+            return decoded(_OBJECT, raw).metadata
         except msgspec.DecodeError as error:
             self.skip(str(error))
             return None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from gpuvitals.decoding import decoded
 from gpuvitals.inventory.device import Device
 from gpuvitals.inventory.pool import Pool, without_devices
 from gpuvitals.kube.errors import Invalid
@@ -124,4 +125,4 @@ def _changed(write: SliceWrite) -> set[str]:
 
 
 def _devices(content: bytes) -> list[dict[str, object]]:
-    return _DEVICES.decode(_DECODER.decode(content)[_DEVICES_PLACE]) if content else []
+    return decoded(_DEVICES, decoded(_DECODER, content)[_DEVICES_PLACE]) if content else []

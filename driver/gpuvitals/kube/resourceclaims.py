@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from gpuvitals.decoding import decoded
 from gpuvitals.inventory.claims import ClaimEntry, ClaimRef, Condition
 from gpuvitals.kube.claim_evidence import (
     ManagedFields,
@@ -160,7 +161,7 @@ class ClaimReader:
         """The claim of that name; NotFound where there is none."""
         call = Call(method="GET", path=claim_path(namespace, name), deadline_seconds=_READ_SECONDS)
         try:
-            claim = _CLAIM.decode(self._transport.request(call))
+            claim = decoded(_CLAIM, self._transport.request(call))
         except msgspec.DecodeError as error:
             raise Retryable(f"claim {namespace}/{name}: {error}") from error
         if self._seen is not None:

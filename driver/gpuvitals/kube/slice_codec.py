@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from gpuvitals.decoding import decoded
 from gpuvitals.inventory.device import AttributeValue, Device, Taint, Version
 from gpuvitals.inventory.pool import Pool, PoolSlice
 from gpuvitals.kube.slice_metadata import NodeOwner, foreign_metadata, merged_metadata, owner_uid
@@ -58,7 +59,7 @@ class ObservedSlice:
 
 def observed_slice(raw: bytes, annotation: str) -> ObservedSlice:
     """Decodes one stored slice. Raises msgspec.DecodeError (ValidationError) where it is not one."""
-    return _observed(_SLICE.decode(raw), annotation)
+    return _observed(decoded(_SLICE, raw), annotation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,7 @@ class ObservedList:
 
 def observed_slices(body: bytes, annotation: str) -> ObservedList:
     """Decodes a list of slices; one that is none costs itself only. Raises msgspec.DecodeError for no list at all."""
-    listed = _LIST.decode(body)
+    listed = decoded(_LIST, body)
     slices: list[ObservedSlice] = []
     skipped: list[str] = []
     for raw in listed.items:
@@ -219,9 +220,9 @@ _META = msgspec.json.Decoder(_Meta)
 _PLAIN = msgspec.json.Decoder(dict[str, Any])
 
 
-def _observed(decoded: _Slice, annotation: str) -> ObservedSlice:
-    meta = _META.decode(decoded.metadata)
-    spec = _SPEC.decode(decoded.spec)
+def _observed(stored: _Slice, annotation: str) -> ObservedSlice:
+    meta = decoded(_META, stored.metadata)
+    spec, plain = decoded(_SPEC, stored.spec), decoded(_PLAIN, stored.spec)
     match = _INDEX.match(meta.name)
     taints = {
         (device.name, taint.key, taint.value, taint.effect): taint.time_added
@@ -237,11 +238,11 @@ def _observed(decoded: _Slice, annotation: str) -> ObservedSlice:
         pool=spec.pool.name,
         index=int(match[1], 16) if match is not None else None,
         placement=Placement(generation=spec.pool.generation, count=spec.pool.resource_slice_count),
-        content=_content(_PLAIN.decode(decoded.spec), note, owner),
+        content=_content(plain, note, owner),
         devices=frozenset(device.name for device in spec.devices or []),
         taints=frozenset(taints),
         taint_times={key: time for key, time in taints.items() if time is not None},
-        foreign=foreign_metadata(_PLAIN.decode(decoded.metadata), annotation, spec.node_name),
+        foreign=foreign_metadata(decoded(_PLAIN, stored.metadata), annotation, spec.node_name),
         terminating=meta.deletion_timestamp is not None,
         health={device.name: shown_health(device.attributes) for device in spec.devices or []},
     )

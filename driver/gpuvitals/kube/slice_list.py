@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from gpuvitals.decoding import decoded
 from gpuvitals.kube.client import Call, Transport
 from gpuvitals.kube.slice_codec import PATH
 
@@ -31,6 +32,6 @@ def slice_pages(transport: Transport, *, driver: str = "", node: str = "") -> It
         asked = tuple([*query, ("continue", more)] if more else query)
         page = transport.request(Call(method="GET", path=PATH, query=asked, deadline_seconds=_PAGE_SECONDS))
         yield page
-        more = _CONTINUE.decode(page).metadata.continue_
+        more = decoded(_CONTINUE, page).metadata.continue_
         if not more:
             return

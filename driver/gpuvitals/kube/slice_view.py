@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from gpuvitals.decoding import misfit
+from gpuvitals.decoding import decoded, misfit
 
 _MARK = "/xidErrors"
 _REPORT = "/node-report"
@@ -119,13 +119,13 @@ _ANY = msgspec.json.Decoder(dict[str, object])
 
 def device_views(body: bytes) -> tuple[DeviceView, ...]:
     """The devices of a list of slices, withdrawn ones included, the worst first. Raises msgspec.DecodeError."""
-    views = [view for entry in _LIST.decode(body).items for view in _devices(entry)]
+    views = [view for entry in decoded(_LIST, body).items for view in _devices(entry)]
     return tuple(sorted(views, key=DeviceView.severity))
 
 
 def node_views(body: bytes) -> tuple[NodeView, ...]:
     """The nodes of a list of slices that have a node report, by name. Raises msgspec.DecodeError."""
-    found = [_node(entry) for entry in _LIST.decode(body).items if entry.report]
+    found = [_node(entry) for entry in decoded(_LIST, body).items if entry.report]
     return tuple(sorted(found, key=lambda view: (view.node, view.driver)))
 
 
@@ -159,8 +159,8 @@ def _health(values: Mapping[str, _Value], domain: str) -> dict[str, str]:
 
 
 def _withdrawn(spec: _Spec, raw: msgspec.Raw) -> DeviceView:
-    record = _WITHDRAWN.decode(raw)
-    health = {key: str(value) for key, value in _ANY.decode(raw).items() if isinstance(value, str | int)}
+    record = decoded(_WITHDRAWN, raw)
+    health = {key: str(value) for key, value in decoded(_ANY, raw).items() if isinstance(value, str | int)}
     return DeviceView(
         driver=spec.driver,
         node=spec.node_name,
@@ -177,7 +177,7 @@ def _report(entry: _Slice) -> _Report:
     if not entry.report:
         return _Report()
     try:
-        return _REPORT_TEXT.decode(entry.report.encode())
+        return decoded(_REPORT_TEXT, entry.report.encode())
     except msgspec.DecodeError as error:
         # One node's annotation that somebody has edited must not hide the other nodes.
         return _Report(reasons=[f"its node report cannot be read: {misfit(error, 'the report')}"])

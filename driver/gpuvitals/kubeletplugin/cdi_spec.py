@@ -120,7 +120,7 @@ def recorded_claim(content: bytes, naming: Naming, boot: BootId) -> HeldClaim | 
         if spec["kind"] != cdi_kind(naming) or spec["annotations"][_boot_key(naming)] != boot:
             return None
         return claim_from_text(spec["annotations"][_entry_key(naming)])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -128,7 +128,7 @@ def is_ours(content: bytes, naming: Naming) -> bool:
     """Whether the file's kind is ours. Content that can't be read as a spec is nobody's, so ours by its name."""
     try:
         kind = json.loads(content)["kind"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return True
     return bool(kind == cdi_kind(naming))
 

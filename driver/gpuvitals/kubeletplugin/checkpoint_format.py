@@ -16,6 +16,8 @@ from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice, MigIds
 from gpuvitals.model.ids import BootId, ClaimUid, DeviceName, GpuUuid
 
 SCHEMA = 1
+_LARGEST = 2**53
+_FIRST_YEAR, _LAST_YEAR = 1970, 9000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +91,7 @@ def decode(text: bytes, boot: BootId) -> State:
 
     Raises ValueError where the text as a whole is not a checkpoint.
     """
-    document = json.loads(text)
+    document = _loaded(text)
     if not isinstance(document, dict) or not isinstance(document.get("schema"), int):
         raise ValueError("not a checkpoint: no schema number")
     schema = max(SCHEMA, document["schema"])
@@ -118,7 +120,15 @@ def claim_to_text(held: HeldClaim) -> str:
 
 def claim_from_text(text: str) -> HeldClaim:
     """The entry back. Raises ValueError, KeyError or TypeError where it is none."""
-    return _claim(json.loads(text))
+    return _claim(_loaded(text))
+
+
+def _loaded(text: str | bytes) -> object:
+    """The JSON value. Raises ValueError, also for nesting without end."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
 
 
 def _list(document: dict[str, object], key: str) -> list[object]:
@@ -134,6 +144,7 @@ def _tombstones(raws: list[object]) -> list[Tombstone]:
             isinstance(raw, dict)
             and isinstance(raw.get("uid"), str)
             and isinstance(raw.get("at"), int | float)
+            and 0 <= raw["at"] < _LARGEST
         ):
             found.append(Tombstone(uid=ClaimUid(raw["uid"]), at=float(raw["at"])))
     return found
@@ -173,8 +184,8 @@ def _claim(raw: object) -> HeldClaim:
     if not isinstance(devices, list) or not devices:
         raise ValueError("entry has no devices")
     time = datetime.fromisoformat(_text(entry["time"]))
-    if time.tzinfo is None:
-        raise ValueError("entry's time has no time zone")
+    if time.tzinfo is None or not _FIRST_YEAR <= time.year <= _LAST_YEAR:
+        raise ValueError("entry's time has no time zone, or lies beyond the calendar")
     return HeldClaim(
         claim=ClaimRef(
             namespace=_text(entry["namespace"]),
@@ -227,14 +238,14 @@ def _value(value: object) -> str:
 
 
 def _number(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError("entry has a field that is not a number")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _LARGEST:
+        raise ValueError("entry has a field that is not a number of the expected size")
     return value
 
 
 def _raw_uid(raw: str) -> object:
     try:
-        entry = json.loads(raw)
+        entry = _loaded(raw)
     except ValueError:
         return None
     return entry.get("uid") if isinstance(entry, dict) else None

@@ -84,7 +84,8 @@ def _document(text: bytes, where: str) -> dict[str, object]:
         _refuse(where, "parameters", f"holds {name}, which is not JSON")
 
     try:
-        document = json.loads(text, object_pairs_hook=unique, parse_constant=constant)
+        # As UTF-8 only: in UTF-16 the depth counted above would be that of another text.
+        document = json.loads(text.decode("utf-8"), object_pairs_hook=unique, parse_constant=constant)
     except ValueError as error:
         _refuse(where, "parameters", f"is not JSON: {error}", error)
     if not isinstance(document, dict):

@@ -121,7 +121,7 @@ def ask(path: Path, request: Mapping[str, object], seconds: float = _SECONDS) ->
             connection.connect(os.fspath(path))
             connection.sendall(json.dumps(request).encode() + b"\n")
             reply = json.loads(_line(connection, _MAX_ANSWER, seconds))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             why = getattr(error, "strerror", None) or error
             raise DebugError(f"{path}: {why}; is the agent running on this node?") from error
     if not isinstance(reply, dict) or "answer" not in reply:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from gpuvitals.decoding import decoded
 from gpuvitals.durable import DurableFile, DurableFileError
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.model.clock import Clock
@@ -63,7 +64,7 @@ class AnnotationDoor:
         trouble = loaded.recovered
         if loaded.payload is not None:
             try:
-                kept = _KEPT.decode(loaded.payload)
+                kept = decoded(_KEPT, loaded.payload)
                 for key in self._keys:
                     self._take(key, kept.get(key, ""))
                 self._tell()
@@ -94,13 +95,17 @@ class AnnotationDoor:
             self._ports.refused(f"annotation {key}", str(error))
 
     def _parsed(self, key: str, text: str) -> tuple[Statement, ...]:
-        if len(text.encode()) > MAX_BYTES:
+        try:
+            content = text.encode()
+        except UnicodeEncodeError as error:
+            raise StatementError(f"is not UTF-8: {error.reason} at {error.start}") from error
+        if len(content) > MAX_BYTES:
             raise StatementError(f"has more than {MAX_BYTES} bytes")
         if not text.strip():
             return ()
         if key == self._keys[0]:
             return statements_from_lines(text, Rules(by="annotation"))
-        return statements_from_json(text.encode(), self._clock.now(), Rules(may_clear=True, must_expire=True))
+        return statements_from_json(content, self._clock.now(), Rules(may_clear=True, must_expire=True))
 
     def _tell(self) -> None:
         """An override goes before a report of the same GPU: it is signed."""

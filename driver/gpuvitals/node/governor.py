@@ -7,7 +7,7 @@ an agent that starts while the API server is away goes by it, and a bad policy n
 import logging
 import threading
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -18,25 +18,11 @@ from gpuvitals.inventory.governing import Choice, Governing, PolicyRule, choice,
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.node.announcements import Announcement, policy_refused, policy_tied
+from gpuvitals.node.policy_memory import SCHEMA, KnownPolicies, read_policies
 from gpuvitals.node.storage import StorageReport
 from gpuvitals.observability.logs import keys
 
 log = logging.getLogger(__name__)
-
-_SCHEMA = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """What is known of policies. `labels` is None until the node was read once; `choices` are the last of each GPU."""
-
-    schema: int = _SCHEMA
-    rules: dict[str, PolicyRule] = field(default_factory=dict)
-    labels: dict[str, str] | None = None
-    choices: dict[GpuUuid, Choice] = field(default_factory=dict)
-
-
-_KNOWN = msgspec.json.Decoder(Known)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +47,13 @@ class Governor:
         self._file = DurableFile(path)
         self._ports = ports
         self._lock = threading.Lock()
-        self._known = Known()
+        self._known = KnownPolicies()
         self._saved = self._known
-        self._answered: tuple[Known, tuple[Gpu, ...]] | None = None
+        self._answered: tuple[KnownPolicies, tuple[Gpu, ...]] | None = None
         self._rules: dict[GpuUuid, Governing] = {}
         self._listed = False
         self._has_memory = False
+        self._is_newer = False
 
     @property
     def is_settled(self) -> bool:
@@ -75,17 +62,17 @@ class Governor:
             return self._has_memory or (self._listed and self._known.labels is not None)
 
     def load(self) -> None:
-        """Takes up what an earlier agent kept. A file that can't be read costs the memory, and is told in the log."""
+        """Takes up what an earlier agent kept. A policy that can't be read costs itself, and is told in the log."""
         loaded = self._file.load(patient=True)
         trouble = loaded.recovered
         if loaded.payload is not None:
             try:
-                known = _KNOWN.decode(loaded.payload)
-                if known.schema > _SCHEMA:
-                    trouble = f"{self._file.path}: schema {known.schema}, this agent knows {_SCHEMA}"
-                else:
-                    self._known = self._saved = known
-                    self._has_memory = True
+                self._known, unread = read_policies(loaded.payload)
+                self._saved = self._known
+                self._has_memory = True
+                # A newer version's file is left to it: what it holds is read from the API server again.
+                self._is_newer = self._known.schema > SCHEMA
+                trouble = trouble or "; ".join(f"{self._file.path}: {each}" for each in unread)
             except msgspec.DecodeError as error:
                 trouble = f"{self._file.path}: {error}"
         if trouble:
@@ -129,11 +116,11 @@ class Governor:
         if self._answered is None or self._answered[0] is not known or self._answered[1] != asked:
             known = self._choose(known, asked)
             self._answered = (known, asked)
-        if known != self._saved and self._ports.may_save():
+        if known != self._saved and not self._is_newer and self._ports.may_save():
             self._save(known)
         return self._rules
 
-    def _choose(self, known: Known, gpus: tuple[Gpu, ...]) -> Known:
+    def _choose(self, known: KnownPolicies, gpus: tuple[Gpu, ...]) -> KnownPolicies:
         """Chooses anew for every GPU; what was chosen for one that is away is kept for when it is back."""
         chosen: dict[GpuUuid, Choice] = {}
         for gpu in gpus:
@@ -152,7 +139,7 @@ class Governor:
             self._known = replace(self._known, choices=choices)
             return self._known if is_newest else replace(known, choices=choices)
 
-    def _save(self, known: Known) -> None:
+    def _save(self, known: KnownPolicies) -> None:
         try:
             self._file.save(msgspec.json.encode(known))
         except DurableFileError as error:

@@ -1,11 +1,13 @@
 """Since when each taint stands, on disk: a wipe while no agent runs must not make a taint young again."""
 
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
+from gpuvitals.decoding import decoded
 from gpuvitals.durable import DurableFile, DurableFileError
 from gpuvitals.kube.slice_codec import TaintKey
 from gpuvitals.node.storage import StorageReport
@@ -13,6 +15,7 @@ from gpuvitals.observability.logs import keys
 
 log = logging.getLogger(__name__)
 
+_TIME = re.compile(r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9](\.[0-9]{1,9})?Z\Z")
 _TIMES = msgspec.json.Decoder(list[tuple[TaintKey, str]])
 
 
@@ -30,8 +33,9 @@ class TaintMemory:
         trouble = loaded.recovered
         if loaded.payload is not None:
             try:
-                listed = _TIMES.decode(loaded.payload)
-                self._known = dict(listed)
+                listed = decoded(_TIMES, loaded.payload)
+                # A time that the API server would refuse must not block every write of the slices.
+                self._known = {key: time for key, time in listed if _TIME.match(time)}
             except msgspec.DecodeError as error:
                 trouble = str(error)
         if trouble:

@@ -121,7 +121,7 @@ class DcgmSource:
     def _look(self) -> None:
         try:
             told = dcgm_gpus(self._answer())
-        except (OSError, http.client.HTTPException, DcgmTextError) as error:
+        except (OSError, ValueError, http.client.HTTPException, DcgmTextError) as error:
             self._monitor(MonitorState.UNRESPONSIVE, f"{self._settings.url}: {error}")
             return
         fresh = {uuid: gpu for uuid, gpu in told.items() if self._is_fresh(uuid, gpu)}

@@ -90,7 +90,7 @@ def dcgm_gpus(text: str) -> dict[GpuUuid, DcgmGpu]:
                 if sample.timestamp is not None:
                     told[uuid] = min(float(sample.timestamp), told.get(uuid, math.inf))
     except (ValueError, KeyError, IndexError) as error:
-        raise DcgmTextError(f"not the text format of Prometheus: {error}") from error
+        raise DcgmTextError(f"not the text format of Prometheus: {str(error)[:200]}") from error
     if not seen:
         raise DcgmTextError(f"no metric that begins with {_PREFIX}; is this the DCGM exporter?")
     if len(found) > _MAX_GPUS:

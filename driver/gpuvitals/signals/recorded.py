@@ -52,7 +52,7 @@ def signal_of_event(entry: Mapping[str, object]) -> HeardSignal | None:
     try:
         signal = msgspec.convert(entry.get("signal"), type=found)
         return HeardSignal(signal, heard_time(entry))
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, RecursionError) as error:
         raise ValueError(f"signal: {str(error)[:200].lower()}") from error
 
 

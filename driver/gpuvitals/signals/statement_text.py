@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from gpuvitals.decoding import misfit
+from gpuvitals.decoding import decoded, misfit
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.signal import Says, Statement
 
@@ -63,7 +63,7 @@ def statements_from_lines(text: str, rules: Rules) -> tuple[Statement, ...]:
 def statements_from_json(text: bytes, now: Moment, rules: Rules) -> tuple[Statement, ...]:
     """The statements of the long form. Raises StatementError."""
     try:
-        entries = _ENTRIES.decode(text)
+        entries = decoded(_ENTRIES, text)
     except msgspec.DecodeError as error:
         raise StatementError(misfit(error, "the list")) from error
     return _together([_read(entry, now, rules, number) for number, entry in enumerate(entries)], rules)
@@ -140,7 +140,10 @@ def _aware(time: datetime | None, where: str) -> datetime | None:
         return None
     if time.tzinfo is None:
         raise StatementError(f"{where}: has no time zone; expected 2026-11-25T06:00:00Z")
-    return time.astimezone(UTC)
+    try:
+        return time.astimezone(UTC)
+    except OverflowError as error:
+        raise StatementError(f"{where}: lies beyond the calendar") from error
 
 
 def _moment(time: datetime, now: Moment) -> Moment:

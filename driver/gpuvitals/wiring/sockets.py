@@ -9,8 +9,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
-
 from gpuvitals.bootstrap import NodeOptions
 from gpuvitals.driverfiles.place import DriverPlace
 from gpuvitals.inventory.naming import Naming
@@ -18,6 +16,7 @@ from gpuvitals.kubeletplugin.plugin import KubeletPlugin
 from gpuvitals.kubeletplugin.settings import DriverRootSettings, PluginSettings
 from gpuvitals.model.ids import NodeName
 from gpuvitals.signals.clock import SystemClock
+from gpuvitals.yaml_text import yaml_documents
 
 _DRIVER = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")
 
@@ -94,9 +93,10 @@ def early_naming(config: Path | None) -> Naming | None:
     if config is None:
         return Naming()
     try:
-        content = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        documents = yaml_documents(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
+    content = next(iter(documents), None) or {}
     if not isinstance(content, dict):
         return None
     defaults = Naming()

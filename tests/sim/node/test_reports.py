@@ -101,3 +101,21 @@ def test_a_file_of_a_program_degrades_first(server: ApiServer) -> None:
         assert reason(node, 2) == "ProgramReportedBad"
         (node.folder / "reports.d" / "burn-in.txt").unlink()
         node.agent.wait(lambda: node.shows(2, "Healthy"))
+
+
+def test_a_date_beyond_the_calendar_is_an_error_of_that_report_only(node: AgentNode) -> None:
+    """Finding R2: in an annotation and in a file; the agent goes on, and takes the next report."""
+    beyond = '[{{"gpu": "{name}", "say": "bad", "by": "jane", "reason": "x", "expires": "{date}"}}]'
+    folder = node.folder / "reports.d"
+    folder.mkdir(mode=0o755, exist_ok=True)
+    text = beyond.format(name=node.name(1), date="9999-12-31T20:00:00-11:30")
+    (folder / "far.json").write_text(text, encoding="utf-8")
+    annotate(node, override=text)
+    node.agent.wait(lambda: len(events(node, "ReportInvalid")) >= 2)
+    notes = [each.get("message") or each.get("note") for each in events(node, "ReportInvalid")]
+    assert all("expires" in str(note) for note in notes)
+
+    annotate(node, report=f"{node.name(2)} bad ticket 7")
+    (folder / "near.txt").write_text(f"{node.name(4)} degraded smells\n", encoding="utf-8")
+    node.agent.wait(lambda: node.shows(2, "Unhealthy") and node.shows(4, "Degraded"))
+    assert node.shows(1, "Healthy")

@@ -1,0 +1,82 @@
+"""The policies that an agent knew, as a file: one that can't be read costs itself and not the others. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import msgspec
+
+from gpuvitals.decoding import decoded
+from gpuvitals.health.policy import policy_with
+from gpuvitals.inventory.governing import Choice, PolicyRule
+from gpuvitals.model.ids import GpuUuid
+
+SCHEMA = 1
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownPolicies:
+    """What is known of policies. `labels` is None until the node was read once; `choices` are the last of each GPU."""
+
+    schema: int = SCHEMA
+    rules: dict[str, PolicyRule] = field(default_factory=dict)
+    labels: dict[str, str] | None = None
+    choices: dict[GpuUuid, Choice] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    schema: int = SCHEMA
+    rules: dict[str, msgspec.Raw] = field(default_factory=dict)
+    labels: dict[str, str] | None = None
+    choices: dict[str, msgspec.Raw] = field(default_factory=dict)
+
+
+_KEPT = msgspec.json.Decoder(_Kept)
+_RULE = msgspec.json.Decoder(PolicyRule)
+_CHOICE = msgspec.json.Decoder(Choice)
+
+
+def read_policies(payload: bytes) -> tuple[KnownPolicies, tuple[str, ...]]:
+    """The policies, and what could not be read of them. Raises msgspec.DecodeError where the file is none."""
+    kept = decoded(_KEPT, payload)
+    trouble: list[str] = []
+    if kept.schema > SCHEMA:
+        trouble.append(f"schema {kept.schema} of a newer version; this agent knows schema {SCHEMA}")
+    rules = _readable(kept.rules, _RULE, trouble)
+    choices = _readable(kept.choices, _CHOICE, trouble)
+    known = KnownPolicies(
+        schema=kept.schema,
+        rules={name: rule for name, rule in rules.items() if _is_usable(name, rule, trouble)},
+        labels=kept.labels,
+        choices={
+            GpuUuid(uuid): choice
+            for uuid, choice in choices.items()
+            if choice.rule is None or _is_usable(uuid, choice.rule, trouble)
+        },
+    )
+    return known, tuple(trouble)
+
+
+def _readable(
+    raws: Mapping[str, msgspec.Raw], decoder: "msgspec.json.Decoder[T]", trouble: list[str]
+) -> dict[str, T]:
+    found: dict[str, T] = {}
+    for name, raw in raws.items():
+        try:
+            found[name] = decoded(decoder, raw)
+        except msgspec.DecodeError as error:
+            trouble.append(f"{name}: {error}")
+    return found
+
+
+def _is_usable(name: str, rule: PolicyRule, trouble: list[str]) -> bool:
+    """Another version may have values that this one does not know, or allow what this one refuses."""
+    try:
+        policy_with(dict(rule.health))
+    except ValueError as error:
+        trouble.append(f"{name}: {error}")
+        return False
+    return True
