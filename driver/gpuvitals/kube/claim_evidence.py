@@ -10,6 +10,8 @@ from datetime import datetime
 
 import msgspec
 
+from gpuvitals.decoding import decoded
+
 
 class ManagedFields(msgspec.Struct, frozen=True):
     """Which fields a manager wrote last, and when."""

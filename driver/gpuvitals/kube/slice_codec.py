@@ -221,7 +221,7 @@ _PLAIN = msgspec.json.Decoder(dict[str, Any])
 
 
 def _observed(stored: _Slice, annotation: str) -> ObservedSlice:
-    meta = decoded(_META, stored.metadata)
+    meta, metadata = decoded(_META, stored.metadata), decoded(_PLAIN, stored.metadata)
     spec, plain = decoded(_SPEC, stored.spec), decoded(_PLAIN, stored.spec)
     match = _INDEX.match(meta.name)
     taints = {
@@ -242,7 +242,7 @@ def _observed(stored: _Slice, annotation: str) -> ObservedSlice:
         devices=frozenset(device.name for device in spec.devices or []),
         taints=frozenset(taints),
         taint_times={key: time for key, time in taints.items() if time is not None},
-        foreign=foreign_metadata(decoded(_PLAIN, stored.metadata), annotation, spec.node_name),
+        foreign=foreign_metadata(metadata, annotation, spec.node_name),
         terminating=meta.deletion_timestamp is not None,
         health={device.name: shown_health(device.attributes) for device in spec.devices or []},
     )
