@@ -24,7 +24,7 @@ int nvmlEventSetCreate(void **out)
 int nvmlEventSetFree(void *set)
 {
     (void)set;
-    return SUCCESS;
+    return open_library(0) ? SUCCESS : UNINITIALIZED;
 }
 
 int nvmlDeviceRegisterEvents(void *device, uint64_t types, void *set)

@@ -15,6 +15,7 @@ int nvmlDeviceGetTotalEccErrors(void *device, int kind, int counter, uint64_t *o
 {
     char key[32];
     ENTER(nvmlDeviceGetTotalEccErrors);
+    if (kind < 0 || kind > 1 || counter < 0 || counter > 1) return INVALID_ARGUMENT;
     snprintf(key, sizeof key, "ecc.%d.%d", kind, counter);
     *out = (uint64_t)number_of(index, key, 0);
     snprintf(key, sizeof key, "eccret.%d.%d", kind, counter);
@@ -24,6 +25,7 @@ int nvmlDeviceGetTotalEccErrors(void *device, int kind, int counter, uint64_t *o
 int nvmlDeviceGetRemappedRows(void *device, uint32_t *corrected, uint32_t *uncorrected, uint32_t *pending, uint32_t *failed)
 {
     ENTER(nvmlDeviceGetRemappedRows);
+    if (is_before(index, AMPERE) || number_of(index, "migmode", 0)) return NOT_SUPPORTED;
     *corrected = 0;
     *uncorrected = (uint32_t)number_of(index, "remapped", 0);
     *pending = (uint32_t)number_of(index, "pending", 0);
@@ -34,6 +36,7 @@ int nvmlDeviceGetRemappedRows(void *device, uint32_t *corrected, uint32_t *uncor
 int nvmlDeviceGetRowRemapperHistogram(void *device, histogram_t *out)
 {
     ENTER(nvmlDeviceGetRowRemapperHistogram);
+    if (is_before(index, AMPERE)) return NOT_SUPPORTED;
     *out = (histogram_t){.none = (uint32_t)number_of(index, "nospare", 0)};
     return SUCCESS;
 }
@@ -81,6 +84,7 @@ int nvmlDeviceGetMarginTemperature(void *device, margin_t *out)
 int nvmlDeviceGetSramEccErrorStatus(void *device, sram_t *out)
 {
     ENTER(nvmlDeviceGetSramEccErrorStatus);
+    if (is_before(index, AMPERE)) return NOT_SUPPORTED;
     if (out->version != (sizeof(sram_t) | 1u << 24)) return VERSION_MISMATCH;
     out->exceeded = (uint32_t)number_of(index, "sram", 0);
     return SUCCESS;
@@ -89,6 +93,7 @@ int nvmlDeviceGetSramEccErrorStatus(void *device, sram_t *out)
 int nvmlDeviceGetRepairStatus(void *device, repair_t *out)
 {
     ENTER(nvmlDeviceGetRepairStatus);
+    if (is_before(index, AMPERE)) return NOT_SUPPORTED;
     if (out->version != (sizeof(repair_t) | 1u << 24)) return VERSION_MISMATCH;
     out->channel = (uint32_t)number_of(index, "repair.channel", 0);
     out->tpc = (uint32_t)number_of(index, "repair.tpc", 0);
@@ -98,6 +103,7 @@ int nvmlDeviceGetRepairStatus(void *device, repair_t *out)
 int nvmlDeviceGetUnrepairableMemoryFlag_v1(void *device, unrepairable_t *out)
 {
     ENTER(nvmlDeviceGetUnrepairableMemoryFlag_v1);
+    if (is_before(index, HOPPER)) return NOT_SUPPORTED;
     if (out->version != (sizeof(unrepairable_t) | 1u << 24)) return VERSION_MISMATCH;
     out->unrepairable = (uint32_t)number_of(index, "unrepairable", 0);
     return SUCCESS;

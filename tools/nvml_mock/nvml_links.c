@@ -2,14 +2,19 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "nvml_mock.h"
 
 #define LINK_STATE 165
+#define LAST_FIELD 309
+
+/* Fields whose value is an unsigned int; the others are unsigned long long. */
+static const unsigned short_fields[] = {1, 31, 91, 92, 93, 94, 144, 145, 165, 230};
 
 typedef struct {
     uint32_t field, scope; int64_t timestamp, latency; uint32_t type, ret;
-    union { double d; uint32_t u; uint64_t ull; } value;
+    union { double d; uint32_t u; uint16_t us; uint64_t ull; } value;
 } field_value_t;
 typedef struct {
     uint32_t version; uint8_t cluster[16]; uint32_t status, clique; uint8_t state; uint32_t health; uint8_t summary;
@@ -26,18 +31,40 @@ static const char *field_text(int index, const field_value_t *value)
     return text ? text : text_of(index, key);
 }
 
+/* Only the bytes of the value's own type are set, as the type is what says how many count. */
+static void put_value(field_value_t *value, unsigned long long number)
+{
+    memset(&value->value, 0xA5, sizeof value->value);
+    switch (value->type) {
+    case 0: value->value.d = (double)number; break;
+    case 1: case 5: value->value.u = (uint32_t)number; break;
+    case 6: value->value.us = (uint16_t)number; break;
+    default: value->value.ull = number;
+    }
+}
+
+static int type_of(unsigned field)
+{
+    for (unsigned i = 0; i < sizeof short_fields / sizeof *short_fields; i++)
+        if (short_fields[i] == field) return 1;
+    return 3;
+}
+
+/* A field beyond `node lastfield` is one that the driver does not know. */
 int nvmlDeviceGetFieldValues(void *device, int count, field_value_t *values)
 {
     char key[32];
     ENTER(nvmlDeviceGetFieldValues);
+    if (!values || count <= 0) return INVALID_ARGUMENT;
     for (int i = 0; i < count; i++) {
         field_value_t *value = &values[i];
         const char *text = field_text(index, value);
         snprintf(key, sizeof key, "fieldret.%u", value->field);
-        value->ret = (uint32_t)number_of(index, key, text ? SUCCESS : NOT_SUPPORTED);
+        int is_known = value->field && value->field <= (unsigned)node_number("lastfield", LAST_FIELD);
+        value->ret = (uint32_t)(is_known ? number_of(index, key, text ? SUCCESS : NOT_SUPPORTED) : INVALID_ARGUMENT);
         snprintf(key, sizeof key, "fieldtype.%u", value->field);
-        value->type = (uint32_t)number_of(index, key, 3);
-        value->value.ull = text ? strtoull(text, NULL, 0) : 0;
+        value->type = (uint32_t)number_of(index, key, type_of(value->field));
+        put_value(value, text ? strtoull(text, NULL, 0) : 0);
     }
     return SUCCESS;
 }
@@ -67,6 +94,7 @@ int nvmlDeviceGetGpuFabricInfoV(void *device, fabric_t *out)
     if (version == 3 ? size != sizeof(fabric_t) : version != 2 || size != offsetof(fabric_t, summary))
         return VERSION_MISMATCH;
     if (version > (uint32_t)number_of(index, "fabricversion", 3)) return VERSION_MISMATCH;
+    if (is_before(index, HOPPER)) return NOT_SUPPORTED;
     out->state = (uint8_t)number_of(index, "fabric", 3);
     out->status = (uint32_t)number_of(index, "fabricstatus", 0);
     out->health = (uint32_t)number_of(index, "fabrichealth", 0);

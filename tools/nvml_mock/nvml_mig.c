@@ -10,6 +10,8 @@
  */
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
+#include <strings.h>
 
 #include "nvml_mock.h"
 
@@ -40,44 +42,79 @@ static long instance_number(void *device, const char *what, long otherwise)
     return number_of(index, key, otherwise);
 }
 
+static int is_instance(void *device)
+{
+    int index, number;
+    return mig_handle(device, &index, &number);
+}
+
+void *mig_by_uuid(int index, const char *uuid)
+{
+    char key[48];
+    for (int i = 0; number_of(index, "migmode", 0) && i < MAX_INSTANCES; i++) {
+        snprintf(key, sizeof key, "mig.%d.uuid", i);
+        const char *text = text_of(index, key);
+        if (text && !strcasecmp(text, uuid)) return &handles[index][i];
+    }
+    return NULL;
+}
+
+int nvmlDeviceIsMigDeviceHandle(void *device, uint32_t *out)
+{
+    ENTER(nvmlDeviceIsMigDeviceHandle);
+    *out = (uint32_t)is_instance(device);
+    return SUCCESS;
+}
+
+int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(void *device, void **out)
+{
+    ENTER(nvmlDeviceGetDeviceHandleFromMigDeviceHandle);
+    if (!is_instance(device)) return INVALID_ARGUMENT;
+    *out = handle_of(index);
+    return SUCCESS;
+}
+
 int nvmlDeviceGetMigMode(void *device, uint32_t *current, uint32_t *pending)
 {
     ENTER(nvmlDeviceGetMigMode);
-    if (!text_of(index, "migmode")) return 3;
+    if (!text_of(index, "migmode")) return NOT_SUPPORTED;
     *current = *pending = (uint32_t)number_of(index, "migmode", 0);
-    return 0;
+    return SUCCESS;
 }
 
 int nvmlDeviceGetMaxMigDeviceCount(void *device, uint32_t *count)
 {
     ENTER(nvmlDeviceGetMaxMigDeviceCount);
-    *count = text_of(index, "migmode") ? MAX_INSTANCES : 0;
-    return 0;
+    *count = number_of(index, "migmode", 0) ? MAX_INSTANCES : 0;
+    return SUCCESS;
 }
 
 int nvmlDeviceGetMigDeviceHandleByIndex(void *device, uint32_t number, void **out)
 {
     char key[48];
     ENTER(nvmlDeviceGetMigDeviceHandleByIndex);
-    if (number >= MAX_INSTANCES) return 2;
+    if (!text_of(index, "migmode")) return NOT_SUPPORTED;
+    if (number >= MAX_INSTANCES) return INVALID_ARGUMENT;
     snprintf(key, sizeof key, "mig.%u.uuid", number);
-    if (!number_of(index, "migmode", 0) || !text_of(index, key)) return 6;
+    if (!number_of(index, "migmode", 0) || !text_of(index, key)) return NOT_FOUND;
     *out = &handles[index][number];
-    return 0;
+    return SUCCESS;
 }
 
 int nvmlDeviceGetGpuInstanceId(void *device, uint32_t *out)
 {
     ENTER(nvmlDeviceGetGpuInstanceId);
+    if (!is_instance(device)) return NOT_SUPPORTED;
     *out = (uint32_t)instance_number(device, "gi", 0);
-    return 0;
+    return SUCCESS;
 }
 
 int nvmlDeviceGetComputeInstanceId(void *device, uint32_t *out)
 {
     ENTER(nvmlDeviceGetComputeInstanceId);
+    if (!is_instance(device)) return NOT_SUPPORTED;
     *out = (uint32_t)instance_number(device, "ci", 0);
-    return 0;
+    return SUCCESS;
 }
 
 /* The handle of a GPU instance or compute instance is that of the first MIG device in it. */
@@ -143,6 +180,7 @@ int nvmlComputeInstanceGetInfo_v2(void *device, compute_instance_t *out)
 int nvmlDeviceGetAttributes_v2(void *device, attributes_t *out)
 {
     ENTER(nvmlDeviceGetAttributes_v2);
+    if (!is_instance(device)) return NOT_SUPPORTED;
     *out = (attributes_t){
         .multiprocessors = (uint32_t)instance_number(device, "sms", 14),
         .copy_engines = (uint32_t)instance_number(device, "copy", 1),
@@ -154,5 +192,5 @@ int nvmlDeviceGetAttributes_v2(void *device, attributes_t *out)
         .ci_slices = (uint32_t)instance_number(device, "cislices", 1),
         .memory_mib = (uint64_t)instance_number(device, "memory", 9728),
     };
-    return 0;
+    return SUCCESS;
 }

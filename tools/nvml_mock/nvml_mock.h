@@ -31,8 +31,8 @@
 #define MAX_GPUS 16
 #define MAX_EVENTS 64
 
-enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, TIMEOUT = 10,
-       GPU_IS_LOST = 15, VERSION_MISMATCH = 25 };
+enum { SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, TIMEOUT = 10,
+       GPU_IS_LOST = 15, VERSION_MISMATCH = 25, UNKNOWN = 999 };
 
 typedef struct { unsigned long number; int gpu; unsigned long type, data, instance; int code; } event_t;
 
@@ -49,7 +49,14 @@ int counted(void);
 int counted_at(unsigned place);
 int gpu_count(void);
 
-/* A GPU's handle, and whose it is. */
+/* Architectures, as nvmlDeviceGetArchitecture numbers them: what came with one is not supported by those before. */
+enum { AMPERE = 7, HOPPER = 9 };
+int is_before(int index, int architecture);
+
+/* Counts a call of nvmlInit (1) or nvmlShutdown (-1), or none (0); how often the library was open before. */
+int open_library(int change);
+
+/* A GPU's handle, and whose it is; -1 for what is no handle of a GPU. */
 void *handle_of(int index);
 int index_of(void *device);
 
@@ -66,6 +73,9 @@ unsigned long newest_event(void);
 
 /* The place of a MIG instance's handle among those of its GPU, and the GPU's index; 0 for any other handle. */
 int mig_handle(void *device, int *index, int *number);
+
+/* The handle of the MIG instance of a GPU that has this UUID, or NULL. */
+void *mig_by_uuid(int index, const char *uuid);
 
 #define ENTER(call) int index; int code = enter(device, #call, &index); if (code) return code
 

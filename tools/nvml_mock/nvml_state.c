@@ -22,7 +22,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static owner_t owners[MAX_GPUS + 1];
 static int gpus;
 static event_t events[MAX_EVENTS];
-static int event_count;
+static int event_count, opened;
 
 static void put(owner_t *owner, const char *key, const char *text)
 {
@@ -102,8 +102,21 @@ long number_of(int index, const char *key, long otherwise) { return number(index
 const char *node_text(const char *key) { return fact(NODE, key); }
 long node_number(const char *key, long otherwise) { return number(NODE, key, otherwise); }
 
+int open_library(int change)
+{
+    pthread_mutex_lock(&lock);
+    int before = opened;
+    opened += before || change > 0 ? change : 0;
+    pthread_mutex_unlock(&lock);
+    return before;
+}
+
 void *handle_of(int index) { return &owners[index]; }
-int index_of(void *device) { return (int)((owner_t *)device - owners); }
+int index_of(void *device)
+{
+    uintptr_t place = (uintptr_t)device, first = (uintptr_t)owners;
+    return place < first || place >= (uintptr_t)&owners[MAX_GPUS] ? -1 : (int)((place - first) / sizeof *owners);
+}
 int gpu_count(void) { return gpus; }
 
 int counted(void)
@@ -160,12 +173,16 @@ static int answer(int owner, const char *call, int general)
 int enter(void *device, const char *call, int *index)
 {
     int number;
-    if (!mig_handle(device, index, &number)) *index = index_of(device);
+    if (!open_library(0)) return UNINITIALIZED;
+    if (!mig_handle(device, index, &number)) {
+        *index = index_of(device);
+        if (*index < 0 || *index >= gpus || device != handle_of(*index)) return INVALID_ARGUMENT;
+    }
     trace(call, *index);
     return answer(*index, call, 1);
 }
 
-int enter_node(const char *call) { return answer(NODE, call, 0); }
+int enter_node(const char *call) { return open_library(0) ? answer(NODE, call, 0) : UNINITIALIZED; }
 
 int next_event(unsigned long after, event_t *out)
 {

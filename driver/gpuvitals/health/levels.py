@@ -29,7 +29,7 @@ def fold_levels(state: GpuState, reading: Reading, policy: Policy) -> GpuState:
         faults=faults,
         reading=reading,
         last_ok_at=at,
-        links_down=_held(state.links_down, _links_down(state, reading), at, policy),
+        links_down=_held(state.links_down, _links_held(state, reading), at, policy),
         memory_percent=_held(state.memory_percent, _memory_percent(reading), at, policy),
         ecc_uncorrected=_held(state.ecc_uncorrected, reading.ecc_uncorrected_volatile, at, policy),
         margin_millicelsius=margin,
@@ -78,7 +78,12 @@ def is_clean(reading: Reading) -> bool:
 
 def active_links(reading: Reading) -> int:
     """Links that work; sleep is a healthy power state."""
-    return sum(link is not LinkState.INACTIVE for link in reading.links or ())
+    return sum(link in (LinkState.ACTIVE, LinkState.SLEEP) for link in reading.links or ())
+
+
+def unknown_links(reading: Reading) -> int:
+    """Links whose state has no name here: they are neither up nor down."""
+    return sum(link is LinkState.UNKNOWN for link in reading.links or ())
 
 
 def bad_levels(state: GpuState, reading: Reading) -> Iterator[tuple[Reason, str]]:
@@ -123,9 +128,10 @@ def eased(fault: Fault, reading: Reading, bad: dict[Reason, str]) -> Fault:
 
 
 def _readable(reason: Reason, reading: Reading) -> bool:
+    links = None if unknown_links(reading) else reading.links
     values: dict[str, object | None] = {
-        "NvlinkDown": reading.links,
-        "NvlinkDegraded": reading.links,
+        "NvlinkDown": links,
+        "NvlinkDegraded": links,
         "FabricFailed": reading.fabric,
         "FabricDegraded": reading.fabric,
         "RowRemapPending": reading.remap_pending,
@@ -147,9 +153,18 @@ def _learned(state: GpuState, reading: Reading) -> GpuState:
 
 
 def _links_down(state: GpuState, reading: Reading) -> int | None:
+    """How many links are down at the least, None where none could be read."""
     if reading.links is None or not state.expected_links:
         return None
-    return max(0, state.expected_links - active_links(reading))
+    return max(0, state.expected_links - active_links(reading) - unknown_links(reading))
+
+
+def _links_held(state: GpuState, reading: Reading) -> int | None:
+    """What the score takes of the links: a reading with unknown ones may show more down than before, never fewer."""
+    down, before = _links_down(state, reading), state.links_down
+    if down is None or not unknown_links(reading):
+        return down
+    return down if down > (0 if before is None else before.value) else None
 
 
 def _memory_percent(reading: Reading) -> int | None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
-from gpuvitals.health.expectations import expected_links
+from gpuvitals.health.expectations import expected_links, lacking_values
 from gpuvitals.health.fault_classes import CauseRule
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu import Gpu
@@ -127,7 +127,8 @@ class Worst:
 class GpuState:
     """Everything the fold knows. `second` is what DCGM last read, while it is fresh. `heat_step` is 0, 1 or 2: the smoothed thermal margin, with hysteresis.
 
-    `expected_links` is how many NVLinks the GPU should have active, None where nobody knows yet.
+    `expected_links` is how many NVLinks the GPU should have active, None where nobody knows yet. `lacks` are the values of
+    a Reading that its model does not have.
 
     `identified_at` is the earliest instant of this driver load at which the driver is known to have logged the GPU's
     identity. `initialised_at` is the latest instant before which everything happened to a GPU that was not yet
@@ -144,6 +145,7 @@ class GpuState:
     uuid: GpuUuid
     started_at: float
     expected_links: int | None
+    lacks: frozenset[str] = frozenset()
     faults: tuple[Fault, ...] = ()
     xids: tuple[XidRecord, ...] = ()
     reading: Reading | None = None
@@ -188,8 +190,12 @@ def initial_state(gpu: Gpu, seen: Moment) -> GpuState:
 
 def expecting(state: GpuState, gpu: Gpu) -> GpuState:
     """`state` with what is to be expected of `gpu`, as it was identified now."""
-    links = expected_links(gpu.product_name, gpu.expected_links)
-    return state if links is None else replace(state, expected_links=links)
+    links, lacks = expected_links(gpu.product_name, gpu.expected_links), lacking_values(gpu.architecture)
+    if links is None:
+        links = state.expected_links
+    if (links, lacks) == (state.expected_links, state.lacks):
+        return state
+    return replace(state, expected_links=links, lacks=lacks)
 
 
 def instance_state(gpu: GpuState, instance: Gpu) -> GpuState:

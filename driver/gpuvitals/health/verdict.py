@@ -3,8 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import assert_never
 
+from gpuvitals.health.expectations import WITHOUT_LINKS
 from gpuvitals.health.fault_classes import RECOVERY_ACTIONS, Clearing, FaultClass, recovery_action
 from gpuvitals.health.faults import HUNG, confirmed, isolating
+from gpuvitals.health.levels import unknown_links
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.score import capped, factors, health_class, link_share, score
 from gpuvitals.health.state import Fault, GpuState, XidRecord
@@ -166,14 +168,17 @@ def next_change_at(state: GpuState, now: float, policy: Policy) -> float | None:
 def coverage(state: GpuState, reading: Reading | None, policy: Policy) -> int:
     """Percent of what is expected of a GPU that could be read; 0 without a reading.
 
-    What the driver does not support counts as not read: a claim that wants every signal watched must be able to say
-    so. Only a model without NVLink misses nothing there. The DCGM exporter is one more thing to read, where it is expected.
+    A value that the driver does not support counts as not read, unless NVIDIA documents that the model lacks it: a claim
+    that wants every signal watched must be able to say so. The DCGM exporter is one more signal, where it is expected.
     """
     if reading is None:
         return 0
-    lacking = {"links", "fabric"} if state.expected_links == 0 else set()
-    wanted = [name for name in EXPECTED_VALUES if name not in lacking]
-    carried = sum(getattr(reading, name) is not None for name in wanted)
+    known = {name for name in EXPECTED_VALUES if getattr(reading, name) is not None}
+    if unknown_links(reading):
+        known.discard("links")
+    lacking = state.lacks | (WITHOUT_LINKS if state.expected_links == 0 else frozenset())
+    wanted = [name for name in EXPECTED_VALUES if name in known or name not in lacking]
+    carried = len(known)
     expected = len(wanted) + policy.dcgm_expected
     carried += policy.dcgm_expected * (state.second is not None)
     return 100 * carried // expected if expected else 0
@@ -288,6 +293,8 @@ def _nvlink(state: GpuState, reading: Reading | None, policy: Policy) -> NvlinkS
     is_worn = any(fault is not None and confirmed(fault, policy) for fault in worn)
     if is_worn or state.fault(Reason("FabricFailed")) is not None:
         return NvlinkStatus.DEGRADED
+    if unknown_links(reading):
+        return NvlinkStatus.UNKNOWN
     settled = reading.fabric in (
         None,
         FabricState.NOT_SUPPORTED,

@@ -122,11 +122,12 @@ class ReadStatus(Enum):
 
 
 class LinkState(Enum):
-    """State of one NVLink. SLEEP is a healthy power state."""
+    """State of one NVLink. SLEEP is a healthy power state; UNKNOWN is one that this agent has no name for."""
 
     ACTIVE = "active"
     SLEEP = "sleep"
     INACTIVE = "inactive"
+    UNKNOWN = "unknown"
 
 
 class FabricState(Enum):

@@ -10,6 +10,7 @@ from typing import assert_never
 from gpuvitals.health.bursts import bursts
 from gpuvitals.health.fault_classes import CauseRule, Clearing, FaultClass, recovery_action
 from gpuvitals.health.faults import isolating
+from gpuvitals.health.levels import active_links, unknown_links
 from gpuvitals.health.reasons import OTHER_DRIVER
 from gpuvitals.health.score import HEAT, VERSION, factors, score
 from gpuvitals.health.state import Fault, GpuState, PastFault, XidRecord
@@ -23,7 +24,7 @@ from gpuvitals.inventory.taints import taints
 from gpuvitals.kubeletplugin.health_list import kubelet_health
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.health import Confidence, Phase, Verdict
-from gpuvitals.model.signal import Checkup, LinkState, Reading
+from gpuvitals.model.signal import Checkup, Reading
 from gpuvitals.model.snapshot import GpuHealth, NodeFacts
 from gpuvitals.node.store import StoredGpu
 
@@ -249,8 +250,10 @@ def _values(reading: Reading) -> Iterator[str]:
     if reading.recovery_action is not None:
         yield f"recovery action {recovery_action(reading.recovery_action)[0]}"
     if reading.links:
-        good = sum(link is not LinkState.INACTIVE for link in reading.links)
-        yield f"{good} of {len(reading.links)} links up"
+        unknown = unknown_links(reading)
+        yield f"{active_links(reading)} of {len(reading.links)} links up"
+        if unknown:
+            yield f"{unknown} in a state that is not known"
     if reading.ecc_uncorrected_volatile is not None:
         yield f"{reading.ecc_uncorrected_volatile} uncorrected errors"
     if reading.thermal_margin_celsius is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import pynvml
 
 from gpuvitals.signals.nvml_backend import FUNCTION_NOT_FOUND, NOT_SUPPORTED, SUCCESS, CheckupValues
-from gpuvitals.signals.nvml_poll import FATAL, Collector, clock_reasons, link_count, number
+from gpuvitals.signals.nvml_poll import FATAL, Collector, clock_reasons, field_error, link_count, number
 
 _CRC_FLIT, _CRC_DATA, _REPLAYS, _RECOVERIES = 38, 45, 52, 59
 """Sums over all links, up to NVLink 4."""
@@ -105,7 +105,7 @@ def _sum(fields: Fields, link: int, *wanted: int) -> int:
         if value is None:
             raise pynvml.NVMLError(NOT_SUPPORTED)
         if value.nvmlReturn != SUCCESS:
-            raise pynvml.NVMLError(value.nvmlReturn)
+            raise field_error(value)
         total += number(value)
     return total
 

@@ -21,7 +21,7 @@ from gpuvitals.signals.nvml_backend import (
 )
 from gpuvitals.signals.nvml_poll import Collector
 
-_ENABLED = 1
+_DISABLED, _ENABLED = 0, 1
 _NAMED = " MIG "
 _COMPUTE = "c."
 """In the profile of a compute instance that is smaller than its GPU instance: `1c.3g.40gb`."""
@@ -31,18 +31,24 @@ _EIGHTHS = 8
 
 
 def division(handle: Any) -> MigFacts:
-    """Whether MIG is on, and every instance there is. Raises NVMLError where that can't be told."""
+    """Whether MIG is on, and every instance there is. Raises NVMLError and ValueError where that can't be told."""
     try:
         current = int(pynvml.nvmlDeviceGetMigMode(handle)[0])
     except pynvml.NVMLError as error:
         if error.value not in (NOT_SUPPORTED, FUNCTION_NOT_FOUND):
             raise
         return MigFacts(enabled=False)
-    if current != _ENABLED:
+    if current == _DISABLED:
         return MigFacts(enabled=False)
+    if current != _ENABLED:
+        raise ValueError(f"MIG mode {current} is not known")
+    count = int(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle))
+    if not count:
+        # Documented as the answer of a GPU whose MIG is off: it contradicts the mode, and proves no instance gone.
+        raise ValueError("MIG is on, and the driver says that no instance can exist")
     whole_bytes = Collector().take("memory", lambda: int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)) or 0
     instances: list[InstanceFacts] = []
-    for index in range(int(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle))):
+    for index in range(count):
         try:
             child = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
         except pynvml.NVMLError as error:

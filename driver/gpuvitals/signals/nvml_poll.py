@@ -13,6 +13,7 @@ from gpuvitals.signals.nvml_backend import (
     DRIVER_CODES,
     FUNCTION_NOT_FOUND,
     GPU_IS_LOST,
+    INVALID_ARGUMENT,
     NOT_SUPPORTED,
     RESET_REQUIRED,
     SUCCESS,
@@ -29,7 +30,12 @@ _LINK_COUNT_FIELD = 91
 _LINK_STATE_FIELD = 165
 _MAX_LINKS = 36
 _LINK_STATES = {0: "inactive", 1: "active", 2: "sleep", 3: "inactive"}
-"""3 is "active with traffic disabled": nothing can use it, so it counts as inactive."""
+"""3 is "active with traffic disabled": nothing can use it, so it counts as inactive.
+
+A number that is not here is unknown: neither up nor down. Source: nvml.h of CUDA 13.5, NVML_NVLINK_STATE_*.
+"""
+_LINK_ENABLED = {0: "inactive", 1: "active"}
+"""What nvmlDeviceGetNvLinkState answers, which is no link state but nvmlEnableState_t."""
 
 _CORRECTED, _UNCORRECTED, _VOLATILE, _AGGREGATE = 0, 1, 0, 1
 _MAX_COUNT = 1 << 53
@@ -39,7 +45,9 @@ _FABRIC_STATES = {0: "not-supported", 1: "not-started", 2: "in-progress", 3: "co
 _FABRIC_COMPLETED = 3
 _DEGRADED_BANDWIDTH, _ROUTE_RECOVERY, _ROUTE_UNHEALTHY, _ACCESS_TIMEOUT = 0, 2, 4, 6
 """Where the two bits of each flag begin in the health mask; 0 is not supported, 1 is true, 2 is false."""
-_MISCONFIGURED_SHIFT, _CONFIGURED = 8, (0, 1)
+_LESSER = (_DEGRADED_BANDWIDTH, _ROUTE_RECOVERY, _ACCESS_TIMEOUT)
+_TRUE, _LAST_FLAG = 1, 2
+_MISCONFIGURED_SHIFT, _CONFIGURED, _LAST_MISCONFIGURED = 8, 1, 8
 _SUMMARY_UNHEALTHY, _SUMMARY_LIMITED = 2, 3
 _ARGUMENT_VERSION_MISMATCH = 25
 _HARDWARE_SLOWDOWN = 0x8 | 0x40 | 0x80
@@ -105,13 +113,16 @@ def link_states(handle: Any) -> tuple[str, ...]:
     known: list[str] = []
     for link, state in enumerate(_state_fields(handle, count)):
         try:
-            shown = state if state is not None else pynvml.nvmlDeviceGetNvLinkState(handle, link)
+            known.append(
+                _LINK_ENABLED.get(int(pynvml.nvmlDeviceGetNvLinkState(handle, link)), "unknown")
+                if state is None
+                else _LINK_STATES.get(state, "unknown")
+            )
         except pynvml.NVMLError as error:
-            if error.value == pynvml.NVML_ERROR_INVALID_ARGUMENT:
+            if error.value == INVALID_ARGUMENT:
                 # Beyond the last link of a driver that does not tell their number.
                 break
             raise
-        known.append(_LINK_STATES.get(int(shown), "inactive"))
     return tuple(known)
 
 
@@ -136,8 +147,14 @@ def _with_account(values: GpuValues, found: Collector) -> GpuValues:
 def _field(handle: Any, field: int) -> int:
     value = pynvml.nvmlDeviceGetFieldValues(handle, [field])[0]
     if value.nvmlReturn != SUCCESS:
-        raise pynvml.NVMLError(value.nvmlReturn)
+        raise field_error(value)
     return number(value)
+
+
+def field_error(value: Any) -> pynvml.NVMLError:
+    """Why a field has no value. A field that the driver does not know is one that it does not support."""
+    code = int(value.nvmlReturn)
+    return pynvml.NVMLError(NOT_SUPPORTED if code == INVALID_ARGUMENT else code)
 
 
 def number(value: Any) -> int:
@@ -184,13 +201,19 @@ def _fabric(handle: Any) -> str:
     if number != _FABRIC_COMPLETED:
         return state
     mask = int(info.healthMask)
-    misconfigured = (mask >> _MISCONFIGURED_SHIFT) & 0xF not in _CONFIGURED
-    if info.status != SUCCESS or misconfigured or _is_set(mask, _ROUTE_UNHEALTHY):
+    wrong = (mask >> _MISCONFIGURED_SHIFT) & 0xF
+    misconfigured = _CONFIGURED < wrong <= _LAST_MISCONFIGURED
+    if info.status != SUCCESS or misconfigured or _flag(mask, _ROUTE_UNHEALTHY) == _TRUE:
         return "failed"
     if summary == _SUMMARY_UNHEALTHY:
         return "failed"
-    lesser = any(_is_set(mask, shift) for shift in (_DEGRADED_BANDWIDTH, _ROUTE_RECOVERY, _ACCESS_TIMEOUT))
-    return "degraded" if lesser or summary == _SUMMARY_LIMITED else state
+    lesser = any(_flag(mask, shift) == _TRUE for shift in _LESSER)
+    if lesser or summary == _SUMMARY_LIMITED:
+        return "degraded"
+    flags = max(_flag(mask, shift) for shift in (*_LESSER, _ROUTE_UNHEALTHY))
+    if wrong > _LAST_MISCONFIGURED or flags > _LAST_FLAG or summary > _SUMMARY_LIMITED:
+        raise ValueError(f"fabric health {mask:#x} with summary {summary} is not known")
+    return state
 
 
 def _fabric_info(handle: Any) -> tuple[Any, int]:
@@ -207,8 +230,8 @@ def _fabric_info(handle: Any) -> tuple[Any, int]:
     return older, 0
 
 
-def _is_set(mask: int, shift: int) -> bool:
-    return (mask >> shift) & 0x3 == 1
+def _flag(mask: int, shift: int) -> int:
+    return (mask >> shift) & 0x3
 
 
 def _margin(handle: Any) -> int:

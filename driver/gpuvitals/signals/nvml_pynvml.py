@@ -255,7 +255,7 @@ def _initialised(*, attach: bool) -> bool:
 
 
 def _active(links: tuple[str, ...] | None) -> int | None:
-    return None if links is None else sum(link != "inactive" for link in links)
+    return None if links is None else sum(link in ("active", "sleep") for link in links)
 
 
 def _address(handle: Any) -> int | None:

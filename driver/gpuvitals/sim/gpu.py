@@ -282,7 +282,7 @@ def _repaired_checkup(checkup: CheckupValues) -> CheckupValues:
 def _repaired_readings(readings: Readings) -> Readings:
     links = all_active(len(readings.links or ()))
     fabric = "completed" if readings.fabric in ("degraded", "failed") else readings.fabric
-    return Readings(
+    repaired = Readings(
         ecc_uncorrected_aggregate=readings.ecc_uncorrected_aggregate,
         remap_failed=readings.remap_failed,
         remapped_uncorrectable=readings.remapped_uncorrectable,
@@ -292,6 +292,8 @@ def _repaired_readings(readings: Readings) -> Readings:
         thermal_margin_celsius=readings.thermal_margin_celsius,
         unsupported=readings.unsupported,
     )
+    lacking: dict[str, object] = dict.fromkeys(readings.unsupported)
+    return msgspec.structs.replace(repaired, **lacking)
 
 
 S = TypeVar("S", GpuScript, Readings, CheckupValues)

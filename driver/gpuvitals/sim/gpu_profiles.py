@@ -36,6 +36,9 @@ class GpuProfile:
     instances: tuple[str, ...] = ()
 
 
+_BEFORE_HOPPER = ("fabric",)
+"""Values that came with Hopper. Source: nvml.h of CUDA 13.5, nvmlDeviceGetGpuFabricInfoV."""
+
 PROFILES = {
     "h100": GpuProfile(
         product_name="NVIDIA H100 80GB HBM3",
@@ -55,6 +58,7 @@ PROFILES = {
         cuda_compute_capability="8.0",
         links=12,
         fabric=False,
+        lacks=_BEFORE_HOPPER,
         pci_device="0x20b2",
     ),
     "a100-40gb": GpuProfile(
@@ -65,6 +69,7 @@ PROFILES = {
         cuda_compute_capability="8.0",
         links=12,
         fabric=False,
+        lacks=_BEFORE_HOPPER,
         pci_device="0x20b0",
     ),
     "b200": GpuProfile(
@@ -88,7 +93,7 @@ PROFILES = {
         pci_device="0x1eb8",
         # Row remapping and the count of SRAM errors came with Ampere; pages are retired instead.
         lacks=(
-            "fabric",
+            *_BEFORE_HOPPER,
             "sram_threshold_exceeded",
             "remap_pending",
             "remap_failed",
@@ -104,6 +109,7 @@ PROFILES = {
         cuda_compute_capability="8.9",
         links=0,
         fabric=False,
+        lacks=_BEFORE_HOPPER,
         pci_device="0x26b9",
     ),
 }

@@ -12,7 +12,7 @@ import msgspec
 
 from gpuvitals.signals.nvml_backend import CheckupValues, MigFacts
 
-LinkName = Literal["active", "sleep", "inactive"]
+LinkName = Literal["active", "sleep", "inactive", "unknown"]
 FabricName = Literal["not-supported", "not-started", "in-progress", "completed", "degraded", "failed"]
 
 

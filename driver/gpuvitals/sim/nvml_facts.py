@@ -9,7 +9,7 @@ from gpuvitals.signals.nvml_backend import CheckupValues
 from gpuvitals.sim.gpu_state import EventScript, GpuScript, NodeScript, Readings, StateError
 
 _UNKNOWN, _NOT_SUPPORTED = 999, 3
-_LINKS = {"inactive": 0, "active": 1, "sleep": 2}
+_LINKS = {"inactive": 0, "active": 1, "sleep": 2, "unknown": 7}
 _FABRICS = {
     "not-supported": 0,
     "not-started": 1,

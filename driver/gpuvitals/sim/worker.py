@@ -28,6 +28,9 @@ from gpuvitals.sim.gpu_state import EventScript, GpuScript, NodeScript, StateErr
 STATE_VARIABLE = "GPUVITALS_SIM_GPUS"
 BACKEND = "gpuvitals.sim.worker:scripted_backend"
 
+HIDDEN_BY_MIG = ("remap_pending", "remap_failed", "remapped_uncorrectable")
+"""What the driver does not tell of a GPU whose MIG is on. Source: nvml.h of CUDA 13.5, nvmlDeviceGetRemappedRows."""
+
 _HANG_STEP_SECONDS = 0.05
 _EVENT_STEP_SECONDS = 0.1
 _MESSAGES = {
@@ -87,7 +90,7 @@ class ScriptedBackend:
             minor=gpu.minor,
             memory_bytes=gpu.memory_bytes,
             cuda_compute_capability=gpu.cuda_compute_capability,
-            active_links=None if links is None else sum(link != "inactive" for link in links),
+            active_links=None if links is None else sum(link in ("active", "sleep") for link in links),
             mig=gpu.mig,
         )
 
@@ -95,6 +98,9 @@ class ScriptedBackend:
         """The scripted readings."""
         gpu = self._answering(uuid)
         values = {name: getattr(gpu.readings, name) for name in gpu.readings.__struct_fields__}
+        if gpu.mig.enabled:
+            hidden = tuple(name for name in HIDDEN_BY_MIG if name not in gpu.readings.unsupported)
+            values |= dict.fromkeys(HIDDEN_BY_MIG) | {"unsupported": (*gpu.readings.unsupported, *hidden)}
         return GpuValues(**values, mig=gpu.mig)
 
     def check(self, uuid: str, bus_id: str) -> CheckupValues:

@@ -1,11 +1,16 @@
 """Every health attribute is a reading and no constant: each is moved by what it is named after, on its own GPU."""
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.agentnode import AgentNode, agent_node, serving
+from gpuvitals.sim.gpu import ScriptedNode
+from gpuvitals.sim.gpu_profiles import PROFILES
+from support.agentnode import POLICY, AgentNode, agent_node, serving
+from support.nvmlmock import library
 
 
 @pytest.fixture
@@ -86,3 +91,21 @@ def test_a_reading_that_is_gone_is_unknown_and_never_zero_or_well(node: AgentNod
     )
     assert shown["coverage"] < 100
     assert changed(node, 0) == {}
+
+
+@pytest.mark.needs_cc
+@pytest.mark.parametrize("profile", ["a100", "l40s", "t4", "b200"])
+def test_a_healthy_gpu_of_each_model_is_fully_covered(profile: str, tmp_path: Path) -> None:
+    """Finding N7: through the real binding, which is told NOT_SUPPORTED of what the model lacks."""
+
+    def other_model(folder: Path) -> None:
+        shutil.rmtree(folder)
+        ScriptedNode.create(folder, name="node-a", profile=profile)
+        (folder / "node.yaml").write_text(POLICY)
+
+    with serving() as server, agent_node(server, other_model, library=library(tmp_path)) as node:
+        covered = {health(node, gpu)["coverage"] for gpu in range(8)}
+        products = {device["attributes"]["productName"]["string"] for device in node.devices().values()}
+
+    assert covered == {100}
+    assert products == {PROFILES[profile].product_name}

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from gpuvitals.health.expectations import expected_links
+from gpuvitals.health.expectations import expected_links, lacking_values
 from gpuvitals.health.state import expecting, initial_state
 from gpuvitals.model.health import HealthState, NvlinkStatus
+from gpuvitals.model.signal import Reading
 from support.signals import GPU, fold, good, judge, links, moment
 
 H100 = "NVIDIA H100 80GB HBM3"
@@ -54,3 +55,45 @@ def test_links_that_come_up_later_are_learned_and_kept_where_an_inventory_does_n
     again = expecting(learned, replace(GPU, product_name="a model of tomorrow", expected_links=None))
 
     assert (met.expected_links, learned.expected_links, again.expected_links) == (None, 16, 16)
+
+
+REMAPPING = {"remap_pending": None, "remap_failed": None}
+BEFORE_HOPPER: dict[str, object] = {"fabric": None}
+BEFORE_AMPERE: dict[str, object] = {**BEFORE_HOPPER, **REMAPPING, "sram_threshold_exceeded": None}
+
+
+def read_as(architecture: str, missing: dict[str, object]) -> tuple[Reading, int]:
+    met = initial_state(replace(GPU, architecture=architecture, product_name="a model"), moment(1000))
+    reading = good(1000, unsupported=frozenset(missing), **missing)
+    return reading, judge(fold(reading, state=met), 1000).coverage
+
+
+@pytest.mark.parametrize(
+    ("architecture", "missing", "coverage"),
+    [
+        pytest.param("Ampere", BEFORE_HOPPER, 100, id="an A100"),
+        pytest.param("Ada Lovelace", BEFORE_HOPPER, 100, id="an L40S"),
+        pytest.param("Turing", BEFORE_AMPERE, 100, id="a T4"),
+        pytest.param("Volta", BEFORE_AMPERE, 100, id="a V100"),
+        pytest.param("Hopper", {}, 100, id="an H100"),
+        pytest.param("Hopper", BEFORE_HOPPER, 90, id="an H100 without its fabric"),
+        pytest.param("Ampere", {**BEFORE_HOPPER, **REMAPPING}, 77, id="an A100 that hides its rows"),
+        pytest.param("Turing", {**BEFORE_AMPERE, "recovery_action": None}, 83, id="a T4 with an old driver"),
+        pytest.param("", BEFORE_HOPPER, 90, id="an architecture that was not read"),
+        pytest.param("Rubin Next", BEFORE_HOPPER, 90, id="an architecture of tomorrow"),
+        pytest.param("Ampere", {}, 100, id="more than was expected"),
+    ],
+)
+def test_a_signal_that_the_model_lacks_does_not_lower_coverage(
+    architecture: str, missing: dict[str, object], coverage: int
+) -> None:
+    """Finding N7: what NVIDIA documents for later architectures is not expected; anything else that is missing counts."""
+    assert read_as(architecture, missing)[1] == coverage
+
+
+def test_what_is_expected_follows_a_board_that_is_identified_anew() -> None:
+    """Finding N7: an architecture that could not be read at first is taken up later."""
+    met = initial_state(replace(GPU, architecture=""), moment(1000))
+    known = expecting(met, replace(GPU, architecture="Turing"))
+
+    assert (met.lacks, known.lacks) == (frozenset(), lacking_values("Turing"))
