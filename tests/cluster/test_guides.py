@@ -7,6 +7,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,10 @@ from cluster.cluster import NODE, Cluster
 from cluster.images import BUSYBOX
 from cluster.objects import DRIVER, PODS, devices, health, slices
 from cluster.release import NAMESPACE, Release
-from support.guides import Block, Shell, block, blocks
+from support.guides import Block, Guide, Shell
 
 pytestmark = [pytest.mark.needs_go, pytest.mark.needs_root, pytest.mark.timeout(300)]
 
-INSTALL = "docs/guides/install.md"
-REPORTS = "docs/guides/reports.md"
-COEXISTENCE = "docs/guides/coexistence.md"
 _REPOSITORY, _, _TAG = AGENT_IMAGE.rpartition(":")
 
 
@@ -60,47 +58,41 @@ def here(release: Release) -> Callable[[Block], str]:
     return named
 
 
-@pytest.fixture
-def page(here: Callable[[Block], str]) -> Callable[[str, str], str]:
-    """Returns the block of a page that begins so, for this cluster."""
-    return lambda path, start: here(block(path, start))
-
-
 def test_the_install_guide_from_the_namespace_to_the_last_file(
-    cluster: Cluster, release: Release, shell: Shell, page: Callable[[str, str], str]
+    cluster: Cluster, release: Release, shell: Shell, here: Callable[[Block], str]
 ) -> None:
     """Finding U3: pages that nobody had followed had commands that could not work."""
+    guide = Guide("docs/guides/install.md")
     cluster.api.delete(f"/api/v1/namespaces/{NAMESPACE}")
     cluster.wait(
         "the namespace is gone",
         lambda: cluster.api.get(f"/api/v1/namespaces/{NAMESPACE}").status == 404,
         seconds=60,
     )
-    shell.run(page(INSTALL, "kubectl create namespace"))
-    assert "successfully rolled out" in shell.run(page(INSTALL, "kubectl -n gpuvitals rollout"))
+    shell.run(here(guide.take("kubectl create namespace")))
+    assert "successfully rolled out" in shell.run(here(guide.take("kubectl -n gpuvitals rollout")))
     cluster.wait("its GPUs are published", release.has_published, seconds=20)
-    assert NODE in shell.run("kubectl get resourceslices")
-    row = shell.run(page(INSTALL, ".venv/bin/gpuvitals status")).splitlines()[1].split()
+    row = shell.run(here(guide.take(".venv/bin/gpuvitals status"))).splitlines()[1].split()
     assert row[:4] == [NODE, release.device(0), "Healthy", "100"]
-    assert "no claim is prepared with it" in shell.run(page(INSTALL, ".venv/bin/gpuvitals explain"))
-    _try_a_pod(cluster, shell, page)
-    assert _ready(release, shell, page(INSTALL, "kubectl -n gpuvitals port-forward")) == "ok\n"
-    shell.run(page(INSTALL, "helm upgrade"))
-    assert (
-        shell.run(page(INSTALL, "kubectl get resourceclaims")) == ""
-    )  # the pod has ended, and its claim with it
-    shell.run(page(INSTALL, "helm uninstall"))
+    assert "no claim is prepared with it" in shell.run(here(guide.take(".venv/bin/gpuvitals explain")))
+    _try_a_pod(cluster, shell, here(guide.take("apiVersion: resource.k8s.io/v1")))
+    assert _ready(release, shell, here(guide.take("kubectl -n gpuvitals port-forward"))) == "ok\n"
+    shell.run(here(guide.take("helm upgrade")))
+    # The pod has ended, and its claim with it.
+    assert shell.run(here(guide.take("kubectl get resourceclaims"))) == ""
+    shell.run(here(guide.take("helm uninstall")))
     cluster.wait("no agent is left", lambda: not release.pods(), seconds=60)
     cluster.wait("the kubelet has removed the slices", lambda: not slices(cluster.api), seconds=60)
-    release.on_node("sh", "-ec", page(INSTALL, "rm -r"))
+    release.on_node("sh", "-ec", here(guide.take("rm -r")))
     assert release.on_node("sh", "-c", f"ls -d /var/lib/kubelet/plugins/{DRIVER} || true") == ""
+    # No container engine runs here, so the image is assembled otherwise; the table is what `status` printed.
+    assert [each.title.split()[0] for each in guide.left] == ["podman", "NODE"]
 
 
-def _try_a_pod(cluster: Cluster, shell: Shell, page: Callable[[str, str], str]) -> None:
-    manifest = page(INSTALL, "apiVersion: resource.k8s.io/v1\nkind: ResourceClaimTemplate")
-    here = manifest.replace("image: ubuntu:24.04", f"image: {BUSYBOX}\n      imagePullPolicy: Never")
-    assert here != manifest
-    shell.run(f"kubectl apply --filename - <<'END'\n{here}END")
+def _try_a_pod(cluster: Cluster, shell: Shell, manifest: str) -> None:
+    ours = manifest.replace("image: ubuntu:24.04", f"image: {BUSYBOX}\n      imagePullPolicy: Never")
+    assert ours != manifest
+    shell.run(f"kubectl apply --filename - <<'END'\n{ours}END")
     cluster.wait(
         "the pod has run",
         lambda: cluster.api.get(f"{PODS}/try-gpu").body["status"].get("phase") == "Succeeded",
@@ -131,9 +123,10 @@ def _ready(release: Release, shell: Shell, command: str) -> str:
 
 
 def test_the_reports_guide_takes_a_gpu_out_of_service_and_back(
-    cluster: Cluster, release: Release, shell: Shell, page: Callable[[str, str], str]
+    cluster: Cluster, release: Release, shell: Shell, here: Callable[[Block], str]
 ) -> None:
     """Finding U3. The verb, the two annotations and the file of a program, as the page has them."""
+    guide = Guide("docs/guides/reports.md")
     release.install()
     release.wait_until_ready()
     cluster.wait("its GPUs are published", release.has_published, seconds=20)
@@ -142,33 +135,40 @@ def test_the_reports_guide_takes_a_gpu_out_of_service_and_back(
     def reason() -> str:
         return health(api, first)[1] if first in devices(api) else ""
 
-    bad, clear, nothing = page(REPORTS, "gpuvitals report").splitlines()
+    bad, clear, nothing = here(guide.take("gpuvitals report")).splitlines()
     shell.run(bad)
     cluster.wait("a person's word isolates it", lambda: reason() == "ReportedBad", seconds=30)
     shell.run(nothing)
     shell.run(clear)
     cluster.wait("it is on probation", lambda: reason() == "Probation", seconds=30)
     shell.run(nothing)
-    told, taken_back = page(REPORTS, "kubectl annotate node node-7 vitals.internal/report=").splitlines()
+    dated = here(guide.take("kubectl annotate node node-7 --overwrite"))
+    now = datetime.now(UTC)
+    for written, day in (("2026-11-25", now - timedelta(days=1)), ("2026-12-02", now + timedelta(days=6))):
+        dated = dated.replace(written, f"{day:%Y-%m-%d}")
+    shell.run(dated)
+    cluster.wait("the override isolates it", lambda: reason() == "ReportedBad", seconds=30)
+    shell.run(nothing)
+    told, taken_back = here(guide.take("kubectl annotate node node-7 vitals.internal/report=")).splitlines()
     shell.run(told)
     cluster.wait("the hurried word isolates it", lambda: reason() == "ReportedBad", seconds=30)
     shell.run(taken_back)
     cluster.wait("it is taken back", lambda: reason() != "ReportedBad", seconds=30)
-    release.on_node("sh", "-ec", page(REPORTS, "echo"))
+    release.on_node("sh", "-ec", here(guide.take("echo")))
     cluster.wait("a program's word degrades it", lambda: reason() == "ProgramReportedBad", seconds=30)
     release.on_node("rm", "/run/gpuvitals/reports.d/burn-in.txt")
     cluster.wait("it is taken back", lambda: reason() != "ProgramReportedBad", seconds=30)
+    assert guide.left == []
 
 
 def test_the_migration_guide_empties_a_node_and_gives_it_back(
     cluster: Cluster, release: Release, shell: Shell, here: Callable[[Block], str]
 ) -> None:
     """Finding U3. Every block, in the page's order, but for the selector: a driver upgrade needs it, so it goes last."""
-    drop = block(COEXISTENCE, "helm upgrade")
+    guide = Guide("docs/guides/coexistence.md")
+    drop = guide.take("helm upgrade")
     try:
-        for step in blocks(COEXISTENCE):
-            if step == drop:
-                continue
+        for step in guide.left:
             shell.run(here(step))
             if step.title.startswith("helm install"):
                 assert not release.pods()

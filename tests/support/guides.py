@@ -32,10 +32,18 @@ def blocks(page: str) -> list[Block]:
     return [Block(page, language, dedent(body)) for _, language, body in _FENCE.findall(text)]
 
 
-def block(page: str, start: str) -> Block:
-    """The one block of a page that begins so."""
-    (found,) = (each for each in blocks(page) if each.text.startswith(start))
-    return found
+class Guide:
+    """A page that a test follows; at the end `left` are the blocks that it did not take."""
+
+    def __init__(self, page: str) -> None:
+        self.blocks = blocks(page)
+        self.left = list(self.blocks)
+
+    def take(self, start: str) -> Block:
+        """The one block that begins so."""
+        (found,) = (each for each in self.blocks if each.text.startswith(start))
+        self.left = [each for each in self.left if each is not found]
+        return found
 
 
 class Shell:
