@@ -11,6 +11,7 @@ import pytest
 from chart.agents import Cluster
 from chart.rendering import CHART, IMAGE, helm
 from cluster.build import locate
+from support.guides import blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTALL = ROOT / "docs" / "guides" / "install.md"
@@ -50,6 +51,17 @@ def test_helm_commands_have_flags_and_values_that_are_taken() -> None:
             left.append(IMAGE)
         done = helm("template", *[str(ROOT / word) if word.startswith("deploy/") else word for word in left])
         assert done.returncode == 0, (words, done.stderr)
+
+
+@pytest.mark.needs_go
+@pytest.mark.parametrize("page", ["dcgm.md"])
+def test_values_of_a_guide_are_taken_by_the_chart(page: str, tmp_path: Path) -> None:
+    for number, found in enumerate(blocks(f"docs/guides/{page}")):
+        values = tmp_path / f"{number}.yaml"
+        values.write_text(found.text, encoding="utf-8")
+        chosen = ("--set=image.repository=registry.example/agent", f"--values={values}")
+        done = helm("template", "gpuvitals", str(CHART), *chosen)
+        assert done.returncode == 0, done.stderr
 
 
 def _ran(cluster: Cluster, program: Path, words: Sequence[str], home: Path) -> str:
