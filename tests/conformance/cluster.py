@@ -14,7 +14,7 @@ from gpuvitals.sim.apiserver import ApiClient, ApiServer, DeleteOptions, Match
 from gpuvitals.sim.controllers import ControllerManager
 from gpuvitals.sim.demo.agent import AgentProgram, AgentSettings
 from gpuvitals.sim.demo.cluster import published_name
-from gpuvitals.sim.demo.objects import device_class
+from gpuvitals.sim.demo.objects import device_classes
 from gpuvitals.sim.gpu import ScriptedNode
 from gpuvitals.sim.kubelet import Kubelet, KubeletConfig, KubeletTimings
 from gpuvitals.sim.rest import Endpoint
@@ -194,8 +194,9 @@ def whole(*, gpus: int = 4, start: bool = True, **kubelet: Any) -> Iterator[Whol
         scheduler, node = Scheduler(endpoint), Kubelet(config, endpoint)
         agent = agent_program(folder, server, scripted)
         built = Whole(server=server, client=client, kubelet=node, gpus=scripted, agent=agent, folder=folder)
-        client.create(CLASSES, device_class(Naming()))
-        client.create(CLASSES, {**device_class(Naming()), "metadata": {"name": "gpu"}})
+        ours = device_classes(Naming())[0]
+        client.create(CLASSES, ours)
+        client.create(CLASSES, {**ours, "metadata": {"name": "gpu"}})
         with ControllerManager(server.client("kube-controller-manager")):
             scheduler.start()
             node.start()

@@ -26,7 +26,7 @@ from gpuvitals.sim.apiserver import ApiClient, ApiServer
 from gpuvitals.sim.apiserver.api import ApiSettings
 from gpuvitals.sim.cel import compile_errors
 from gpuvitals.sim.controllers import ControllerManager
-from gpuvitals.sim.demo.objects import device_class
+from gpuvitals.sim.demo.objects import device_classes
 from gpuvitals.sim.rest import Endpoint
 from gpuvitals.sim.scheduler import Scheduler
 from support.signals import GPU, fold, good, identity, judge, moment, xid
@@ -142,7 +142,7 @@ class ExampleWorld:
         self.client = client
         self._scheduler = scheduler
         self._node = self._ready()
-        self.known(client.create(CLASSES, device_class(Naming())))
+        self.known(client.create(CLASSES, device_classes(Naming())[0]))
 
     def known(self, item: Json) -> Json:
         """The object, once the scheduler has seen it: its watches are not in step."""

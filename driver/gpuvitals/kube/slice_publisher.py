@@ -133,6 +133,11 @@ class SlicePublisher:
         return self._mode.value
 
     @property
+    def is_synced(self) -> bool:
+        """Whether the stored slices were read."""
+        return self._reflector.synced.is_set()
+
+    @property
     def is_pending(self) -> bool:
         """Whether the newest pool is not stored yet."""
         desired = self._desired

@@ -19,7 +19,7 @@ from gpuvitals.kubeletplugin.dra_service import DraContext, DraService
 from gpuvitals.kubeletplugin.driver_root import DriverRoot
 from gpuvitals.kubeletplugin.files import Directory, StorageError
 from gpuvitals.kubeletplugin.health_service import HealthService, HealthView
-from gpuvitals.kubeletplugin.leadership import PublisherLock
+from gpuvitals.kubeletplugin.leadership import InstanceHooks, PublisherLock
 from gpuvitals.kubeletplugin.outbox import Outbox
 from gpuvitals.kubeletplugin.prepared import prepared_devices
 from gpuvitals.kubeletplugin.preparer import Context, Preparer, Store
@@ -30,7 +30,7 @@ from gpuvitals.kubeletplugin.registration import KubeletConnection, PluginIdenti
 from gpuvitals.kubeletplugin.server import PluginServer, Services, ensure_private
 from gpuvitals.kubeletplugin.settings import PluginSettings
 from gpuvitals.kubeletplugin.sockets import SocketPaths, socket_paths
-from gpuvitals.kubeletplugin.sources import Sources
+from gpuvitals.kubeletplugin.sources import PluginEvent, Sources
 from gpuvitals.kubeletplugin.turns import ClaimTurns
 from gpuvitals.model.clock import Clock
 from gpuvitals.model.ids import BootId
@@ -62,9 +62,14 @@ class KubeletPlugin:
         self._connection = KubeletConnection(settings.limits.connected_seconds, self._kubelet_changed)
         self._turns = ClaimTurns()
         self._store = self._build_store()
-        self._publisher = PublisherLock(
-            settings.data_directory, clock.now().at, self._publishing_changed, self._departed
+        hooks = InstanceHooks(
+            is_ready=self._can_publish,
+            changed=self._publishing_changed,
+            departed=self._departed,
+            stands_by=self._stands_by,
+            standby_seconds=settings.limits.standby_seconds,
         )
+        self._publisher = PublisherLock(settings.data_directory, clock.now().at, settings.pod_uid, hooks)
         self._answered = Answered(
             Listeners(observe=self._outbox.observe, emit=self._outbox.emit, changed=self._refresh)
         )
@@ -126,8 +131,12 @@ class KubeletPlugin:
         return self._connection.connected()
 
     def publishing(self) -> bool:
-        """Whether this instance is the one that publishes: the newest that lives."""
+        """Whether this instance is the one that publishes: the newest that lives and is ready."""
         return self._publisher.publishing()
+
+    def stands_by(self) -> str:
+        """The pod UID of the instance that publishes in place of this one; empty where there is none."""
+        return self._publisher.stands_by
 
     def on_kubelet_change(self, callback: Callable[[], None]) -> None:
         """Calls back when `kubelet_connected()` or `publishing()` may have changed. The callback returns at once."""
@@ -245,6 +254,19 @@ class KubeletPlugin:
         log.info("publishing" if publishing else "not publishing any more")
         self._health.notify()
         self._kubelet_changed()
+
+    def _can_publish(self) -> bool:
+        sources = self._outbox.sources()
+        return sources is not None and self._snapshot() is not None and sources.can_publish()
+
+    def _stands_by(self, pod: str) -> None:
+        message = (
+            f"agent {self.settings.pod_uid} stands by: agent {pod} on this node publishes for "
+            f"driver {self.settings.naming.driver}; two installations have one driver name: remove one of them, or give "
+            "it a driver name and a state folder of its own"
+        )
+        log.warning("stands by", extra=keys(publisher=pod))
+        self._outbox.emit(PluginEvent(reason="StandingBy", message=message))
 
     def _departed(self) -> None:
         """Another instance has gone, and its stream's end emptied the kubelet's cache: say everything again."""

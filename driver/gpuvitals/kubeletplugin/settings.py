@@ -40,6 +40,7 @@ class Limits:
     of a call in another process is never taken for an orphan. `stale_checks` in a row, `claim_check_seconds` apart,
     collect a claim that is gone from the API. `confirmed_seconds`: for so long a claim is believed to have the devices
     that the API server last named; a kubelet whose call was cut off asks again at once. `tombstone_seconds` is longer than any late call can live.
+    `standby_seconds`: an instance that stands by for so long is not part of a rolling update.
     """
 
     max_streams: int = 8
@@ -61,6 +62,7 @@ class Limits:
     confirmed_seconds: float = 10.0
     stale_checks: int = 3
     tombstone_seconds: float = 600.0
+    standby_seconds: float = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

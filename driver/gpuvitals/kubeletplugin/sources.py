@@ -67,7 +67,8 @@ class Sources:
     """Everything that arrives after the sockets are open.
 
     `fenced` gives the devices that every first preparation is refused for. `tick_age` gives the seconds since the
-    agent's loop last turned: health is vouched for only while it turns. `answer` answers the debug socket's questions
+    agent's loop last turned: health is vouched for only while it turns. `can_publish`: whether all that a publisher needs
+    was read; until then an older instance goes on. `answer` answers the debug socket's questions
     (see `debug.Answer`); None opens no such socket.
     """
 
@@ -76,5 +77,6 @@ class Sources:
     events: EventSink
     tick_age: Callable[[], float]
     fenced: Callable[[], frozenset[GpuUuid]] = field(default=_no_fence)
+    can_publish: Callable[[], bool] = field(default=lambda: True)
     metrics: "NodeMetrics | None" = None
     answer: Callable[[Mapping[str, object]], object] | None = None

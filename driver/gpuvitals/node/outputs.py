@@ -56,6 +56,14 @@ class Outputs:
         return self._stored_revision is not None
 
     @property
+    def can_publish(self) -> bool:
+        """Whether all that a publisher needs was read: the GPUs, the stored slices and other drivers' slices."""
+        writers = self._writers
+        if writers is None or self._snapshot() is None:
+            return False
+        return writers.slices.is_synced and writers.neighbours.seen is not None
+
+    @property
     def rival(self) -> str:
         """The other driver that publishes this node's GPUs; empty where there is none."""
         return self._rival

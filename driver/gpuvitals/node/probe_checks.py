@@ -37,7 +37,9 @@ class NodeChecks:
         return ""
 
     def ready(self) -> str:
-        """Why the node does not show what the agent knows."""
+        """Why the node does not show what the agent knows. A stand-by is ready: its part is to take over."""
+        if self.plugin.stands_by():
+            return ""
         if not self.plugin.kubelet_connected():
             return "no kubelet has registered this plugin"
         if not self.outputs.has_stored:
@@ -45,3 +47,8 @@ class NodeChecks:
         if self.publisher.blocked:
             return f"the slices are not what they should be: {self.publisher.blocked}"
         return ""
+
+    def remark(self) -> str:
+        """What a person should know of an agent that is ready."""
+        pod = self.plugin.stands_by()
+        return f"stands by: agent {pod} on this node publishes" if pod else ""

@@ -17,10 +17,11 @@ _FRESH_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checks:
-    """Each check gives the reason why it fails, or an empty string."""
+    """Each check gives the reason why it fails, or an empty string. `remark` is added to a good answer to /readyz."""
 
     live: Callable[[], str]
     ready: Callable[[], str]
+    remark: Callable[[], str] = lambda: ""
 
 
 class ProbeServer:
@@ -31,7 +32,7 @@ class ProbeServer:
         pages = {
             "/metrics": Page(make=lambda: _metrics(registry)),
             "/livez": Page(make=lambda: _checked(checks.live), fresh_seconds=_FRESH_SECONDS),
-            "/readyz": Page(make=lambda: _checked(checks.ready)),
+            "/readyz": Page(make=lambda: _checked(checks.ready, checks.remark)),
         }
         self._server = HttpServer(address, pages)
 
@@ -53,6 +54,8 @@ def _metrics(registry: CollectorRegistry) -> Answer:
     return Answer(code=200, body=generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
-def _checked(check: Callable[[], str]) -> Answer:
+def _checked(check: Callable[[], str], remark: Callable[[], str] = lambda: "") -> Answer:
     trouble = check()
-    return Answer(code=503 if trouble else 200, body=(trouble or "ok").encode() + b"\n")
+    if trouble:
+        return Answer(code=503, body=f"{trouble}\n".encode())
+    return Answer(code=200, body="; ".join(filter(None, ("ok", remark()))).encode() + b"\n")

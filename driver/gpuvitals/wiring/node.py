@@ -118,7 +118,7 @@ class Node:
         node_checks = NodeChecks(
             agent=self._agent, plugin=self._plugin, publisher=self._publisher, outputs=self._outputs
         )
-        checks = Checks(live=node_checks.live, ready=node_checks.ready)
+        checks = Checks(live=node_checks.live, ready=node_checks.ready, remark=node_checks.remark)
         self._probes = ProbeServer(self._options.probe_address, self._metrics.registry, checks)
         self._agent.listen(self._outputs.slices_first, early=True)
         self._agent.listen(self._outputs.then_the_rest)
@@ -293,6 +293,7 @@ class Node:
             snapshots=_Snapshots(lambda: self._agent.snapshot),
             events=self._events,
             tick_age=lambda: self._agent.tick_age_seconds,
+            can_publish=lambda: self._outputs.can_publish,
             metrics=self._metrics,
             answer=answers.answer,
         )
