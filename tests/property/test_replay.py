@@ -10,6 +10,7 @@ from gpuvitals.model.health import HealthState
 from gpuvitals.replay.comparison import differences
 from gpuvitals.replay.findings import Kind
 from gpuvitals.replay.reader import LogError
+from support.log_writers import PEOPLES
 from support.long_runs import share
 from support.saved import STAMPED, Said, dmesg, journal_json, kmsg, replayed, syslog_iso, xid
 from support.signals import fold, judge
@@ -85,9 +86,34 @@ def any_bytes_are_a_log_or_bad_input(content: bytes) -> None:
     assert "\n" not in refused
 
 
-@given(_LOGS)
-def test_the_form_of_a_log_does_not_matter(steps: list[tuple[int, str]]) -> None:
-    form_does_not_matter(steps, *STAMPED)
+@given(_LOGS, st.lists(st.sampled_from([*STAMPED, *PEOPLES]), min_size=1, max_size=8))
+def test_the_form_of_a_log_does_not_matter(steps: list[tuple[int, str]], forms: list[Form]) -> None:
+    """Finding L3."""
+    form_does_not_matter(steps, *forms)
+
+
+_WORDS = st.sampled_from(
+    ["Nov 24 10:00:00", "2026-11-24T10:00:00Z", "[   12.5]", "node-7", "kernel:", "app[7]:", "<4>", "<12>", "kern.log:", "12:",
+     "stdout F", "[pod/a/b]", "cpu1:2)", "kern  :warn  :", "user:", '{"msg":"', "1", "-", ">", "\t", " ", "x", "|"]
+)  # fmt: skip
+
+
+@given(
+    st.lists(st.one_of(_WORDS, st.text(max_size=6)), max_size=6), st.sampled_from(["", " "]), st.booleans()
+)
+def test_no_line_of_the_driver_vanishes_whatever_stands_before_it(
+    words: list[str], gap: str, after: bool
+) -> None:
+    """Finding L3."""
+    line = gap.join(words).replace("\n", "").replace("\r", "") + gap + xid(79)
+    content = (dmesg([(1.0, "usb 1-1: x")]) if after else b"") + line.encode(errors="replace") + b"\n"
+    try:
+        found = replayed(content)
+    except LogError:
+        return
+    counts = found.counts
+
+    assert len(found.ends) + counts.spoofed + counts.malformed + counts.unread + counts.mentions >= 1
 
 
 @given(st.lists(st.tuples(_STEPS, _CODES), min_size=1, max_size=30))
@@ -133,7 +159,7 @@ def test_any_bytes_are_a_log_or_bad_input(content: bytes) -> None:
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
     """A log of any form with a few of its bytes changed, left out or cut off."""
-    content = bytearray(draw(st.sampled_from(STAMPED))(timed(draw(_LOGS))))
+    content = bytearray(draw(st.sampled_from([*STAMPED, *PEOPLES]))(timed(draw(_LOGS))))
     for _ in range(draw(st.integers(0, 6))):
         at = draw(st.integers(0, len(content)))
         content[at : at + draw(st.integers(0, 4))] = draw(st.binary(max_size=4))
@@ -151,7 +177,7 @@ class TestLong:
     """The same at length."""
 
     @settings(max_examples=share(10_000))
-    @given(_LOGS, st.sampled_from(STAMPED))
+    @given(_LOGS, st.sampled_from([*STAMPED, *PEOPLES]))
     def test_the_form_of_a_log_does_not_matter(self, steps: list[tuple[int, str]], form: Form) -> None:
         form_does_not_matter(steps, form)
 

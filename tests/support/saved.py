@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from gpuvitals.health.policy import Policy
+from gpuvitals.replay.counts import Counts
 from gpuvitals.replay.findings import GpuEnd, Happening, Heard, Kind, Tally
 from gpuvitals.replay.history import History
-from gpuvitals.replay.reader import Counts, LogReader
+from gpuvitals.replay.reader import LogReader
 
 EPOCH = datetime(2026, 11, 24, 10, 0, 0, tzinfo=UTC)
 WRITTEN = EPOCH + timedelta(days=30)
@@ -94,17 +95,14 @@ def journal_json(said: Iterable[Said], boot: str = "a") -> bytes:
 
 def journal_export(said: Iterable[Said], boot: str = "a") -> bytes:
     """As `journalctl -o export` prints them, every second text behind its size."""
-    parts = []
+    parts: list[bytes] = []
     for number, (at, text) in enumerate(said):
         fields = _entry(at, text, boot)
-        message = fields.pop("MESSAGE")
-        parts.append("__CURSOR=s=1\n" + "".join(f"{key}={value}\n" for key, value in fields.items()))
-        if number % 2:
-            parts.append(f"MESSAGE={message}\n\n")
-        else:
-            size = len(message).to_bytes(8, "little").decode("latin-1")
-            parts.append(f"MESSAGE\n{size}{message}\n\n")
-    return "".join(parts).encode("latin-1")
+        message = fields.pop("MESSAGE").encode()
+        head = "__CURSOR=s=1\n" + "".join(f"{key}={value}\n" for key, value in fields.items())
+        size = b"=" if number % 2 else b"\n" + len(message).to_bytes(8, "little")
+        parts.append(head.encode() + b"MESSAGE" + size + message + b"\n\n")
+    return b"".join(parts)
 
 
 STAMPED = (

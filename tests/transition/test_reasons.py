@@ -17,6 +17,7 @@ from gpuvitals.health.xid_catalog import CATALOG
 from gpuvitals.model.signal import (
     FabricState,
     GpuSignal,
+    InitFailureReport,
     Nvlink5Detail,
     OffBusReport,
     Reading,
@@ -38,6 +39,7 @@ def looks(*values: dict[str, object]) -> list[GpuSignal]:
 RESET = [xid(79, 1001), identity(1002), good(1003)]
 BY_REASON: dict[str, list[GpuSignal]] = {
     "GpuLost": [OffBusReport(source=Source.KMSG, seen=moment(1001), bus_id=BUS)],
+    "InitFailed": [InitFailureReport(source=Source.KMSG, seen=moment(1001), bus_id=BUS)],
     "ResetRequired": [broken(1001, ReadStatus.RESET_REQUIRED)],
     "RowRemapFailed": lasting(remap_failed=True),
     "RowRemapPending": lasting(remap_pending=True),

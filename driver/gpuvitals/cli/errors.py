@@ -1,4 +1,7 @@
-"""Bad input, told in one line."""
+"""Bad input, told in one line, and the exit codes that several verbs share."""
+
+INCOMPLETE = 3
+"""The answer is incomplete: lines of a GPU driver were not understood."""
 
 
 class UsageError(Exception):

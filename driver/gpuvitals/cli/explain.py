@@ -5,6 +5,7 @@ It is the documentation of the walk and the first thing to paste into a bug repo
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ import msgspec
 
 from gpuvitals.bootstrap import DEFAULT_STATE_DIRECTORY
 from gpuvitals.cli.connection import add_connection_options, connection
-from gpuvitals.cli.errors import UsageError
+from gpuvitals.cli.errors import INCOMPLETE, UsageError
 from gpuvitals.cli.policy_option import add_policy_option, chosen_policy
 from gpuvitals.cli.remote_explain import remote_stations
 from gpuvitals.health.evaluate import evaluate
@@ -37,6 +38,7 @@ from gpuvitals.model.health import Confidence, HealthState
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import (
     FabricState,
+    InitFailureReport,
     LinkState,
     OffBusReport,
     Reading,
@@ -47,7 +49,9 @@ from gpuvitals.model.signal import (
 )
 from gpuvitals.model.snapshot import GpuHealth
 from gpuvitals.node.explanation import Station, device_stations, rule_stations
-from gpuvitals.replay.log_line import LogLine, OtherLine, log_line
+from gpuvitals.replay.hints import hint_of, hint_text
+from gpuvitals.replay.log_line import LogLine, MalformedLine, OtherLine
+from gpuvitals.replay.one_line import one_line
 from gpuvitals.signals.kernel_signals import kernel_signal
 from gpuvitals.signals.xid_line import Line, LineKind, XidClassifier
 
@@ -62,7 +66,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     parser.add_argument(
         "--line",
-        help="a kernel line as dmesg, /dev/kmsg (4,123,456,-;NVRM: ...), a syslog file or journalctl has it",
+        help="a kernel line in any form that gpuvitals replay reads, as 4,123,456,-;NVRM: ... of /dev/kmsg",
     )
     parser.add_argument(
         "names",
@@ -83,7 +87,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints the walk. 0, since any line has an explanation; 1 where the agent can't be asked."""
+    """Prints the walk. 0; 1 where the agent can't be asked; 3 where the line can't be read."""
     if (options.line is None) is (not options.names) or len(options.names) > 2:
         raise UsageError(
             "explain: give either a GPU of this node's agent, NODE and GPU, or --line with a kernel line"
@@ -91,10 +95,11 @@ def run(options: argparse.Namespace) -> int:
     if options.line is not None:
         if not options.line.strip():
             raise UsageError("--line: is empty; expected a kernel line")
-        stations = list(walk(options.line, chosen_policy(options.policy)))
+        stations, is_read = walk(options.line, chosen_policy(options.policy))
     else:
         if options.policy:
             raise UsageError("--policy: goes with --line; a live GPU is judged by its agent's policy")
+        is_read = True
         try:
             stations = _of_gpu(options)
         except debug.RefusedQuestionError as error:
@@ -103,7 +108,7 @@ def run(options: argparse.Namespace) -> int:
             print(f"gpuvitals: {error}", file=sys.stderr)
             return 1
     print(_json(stations) if options.json else _text(stations))
-    return 0
+    return 0 if is_read else INCOMPLETE
 
 
 def _of_gpu(options: argparse.Namespace) -> list[Station]:
@@ -132,28 +137,38 @@ def _text(stations: list[Station]) -> str:
     )
 
 
-def walk(text: str, policy: Policy) -> Iterator[Station]:
-    """The stations of one line on a GPU that was healthy until then."""
-    found = log_line(text.rstrip("\n").encode(errors="replace"), datetime.now(UTC))
+def walk(text: str, policy: Policy) -> tuple[list[Station], bool]:
+    """The stations of one line on a GPU that was healthy until then, and whether the line could be read."""
+    found = one_line(os.fsencode(text.rstrip("\n")), datetime.now(UTC))
     if isinstance(found, OtherLine):
-        yield Station("record", "another program's: only what the kernel wrote counts")
-        return
-    if not isinstance(found, LogLine):
-        yield Station(
-            "record", "malformed: not a record of the kernel; counted, logged escaped, no effect on any GPU"
-        )
-        return
+        return [Station("record", "another program's: only what the kernel wrote counts")], True
+    if isinstance(found, MalformedLine):
+        why = "malformed: its header is damaged, or it is too long; counted, no effect on any GPU"
+        return [Station("record", why)], False
+    if found is None:
+        why = "not read: it has no form in which kernel lines are kept (docs/guides/replay.md lists them)"
+        return [Station("record", why)], False
+    line = XidClassifier().classify(found.record)
+    return list(_walked(found, line, policy)), line.kind is not LineKind.MALFORMED
+
+
+def _walked(found: LogLine, line: Line, policy: Policy) -> Iterator[Station]:
     record = found.record
     numbered = "" if found.sequence is None else f", sequence {found.sequence}"
-    yield Station("record", f"facility {record.facility}{numbered}")
-    line = XidClassifier().classify(record)
+    signed = (
+        "" if found.is_signed else "; the form does not tell who wrote the line: taken to be the kernel's"
+    )
+    yield Station("record", f"facility {record.facility}{numbered}{signed}")
     yield Station("line", _line(line))
+    hint = hint_of(record, _NOW)
+    if hint is not None:
+        yield Station("hint", hint_text(hint))
     signal = kernel_signal(line, _NOW, record.sequence)
     if signal is None:
         yield Station("signal", "none: it says nothing about a GPU's health")
         return
     yield Station("signal", f"{type(signal).__name__} from {signal.source.value}")
-    if not isinstance(signal, XidReport | OffBusReport | RecoveryActionReport):
+    if not isinstance(signal, XidReport | OffBusReport | InitFailureReport | RecoveryActionReport):
         yield Station("rule", "a fact of the node or of a GPU's identity; no GPU is judged by it alone")
         return
     yield Station("gpu", _whom(line))
@@ -161,7 +176,7 @@ def walk(text: str, policy: Policy) -> Iterator[Station]:
 
 
 def _judged(
-    signal: XidReport | OffBusReport | RecoveryActionReport, gpu: Gpu, policy: Policy
+    signal: XidReport | OffBusReport | InitFailureReport | RecoveryActionReport, gpu: Gpu, policy: Policy
 ) -> Iterator[Station]:
     if isinstance(signal, XidReport):
         yield from _decoded(signal)
@@ -224,7 +239,14 @@ def _line(line: Line) -> str:
             return "malformed: it begins like the driver's but its header is not whole; counted, everything is polled"
         case LineKind.NONE:
             return "not about a GPU"
-        case LineKind.XID | LineKind.SXID | LineKind.OFF_BUS | LineKind.RECOVERY_ACTION | LineKind.IDENTITY:
+        case (
+            LineKind.XID
+            | LineKind.SXID
+            | LineKind.OFF_BUS
+            | LineKind.INIT_FAILED
+            | LineKind.RECOVERY_ACTION
+            | LineKind.IDENTITY
+        ):
             parts = [line.kind.value]
             parts += [f"code {line.code}"] if line.code is not None else []
             parts += (

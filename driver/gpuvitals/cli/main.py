@@ -1,13 +1,14 @@
-"""The `gpuvitals` command: finds the verb, turns bad input into one line and exit code 2."""
+"""The `gpuvitals` command: finds the verb, turns bad input and output that can't be written into one line and a code."""
 
 import argparse
 import signal
 import sys
 from collections.abc import Sequence
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import Any, NoReturn
 
 from gpuvitals.cli.errors import UsageError
+from gpuvitals.cli.output import OutputError, checked_output, complain
 
 _VERBS = ("node", "demo", "inject", "status", "explain", "replay", "report", "lint")
 """The modules beside this one. The verb that was asked for is imported alone: the agent's start is short for it."""
@@ -30,23 +31,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # KeyboardInterrupt is lost where it comes in a destructor. A verb with work to put away makes a Termination.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        with checked_output():
+            return _run(arguments)
+    except OutputError as error:
+        complain(str(error))
+        return error.code
+    except UsageError as error:
+        complain(str(error))
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parser = _Parser(
         prog="gpuvitals",
         description="GPU health as a property of the device: a DRA driver for NVIDIA GPUs.",
     )
+    parser.add_argument("--version", action="version", version=f"gpuvitals {_version()}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     given = sys.argv[1:] if arguments is None else arguments
     for verb in given[:1] if given and given[0] in _VERBS else _VERBS:
         import_module(f"gpuvitals.cli.{verb}").add_parser(verbs)
-    try:
-        options = parser.parse_args(arguments)
-        code: int = options.run(options)
-    except UsageError as error:
-        print(f"gpuvitals: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    options = parser.parse_args(arguments)
+    code: int = options.run(options)
     return code
+
+
+def _version() -> str:
+    """The version of the installed distribution; a checkout that was never installed has none."""
+    try:
+        return metadata.version("gpuvitals")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
 
 
 if __name__ == "__main__":

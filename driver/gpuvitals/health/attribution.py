@@ -11,6 +11,7 @@ from gpuvitals.model.signal import (
     ClearReport,
     GpuSignal,
     IdentityReport,
+    InitFailureReport,
     OffBusReport,
     PresenceReport,
     Reading,
@@ -42,7 +43,13 @@ def concerns(signal: GpuSignal, gpu: Gpu) -> bool:
             return signal.uuid in (gpu.uuid, gpu.gpu_uuid)
         case XidReport():
             return _same_gpu(signal, gpu) and _same_instance(signal, gpu)
-        case OffBusReport() | RecoveryActionReport() | IdentityReport() | PresenceReport():
+        case (
+            OffBusReport()
+            | InitFailureReport()
+            | RecoveryActionReport()
+            | IdentityReport()
+            | PresenceReport()
+        ):
             return _same_gpu(signal, gpu)
         case _:
             assert_never(signal)
@@ -57,7 +64,13 @@ def told(signal: GpuSignal, gpu: Gpu) -> GpuSignal:
 
 
 def _same_gpu(
-    signal: XidReport | OffBusReport | RecoveryActionReport | IdentityReport | PresenceReport, gpu: Gpu
+    signal: XidReport
+    | OffBusReport
+    | InitFailureReport
+    | RecoveryActionReport
+    | IdentityReport
+    | PresenceReport,
+    gpu: Gpu,
 ) -> bool:
     if signal.uuid is not None and signal.uuid in (gpu.uuid, gpu.gpu_uuid):
         return True

@@ -32,6 +32,7 @@ from gpuvitals.model.signal import (
     ConfigSpace,
     GpuSignal,
     IdentityReport,
+    InitFailureReport,
     OffBusReport,
     PresenceReport,
     Reading,
@@ -101,6 +102,8 @@ def _folded(state: GpuState, signal: GpuSignal, policy: Policy) -> GpuState:
             return _level(
                 state, signal, "GpuLost", "the kernel logged that the GPU has fallen off the bus", policy
             )
+        case InitFailureReport():
+            return _init_failed(state, signal, policy)
         case PresenceReport():
             return _presence(state, signal, policy)
         case IdentityReport():
@@ -297,6 +300,14 @@ def _identified(state: GpuState, at: float) -> GpuState:
     return state if known is not None and known <= at else replace(state, identified_at=at)
 
 
+def _init_failed(state: GpuState, signal: InitFailureReport, policy: Policy) -> GpuState:
+    """A GPU that was read later has come up since: a driver reads only a GPU that it has initialised."""
+    if state.reading is not None and state.reading.seen.at >= signal.seen.at:
+        return state
+    detail = "the kernel logged that the driver could not initialise the GPU"
+    return _level(state, signal, "InitFailed", detail, policy)
+
+
 def _presence(state: GpuState, signal: PresenceReport, policy: Policy) -> GpuState:
     state = with_fatal_errors(state, signal, policy)
     if not signal.present:
@@ -308,7 +319,7 @@ def _presence(state: GpuState, signal: PresenceReport, policy: Policy) -> GpuSta
 
 def _level(
     state: GpuState,
-    signal: Reading | PresenceReport | OffBusReport | RecoveryActionReport,
+    signal: Reading | PresenceReport | OffBusReport | InitFailureReport | RecoveryActionReport,
     reason: str,
     detail: str,
     policy: Policy,

@@ -84,6 +84,7 @@ LEVELS = {
     rule.reason: rule
     for rule in (
         _rule("GpuLost", FaultClass.A, Clearing.RESET, 100, "the driver or the PCI bus has lost the GPU"),
+        _rule("InitFailed", FaultClass.A, Clearing.LEVEL, 100, "the driver could not initialise the GPU"),
         _rule(
             "ResetRequired", FaultClass.A, Clearing.LEVEL, 75, "the driver refuses the GPU until it is reset"
         ),

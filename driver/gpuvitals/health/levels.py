@@ -139,6 +139,8 @@ def _readable(reason: Reason, reading: Reading) -> bool:
         "EccUncorrected": reading.ecc_uncorrected_volatile,
         "HardwareSlowdown": reading.hardware_slowdown,
         "NvmlHung": True,
+        # Whatever is read of a GPU is read of one that the driver has initialised.
+        "InitFailed": True,
         # These are read by a checkup.
         **dict.fromkeys(CHECKED_LEVELS),
     }

@@ -59,6 +59,7 @@ _SOURCES = {
     "PcieReplays": "NVML PCIe replay counter",
     "PcieErrors": "NVML and sysfs counts of fatal PCIe errors",
     "NvmlHung": "a missed deadline of the NVML worker, twice",
+    "InitFailed": "the kernel log (RmInitAdapter failed)",
     "GpuLost": "NVML GPU_IS_LOST, the kernel log, or PCI config space",
     "ResetRequired": "NVML RESET_REQUIRED",
     "RowRemapFailed": "NVML remapped rows",
@@ -75,6 +76,8 @@ _SOURCES = {
 }
 _PERSONS = {
     "ResetRequired": "reset the GPU; if it comes back, have it replaced",
+    "InitFailed": "read the driver's lines before it in the kernel log; reload the driver or reboot the node; if the GPU "
+    "stays down, have its power and seating checked",
     "GpuLost": "reboot the node; if it comes back lost, have the board and its seating checked",
     "RowRemapFailed": "run field diagnostics and replace the GPU",
     "SramThreshold": "replace the GPU: NVIDIA's RMA policy counts this flag",

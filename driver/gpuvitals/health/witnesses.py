@@ -19,6 +19,7 @@ class Witness(Enum):
 
     XID = "xid"
     OFF_BUS_LINE = "off-bus-line"
+    INIT_LINE = "init-line"
     RECOVERY_ACTION = "recovery-action"
     ECC = "ecc"
     ROW_REMAP = "row-remap"
@@ -73,6 +74,7 @@ XID_KINDS = {
 
 _LEVEL_WITNESSES = {
     "ResetRequired": (FaultKind.FIRMWARE, Witness.HANDLE),
+    "InitFailed": (FaultKind.FIRMWARE, Witness.INIT_LINE),
     "NvmlHung": (FaultKind.FIRMWARE, Witness.HANDLE),
     "RowRemapFailed": (FaultKind.MEMORY, Witness.ROW_REMAP),
     "RowRemapPending": (FaultKind.MEMORY, Witness.ROW_REMAP),
@@ -99,7 +101,7 @@ _LEVEL_WITNESSES = {
     "ProgramReportedBad": (FaultKind.OTHER, Witness.PROGRAM),
     "ProgramReportedDegraded": (FaultKind.OTHER, Witness.PROGRAM),
 }
-_LOGGED = frozenset({Witness.XID, Witness.OFF_BUS_LINE})
+_LOGGED = frozenset({Witness.XID, Witness.OFF_BUS_LINE, Witness.INIT_LINE})
 """What is reported, as opposed to read."""
 _LOST = {
     Source.KMSG: Witness.OFF_BUS_LINE,

@@ -71,6 +71,16 @@ class OffBusReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InitFailureReport:
+    """The kernel logged that the driver could not initialise a GPU. `bus_id` None: the line does not say which."""
+
+    source: Source
+    seen: Moment
+    bus_id: PciBusId | None
+    uuid: GpuUuid | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryActionReport:
     """The driver's advice changed, as printed with XID 154. Numbers, since printed names change with the driver."""
 
@@ -94,7 +104,7 @@ class IdentityReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwitchReport:
-    """An SXid of an NVSwitch: a fault of the node's fabric, never of one GPU."""
+    """An SXid of an NVSwitch: a fault of the node's fabric, never of one GPU. `fatal` None: the line has no severity."""
 
     source: Source
     seen: Moment
@@ -321,6 +331,7 @@ class StatementsReport:
 GpuSignal = (
     XidReport
     | OffBusReport
+    | InitFailureReport
     | RecoveryActionReport
     | IdentityReport
     | Reading

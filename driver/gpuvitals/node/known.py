@@ -28,6 +28,7 @@ from gpuvitals.model.signal import (
     GapReport,
     GpuSignal,
     IdentityReport,
+    InitFailureReport,
     InventoryReport,
     MonitorReport,
     MonitorState,
@@ -242,11 +243,14 @@ class NodeHealth:
                 self._switch_fault = self._switch_fault or bool(signal.fatal)
                 log.warning(
                     "nvswitch fault",
-                    extra=keys(sxid=signal.code, switch=signal.switch_bus_id, link=signal.link),
+                    extra=keys(
+                        sxid=signal.code, switch=signal.switch_bus_id, link=signal.link, fatal=signal.fatal
+                    ),
                 )
             case (
                 XidReport()
                 | OffBusReport()
+                | InitFailureReport()
                 | RecoveryActionReport()
                 | IdentityReport()
                 | Reading()

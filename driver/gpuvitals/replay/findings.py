@@ -7,6 +7,7 @@ from gpuvitals.model.clock import Moment
 from gpuvitals.model.health import HealthState, Verdict
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import Signal
+from gpuvitals.replay.hints import Hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Booted:
     what: str
 
 
-Heard = Signal | Booted
+Heard = Signal | Booted | Hint
 
 
 class Outcome(Enum):
@@ -34,7 +35,10 @@ class Outcome(Enum):
 
 @dataclass(slots=True)
 class Isolation:
-    """One time that a GPU would have been out of service. `ended_at` None: to the end of the log."""
+    """One time that a GPU would have been out of service. `ended_at` None: to the end of the log.
+
+    `is_settled`: the node booted or the driver was loaded since, so that later lines say nothing about it.
+    """
 
     gpu: str
     reason: Reason
@@ -43,6 +47,7 @@ class Isolation:
     outcome: Outcome = Outcome.UNDECIDED
     because: str = "nothing more was logged about it"
     ended_at: float | None = None
+    is_settled: bool = False
 
 
 class Kind(Enum):
@@ -99,6 +104,7 @@ class Tally:
     driver_loads: int = 0
     switch_errors: int = 0
     fatal_switch_errors: int = 0
+    unrated_switch_errors: int = 0
     unattributed: int = 0
     kept: list[Isolation] = field(default_factory=list)
 

@@ -12,11 +12,11 @@ from gpuvitals.health.state import GpuState, initial_state
 from gpuvitals.health.verdict import next_change_at, verdict
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.health import Verdict
-from gpuvitals.model.ids import GpuUuid
+from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import GpuSignal, Reading, RecoveryActionReport, XidReport
 from gpuvitals.replay.findings import GpuEnd, Happening, Isolation, Kind, Tally
 from gpuvitals.replay.isolations import weigh, weigh_witnesses
-from gpuvitals.replay.presumed import begun_anew, folded, seen_now
+from gpuvitals.replay.presumed import begun_anew, come_up, folded, seen_now, shows_work
 from gpuvitals.replay.roster import Roster, phantoms
 
 MAX_KEPT = 1000
@@ -30,13 +30,18 @@ _NEVER = Moment(at=0.0, time=datetime.fromtimestamp(0, UTC))
 
 @dataclass(slots=True)
 class _Watched:
-    """One GPU or instance while the log is read. `is_read`: the log itself has readings of it."""
+    """One GPU or instance while the log is read. `is_read`: the log itself has readings of it.
+
+    `is_unproven`: the driver was loaded again, and nothing has shown since that the GPU came up in it.
+    """
 
     state: GpuState
     verdict: Verdict
     since: Moment
     next_at: float | None = None
     is_read: bool = False
+    is_unproven: bool = False
+    hint: str = ""
     isolation: Isolation | None = None
     isolations: int = 0
     seconds_out: float = 0.0
@@ -82,11 +87,25 @@ class GpuHistories:
         self._tally.unattributed += not meant
         yield from self._judge([name for name in meant if self._fold(name, signal, now)], now)
 
-    def begin_anew(self, now: Moment) -> Iterator[Happening]:
-        """A boot or a driver load, for all of them."""
+    def begin_anew(self, now: Moment, *, is_boot: bool) -> Iterator[Happening]:
+        """A boot or a driver load, for all of them.
+
+        A node that has booted is taken to have brought its GPUs up, until a line says otherwise. The driver announces its
+        load after it has probed the GPUs, also those that failed: a load alone repairs nothing.
+        """
         for watched in self._watched.values():
-            watched.state = begun_anew(watched.state, now, self._policy, is_read=watched.is_read)
+            is_presumed = is_boot and not watched.is_read
+            watched.state = begun_anew(watched.state, now, self._policy, is_presumed=is_presumed)
+            watched.is_unproven = not is_boot and not watched.is_read
+            if watched.isolation is not None:
+                watched.isolation.is_settled = True
         yield from self._judge(tuple(self._watched), now)
+
+    def advise(self, bus_id: PciBusId, hint: str) -> None:
+        """Adds to the advice about the GPU in that slot."""
+        for name, watched in self._watched.items():
+            if self._roster.gpus[name].bus_id == bus_id:
+                watched.hint = hint
 
     def end(self, now: Moment) -> None:
         """Closes the isolations that last to the end of the log."""
@@ -116,6 +135,9 @@ class GpuHistories:
         if watched.isolation is not None:
             weigh(watched.isolation, signal, self._policy)
         watched.state = advance(watched.state, now.at, self._policy)
+        if watched.is_unproven and shows_work(signal):
+            watched.is_unproven = False
+            watched.state = come_up(watched.state, signal.seen, self._policy)
         watched.state = folded(watched.state, signal, self._policy, is_read=watched.is_read)
         return True
 
@@ -184,7 +206,15 @@ class GpuHistories:
             is_isolated=watched.isolation is not None,
             since=watched.since,
             next_change_seconds=None if watched.next_at is None else watched.next_at - now.at,
-            person=person_should(watched.verdict.reason, None if cause is None else cause.rule),
+            person="; ".join(
+                filter(
+                    None,
+                    (
+                        person_should(watched.verdict.reason, None if cause is None else cause.rule),
+                        watched.hint,
+                    ),
+                )
+            ),
             xids=tuple(sorted(watched.codes.items())),
             isolations=watched.isolations,
             seconds_out=watched.seconds_out,

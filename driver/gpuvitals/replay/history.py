@@ -1,17 +1,20 @@
 """One node's log under one policy: the fold of `health`, turned on the log's own time. Pure."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import assert_never
 
 from gpuvitals.health.bursts import Burst, bursts
 from gpuvitals.health.policy import Policy
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.driver_load import is_reload, known_load
+from gpuvitals.model.ids import PciBusId
 from gpuvitals.model.signal import (
     Checkup,
     ClearReport,
     GapReport,
     IdentityReport,
+    InitFailureReport,
     InventoryReport,
     MonitorReport,
     OffBusReport,
@@ -24,8 +27,10 @@ from gpuvitals.model.signal import (
 )
 from gpuvitals.replay.findings import Booted, GpuEnd, Happening, Heard, Kind, Tally
 from gpuvitals.replay.gpu_histories import GpuHistories
+from gpuvitals.replay.hints import Hint, HintKind, hint_text, surprise_down_text
 
 _MAX_SWITCH_ERRORS = 256
+_OFF_BUS_XID = 79
 
 
 class History:
@@ -37,6 +42,9 @@ class History:
         self._gpus = GpuHistories(policy, node_gpus, self.tally)
         self._burst_lines = 0
         self._burst_at = 0.0
+        self._burst_began = Moment(at=0.0, time=datetime.fromtimestamp(0, UTC))
+        self._surprise: Hint | None = None
+        self._reset_hinted = False
         self._driver_load = ""
         self._switch_errors: set[tuple[int, int]] = set()
 
@@ -65,18 +73,29 @@ class History:
                 )
             case SwitchReport():
                 yield from self._switch(heard, now)
+            case Hint():
+                yield from self._hinted(heard)
             case XidReport():
+                if not self._burst_lines:
+                    self._burst_began = now
                 self._burst_lines += 1
                 self._burst_at = now.at
                 yield from self._gpus.take(heard, now)
-            case OffBusReport() if heard.bus_id is None and heard.uuid is None:
+                if heard.code == _OFF_BUS_XID and heard.bus_id is not None:
+                    yield from self._fell_off(heard.bus_id, now)
+            case OffBusReport() | InitFailureReport() if heard.bus_id is None and heard.uuid is None:
                 self.tally.unattributed += 1
+                what = "fell off the bus" if isinstance(heard, OffBusReport) else "could not be initialised"
                 yield _of_node(
-                    now, "a GPU fell off the bus, and the line does not say which: the agent would probe all"
+                    now, f"a GPU {what}, and the line does not say which: the agent would probe all"
                 )
+            case OffBusReport():
+                yield from self._gpus.take(heard, now)
+                if heard.bus_id is not None:
+                    yield from self._fell_off(heard.bus_id, now)
             case (
                 Reading()
-                | OffBusReport()
+                | InitFailureReport()
                 | RecoveryActionReport()
                 | IdentityReport()
                 | Checkup()
@@ -105,8 +124,12 @@ class History:
     def _booted(self, what: str, now: Moment) -> Iterator[Happening]:
         self.tally.boots += what == "boot"
         self.tally.driver_loads += what != "boot"
-        yield _of_node(now, f"{what}: what it repaired goes on probation")
-        yield from self._gpus.begin_anew(now)
+        self._reset_hinted = False
+        if what == "boot":
+            yield _of_node(now, "boot: what it repaired goes on probation")
+        else:
+            yield _of_node(now, f"{what}: it repairs a GPU that the log shows at work after it")
+        yield from self._gpus.begin_anew(now, is_boot=what == "boot")
 
     def _burst_over(self, now: Moment) -> Iterator[Happening]:
         lines, self._burst_lines = self._burst_lines, 0
@@ -114,19 +137,48 @@ class History:
         if found and len(found[-1].xids) > 1:
             root = found[-1].root
             yield Happening(
-                kind=Kind.BURST, seen=now, gpu=root.gpu, text=_burst_text(found[-1], lines, self._burst_at)
+                kind=Kind.BURST,
+                seen=self._burst_began,
+                gpu=root.gpu,
+                text=_burst_text(found[-1], lines, self._burst_at),
             )
 
     def _switch(self, error: SwitchReport, now: Moment) -> Iterator[Happening]:
         self.tally.switch_errors += 1
-        self.tally.fatal_switch_errors += bool(error.fatal)
+        self.tally.fatal_switch_errors += error.fatal is True
+        self.tally.unrated_switch_errors += error.fatal is None
         key = (error.switch, error.code)
-        if error.fatal and key not in self._switch_errors and len(self._switch_errors) < _MAX_SWITCH_ERRORS:
-            self._switch_errors.add(key)
-            link = "" if error.link is None else f" on link {error.link}"
-            yield _of_node(
-                now, f"NVSwitch {error.switch}: fatal SXid {error.code}{link}; the fabric's, no GPU is blamed"
-            )
+        is_told = key in self._switch_errors or len(self._switch_errors) >= _MAX_SWITCH_ERRORS
+        if error.fatal is False or is_told:
+            return
+        self._switch_errors.add(key)
+        severity = "fatal SXid" if error.fatal else "SXid of unknown severity"
+        link = "" if error.link is None else f" on link {error.link}"
+        yield _of_node(
+            now, f"NVSwitch {error.switch}: {severity} {error.code}{link}; the fabric's, no GPU is blamed"
+        )
+
+    def _hinted(self, hint: Hint) -> Iterator[Happening]:
+        match hint.kind:
+            case HintKind.SURPRISE_DOWN:
+                self._surprise = hint
+                yield _of_node(hint.seen, hint_text(hint))
+            case HintKind.RESET_REQUIRED:
+                # The driver prints one for each refused call.
+                if not self._reset_hinted:
+                    self._reset_hinted = True
+                    yield _of_node(hint.seen, hint_text(hint))
+            case _:
+                assert_never(hint.kind)
+
+    def _fell_off(self, bus_id: PciBusId, now: Moment) -> Iterator[Happening]:
+        """Says once where to look if a PCIe link broke off just before the GPU was lost."""
+        hint, self._surprise = self._surprise, None
+        if hint is None or now.at - hint.seen.at >= self._policy.burst_silence_seconds:
+            return
+        text = surprise_down_text(hint.port)
+        self._gpus.advise(bus_id, text)
+        yield Happening(kind=Kind.NODE, seen=now, gpu=bus_id, text=text)
 
 
 def _of_node(now: Moment, text: str) -> Happening:

@@ -14,6 +14,7 @@ from gpuvitals.model.signal import (
     ClearReport,
     GpuSignal,
     IdentityReport,
+    InitFailureReport,
     OffBusReport,
     PresenceReport,
     Reading,
@@ -28,7 +29,7 @@ _CLEANUPS = frozenset({43, 45})
 
 def weigh_witnesses(isolation: Isolation, verdict: Verdict) -> None:
     """Two independent witnesses, or the driver's own advice, confirm at once and at any later time."""
-    if isolation.outcome is Outcome.CONFIRMED:
+    if isolation.outcome is Outcome.CONFIRMED or isolation.is_settled:
         return
     if verdict.confidence in (Confidence.CORROBORATED, Confidence.DRIVER):
         _settle(isolation, Outcome.CONFIRMED, f"confidence {verdict.confidence.value}")
@@ -36,7 +37,7 @@ def weigh_witnesses(isolation: Isolation, verdict: Verdict) -> None:
 
 def weigh(isolation: Isolation, signal: GpuSignal, policy: Policy) -> None:
     """What a later signal about the GPU says of its isolation. A contradiction can still be confirmed."""
-    if isolation.outcome is Outcome.CONFIRMED:
+    if isolation.outcome is Outcome.CONFIRMED or isolation.is_settled:
         return
     after = signal.seen.at - isolation.began.at
     match signal:
@@ -45,6 +46,11 @@ def weigh(isolation: Isolation, signal: GpuSignal, policy: Policy) -> None:
         case OffBusReport():
             if isolation.reason != "GpuLost" or after >= policy.burst_silence_seconds:
                 _settle(isolation, Outcome.CONFIRMED, f"the GPU fell off the bus {_later(after)}")
+        case InitFailureReport():
+            if isolation.reason != "InitFailed" or after >= policy.burst_silence_seconds:
+                _settle(
+                    isolation, Outcome.CONFIRMED, f"the driver could not initialise the GPU {_later(after)}"
+                )
         case RecoveryActionReport():
             if signal.action_to in ASKS_FOR_RESET:
                 name = recovery_action(signal.action_to)[0]

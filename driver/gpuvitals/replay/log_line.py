@@ -1,31 +1,23 @@
-"""One line of a text log, in the shapes in which kernel lines are saved, made into the record that it once was. Pure.
+"""One line of a text log, in the forms in which kernel lines are saved, made into the record that it once was. Pure.
 
     4,4102,502133400411,c;NVRM: Xid ...                                  /dev/kmsg
-    [  502.133400] NVRM: Xid ...                                         dmesg; also -T, -x, -r, --time-format iso
+    [  502.133400] NVRM: Xid ...                                         dmesg; also -T, -x, -r, -d, --time-format iso
     2026-11-24T10:00:00.123456+00:00 node-7 kernel: [  502.1] NVRM: ...  kern.log, journalctl -o short-iso
-    Nov 24 10:00:00 node-7 kernel: NVRM: Xid ...                         kern.log of old, journalctl
-    NVRM: Xid ...                                                        dmesg without time stamps
+    Nov 24 10:00:00 node-7 kernel: NVRM: Xid ...                         kern.log of old, journalctl; also without a host
+    2026-11-24T10:00:00.123Z In(182) vmkernel: cpu1:2097999)NVRM: ...    vmkernel.log
+    kernel: NVRM: Xid ...   NVRM: Xid ...                                without time stamps
 
-A syslog daemon writes what the tag `kernel:` says it got from the kernel; whoever may write to the daemon can forge it.
-The kernel's own record, the raw and decoded forms of dmesg and the journal tell who wrote a line.
+`prefixes` has what may stand in front of these. A syslog daemon writes the tag `kernel:` for what it takes to be the
+kernel's; whoever may write to the daemon can forge it. The kernel's own record, the raw and decoded forms of dmesg and
+the journal's fields tell who wrote a line.
 """
 
 import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from gpuvitals.replay.stamps import (
-    BOOT,
-    HUMAN,
-    ISO,
-    RELATIVE,
-    SYSLOG,
-    Stamp,
-    boot_stamp,
-    human_stamp,
-    iso_stamp,
-    syslog_stamp,
-)
+from gpuvitals.replay.prefixes import COLOUR, OTHER_FACILITY, Outer, is_listed, outer
+from gpuvitals.replay.stamps import BOOT, Stamp, Stamped, stamp_at_start, wall_stamp
 from gpuvitals.signals.kmsg_record import MAX_RECORD, KmsgRecord, kmsg_record
 
 BOOT_TEXT = "Linux version "
@@ -33,55 +25,86 @@ BOOT_TEXT = "Linux version "
 LOAD_TEXT = "NVRM: loading NVIDIA"
 """How the driver announces itself each time it is loaded."""
 
-_COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
-_RAW = re.compile(rb"<([0-9]{1,4})>")
-_DECODED = re.compile(rb"([a-z]+[0-7]?) *:(?:emerg|alert|crit|err|warn|notice|info|debug) *: ")
-_KERNEL_TAG = re.compile(rb"[^ ]{1,255} kernel: ")
+_KERNEL_TAG = re.compile(
+    rb"(?:[A-Z][a-z]\([0-9]{1,4}\) )?(?:[^ ]{0,254}[^ :\]] )?(?:(?P<facility>[a-z]+[0-7]?)\.[a-z]+ )?"
+    rb"(?:kernel|vmkernel|vmkwarning|vmkalert)(?:\[[0-9]{1,10}\])?: ?"
+)
+_VMKERNEL = re.compile(rb"cpu[0-9]{1,4}:[0-9]{1,10}(?: opID=[^ )]{1,64})?\)(?:WARNING: |ALERT: )?")
+_LEVEL = re.compile(rb"<[0-9]{1,4}>")
 _KMSG = re.compile(rb"[0-9]{1,4},[0-9]{1,20},[0-9]{1,20},[-c+][,;]")
 _STARTS = (b"NVRM:", b"nvidia-nvswitch", b"Linux version ")
 _LOAD_END = re.compile(rb"NVRM: fallen off the bus and is not responding to commands[\x20-\x7e]*")
 _UNPRINTABLE = re.compile(rb"[^\x20-\x7e]")
-_OTHER_FACILITY = 1
+_ESCAPED_NEWLINE = b"#012"
+"""How rsyslog writes a newline inside of a message. Source: rsyslog, EscapeControlCharactersOnReceive."""
+_NO_FACILITY = b"kern"
 
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """A record, and when it was written where the line says so. `sequence` is None outside /dev/kmsg's own form."""
+    """A record, and when it was written where the line says so. `sequence` is None outside /dev/kmsg's own form.
+
+    `is_signed`: the form says that the kernel wrote it, or which facility did. `uptime` are the seconds since boot where
+    the line has them beside a date. `is_dated`: it has a time stamp, even where its date can't be read.
+    """
 
     record: KmsgRecord
     stamp: Stamp | None
     sequence: int | None = None
+    is_signed: bool = False
+    uptime: float | None = None
+    is_dated: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class MalformedLine:
-    """A line in a known shape whose text can't be the kernel's: other bytes, or too long."""
+    """A line in a known form whose record can't be the kernel's: a damaged header, or too long."""
 
     stamp: Stamp | None
 
 
 @dataclass(frozen=True, slots=True)
 class OtherLine:
-    """A line in a known shape that another program wrote."""
+    """A line in a known form that another program wrote."""
 
     stamp: Stamp | None
 
 
-def log_line(line: bytes, latest: datetime) -> LogLine | MalformedLine | OtherLine | None:
-    """What one line holds; None where it has none of the shapes. `latest` settles the year of stamps without one."""
-    if _KMSG.match(line):
-        record = kmsg_record(line)
-        if record is None:
-            return MalformedLine(stamp=None)
-        return LogLine(record, Stamp(record.microseconds / 1e6, is_wall=False), record.sequence)
-    line = _COLOUR.sub(b"", line)
-    facility, line = _facility(line)
-    stamp, text = _stamped(line, latest)
-    if text is None:
-        return None if stamp is None else OtherLine(stamp)
-    if len(text) > MAX_RECORD or _UNPRINTABLE.search(text):
-        return MalformedLine(stamp)
-    return LogLine(KmsgRecord(facility, 0, 0, text.decode("ascii")), stamp)
+AnyLine = LogLine | MalformedLine | OtherLine
+
+
+def log_line(line: bytes, latest: datetime, *, listed: bool = False) -> AnyLine | None:
+    """What one line holds; None where it has none of the forms.
+
+    `latest` settles the year of stamps without one. `listed`: the lines of the file have the prefixes of grep.
+    """
+    line = COLOUR.sub(b"", line)
+    around = outer(line, is_listed=listed)
+    text = line[around.end :]
+    if _KMSG.match(text):
+        return _kmsg(text)
+    if around.app is not None:
+        return _of_syslog_5424(around, text)
+    return _dated(around, text, latest)
+
+
+def sniffed(line: bytes, latest: datetime) -> tuple[AnyLine | None, bool]:
+    """What the line holds, and whether it needs the prefixes of grep to be read."""
+    found = log_line(line, latest)
+    # `kern.log-12-Nov` could be the name of a month.
+    is_read = found is not None and (found.stamp is not None or not isinstance(found, LogLine))
+    if is_read or not is_listed(COLOUR.sub(b"", line)):
+        return found, False
+    listed = log_line(line, latest, listed=True)
+    return (found, False) if listed is None else (listed, True)
+
+
+def escaped(text: bytes) -> str:
+    """The text with every other byte than the printable ones of ASCII as the kernel writes it in /dev/kmsg: `\\xNN`.
+
+    dmesg and the journal print the bytes themselves, as in the name of a process. Source: Linux kernel/printk/printk.c.
+    """
+    return _UNPRINTABLE.sub(lambda found: b"\\x%02x" % found[0][0], text).decode("ascii")
 
 
 def last_load_line(line: bytes) -> LogLine | None:
@@ -89,50 +112,114 @@ def last_load_line(line: bytes) -> LogLine | None:
     text = line.strip()
     if len(text) > MAX_RECORD or not _LOAD_END.fullmatch(text):
         return None
-    return LogLine(KmsgRecord(0, 0, 0, text.decode("ascii")), None)
+    return LogLine(KmsgRecord(0, 0, 0, text.decode("ascii")), None, is_dated=False)
 
 
-def _facility(line: bytes) -> tuple[int, bytes]:
-    """The facility where dmesg was asked to tell it. Only that of the kernel matters."""
-    raw = _RAW.match(line)
-    if raw is not None:
-        return int(raw[1]) >> 3, line[raw.end() :]
-    decoded = _DECODED.match(line)
-    if decoded is not None:
-        return 0 if decoded[1] == b"kern" else _OTHER_FACILITY, line[decoded.end() :]
-    return 0, line
+def _kmsg(line: bytes) -> AnyLine:
+    header, _, text = line.partition(b";")
+    record = kmsg_record(header + b";" + escaped(text).encode())
+    if record is None:
+        return MalformedLine(stamp=None)
+    stamp = Stamp(record.microseconds / 1e6, is_wall=False)
+    return LogLine(record, stamp, record.sequence, is_signed=True)
 
 
-def _stamped(line: bytes, latest: datetime) -> tuple[Stamp | None, bytes | None]:
-    """The stamp and the kernel's text; the latter is None for lines that are not the kernel's."""
-    match = BOOT.match(line)
-    if match is not None:
-        return boot_stamp(match), _behind_tag(line[match.end() :], is_needed=False)
-    match = HUMAN.match(line)
-    if match is not None:
-        return human_stamp(match), line[match.end() :]
-    match = ISO.match(line)
-    if match is not None:
-        return iso_stamp(match), _behind_tag(line[match.end() :], is_needed=False)
-    match = SYSLOG.match(line)
-    if match is not None:
-        return syslog_stamp(match, latest), _behind_tag(line[match.end() :], is_needed=True)
-    match = RELATIVE.match(line)
-    if match is not None:
-        return None, line[match.end() :]
-    return None, line if line.startswith(_STARTS) else None
+def _of_syslog_5424(around: Outer, text: bytes) -> AnyLine:
+    stamp = wall_stamp((around.stamp or b"").decode(errors="replace"))
+    if around.app not in (b"kernel", b"vmkernel"):
+        return OtherLine(stamp)
+    uptime, rest = _behind_uptime(text)
+    return _record(around, _Text(rest, stamp, uptime))
 
 
-def _behind_tag(rest: bytes, *, is_needed: bool) -> bytes | None:
-    """The text behind `host kernel: ` and the second stamp that may follow it.
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """The kernel's text with what its line tells of its time."""
 
-    Without a tag it is a line of dmesg, which holds the kernel's own alone; another tag is another program's line.
-    """
-    if not is_needed and rest.startswith(_STARTS):
-        return rest
-    tag = _KERNEL_TAG.match(rest)
-    if tag is None:
-        return None if is_needed else rest
-    rest = rest[tag.end() :]
-    inner = BOOT.match(rest)
-    return rest if inner is None else rest[inner.end() :]
+    text: bytes
+    stamp: Stamp | None
+    uptime: float | None = None
+    is_dated: bool = True
+
+
+def _dated(around: Outer, text: bytes, latest: datetime) -> AnyLine | None:
+    found = stamp_at_start(text, latest)
+    if found is None:
+        return _undated(around, text)
+    rest, stamp, is_tagged = text[found.end :], found.stamp, False
+    # kubectl and log shippers put a stamp of their own in front of that of the line.
+    while _is_shippers(found) and (inner := stamp_at_start(rest, latest)) is not None and _is_shippers(inner):
+        rest, found, stamp = rest[inner.end :], inner, inner.stamp or stamp
+    is_boot = stamp is not None and not stamp.is_wall
+    if not found.is_kernels and (tag := _KERNEL_TAG.match(rest)):
+        rest, is_tagged = rest[tag.end() :], True
+        around = _with_facility(around, tag["facility"])
+    elif _needs_tag(text, found.is_kernels, rest, around):
+        return OtherLine(stamp)
+    uptime = None
+    if is_tagged or not (is_boot or found.is_kernels):
+        uptime, rest = _behind_uptime(rest)
+    return _record(around, _Text(rest, stamp, uptime))
+
+
+def _is_shippers(found: Stamped) -> bool:
+    """Whether another stamp may follow: behind a date, but not behind what dmesg alone prints."""
+    return not found.is_kernels and (found.stamp is None or found.stamp.is_wall)
+
+
+def _needs_tag(text: bytes, is_kernels: bool, rest: bytes, around: Outer) -> bool:
+    """Whether a line without the tag `kernel:` is another program's: a syslog file and the journal tag each line."""
+    is_dmesg = is_kernels or text.startswith(b"[") or text[:4].isdigit()
+    return not (is_dmesg or around.is_proof or rest.startswith(_STARTS) or _VMKERNEL.match(rest))
+
+
+def _undated(around: Outer, text: bytes) -> AnyLine | None:
+    """A line without a stamp: only text that the driver or the kernel begins so is taken for theirs."""
+    text = text.lstrip(b" \t") if around.end == 0 else text
+    tag = _KERNEL_TAG.match(text)
+    if tag is not None:
+        uptime, rest = _behind_uptime(text[tag.end() :])
+        stamp = None if uptime is None else Stamp(uptime, is_wall=False)
+        around = _with_facility(around, tag["facility"])
+        return _record(around, _Text(rest, stamp, is_dated=stamp is not None))
+    rest = _behind_vmkernel(text)
+    if around.facility is None and not rest.startswith(_STARTS):
+        return None
+    return _record(around, _Text(rest, None, is_dated=False))
+
+
+def _with_facility(around: Outer, name: bytes | None) -> Outer:
+    """busybox and some devices name the facility in front of the tag."""
+    if name is None or around.facility is not None:
+        return around
+    return Outer(around.end, 0 if name == _NO_FACILITY else OTHER_FACILITY)
+
+
+def _behind_uptime(text: bytes) -> tuple[float | None, bytes]:
+    """The kernel's own stamp in front of a text, and the text behind it and behind the marks of a vmkernel."""
+    text = text.lstrip(b" ")
+    level = _LEVEL.match(text)
+    text = text[level.end() :] if level else text
+    match = BOOT.match(text)
+    if match is None:
+        return None, _behind_vmkernel(text)
+    return float(match["uptime"]), text[match.end() :]
+
+
+def _behind_vmkernel(text: bytes) -> bytes:
+    match = _VMKERNEL.match(text)
+    return text if match is None else text[match.end() :]
+
+
+def _record(around: Outer, found: _Text) -> AnyLine:
+    text = found.text.rstrip(b" \t\r")
+    if len(text) > MAX_RECORD:
+        return MalformedLine(found.stamp)
+    shown = escaped(text.replace(_ESCAPED_NEWLINE, b"\n"))
+    return LogLine(
+        KmsgRecord(around.facility or 0, 0, 0, shown),
+        found.stamp,
+        is_signed=around.is_proof,
+        uptime=found.uptime,
+        is_dated=found.is_dated,
+    )

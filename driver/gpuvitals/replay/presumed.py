@@ -1,13 +1,14 @@
 """What is presumed of a GPU where the log has no reading of it: nothing but what a driver that works would show. Pure.
 
 A kernel log says what went wrong, never that all is well; the agent has NVML for that. So a GPU can be read as long as
-it is not judged failed, its recovery action is what XID 154 last said, and what was initialised anew (by a reset, a boot
-or a driver load) read clean after it. See docs/adr/019-replay-room.md.
+it is not judged failed, its recovery action is what XID 154 last said, and what was initialised anew (by a reset or a boot,
+or by a driver load after which the log shows it at work) read clean after it. See docs/adr/019-replay-room.md.
 """
 
 from dataclasses import replace
 
 from gpuvitals.health.evaluate import evaluate
+from gpuvitals.health.fault_classes import FaultClass, xid_rule
 from gpuvitals.health.healing import after_restart
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import GpuState
@@ -19,7 +20,10 @@ from gpuvitals.model.signal import (
     ReadStatus,
     RecoveryActionReport,
     Source,
+    XidReport,
 )
+
+_CLEANUPS = frozenset({43, 45})
 
 
 def folded(state: GpuState, signal: GpuSignal, policy: Policy, *, is_read: bool) -> GpuState:
@@ -37,10 +41,32 @@ def folded(state: GpuState, signal: GpuSignal, policy: Policy, *, is_read: bool)
     return state
 
 
-def begun_anew(state: GpuState, seen: Moment, policy: Policy, *, is_read: bool) -> GpuState:
+def begun_anew(state: GpuState, seen: Moment, policy: Policy, *, is_presumed: bool) -> GpuState:
     """The state after a boot or driver load: the instants of a log are on one clock, so that none of them moves."""
     state = after_restart(state, same_boot=True, same_driver_load=False, age_seconds=0.0)
-    return state if is_read else evaluate(state, _reading(state, seen, 0), policy)
+    return evaluate(state, _reading(state, seen, 0), policy) if is_presumed else state
+
+
+def shows_work(signal: GpuSignal) -> bool:
+    """Whether the signal shows that the driver has brought the GPU up: it works, or the driver asks for nothing.
+
+    An application's XID names the process that worked with the GPU. XIDs 43 and 45 are cleanups and show nothing.
+    """
+    match signal:
+        case XidReport():
+            is_work = signal.pid is not None and signal.code not in _CLEANUPS
+            return is_work and xid_rule(signal).fault_class in (FaultClass.C, FaultClass.NONE)
+        case IdentityReport():
+            return True
+        case RecoveryActionReport():
+            return signal.action_to == 0
+        case _:
+            return False
+
+
+def come_up(state: GpuState, seen: Moment, policy: Policy) -> GpuState:
+    """The state of a GPU that the log shows at work after a driver load."""
+    return evaluate(state, _reading(state, _after(state, seen), 0), policy)
 
 
 def seen_now(state: GpuState, now: Moment) -> GpuState:

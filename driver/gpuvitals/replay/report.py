@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.health import HealthState
 from gpuvitals.replay.comparison import Difference
+from gpuvitals.replay.counts import Counts
 from gpuvitals.replay.findings import GpuEnd, Happening, Isolation, Tally
-from gpuvitals.replay.reader import Counts
 
 _SHOWN_ISOLATIONS = 50
 _WIDTH = 14
@@ -52,7 +52,9 @@ def happening_json(happening: Happening, *, is_wall: bool) -> str:
 def ending_text(ending: Ending) -> Iterator[str]:
     """The summary, line by line."""
     yield from _about_log(ending)
-    yield from _about_gpus(ending.gpus)
+    yield from _about_gpus(
+        ending.gpus, is_partial=ending.counts.is_incomplete or ending.counts.about_gpus > 0
+    )
     yield from _about_isolations(ending)
     if ending.differences is not None:
         yield "" if ending.differences else "\nThe two policies judge this log alike."
@@ -104,22 +106,39 @@ def _about_log(ending: Ending) -> Iterator[str]:
         ("boots", tally.boots, ""),
         ("driver loads", tally.driver_loads, ""),
         ("missing records", counts.lost, "faults may be among them"),
-        ("damaged driver lines", counts.malformed, "no effect"),
+        (
+            "lines with a driver's mark in no known form",
+            counts.unread,
+            "not judged: the answer is incomplete",
+        ),
+        ("damaged driver lines", counts.malformed, "not judged: the answer is incomplete"),
+        ("lines whose form does not tell who wrote them", counts.unsigned, "taken to be the kernel's"),
+        ("lines whose date can't be read", counts.undated, "taken to be of the time before them"),
+        ("lines of other programs that name the driver", counts.mentions, "no effect"),
         ("lines that claim to be the driver's, not written by the kernel", counts.spoofed, "no effect"),
         ("lines that name no GPU", tally.unattributed, "no effect"),
-        ("NVSwitch errors", tally.switch_errors, f"{tally.fatal_switch_errors} fatal; the fabric's"),
+        ("NVSwitch errors", tally.switch_errors, _severities(tally)),
         ("time stamps that step back", ending.steps_back, "give the oldest file first"),
     ):
         if count:
             yield f"  {name}: {count}" + (f" ({text})" if text else "")
+    for sample in counts.samples:
+        yield f"    {sample.where}: {sample.text}"
     if ending.began is None and counts.about_gpus:
         yield "  without time stamps nothing lasts or is quiet: dwells and probations can't be judged"
 
 
-def _about_gpus(ends: Sequence[GpuEnd]) -> Iterator[str]:
+def _severities(tally: Tally) -> str:
+    unknown = f", {tally.unrated_switch_errors} of unknown severity" if tally.unrated_switch_errors else ""
+    return f"{tally.fatal_switch_errors} fatal{unknown}; the fabric's"
+
+
+def _about_gpus(ends: Sequence[GpuEnd], *, is_partial: bool) -> Iterator[str]:
     yield ""
     if not ends:
-        yield "The log says nothing about a GPU."
+        yield (
+            "No GPU is named in what could be read." if is_partial else "The log says nothing about a GPU."
+        )
         return
     for end in ends:
         xids = ", ".join(f"{code} x{times}" for code, times in end.xids) or "no XID"

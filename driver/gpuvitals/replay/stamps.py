@@ -2,30 +2,47 @@
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
-_MONTHS = {
-    name: number
-    for number, name in enumerate(
-        (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"), 1
-    )
-}
-_MONTH = b"(" + b"|".join(_MONTHS) + b")"
-BOOT = re.compile(rb"\[ *([0-9]{1,10}\.[0-9]{1,9})\](?:\[ *[TC][0-9]+\])? ")
+from gpuvitals.replay.months import month_number
+
+_CLOCK = rb"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
+_DELTA = rb"(?: *<[ +]*[0-9.]* ?>| {8,})?"
+"""What `dmesg -d` and `journalctl -o short-delta` print behind the stamp: the time since the line before."""
+_CALLER = rb"(?: ?\[ *[TC][0-9]+\])?"
+_WORD = rb"[^\s:\[\]<>]{1,16}"
+
+BOOT = re.compile(rb"\[ *(?P<uptime>[0-9]{1,10}\.[0-9]{1,9})" + _DELTA + rb"\]" + _CALLER + rb" ?")
 """`[ 1234.567890] `, with the caller behind it where the kernel is built to tell."""
-HUMAN = re.compile(
-    rb"\[[A-Z][a-z]{2} " + _MONTH + rb" {1,2}([0-9]{1,2}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) ([0-9]{4})\] "
-)
+_HUMAN = re.compile(
+    rb"\[" + _WORD + rb" (?P<month>" + _WORD + rb") {1,2}(?P<day>[0-9]{1,2}) " + _CLOCK + rb" (?P<year>[0-9]{4})"
+    + _DELTA + rb"\]" + _CALLER + rb" "
+)  # fmt: skip
 """`dmesg -T`: `[Tue Nov 24 10:00:00 2026] `."""
-ISO = re.compile(
-    rb"([0-9]{4})-([0-9]{2})-([0-9]{2})[T ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:[.,]([0-9]{1,9}))?"
-    rb"(Z|[+-][0-9]{2}:?[0-9]{2})? "
+_ISO = re.compile(
+    rb"\[?(?:" + _WORD + rb" )?(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})[T ]" + _CLOCK
+    + rb"(?:[.,](?P<fraction>[0-9]{1,9}))?(?P<zone>Z| ?[+-][0-9]{2}:?[0-9]{2}| [+-][0-9]{2}| [A-Z]{3,5})?"
+    + _DELTA + rb"\]?:?" + _CALLER + rb"(?: |\Z)"
+)  # fmt: skip
+"""`dmesg --time-format iso`, `journalctl -o short-iso` and `-o short-full`, kubectl, Talos and the syslog files of today."""
+_SYSLOG = re.compile(
+    rb"(?:(?:" + _WORD + rb" )?(?P<month>" + _WORD + rb") {1,2}(?P<day>[0-9]{1,2}),? (?:(?P<before>[0-9]{4}) )?"
+    + _CLOCK + rb"(?:\.(?P<fraction>[0-9]{1,9}))?(?: (?P<year>(?:19|20)[0-9]{2}))?)(?: |\Z)"
+)  # fmt: skip
+"""Syslog files of old and journalctl: `Nov 24 10:00:00 `; some devices add the year."""
+_UNIX = re.compile(rb"(?P<seconds>[0-9]{9,11}\.[0-9]{1,9}) ")
+"""`journalctl -o short-unix`."""
+_RELATIVE = re.compile(
+    rb"\[(?:" + _WORD + rb" ?[0-9]{1,2} [0-9]{2}:[0-9]{2}| *[+<][ +]*[0-9.]+>?)\]" + _CALLER + rb" "
 )
-"""`dmesg --time-format iso`, `journalctl -o short-iso`, and the syslog files of today."""
-SYSLOG = re.compile(_MONTH + rb" {1,2}([0-9]{1,2}) ([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,9}))? ")
-"""Syslog files of old: `Nov 24 10:00:00 `, without a year."""
-RELATIVE = re.compile(rb"\[(?:[A-Z][a-z]{2} ?[0-9]{1,2} [0-9]{2}:[0-9]{2}| *\+[0-9.]+)\] ")
 """`dmesg -H`: the time since the line before, which says nothing of a line alone."""
+
+_ZONES = {
+    b"EST": -5.0, b"EDT": -4.0, b"CST": -6.0, b"CDT": -5.0, b"MST": -7.0, b"MDT": -6.0, b"PST": -8.0, b"PDT": -7.0,
+    b"WEST": 1.0, b"BST": 1.0, b"CET": 1.0, b"CEST": 2.0, b"EET": 2.0, b"EEST": 3.0, b"MSK": 3.0, b"IST": 5.5,
+    b"SGT": 8.0, b"HKT": 8.0, b"JST": 9.0, b"KST": 9.0, b"AEST": 10.0, b"AEDT": 11.0, b"NZST": 12.0, b"NZDT": 13.0,
+}  # fmt: skip
+"""Hours east of UTC of the abbreviations that `journalctl -o short-full` prints. Any other counts as UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,55 +53,73 @@ class Stamp:
     is_wall: bool
 
 
-def boot_stamp(match: re.Match[bytes]) -> Stamp:
-    """The stamp of a BOOT match."""
-    return Stamp(float(match[1]), is_wall=False)
+@dataclass(frozen=True, slots=True)
+class Stamped:
+    """A time stamp at the start of a line. `stamp` is None where its date can't be read. The text begins at `end`.
+
+    `is_kernels`: the form is one that only dmesg prints, so that no tag of a program follows.
+    """
+
+    stamp: Stamp | None
+    end: int
+    is_kernels: bool
 
 
-def human_stamp(match: re.Match[bytes]) -> Stamp | None:
-    """The stamp of a HUMAN match; None for a date that does not exist. It tells no zone: taken to be UTC."""
-    month, day, hour, minute, second, year = match.groups()
-    return _wall(int(year), _MONTHS[month], (day, hour, minute, second))
-
-
-def iso_stamp(match: re.Match[bytes]) -> Stamp | None:
-    """The stamp of an ISO match; None for a date that does not exist. Without a zone it is taken to be UTC."""
-    year, month, day, hour, minute, second, fraction, zone = match.groups()
-    stamp = _wall(int(year), int(month), (day, hour, minute, second))
-    if stamp is None:
-        return None
-    return Stamp(stamp.seconds + _fraction(fraction) - _zone_seconds(zone), is_wall=True)
-
-
-def syslog_stamp(match: re.Match[bytes], latest: datetime) -> Stamp | None:
-    """The stamp of a SYSLOG match, in the last year in which it is not after `latest` by more than a day."""
-    month, day, hour, minute, second, fraction = match.groups()
-    # Nine years back there is a 29 February for sure.
-    for year in range(latest.year + 1, latest.year - 9, -1):
-        stamp = _wall(year, _MONTHS[month], (day, hour, minute, second))
-        if stamp is not None and stamp.seconds <= (latest + timedelta(days=1)).timestamp():
-            return Stamp(stamp.seconds + _fraction(fraction), is_wall=True)
+def stamp_at_start(line: bytes, latest: datetime) -> Stamped | None:
+    """The stamp at the start of a line, None without one. `latest` settles the year of a stamp that has none."""
+    if line.startswith(b"["):
+        if match := BOOT.match(line):
+            return Stamped(Stamp(float(match["uptime"]), is_wall=False), match.end(), is_kernels=False)
+        if match := _HUMAN.match(line):
+            return Stamped(_dated(match, int(match["year"])), match.end(), is_kernels=True)
+        if match := _RELATIVE.match(line):
+            return Stamped(None, match.end(), is_kernels=True)
+    if match := _ISO.match(line):
+        return Stamped(_dated(match, int(match["year"])), match.end(), is_kernels=False)
+    if match := _UNIX.match(line):
+        return Stamped(Stamp(float(match["seconds"]), is_wall=True), match.end(), is_kernels=False)
+    if match := _SYSLOG.match(line):
+        year = match["year"] or match["before"]
+        stamp = _dated(match, int(year)) if year else _without_year(match, latest)
+        return Stamped(stamp, match.end(), is_kernels=False)
     return None
 
 
-def _wall(year: int, month: int, rest: tuple[bytes, ...]) -> Stamp | None:
-    day, hour, minute, second = (int(number) for number in rest)
+def wall_stamp(text: str) -> Stamp | None:
+    """The stamp of a date as a field of JSON has it; None where it is no date."""
+    match = _ISO.match(text.encode(errors="replace"))
+    return None if match is None else _dated(match, int(match["year"]))
+
+
+def _without_year(match: re.Match[bytes], latest: datetime) -> Stamp | None:
+    """The stamp in the last year in which it is not after `latest` by more than a day."""
+    # Nine years back there is a 29 February for sure.
+    for year in range(latest.year + 1, latest.year - 9, -1):
+        stamp = _dated(match, year)
+        if stamp is not None and stamp.seconds <= (latest + timedelta(days=1)).timestamp():
+            return stamp
+    return None
+
+
+def _dated(match: re.Match[bytes], year: int) -> Stamp | None:
+    """The stamp of a match; None for a date that does not exist. Without a zone it is taken to be UTC."""
+    named = match.groupdict()
+    month = int(named["month"]) if named["month"].isdigit() else month_number(named["month"])
+    if month is None:
+        return None
+    day, hour, minute, second = (int(named[part]) for part in ("day", "hour", "minute", "second"))
     try:
         # 60 is a leap second, which no clock of ours has.
         found = datetime(year, month, day, hour, minute, min(second, 59), tzinfo=UTC)
     except ValueError:
         return None
-    return Stamp(found.timestamp(), is_wall=True)
+    fraction = named.get("fraction")
+    seconds = found.timestamp() + (float(b"0." + fraction) if fraction else 0.0)
+    return Stamp(seconds - _zone_seconds((named.get("zone") or b"").strip()), is_wall=True)
 
 
-def _fraction(digits: bytes | None) -> float:
-    return float(b"0." + digits) if digits else 0.0
-
-
-def _zone_seconds(zone: bytes | None) -> float:
-    if zone in (None, b"Z"):
-        return 0.0
-    assert zone is not None
-    hours, minutes = int(zone[1:3]), int(zone[-2:])
-    offset = timezone(min(timedelta(hours=hours, minutes=minutes), timedelta(hours=23))).utcoffset(None)
-    return offset.total_seconds() * (-1 if zone.startswith(b"-") else 1)
+def _zone_seconds(zone: bytes) -> float:
+    if not zone.startswith((b"+", b"-")):
+        return 3600 * _ZONES.get(zone, 0.0)
+    minutes = 60 * int(zone[1:3]) + int(zone[3:].lstrip(b":") or 0)
+    return min(60.0 * minutes, 23 * 3600.0) * (-1 if zone.startswith(b"-") else 1)

@@ -5,6 +5,7 @@ from typing import assert_never
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.signal import (
     IdentityReport,
+    InitFailureReport,
     Nvlink5Detail,
     OffBusReport,
     RecoveryActionReport,
@@ -23,6 +24,8 @@ def kernel_signal(line: Line, seen: Moment, sequence: int) -> Signal | None:
             return _xid(line, seen, sequence)
         case LineKind.OFF_BUS:
             return OffBusReport(source=Source.KMSG, seen=seen, bus_id=line.bus_id)
+        case LineKind.INIT_FAILED:
+            return InitFailureReport(source=Source.KMSG, seen=seen, bus_id=line.bus_id)
         case LineKind.RECOVERY_ACTION:
             return _recovery_action(line, seen)
         case LineKind.IDENTITY:
@@ -81,7 +84,7 @@ def _recovery_action(line: Line, seen: Moment) -> RecoveryActionReport:
 
 
 def _switch(line: Line, seen: Moment) -> SwitchReport | None:
-    if line.bus_id is None or line.code is None or line.switch is None or line.fatal is None:
+    if line.bus_id is None or line.code is None or line.switch is None or line.is_detail:
         # Severity and data lines belong to an error that was reported already.
         return None
     return SwitchReport(

@@ -27,6 +27,7 @@ class LineKind(Enum):
     XID = "xid"
     SXID = "sxid"
     OFF_BUS = "off_bus"
+    INIT_FAILED = "init_failed"
     RECOVERY_ACTION = "recovery_action"
     IDENTITY = "identity"
     NONE = "none"
@@ -46,7 +47,10 @@ class Nvlink5Body:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One classified line; None is "not there, or not to be trusted"."""
+    """One classified line; None is "not there, or not to be trusted".
+
+    `is_detail`: an SXid line that adds to the one before it and reports no further error.
+    """
 
     kind: LineKind
     bus_id: PciBusId | None = None
@@ -66,6 +70,7 @@ class Line:
     switch: int | None = None
     words: tuple[int, ...] = ()
     nvlink5: Nvlink5Body | None = None
+    is_detail: bool = False
 
 
 MALFORMED = Line(kind=LineKind.MALFORMED)
@@ -86,6 +91,12 @@ _SXID = re.compile(
 _SXID_PREFIX = re.compile(r"nvidia-nvswitch[^:]*: SXid")
 _SXID_BODY = re.compile(r"(?P<word>Fatal|Non-fatal|Correctable), (?:Link (?P<link>-?[0-9]{1,9})\b)?")
 _OFF_BUS = re.compile(rf"NVRM: GPU {_BDF}: GPU has fallen off the bus")
+_INIT_FAILED = re.compile(
+    rf"NVRM: (?:GPU (?:at )?(?:PCI:)?{_BDF}:? )?(?:RmInitAdapter failed!|rm_init_adapter failed)"
+)
+"""Source: NVIDIA/open-gpu-kernel-modules, src/nvidia/arch/nvalloc/unix/src/osinit.c and kernel-open/nvidia/nv.c."""
+_SXID_DETAIL = re.compile(r"(?:Severity [0-9]|Data \{)")
+"""Source: NVIDIA/open-gpu-kernel-modules, src/common/nvswitch/kernel/error_nvswitch.c."""
 _LOAD_FIRST = re.compile(rf"NVRM: The NVIDIA GPU {_BDF}(?:\Z|[ \\])")
 _LOAD_LAST = "fallen off the bus and is not responding to commands"
 _IDENTITY_PREFIX = "NVRM: GPU at PCI:"
@@ -158,6 +169,9 @@ def _classified(text: str) -> Line:
     match = _LOAD_FIRST.match(text)
     if match is not None:
         return Line(kind=LineKind.OFF_BUS, bus_id=_bus_id(match)) if _LOAD_LAST in text else _NONE
+    match = _INIT_FAILED.match(text)
+    if match is not None:
+        return Line(kind=LineKind.INIT_FAILED, bus_id=None if match["bdf"] is None else _bus_id(match))
     return _identity(text)
 
 
@@ -267,6 +281,7 @@ def _sxid(text: str) -> Line:
         switch=int(match["switch"]),
         link=None if body is None or body["link"] is None else _link(body["link"]),
         fatal=None if body is None else body["word"] == "Fatal",
+        is_detail=_SXID_DETAIL.match(match["rest"]) is not None,
     )
 
 

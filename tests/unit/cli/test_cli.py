@@ -40,8 +40,6 @@ def test_explain_walks_a_fatal_line_to_the_claim(run: Run) -> None:
     ("line", "said"),
     [
         ("12,1,1,-;NVRM: Xid (PCI:0000:05:00): 79, x", "spoofed"),
-        ("NVRM: Xid (PCI:zz): 79, x", "malformed"),
-        ("usb 1-2: new device", "malformed"),
         ("6,1,1,-;usb 1-2: new device", "not about a GPU"),
         ("NVRM: GPU 0000:3b:00.0: GPU has fallen off the bus.", "GpuLost"),
         ("NVRM: Xid (PCI:0000:05:00): 13, pid=7, name=train, x", "nothing is wrong"),
@@ -86,6 +84,23 @@ def test_explain_has_an_answer_for_every_line(run: Run, line: str, said: str) ->
     code, out, _ = run("explain", "--line", line)
 
     assert code == 0
+    assert said in out
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("NVRM: Xid (PCI:zz): 79, x", "malformed"),
+        ("usb 1-2: new device", "not read: it has no form"),
+        ("nonsense", "not read: it has no form"),
+        (f"4,1,1,-;{'x' * 9000}", "malformed"),
+    ],
+)
+def test_explain_of_a_line_that_cannot_be_read_says_so_and_exits_3(run: Run, line: str, said: str) -> None:
+    """Finding U4."""
+    code, out, _ = run("explain", "--line", line)
+
+    assert code == 3
     assert said in out
 
 

@@ -1,13 +1,16 @@
 """`gpuvitals replay` as a person meets it: files in, timeline and summary out, and what it says to bad input."""
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import os
 import re
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,7 +92,8 @@ def test_standard_input_is_a_log_too(run: Run, monkeypatch: pytest.MonkeyPatch) 
     assert "would leave service: Xid79" in out
 
 
-def test_a_reader_that_has_seen_enough_ends_it_quietly(kept: Kept) -> None:
+def test_a_reader_that_has_seen_enough_ends_it_with_one_line(kept: Kept) -> None:
+    """Finding L11, finding U4."""
     log = kept("dmesg", dmesg([(float(at), xid(79, bus=f"{at:04x}:01:00")) for at in range(900)]))
     command = [sys.executable, "-m", "gpuvitals.cli.main", "replay", log]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -97,8 +101,8 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(kept: Kept) -> None:
         assert process.stderr is not None
         process.stdout.readline()
         process.stdout.close()
-        assert process.stderr.read() == b""
-        assert process.wait(30) == 0
+        assert process.stderr.read() == b"gpuvitals: standard output: the reader has closed the pipe\n"
+        assert process.wait(30) == 141
 
 
 def test_json_is_one_object_a_line(run: Run, kept: Kept) -> None:
@@ -209,3 +213,77 @@ def test_every_command_of_the_guide_runs(run: Run, kept: Kept, monkeypatch: pyte
 
     assert len(shown) == 2
     assert [run(*shlex.split(arguments))[0] for arguments in shown] == [0, 0]
+
+
+def test_a_log_that_cannot_all_be_read_ends_with_code_3_and_shows_what_is_missing(
+    run: Run, kept: Kept
+) -> None:
+    """Finding L3."""
+    log = kept("mixed", dmesg(LOST) + b"?? NVRM: Xid (PCI:0000:3b:00): 79, x\n")
+    code, out, _ = run(log)
+    _, counted, _ = run("--json", log)
+
+    assert code == 3
+    assert "the answer is incomplete" in out
+    assert f"{log}:4: ?? NVRM: Xid" in out
+    assert json.loads(counted.splitlines()[-1])["log"]["unread"] == 1
+
+
+PACKERS = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "plain": bytes}
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+@pytest.mark.parametrize("name", ["-", "/dev/stdin"])
+def test_standard_input_is_read_as_a_stream_packed_or_not(packer: str, name: str) -> None:
+    """Finding L11."""
+    command = [sys.executable, "-m", "gpuvitals.cli.main", "replay", name]
+    done = subprocess.run(
+        command, input=PACKERS[packer](dmesg(LOST)), stdout=subprocess.PIPE, timeout=120, check=False
+    )
+
+    assert done.returncode == 0
+    assert b"would leave service: Xid79" in done.stdout
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+def test_pipes_are_logs_and_put_in_order(packer: str, run: Run, kept: Kept, tmp_path: Path) -> None:
+    """Finding L11."""
+    newer = kept("kern.log", syslog(quiet([(1000, xid(120))], 1500)))
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    content = PACKERS[packer](syslog(LOST).replace(b"Nov 24", b"2026-11-24T").replace(b"T ", b"T"))
+    writer = threading.Thread(target=fifo.write_bytes, args=(content,), name="writer", daemon=True)
+    writer.start()
+    code, out, _ = run(newer, str(fifo))
+    writer.join(60)
+
+    assert not writer.is_alive()
+    assert code == 0
+    assert "confirmed: XID 120 800 s later" in out
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"\x28\xb5\x2f\xfd" + bytes(40), "is packed by zstd"),
+        (b"PK\x03\x04" + bytes(40), "is a zip archive"),
+        (b"BZh9" + bytes(40), "is damaged or cut off"),
+        (b"\xfd7zXZ\x00" + bytes(40), "is damaged or cut off"),
+        (b"LPKSHHRH" + bytes(300), "is a file of the journal itself"),
+    ],
+)
+def test_what_is_no_text_is_named_in_one_line(run: Run, kept: Kept, content: bytes, named: str) -> None:
+    """Finding L11."""
+    for others in ((), (kept("good", dmesg(LOST)),)):
+        code, _, err = run(*others, kept("odd", content))
+
+        assert (code, err.count("\n")) == (2, 1)
+        assert named in err
+
+
+def test_a_closed_standard_input_is_one_line_and_a_code() -> None:
+    """Finding L11."""
+    command = f"{sys.executable} -m gpuvitals.cli.main replay - <&-"
+    done = subprocess.run(("sh", "-c", command), stderr=subprocess.PIPE, timeout=120, check=False)
+
+    assert (done.returncode, done.stderr) == (2, b"gpuvitals: replay: <stdin>: is closed\n")

@@ -119,11 +119,11 @@ def test_a_line_of_another_program_is_none_of_the_kernels(line: str) -> None:
 def test_a_journal_message_of_bytes_is_read_and_odd_ones_are_counted() -> None:
     numbers = list(xid(79).encode())
     good = '{"_TRANSPORT":"kernel","MESSAGE":' + str(numbers).replace(" ", "") + "}\n"
-    odd = '{"_TRANSPORT":"kernel","MESSAGE":' + str([*numbers, 255]).replace(" ", "") + "}\n"
+    odd = '{"_TRANSPORT":"kernel","MESSAGE":' + str([255, *numbers]).replace(" ", "") + "}\n"
     reader = LogReader()
 
     assert len(heard(good.encode() + odd.encode(), reader=reader)) == 1
-    assert reader.counts.malformed == 1
+    assert reader.counts.unread == 1
 
 
 def test_missing_records_are_told_with_their_number() -> None:

@@ -17,6 +17,7 @@ from support.signals import xid as xid_report
 
 DEVICE = f"{BUS}.0"
 IDENTITY = f"NVRM: GPU at PCI:{BUS}: GPU-5d3c0a11-8e42-4b7f-9c15-0f6a2be71d01"
+LOADING = "NVRM: loading NVIDIA UNIX Open Kernel Module for x86_64  595.45.04"
 LOST: list[Said] = [
     (100, "usb 1-1: x"),
     (200, xid(79)),
@@ -52,7 +53,7 @@ def test_application_errors_take_nobody_out() -> None:
     [
         [(5000.0, IDENTITY)],
         [(5000.0, "Linux version 6.8.0")],
-        [(5000.0, "NVRM: loading NVIDIA UNIX Open Kernel Module for x86_64  595.45.04")],
+        [(4900.0, LOADING), (5000.0, xid(13, "pid=9, name=infer, Graphics Exception"))],
         [(300.0, asks(0, 1)), (5000.0, asks(1, 0))],
     ],
     ids=["identity", "boot", "driver load", "recovery action"],
@@ -228,3 +229,135 @@ def test_json_is_one_object_a_line_with_the_summary_last() -> None:
     assert objects[-1]["gpus"][0]["reason"] == "Xid79"
     assert objects[-1]["false_isolations"] == {"least": 0, "most": 0}
     assert "2026-11-24T10:03:20Z" in happening_text(found.happenings[0], is_wall=True)
+
+
+FAILED = f"NVRM: GPU {DEVICE}: RmInitAdapter failed! (0x24:0x1c:1603)"
+PROBE = (
+    f"NVRM: The NVIDIA GPU {DEVICE}\\x0aNVRM: (PCI ID: 10de:2330) installed in this system has"
+    "\\x0aNVRM: fallen off the bus and is not responding to commands."
+)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [
+            (5000.0, PROBE),
+            (5001.0, "NVRM: The NVIDIA probe routine failed for 1 device(s)."),
+            (5001.5, LOADING),
+        ],
+        [(5001.5, LOADING)],
+        [(5001.5, LOADING), (5020.0, FAILED)],
+        [(5001.5, LOADING), (5020.0, xid(13, bus="0000:5e:00"))],
+        [(5001.5, LOADING), (5020.0, xid(45, "pid=9, name=a, Ch 1"))],
+        [(5001.5, LOADING), (5020.0, FAILED), (6000.0, LOADING)],
+        [(5000.0, "Linux version 6.8"), (5001.0, PROBE), (5001.5, LOADING), (5020.0, FAILED)],
+    ],
+    ids=[
+        "probe failed",
+        "load alone",
+        "not initialised",
+        "another works",
+        "a cleanup",
+        "loaded twice",
+        "boot",
+    ],
+)
+def test_a_load_heals_no_gpu_that_did_not_come_up_in_it(said: list[Said]) -> None:
+    """Finding L2."""
+    end = replayed(kmsg(quiet([*LOST, *said], 90_000))).ends[DEVICE]
+
+    assert end.is_isolated
+    assert end.verdict.state is HealthState.UNHEALTHY
+
+
+@pytest.mark.parametrize("work", [IDENTITY, xid(31, "pid=9, name=infer, MMU Fault"), asks(1, 0)])
+def test_a_load_heals_a_gpu_that_is_seen_at_work_after_it(work: str) -> None:
+    """Finding L2."""
+    found = replayed(kmsg(quiet([*LOST, (5000, LOADING), (5100, work)], 5200)))
+
+    assert not found.ends[DEVICE].is_isolated
+    assert found.ends[DEVICE].verdict.reason == "Probation"
+
+
+def test_a_gpu_that_cannot_be_initialised_leaves_service_until_it_comes_up() -> None:
+    """Finding L5."""
+    said = [(10, FAILED), (10, f"NVRM: GPU {DEVICE}: rm_init_adapter failed, device minor number 0")]
+    found = replayed(dmesg(quiet(said, 90_000)))
+    cured = replayed(dmesg(quiet([*said, (5000, IDENTITY)], 90_000)))
+
+    assert (found.ends[DEVICE].verdict.reason, found.ends[DEVICE].is_isolated) == ("InitFailed", True)
+    assert found.tally.isolations == 1
+    assert "kernel log" in found.ends[DEVICE].person
+    assert cured.ends[DEVICE].verdict.state is HealthState.HEALTHY
+
+
+def test_a_failed_initialisation_that_names_no_gpu_is_told_and_blames_none() -> None:
+    """Finding L5."""
+    found = replayed(dmesg([(1, "NVRM: RmInitAdapter failed! (0x30:0xffff:660)")]))
+
+    assert found.ends == {}
+    assert found.tally.unattributed == 1
+    assert "a GPU could not be initialised, and the line does not say which" in found.texts(Kind.NODE)[0]
+
+
+@pytest.mark.parametrize("boot", ["Linux version 6.8.0", LOADING])
+@pytest.mark.parametrize("later", [xid(13, "pid=9, name=a, x"), xid(79), xid(120)])
+def test_nothing_after_a_boot_or_load_says_anything_of_an_isolation_before_it(boot: str, later: str) -> None:
+    """Finding L6."""
+    assert outcome((5000, boot), (9000, later))[0] == "undecided"
+
+
+def test_a_burst_carries_its_own_time() -> None:
+    """Finding L10."""
+    found = replayed(dmesg(quiet([(1000, xid(62)), (1001, xid(45, "pid=7, name=a, Ch 1"))], 200_000)))
+    (burst,) = (each for each in found.happenings if each.kind is Kind.BURST)
+
+    assert burst.seen.at == 1000
+    assert burst.text.startswith("burst of 2 lines in 1 s")
+
+
+def test_switch_errors_without_a_severity_are_counted_and_told() -> None:
+    """Finding L9."""
+    said = [(at, f"nvidia-nvswitch0: SXid (PCI:0000:05:00.0): {26006 + at}, SOE HALTED") for at in range(2)]
+    found = replayed(dmesg(said))
+    text = "\n".join(ending_text(ending(found)))
+
+    assert (
+        found.tally.switch_errors,
+        found.tally.fatal_switch_errors,
+        found.tally.unrated_switch_errors,
+    ) == (2, 0, 2)
+    assert "NVSwitch errors: 2 (0 fatal, 2 of unknown severity" in text
+    assert "NVSwitch 0: SXid of unknown severity 26006" in found.texts(Kind.NODE)[0]
+
+
+SURPRISE = "pcieport 0000:37:01.0:    [ 5] SDES                   (First)"
+
+
+def test_a_link_that_broke_off_before_a_gpu_was_lost_is_told_and_advised() -> None:
+    """Finding L12."""
+    found = replayed(dmesg(quiet([(199, SURPRISE), (200, xid(79))], 500)))
+    late = replayed(dmesg(quiet([(199, SURPRISE), (2000, xid(79))], 2500)))
+
+    assert "0000:37:01.0 broke off first: check the seating" in found.ends[DEVICE].person
+    assert [each.gpu for each in found.happenings if "broke off first" in each.text] == [DEVICE]
+    assert "broke off" not in late.ends[DEVICE].person
+
+
+def test_a_refusal_until_a_reset_is_told_once() -> None:
+    """Finding L12."""
+    line = "NVRM: GPU0 nvAssertOkFailedNoLog: Assertion failed: GPU requires reset [NV_ERR_RESET_REQUIRED] (0x00000062) returned"
+    found = replayed(dmesg([(1, line), (2, line)]))
+
+    assert ["NV_ERR_RESET_REQUIRED" in text for text in found.texts(Kind.NODE)] == [True]
+
+
+def test_the_summary_says_what_could_not_be_read() -> None:
+    """Finding L3."""
+    found = replayed(dmesg([(1, "usb 1-1: x")]) + b"?? NVRM: Xid (PCI:0000:3b:00): 79, x\n")
+    text = "\n".join(ending_text(ending(found)))
+
+    assert "lines with a driver's mark in no known form: 1 (not judged: the answer is incomplete)" in text
+    assert "log-1:2: ?? NVRM: Xid (PCI:0000:3b:00): 79, x" in text
+    assert "The log says nothing about a GPU" not in text

@@ -1,0 +1,328 @@
+"""The forms in which people send kernel logs: what tools, languages and log services make of the kernel's lines."""
+
+import json
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+
+from support.saved import EPOCH, Said, dmesg, dmesg_human, journal_short, syslog
+
+Form = Callable[[Iterable[Said]], bytes]
+_FRENCH = ["janv.", "févr.", "mars", "avril", "mai", "juin", "juil.", "août", "sept.", "oct.", "nov.", "déc."]
+_WEEKDAYS = ["lun.", "mar.", "mer.", "jeu.", "ven.", "sam.", "dim."]
+
+
+def wall(at: float) -> datetime:
+    return EPOCH + timedelta(seconds=at)
+
+
+def lines(said: Iterable[Said], line: Callable[[datetime, float, str], str]) -> bytes:
+    return "".join(f"{line(wall(at), at, text)}\n" for at, text in said).encode()
+
+
+def without_host(said: Iterable[Said]) -> bytes:
+    return lines(said, lambda time, _, text: f"{time:%b %e %H:%M:%S} kernel: {text}")
+
+
+def numbered_tag(said: Iterable[Said]) -> bytes:
+    return lines(said, lambda time, _, text: f"{time:%b %e %H:%M:%S} node-7 kernel[0]: {text}")
+
+
+def german(said: Iterable[Said]) -> bytes:
+    return lines(
+        said, lambda time, _, text: f"{time:%b %d %H:%M:%S} node-7 kernel: {text}".replace("Dec", "Dez")
+    )
+
+
+def french(said: Iterable[Said]) -> bytes:
+    return lines(
+        said, lambda time, _, text: f"{_FRENCH[time.month - 1]} {time:%d %H:%M:%S} node-7 kernel: {text}"
+    )
+
+
+def japanese(said: Iterable[Said]) -> bytes:
+    return lines(said, lambda time, _, text: f"{time.month}月 {time:%d %H:%M:%S} node-7 kernel: {text}")
+
+
+def french_dmesg(said: Iterable[Said]) -> bytes:
+    return lines(
+        said,
+        lambda time, _, text: (
+            f"[{_WEEKDAYS[time.weekday()]} {_FRENCH[time.month - 1]} {time:%e %H:%M:%S %Y}] {text}"
+        ),
+    )
+
+
+def with_year(said: Iterable[Said]) -> bytes:
+    return lines(said, lambda time, _, text: f"{time:%b %e %H:%M:%S %Y} node-7 kern.warn kernel: {text}")
+
+
+def short_full(said: Iterable[Said]) -> bytes:
+    return lines(said, lambda time, _, text: f"{time:%a %Y-%m-%d %H:%M:%S} UTC node-7 kernel: {text}")
+
+
+def short_full_east(said: Iterable[Said]) -> bytes:
+    return lines(
+        said,
+        lambda time, _, text: (
+            f"{time + timedelta(hours=1):%a %Y-%m-%d %H:%M:%S.%f} CET node-7 kernel: {text}"
+        ),
+    )
+
+
+def short_iso(said: Iterable[Said]) -> bytes:
+    return lines(said, lambda time, _, text: f"{time:%Y-%m-%dT%H:%M:%S%z} node-7 kernel: {text}")
+
+
+def short_iso_precise(said: Iterable[Said]) -> bytes:
+    return lines(said, lambda time, _, text: f"{time:%Y-%m-%dT%H:%M:%S.%f%z} node-7 kernel: {text}")
+
+
+def short_precise(said: Iterable[Said]) -> bytes:
+    return lines(said, lambda time, _, text: f"{time:%b %e %H:%M:%S.%f} node-7 kernel: {text}")
+
+
+def short_unix(said: Iterable[Said]) -> bytes:
+    return lines(said, lambda time, _, text: f"{time.timestamp():.6f} node-7 kernel: {text}")
+
+
+def short_delta(said: Iterable[Said]) -> bytes:
+    return lines(said, lambda _, at, text: f"[{at:12.6f} <{1.5:12.6f} >] node-7 kernel: {text}")
+
+
+def verbose(said: Iterable[Said]) -> bytes:
+    def entry(time: datetime, at: float, text: str) -> str:
+        head = f"{time:%a %Y-%m-%d %H:%M:%S.%f} UTC [s=0c4e;i={round(at):x};b={'a' * 32};m=1;t=2;x=3]"
+        message = text.replace("\n", "\n            ")
+        return f"{head}\n    PRIORITY=4\n    _TRANSPORT=kernel\n    SYSLOG_FACILITY=0\n    MESSAGE={message}"
+
+    return lines(said, entry)
+
+
+def json_pretty(said: Iterable[Said]) -> bytes:
+    return lines(said, lambda time, _, text: json.dumps(_journal(time, text), indent="\t"))
+
+
+def json_sse(said: Iterable[Said]) -> bytes:
+    return lines(said, lambda time, _, text: f"data: {json.dumps(_journal(time, text))}\n")
+
+
+def json_seq(said: Iterable[Said]) -> bytes:
+    return lines(said, lambda time, _, text: f"\x1e{json.dumps(_journal(time, text))}")
+
+
+def json_few_fields(said: Iterable[Said]) -> bytes:
+    return lines(
+        said,
+        lambda time, _, text: json.dumps(
+            {
+                key: value
+                for key, value in _journal(time, text).items()
+                if key in ("__REALTIME_TIMESTAMP", "MESSAGE")
+            }
+        ),
+    )
+
+
+def dmesg_json(said: Iterable[Said]) -> bytes:
+    records = [
+        f'      {{\n         "pri": 4,\n         "time": {at:12.6f},\n         "msg": {json.dumps(text)}\n      }}'
+        for at, text in said
+    ]
+    return ('{\n   "dmesg": [\n' + ",".join(records).lstrip("\n") + "\n   ]\n}\n").encode()
+
+
+def dmesg_json_decoded(said: Iterable[Said]) -> bytes:
+    records = [{"fac": "kern", "pri": "warn", "time": at, "msg": text} for at, text in said]
+    return json.dumps({"dmesg": records}).encode()
+
+
+def dmesg_delta(said: Iterable[Said]) -> bytes:
+    return lines(said, lambda _, at, text: f"[{at:12.6f} <{1.5:12.6f}>] {text}")
+
+
+def dmesg_human_decoded(said: Iterable[Said]) -> bytes:
+    return lines(said, lambda time, _, text: f"kern  :warn  : [{time:%a %b %e %H:%M:%S %Y}] {text}")
+
+
+def google_cloud(said: Iterable[Said]) -> bytes:
+    entries = [
+        {
+            "insertId": f"x{at}",
+            "jsonPayload": {"MESSAGE": text, "SYSLOG_IDENTIFIER": "kernel", "_TRANSPORT": "kernel"},
+            "labels": {"compute.googleapis.com/resource_name": "node-7"},
+            "logName": "projects/p/logs/kern",
+            "resource": {"labels": {"zone": "z"}, "type": "k8s_node"},
+            "timestamp": wall(at).isoformat(),
+        }
+        for at, text in said
+    ]
+    return json.dumps(entries, indent=2).encode()
+
+
+def serial_console(said: Iterable[Said]) -> bytes:
+    return lines(
+        said,
+        lambda time, at, text: json.dumps(
+            {"textPayload": f"[{at:12.6f}] {text}", "timestamp": time.isoformat()}
+        ),
+    )
+
+
+def cloud_watch(said: Iterable[Said]) -> bytes:
+    events = [
+        {
+            "timestamp": round(wall(at).timestamp() * 1000),
+            "message": f"{wall(at):%b %e %H:%M:%S} ip-10 kernel: {text}",
+        }
+        for at, text in said
+    ]
+    return json.dumps({"events": events, "nextForwardToken": "f/1"}, indent=4).encode()
+
+
+def docker_file(said: Iterable[Said]) -> bytes:
+    return lines(
+        said,
+        lambda time, at, text: json.dumps(
+            {"log": f"[{at:12.6f}] {text}\n", "stream": "stdout", "time": f"{time:%Y-%m-%dT%H:%M:%S.%f}Z"}
+        ),
+    )
+
+
+def fluent_bit(said: Iterable[Said]) -> bytes:
+    return lines(
+        said,
+        lambda time, at, text: json.dumps(
+            {"date": time.timestamp(), "priority": 4, "sequence": 5, "sec": int(at), "usec": 0, "msg": text}
+        ),
+    )
+
+
+def fluent_bit_plain(said: Iterable[Said]) -> bytes:
+    return lines(
+        said,
+        lambda time, _, text: (
+            f'[0] kmsg.0: [[{time.timestamp():.9f}, {{}}], {{"priority"=>4, "msg"=>{json.dumps(text)}}}]'
+        ),
+    )
+
+
+def fluentd_file(said: Iterable[Said]) -> bytes:
+    return lines(
+        said,
+        lambda time, _, text: (
+            f"{time.isoformat()}\tkernel\t{json.dumps({'message': text, 'time': time.isoformat()})}"
+        ),
+    )
+
+
+def container_runtime(said: Iterable[Said]) -> bytes:
+    return lines(
+        said, lambda time, at, text: f"{time:%Y-%m-%dT%H:%M:%S.%f}000+00:00 stdout F [{at:12.6f}] {text}"
+    )
+
+
+def kubectl(said: Iterable[Said]) -> bytes:
+    return lines(
+        said,
+        lambda time, at, text: f"[pod/tail-x2x/tail] {time:%Y-%m-%dT%H:%M:%S.%f}000Z [{at:12.6f}] {text}",
+    )
+
+
+def compose(said: Iterable[Said]) -> bytes:
+    return lines(said, lambda _, at, text: f"tail-1  | [{at:12.6f}] {text}")
+
+
+def talos(said: Iterable[Said]) -> bytes:
+    return lines(
+        said, lambda time, _, text: f"10.5.0.2: kern: warning: [{time:%Y-%m-%dT%H:%M:%S.%f}Z]: {text}"
+    )
+
+
+def syslog_5424(said: Iterable[Said]) -> bytes:
+    return lines(
+        said,
+        lambda time, at, text: (
+            f'<4>1 {time.isoformat()} node-7 kernel - - [a@1 b="c\\]"] [{at:12.6f}] {text}'
+        ),
+    )
+
+
+def syslog_3164(said: Iterable[Said]) -> bytes:
+    return lines(said, lambda time, _, text: f"<4>{time:%b %e %H:%M:%S} node-7 kernel: {text}")
+
+
+def vmkernel(said: Iterable[Said]) -> bytes:
+    return lines(said, lambda time, _, text: f"{time:%Y-%m-%dT%H:%M:%S}.000Z cpu12:2097999)WARNING: {text}")
+
+
+def vmkernel_8(said: Iterable[Said]) -> bytes:
+    return lines(
+        said,
+        lambda time, _, text: (
+            f"{time:%Y-%m-%dT%H:%M:%S}.000Z Wa(180) vmkernel: cpu12:2097999 opID=a9f5)WARNING: {text}"
+        ),
+    )
+
+
+def listed(said: Iterable[Said]) -> bytes:
+    return b"".join(b"/var/log/kern.log-20261201:" + line for line in syslog(said).splitlines(keepends=True))
+
+
+def listed_around(said: Iterable[Said]) -> bytes:
+    """As `grep -rn -B1` lists it: a line of context, and the groups parted."""
+    found = []
+    for number, line in enumerate(syslog(said).splitlines(keepends=True), start=1):
+        sep = b"-" if number % 2 else b":"
+        found += [
+            b"kern.log" + sep + str(number).encode() + sep + line,
+            *([b"--\n"] if number % 3 == 0 else []),
+        ]
+    return b"".join(found)
+
+
+def listed_numbers(said: Iterable[Said]) -> bytes:
+    return b"".join(
+        b"%d:%s" % (at, line) for at, line in enumerate(dmesg(said).splitlines(keepends=True), start=1)
+    )
+
+
+def coloured(said: Iterable[Said]) -> bytes:
+    return lines(
+        said, lambda _, at, text: f"\x1b[32m[{at:12.6f}] \x1b[0m\x1b[33m{text[:6]}\x1b[0m{text[6:]}\x1b[K"
+    )
+
+
+def windows(said: Iterable[Said]) -> bytes:
+    return b"\xef\xbb\xbf" + dmesg(said).replace(b"\n", b"\r\n")
+
+
+def utf_16(said: Iterable[Said]) -> bytes:
+    return dmesg_human(said).replace(b"\n", b"\r\n").decode().encode("utf-16")
+
+
+def utf_16_without_mark(said: Iterable[Said]) -> bytes:
+    return journal_short(said).decode().encode("utf-16-be")
+
+
+def _journal(time: datetime, text: str) -> dict[str, str]:
+    return {
+        "__REALTIME_TIMESTAMP": str(round(time.timestamp() * 1e6)),
+        "_BOOT_ID": "a" * 32,
+        "_TRANSPORT": "kernel",
+        "SYSLOG_FACILITY": "0",
+        "MESSAGE": text,
+    }
+
+
+PEOPLES: tuple[Form, ...] = (
+    without_host, numbered_tag, german, french, japanese, french_dmesg, with_year, short_full, short_full_east, short_iso,
+    short_iso_precise, short_precise, short_unix, short_delta, verbose, json_pretty, json_sse, json_seq, json_few_fields,
+    dmesg_json, dmesg_json_decoded, dmesg_delta, dmesg_human_decoded, google_cloud, serial_console, cloud_watch, docker_file,
+    fluent_bit, fluent_bit_plain, fluentd_file, container_runtime, kubectl, compose, talos, syslog_5424, syslog_3164, vmkernel,
+    vmkernel_8, listed, listed_around, listed_numbers, coloured, windows, utf_16, utf_16_without_mark,
+)  # fmt: skip
+"""Every form with time stamps that is not in `saved.STAMPED`."""
+SIGNED: tuple[Form, ...] = (
+    verbose, json_pretty, json_sse, json_seq, dmesg_human_decoded, google_cloud, talos,
+)  # fmt: skip
+"""Those of them that tell who wrote a line. `dmesg -J -x` decodes the facility, and any file of JSON may hold such names."""

@@ -1,0 +1,279 @@
+"""Logs in the forms in which people send them: read as they are, and never passed over in silence."""
+
+import json
+
+import pytest
+
+from gpuvitals.model.signal import InitFailureReport, OffBusReport, SwitchReport, XidReport
+from gpuvitals.replay.findings import Booted
+from gpuvitals.replay.months import month_number
+from gpuvitals.replay.reader import LogError, LogReader
+from support.log_writers import PEOPLES, SIGNED, Form
+from support.saved import (
+    EPOCH,
+    STAMPED,
+    Said,
+    dmesg,
+    heard,
+    journal_json,
+    journal_short,
+    kmsg,
+    replayed,
+    syslog,
+    xid,
+)
+
+LOG: list[Said] = [
+    (100, "usb 1-1: new device"),
+    (200, xid(79, "pid=7, name=train, GPU has fallen off the bus.")),
+    (201.5, "NVRM: GPU 0000:3b:00.0: GPU has fallen off the bus."),
+    (300, "eth0: link up"),
+]
+
+
+@pytest.mark.parametrize("form", PEOPLES, ids=lambda form: form.__name__)
+@pytest.mark.parametrize("block", [1 << 16, 7], ids=["whole", "cut"])
+def test_every_form_that_people_send_tells_the_same_at_the_same_times(form: Form, block: int) -> None:
+    """Finding L3."""
+    reader = LogReader()
+    xid_report, off_bus = heard(form(LOG), reader=reader, block=block)
+
+    assert isinstance(xid_report, XidReport)
+    assert isinstance(off_bus, OffBusReport)
+    assert (xid_report.code, xid_report.bus_id, xid_report.process) == (79, "0000:3b:00.0", "train")
+    assert off_bus.seen.at - xid_report.seen.at == pytest.approx(1.5, abs=1)
+    assert reader.clock.began is not None
+    assert reader.clock.now.at - reader.clock.began.at == pytest.approx(200, abs=1)
+    if reader.clock.is_wall:
+        assert (reader.clock.began.time - EPOCH).total_seconds() == pytest.approx(100, abs=1)
+    assert not reader.counts.is_incomplete
+
+
+@pytest.mark.parametrize("form", PEOPLES, ids=lambda form: form.__name__)
+def test_a_form_that_does_not_tell_who_wrote_a_line_is_said_to_be_one(form: Form) -> None:
+    """Finding L3."""
+    assert replayed(form(LOG)).counts.unsigned == (0 if form in SIGNED else 2)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"{{weird}} 17:40:36 {xid(79)}",
+        f"node-7!kern!{xid(79)}",
+        "2026/11/24 10h00 NVRM: GPU 0000:3b:00.0: GPU has fallen off the bus.",
+        "|10:00|nvidia-nvswitch0: SXid (PCI:0000:05:00.0): 20034, Fatal, Link 28 x",
+        "[    7.000000] fragment NVRM: Xid (PCI:0000:3b:00): 79, x",
+        "[    7.000000] NVRM: Xid (PCI:3b): 79, x",
+        f'{{"a":1,"b":"x {xid(79)}"}}',
+    ],
+)
+@pytest.mark.parametrize("around", [b"", dmesg([(1, "usb 1-1: x")])], ids=["alone", "among others"])
+def test_a_drivers_line_that_cannot_be_read_is_counted_and_shown(line: str, around: bytes) -> None:
+    """Finding L3."""
+    found = replayed(around + f"{line}\n".encode())
+
+    assert found.counts.is_incomplete
+    assert (found.counts.unread + found.counts.malformed, found.ends) == (1, {})
+    assert found.counts.samples[0].text.startswith(line[:20])
+    assert found.counts.samples[0].where == f"log-1:{2 if around else 1}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"Nov 24 10:00:00 node-7 app[7]: {xid(79)}",
+        f"Nov 24 10:00:00 node-7 app: kernel: {xid(79)}",
+        f"Nov 24 10:00:00 app[7]: kernel: {xid(79)}",
+        f"Tue 2026-11-24 10:00:00 UTC node-7 kubelet[9]: {xid(79)}",
+        f"<14>1 2026-11-24T10:00:00Z node-7 app 7 - - {xid(79)}",
+        f'{{"SYSLOG_IDENTIFIER":"app","MESSAGE":"{xid(79)}"}}',
+        f'{{"_PID":"7","_COMM":"app","MESSAGE":"{xid(79)}"}}',
+        f'{{"_TRANSPORT":"stdout","MESSAGE":"{xid(79)}"}}',
+    ],
+)
+def test_a_program_that_quotes_the_driver_is_counted_and_has_no_effect(line: str) -> None:
+    """Finding L3."""
+    found = replayed(f"{line}\n".encode())
+
+    assert (found.counts.mentions, found.counts.unread, found.ends) == (1, 0, {})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"10.5.0.2: user: warning: [2026-11-24T10:00:00.1Z]: {xid(79)}",
+        f"Nov 24 10:00:00 node-7 user.warn kernel: {xid(79)}",
+        f"<12>Nov 24 10:00:00 node-7 kernel: {xid(79)}",
+        f'{{"dmesg":[{{"pri":12,"time":1.0,"msg":"{xid(79)}"}}]}}',
+        f'{{"dmesg":[{{"fac":"user","pri":"warn","time":1.0,"msg":"{xid(79)}"}}]}}',
+    ],
+)
+def test_a_facility_that_is_not_the_kernels_is_spoofed_in_every_form_that_tells_it(line: str) -> None:
+    """Finding L3."""
+    found = replayed(f"{line}\n".encode())
+
+    assert (found.counts.spoofed, found.ends) == (1, {})
+
+
+def test_an_unknown_month_loses_the_time_and_not_the_fault() -> None:
+    """Finding L3."""
+    found = replayed(f"Qqq 24 10:00:00 node-7 kernel: {xid(79)}\n".encode())
+
+    assert found.ends["0000:3b:00.0"].is_isolated
+    assert found.counts.undated == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("Mär", 3), ("Dez", 12), ("août", 8), ("févr.", 2), ("ene", 1), ("10月", 10), ("3월", 3), ("окт", 10), ("OKT", 10),
+     ("13月", None), ("foo", None), ("", None)],
+)  # fmt: skip
+def test_months_are_known_in_the_languages_of_their_users(name: str, number: int | None) -> None:
+    assert month_number(name.encode()) == number
+
+
+@pytest.mark.parametrize("newline", ["#012", "\\x0a"])
+def test_escaped_newlines_of_the_load_lines_are_one_report(newline: str) -> None:
+    """Finding L3."""
+    text = newline.join(
+        (
+            "NVRM: The NVIDIA GPU 0000:18:00.0",
+            "NVRM: (PCI ID: 10de:2330) installed in this system has",
+            "NVRM: fallen off the bus and is not responding to commands.",
+        )
+    )
+    (report,) = heard(syslog([(1, text)]))
+
+    assert isinstance(report, OffBusReport)
+    assert report.bus_id == "0000:18:00.0"
+
+
+def test_the_parts_of_a_record_that_dmesg_prints_below_it_are_no_lines_of_their_own() -> None:
+    content = dmesg([(1, "NVRM: The NVIDIA probe routine was not called for 1 device(s).")])
+    found = replayed(content + f"{'':15}NVRM: This can occur when another driver was loaded\n".encode())
+    forged = replayed(dmesg([(1, "usb 1-1: Product: x")]) + f"{'':15}{xid(79)}\n".encode())
+
+    assert not found.counts.is_incomplete
+    assert (forged.counts.unread, forged.ends) == (1, {})
+
+
+@pytest.mark.parametrize("form", [*STAMPED, *PEOPLES], ids=lambda form: form.__name__)
+def test_bytes_of_a_process_name_do_not_spoil_the_header(form: Form) -> None:
+    """Finding L8."""
+    names = ["поезд", "列车", "t\u00e9st", "a\tb"]
+    found = replayed(
+        form([(at, xid(79, f"pid=7, name={name}, x")) for at, name in enumerate(names, start=1)])
+    )
+
+    assert found.ends["0000:3b:00.0"].xids == ((79, 4),)
+
+
+def test_invalid_utf8_in_a_process_name_does_not_spoil_the_header() -> None:
+    """Finding L8."""
+    for form in (dmesg, syslog, journal_short, kmsg):
+        content = form([(2, xid(79, "pid=7, name=@@@, x"))]).replace(b"@@@", b"\xff\xc3\x80")
+        (report,) = heard(content)
+
+        assert isinstance(report, XidReport)
+        assert report.process == "\\xff\\xc3\\x80"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        journal_short([(1, xid(13))]) + b"-- Boot 0123456789abcdef0123456789abcdef --\n" + journal_short([(900, xid(13))]),
+        journal_short([(1, xid(13))]) + b"-- Reboot --\n" + journal_short([(900, xid(13)), (901, "Linux version 6.8")]),
+        b"Nov 24 10:00:00 n kernel: [90000.5] usb x\nNov 24 11:00:00 n kernel: [   77.1] " + xid(13).encode() + b"\n",
+        journal_json([(1, xid(13))], boot="a") + journal_json([(9, "usb x"), (900, xid(13))], boot="b"),
+        dmesg([(5000, xid(13))]) + dmesg([(0, "Linux version 6.8"), (3, xid(13))]),
+    ],
+    ids=["boot line", "reboot line", "uptime beside a date", "boot id", "uptime alone"],
+)  # fmt: skip
+def test_a_boot_that_the_log_shows_is_found_once(content: bytes) -> None:
+    """Finding L6."""
+    if content.startswith(b"Nov 24 10:00:00 n kernel: [90000.5]"):
+        content = content.replace(b"usb x", xid(31).encode())
+
+    assert [each.what for each in heard(content) if isinstance(each, Booted)] == ["boot"]
+
+
+def test_no_boot_is_found_where_the_log_shows_none() -> None:
+    """Finding L6."""
+    head = b"-- Boot 0123456789abcdef0123456789abcdef --\n"
+    content = head + syslog([(100, xid(13)), (99, xid(13)), (5000, xid(13))])
+
+    assert [each for each in heard(content) if isinstance(each, Booted)] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "fatal", "link"),
+    [
+        ("26006, SOE HALTED", None, None),
+        ("10003, Host_ext_irq fatal", None, None),
+        ("12028, Fatal, Link 32 x", True, 32),
+        ("20012, Correctable, Link 07 x", False, 7),
+    ],
+)
+def test_an_sxid_counts_with_the_severity_that_it_has(
+    text: str, fatal: bool | None, link: int | None
+) -> None:
+    """Finding L9."""
+    (report,) = heard(dmesg([(1, f"nvidia-nvswitch2: SXid (PCI:0000:05:00.0): {text}")]))
+
+    assert isinstance(report, SwitchReport)
+    assert (report.fatal, report.link) == (fatal, link)
+
+
+def test_the_details_of_an_sxid_are_no_errors_of_their_own() -> None:
+    """Finding L9."""
+    details = (
+        "20034, Severity 1 Engine instance 28 Sub-engine instance 00",
+        "20034, Data {0x00000001, 0x00000000}",
+    )
+    content = dmesg([(1, f"nvidia-nvswitch2: SXid (PCI:0000:05:00.0): {text}") for text in details])
+
+    assert heard(content) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "bus_id"),
+    [
+        ("NVRM: GPU 0000:3b:00.0: RmInitAdapter failed! (0x24:0x1c:1603)", "0000:3b:00.0"),
+        ("NVRM: GPU 0000:3b:00.0: rm_init_adapter failed, device minor number 2", "0000:3b:00.0"),
+        ("NVRM: GPU at PCI:0000:3b:00: RmInitAdapter failed! (0x22:0x56:894)", "0000:3b:00.0"),
+        ("NVRM: RmInitAdapter failed! (0x30:0xffff:660)", None),
+        ("NVRM: rm_init_adapter failed for device bearing minor number 0", None),
+    ],
+)
+def test_a_failed_initialisation_is_a_signal(text: str, bus_id: str | None) -> None:
+    """Finding L5."""
+    (report,) = heard(dmesg([(1, text)]))
+
+    assert isinstance(report, InitFailureReport)
+    assert report.bus_id == bus_id
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"LPKSHHRH\x00\x01" + b"\x00" * 200, "log-1:1: is a file of the journal"),
+        (b'{\n "dmesg": [\n  {"pri": 1, "msg": "x"},\n  {"pri": 2,', "log-1:4: is no json"),
+        (b'[\n {"a": 1}\n]\n]', "log-1:4: is no json"),
+        (b'[\n {"a": ' + b"1" * (1 << 22), "log-1:2: an entry of more than"),
+    ],
+)
+def test_damaged_documents_name_file_and_line(content: bytes, named: str) -> None:
+    with pytest.raises(LogError) as caught:
+        heard(content)
+
+    assert str(caught.value).lower().startswith(named)
+
+
+def test_an_entry_with_a_newline_in_its_text_is_no_second_record() -> None:
+    entry = {
+        "message": f"usb 1-1: Product: x\n{xid(79)}",
+        "timestamp": "2026-11-24T10:00:00Z",
+        "ident": "kernel",
+    }
+
+    assert heard(f"{json.dumps(entry)}\n".encode()) == []
