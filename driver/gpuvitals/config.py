@@ -1,5 +1,6 @@
 """The settings that a file may change: names, mode, cadence, policy values. Checked on load, field by field."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,6 +9,7 @@ from msgspec import Meta
 
 from gpuvitals.decoding import misfit
 from gpuvitals.health.policy import Policy, policy_with
+from gpuvitals.health.policy_pairs import misfit_with_poll
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.yaml_text import yaml_documents
@@ -67,9 +69,11 @@ def load_config(path: Path | None) -> NodeConfig:
     content = documents[0] if documents else None
     try:
         config = msgspec.convert({} if content is None else content, NodeConfig)
-        config.health_policy  # noqa: B018  # evaluated for its check
+        unfit = misfit_with_poll(asdict(config.health_policy), config.poll_seconds)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {misfit(error, 'the document')}") from error
     except ValueError as error:
         raise ConfigError(f"{path}: policy: {error}") from error
+    if unfit:
+        raise ConfigError(f"{path}: {unfit}")
     return config

@@ -27,7 +27,7 @@ DRIVER_PART: Right = ("resource.k8s.io", "resourceclaims/driver", "associated-no
 
 def granted() -> set[Right]:
     """The rights of the chart, one by one."""
-    rules = one_of(golden_objects(), "ClusterRole")["rules"]
+    rules = one_of(golden_objects(), "ClusterRole", "gpuvitals-agent")["rules"]
     return {
         (group, resource, verb)
         for rule in rules

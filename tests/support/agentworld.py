@@ -112,7 +112,7 @@ class AgentWorld:
             may_save=lambda: self.publishing,
             storage=storage,
         )
-        self.governor = Governor(policy or Policy(), folder / "policies.json", governing)
+        self.governor = Governor(policy or Policy(), folder / "policies.json", governing, 5.0)
         self.governor.load()
         if is_listed:
             self.governor.labels(labels or {})

@@ -1,6 +1,8 @@
 """Every threshold of the fold, with its unit, its default, why it is what it is, and where it comes from."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
+
+from gpuvitals.health.policy_pairs import contradiction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +16,9 @@ class PolicyValue:
     why: str
     source: str
 
+
+MAX_VALUE = 2**31 - 1
+"""Of every value, as the API server has it."""
 
 _OURS = "gpuvitals"
 VALUES = (
@@ -77,7 +82,7 @@ VALUES = (
         name="dcgm_stale_seconds",
         unit="s",
         default=120,
-        minimum=1,
+        minimum=60,
         why="what the DCGM exporter showed longer ago than this is no evidence",
         source="NVIDIA/dcgm-exporter collects every 30 s",
     ),
@@ -93,7 +98,7 @@ VALUES = (
         name="blind_seconds",
         unit="s",
         default=60,
-        minimum=1,
+        minimum=15,
         why="without a good reading for this long the state is Unknown",
         source=_OURS,
     ),
@@ -317,8 +322,19 @@ class Policy:
 def policy_with(values: dict[str, int], base: Policy | None = None) -> Policy:
     """`base` (or the defaults) with some values changed.
 
-    Raises ValueError naming the field where it is unknown, not a whole number, or below its minimum.
+    Raises ValueError naming the field where it is unknown, not a whole number, or below its minimum, and naming both
+    where two contradict each other.
     """
+    check_values(values)
+    changed = replace(base or Policy(), **values)
+    found = contradiction(asdict(changed))
+    if found:
+        raise ValueError(found)
+    return changed
+
+
+def check_values(values: dict[str, int]) -> None:
+    """Checks each value alone. Raises ValueError naming the field."""
     known = {value.name: value for value in VALUES}
     for name, value in values.items():
         if name not in known:
@@ -327,7 +343,8 @@ def policy_with(values: dict[str, int], base: Policy | None = None) -> Policy:
             raise ValueError(f"policy value {name}: {value!r} is not a whole number")
         if value < known[name].minimum:
             raise ValueError(f"policy value {name}: {value} is below its minimum {known[name].minimum}")
-    return replace(base or Policy(), **values)
+        if value > MAX_VALUE:
+            raise ValueError(f"policy value {name}: {value} is above the maximum {MAX_VALUE}")
 
 
 def undocumented() -> set[str]:

@@ -8,7 +8,8 @@ from typing import Protocol
 import msgspec
 
 from gpuvitals.decoding import decoded, misfit
-from gpuvitals.health.policy import policy_with
+from gpuvitals.health.policy import VALUES, check_values
+from gpuvitals.health.policy_pairs import as_object_fields, camel
 from gpuvitals.inventory.governing import Mode, PolicyRule
 from gpuvitals.kube.client import Transport
 from gpuvitals.kube.errors import ApiError, Permanent
@@ -86,10 +87,12 @@ def policy_rule(raw: bytes) -> PolicyRule:
     except msgspec.DecodeError as error:
         raise PolicyError(misfit(error, "the object")) from error
     spec = stored.spec
+    health = _values(spec.health)
     try:
-        policy_with(spec.health)
+        # Together with the agent's own values it is checked where those are known.
+        check_values(health)
     except ValueError as error:
-        raise PolicyError(f"spec.health: {error}") from error
+        raise PolicyError(f"spec.health: {as_object_fields(str(error), _SNAKE)}") from error
     return PolicyRule(
         name=stored.metadata.name,
         priority=spec.priority,
@@ -97,8 +100,25 @@ def policy_rule(raw: bytes) -> PolicyRule:
         device_attributes=tuple(sorted(spec.match.device_attributes.items())),
         mode=spec.mode,
         paused=spec.pause,
-        health=tuple(sorted(spec.health.items())),
+        health=tuple(sorted(health.items())),
     )
+
+
+def _values(given: dict[str, int]) -> dict[str, int]:
+    """The values under the agent's names. Raises PolicyError for a name that no object has."""
+    unknown = next((name for name in given if name not in _CAMEL), None)
+    if unknown is not None:
+        meant = (
+            f"it is written {camel(unknown)}"
+            if unknown in _SNAKE
+            else f"the known ones are {', '.join(_CAMEL)}"
+        )
+        raise PolicyError(f"spec.health: {unknown!r}: unknown; {meant}")
+    return {_CAMEL[name]: value for name, value in given.items()}
+
+
+_SNAKE = {value.name: value for value in VALUES}
+_CAMEL = {camel(name): name for name in sorted(_SNAKE)}
 
 
 class _Match(msgspec.Struct, rename="camel", forbid_unknown_fields=True):

@@ -5,14 +5,15 @@ The chart's template is generated from here, and the simulation serves it, so th
 
 from typing import Any
 
-from gpuvitals.health.policy import VALUES
+from gpuvitals.health.policy import MAX_VALUE, VALUES, PolicyValue
+from gpuvitals.health.policy_pairs import PAIRS, PolicyPair, as_object_fields, camel, cel_rule
 from gpuvitals.inventory.governing import Mode
 
 Json = dict[str, Any]
 
 KIND, PLURAL, VERSION = "GPUHealthPolicy", "gpuhealthpolicies", "v1alpha1"
 _MAX_MATCHES = 16
-_MAX_VALUE = 2**31 - 1
+_NAMES = {value.name: value for value in VALUES}
 
 
 def policy_definition(group: str) -> Json:
@@ -117,16 +118,8 @@ def _spec() -> Json:
             "health": {
                 "type": "object",
                 "description": "Values of the judgement, in place of the agents' own. docs/reference/policy.md has them.",
-                "properties": {value.name: _value(value.name) for value in VALUES},
-                "x-kubernetes-validations": [
-                    {
-                        "rule": "!has(self.xid_memory_seconds) || !has(self.xid_count_seconds) || "
-                        "self.xid_memory_seconds >= self.xid_count_seconds",
-                        "message": "xid_memory_seconds must not be below xid_count_seconds: an XID would still count "
-                        "that is forgotten already",
-                        "fieldPath": ".xid_memory_seconds",
-                    }
-                ],
+                "properties": {camel(value.name): _value(value) for value in VALUES},
+                "x-kubernetes-validations": [_pair(pair) for pair in PAIRS],
             },
         },
     }
@@ -142,12 +135,20 @@ def _equal(description: str, longest: int, rule: str, message: str) -> Json:
     }
 
 
-def _value(name: str) -> Json:
-    value = next(each for each in VALUES if each.name == name)
+def _pair(pair: PolicyPair) -> Json:
+    return {
+        "rule": cel_rule(pair),
+        "message": as_object_fields(f"expected {pair.rule}: {pair.why}", _NAMES),
+        "fieldPath": f".{camel(pair.names[0])}",
+    }
+
+
+def _value(value: PolicyValue) -> Json:
+    why = as_object_fields(value.why, _NAMES)
     return {
         "type": "integer",
         "format": "int32",
-        "description": f"In {value.unit}; {value.default} where not set: {value.why}.",
+        "description": f"In {value.unit}; {value.default} where not set: {why}.",
         "minimum": value.minimum,
-        "maximum": _MAX_VALUE,
+        "maximum": MAX_VALUE,
     }

@@ -7,13 +7,14 @@ an agent that starts while the API server is away goes by it, and a bad policy n
 import logging
 import threading
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import msgspec
 
 from gpuvitals.durable import DurableFile, DurableFileError
-from gpuvitals.health.policy import Policy
+from gpuvitals.health.policy import Policy, policy_with
+from gpuvitals.health.policy_pairs import as_object_fields, misfit_with_poll
 from gpuvitals.inventory.governing import Choice, Governing, PolicyRule, choice, governing
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid
@@ -42,8 +43,10 @@ class GovernorPorts:
 class Governor:
     """Thread safe, but for `rules`, which is the agent's thread's."""
 
-    def __init__(self, base: Policy, path: Path, ports: GovernorPorts) -> None:
+    def __init__(self, base: Policy, path: Path, ports: GovernorPorts, poll_seconds: float) -> None:
+        """`poll_seconds` is how often the agent reads its GPUs: a policy that it does not fit is refused."""
         self._base = base
+        self._poll_seconds = poll_seconds
         self._file = DurableFile(path)
         self._ports = ports
         self._lock = threading.Lock()
@@ -69,6 +72,15 @@ class Governor:
             try:
                 self._known, unread = read_policies(loaded.payload)
                 self._saved = self._known
+                self._known = replace(
+                    self._known,
+                    rules={name: rule for name, rule in self._known.rules.items() if not self._misfit(rule)},
+                    choices={
+                        uuid: chosen
+                        for uuid, chosen in self._known.choices.items()
+                        if chosen.rule is None or not self._misfit(chosen.rule)
+                    },
+                )
                 self._has_memory = True
                 # A newer version's file is left to it: what it holds is read from the API server again.
                 self._is_newer = self._known.schema > SCHEMA
@@ -79,7 +91,11 @@ class Governor:
             log.warning("policies recovered", extra=keys(reason=trouble))
 
     def known(self, name: str, rule: PolicyRule | None) -> None:
-        """A policy as it is stored now; None where it is gone."""
+        """A policy as it is stored now; None where it is gone. One that does not fit this agent is refused."""
+        unfit = "" if rule is None else self._misfit(rule)
+        if unfit:
+            self.refused(name, unfit)
+            return
         with self._lock:
             rules = {key: each for key, each in self._known.rules.items() if key != name}
             if rule is not None:
@@ -138,6 +154,15 @@ class Governor:
             is_newest = self._known is known
             self._known = replace(self._known, choices=choices)
             return self._known if is_newest else replace(known, choices=choices)
+
+    def _misfit(self, rule: PolicyRule) -> str:
+        """Why the rule can't hold together with the agent's own values; empty where it can."""
+        try:
+            values = asdict(policy_with(dict(rule.health), self._base))
+        except ValueError as error:
+            return as_object_fields(f"spec.health: {error}", asdict(self._base))
+        unfit = misfit_with_poll(values, self._poll_seconds)
+        return as_object_fields(f"spec.health: {unfit}", values) if unfit else ""
 
     def _save(self, known: KnownPolicies) -> None:
         try:

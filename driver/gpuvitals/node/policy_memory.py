@@ -7,7 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from gpuvitals.decoding import decoded
-from gpuvitals.health.policy import policy_with
+from gpuvitals.health.policy import check_values
 from gpuvitals.inventory.governing import Choice, PolicyRule
 from gpuvitals.model.ids import GpuUuid
 
@@ -75,7 +75,7 @@ def _readable(
 def _is_usable(name: str, rule: PolicyRule, trouble: list[str]) -> bool:
     """Another version may have values that this one does not know, or allow what this one refuses."""
     try:
-        policy_with(dict(rule.health))
+        check_values(dict(rule.health))
     except ValueError as error:
         trouble.append(f"{name}: {error}")
         return False

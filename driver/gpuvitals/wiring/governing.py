@@ -26,13 +26,14 @@ _FILE, _STATEMENTS = "policies.json", "statements.json"
 class Rulership:
     """Whose node, under which names, with which values of its own, and where what is known is kept.
 
-    `seconds` is between two looks at the Node; `drop_in` is the folder of programs' reports, None for none; `dcgm` is how
+    `poll_seconds` is between two readings of a GPU, `seconds` between two looks at the Node; `drop_in` is the folder of programs' reports, None for none; `dcgm` is how
     the DCGM exporter is asked, None for not.
     """
 
     node: str
     naming: Naming
     base: Policy
+    poll_seconds: float
     directory: Path
     seconds: float
     drop_in: Path | None
@@ -61,7 +62,7 @@ class Government:
         metrics: NodeMetrics,
         ports: GovernorPorts,
     ) -> None:
-        self.governor = Governor(settings.base, settings.directory / _FILE, ports)
+        self.governor = Governor(settings.base, settings.directory / _FILE, ports, settings.poll_seconds)
         self._policies = PolicyWatch(settings.naming.api_group, transport, metrics, self.governor)
         watch = NodeWatchSettings(node=settings.node, seconds=settings.seconds)
         self._node = NodeWatch(watch, transport, metrics, self._node_changed)

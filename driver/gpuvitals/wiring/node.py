@@ -196,6 +196,7 @@ class Node:
             node=self._options.node,
             naming=self._naming,
             base=self._config.health_policy,
+            poll_seconds=self._config.poll_seconds,
             directory=self._options.state_directory,
             seconds=self._config.node_seconds,
             drop_in=self._options.reports_directory,

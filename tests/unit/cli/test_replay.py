@@ -116,7 +116,7 @@ def test_json_is_one_object_a_line(run: Run, kept: Kept) -> None:
 POLICY = """apiVersion: vitals.internal/v1alpha1
 kind: GPUHealthPolicy
 metadata: {name: patient}
-spec: {mode: Observe, health: {dwell_episodes: 3, dwell_seconds: 600}}
+spec: {mode: Observe, health: {dwellEpisodes: 3, dwellSeconds: 600}}
 """
 
 
@@ -135,7 +135,7 @@ def test_a_policy_may_be_a_file_that_the_cluster_would_take(run: Run, kept: Kept
     [
         ("kind: Pod\n", "expected one document of kind GPUHealthPolicy"),
         (POLICY + "---\n" + POLICY, "expected one document"),
-        (POLICY.replace("dwell_episodes", "dwel_episodes"), "spec.health: policy value 'dwel_episodes'"),
+        (POLICY.replace("dwellEpisodes", "dwelEpisodes"), "spec.health: 'dwelEpisodes': unknown"),
         (POLICY.replace("mode: Observe", "mood: Observe"), "mood"),
         ("a: [", "not YAML"),
     ],

@@ -1,12 +1,14 @@
 """GPUHealthPolicy objects as the watch tells them, from the embedded API server and from bytes."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from gpuvitals.health.policy import VALUES
+from gpuvitals.health.policy import VALUES, Policy
+from gpuvitals.health.policy_pairs import camel
 from gpuvitals.inventory.governing import Mode, PolicyRule
 from gpuvitals.kube.client import ConnectSettings, connect
 from gpuvitals.kube.policies import PolicyError, PolicyWatch, policy_rule
@@ -78,7 +80,7 @@ def test_a_policy_is_told_when_it_comes_changes_and_goes(server: ApiServer, hear
         device_attributes=(("productName", "T4"),),
         mode=Mode.OBSERVE,
     )
-    stored["spec"] = {"pause": True, "health": {"dwell_seconds": 5}}
+    stored["spec"] = {"pause": True, "health": {"dwellSeconds": 5}}
     client.update(POLICIES, stored)
     eventually(lambda: heard.rules["fleet"].paused or None, "the change")
     assert heard.rules["fleet"] == PolicyRule(name="fleet", paused=True, health=(("dwell_seconds", 5),))
@@ -97,11 +99,15 @@ def test_a_cluster_without_the_kind_holds_nobody_up(heard: Heard) -> None:
     [
         ({"mode": "Sometimes"}, "spec.mode: invalid enum value"),
         (
-            {"health": {"dwell_seconds": -1}},
-            "spec.health: policy value dwell_seconds: -1 is below its minimum",
+            {"health": {"dwellSeconds": -1}},
+            "spec.health: policy value dwellSeconds: -1 is below its minimum",
         ),
-        ({"health": {"dwell_minutes": 5}}, "spec.health: policy value 'dwell_minutes': unknown"),
-        ({"health": {"dwell_seconds": 1.5}}, "spec.health[...]: expected `int`"),
+        ({"health": {"dwellMinutes": 5}}, "spec.health: 'dwellMinutes': unknown; the known ones are "),
+        (
+            {"health": {"dwell_seconds": 5}},
+            "spec.health: 'dwell_seconds': unknown; it is written dwellSeconds",
+        ),
+        ({"health": {"dwellSeconds": 1.5}}, "spec.health[...]: expected `int`"),
         ({"match": {"labels": {}}}, "spec.match: object contains unknown field `labels`"),
         ({"pause": "yes"}, "spec.pause: expected `bool`"),
         ({"budget": 1}, "spec: object contains unknown field `budget`"),
@@ -119,5 +125,15 @@ def test_the_schema_knows_every_value_of_the_judgement_with_its_minimum() -> Non
     health = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["health"]
 
     assert {name: value["minimum"] for name, value in health["properties"].items()} == {
-        value.name: value.minimum for value in VALUES
+        camel(value.name): value.minimum for value in VALUES
     }
+    assert health["properties"]["blindSeconds"]["minimum"] == 15
+
+
+def test_no_field_of_a_policy_object_is_written_with_underscores() -> None:
+    """Finding U6: names, descriptions and messages have Kubernetes' way of writing."""
+    text = json.dumps(policy_definition("vitals.internal"))
+
+    assert [
+        word for word in re.findall(r"[a-z]+(?:_[a-z]+)+", text) if word in Policy.__dataclass_fields__
+    ] == []

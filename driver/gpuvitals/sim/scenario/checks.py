@@ -5,7 +5,7 @@ Place in the chain: after the models, before a Scenario is handed out.
 
 from collections.abc import Iterator
 
-from gpuvitals.health.policy import policy_with
+from gpuvitals.health.policy import check_values
 from gpuvitals.sim.cel import compile_errors
 from gpuvitals.sim.gpu import READINGS
 from gpuvitals.sim.gpu_profiles import PROFILES
@@ -20,7 +20,7 @@ def impossible(scenario: Scenario) -> Iterator[tuple[Place, str]]:
     """Places that can't be run, each with what is wrong."""
     for name, value in scenario.policy.items():
         try:
-            policy_with({name: value})
+            check_values({name: value})
         except ValueError as error:
             yield ("policy", name), str(error)
     if scenario.nodes.profile not in PROFILES:
