@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gpuvitals.health.attribution import concerns
 from gpuvitals.health.evaluate import advance, evaluate
 from gpuvitals.health.fault_classes import FLAPPING, Clearing, FaultClass, xid_rule
-from gpuvitals.health.faults import HUNG, isolating
+from gpuvitals.health.faults import HUNG, isolating, run_ends_at
 from gpuvitals.health.healing import after_restart
 from gpuvitals.health.isolation import isolated
 from gpuvitals.health.reasons import is_reason
@@ -138,13 +138,17 @@ def without_a_reading_a_gpu_is_unknown_or_failed_and_never_anything_better(data:
 def a_gpu_that_nobody_sees_scores_zero_and_is_isolated_by_evidence_only(
     history: list[GpuSignal], silence: float
 ) -> None:
-    """Blindness alone never takes a GPU out, but a hang, which is not blindness, may."""
+    """Blindness alone never takes a GPU out. A hang, which is not blindness, may, and so may an event that came twice."""
     state, at = fold(*history), end_of(history)
     verdict = judge(state, at + silence)
 
     assert verdict.score == 0
     assert verdict.state in (HealthState.UNKNOWN, HealthState.UNHEALTHY)
-    if judge(state, at).state is not HealthState.UNHEALTHY and state.fault(HUNG) is None:
+    pends = any(
+        fault.rule.fault_class is FaultClass.B and run_ends_at(fault, POLICY) is not None
+        for fault in state.faults
+    )
+    if judge(state, at).state is not HealthState.UNHEALTHY and state.fault(HUNG) is None and not pends:
         assert verdict.state is HealthState.UNKNOWN
 
 

@@ -2,9 +2,10 @@
 
 import pytest
 
+from gpuvitals.health.verdict import next_change_at
 from gpuvitals.model.health import HealthState, NvlinkStatus, Phase
 from gpuvitals.model.signal import FabricState, Reading, ReadStatus, Source, XidReport
-from support.signals import BUS, broken, fold, good, judge, links, moment, xid
+from support.signals import BUS, POLICY, broken, fold, good, identity, judge, links, moment, xid
 
 DOWN = {"links": links(8)}
 FABRIC = {"fabric": FabricState.FAILED}
@@ -94,17 +95,99 @@ def test_a_level_that_could_not_be_read_stays_bad() -> None:
     assert judge(state, 2000).state is HealthState.UNHEALTHY
 
 
-def test_a_bad_link_event_needs_its_like_within_five_minutes_and_never_ends_by_itself() -> None:
-    def broken_link(at: float) -> XidReport:
-        words = (1 << 8, 0, 0, 0, 0, 0, 0)
-        return XidReport(source=Source.KMSG, seen=moment(at), bus_id=BUS, code=74, words=words)
+def broken_link(at: float, *, words: tuple[int, ...] = (1 << 8, 0, 0, 0, 0, 0, 0)) -> XidReport:
+    """XID 74 with a word that NVIDIA reads as hardware."""
+    return XidReport(source=Source.KMSG, seen=moment(at), bus_id=BUS, code=74, words=words)
 
-    once = fold(good(1000), *(broken_link(1001 + second) for second in range(60)), good(1061))
+
+def out_at(*reports: float, until: float = 200_000.0) -> float | None:
+    """When the GPU leaves service, as an agent sees it that polls and that wakes when the verdict can change."""
+    state, heard, now = fold(good(1000)), list(reports), 1000.0
+    while now < until:
+        wakes = next_change_at(state, now, POLICY)
+        now = min(x for x in (now + 5, wakes, *heard[:1]) if x is not None)
+        while heard and heard[0] <= now:
+            state = fold(broken_link(heard.pop(0)), state=state)
+        state = fold(good(now), state=state)
+        if judge(state, now).state is HealthState.UNHEALTHY:
+            return now
+        if not heard and now > reports[-1] + 1000:
+            return None
+    return None
+
+
+def test_the_lines_of_one_breakdown_are_one_report_and_never_end_by_themselves() -> None:
+    once = fold(good(1000), *(broken_link(1001 + step / 100) for step in range(40)), good(1061))
+
     assert (judge(once, 1061).state, judge(once, 1061).phase) == (HealthState.DEGRADED, Phase.SUSPECT)
     assert judge(fold(good(300_000), state=once), 300_000).state is HealthState.DEGRADED
     apart = fold(broken_link(9000), good(9001), state=once)
     assert judge(apart, 9001).state is HealthState.DEGRADED
     assert judge(fold(broken_link(1250), state=once), 1250).state is HealthState.UNHEALTHY
+
+
+@pytest.mark.parametrize(
+    ("reports", "wanted"),
+    [
+        ((1001, 1002), 1301),
+        ((1001, 1101), 1301),
+        ((1001, 1171), 1301),
+        ((1001, 1180.9), 1301),
+        ((1001, 1181), 1181),
+        ((1001, 1300.9), 1300.9),
+        ((1001, 1002, 1003), 1003),
+        ((1001, 1311, 1621), 1621),
+        ((1001, 29_801, 58_601), 58_601),
+        ((1001, 44_201, 87_401), 87_401),
+        ((1001, 1311), None),
+        ((1001, 44_202, 87_403), None),
+    ],
+    ids=str,
+)
+def test_a_bad_link_event_isolates_when_it_comes_back(
+    reports: tuple[float, ...], wanted: float | None
+) -> None:
+    """Finding L1"""
+    assert out_at(*reports) == wanted
+
+
+def test_what_has_come_back_stays_out_until_a_reset() -> None:
+    """Finding L1: reports that are long over, and a new one, lift nothing."""
+    state = fold(good(1000), broken_link(1001), broken_link(1101))
+    assert judge(fold(good(90_000), state=state), 90_000).state is HealthState.UNHEALTHY
+    for start in range(12):
+        at = 100_000 + 90_000 * start
+        state = fold(broken_link(at), good(at + 1), state=state)
+        assert judge(state, at + 1).state is HealthState.UNHEALTHY
+    again = fold(identity(2_000_000), good(2_000_001), state=state)
+    assert judge(again, 2_000_001).phase is Phase.PROBATION
+    anew = fold(broken_link(2_000_100), good(2_000_101), state=again)
+    assert judge(anew, 2_000_101).phase is Phase.SUSPECT
+
+
+def test_a_line_that_only_degrades_is_no_report_of_the_class_b_cause() -> None:
+    """Finding L1"""
+    signal = (1 << 21, 0, 0, 0, 0, 0, 0)
+    mild = fold(good(1000), *(broken_link(1001 + 10 * step, words=signal) for step in range(9)), good(1100))
+    once = fold(broken_link(1101), good(1102), state=mild)
+
+    assert judge(mild, 1100).state is HealthState.DEGRADED
+    assert judge(once, 1102).phase is Phase.SUSPECT
+    assert judge(fold(good(2000), state=once), 2000).phase is Phase.SUSPECT
+
+
+@pytest.mark.parametrize("changes", [DOWN, FABRIC], ids=["links", "fabric"])
+def test_the_third_time_within_a_day_that_a_level_is_bad_isolates(changes: dict[str, object]) -> None:
+    """Finding L1: as for events; each time it had read good again."""
+    runs = [*bad(10_000, 10_020, **changes), *bad(10_030, 10_500)]
+    runs += [*bad(30_000, 30_020, **changes), *bad(30_030, 30_500)]
+    twice = fold(good(1000), *runs)
+    thrice = fold(good(60_000, **changes), state=twice)
+
+    assert judge(twice, 30_500).state is HealthState.HEALTHY
+    assert judge(thrice, 60_000).state is HealthState.UNHEALTHY
+    late = fold(good(120_000, **changes), state=twice)
+    assert judge(late, 120_000).phase is Phase.SUSPECT
 
 
 def test_a_link_that_flaps_is_one_change_of_the_status_and_not_one_a_reading() -> None:

@@ -194,7 +194,9 @@ def _judged(
         )
     judged = verdict(state, _NOW, policy)
     if fault is not None and fault.rule.fault_class is FaultClass.B and judged.state is HealthState.DEGRADED:
-        yield Station("dwell", f"a second episode within {policy.dwell_seconds} s takes it out of service")
+        yield Station(
+            "dwell", f"reported again within {policy.dwell_seconds} s and not repaired, it takes the GPU out"
+        )
     yield Station("confidence", _confidence(judged.confidence))
     yield Station(
         "verdict", f"{judged.state.value}, score {judged.score}, {judged.message or 'nothing is wrong'}"

@@ -1,7 +1,7 @@
 """The table that answers "why was my GPU isolated": each cause, its class, and what makes it go away.
 
-Class A is definitive and isolates at once. B isolates after a dwell or a second episode. B0 degrades and never
-isolates alone. C is the application's: it counts only where two different claims meet it. NONE is recorded only.
+Class A is definitive and isolates at once. B isolates after a dwell or when it comes back. B0 degrades and never isolates
+alone. C is the application's: it counts only where two different claims meet it. NONE is recorded only.
 """
 
 from dataclasses import dataclass, replace

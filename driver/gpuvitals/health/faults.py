@@ -21,6 +21,8 @@ from gpuvitals.model.signal import Source
 HUNG = Reason("NvmlHung")
 _LASTING = (Clearing.LEVEL, Clearing.WORD)
 """What is bad for a time, as opposed to what happens."""
+_SAME_REPORT_SECONDS = 0.5
+"""One breakdown logs a line for each link, all within this time: they are one report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +62,11 @@ def with_fault(state: GpuState, fault: Fault) -> GpuState:
 
 
 def isolating(state: GpuState, fault: Fault, now: float, policy: Policy) -> bool:
-    """Whether the fault takes its GPU out of service: class A at once, B after its dwell or a second episode.
+    """Whether the fault takes its GPU out of service: class A at once, B after its dwell or when it comes back.
 
-    The dwell of levels is the class's, not the fault's: what is renamed from one bad level to the next has lasted.
+    An event comes back with a second episode within the dwell, with a third report within a day, or by being reported
+    again and not repaired until the dwell is over. The dwell of levels is the class's, not the fault's: what is renamed
+    from one bad level to the next has lasted.
     """
     match fault.rule.fault_class:
         case FaultClass.A:
@@ -71,12 +75,19 @@ def isolating(state: GpuState, fault: Fault, now: float, policy: Policy) -> bool
             if fault.rule.clearing is Clearing.QUIET:
                 return True
             if fault.rule.clearing not in _LASTING:
-                return _crowded(fault.episodes, policy)
-            return _crowded(state.suspect_runs, policy) or _lasted(state, now) >= policy.dwell_seconds
+                return _has_come_back(fault, now, policy)
+            return _is_repeated(state.suspect_runs, policy) or _lasted(state, now) >= policy.dwell_seconds
         case FaultClass.B0 | FaultClass.C | FaultClass.NONE:
             return False
         case _:
             assert_never(fault.rule.fault_class)
+
+
+def run_ends_at(fault: Fault, policy: Policy) -> float | None:
+    """When an event that was reported more than once isolates at the latest; None where it was reported once."""
+    if fault.run_since is None or fault.reports[-1] - fault.run_since < _SAME_REPORT_SECONDS:
+        return None
+    return fault.run_since + policy.dwell_seconds
 
 
 def confirmed(fault: Fault, policy: Policy) -> bool:
@@ -201,11 +212,15 @@ def _opened(state: GpuState, evidence: Evidence) -> Fault:
         good_since=None,
         sources=frozenset({evidence.source}),
         detail=evidence.detail,
+        reports=(evidence.seen.at,) if _is_event_of_class_b(evidence) else (),
+        run_since=evidence.seen.at if _is_event_of_class_b(evidence) else None,
     )
 
 
 def _renewed(state: GpuState, known: Fault, evidence: Evidence, policy: Policy) -> Fault:
     newer = evidence.seen.at > known.last_at
+    if _is_event_of_class_b(evidence):
+        known = _reported(known, evidence.seen.at, policy)
     episodes = known.episodes
     if not evidence.level and evidence.seen.at - known.last_at >= policy.burst_silence_seconds:
         episodes = (*episodes, evidence.seen.at)[-MAX_EPISODES:]
@@ -221,6 +236,10 @@ def _renewed(state: GpuState, known: Fault, evidence: Evidence, policy: Policy) 
         sources=known.sources | {evidence.source},
         detail=evidence.detail if newer else known.detail,
     )
+
+
+def _is_event_of_class_b(evidence: Evidence) -> bool:
+    return not evidence.level and evidence.rule.fault_class is FaultClass.B
 
 
 def _is_suspect_level(fault: Fault) -> bool:
@@ -243,9 +262,39 @@ def _lasted(state: GpuState, now: float) -> float:
     return until - state.suspect_since
 
 
-def _crowded(starts: tuple[float, ...], policy: Policy) -> bool:
-    wanted = policy.dwell_episodes
-    return any(
-        last - first <= policy.dwell_seconds
-        for first, last in zip(starts, starts[wanted - 1 :], strict=False)
-    )
+def _has_come_back(fault: Fault, now: float, policy: Policy) -> bool:
+    ends = run_ends_at(fault, policy)
+    is_often = _is_within(fault.episodes, policy.dwell_episodes, policy.dwell_seconds)
+    is_often = is_often or _is_within(fault.reports, policy.repeat_reports, policy.xid_count_seconds)
+    return is_often or (ends is not None and now >= ends)
+
+
+def _is_repeated(starts: tuple[float, ...], policy: Policy) -> bool:
+    is_often = _is_within(starts, policy.dwell_episodes, policy.dwell_seconds)
+    return is_often or _is_within(starts, policy.repeat_reports, policy.xid_count_seconds)
+
+
+def _is_within(starts: tuple[float, ...], wanted: int, seconds: float) -> bool:
+    """Whether so many of `starts` lie within so many seconds."""
+    return any(last - first <= seconds for first, last in zip(starts, starts[wanted - 1 :], strict=False))
+
+
+def _reported(known: Fault, at: float, policy: Policy) -> Fault:
+    """`known` with a report of class B at `at`, which may be heard late."""
+    if any(abs(at - start) < _SAME_REPORT_SECONDS for start in known.reports):
+        return known
+    reports = tuple(sorted((*known.reports, at)))[-MAX_EPISODES:]
+    return replace(known, reports=reports, run_since=_run_since(known, at, policy))
+
+
+def _run_since(known: Fault, at: float, policy: Policy) -> float:
+    """Where the run of reports begins that the report at `at` is part of, or that it comes too late for."""
+    since = known.run_since
+    if since is None:
+        return at
+    if at < since:
+        return at if since - at < policy.dwell_seconds else since
+    if _has_come_back(known, at, policy):
+        # What has isolated stays out, also when the reports that did it are no longer kept.
+        return min(since, at - policy.dwell_seconds)
+    return at if at - known.reports[-1] >= policy.dwell_seconds else since

@@ -203,6 +203,8 @@ def _shifted(state: GpuState, shift: float) -> GpuState:
             first_at=fault.first_at - shift,
             last_at=fault.last_at - shift,
             episodes=tuple(start - shift for start in fault.episodes),
+            reports=tuple(start - shift for start in fault.reports),
+            run_since=moved(fault.run_since),
             good_since=moved(fault.good_since),
         )
         for fault in state.faults

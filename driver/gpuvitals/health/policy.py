@@ -39,6 +39,14 @@ VALUES = (
         source="ByteRobust, arXiv 2509.16293",
     ),
     PolicyValue(
+        name="repeat_reports",
+        unit="reports",
+        default=3,
+        minimum=2,
+        why="or it must be reported this often within xid_count_seconds, however far apart",
+        source='NVIDIA, "Analyzing Xid Errors with the Xid Catalog": report XID 74 seen more than twice on a link',
+    ),
+    PolicyValue(
         name="level_confirm_seconds",
         unit="s",
         default=15,
@@ -287,6 +295,7 @@ class Policy:
 
     dwell_seconds: int = 300
     dwell_episodes: int = 2
+    repeat_reports: int = 3
     level_confirm_seconds: int = 15
     level_clear_seconds: int = 60
     burst_silence_seconds: int = 180

@@ -265,7 +265,10 @@ def _product(rule: CauseRule) -> str:
         case FaultClass.A:
             return "takes the GPU out of service at once"
         case FaultClass.B:
-            return "degrades it; takes it out of service after 5 min or a second episode"
+            return (
+                "degrades it; takes it out of service after 5 min, at a second episode within 5 min, or at the third "
+                "time within a day"
+            )
         case FaultClass.B0:
             return "degrades it (score at most 90); never isolates it alone"
         case FaultClass.C:

@@ -37,8 +37,10 @@ class Standing(Enum):
 class Fault:
     """One open fault; at most one a reason. Times are boot-clock seconds.
 
-    `episodes` are the starts of its episodes, newest last. `good_since` is set while a level reads good again.
-    `sources` are the witnesses that reported it.
+    `episodes` are the starts of its episodes, newest last. Of an event, `reports` are the starts of its newest reports,
+    where lines close together are one, and `run_since` is the start of the run of reports that has not been interrupted
+    for as long as the dwell. `good_since` is set while a level reads good again. `sources` are the witnesses that
+    reported it.
     """
 
     rule: CauseRule
@@ -50,6 +52,8 @@ class Fault:
     good_since: float | None
     sources: frozenset[Source]
     detail: str
+    reports: tuple[float, ...] = ()
+    run_since: float | None = None
 
 
 class Ending(Enum):

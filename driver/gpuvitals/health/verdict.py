@@ -5,7 +5,7 @@ from typing import assert_never
 
 from gpuvitals.health.expectations import WITHOUT_LINKS
 from gpuvitals.health.fault_classes import RECOVERY_ACTIONS, Clearing, FaultClass, recovery_action
-from gpuvitals.health.faults import HUNG, confirmed, isolating
+from gpuvitals.health.faults import HUNG, confirmed, isolating, run_ends_at
 from gpuvitals.health.levels import unknown_links
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.score import capped, factors, health_class, link_share, score
@@ -156,6 +156,9 @@ def next_change_at(state: GpuState, now: float, policy: Policy) -> float | None:
     counted = [record.counted_at for record in state.xids if record.counted_at is not None]
     instants += [at + policy.xid_count_seconds for at in counted]
     for fault in state.faults:
+        ends = run_ends_at(fault, policy) if fault.rule.fault_class is FaultClass.B else None
+        if ends is not None:
+            instants.append(ends)
         if fault.rule.clearing is Clearing.EXPIRY:
             instants.append(fault.last_at + policy.xid_count_seconds)
         elif fault.rule.clearing is Clearing.LEVEL and fault.good_since is not None:

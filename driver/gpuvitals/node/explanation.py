@@ -9,7 +9,7 @@ from typing import assert_never
 
 from gpuvitals.health.bursts import bursts
 from gpuvitals.health.fault_classes import CauseRule, Clearing, FaultClass, recovery_action
-from gpuvitals.health.faults import isolating
+from gpuvitals.health.faults import isolating, run_ends_at
 from gpuvitals.health.levels import active_links, unknown_links
 from gpuvitals.health.reasons import OTHER_DRIVER
 from gpuvitals.health.score import HEAT, VERSION, factors, score
@@ -164,7 +164,7 @@ def _faults(state: GpuState, now: float) -> Iterator[Station]:
 
 
 def _dwell(state: GpuState, around: Surroundings) -> Iterator[Station]:
-    """How long a suspicion still has to last until it isolates. Events isolate by their episodes alone."""
+    """How long a suspicion still has to last until it isolates, and how often it may come back."""
     policy, now = around.rule.health, around.now.at
     suspects = [
         fault
@@ -172,10 +172,15 @@ def _dwell(state: GpuState, around: Surroundings) -> Iterator[Station]:
         if fault.rule.fault_class is FaultClass.B and not isolating(state, fault, now, policy)
     ]
     for fault in suspects:
-        again = f"{policy.dwell_episodes} episodes within {policy.dwell_seconds} s take it out of service"
+        again = (
+            f"{policy.dwell_episodes} episodes within {policy.dwell_seconds} s or {policy.repeat_reports} reports within "
+            f"{policy.xid_count_seconds // 3600} h take it out of service"
+        )
+        ends, unless = run_ends_at(fault, policy), "if it is not repaired"
         if fault.rule.clearing is Clearing.LEVEL and state.suspect_since is not None:
-            left = max(0.0, state.suspect_since + policy.dwell_seconds - now)
-            again = f"out of service in {left:.0f} s if it lasts; {again} too"
+            ends, unless = state.suspect_since + policy.dwell_seconds, "if it lasts"
+        if ends is not None:
+            again = f"out of service in {max(0.0, ends - now):.0f} s {unless}; {again} too"
         yield Station("dwell", f"{fault.rule.reason}: {again}")
 
 
@@ -289,7 +294,9 @@ def _class(fault_class: FaultClass) -> str:
         case FaultClass.A:
             return "A: definitive, isolates at once"
         case FaultClass.B:
-            return "B: isolates after its dwell or a second episode"
+            return (
+                "B: isolates after its dwell, at a second episode in that time, or at the third time in a day"
+            )
         case FaultClass.B0:
             return "B0: degrades, never isolates alone"
         case FaultClass.C:

@@ -121,7 +121,7 @@ spec: {mode: Observe, health: {dwellEpisodes: 3, dwellSeconds: 600}}
 
 
 def test_a_policy_may_be_a_file_that_the_cluster_would_take(run: Run, kept: Kept) -> None:
-    log = kept("dmesg", dmesg(quiet([(1000, xid(74, HARDWARE)), (1250, xid(74, HARDWARE))], 2000)))
+    log = kept("dmesg", dmesg(quiet([(1000, xid(74, HARDWARE)), (1250, xid(74, HARDWARE))], 1290)))
     policy = kept("policy.yaml", POLICY.encode())
     _, out, _ = run(log, "--compare", policy)
     _, overridden, _ = run(log, "--policy", policy, "--policy", "dwell_episodes=2")
@@ -152,7 +152,7 @@ def test_a_policy_file_that_the_cluster_would_refuse_is_bad_input(
 
 
 def test_a_second_policy_is_compared(run: Run, kept: Kept) -> None:
-    log = kept("dmesg", dmesg(quiet([(1000, xid(74, HARDWARE)), (1250, xid(74, HARDWARE))], 2000)))
+    log = kept("dmesg", dmesg(quiet([(1000, xid(74, HARDWARE)), (1250, xid(74, HARDWARE))], 1290)))
     _, out, _ = run(log, "--policy", "dwell_episodes=2", "--compare", "dwell_episodes=3")
     _, alike, _ = run(log, "--compare", "publish_step=7")
 

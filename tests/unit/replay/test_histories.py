@@ -157,16 +157,42 @@ def test_what_proves_nothing_leaves_an_isolation_undecided(later: Said) -> None:
     assert outcome(later)[0] == "undecided"
 
 
+@pytest.mark.parametrize(
+    ("spacing", "taken_out"),
+    [(1, 2), (30, 60), (100, 200), (160, 300), (179, 300), (200, 200), (299, 299), (310, 620), (3600, 7200)],
+)
+def test_a_hardware_fault_of_a_link_that_is_logged_again_and_again_isolates(
+    spacing: int, taken_out: int
+) -> None:
+    """Finding L1"""
+    hardware = "NVLink: fatal error detected on link 6(0x100, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0)"
+    found = replayed(
+        dmesg([(1000 + spacing * step, xid(74, hardware)) for step in range(320 // spacing + 4)])
+    )
+
+    assert found.tally.kept[0].began.at == pytest.approx(1000 + taken_out, abs=0.01)
+
+
+def test_a_hardware_fault_of_a_link_that_was_logged_twice_isolates_after_the_dwell() -> None:
+    """Finding L1: nothing has repaired it since."""
+    hardware = "NVLink: fatal error detected on link 6(0x0, 0x0, 0x2000, 0x0, 0x0, 0x0, 0x0)"
+    twice = replayed(dmesg(quiet([(50, xid(74, hardware)), (140, xid(74, hardware))], 700)))
+    once = replayed(dmesg(quiet([(50, xid(74, hardware))], 700)))
+
+    assert [each.reason for each in twice.tally.kept] == ["Xid74"]
+    assert once.tally.isolations == 0
+
+
 def test_two_policies_on_one_log_differ_where_they_differ() -> None:
     hardware = "NVLink: fatal error detected on link 1(0x10, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0)"
-    log = dmesg(quiet([(1000, xid(74, hardware)), (1250, xid(74, hardware))], 2000))
+    log = dmesg(quiet([(1000, xid(74, hardware)), (1250, xid(74, hardware))], 1290))
     loose, strict = replayed(log), replayed(log, policy=policy_with({"dwell_episodes": 3}))
     ends = [list(each.ends.values()) for each in (loose, strict)]
     found = differences(*ends, (loose.tally.kept, strict.tally.kept))
 
     assert [each.text for each in found] == [
         "only with policy: out for Xid74 (undecided)",
-        "out of service for 750 s with policy, 0 s with compare",
+        "out of service for 40 s with policy, 0 s with compare",
         "ends as Unhealthy (Xid74) with policy, as Degraded (Xid74) with compare",
     ]
     assert differences(ends[0], ends[0], (loose.tally.kept, loose.tally.kept)) == []
