@@ -19,13 +19,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class XidEntry:
-    """One XID. `bucket` is NVIDIA's immediate action, empty where NVIDIA names none; `unused` on Ampere and later."""
+    """One XID. `bucket` is NVIDIA's immediate action, `investigatory` its next one; empty where NVIDIA names none.
+
+    `unused`: on Ampere and later.
+    """
 
     code: int
     mnemonic: str
     description: str
     bucket: str
     unused: bool
+    investigatory: str
 
 
 # fmt: off
@@ -43,9 +47,13 @@ def main() -> int:
 
 
 def _line(row: dict[str, str]) -> str:
-    fields = (row["mnemonic"], row["description"], row["immediate_action"])
-    quoted = ", ".join('"' + field.replace("\\", "\\\\").replace('"', '\\"') + '"' for field in fields)
-    return f"    {row['xid']}: XidEntry({row['xid']}, {quoted}, {row['category'] == 'unused'}),\n"
+    quoted = ", ".join(_quoted(row[name]) for name in ("mnemonic", "description", "immediate_action"))
+    is_unused, then = row["category"] == "unused", _quoted(row["investigatory_action"])
+    return f"    {row['xid']}: XidEntry({row['xid']}, {quoted}, {is_unused}, {then}),\n"
+
+
+def _quoted(field: str) -> str:
+    return '"' + field.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 if __name__ == "__main__":

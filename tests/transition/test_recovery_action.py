@@ -26,14 +26,76 @@ def test_an_action_that_takes_a_reset_isolates_at_once_read_or_logged(action: in
 
 
 @pytest.mark.parametrize(("action", "reason"), MILD)
-def test_an_action_for_a_group_or_an_unknown_one_degrades_once_it_lasts(action: int, reason: str) -> None:
-    once = fold(good(1000), asks(action, 1001), good(1005, recovery_action=action))
+def test_an_action_for_a_group_or_an_unknown_one_that_is_read_degrades_once_it_lasts(
+    action: int, reason: str
+) -> None:
+    once = fold(good(1000), good(1005, recovery_action=action))
     lasting = fold(*(good(at, recovery_action=action) for at in range(1010, 5000, 5)), state=once)
 
     assert judge(once, 1005).state is HealthState.HEALTHY
     verdict = judge(lasting, 4996)
     assert (verdict.state, verdict.reason) == (HealthState.DEGRADED, reason)
     assert 0 < verdict.score <= 90
+
+
+UNREAD = [
+    {"recovery_action": None},
+    {"recovery_action": None, "unsupported": frozenset({"recovery_action"})},
+    {},
+]
+
+
+@pytest.mark.parametrize("lacking", UNREAD, ids=["unread", "unsupported", "read"])
+@pytest.mark.parametrize(("action", "reason"), MILD)
+def test_an_action_that_is_logged_is_shown_at_once(
+    action: int, reason: str, lacking: dict[str, object]
+) -> None:
+    """Finding N4: an event needs no second reading."""
+    state = fold(good(1000, **lacking), asks(action, 1001))
+    shown = judge(state, 1001)
+
+    assert (shown.state, shown.reason) == (HealthState.DEGRADED, reason)
+    assert 0 < shown.score <= 90
+    assert shown.recovery_action != "None"
+
+
+@pytest.mark.parametrize("lacking", UNREAD[:2], ids=["unread", "unsupported"])
+@pytest.mark.parametrize(("action", "reason"), MILD)
+def test_where_the_field_cannot_be_read_the_line_alone_ends_what_a_line_began(
+    action: int, reason: str, lacking: dict[str, object]
+) -> None:
+    """Finding N4"""
+    state = fold(good(1000, **lacking), asks(action, 1001))
+    polled = fold(*(good(at, **lacking) for at in range(1005, 1605, 5)), state=state)
+    ended = fold(
+        asks(0, 1610, before=action), *(good(at, **lacking) for at in range(1611, 1700, 5)), state=polled
+    )
+
+    assert judge(polled, 1600).reason == reason
+    assert judge(ended, 1691).state is HealthState.HEALTHY
+
+
+@pytest.mark.parametrize(("action", "reason"), DISRUPTIVE)
+def test_where_the_field_cannot_be_read_the_line_shows_the_reset(action: int, reason: str) -> None:
+    """Findings N4, R6: the action goes back to None, and the GPU reads clean."""
+    lacking = UNREAD[1]
+    state = fold(good(1000, **lacking), xid(95, 1001), asks(action, 1002))
+    ended = fold(
+        asks(0, 1100, before=action), *(good(at, **lacking) for at in range(1101, 1200, 5)), state=state
+    )
+
+    assert judge(state, 1002).reason in (reason, "Xid95")
+    assert judge(ended, 1190).reason == "Probation"
+
+
+def test_where_the_field_cannot_be_read_another_action_takes_the_place_of_the_first() -> None:
+    """Finding N4"""
+    lacking = UNREAD[1]
+    state = fold(good(1000, **lacking), asks(1, 1001), asks(3, 1050, before=1))
+    later = fold(*(good(at, **lacking) for at in range(1055, 1200, 5)), state=state)
+
+    assert judge(state, 1050).reason == "RecoveryResetGpu"
+    assert judge(later, 1195).recovery_action == "DrainP2P"
 
 
 def test_no_action_is_no_fault() -> None:

@@ -19,12 +19,14 @@ from gpuvitals.cli.connection import add_connection_options, connection
 from gpuvitals.cli.errors import INCOMPLETE, UsageError
 from gpuvitals.cli.policy_option import add_policy_option, chosen_policy
 from gpuvitals.cli.remote_explain import remote_stations
+from gpuvitals.health.advice import xid_advice
 from gpuvitals.health.evaluate import evaluate
 from gpuvitals.health.fault_classes import FaultClass, xid_rule
 from gpuvitals.health.isolation import isolated
 from gpuvitals.health.nvlink5 import nvlink5_action
 from gpuvitals.health.nvlink_xid74 import xid74_meaning
 from gpuvitals.health.policy import Policy
+from gpuvitals.health.reasons import person_should
 from gpuvitals.health.state import Fault, GpuState, initial_state
 from gpuvitals.health.verdict import verdict
 from gpuvitals.health.witnesses import WITNESSES, fault_kind, witnesses
@@ -34,7 +36,7 @@ from gpuvitals.kube.errors import ApiError
 from gpuvitals.kubeletplugin import debug
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu import Gpu
-from gpuvitals.model.health import Confidence, HealthState
+from gpuvitals.model.health import NO_REASON, Confidence, HealthState
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import (
     FabricState,
@@ -190,7 +192,9 @@ def _judged(
         yield from rule_stations(xid_rule(signal))
     else:
         yield Station(
-            "rule", "the driver asks for nothing any more; only a reading of NVML clears what it asked for"
+            "rule",
+            "the driver asks for nothing any more; a reading of NVML's field ends what it asked for, and this line does where "
+            "the field can't be read",
         )
     judged = verdict(state, _NOW, policy)
     if fault is not None and fault.rule.fault_class is FaultClass.B and judged.state is HealthState.DEGRADED:
@@ -201,6 +205,10 @@ def _judged(
     yield Station(
         "verdict", f"{judged.state.value}, score {judged.score}, {judged.message or 'nothing is wrong'}"
     )
+    if judged.reason != NO_REASON:
+        yield Station("advice", person_should(judged.reason, None if fault is None else fault.rule))
+    elif isinstance(signal, XidReport):
+        yield Station("advice", xid_advice(signal.code, xid_rule(signal)))
     out = bool(isolated([judged], policy))
     shown = GpuHealth(gpu=gpu, verdict=judged, isolated=out, state_since=_NOW.time)
     yield from device_stations(shown, Naming())

@@ -11,6 +11,7 @@ from gpuvitals.health.checkup import fold_checkup, with_fatal_errors
 from gpuvitals.health.fault_classes import (
     ASKS_FOR_RESET,
     LEVELS,
+    RECOVERY_ACTIONS,
     CauseRule,
     Clearing,
     FaultClass,
@@ -228,12 +229,34 @@ def _agreed(state: GpuState) -> GpuState:
 
 
 def _recovery_action(state: GpuState, signal: RecoveryActionReport, policy: Policy) -> GpuState:
-    """XID 154 raises what it asks for, at once. It never clears: the driver may leave that line out."""
+    """XID 154 raises what it asks for, at once. What it asks for no longer ends by a reading of NVML's field.
+
+    The driver may leave that line out, so it ends nothing unless the field can't be read.
+    """
     name, reason = recovery_action(signal.action_to)
-    if reason is None or _is_read_since(state.reading, signal):
+    if _is_read_since(state.reading, signal):
+        return state
+    if state.reading is None or state.reading.recovery_action is None:
+        state = _asked_no_more(state, signal, reason)
+    if reason is None:
         return state
     detail = f"the driver's recovery action is {signal.action_to} ({name})"
     return _agreed(_level(state, signal, reason, detail, policy))
+
+
+def _asked_no_more(state: GpuState, signal: RecoveryActionReport, reason: Reason | None) -> GpuState:
+    asked = {named for _, named in RECOVERY_ACTIONS.values()} | {"RecoveryUnknown"}
+    faults = tuple(
+        replace(fault, good_since=signal.seen.at)
+        if fault.rule.reason in asked - {reason}
+        and fault.good_since is None
+        and fault.last_at < signal.seen.at
+        else fault
+        for fault in state.faults
+    )
+    state = replace(state, faults=faults)
+    was_reset = signal.action_from in ASKS_FOR_RESET and reason is None
+    return _initialised(state, signal.seen.at) if was_reset else state
 
 
 def _is_read_since(reading: Reading | None, signal: RecoveryActionReport) -> bool:

@@ -91,8 +91,13 @@ def run_ends_at(fault: Fault, policy: Policy) -> float | None:
 
 
 def confirmed(fault: Fault, policy: Policy) -> bool:
-    """Whether a degrading fault shows yet: an event at once, a level once it was read bad for long enough."""
+    """Whether a degrading fault shows yet: an event at once, a level once it was read bad for long enough.
+
+    A level that the kernel logged, as XID 154 does, is an event: where the value can't be read no reading follows.
+    """
     if fault.rule.clearing is not Clearing.LEVEL or fault.rule.fault_class is not FaultClass.B0:
+        return True
+    if Source.KMSG in fault.sources:
         return True
     return fault.last_at - fault.first_at >= policy.level_confirm_seconds
 

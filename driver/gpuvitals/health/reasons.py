@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import assert_never
 
+from gpuvitals.health.advice import UNLISTED, nvidia_actions, xid_advice
 from gpuvitals.health.fault_classes import (
     DECODED_XIDS,
     LEVELS,
@@ -36,13 +37,14 @@ PREPARED = Reason("Prepared")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReasonEntry:
-    """One documented reason."""
+    """One documented reason. `nvidia`: of an XID, the actions that NVIDIA's catalogue names for it."""
 
     reason: Reason
     meaning: str
     source: str
     product: str
     person: str
+    nvidia: str = ""
 
 
 _SOURCES = {
@@ -75,9 +77,17 @@ _SOURCES = {
     "ProgramReportedDegraded": "files in the drop-in folder",
 }
 _PERSONS = {
-    "ResetRequired": "reset the GPU; if it comes back, have it replaced",
     "InitFailed": "read the driver's lines before it in the kernel log; reload the driver or reboot the node; if the GPU "
     "stays down, have its power and seating checked",
+    "ResetRequired": "reset the GPU; if it comes back, contact NVIDIA's support",
+    "RecoveryResetGpu": "reset the GPU",
+    "RecoveryRebootNode": "reboot the node",
+    "RecoveryDrainP2P": "let the workloads that use peer access through this GPU end, then start them again",
+    "RecoveryDrainAndReset": "drain the GPU, then reset it",
+    "RecoveryImexDomain": "recover the IMEX domain",
+    "RecoveryBusReset": "reset the GPU over the bus: a reboot of the node does it",
+    "RecoverySystemReboot": "reboot the whole system",
+    "RecoveryUnknown": "look the number up in the release notes of the driver",
     "GpuLost": "reboot the node; if it comes back lost, have the board and its seating checked",
     "RowRemapFailed": "run field diagnostics and replace the GPU",
     "SramThreshold": "replace the GPU: NVIDIA's RMA policy counts this flag",
@@ -199,7 +209,7 @@ UNLISTED_XID = ReasonEntry(
     meaning="an XID that the catalogue does not have, or has no use for",
     source="kernel log",
     product="degrades it (score at most 90); never isolates it alone",
-    person="look the code up in NVIDIA's catalogue; the driver's recovery action decides",
+    person=UNLISTED,
 )
 """What holds for `Xid` with any other code."""
 
@@ -210,9 +220,9 @@ def entries() -> tuple[ReasonEntry, ...]:
         _of_rule(rule, _SOURCES.get(rule.reason, "NVML recovery action, XID 154")) for rule in LEVELS.values()
     )
     xids = tuple(
-        _of_rule(rule, "kernel log")
+        _of_xid(code)
         for code, entry in sorted(CATALOG.items())
-        if not entry.unused and (rule := _xid_rule(code)).fault_class is not FaultClass.NONE
+        if not entry.unused and _xid_rule(code).fault_class is not FaultClass.NONE
     )
     return (*_OF_A_GPU, *_OF_A_NODE, *_OF_A_CLAIM, *levels, *xids)
 
@@ -231,17 +241,44 @@ def is_reason(text: str) -> bool:
     return entry_of(text) is not None
 
 
+def recorded_xids() -> tuple[ReasonEntry, ...]:
+    """The XIDs in use that open no fault by their number, so that they are no reason of a verdict."""
+    found = (_of_xid(code) for code, entry in sorted(CATALOG.items()) if not entry.unused)
+    listed = {entry.reason for entry in entries()}
+    return tuple(entry for entry in found if entry.reason not in listed)
+
+
 def person_should(reason: Reason, rule: CauseRule | None) -> str:
     """What a person should do about that reason. `rule` is that of the open fault: a decode may have raised it."""
+    code = _code(reason)
+    if code is not None:
+        return xid_advice(code, rule)
     if rule is not None:
         return _PERSONS.get(reason, _advice(rule))
     entry = entry_of(reason)
     return "watch it" if entry is None else entry.person
 
 
+def _code(reason: Reason) -> int | None:
+    text = reason.removeprefix("Xid")
+    return int(text) if text != reason and text.isascii() and text.isdigit() else None
+
+
 def _xid_rule(code: int) -> CauseRule:
     moment = Moment(at=0.0, time=datetime.fromtimestamp(0, UTC))
     return xid_rule(XidReport(source=Source.KMSG, seen=moment, bus_id=None, code=code))
+
+
+def _of_xid(code: int) -> ReasonEntry:
+    rule = _xid_rule(code)
+    return ReasonEntry(
+        reason=rule.reason,
+        meaning=rule.meaning,
+        source="kernel log",
+        product=_product(rule),
+        person=xid_advice(code),
+        nvidia=nvidia_actions(code),
+    )
 
 
 def _of_rule(rule: CauseRule, source: str) -> ReasonEntry:
@@ -282,7 +319,7 @@ def _product(rule: CauseRule) -> str:
 def _advice(rule: CauseRule) -> str:
     match rule.clearing:
         case Clearing.RESET:
-            return "reset the GPU; if it comes back, have it replaced"
+            return "reset the GPU; if it comes back, contact NVIDIA's support"
         case Clearing.WORD:
             return "ask who says so; take the statement back once it is repaired"
         case Clearing.LEVEL:

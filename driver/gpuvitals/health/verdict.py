@@ -251,7 +251,7 @@ def _message(state: GpuState, judged: _Judgement) -> str:
         case HealthState.UNHEALTHY:
             return f"{what}; unfit until {_way_out(judged.cause)}"
         case HealthState.DEGRADED:
-            then = "isolates if it lasts" if judged.phase is Phase.SUSPECT else "degraded, still in service"
+            then = _suspicion(judged.cause) if judged.phase is Phase.SUSPECT else "degraded, still in service"
             return f"{what}; {then}"
         case HealthState.UNKNOWN:
             return f"{what}; takes it out of service if it lasts"
@@ -264,6 +264,11 @@ def _message(state: GpuState, judged: _Judgement) -> str:
 def _named(fault: Fault) -> str:
     reason = fault.rule.reason
     return f"XID {reason.removeprefix('Xid')}" if reason.startswith("Xid") else reason
+
+
+def _suspicion(fault: Fault) -> str:
+    """A level isolates by lasting, an event by coming back."""
+    return "isolates if it lasts" if fault.run_since is None else "isolates if it comes back"
 
 
 def _way_out(fault: Fault) -> str:

@@ -48,7 +48,7 @@ class FaultKind(Enum):
 
 
 WITNESSES = {
-    FaultKind.BUS: {Witness.OFF_BUS_LINE, Witness.HANDLE, Witness.CONFIG_SPACE, Witness.RECOVERY_ACTION},
+    FaultKind.BUS: {Witness.HANDLE, Witness.CONFIG_SPACE, Witness.RECOVERY_ACTION},
     FaultKind.MEMORY: {
         Witness.ECC,
         Witness.ROW_REMAP,
@@ -61,7 +61,12 @@ WITNESSES = {
     FaultKind.CLOCKS: {Witness.CLOCKS, Witness.RECOVERY_ACTION, Witness.DCGM},
     FaultKind.OTHER: {Witness.RECOVERY_ACTION},
 }
-"""Besides the line that reports a fault of that kind: the states that are read and would show it too."""
+"""Besides the line that reports a fault of that kind: the states that are read and would show it too.
+
+No line is among them. One function of the driver prints XID 79 and the line that the GPU has fallen off the bus, and one
+handler logs XID 48 with 63, 64, 94, 95, 171 or 172: lines that come together are one observation.
+Source: NVIDIA/open-gpu-kernel-modules, osinit.c osHandleGpuLost.
+"""
 
 XID_KINDS = {
     FaultKind.BUS: {79, 167},

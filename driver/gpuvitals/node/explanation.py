@@ -11,7 +11,7 @@ from gpuvitals.health.bursts import bursts
 from gpuvitals.health.fault_classes import CauseRule, Clearing, FaultClass, recovery_action
 from gpuvitals.health.faults import isolating, run_ends_at
 from gpuvitals.health.levels import active_links, unknown_links
-from gpuvitals.health.reasons import OTHER_DRIVER
+from gpuvitals.health.reasons import OTHER_DRIVER, person_should
 from gpuvitals.health.score import HEAT, VERSION, factors, score
 from gpuvitals.health.state import Fault, GpuState, PastFault, XidRecord
 from gpuvitals.health.verdict import next_change_at, verdict, without_instance
@@ -23,7 +23,7 @@ from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.taints import taints
 from gpuvitals.kubeletplugin.health_list import kubelet_health
 from gpuvitals.model.clock import Moment
-from gpuvitals.model.health import Confidence, Phase, Verdict
+from gpuvitals.model.health import NO_REASON, Confidence, Phase, Verdict
 from gpuvitals.model.signal import Checkup, Reading
 from gpuvitals.model.snapshot import GpuHealth, NodeFacts
 from gpuvitals.node.store import StoredGpu
@@ -80,6 +80,9 @@ def gpu_stations(entry: StoredGpu, around: Surroundings) -> Iterator[Station]:
     judged = verdict(state, around.now, around.rule.health)
     current = without_instance(judged) if entry.gone else judged
     yield Station("verdict", _verdict(current))
+    if current.reason != NO_REASON:
+        cause = state.fault(current.reason)
+        yield Station("advice", person_should(current.reason, None if cause is None else cause.rule))
     yield Station("score", _score(state, current, around))
     yield Station("policy", _rule(around.rule))
     shown = GpuHealth(
@@ -272,7 +275,7 @@ def _verdict(judged: Verdict) -> str:
     if judged.phase is not Phase.STEADY:
         parts.append(judged.phase.value)
     if judged.confidence is not Confidence.NONE:
-        enough = "enough to reset" if may_disrupt(judged.confidence) else "a reset needs approval"
+        enough = "enough for a repair" if may_disrupt(judged.confidence) else "a repair needs approval"
         parts.append(f"confidence {judged.confidence.value}, {enough}")
     parts.append(f"{judged.coverage} % of the signals read")
     return f"{', '.join(parts)}; {judged.message or 'nothing is wrong'}"

@@ -8,7 +8,9 @@ from typing import assert_never
 
 from gpuvitals.health.fault_classes import ASKS_FOR_RESET, FaultClass, recovery_action, xid_rule
 from gpuvitals.health.policy import Policy
+from gpuvitals.health.witnesses import FaultKind, fault_kind
 from gpuvitals.model.health import Confidence, Verdict
+from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import (
     Checkup,
     ClearReport,
@@ -25,6 +27,7 @@ from gpuvitals.model.signal import (
 from gpuvitals.replay.findings import Isolation, Outcome
 
 _CLEANUPS = frozenset({43, 45})
+_GPU_LOST = Reason("GpuLost")
 
 
 def weigh_witnesses(isolation: Isolation, verdict: Verdict) -> None:
@@ -44,7 +47,7 @@ def weigh(isolation: Isolation, signal: GpuSignal, policy: Policy) -> None:
         case XidReport():
             _weigh_xid(isolation, signal, after, policy)
         case OffBusReport():
-            if isolation.reason != "GpuLost" or after >= policy.burst_silence_seconds:
+            if not _is_one_breakdown(isolation, _GPU_LOST, after, policy):
                 _settle(isolation, Outcome.CONFIRMED, f"the GPU fell off the bus {_later(after)}")
         case InitFailureReport():
             if isolation.reason != "InitFailed" or after >= policy.burst_silence_seconds:
@@ -69,9 +72,10 @@ def weigh(isolation: Isolation, signal: GpuSignal, policy: Policy) -> None:
 
 def _weigh_xid(isolation: Isolation, signal: XidReport, after: float, policy: Policy) -> None:
     is_later = after >= policy.burst_silence_seconds
-    match xid_rule(signal).fault_class:
+    rule = xid_rule(signal)
+    match rule.fault_class:
         case FaultClass.A | FaultClass.B:
-            if isolation.reason != f"Xid{signal.code}" or is_later:
+            if not _is_one_breakdown(isolation, rule.reason, after, policy):
                 _settle(isolation, Outcome.CONFIRMED, f"XID {signal.code} {_later(after)}")
         case FaultClass.C | FaultClass.NONE:
             works = signal.pid is not None and signal.code not in _CLEANUPS
@@ -81,7 +85,17 @@ def _weigh_xid(isolation: Isolation, signal: XidReport, after: float, policy: Po
         case FaultClass.B0:
             pass
         case _:
-            assert_never(xid_rule(signal).fault_class)
+            assert_never(rule.fault_class)
+
+
+def _is_one_breakdown(isolation: Isolation, reason: Reason, after: float, policy: Policy) -> bool:
+    """Whether a line so long after the isolation may be printed by the same function of the driver.
+
+    XID 79 and the line that the GPU has fallen off the bus are, and so are the lines of one memory error.
+    """
+    kinds = fault_kind(isolation.reason), fault_kind(reason)
+    is_alike = isolation.reason == reason or (kinds[0] is kinds[1] and kinds[0] is not FaultKind.OTHER)
+    return is_alike and after < policy.burst_silence_seconds
 
 
 def _settle(isolation: Isolation, outcome: Outcome, because: str) -> None:

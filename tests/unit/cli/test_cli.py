@@ -53,7 +53,7 @@ def test_explain_walks_a_fatal_line_to_the_claim(run: Run) -> None:
             "caused by XID 145",
         ),
         ("NVRM: Xid (PCI:0000:05:00): 79, x", "one witness"),
-        ("NVRM: Xid (PCI:0000:05:00): 79, x", "would count as a second one: nvml-handle, off-bus-line"),
+        ("NVRM: Xid (PCI:0000:05:00): 79, x", "would count as a second one: nvml-handle, pci-config-space"),
         ("NVRM: Xid (PCI:0000:05:00): 79, x", "UNHEALTHY, in the status of each pod"),
         ("NVRM: Xid (PCI:0000:05:00 GPU-I:05): 95, x", "GPU instance 5 alone"),
         ("NVRM: fallen off the bus and is not responding to commands.", "not named: nobody is blamed"),
@@ -63,7 +63,7 @@ def test_explain_walks_a_fatal_line_to_the_claim(run: Run) -> None:
         (
             "NVRM: Xid (PCI:0000:05:00): 74, NVLink: fatal error detected on link 1"
             "(0x10, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0)",
-            "a second episode within 300 s takes it out of service",
+            "reported again within 300 s and not repaired, it takes the GPU out",
         ),
         (
             "NVRM: Xid (PCI:0000:05:00): 145, RLW_REMAP Fatal XC0 i0 Link 08 (0x00000004 0x00000040)",
@@ -72,7 +72,7 @@ def test_explain_walks_a_fatal_line_to_the_claim(run: Run) -> None:
         (
             "NVRM: Xid (PCI:0000:05:00): 154, "
             "GPU recovery action changed from 0x1 (GPU Reset Required) to 0x0 (None)",
-            "only a reading of NVML clears",
+            "a reading of NVML's field ends what it asked for",
         ),
         (
             "nvidia-nvswitch3: SXid (PCI:0000:05:00.0): 12028, Fatal, Link 32 x",
@@ -102,6 +102,52 @@ def test_explain_of_a_line_that_cannot_be_read_says_so_and_exits_3(run: Run, lin
 
     assert code == 3
     assert said in out
+
+
+ACTIONS = "154, GPU recovery action changed from 0x0 (None) to {:#x} (x)"
+LINES = [*(f"{code}, x" for code in range(1, 180)), *(ACTIONS.format(action) for action in range(12))]
+LINES += [
+    f"74, NVLink: fatal error detected on link 6({word:#x}, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0)"
+    for word in (1 << 4, 1 << 21, 1 << 1, 1 << 0)
+]
+
+
+@pytest.mark.parametrize("said", LINES)
+def test_explain_does_not_contradict_itself(run: Run, said: str) -> None:
+    """Finding N4: the state that it shows is the one that the rule leads to."""
+    _, out, _ = run("explain", "--json", "--line", f"NVRM: Xid (PCI:0000:05:00): {said}")
+    stations = {each["station"]: each["text"] for each in json.loads(out)}
+    rule, verdict = stations["rule"], stations["verdict"]
+
+    wanted = "Healthy"
+    if "class A:" in rule:
+        wanted = "Unhealthy"
+    elif "class B:" in rule or "class B0:" in rule:
+        wanted = "Degraded"
+    assert verdict.startswith(f"{wanted}, ")
+    assert ("taint" in stations["device"].replace("no taint", "")) is (wanted != "Healthy")
+    assert stations["service"].startswith("out" if wanted == "Unhealthy" else "in")
+
+
+@pytest.mark.parametrize(
+    ("line", "advice"),
+    [
+        (
+            "NVRM: Xid (PCI:0000:05:00): 79, x",
+            "restart the machine; if it comes back, contact NVIDIA's support",
+        ),
+        ("NVRM: Xid (PCI:0000:05:00): 151, x", "restart the virtual machine"),
+        ("NVRM: Xid (PCI:0000:05:00): 119, x", "reset the GPU; if it comes back, investigate the software"),
+        ("NVRM: Xid (PCI:0000:05:00): 54, x", "check the board's power cables"),
+        ("NVRM: Xid (PCI:0000:05:00): 31, x", "restart the application"),
+        ("NVRM: GPU 0000:05:00.0: GPU has fallen off the bus.", "reboot the node"),
+    ],
+)
+def test_explain_has_nvidias_advice(run: Run, line: str, advice: str) -> None:
+    """Finding L7"""
+    _, out, _ = run("explain", "--json", "--line", line)
+
+    assert {each["station"]: each["text"] for each in json.loads(out)}["advice"].startswith(advice)
 
 
 def test_explain_prints_what_the_readme_shows(run: Run) -> None:

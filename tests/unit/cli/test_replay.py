@@ -54,7 +54,7 @@ def test_a_log_becomes_a_timeline_and_a_summary(run: Run, kept: Kept) -> None:
     assert code == 0
     assert out.splitlines()[0].startswith("2026-11-24T10:03:20Z  0000:3b:00.0    Unhealthy, score 0: XID 79")
     assert "lines: 3 of 1 file, 2026-11-24T10:01:40Z to 2026-11-24T10:08:20Z; 1 about GPUs" in out
-    assert "do     reset the GPU" in out
+    assert "do     restart the machine" in out
     assert "false: between 0 and 1" in out
 
 

@@ -50,6 +50,15 @@ def test_every_kind_has_witnesses_and_the_driver_is_always_one() -> None:
     assert all(Witness.XID not in listed for listed in WITNESSES.values())
 
 
+def test_no_line_of_the_kernel_log_is_a_second_witness_of_another() -> None:
+    """Finding L4: one function of the driver prints XID 79 and the line that the GPU has fallen off the bus."""
+    assert all(not listed & {Witness.XID, Witness.OFF_BUS_LINE} for listed in WITNESSES.values())
+    for code in sorted(CATALOG):
+        state = fold(good(1000), xid(code, 1001), OFF_BUS, xid(48, 1003), xid(120, 1004))
+        for fault in state.faults:
+            assert confidence(state, fault) is Confidence.SINGLE, (code, fault.rule.reason)
+
+
 def test_every_reason_of_a_fault_has_a_kind_and_no_xid_has_two() -> None:
     assert {fault_kind(reason) for reason in LEVELS} == set(FaultKind)
     codes = [code for listed in XID_KINDS.values() for code in listed]
@@ -71,7 +80,9 @@ def test_every_xid_that_isolates_by_its_number_has_a_kind_of_its_own() -> None:
         ([xid(79, 1001), xid(79, 1002, source=Source.NVML_EVENT)], "Xid79", {Witness.XID}),
         ([xid(79, 1001, source=Source.NVML_EVENT), xid(79, 1002)], "Xid79", {Witness.XID}),
         ([xid(79, 1001), xid(119, 1002)], "Xid79", {Witness.XID}),
-        ([xid(79, 1001), OFF_BUS], "Xid79", {Witness.XID, Witness.OFF_BUS_LINE}),
+        ([xid(79, 1001), OFF_BUS], "Xid79", {Witness.XID}),
+        ([OFF_BUS, xid(79, 1003)], "GpuLost", {Witness.OFF_BUS_LINE}),
+        ([xid(167, 1001), OFF_BUS], "Xid167", {Witness.XID}),
         ([xid(79, 1001), GONE], "Xid79", {Witness.XID, Witness.CONFIG_SPACE}),
         ([OFF_BUS, GONE], "GpuLost", {Witness.OFF_BUS_LINE, Witness.CONFIG_SPACE}),
         ([xid(79, 1001), broken(1002, ReadStatus.LOST)], "Xid79", {Witness.XID, Witness.HANDLE}),

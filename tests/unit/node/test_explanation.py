@@ -105,8 +105,8 @@ def test_a_verdict_says_what_its_confidence_is_enough_for() -> None:
     alone = told(stored(fold(good(AT - 20), xid(79, AT - 10))))
     driver = told(stored(fold(good(AT - 20), xid(79, AT - 10), asks(2, AT - 9))))
 
-    assert "confidence single, a reset needs approval" in alone["verdict"]
-    assert "confidence driver, enough to reset" in driver["verdict"]
+    assert "confidence single, a repair needs approval" in alone["verdict"]
+    assert "confidence driver, enough for a repair" in driver["verdict"]
 
 
 def test_the_history_says_what_failed_before_and_what_ended_it() -> None:
