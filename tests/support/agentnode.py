@@ -83,6 +83,12 @@ class AgentNode:
         uid = client.update_status(CLAIMS, claim)["metadata"]["uid"]
         return dra.Claim(namespace="default", name=name, uid=uid)
 
+    def restart(self) -> None:
+        """The agent ends and another one starts, as after an upgrade; after `gpus.reboot` it is on another boot."""
+        self.agent.end()
+        self.agent = AgentProcess(self.folder, self.server, self.gpus)
+        self.endpoint = Path(self.agent.register().endpoint)
+
     def hold(self, name: str, gpu: int, instance: str = "") -> dra.Claim:
         """A claim that a pod holds, allocated to one GPU and prepared through the agent's own socket.
 
@@ -156,4 +162,9 @@ def agent_node(
             info = process.register()
             built = AgentNode(folder, server, gpus, process, Path(info.endpoint))
             built.settle()
-            yield built
+            try:
+                yield built
+            finally:
+                if built.agent.process.poll() is None:
+                    built.agent.process.kill()
+                    built.agent.process.wait(10)

@@ -1,7 +1,7 @@
-"""The read-only debug socket: `gpuvitals explain GPU` asks the running agent over it.
+"""The debug socket: `gpuvitals explain GPU` and `gpuvitals forget UUID` ask the running agent over it.
 
 One JSON object a line each way: `{"ask": "gpu", "gpu": "<name>"}`; the answer comes from a callable that wiring gives.
-Nothing that is asked here changes anything.
+Root and the agent's own user alone may ask.
 """
 
 import json

@@ -19,6 +19,7 @@ from gpuvitals.model.ids import BootId, GpuUuid, NodeName
 from gpuvitals.model.signal import Signal
 from gpuvitals.model.snapshot import GpuHealth, NodeFacts, Snapshot
 from gpuvitals.node.announcements import failed_announcement, is_new_fault, verdict_announcement
+from gpuvitals.node.forgetting import Forgetting
 from gpuvitals.node.head_start import HeadStart
 from gpuvitals.node.known import NodeHealth
 from gpuvitals.node.ports import AgentPorts
@@ -71,6 +72,7 @@ class NodeAgent:
         metrics: NodeMetrics,
     ) -> None:
         self.queue = SignalQueue()
+        self.forgetting = Forgetting(self.queue.wake)
         self._settings = settings
         self._clock = clock
         self._store = store
@@ -149,6 +151,7 @@ class NodeAgent:
         """
         now = self._clock.now()
         self._ticked_at = now.at
+        self.forgetting.serve(self._known.forget)
         self._known.govern()
         for signal in signals:
             self._folded(signal)
@@ -160,6 +163,7 @@ class NodeAgent:
         known = self._known.gpus.values()
         self._suppressed = {u: v for u, v in self._suppressed.items() if u in self._known.gpus}
         self._gpus = tuple(entry for entry in known if entry.published is not None or not entry.gone)
+        self.forgetting.answer()
 
     def step(self, patience_seconds: float) -> None:
         """Waits for signals, at most that long, and makes a turn."""

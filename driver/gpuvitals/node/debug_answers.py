@@ -1,18 +1,22 @@
 """Answers the requests that `gpuvitals` verbs send over the debug socket."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kubeletplugin.plugin import KubeletPlugin
 from gpuvitals.model.clock import Clock
+from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.snapshot import NodeFacts
 from gpuvitals.node.agent import NodeAgent
 from gpuvitals.node.explanation import Surroundings, find_gpu, gpu_stations
 from gpuvitals.node.outputs import Outputs
 
+_FORGET_SECONDS = 1.5
+"""How long the agent's loop may take to forget a GPU: less than the caller waits for the answer."""
+
 
 class DebugAnswers:
-    """Called on the debug socket's thread; reads what other threads replace whole."""
+    """Called on the debug socket's thread. It reads snapshots, and hands requests to the agent's thread."""
 
     def __init__(
         self, naming: Naming, clock: Clock, agent: NodeAgent, plugin: KubeletPlugin, outputs: Outputs
@@ -22,12 +26,32 @@ class DebugAnswers:
         self._agent = agent
         self._plugin = plugin
         self._outputs = outputs
+        self._stop_looking: Callable[[GpuUuid], None] = lambda uuid: None
 
     def answer(self, request: Mapping[str, object]) -> object:
-        """The stations of one GPU. Raises ValueError for any other request, and for a GPU that is not here."""
-        if request.get("ask") != "gpu":
-            raise ValueError(f"ask {request.get('ask')!r}: unknown; ask for a gpu")
-        entry = find_gpu(self._agent.gpus, str(request.get("gpu", "")))
+        """The stations of one GPU, or the confirmation that it is forgotten. Raises ValueError with the reason for neither."""
+        match request.get("ask"):
+            case "gpu":
+                return self._explained(str(request.get("gpu", "")))
+            case "forget":
+                return self._forgotten(GpuUuid(str(request.get("gpu", ""))))
+            case other:
+                raise ValueError(f"ask {other!r}: unknown; expected gpu or forget")
+
+    def on_forgotten(self, stop_looking: Callable[[GpuUuid], None]) -> "DebugAnswers":
+        """Has `stop_looking` called with each GPU that was forgotten, so that no source asks for it."""
+        self._stop_looking = stop_looking
+        return self
+
+    def _forgotten(self, uuid: GpuUuid) -> str:
+        if not self._plugin.publishing():
+            raise ValueError("this agent does not publish for the node now; ask the one that does")
+        self._agent.forgetting.ask(uuid, _FORGET_SECONDS)
+        self._stop_looking(uuid)
+        return f"gpu {uuid} is forgotten"
+
+    def _explained(self, name: str) -> object:
+        entry = find_gpu(self._agent.gpus, name)
         snapshot = self._agent.snapshot
         held = {device.claim for device in self._plugin.prepared() if device.uuid == entry.gpu.uuid}
         around = Surroundings(

@@ -137,7 +137,10 @@ class Governor:
         return self._rules
 
     def _choose(self, known: KnownPolicies, gpus: tuple[Gpu, ...]) -> KnownPolicies:
-        """Chooses anew for every GPU; what was chosen for one that is away is kept for when it is back."""
+        """Chooses anew for every GPU. What was chosen for one that the agent does not remember any more is dropped.
+
+        An agent that knows no GPU yet keeps all choices: they are for when the driver lists them.
+        """
         chosen: dict[GpuUuid, Choice] = {}
         for gpu in gpus:
             before = known.choices.get(gpu.uuid)
@@ -149,7 +152,7 @@ class Governor:
                 name = now.rule.name if now.rule is not None else ""
                 log.info("policy governs", extra=keys(gpu=gpu.uuid, policy=name or "none"))
         self._rules = {uuid: governing(each, self._base) for uuid, each in chosen.items()}
-        choices = {**known.choices, **chosen}
+        choices = chosen or known.choices
         with self._lock:
             is_newest = self._known is known
             self._known = replace(self._known, choices=choices)

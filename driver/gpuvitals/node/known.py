@@ -55,7 +55,7 @@ from gpuvitals.node.instances import hidden, seen_as, withheld
 from gpuvitals.node.judging import Judge, node_policy
 from gpuvitals.node.ports import AgentPorts
 from gpuvitals.node.recall import Recall
-from gpuvitals.node.slots import Takeover, adopted, concerned_in, remembered_owners, seated
+from gpuvitals.node.slots import Takeover, adopted, concerned_in, remembered_owners, seated, without
 from gpuvitals.node.statements import StandingStatements, names
 from gpuvitals.node.store import StoredGpu, StoredNode
 from gpuvitals.observability.logs import keys
@@ -142,6 +142,11 @@ class NodeHealth:
         """The devices that their verdicts take out of service, whatever their policies make of it."""
         already = frozenset(uuid for uuid, entry in self.gpus.items() if entry.isolated)
         return isolated(self._in_a_slot(verdicts), node_policy(self.rules.values()), already, self.parents)
+
+    def forget(self, uuid: GpuUuid) -> None:
+        """Removes a GPU that a person wants forgotten. Raises ValueError with the reason where it has to stay."""
+        self.gpus = without(self.gpus, uuid, self._enumerated, self._ports.holders)
+        log.warning("gpu forgotten", extra=keys(gpu=uuid))
 
     def hear_statements(self, now: Moment) -> None:
         """Holds what people and programs say now against whom they name. What is said of no GPU here is told once."""

@@ -1,6 +1,6 @@
 """The identity rule applied to the agent's memory: which remembered devices are in a slot, and which are history. Pure."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -83,12 +83,42 @@ def adopted(
         if owners.owners.get(slot, earlier) != earlier
     )
     known = dict(memory)
+    there = set(owners.owners.values())
     for gpu in report.gpus:
-        known[gpu.uuid] = _taken_in(gpu, known, report.seen, reloaded=reloaded)
+        # Of a GPU that is listed in two slots only the one that it owns is taken.
+        if gpu.gpu_uuid not in there or owners.owners.get(gpu.bus_id) == gpu.gpu_uuid:
+            known[gpu.uuid] = _taken_in(gpu, known, report.seen, reloaded=reloaded)
     known = {uuid: marked(entry, report.gpus) for uuid, entry in known.items()}
     kept = {*owners.owners.values(), *owners.retired}
     bounded = {uuid: entry for uuid, entry in known.items() if entry.gpu.gpu_uuid in kept or is_held(uuid)}
     return seated(bounded, owners, taken, report.seen.time), taken
+
+
+def without(
+    memory: Mapping[GpuUuid, StoredGpu],
+    uuid: GpuUuid,
+    enumerated: Collection[GpuUuid],
+    holders: Callable[[GpuUuid], tuple[str, ...]],
+) -> Memory:
+    """The memory without a GPU and its instances. Raises ValueError with the reason where it has to stay."""
+    entry = memory.get(uuid)
+    if entry is None:
+        away = [each for each, known in memory.items() if known.gpu.mig is None and each not in enumerated]
+        listed = ", ".join(away) or "none"
+        raise ValueError(f"gpu {uuid}: is not in the agent's memory; GPUs that can be forgotten: {listed}")
+    if entry.gpu.mig is not None:
+        raise ValueError(f"gpu {uuid}: is a MIG instance of {entry.gpu.mig.parent} and is forgotten with it")
+    if uuid in enumerated:
+        raise ValueError(
+            f"gpu {uuid}: the driver enumerates it at {entry.gpu.bus_id}; only a GPU that is gone can be forgotten"
+        )
+    parts = {each for each, known in memory.items() if known.gpu.gpu_uuid == uuid}
+    held = sorted({claim for each in parts for claim in holders(each)})
+    if held:
+        raise ValueError(
+            f"gpu {uuid}: is held by the claims with uid {', '.join(held)}; delete their pods first"
+        )
+    return {each: known for each, known in memory.items() if each not in parts}
 
 
 def seated(

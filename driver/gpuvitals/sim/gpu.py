@@ -156,6 +156,31 @@ class ScriptedNode:
         self._sysfs.add(self.gpus[gpu])
         self.identity(gpu)
 
+    def replace_board(self, gpu: int) -> str:
+        """Another board of the same model is in the GPU's slot: a new UUID and serial, nothing wrong; the UUID."""
+        fresh = uuid.uuid4()
+        old, new = self.gpus[gpu].uuid, f"GPU-{fresh}"
+
+        def replaced(state: NodeScript) -> NodeScript:
+            gpus = list(state.gpus)
+            identity = {"uuid": new, "serial": f"17{fresh.int % 10**11:011d}", "mig": MigFacts(enabled=False)}
+            gpus[gpu] = _replace(gpus[gpu], **_REPAIRED, **_repaired(gpus[gpu]), **identity)
+            events = tuple(event for event in state.events if event.uuid != old)
+            return msgspec.structs.replace(state, gpus=tuple(gpus), events=events)
+
+        self._change_node(replaced)
+        self._sysfs.add(self.gpus[gpu])
+        self._capabilities.show(self.gpus[gpu])
+        return new
+
+    def reboot(self) -> None:
+        """The machine boots again: another boot id, an empty kernel log, the driver loaded anew."""
+        self.boot_id_file.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
+        self.kernel_log.write_bytes(b"")
+        version = load_state(self.state_file).driver_version
+        self.kernel_line("Linux version 6.8.0-51-generic (scripted)", priority=5)
+        self.kernel_line(f"NVRM: loading NVIDIA UNIX Open Kernel Module for x86_64  {version}")
+
     def divide(self, gpu: int, *profiles: str) -> None:
         """MIG is switched on, and the GPU divided into instances of these profiles and no others."""
 
@@ -164,6 +189,10 @@ class ScriptedNode:
             return reduce(with_instance, profiles, script)
 
         self._change_mig(gpu, divided)
+
+    def undivide(self, gpu: int) -> None:
+        """MIG is switched off, and its instances are gone."""
+        self._change_mig(gpu, lambda script: msgspec.structs.replace(script, mig=MigFacts(enabled=False)))
 
     def create_instance(self, gpu: int, profile: str) -> None:
         """One MIG instance more; it gets the first id that its profile can have."""

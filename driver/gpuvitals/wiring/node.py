@@ -289,6 +289,7 @@ class Node:
 
     def _sources(self) -> Sources:
         answers = DebugAnswers(self._naming, self._clock, self._agent, self._plugin, self._outputs)
+        answers.on_forgotten(self._nvml.forget)
         return Sources(
             claims=ClaimBridge(ClaimReader(self._transport, self._claims.seen)),
             snapshots=_Snapshots(lambda: self._agent.snapshot),
