@@ -84,9 +84,17 @@ def test_the_agent_looks_only_at_its_own_slices_and_its_own_node(worked: Cluster
     ]
     reads = [each for each in worked.server.requests.select(verb="get", resource="nodes") if is_agents(each)]
 
+    watches = [
+        each
+        for each in worked.server.requests.select(resource="nodes")
+        if is_agents(each) and each.verb in ("list", "watch")
+    ]
+
     assert lists
     assert all(f"spec.nodeName%3D{node}" in each.query for each in lists)
     assert {each.name for each in reads} == {node}
+    assert watches
+    assert all(f"metadata.name%3D{node}" in each.query for each in watches)
 
 
 def test_no_rule_has_a_wildcard_or_reaches_a_secret_a_pod_or_a_write_to_nodes() -> None:
@@ -100,7 +108,7 @@ def test_no_rule_has_a_wildcard_or_reaches_a_secret_a_pod_or_a_write_to_nodes() 
         "events",
         "gpuhealthpolicies",
     }
-    assert {verb for _, resource, verb in rights if resource == "nodes"} == {"get"}
+    assert {verb for _, resource, verb in rights if resource == "nodes"} == {"get", "list", "watch"}
 
 
 def _why(cluster: Cluster, happening: Looked) -> str:

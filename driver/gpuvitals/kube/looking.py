@@ -41,6 +41,11 @@ class Looker:
         """Looks at once, and then again and again."""
         self._thread.start()
 
+    def start_once(self) -> None:
+        """Starts, unless it was started or stopped before. One thread calls it."""
+        if self._thread.ident is None and not self._stop.is_set():
+            self.start()
+
     def stop(self, deadline_seconds: float) -> None:
         """Ends the looking; waits for a look at hand up to the deadline."""
         self._stop.set()

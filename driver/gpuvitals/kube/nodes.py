@@ -1,4 +1,4 @@
-"""The Node: its UID, for the owner reference of the slices, what it has allocatable, and what people annotate it with."""
+"""The Node: its UID, for the owner reference of the slices, and what people annotate it with."""
 
 from collections.abc import Callable
 from urllib.parse import quote
@@ -19,13 +19,8 @@ class _Meta(msgspec.Struct, rename="camel"):
     annotations: dict[str, str] = {}
 
 
-class _Status(msgspec.Struct):
-    allocatable: dict[str, str] = {}
-
-
 class _Node(msgspec.Struct):
     metadata: _Meta
-    status: _Status = msgspec.field(default_factory=_Status)
 
 
 _NODE = msgspec.json.Decoder(_Node)
@@ -34,11 +29,6 @@ _NODE = msgspec.json.Decoder(_Node)
 def node_owner(transport: Transport, name: str) -> NodeOwner:
     """The Node as an owner. Raises ApiError; NotFound where no such Node exists."""
     return NodeOwner(name=name, uid=_read(transport, name).metadata.uid)
-
-
-def allocatable(transport: Transport, name: str) -> tuple[tuple[str, str], ...]:
-    """What the Node has allocatable, sorted by resource. Raises ApiError."""
-    return tuple(sorted(_read(transport, name).status.allocatable.items()))
 
 
 def edit_annotation(transport: Transport, name: str, key: str, edit: Callable[[str], str]) -> None:

@@ -15,6 +15,7 @@ from gpuvitals.kube.client import Transport
 from gpuvitals.kube.errors import ApiError, Permanent
 from gpuvitals.kube.policy_definition import PLURAL, VERSION
 from gpuvitals.kube.reflector import ObjectKey, Reflector, Selection, Turns
+from gpuvitals.kube.retry import WATCH_LATER
 from gpuvitals.observability.metrics import NodeMetrics
 
 
@@ -45,12 +46,13 @@ class PolicyWatch:
         self, group: str, transport: Transport, metrics: NodeMetrics, listener: PolicyListener
     ) -> None:
         self._listener = listener
+        self._has_told = False
         self._reflector = Reflector(
-            Selection(path=f"/apis/{group}/{VERSION}/{PLURAL}"),
+            Selection(path=f"/apis/{group}/{VERSION}/{PLURAL}", policy=WATCH_LATER),
             transport,
             self._changed,
             metrics,
-            Turns(listed=self._listed),
+            Turns(urgent=lambda: not self._has_told, listed=self._listed),
         )
 
     def start(self) -> None:
@@ -77,6 +79,7 @@ class PolicyWatch:
     def _listed(self, error: ApiError | None) -> None:
         """Where the API server has no such kind, or does not let us read it, waiting would hold up the node."""
         if error is None or isinstance(error, Permanent):
+            self._has_told = True
             self._listener.listed()
 
 

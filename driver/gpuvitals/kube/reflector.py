@@ -24,15 +24,26 @@ from gpuvitals.kube.client import Call, LineStream, Transport
 from gpuvitals.kube.errors import ApiError, Gone, Retryable
 from gpuvitals.kube.resource_version import is_newer
 from gpuvitals.kube.retry import WATCH, Retries, RetryPolicy, retrying
+from gpuvitals.kube.watch_wire import (
+    EVENT,
+    LIST,
+    OBJECT,
+    STATUS,
+    ObjectList,
+    ObjectMeta,
+    WatchError,
+    WatchEvent,
+    read_answer,
+)
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
 
 log = logging.getLogger(__name__)
 
-_WATCH_SECONDS = (240, 360)
+_WATCH_SECONDS = (300, 600)
+"""As client-go does. Source: kubernetes/client-go tools/cache/reflector.go, minWatchTimeout."""
 _SHORT_SECONDS = 1.0
 _EARLY_SECONDS = 2.0
-_REJOIN_SECONDS = 0.1
 
 _BEHIND = "Too large resource version"
 """The server has not come to our place: it lags, or was restored from a backup. Source: kubernetes/apiserver storage."""
@@ -47,9 +58,9 @@ ObjectKey = tuple[str, str]
 class Selection:
     """What to reflect: a collection's path and its selectors; and how: objects a page, silence that ends a watch.
 
-    `resync_seconds` is how often a watch begins with everything that is stored, None for never. `is_urgent`: something
-    must not be done before the first list, so it is tried again in seconds. `is_cached`: the first list may be a little
-    old, and comes from the API server's cache.
+    `resync_seconds` is how often a watch begins with everything that is stored, None for never. `is_cached`: the first
+    list may be a little old, and comes from the API server's cache. `rejoin_seconds` is the time within which a fleet
+    whose watches all broke joins again.
     """
 
     path: str
@@ -58,14 +69,15 @@ class Selection:
     silence_seconds: float = 90.0
     policy: RetryPolicy = WATCH
     resync_seconds: float | None = None
-    is_urgent: bool = False
     is_cached: bool = True
+    rejoin_seconds: float = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turns:
     """What somebody wants to hear of a reflector's life, on its thread.
 
+    `urgent` tells whether something waits for the first list, which is then tried again in seconds.
     `listed(error)` comes after each whole list with None, and after each failure. `rejoined()` comes with each watch after
     one that failed or ended before its time: behind the same address there may be another server since.
     `deleted(key, uid)` comes with each delete that the watch shows, before `changed`, also of an object never seen.
@@ -73,6 +85,7 @@ class Turns:
     that is stored at a place; `rewound` where the server's history went back behind what it had shown.
     """
 
+    urgent: Callable[[], bool] = lambda: False
     listed: Callable[[ApiError | None], None] = lambda error: None
     rejoined: Callable[[], None] = lambda: None
     deleted: Callable[[ObjectKey, str], None] = lambda key, uid: None
@@ -151,7 +164,7 @@ class Reflector:
                 stop=self._stop,
                 metrics=self._metrics,
                 failed=self._failed,
-                urgent=lambda: self._selection.is_urgent and not self.synced.is_set(),
+                urgent=lambda: not self.synced.is_set() and self._turns.urgent(),
                 sleep=self._sleep,
             ),
         )
@@ -222,14 +235,14 @@ class Reflector:
         self._settled_at, self._highest = time.monotonic(), place
         self._turns.reached(place)
 
-    def _page(self, token: str) -> "_List":
+    def _page(self, token: str) -> ObjectList:
         query = (*self._selection.query, ("limit", str(self._selection.page)))
         if token:
             query = (*query, ("continue", token))
         elif self._selection.is_cached and not self._highest:
             query = (*query, ("resourceVersion", "0"))
-        return _decoded(
-            self._transport.request(Call(method="GET", path=self._selection.path, query=query)), _LIST
+        return read_answer(
+            self._transport.request(Call(method="GET", path=self._selection.path, query=query)), LIST
         )
 
     def _watch(self) -> None:
@@ -256,14 +269,14 @@ class Reflector:
                     self._was_lost = False
                     self._turns.rejoined()
                 for line in lines:
-                    self._apply(_decoded(line, _EVENT))
+                    self._apply(read_answer(line, EVENT))
                     heard = True
         except Retryable as error:
             if time.monotonic() - began < _SHORT_SECONDS:
                 raise
             # It worked until now, so this is a first failure: join again after a moment, apart from the fleet.
             self._metrics.api_retries.labels(code=str(error.status)).inc()
-            self._sleep(self._random.uniform(0, _REJOIN_SECONDS))
+            self._sleep(self._random.uniform(0, self._selection.rejoin_seconds))
             return
         finally:
             self._hold(None)
@@ -285,9 +298,9 @@ class Reflector:
             if self._stop.is_set():
                 lines.cut()
 
-    def _apply(self, event: "_Event") -> None:
+    def _apply(self, event: WatchEvent) -> None:
         if event.type == "ERROR":
-            self._refused(_decoded(event.object, _STATUS))
+            self._refused(read_answer(event.object, STATUS))
         meta = self._meta(event.object)
         if meta is None:
             return
@@ -317,7 +330,7 @@ class Reflector:
             self._place = place
             self._settle(stored, place, rewound=False)
 
-    def _refused(self, status: "_Status") -> None:
+    def _refused(self, status: WatchError) -> None:
         """An error in place of an event. Raises Gone where a new list is needed, else Retryable."""
         text = f"watch {self._selection.path}: {status.code} {status.reason}: {status.message}"
         if status.code == 410:
@@ -338,9 +351,9 @@ class Reflector:
             self._versions[key] = meta.resource_version
         return key
 
-    def _meta(self, raw: msgspec.Raw) -> "_ObjectMeta | None":
+    def _meta(self, raw: msgspec.Raw) -> ObjectMeta | None:
         try:
-            return decoded(_OBJECT, raw).metadata
+            return decoded(OBJECT, raw).metadata
         except msgspec.DecodeError as error:
             self.skip(str(error))
             return None
@@ -349,48 +362,3 @@ class Reflector:
 def object_path(collection: str, name: str) -> str:
     """The path of one object of a collection."""
     return f"{collection}/{quote(name, safe='')}"
-
-
-class _ListMeta(msgspec.Struct, rename="camel"):
-    resource_version: str = ""
-    continue_: str = msgspec.field(default="", name="continue")
-
-
-class _List(msgspec.Struct):
-    metadata: _ListMeta
-    items: list[msgspec.Raw] = []
-
-
-class _ObjectMeta(msgspec.Struct, rename="camel"):
-    name: str = ""
-    namespace: str = ""
-    uid: str = ""
-    resource_version: str = ""
-
-
-class _Object(msgspec.Struct):
-    metadata: _ObjectMeta
-
-
-class _Status(msgspec.Struct):
-    code: int = 0
-    reason: str = ""
-    message: str = ""
-
-
-class _Event(msgspec.Struct):
-    type: str
-    object: msgspec.Raw
-
-
-_LIST = msgspec.json.Decoder(_List)
-_OBJECT = msgspec.json.Decoder(_Object)
-_STATUS = msgspec.json.Decoder(_Status)
-_EVENT = msgspec.json.Decoder(_Event)
-
-
-def _decoded(body: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[_T]) -> _T:
-    try:
-        return decoder.decode(body)
-    except msgspec.DecodeError as error:
-        raise Retryable(f"answer of the API server: {error}") from error

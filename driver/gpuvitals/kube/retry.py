@@ -43,6 +43,9 @@ class RetryPolicy:
 
 
 WATCH = RetryPolicy()
+WATCH_LATER = RetryPolicy(urgent_cap_seconds=3.0)
+"""For what is needed before the first slice, beside the slices themselves: a fleet that starts anew must not ask for all of
+it every second."""
 SLICES = RetryPolicy(first_seconds=0.05, retry_after_cap_seconds=5.0)
 CLAIMS = RetryPolicy(retry_after_cap_seconds=15.0)
 EVENTS = RetryPolicy(first_seconds=0.5, cap_seconds=10.0, refused_cap_seconds=10.0)

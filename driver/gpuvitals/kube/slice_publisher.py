@@ -63,7 +63,7 @@ class PublisherSettings:
     mode: ServiceMode | None
     owner: Callable[[], NodeOwner]
     taint_times: Mapping[TaintKey, str] = field(default_factory=dict)
-    owner_seconds: float = 600.0
+    owner_seconds: float = 3600.0
     spacing_seconds: float = 0.2
     refused: Callable[[str], None] = field(default=lambda reason: None)
     way: RightOfWay = field(default_factory=RightOfWay)
@@ -114,10 +114,11 @@ class SlicePublisher:
             path=PATH,
             query=(("fieldSelector", selectors),),
             resync_seconds=_RESYNC_SECONDS,
-            is_urgent=True,
             is_cached=False,
+            rejoin_seconds=0.5,
         )
         turns = Turns(
+            urgent=lambda: True,
             rejoined=self._rejoined,
             deleted=lambda key, uid: self._news(self._cache.gone(key[1], uid)),
             reached=self._cache.reached,

@@ -1,5 +1,6 @@
 """What others say to a node, composed: the cluster's policies, the Node's annotations, reports, the DCGM exporter."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +62,10 @@ class Government:
         transport: Transport,
         metrics: NodeMetrics,
         ports: GovernorPorts,
+        node_has: Callable[[tuple[tuple[str, str], ...]], None],
     ) -> None:
+        """`node_has` gets what the Node has allocatable."""
+        self._node_has = node_has
         self.governor = Governor(settings.base, settings.directory / _FILE, ports, settings.poll_seconds)
         self._policies = PolicyWatch(settings.naming.api_group, transport, metrics, self.governor)
         watch = NodeWatchSettings(node=settings.node, seconds=settings.seconds)
@@ -104,6 +108,7 @@ class Government:
 
     def _node_changed(self, meta: NodeMeta) -> None:
         self.governor.labels(meta.labels)
+        self._node_has(meta.allocatable)
         if self._door is not None:
             self._door.seen(meta.annotations)
 

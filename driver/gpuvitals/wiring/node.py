@@ -204,7 +204,13 @@ class Node:
                 self._config.dcgm_url, self._options.node_address, any_host=self._config.dcgm_any_host
             ),
         )
-        return Government(settings, self._transport, self._metrics, ports)
+        return Government(
+            settings,
+            self._transport,
+            self._metrics,
+            ports,
+            node_has=lambda resources: self._neighbours.node_has(resources),
+        )
 
     def _build_agent(self, memory: Memory) -> None:
         stored = memory.node
@@ -269,9 +275,7 @@ class Node:
             sending=self._agent.head_start.take,
         )
         self._publisher = SlicePublisher(settings, self._transport, self._metrics, self._outputs.stored)
-        beside = NeighbourSettings(
-            driver=self._naming.driver, node=self._options.node, seconds=self._config.neighbour_seconds
-        )
+        beside = NeighbourSettings(driver=self._naming.driver, node=self._options.node)
         self._neighbours = NeighbourWatch(beside, self._transport, self._metrics, self._outputs.show_slices)
         self._claims = ClaimStatusWriter(
             self._transport,

@@ -26,7 +26,7 @@ def server() -> Iterator[ApiServer]:
 @pytest.fixture
 def node(server: ApiServer) -> Iterator[AgentNode]:
     def look_often(folder: Path) -> None:
-        (folder / "node.yaml").write_text(POLICY + "neighbour_seconds: 0.2\n")
+        (folder / "node.yaml").write_text(POLICY)
 
     with agent_node(server, look_often) as built:
         yield built

@@ -1,16 +1,20 @@
 """The look at who else is on the node, against the embedded API server."""
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
+import pytest
+
 from gpuvitals.inventory.neighbours import Neighbours
 from gpuvitals.kube.client import ConnectSettings, connect
 from gpuvitals.kube.neighbours import NeighbourSettings, NeighbourWatch, neighbour_devices
+from gpuvitals.kube.node_watch import NodeWatch, NodeWatchSettings
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.sim.apiserver import ApiServer, Match
+from support.kubeserver import Answer, scripted
 
 DRIVER = "gpu.vitals.internal"
 SLICES = "resourceslices.resource.k8s.io"
@@ -26,9 +30,15 @@ class World:
         self.client.create("nodes", {"metadata": {"name": "node-a"}})
         self.transport = connect(ConnectSettings(url=server.url))
         self.changes: list[Neighbours | None] = []
-        settings = NeighbourSettings(driver=DRIVER, node="node-a", seconds=0.1)
+        settings = NeighbourSettings(driver=DRIVER, node="node-a")
         self.watch = NeighbourWatch(
             settings, self.transport, NodeMetrics("test"), lambda: self.changes.append(self.watch.seen)
+        )
+        self.node = NodeWatch(
+            NodeWatchSettings(node="node-a", seconds=0.1),
+            self.transport,
+            NodeMetrics("test"),
+            lambda meta: self.watch.node_has(meta.allocatable),
         )
 
     def publish(self, name: str, driver: str, node: str, **attributes: Json) -> None:
@@ -49,10 +59,12 @@ def looking() -> Iterator[World]:
     with ApiServer() as server:
         world = World(server)
         world.watch.start()
+        world.node.start()
         try:
             yield world
         finally:
             world.watch.stop(2.0)
+            world.node.stop(2.0)
             world.transport.close()
 
 
@@ -85,9 +97,12 @@ def test_a_look_that_fails_changes_nothing_and_is_made_again() -> None:
         world.publish("theirs", "gpu.nvidia.com", "node-a", uuid={"string": "GPU-1"})
         world.wait(lambda seen: bool(seen.devices))
         fault = world.server.faults.fail(503, match=Match(resource="resourceslices"), times=None)
+        world.server.faults.drop_watches(SLICES, abrupt=True)
         world.client.delete(SLICES, "theirs")
-        time.sleep(0.5)
-        assert fault.hits > 1
+        deadline = time.monotonic() + 20
+        while fault.hits < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         assert world.watch.seen is not None
         assert world.watch.seen.devices
         fault.end()
@@ -95,9 +110,106 @@ def test_a_look_that_fails_changes_nothing_and_is_made_again() -> None:
 
 
 def test_a_slice_that_can_not_be_read_names_nobody_and_hides_nobody() -> None:
-    good = {"spec": {"driver": "b", "devices": [{"name": "d", "attributes": {"uuid": {"string": "GPU-1"}}}]}}
-    odd = {
-        "spec": {"driver": "c", "devices": [{"name": "d", "attributes": {"uuid": {"string": 7}, "x": "y"}}]}
-    }
-    body = json.dumps({"items": [{"spec": 3}, {}, odd, good, {"spec": {"driver": "e", "devices": None}}]})
-    assert [entry.driver for entry in neighbour_devices(body.encode())] == ["b"]
+    with looking() as world:
+        world.publish("a-odd", "gpu.nvidia.com", "node-a", uuid={"string": "GPU-0"})
+        odd = world.client.get(SLICES, "a-odd")
+        odd["spec"]["devices"][0]["attributes"]["uuid"] = {"version": "1.0.0"}
+        world.client.update(SLICES, odd)
+        world.publish("theirs", "gpu.nvidia.com", "node-a", uuid={"string": "GPU-1"})
+        world.wait(lambda seen: [entry.uuids for entry in seen.devices] == [{"GPU-1"}])
+    for broken in (b'{"spec":3}', b"{}", b'{"spec":{"driver":"e","devices":[3]}}', b"["):
+        with pytest.raises(msgspec.DecodeError):
+            list(neighbour_devices(broken))
+    assert list(neighbour_devices(b'{"spec":{"driver":"e","devices":null}}')) == []
+
+
+def reads(world: World) -> list[str]:
+    """The requests of the watchers, of which each is one of the fleet's size."""
+    return [entry.verb for entry in world.server.requests.all() if entry.user_agent.startswith("gpuvitals")]
+
+
+def test_a_node_at_rest_asks_for_nothing_after_its_watches_have_begun() -> None:
+    """Finding R13."""
+    with looking() as world:
+        world.wait(lambda seen: seen.devices == ())
+        wait(lambda: reads(world).count("watch") == 2)
+        world.server.requests.clear()
+        status = {"status": {"allocatable": {"nvidia.com/gpu": "8"}}}
+        world.client.patch("nodes", ("", "node-a"), status, subresource="status")
+        world.publish("theirs", "gpu.nvidia.com", "node-a", uuid={"string": "GPU-1"})
+        world.wait(lambda seen: bool(seen.devices) and bool(seen.resources))
+
+        assert reads(world) == []
+
+
+def test_the_first_lists_come_from_the_servers_cache() -> None:
+    """Finding R13."""
+    with looking() as world:
+        world.wait(lambda seen: seen.devices == ())
+        lists = [
+            entry.query
+            for entry in world.server.requests.select(verb="list")
+            if "gpuvitals" in entry.user_agent
+        ]
+
+        assert len(lists) == 2
+        assert all("resourceVersion=0" in query for query in lists)
+
+
+def test_a_node_that_may_not_be_watched_is_read_until_it_may() -> None:
+    """Finding R13: the right to watch Nodes is not needed."""
+    with ApiServer() as server:
+        refused = server.faults.fail(403, times=None, match=Match(resource="nodes", verbs=("list", "watch")))
+        world = World(server)
+        world.watch.start()
+        world.node.start()
+        try:
+            world.wait(lambda seen: seen.devices == ())
+            status = {"status": {"allocatable": {"nvidia.com/gpu": "8"}}}
+            world.client.patch("nodes", ("", "node-a"), status, subresource="status")
+            world.wait(lambda seen: ("nvidia.com/gpu", "8") in seen.resources)
+            assert refused.hits > 0
+        finally:
+            world.watch.stop(2.0)
+            world.node.stop(2.0)
+            world.transport.close()
+
+
+def test_an_older_state_of_the_node_from_a_server_that_lags_is_not_taken() -> None:
+    """Finding K3, for the Node: reads from a cache may go back in time."""
+    seen: list[str] = []
+
+    def node(version: int) -> bytes:
+        return b'{"metadata":{"name":"n","uid":"u","resourceVersion":"%d","labels":{"v":"%d"}}}' % (
+            version,
+            version,
+        )
+
+    versions = iter((7, 9, 8, 9, 10))
+
+    def answer(method: str, target: str) -> Answer:
+        if "fieldSelector" in target:
+            return Answer(status=403)
+        return Answer(chunks=(node(next(versions, 10)),))
+
+    with scripted(answer) as script:
+        transport = connect(ConnectSettings(url=script.url))
+        watch = NodeWatch(
+            NodeWatchSettings(node="n", seconds=0.02),
+            transport,
+            NodeMetrics("test"),
+            lambda meta: seen.append(meta.labels["v"]),
+        )
+        watch.start()
+        wait(lambda: seen[-1:] == ["10"])
+        watch.stop(5)
+        transport.close()
+
+    assert seen == ["7", "9", "10"]
+
+
+def wait(holds: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpuvitals.kube.client import ConnectSettings, connect
-from gpuvitals.kube.reflector import ObjectKey, Reflector, Selection
+from gpuvitals.kube.reflector import ObjectKey, Reflector, Selection, Turns
 from gpuvitals.kube.retry import RetryPolicy
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.sim.apiserver import ApiServer, Match
@@ -100,7 +100,7 @@ def test_a_watch_asks_for_bookmarks_and_goes_on_from_the_list() -> None:
 
     assert "allowWatchBookmarks=true" in query
     assert "resourceVersion=" in query
-    assert 240 <= int(query.split("timeoutSeconds=")[1].split("&")[0]) <= 360
+    assert 300 <= int(query.split("timeoutSeconds=")[1].split("&")[0]) <= 600
 
 
 def test_a_lost_place_in_history_is_told_as_the_difference_alone() -> None:
@@ -305,3 +305,80 @@ def _take_step(server: ApiServer, step: str, named: tuple[str, str], copy: Copy)
             wait(lambda: copy.objects == versions(server))
         case _:
             return  # there is nothing to delete
+
+
+def test_a_watch_that_is_due_begins_with_everything_and_settles_what_was_missed() -> None:
+    """Finding K3: without a list, so that a fleet at rest asks for none."""
+    told: list[tuple[str, list[str], str, bool]] = []
+
+    def settled(raws: list[bytes], place: str, rewound: bool) -> None:
+        names = sorted(json.loads(raw)["metadata"]["name"] for raw in raws)
+        told.append(("settled", names, place, rewound))
+
+    def item(name: str, version: int) -> dict[str, object]:
+        return {"metadata": {"name": name, "uid": name, "resourceVersion": str(version)}}
+
+    def line(kind: str, thing: dict[str, object]) -> bytes:
+        return json.dumps({"type": kind, "object": thing}).encode() + b"\n"
+
+    mark = {"metadata": {"resourceVersion": "40"}}
+    older = {"metadata": {"resourceVersion": "20"}}
+    ended = threading.Event()
+
+    def answer(method: str, target: str) -> Answer:
+        if "watch=true" not in target:
+            page = {"metadata": {"resourceVersion": "30"}, "items": [item("a", 5), item("gone", 6)]}
+            return Answer(chunks=(json.dumps(page).encode(),))
+        assert "resourceVersion=0" in target or ended.is_set()
+        lines = [line("ADDED", item("a", 5)), line("ADDED", item("b", 35))]
+        ended.set()
+        return Answer(chunks=(*lines, line("BOOKMARK", older), line("BOOKMARK", mark)))
+
+    gone: list[str] = []
+    with scripted(answer) as script:
+        transport = connect(ConnectSettings(url=script.url))
+        reflector = Reflector(
+            Selection(path="/things", resync_seconds=0.0),
+            transport,
+            lambda key, raw: gone.append(key[1]) if raw is None else None,
+            NodeMetrics("test"),
+            Turns(settled=settled),
+        )
+        reflector.start()
+        wait(lambda: len(told) >= 2)
+        reflector.stop(5)
+        transport.close()
+
+    assert told[:2] == [("settled", ["a", "gone"], "30", False), ("settled", ["a", "b"], "40", False)]
+    assert gone[:1] == ["gone"]
+
+
+def test_a_server_that_has_not_come_to_our_place_is_listed_anew() -> None:
+    """Finding K3: a restored backup takes history back."""
+    told: list[tuple[str, bool]] = []
+    places = iter(("900", "40", "40", "40"))
+
+    def answer(method: str, target: str) -> Answer:
+        if "watch=true" not in target:
+            page = {"metadata": {"resourceVersion": next(places)}, "items": []}
+            return Answer(chunks=(json.dumps(page).encode(),))
+        if "resourceVersion=900" in target:
+            message = {"message": "Too large resource version: 900, current: 40"}
+            return Answer(status=504, chunks=(json.dumps(message).encode(),))
+        return Answer(chunks=(b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"41"}}}\n',))
+
+    with scripted(answer) as script:
+        transport = connect(ConnectSettings(url=script.url))
+        reflector = Reflector(
+            Selection(path="/things"),
+            transport,
+            lambda key, raw: None,
+            NodeMetrics("test"),
+            Turns(settled=lambda raws, place, rewound: told.append((place, rewound))),
+        )
+        reflector.start()
+        wait(lambda: len(told) >= 2)
+        reflector.stop(5)
+        transport.close()
+
+    assert told[:2] == [("900", False), ("40", True)]
