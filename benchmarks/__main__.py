@@ -15,6 +15,7 @@ from benchmarks import (
     fault_latency,
     fault_writes,
     footprint,
+    idle_requests,
     kernel_log,
     prepare,
     prepare_in_storm,
@@ -42,6 +43,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "B10": start_stop,
     "B11": repair,
     "B12": claim_and_stream,
+    "B15": idle_requests,
 }
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "benchmarks.md"
 _ROUNDS = 5

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Set
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -82,8 +82,15 @@ class Lab:
 
     def writes(self) -> dict[str, int]:
         """How many writes the API server has answered since its start, by resource, without dry runs."""
-        text = str(self.server.api.get("/metrics", accept="text/plain").body["text"])
-        return writes_from(text)
+        return writes_from(self._metrics())
+
+    def requests(self, resources: Set[str]) -> dict[tuple[str, str], int]:
+        """How many requests the API server has answered since its start, by verb and resource; a watch when it ends."""
+        return requests_from(self._metrics(), resources)
+
+    def open_watches(self, resources: Set[str]) -> int:
+        """How many watches of these resources are open."""
+        return watches_from(self._metrics(), resources)
 
     def log(self, name: str) -> Path:
         """Where a program logs."""
@@ -96,6 +103,9 @@ class Lab:
             "KUBERNETES_SERVICE_HOST": str(found.hostname),
             "KUBERNETES_SERVICE_PORT": str(found.port),
         }
+
+    def _metrics(self) -> str:
+        return str(self.server.api.get("/metrics", accept="text/plain").body["text"])
 
     def _account(self) -> Path:
         """A folder as a pod's account is mounted, of one that may do everything."""
@@ -129,15 +139,39 @@ class Lab:
 def writes_from(metrics: str) -> dict[str, int]:
     """Writes by resource (with `/subresource`) from the text of /metrics, without dry runs."""
     found: dict[str, int] = {}
-    for line in metrics.splitlines():
-        if not line.startswith("apiserver_request_total{"):
-            continue
-        labels_text, _, value = line.removeprefix("apiserver_request_total{").rpartition("} ")
-        labels = dict(part.split("=", 1) for part in labels_text.replace('"', "").split(",") if "=" in part)
+    for labels, value in _series(metrics, "apiserver_request_total"):
         if labels.get("verb") in _WRITES and not labels.get("dry_run"):
             name = "/".join(part for part in (labels["resource"], labels.get("subresource", "")) if part)
-            found[name] = found.get(name, 0) + int(float(value))
+            found[name] = found.get(name, 0) + value
     return found
+
+
+def requests_from(metrics: str, resources: Set[str]) -> dict[tuple[str, str], int]:
+    """Requests by verb and resource from the text of /metrics, with those of subresources, without dry runs."""
+    found: dict[tuple[str, str], int] = {}
+    for labels, value in _series(metrics, "apiserver_request_total"):
+        if labels.get("resource") in resources and not labels.get("dry_run"):
+            key = (labels.get("verb", ""), labels["resource"])
+            found[key] = found.get(key, 0) + value
+    return found
+
+
+def watches_from(metrics: str, resources: Set[str]) -> int:
+    """Open watches of these resources from the text of /metrics."""
+    return sum(
+        value
+        for labels, value in _series(metrics, "apiserver_longrunning_requests")
+        if labels.get("verb") == "WATCH" and labels.get("resource") in resources
+    )
+
+
+def _series(metrics: str, name: str) -> Iterator[tuple[dict[str, str], int]]:
+    """The labels and the value of each series of a metric."""
+    for line in metrics.splitlines():
+        if line.startswith(f"{name}{{"):
+            text, _, value = line.removeprefix(f"{name}{{").rpartition("} ")
+            parts = text.replace('"', "").split(",")
+            yield dict(part.split("=", 1) for part in parts if "=" in part), int(float(value))
 
 
 def tainted(item: Json) -> frozenset[str]:

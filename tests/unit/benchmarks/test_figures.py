@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from benchmarks.harness.figures import Figure, Outcome, Target, is_failure
-from benchmarks.harness.lab import tainted, writes_from
+from benchmarks.harness.lab import requests_from, tainted, watches_from, writes_from
 from benchmarks.harness.machine import Machine
 from benchmarks.harness.page import number, page, table
 from benchmarks.harness.stats import paired_ratio, percentile, spread
@@ -119,3 +119,19 @@ def test_a_taint_without_effect_takes_nothing_out_of_service() -> None:
         {"name": "out", "taints": [{"effect": "None"}, {"effect": "NoSchedule"}]},
     ]
     assert tainted({"spec": {"devices": devices}}) == {"out"}
+
+
+def test_requests_are_counted_by_verb_and_resource_and_watches_while_they_are_open() -> None:
+    metrics = "\n".join(
+        [
+            'apiserver_request_total{code="200",dry_run="",resource="nodes",subresource="",verb="GET"} 3',
+            'apiserver_request_total{code="404",dry_run="",resource="nodes",subresource="",verb="GET"} 1',
+            'apiserver_request_total{code="200",dry_run="",resource="pods",subresource="",verb="GET"} 9',
+            'apiserver_request_total{code="201",dry_run="All",resource="nodes",subresource="",verb="POST"} 5',
+            'apiserver_longrunning_requests{resource="nodes",scope="cluster",verb="WATCH"} 2',
+            'apiserver_longrunning_requests{resource="pods",scope="cluster",verb="WATCH"} 7',
+        ]
+    )
+
+    assert requests_from(metrics, {"nodes"}) == {("GET", "nodes"): 4}
+    assert watches_from(metrics, {"nodes", "resourceslices"}) == 2
