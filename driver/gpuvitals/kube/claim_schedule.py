@@ -68,9 +68,12 @@ class ClaimSchedule:
             records[claim] = known
         self._records = records
 
-    def taken_over(self, now: float) -> None:
-        """Takes it that another instance wrote until now, and may have a write on its way."""
-        self._rechecks = [now + seconds for seconds in RECHECK_SECONDS]
+    def taken_over(self, now: float, spread_seconds: float) -> None:
+        """Takes it that another instance wrote until now, and may have a write on its way.
+
+        `spread_seconds` keeps the nodes of a rolling update apart.
+        """
+        self._rechecks = [now + seconds + spread_seconds for seconds in RECHECK_SECONDS]
 
     def next(self, now: float) -> tuple[ClaimRef, bytes] | None:
         """The claim to write now; those that have not failed go first."""

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from zlib import crc32
 
 from gpuvitals.inventory.claims import ClaimEntry, ClaimRef
 from gpuvitals.kube.cause_log import CauseLog
@@ -22,13 +23,14 @@ from gpuvitals.observability.metrics import NodeMetrics
 log = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 30.0
+_SPREAD_SECONDS = 30.0
 
 
 class ClaimStatusWriter:
     """One thread. `show` replaces what every claim should show.
 
     `refused` gets each reason for which the server takes no status, once for as long as a claim fails for it. Until
-    `set_active` says otherwise this instance is the one that writes.
+    `set_active` says otherwise this instance is the one that writes. `node` spreads a fleet.
     """
 
     def __init__(
@@ -37,7 +39,10 @@ class ClaimStatusWriter:
         metrics: NodeMetrics,
         refused: Callable[[str], None] | None = None,
         way: RightOfWay | None = None,
+        node: str = "",
     ) -> None:
+        # The same share for the same node, so that two instances of it agree.
+        self._spread_seconds = crc32(node.encode()) / 2**32 * _SPREAD_SECONDS
         self._way = way or RightOfWay()
         self._transport = transport
         self._metrics = metrics
@@ -85,7 +90,7 @@ class ClaimStatusWriter:
             self._schedule = ClaimSchedule()
             self._seen.clear()
             if active:
-                self._schedule.taken_over(time.monotonic())
+                self._schedule.taken_over(time.monotonic(), self._spread_seconds)
             self._changed.notify()
 
     def seen(self, uid: str, stored: StoredEntries) -> None:

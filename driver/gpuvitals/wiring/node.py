@@ -282,6 +282,7 @@ class Node:
             self._metrics,
             lambda why: self._outputs.announce(Announcement(reason="ClaimStatusRefused", message=why)),
             self._way,
+            self._options.node,
         )
         writers = Writers(
             slices=self._publisher,

@@ -95,7 +95,7 @@ def test_noise_is_one_write_a_claim_and_minute_and_a_fault_never_waits() -> None
 def test_after_a_take_over_every_claim_is_applied_again_twice() -> None:
     """Finding R9: a write of the instance before may land late."""
     schedule = ClaimSchedule()
-    schedule.taken_over(0)
+    schedule.taken_over(0, 0)
     schedule.show(shows(ConditionStatus.TRUE, "None"), 0, is_urgent=True)
     written = {second: len(write_all(schedule, float(second))) for second in range(200)}
 
