@@ -9,19 +9,23 @@ import json
 import re
 import sys
 from datetime import UTC, datetime, timedelta
-from typing import Any
+
+import msgspec
 
 from gpuvitals.cli.connection import add_connection_options, connection
 from gpuvitals.cli.errors import UsageError
+from gpuvitals.cli.gpu_names import GpuNames
+from gpuvitals.cli.override_text import RULES, Edited, Entry, OverrideText
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kube.client import connect
 from gpuvitals.kube.errors import ApiError
 from gpuvitals.kube.nodes import edit_annotation
+from gpuvitals.kube.slice_list import slice_pages
+from gpuvitals.kube.slice_view import device_views
 from gpuvitals.model.clock import Moment
-from gpuvitals.signals.statement_text import Rules, StatementError, statements_from_json
+from gpuvitals.signals.statement_text import StatementError, statements_from_json
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-_RULES = Rules(may_clear=True, must_expire=True)
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -29,7 +33,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     """Adds the verb."""
     parser = verbs.add_parser("report", help="declare a GPU bad, degraded or repaired, for a while")
     parser.add_argument("node", help="the Node that has it")
-    parser.add_argument("gpu", help="device name, UUID or PCI bus id")
+    parser.add_argument("gpu", help="device name, UUID, or PCI bus id in any spelling")
     parser.add_argument(
         "say",
         choices=["bad", "degraded", "clear", "nothing"],
@@ -40,6 +44,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     parser.add_argument("--by", default="", help="who says so; default: the name of your login")
     parser.add_argument(
+        "--repair", action="store_true", help="drop what can't be read of what others have said, and print it"
+    )
+    parser.add_argument(
         "--for", default="7d", dest="lasts", help="how long it stands: 90m, 12h, 7d (default)"
     )
     add_connection_options(parser)
@@ -47,25 +54,55 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def run(options: argparse.Namespace) -> int:
-    """Writes it. 0; 1 where the API server does not take it."""
+    """Writes it. 0; 1 where the API server does not take it; an unknown GPU raises UsageError."""
     now = datetime.now(UTC)
     entry = None if options.say == "nothing" else _entry(options, now)
     if entry is not None:
         _check(json.dumps([entry]), now, options.gpu)
+    done = Edited()
+
+    def edit(text: str) -> str:
+        nonlocal done
+        done = _edited(text, options, names, entry, now)
+        return done.text
+
     try:
         transport = connect(connection(options))
-        edit_annotation(
-            transport, options.node, Naming().override, lambda text: _edited(text, options.gpu, entry, now)
-        )
-    except (ApiError, StatementError) as error:
+        pages = slice_pages(transport, node=options.node)
+        names = GpuNames(view for page in pages for view in device_views(page))
+        edit_annotation(transport, options.node, Naming().override, edit)
+    except (ApiError, StatementError, msgspec.DecodeError) as error:
         print(f"gpuvitals: node {options.node}: {error}", file=sys.stderr)
         return 1
-    said = "nothing is said any more" if entry is None else f"{options.say} until {entry['expires']}"
-    print(f"node {options.node}, gpu {options.gpu}: {said}; its agent reads it within half a minute")
+    for each in done.dropped:
+        print(f"gpuvitals: node {options.node}: dropped from {Naming().override}: {each}", file=sys.stderr)
+    print(f"node {options.node}, gpu {names.key(options.gpu)}: {_told(options.say, entry, done)}")
     return 0
 
 
-def _entry(options: argparse.Namespace, now: datetime) -> dict[str, str]:
+def _edited(
+    text: str, options: argparse.Namespace, names: GpuNames, entry: Entry | None, now: datetime
+) -> Edited:
+    """Raises StatementError, and UsageError where the node has no such GPU and nothing is said of one."""
+    try:
+        found = OverrideText(text, names.key, now, repair=options.repair).edited(options.gpu, entry)
+    except StatementError as error:
+        raise StatementError(f"annotation {Naming().override}: {error}") from error
+    if names.device(options.gpu) is None and not (entry is None and found.replaced):
+        known = ", ".join(names.devices) or "none; is its agent running?"
+        raise UsageError(f"report: {options.gpu}: node {options.node} has no such GPU; it has {known}")
+    return found
+
+
+def _told(say: str, entry: Entry | None, done: Edited) -> str:
+    if entry is not None:
+        return f"{say} until {entry['expires']}; its agent reads it within half a minute"
+    if done.replaced:
+        return "nothing is said any more; its agent reads it within half a minute"
+    return "nothing was said"
+
+
+def _entry(options: argparse.Namespace, now: datetime) -> Entry:
     if not options.reason:
         raise UsageError("report: --reason is missing: who finds the GPU so must know why")
     return {
@@ -88,21 +125,6 @@ def _duration(text: str) -> timedelta:
 
 def _check(text: str, now: datetime, gpu: str) -> None:
     try:
-        statements_from_json(text.encode(), Moment(at=0.0, time=now), _RULES)
+        statements_from_json(text.encode(), Moment(at=0.0, time=now), RULES)
     except StatementError as error:
         raise UsageError(f"report: {gpu}: {str(error).removeprefix('[0].')}") from error
-
-
-def _edited(text: str, gpu: str, entry: dict[str, str] | None, now: datetime) -> str:
-    """The annotation with this GPU's entry replaced, and without those that have expired.
-
-    Raises StatementError where what is there can't be read: it is somebody's, and is not thrown away.
-    """
-    try:
-        statements_from_json((text or "[]").encode(), Moment(at=0.0, time=now), _RULES)
-    except StatementError as error:
-        raise StatementError(f"annotation {Naming().override} is there and can't be read: {error}") from error
-    entries: list[dict[str, Any]] = json.loads(text or "[]")
-    kept = [each for each in entries if each["gpu"] != gpu and datetime.fromisoformat(each["expires"]) > now]
-    result = [*kept, *([entry] if entry is not None else [])]
-    return json.dumps(result) if result else ""

@@ -27,6 +27,7 @@ class DeviceView:
     bus_id: str
     product: str
     in_service: bool
+    parent_uuid: str = ""
     taints: tuple[str, ...] = ()
     health: Mapping[str, str] = field(default_factory=dict)
 
@@ -147,6 +148,7 @@ def _published(spec: _Spec, device: _Device, domain: str) -> DeviceView:
         uuid=values.get("uuid", _Value()).text,
         bus_id=values.get("resource.kubernetes.io/pciBusID", _Value()).text,
         product=values.get("productName", _Value()).text,
+        parent_uuid=values.get("parentUUID", _Value()).text,
         in_service=not any(taint.effect in ("NoSchedule", "NoExecute") for taint in device.taints),
         taints=tuple(f"{taint.key}={taint.value}:{taint.effect}" for taint in device.taints),
         health=_health(values, domain),

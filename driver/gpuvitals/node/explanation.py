@@ -23,6 +23,7 @@ from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.taints import taints
 from gpuvitals.kubeletplugin.health_list import kubelet_health
 from gpuvitals.model.clock import Moment
+from gpuvitals.model.gpu_name import folded_name
 from gpuvitals.model.health import NO_REASON, Confidence, Phase, Verdict
 from gpuvitals.model.signal import Checkup, Reading
 from gpuvitals.model.snapshot import GpuHealth, NodeFacts
@@ -53,9 +54,10 @@ class Surroundings:
 
 def find_gpu(entries: Iterable[StoredGpu], name: str) -> StoredGpu:
     """The GPU of that device name, UUID or PCI bus id. Raises ValueError naming those there are."""
-    known = tuple(entries)
+    known = sorted(entries, key=lambda entry: bool(entry.retired))
     for entry in known:
-        if name in (device_name(entry.gpu), entry.gpu.uuid, entry.gpu.bus_id):
+        own = (device_name(entry.gpu), entry.gpu.uuid, entry.gpu.bus_id)
+        if folded_name(name) in map(folded_name, own):
             return entry
     names = ", ".join(sorted(device_name(entry.gpu) for entry in known)) or "none"
     raise ValueError(f"{name!r}: this node has no such GPU; it has {names}")

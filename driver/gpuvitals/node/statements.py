@@ -8,6 +8,7 @@ from collections.abc import Collection
 from gpuvitals.health.statements import quoted
 from gpuvitals.inventory.device import device_name, silicon
 from gpuvitals.model.clock import Moment
+from gpuvitals.model.gpu_name import folded_name
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.signal import Source, Statement, StatementsReport
 from gpuvitals.node.store import StoredGpu
@@ -49,10 +50,12 @@ def names(text: str, entry: StoredGpu) -> bool:
 
     A retired device is meant by its UUID alone: the names of its slot are those of the GPU that is there now.
     """
-    gpu = entry.gpu
+    gpu, name = entry.gpu, device_name(entry.gpu)
+    own: set[str]
     if entry.retired:
-        return text in (gpu.uuid, gpu.gpu_uuid)
-    own = (gpu.uuid, gpu.bus_id, device_name(gpu))
-    if gpu.mig is None:
-        return text in own
-    return text in (*own, gpu.mig.parent, silicon(device_name(gpu)))
+        own = {gpu.uuid, gpu.gpu_uuid}
+    elif gpu.mig is None:
+        own = {gpu.uuid, gpu.bus_id, name}
+    else:
+        own = {gpu.uuid, gpu.bus_id, name, gpu.mig.parent, silicon(name)}
+    return folded_name(text) in {folded_name(each) for each in own}

@@ -14,6 +14,7 @@ import msgspec
 
 from gpuvitals.decoding import decoded, misfit
 from gpuvitals.model.clock import Moment
+from gpuvitals.model.gpu_name import folded_name, normal_bus_id
 from gpuvitals.model.signal import Says, Statement
 
 MAX_BYTES = 16 * 1024
@@ -21,8 +22,6 @@ MAX_STATEMENTS = 64
 _MAX_REASON = 200
 _MAX_BY = 64
 _GPU = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,79}\Z")
-_BUS = re.compile(r"(?:0000)?([0-9A-Fa-f]{4}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f])\Z")
-"""A PCI bus id; NVIDIA's tools print its domain with eight digits."""
 _LONGEST = timedelta(days=366)
 _AHEAD = timedelta(minutes=5)
 
@@ -118,8 +117,8 @@ def _checked(statement: Statement, where: str) -> Statement:
     for field, text, longest in (("by", statement.by, _MAX_BY), ("reason", statement.reason, _MAX_REASON)):
         if not 1 <= len(text) <= longest or not text.isprintable():
             raise StatementError(f"{where}.{field}: expected 1 to {longest} printable characters")
-    bus = _BUS.match(statement.gpu)
-    return statement if bus is None else replace(statement, gpu=bus[1].lower())
+    bus_id = normal_bus_id(statement.gpu)
+    return statement if bus_id is None else replace(statement, gpu=bus_id)
 
 
 def _together(found: list[Statement], rules: Rules) -> tuple[Statement, ...]:
@@ -129,9 +128,10 @@ def _together(found: list[Statement], rules: Rules) -> tuple[Statement, ...]:
     for statement in found:
         if statement.says is Says.CLEAR and not rules.may_clear:
             raise StatementError(f"gpu {statement.gpu}: only an override on the Node may say clear")
-        if statement.gpu in seen:
+        name = folded_name(statement.gpu)
+        if name in seen:
             raise StatementError(f"gpu {statement.gpu}: is named twice")
-        seen.add(statement.gpu)
+        seen.add(name)
     return tuple(sorted(found, key=lambda statement: statement.gpu))
 
 

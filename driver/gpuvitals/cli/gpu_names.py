@@ -1,0 +1,39 @@
+"""Which GPU of a node a person means: by device name, UUID, or PCI bus ID in any spelling. Pure."""
+
+from collections.abc import Iterable
+
+from gpuvitals.inventory.device import silicon
+from gpuvitals.kube.slice_view import DeviceView
+from gpuvitals.model.gpu_name import folded_name
+
+
+class GpuNames:
+    """The devices of one node under all their names. A GPU in MIG mode is known by what its instances say of it."""
+
+    def __init__(self, views: Iterable[DeviceView]) -> None:
+        self._devices: dict[str, str] = {}
+        for view in views:
+            whole = silicon(view.device)
+            if whole != view.device:
+                self._add(whole, (whole, view.parent_uuid, view.bus_id))
+                self._add(view.device, (view.device, view.uuid))
+            else:
+                self._add(view.device, (view.device, view.uuid, view.bus_id))
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The device names, sorted."""
+        return tuple(sorted(set(self._devices.values())))
+
+    def device(self, name: str) -> str | None:
+        """The device that the name means; None for a name of none."""
+        return self._devices.get(folded_name(name))
+
+    def key(self, name: str) -> str:
+        """What all names of one device have in common; of a name of none, its one spelling."""
+        return self.device(name) or folded_name(name)
+
+    def _add(self, device: str, names: tuple[str, ...]) -> None:
+        for name in names:
+            if name:
+                self._devices.setdefault(folded_name(name), device)

@@ -1,0 +1,95 @@
+"""The annotation `override`: one GPU's entry replaced, and what cannot be read told apart from what can. Pure."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from gpuvitals.model.clock import Moment
+from gpuvitals.signals.statement_text import MAX_BYTES, Rules, StatementError, statements_from_json
+
+RULES = Rules(may_clear=True, must_expire=True)
+Entry = dict[str, object]
+_SHOWN = 200
+_OLDEST = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """The new text, empty where nothing is left to say. `replaced` is the number of entries that the new one replaces.
+
+    `dropped` are the entries that nobody could read, with the reason of each.
+    """
+
+    text: str = ""
+    replaced: int = 0
+    dropped: tuple[str, ...] = ()
+
+
+class OverrideText:
+    """The annotation's text and how it is edited. `key` gives what all names of one GPU have in common."""
+
+    def __init__(self, text: str, key: Callable[[str], str], now: datetime, *, repair: bool) -> None:
+        self._text = text
+        self._key = key
+        self._now = now
+        self._repair = repair
+        self._dropped: list[str] = []
+
+    def edited(self, gpu: str, entry: Entry | None) -> Edited:
+        """Every entry of that GPU replaced by `entry`, and those that have expired left out.
+
+        Of several entries of another GPU the newest stands. Raises StatementError where an entry of somebody else cannot
+        be read, unless it is to be repaired, and where the result could not be read.
+        """
+        replaced = 0
+        kept: dict[str, Entry] = {}
+        for number, each in enumerate(self._entries()):
+            name = each.get("gpu")
+            if isinstance(name, str) and self._key(name) == self._key(gpu):
+                replaced += 1
+            elif self._is_current(number, each):
+                key = self._key(str(name))
+                kept[key] = max(kept.get(key, each), each, key=_said_at)
+        result = [*kept.values(), *([] if entry is None else [entry])]
+        self._check(result)
+        text = json.dumps(result) if result else ""
+        if len(text.encode()) > MAX_BYTES:
+            raise StatementError(f"would have more than {MAX_BYTES} bytes; take back what no longer holds")
+        return Edited(text, replaced, tuple(self._dropped))
+
+    def _entries(self) -> list[Entry]:
+        try:
+            entries = json.loads(self._text or "[]")
+            why = "" if isinstance(entries, list) else "is no list"
+        except (ValueError, RecursionError) as error:
+            entries, why = [], f"is no JSON: {str(error)[:100].lower()}"
+        if why:
+            self._drop(f"{why}: {self._text[:_SHOWN]!a}")
+            return []
+        for each in entries:
+            if not isinstance(each, dict):
+                self._drop(f"an entry is no object: {json.dumps(each)[:_SHOWN]}")
+        return [each for each in entries if isinstance(each, dict)]
+
+    def _is_current(self, number: int, entry: Entry) -> bool:
+        try:
+            self._check([entry])
+        except StatementError as error:
+            self._drop(f"[{number}]{str(error).removeprefix('[0]')}: {json.dumps(entry)[:_SHOWN]}")
+            return False
+        return datetime.fromisoformat(str(entry["expires"])) > self._now
+
+    def _drop(self, why: str) -> None:
+        """Somebody wrote it and nobody can act on it: it is dropped on request only, and told."""
+        if not self._repair:
+            raise StatementError(f"{why}; add --repair to drop what can't be read")
+        self._dropped.append(why)
+
+    def _check(self, entries: list[Entry]) -> None:
+        statements_from_json(json.dumps(entries).encode(), Moment(at=0.0, time=self._now), RULES)
+
+
+def _said_at(entry: Entry) -> datetime:
+    at = entry.get("at")
+    return datetime.fromisoformat(at) if isinstance(at, str) else _OLDEST

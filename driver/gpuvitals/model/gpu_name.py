@@ -1,0 +1,28 @@
+"""The names by which people and programs call a GPU, and when two of them are the same. Pure."""
+
+import re
+
+from gpuvitals.model.ids import PciBusId
+
+_BUS_ID = re.compile(
+    r"(?:PCI:)?(?:(?:0x)?(?P<domain>[0-9a-f]{1,8}):)?(?P<bus>[0-9a-f]{1,2}):(?P<device>[01]?[0-9a-f])(?:\.(?P<function>[0-7]))?\Z",
+    re.ASCII | re.IGNORECASE,
+)
+
+
+def normal_bus_id(text: str) -> PciBusId | None:
+    """The one spelling of a PCI bus ID; None for what is none.
+
+    The kernel prints `0000:3b:00.0`, its XID lines `PCI:0000:3b:00`, NVML `00000000:3B:00.0` and lspci `3b:00.0`: all
+    of them give `0000:3b:00.0`.
+    """
+    match = _BUS_ID.match(text.strip())
+    if match is None:
+        return None
+    domain, bus, device = (int(match[name] or "0", 16) for name in ("domain", "bus", "device"))
+    return PciBusId(f"{domain:04x}:{bus:02x}:{device:02x}.{match['function'] or '0'}")
+
+
+def folded_name(text: str) -> str:
+    """The name with one spelling for all that mean the same: bus IDs normalised, letters lower."""
+    return normal_bus_id(text) or text.strip().lower()
