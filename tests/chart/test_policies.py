@@ -66,9 +66,7 @@ def test_the_server_fills_in_what_is_not_said(served: Cluster) -> None:
         ({"health": {"dwell_minutes": 5}}, "spec.health.dwell_minutes"),
     ],
 )
-def test_i26_a_bad_policy_is_refused_with_its_field(
-    served: Cluster, spec: dict[str, Any], field: str
-) -> None:
+def test_a_bad_policy_is_refused_with_its_field(served: Cluster, spec: dict[str, Any], field: str) -> None:
     answer = served.admin.post(POLICIES, policy("bad", **spec), fieldValidation="Strict", dryRun="All")
 
     assert answer.status in (400, 422), answer.body

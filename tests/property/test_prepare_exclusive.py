@@ -136,7 +136,7 @@ class Node(RuleBasedStateMachine):
 
     @invariant()
     def every_device_has_one_exclusive_holder(self) -> None:
-        """INV3, stated without the code under test: whole devices have one holder, each share has one."""
+        """No device has two holders, stated without the code under test: whole devices have one holder, each share has one."""
         for uuid in {entry.gpu.uuid for entry in self.snapshot.gpus}:
             shares = [
                 device.share_id

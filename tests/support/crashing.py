@@ -86,7 +86,7 @@ class Agent:
             assert file_name(self.naming, claim.claim.uid) in files, "prepared without a cdi file"
 
     def check(self, *must_hold: int) -> None:
-        """INV3 and INV4, and that nothing which was answered is lost."""
+        """No device has two holders, no claim is lost, and nothing which was answered is lost."""
         held = self.checkpoint.read().claims
         for claim in held:
             assert conflict(claim.claim.uid, claim.devices, held) is None, "a device is prepared twice"

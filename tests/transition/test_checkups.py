@@ -151,7 +151,7 @@ def test_an_older_or_repeated_checkup_changes_nothing() -> None:
 
 @pytest.mark.parametrize(("before", "after", "grown"), [(3, 5, 2), (5, 3, 0), (None, 3, 0), (3, None, 0)])
 def test_growth_is_never_negative(before: int | None, after: int | None, grown: int) -> None:
-    """I21: decreasing counters."""
+    """Decreasing counters."""
     assert growth(before, after) == grown
 
 

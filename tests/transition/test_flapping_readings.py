@@ -1,4 +1,4 @@
-"""F45: what is read bad and good in turn costs at most two writes a minute, and the score waits for a quiet minute."""
+"""Flapping readings: what is read bad and good in turn costs at most two writes a minute, and the score waits for a quiet minute."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +29,7 @@ BAD = {
 
 @pytest.mark.parametrize("on_off", [(1, 1), (1, 70), (20, 20), (20, 61), (45, 70), (61, 61)], ids=str)
 @pytest.mark.parametrize("bad", BAD)
-def test_f45_at_most_two_writes_in_any_minute(bad: str, on_off: tuple[int, int], tmp_path: Path) -> None:
+def test_at_most_two_writes_in_any_minute(bad: str, on_off: tuple[int, int], tmp_path: Path) -> None:
     """GPU 0 of two, for ten minutes; the other one is read as good as ever."""
     on, off = on_off
     world = AgentWorld(tmp_path, gpus=2)
@@ -49,7 +49,7 @@ def test_f45_at_most_two_writes_in_any_minute(bad: str, on_off: tuple[int, int],
     [(ReadStatus.LOST, 1), (ReadStatus.HUNG, 2), (ReadStatus.FAILED, 0), (ReadStatus.RESET_REQUIRED, 6)],
     ids=str,
 )
-def test_f45_a_gpu_that_answers_every_other_second_is_few_writes_at_all(
+def test_a_gpu_that_answers_every_other_second_is_few_writes_at_all(
     status: ReadStatus, most: int, tmp_path: Path
 ) -> None:
     """A driver that refuses and answers in turn has reset the GPU each time: the third repair does not count."""
@@ -62,7 +62,7 @@ def test_f45_a_gpu_that_answers_every_other_second_is_few_writes_at_all(
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_f45_the_score_never_rises_before_a_quiet_minute(bad: str) -> None:
+def test_the_score_never_rises_before_a_quiet_minute(bad: str) -> None:
     state, scores = fold(good(1000)), [100]
     for at in range(1001, 1301):
         state = fold(good(at, **(BAD[bad] if at % 2 else {})), state=state)

@@ -51,3 +51,25 @@ def test_the_lock_has_no_url_and_no_deprecated_binding() -> None:
         text = path.read_text(encoding="utf-8")
         assert "://" not in text
         assert not re.search(r"^pynvml==", text, re.MULTILINE)
+
+
+def test_nothing_is_named_by_a_number_of_a_list_that_the_tree_lacks() -> None:
+    """Finding U7: such a number tells a reader nothing. Benchmarks and findings have pages of their own."""
+    number = re.compile(r"\b(?:[FI][0-9]{1,2}|INV[0-9]+)\b|\btest_(?:f|i|inv)[0-9]+_")
+    texts = [
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "driver").rglob("*.py"),
+        *(ROOT / "tests").rglob("*.py"),
+    ]
+    texts += [ROOT / page for page in (*PAGES, "CHANGELOG.md")]
+    # A row of that page, and a docstring, has the number of a finding of its own list.
+    found = {
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in texts
+        if path.name != "found.md" and "proto" not in path.parts and path != Path(__file__)
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "Finding" not in line
+        for match in number.finditer(line)
+    }
+
+    assert found == set()

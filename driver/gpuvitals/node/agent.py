@@ -185,7 +185,7 @@ class NodeAgent:
     def _folded(self, signal: Signal) -> None:
         """Folds one signal. A defect in the fold costs that signal, told to people, and not the loop.
 
-        The next agent would meet the same signal: ending the process here would be a crash loop (INV7).
+        The next agent would meet the same signal: ending the process here would be a crash loop.
         """
         try:
             self._known.fold(signal)

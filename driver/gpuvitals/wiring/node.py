@@ -57,7 +57,7 @@ _PROBE_SECONDS = 1.0
 _STOP_SECONDS = 5.0
 _PART_SECONDS = 1.5
 _LEAST_SECONDS = 0.1
-"""A stop takes at most the first altogether; a part gets at most the second and at least the third (F50)."""
+"""A stop takes at most the first altogether; a part gets at most the second and at least the third."""
 
 
 class Node:

@@ -43,7 +43,7 @@ def held(node: AgentNode) -> tuple[int, int]:
     return len(os.listdir(f"{process}/fd")), len(os.listdir(f"{process}/task"))
 
 
-def test_f17_a_wipe_is_repaired_within_a_second_with_taint_and_time_and_without_duplicates(
+def test_a_wipe_is_repaired_within_a_second_with_taint_and_time_and_without_duplicates(
     node: AgentNode,
 ) -> None:
     node.burst(3)
@@ -62,7 +62,7 @@ def test_f17_a_wipe_is_repaired_within_a_second_with_taint_and_time_and_without_
     assert len(node.agent.slices()) == 1
 
 
-def test_f18_a_kubelet_in_a_crash_loop_makes_nothing_grow_and_one_slice_a_wipe(node: AgentNode) -> None:
+def test_a_kubelet_in_a_crash_loop_makes_nothing_grow_and_one_slice_a_wipe(node: AgentNode) -> None:
     def visit() -> None:
         node.agent.register()
         with channel(node.endpoint) as opened:
@@ -88,7 +88,7 @@ def test_f18_a_kubelet_in_a_crash_loop_makes_nothing_grow_and_one_slice_a_wipe(n
     assert methods == ["POST"] * wipes
 
 
-def test_f29_an_agent_that_dies_and_is_born_in_an_outage_publishes_the_fault_when_it_ends(
+def test_an_agent_that_dies_and_is_born_in_an_outage_publishes_the_fault_when_it_ends(
     node: AgentNode,
 ) -> None:
     with ExitStack() as stack:
@@ -107,7 +107,7 @@ def test_f29_an_agent_that_dies_and_is_born_in_an_outage_publishes_the_fault_whe
         assert time.monotonic() - began < 3
 
 
-def test_f29_the_agent_that_lives_through_an_outage_publishes_within_a_second_of_its_end(
+def test_the_agent_that_lives_through_an_outage_publishes_within_a_second_of_its_end(
     node: AgentNode,
 ) -> None:
     with node.server.outage():
@@ -119,7 +119,7 @@ def test_f29_the_agent_that_lives_through_an_outage_publishes_within_a_second_of
     assert time.monotonic() - began < 1.2
 
 
-def test_f50_sigterm_in_the_middle_of_a_publication_ends_in_time_and_loses_nothing(node: AgentNode) -> None:
+def test_sigterm_in_the_middle_of_a_publication_ends_in_time_and_loses_nothing(node: AgentNode) -> None:
     stalled = node.server.faults.delay(8, times=None, match=UPDATES)
     node.burst(3)
     time.sleep(1)
@@ -136,7 +136,7 @@ def test_f50_sigterm_in_the_middle_of_a_publication_ends_in_time_and_loses_nothi
         heir.wait(lambda: node.shows(3, "Unhealthy"))
 
 
-def test_f44_without_a_kernel_log_nvml_goes_on_alone_and_says_so(server: ApiServer) -> None:
+def test_without_a_kernel_log_nvml_goes_on_alone_and_says_so(server: ApiServer) -> None:
     with agent_node(server, lambda folder: (folder / "kmsg").unlink()) as node:
         node.gpus.lose(5)
         node.agent.wait(lambda: node.shows(5, "Unhealthy"))
@@ -149,7 +149,7 @@ def test_f44_without_a_kernel_log_nvml_goes_on_alone_and_says_so(server: ApiServ
     assert "MonitorBlind" in reasons
 
 
-def test_f15_of_two_agents_in_a_rolling_update_one_writes_and_the_newer_takes_over(server: ApiServer) -> None:
+def test_of_two_agents_in_a_rolling_update_one_writes_and_the_newer_takes_over(server: ApiServer) -> None:
     with agent_node(server, pod_uid="old") as node, agent(node.folder, server, node.gpus, "new") as newer:
         newer.register()
         newer.probes()

@@ -98,7 +98,7 @@ def test_a_killed_agent_starts_again_over_its_own_leftovers(folder: Path, server
         ),
     ],
 )
-def test_i32_bad_flags_are_exit_code_2_and_one_line(tmp_path: Path, flags: list[str], named: str) -> None:
+def test_bad_flags_are_exit_code_2_and_one_line(tmp_path: Path, flags: list[str], named: str) -> None:
     command = [
         sys.executable,
         "-m",

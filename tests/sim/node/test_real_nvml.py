@@ -52,7 +52,7 @@ def inject(node: AgentNode, *facts: str) -> float:
     return time.monotonic()
 
 
-def test_f40_a_gpu_that_is_lost_leaves_within_a_second_and_its_siblings_stay_as_they_were(
+def test_a_gpu_that_is_lost_leaves_within_a_second_and_its_siblings_stay_as_they_were(
     node: AgentNode,
 ) -> None:
     """The event wait fails without a word about whom, and nothing but NVML knows: every GPU is probed."""
@@ -69,7 +69,7 @@ def test_f40_a_gpu_that_is_lost_leaves_within_a_second_and_its_siblings_stay_as_
     assert encoded(node.devices(), without=node.name(3)) == before
 
 
-def test_f38_a_hung_gpu_delays_no_prepare_and_no_sibling(node: AgentNode) -> None:
+def test_a_hung_gpu_delays_no_prepare_and_no_sibling(node: AgentNode) -> None:
     """Its own pod starts as fast as any other: nothing on a pod's way asks the driver."""
     before = encoded(node.devices(), without=node.name(6))
     inject(node, "gpu 6 hang 1")
@@ -85,7 +85,7 @@ def test_f38_a_hung_gpu_delays_no_prepare_and_no_sibling(node: AgentNode) -> Non
     inject(node, "gpu 6 hang 0")
 
 
-def test_f47_the_worker_is_another_program_and_the_agent_never_forks(
+def test_the_worker_is_another_program_and_the_agent_never_forks(
     server: ApiServer, nvml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """grpc has no server that survives a fork: the worker is exec'd, and gets none of the agent's files."""

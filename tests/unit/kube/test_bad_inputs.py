@@ -1,4 +1,4 @@
-"""Bad inputs I22, I23 and I25: what would be over the API's limits, and what the API should never have stored."""
+"""Bad inputs of the API server: what would be over the API's limits, and what the API should never have stored."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ def long_named() -> Pool:
     return pool(replace(node, gpus=(replace(node.gpus[0], gpu=gpu),)), NAMING, ServiceMode.TAINT)
 
 
-def test_i22_an_attribute_over_64_characters_is_cut_and_the_server_takes_the_slice() -> None:
+def test_an_attribute_over_64_characters_is_cut_and_the_server_takes_the_slice() -> None:
     with ApiServer() as server:
         client = server.client("test")
         client.create("nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-a"}})
@@ -54,7 +54,7 @@ STORED = (
 BROKEN = b'{"metadata": {"name": "00000-x", "resourceVersion": "5"}, "spec": {"pool": {"name": 7}}}, {"spec": 1}, {}'
 
 
-def test_i23_a_stored_slice_with_missing_fields_is_skipped_and_counted_and_stops_nobody() -> None:
+def test_a_stored_slice_with_missing_fields_is_skipped_and_counted_and_stops_nobody() -> None:
     """Both by the watch's list, and by the one that is read again after an error."""
     refusals = [Answer(status=500)]
 
@@ -99,7 +99,7 @@ def publishing(url: str, metrics: NodeMetrics) -> Iterator[tuple[SlicePublisher,
         publisher.stop(5)
 
 
-def test_i25_a_claim_status_over_the_limits_is_cut_and_the_server_takes_it() -> None:
+def test_a_claim_status_over_the_limits_is_cut_and_the_server_takes_it() -> None:
     with ApiServer() as server:
         claim = reference(allocated_claim(server))
         writer = ClaimStatusWriter(connect(ConnectSettings(url=server.url)), NodeMetrics("test"))

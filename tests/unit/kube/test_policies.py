@@ -113,7 +113,7 @@ def test_a_cluster_without_the_kind_holds_nobody_up(heard: Heard) -> None:
         ({"budget": 1}, "spec: object contains unknown field `budget`"),
     ],
 )
-def test_f58_a_policy_that_cannot_be_used_names_the_field(spec: dict[str, Any], field: str) -> None:
+def test_a_policy_that_cannot_be_used_names_the_field(spec: dict[str, Any], field: str) -> None:
     with pytest.raises(PolicyError) as refused:
         policy_rule(json.dumps(policy(**spec)).encode())
 

@@ -1,4 +1,4 @@
-"""Bad inputs I1 to I13, over the real socket: each refused alone, with its reason, and nothing of it left behind."""
+"""Bad inputs of Prepare, over the real socket: each refused alone, with its reason, and nothing of it left behind."""
 
 import json
 from dataclasses import replace
@@ -26,7 +26,7 @@ def result(**changed: Any) -> AllocatedDevice:
 
 
 def refused(node: World, bad: dra.Claim, code: str) -> str:
-    """The text of the refusal. INV9: its code is in the answer, the event and the metric; the neighbour is prepared."""
+    """The text of the refusal. Its code is in the answer, the event and the metric; the neighbour is prepared."""
     good = node.allocate(GOOD, 0)
     metrics = NodeMetrics("test")
     with node.running(metrics=metrics) as plugin, kubelet(plugin) as calls:
@@ -50,7 +50,7 @@ def allocated(node: World, *results: AllocatedDevice, configs: tuple[OpaqueConfi
     return node.allocate(BAD, 1, results=results, configs=configs)
 
 
-def test_i1_a_uid_that_is_a_path_is_an_invalid_argument_and_no_file(node: World) -> None:
+def test_a_uid_that_is_a_path_is_an_invalid_argument_and_no_file(node: World) -> None:
     refused(node, dra.Claim(namespace="ml", name="c", uid="../../etc/x"), "InvalidArgument")
     assert not (node.directory / "etc").exists()
 
@@ -58,33 +58,33 @@ def test_i1_a_uid_that_is_a_path_is_an_invalid_argument_and_no_file(node: World)
 @pytest.mark.parametrize(
     "uid", ["", "a" * 64, "a\0b", "\N{SNOWMAN}"], ids=["empty", "long", "nul", "unicode"]
 )
-def test_i2_a_uid_that_is_none_is_an_invalid_argument(node: World, uid: str) -> None:
+def test_a_uid_that_is_none_is_an_invalid_argument(node: World, uid: str) -> None:
     refused(node, dra.Claim(namespace="ml", name="c", uid=uid), "InvalidArgument")
 
 
 @pytest.mark.parametrize(("namespace", "name"), [("m/l", "c"), ("ml", "../c"), ("", "c"), ("ml", "")])
-def test_i3_a_namespace_or_name_with_a_slash_is_an_invalid_argument(
+def test_a_namespace_or_name_with_a_slash_is_an_invalid_argument(
     node: World, namespace: str, name: str
 ) -> None:
     refused(node, dra.Claim(namespace=namespace, name=name, uid=uid_of(BAD)), "InvalidArgument")
 
 
 @pytest.mark.parametrize("request_name", ["Not_A_Label", "a/b/c", "", "a\nb"])
-def test_i4_a_request_name_that_is_no_label_refuses_that_claim(node: World, request_name: str) -> None:
+def test_a_request_name_that_is_no_label_refuses_that_claim(node: World, request_name: str) -> None:
     refused(node, allocated(node, result(request=request_name, device=node.device(1))), "InvalidArgument")
 
 
 @pytest.mark.parametrize("name", ["gpu-none", "../../dev/sda", "gpu-\x1b[31m"])
-def test_i5_a_device_that_is_not_here_is_refused(node: World, name: str) -> None:
+def test_a_device_that_is_not_here_is_refused(node: World, name: str) -> None:
     text = refused(node, allocated(node, result(device=name)), "UnknownDevice")
     assert text.isprintable()
 
 
-def test_i6_a_pool_of_another_node_is_refused(node: World) -> None:
+def test_a_pool_of_another_node_is_refused(node: World) -> None:
     refused(node, allocated(node, result(pool="node-b", device=node.device(1))), "WrongPool")
 
 
-def test_i7_a_result_of_another_driver_is_ignored(node: World) -> None:
+def test_a_result_of_another_driver_is_ignored(node: World) -> None:
     foreign = result(driver="nic.example.com", device="eth0", pool="elsewhere", request="n")
     claim = allocated(node, foreign, result(device=node.device(1)))
     with node.running() as plugin, kubelet(plugin) as calls:
@@ -94,16 +94,16 @@ def test_i7_a_result_of_another_driver_is_ignored(node: World) -> None:
     assert [device.device_name for device in answer.devices] == [node.device(1)]
 
 
-def test_i8_two_results_for_one_exclusive_device_are_refused(node: World) -> None:
+def test_two_results_for_one_exclusive_device_are_refused(node: World) -> None:
     twice = (result(device=node.device(1)), result(request="s", device=node.device(1)))
     refused(node, allocated(node, *twice), "DuplicateDevice")
 
 
-def test_i9_more_than_32_results_are_refused(node: World) -> None:
+def test_more_than_32_results_are_refused(node: World) -> None:
     refused(node, allocated(node, *[result(device=node.device(1))] * 33), "TooManyDevices")
 
 
-def test_i10_admin_access_sees_a_device_that_somebody_holds_and_takes_it_from_nobody(node: World) -> None:
+def test_admin_access_sees_a_device_that_somebody_holds_and_takes_it_from_nobody(node: World) -> None:
     holder = node.allocate(GOOD, 1)
     admin = allocated(node, result(device=node.device(1), admin_access=True))
     with node.running() as plugin, kubelet(plugin) as calls:
@@ -130,12 +130,12 @@ HEAD = b'{"apiVersion": "vitals.internal/v1alpha1", "kind": "GpuConfig"'
     ],
     ids=["10 KiB + 1", "depth 1000", "duplicate key", "NaN", "unknown field", "kind", "version"],
 )
-def test_i11_a_config_at_fault_is_refused_with_its_field(node: World, parameters: bytes, field: str) -> None:
+def test_a_config_at_fault_is_refused_with_its_field(node: World, parameters: bytes, field: str) -> None:
     claim = allocated(node, result(device=node.device(1)), configs=(config(parameters),))
     assert f"config 0: {field}" in refused(node, claim, "InvalidConfig")
 
 
-def test_i12_a_config_of_another_driver_is_ignored_however_broken(node: World) -> None:
+def test_a_config_of_another_driver_is_ignored_however_broken(node: World) -> None:
     claim = allocated(node, result(device=node.device(1)), configs=(config(b"\xff{", "nic.example.com"),))
     with node.running() as plugin, kubelet(plugin) as calls:
         assert calls.prepare(claim)[uid_of(BAD)].error == ""
@@ -149,7 +149,7 @@ def test_i12_a_config_of_another_driver_is_ignored_however_broken(node: World) -
     ],
     ids=["garbage", "over 4 MiB"],
 )
-def test_i13_a_message_that_is_none_is_rejected_and_the_server_lives(
+def test_a_message_that_is_none_is_rejected_and_the_server_lives(
     node: World, body: bytes, code: grpc.StatusCode
 ) -> None:
     path = "/k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin/NodePrepareResources"

@@ -83,7 +83,7 @@ def test_entry_survives_the_round_trip_with_every_field(tmp_path: Path) -> None:
 
 
 def test_file_cut_at_every_byte_loses_no_claim_that_cdi_tells_of(tmp_path: Path) -> None:
-    """F5: the previous generation has the first claim, the CDI files have both."""
+    """The previous generation has the first claim, the CDI files have both."""
     told = Told()
     checkpoint = opened(tmp_path, told)
     checkpoint.update(add(held(1)))
@@ -129,7 +129,7 @@ def test_claim_that_cdi_tells_of_wins_its_device_over_an_older_generation(tmp_pa
     ids=["empty", "nuls", "garbage", "list", "wrong checksum", "no payload"],
 )
 def test_garbage_in_both_generations_leaves_what_cdi_tells(tmp_path: Path, content: bytes) -> None:
-    """F6, I31: the process stays up and works on."""
+    """The process stays up and works on."""
     (tmp_path / FILE).write_bytes(content)
     (tmp_path / f"{FILE}.2").write_bytes(content)
     told = Told()
@@ -179,7 +179,7 @@ def test_one_bad_entry_is_quarantined_and_its_unprepare_succeeds(tmp_path: Path)
 
 
 def test_bad_entry_whose_cdi_file_tells_of_it_still_holds_its_device(tmp_path: Path) -> None:
-    """INV3: its pod runs on that device, whatever became of the entry."""
+    """Its pod runs on that device, whatever became of the entry."""
     document = json.loads(encode(State(boot=BOOT, claims=(held(1), held(2)))))
     document["claims"][0]["devices"] = [{"uuid": 7}]
     saved(tmp_path, document)
@@ -252,7 +252,7 @@ def test_corrupt_checkpoint_is_an_event_and_the_claim_stays_prepared(node: World
 
 
 def test_full_disk_refuses_leaves_the_old_file_and_no_cdi_file(node: World) -> None:
-    """F1: the limit on a file's size is the real ENOSPC of a test."""
+    """The limit on a file's size is the real ENOSPC of a test."""
     program = f"""
 import resource, signal, sys
 sys.path[:0] = ["tests"]
@@ -282,7 +282,7 @@ with node.running() as plugin, kubelet(plugin) as calls:
 
 
 def test_fsync_that_fails_is_never_taken_for_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """F3: the bus that is faked here is the system call."""
+    """The bus that is faked here is the system call."""
     told = Told()
     checkpoint = opened(tmp_path, told)
     checkpoint.update(add(held(1)))
@@ -332,7 +332,7 @@ time.sleep(30)
 
 
 def test_symlink_in_place_of_the_checkpoint_is_not_followed(tmp_path: Path) -> None:
-    """F12."""
+    """The link could name any file of the host."""
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / FILE).symlink_to(victim)
@@ -364,7 +364,7 @@ def test_two_handles_see_each_others_writes_and_lose_none(tmp_path: Path) -> Non
 
 
 def test_unusable_data_directory_does_not_stop_the_process(node: World) -> None:
-    """INV7: registration is served although nothing can be prepared; it works again once the disk does."""
+    """Registration is served although nothing can be prepared; it works again once the disk does."""
     claim = node.allocate(1, 0)
     calm = replace(FAST, watch_seconds=30.0)  # the reconciler would make the lock file again in between
     with node.running(limits=calm) as plugin, kubelet(plugin) as calls:

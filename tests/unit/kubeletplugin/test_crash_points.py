@@ -1,4 +1,4 @@
-"""F14, F48: kill -9 before every file-system call of every operation; a fresh process must find nothing lost."""
+"""Crash points: kill -9 before every file-system call of every operation; a fresh process must find nothing lost."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ _ROOT = Path(__file__).parents[3]
 
 @pytest.mark.parametrize("story", sorted(STORIES))
 def test_killed_at_every_point_converges_without_losing_a_claim(story: str, tmp_path: Path) -> None:
-    """INV3 and INV4 after every point, after the replay, and after everything is unprepared."""
+    """No device has two holders and no claim is lost after every point, after the replay, and after everything is unprepared."""
     environment = {**os.environ, "PYTHONPATH": f"{_ROOT / 'tests'}:{_ROOT / 'driver'}"}
     done = run(
         [sys.executable, "-m", "support.crashing", str(tmp_path), story],

@@ -303,7 +303,7 @@ def test_concurrent_replays_of_one_claim_leave_one_entry(node: World) -> None:
 def test_instance_that_recorded_the_device_in_between_keeps_it(
     node: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """INV3 between processes: what was free when the plan was made may be taken when it is recorded."""
+    """Two processes never give out one device: what was free when the plan was made may be taken when it is recorded."""
     node.allocate(1, 0)
     node.allocate(2, 0)
     first, second = Agent(node), Agent(node)

@@ -77,7 +77,7 @@ def test_permanent_refusal_is_answered_at_once(node: World) -> None:
 
 
 def test_unprepare_ends_a_waiting_prepare_and_the_last_intent_wins(node: World) -> None:
-    """F20: a hanging Prepare would block its pod's deletion until the deadline."""
+    """A hanging Prepare would block its pod's deletion until the deadline."""
     node.claims.fail = "connection refused"
     claim = node.allocate(1, 0)
     with node.running() as plugin, kubelet(plugin) as calls, ThreadPoolExecutor(1) as pool:
@@ -120,7 +120,7 @@ def test_claims_that_wait_for_better_times_leave_room_for_others(node: World) ->
 
 
 def test_prepare_whose_caller_has_gone_records_nothing(node: World) -> None:
-    """F24: the context ended while the claim was read; a late success would hold the device for nobody."""
+    """The context ended while the claim was read; a late success would hold the device for nobody."""
     gate = node.claims.gate = threading.Event()
     claim = node.allocate(1, 0)
     with node.running() as plugin, kubelet(plugin) as calls:

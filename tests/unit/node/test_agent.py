@@ -167,7 +167,7 @@ def test_the_thread_publishes_what_sources_put_and_stops(tmp_path: Path) -> None
     assert (tmp_path / "state.json").exists()
 
 
-def test_f45_a_fault_that_flaps_every_second_is_at_most_two_publications_a_minute(tmp_path: Path) -> None:
+def test_a_fault_that_flaps_every_second_is_at_most_two_publications_a_minute(tmp_path: Path) -> None:
     world = AgentWorld(tmp_path)
     world.begin()
     all_up = reading(2, 1000).links
@@ -180,7 +180,7 @@ def test_f45_a_fault_that_flaps_every_second_is_at_most_two_publications_a_minut
     assert len(world.published) - 1 <= 10
 
 
-def test_f46_a_step_of_the_wall_clock_changes_nothing(tmp_path: Path) -> None:
+def test_a_step_of_the_wall_clock_changes_nothing(tmp_path: Path) -> None:
     world = AgentWorld(tmp_path)
     world.begin()
     world.turn(1010, fault(3, 79, 1010))
@@ -192,7 +192,7 @@ def test_f46_a_step_of_the_wall_clock_changes_nothing(tmp_path: Path) -> None:
     assert world.states()[3] is HealthState.UNHEALTHY
 
 
-def test_f46_a_machine_that_slept_for_hours_takes_no_gpu_for_unseen(tmp_path: Path) -> None:
+def test_a_machine_that_slept_for_hours_takes_no_gpu_for_unseen(tmp_path: Path) -> None:
     """The boot clock runs on in a suspend, and the agent's loop wakes before any source has looked again."""
     world = AgentWorld(tmp_path)
     world.begin()

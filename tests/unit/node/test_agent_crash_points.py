@@ -1,4 +1,4 @@
-"""INV1, F48: kill -9 before every file-system call of the agent and before it tells anybody; no fault is lost."""
+"""No fault is lost by a kill -9 before every file-system call of the agent and before it tells anybody."""
 
 import os
 import sys

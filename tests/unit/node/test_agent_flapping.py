@@ -1,4 +1,4 @@
-"""F45: whatever turns bad and good every second is at most two publications a minute, and no better until it is quiet."""
+"""Flapping faults: whatever turns bad and good every second is at most two publications a minute, and no better until it is quiet."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -107,7 +107,7 @@ FLAPS: list[Turn] = [
 
 
 @pytest.mark.parametrize("flap", FLAPS, ids=lambda flap: flap.__name__)
-def test_f45_what_flaps_every_second_is_few_writes_and_no_rise_until_it_is_quiet(
+def test_what_flaps_every_second_is_few_writes_and_no_rise_until_it_is_quiet(
     tmp_path: Path, flap: Turn
 ) -> None:
     world = AgentWorld(tmp_path)

@@ -1,4 +1,4 @@
-"""INV1: what the agent has heard is on disk or heard again, and the next agent goes on from there."""
+"""Every fault is on disk or read again from the kernel log, and the next agent goes on from there."""
 
 from dataclasses import replace
 from pathlib import Path

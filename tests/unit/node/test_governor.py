@@ -106,7 +106,7 @@ def test_a_policy_may_govern_one_gpu_by_its_attributes_and_one_node_by_its_label
     assert world.agent.rule(gpu(4).uuid).rule == ""
 
 
-def test_f58_a_policy_that_went_bad_leaves_the_last_good_one_in_force(tmp_path: Path) -> None:
+def test_a_policy_that_went_bad_leaves_the_last_good_one_in_force(tmp_path: Path) -> None:
     world = observed(tmp_path)
     world.governor.refused("fleet", "spec.mode: invalid enum value 'Maybe'")
     world.turn(1020, fault(4, 79, 1020))
@@ -117,7 +117,7 @@ def test_f58_a_policy_that_went_bad_leaves_the_last_good_one_in_force(tmp_path: 
     assert told.message.endswith("the last good version of it stays in force")
 
 
-def test_f58_an_ambiguity_leaves_in_force_what_was_and_is_told_once(tmp_path: Path) -> None:
+def test_an_ambiguity_leaves_in_force_what_was_and_is_told_once(tmp_path: Path) -> None:
     world = observed(tmp_path)
     world.governor.known("other", PolicyRule(name="other"))
     world.turn(1020, fault(4, 79, 1020))

@@ -1,4 +1,4 @@
-"""Bad inputs I14 to I21: what anybody may write into a kernel log, and what a library may answer."""
+"""Bad inputs of the signals: what anybody may write into a kernel log, and what a library may answer."""
 
 import time
 from pathlib import Path
@@ -41,7 +41,7 @@ def counted(metrics: NodeMetrics, verdict: str) -> float | None:
     return metrics.registry.get_sample_value("gpuvitals_signals_total", labels)
 
 
-def test_i14_an_xid_of_facility_1_is_counted_as_spoofed_and_ignored() -> None:
+def test_an_xid_of_facility_1_is_counted_as_spoofed_and_ignored() -> None:
     signals, counters, metrics = fed(f"NVRM: Xid (PCI:{BUS}): 79, x", priority=12)
 
     assert signals == []
@@ -52,11 +52,11 @@ def test_i14_an_xid_of_facility_1_is_counted_as_spoofed_and_ignored() -> None:
     "text",
     [f"app: NVRM: Xid (PCI:{BUS}): 79, x", f" NVRM: Xid (PCI:{BUS}): 79", f"x NVRM: Xid (PCI:{BUS}): 79"],
 )
-def test_i15_an_xid_in_the_middle_of_a_line_is_ignored(text: str) -> None:
+def test_an_xid_in_the_middle_of_a_line_is_ignored(text: str) -> None:
     assert codes(fed(text)[0]) == []
 
 
-def test_i16_an_xid_of_an_unknown_bus_id_is_told_and_touches_no_device(tmp_path: Path) -> None:
+def test_an_xid_of_an_unknown_bus_id_is_told_and_touches_no_device(tmp_path: Path) -> None:
     world = AgentWorld(tmp_path)
     world.begin()
     (signal,) = fed("NVRM: Xid (PCI:0000:63:00): 79, GPU has fallen off the bus.")[0]
@@ -70,7 +70,7 @@ def test_i16_an_xid_of_an_unknown_bus_id_is_told_and_touches_no_device(tmp_path:
 
 
 @pytest.mark.parametrize("name", ["x): 79, y", "\\x1b[31mred", "a\\x0ab"], ids=["code", "ansi", "newline"])
-def test_i17_a_process_name_changes_neither_the_code_nor_the_log(name: str) -> None:
+def test_a_process_name_changes_neither_the_code_nor_the_log(name: str) -> None:
     signals = fed(f"NVRM: Xid (PCI:{BUS}): 13, pid=7, name={name}, Graphics Exception")[0]
 
     assert codes(signals) == [13]
@@ -78,7 +78,7 @@ def test_i17_a_process_name_changes_neither_the_code_nor_the_log(name: str) -> N
 
 
 @pytest.mark.parametrize("code", ["0", "-1", "1000000000000", "0x4f", "", "seventy"])
-def test_i18_a_code_that_is_none_takes_no_device_out_and_has_everything_read_again(
+def test_a_code_that_is_none_takes_no_device_out_and_has_everything_read_again(
     tmp_path: Path, code: str
 ) -> None:
     world = AgentWorld(tmp_path)
@@ -96,7 +96,7 @@ def test_i18_a_code_that_is_none_takes_no_device_out_and_has_everything_read_aga
     [b"4,1,1,-;NVRM: " + b"x" * (1 << 20), b"4,1,1,-;NVRM: Xid \xff\xfe", b"NVRM: Xid (PCI:0000:03:00): 79"],
     ids=["1 MiB", "utf-8", "no semicolon"],
 )
-def test_i19_a_line_that_is_no_record_is_dropped_and_counted_in_no_time(line: bytes) -> None:
+def test_a_line_that_is_no_record_is_dropped_and_counted_in_no_time(line: bytes) -> None:
     began = time.monotonic()
     signals, counters, metrics = fed(line)
 
@@ -105,7 +105,7 @@ def test_i19_a_line_that_is_no_record_is_dropped_and_counted_in_no_time(line: by
     assert (counters.malformed, counted(metrics, "malformed")) == (1, 1)
 
 
-def test_i20_a_sequence_that_goes_backwards_resets_the_reader() -> None:
+def test_a_sequence_that_goes_backwards_resets_the_reader() -> None:
     signals, counters, _ = fed(
         b"6,500,1,-;usb 1-1: new device", f"4,3,1,-;NVRM: Xid (PCI:{BUS}): 48, DBE".encode()
     )
@@ -125,7 +125,7 @@ def now() -> Moment:
     return SystemClock().now()
 
 
-def test_i21_garbage_strings_are_cleaned_and_an_identity_that_is_none_is_refused() -> None:
+def test_garbage_strings_are_cleaned_and_an_identity_that_is_none_is_refused() -> None:
     driver = DriverFacts(driver_version="570\0.1\n", cuda_driver_version="12.8", gpu_count=1)
     facts = GpuFacts(
         uuid="GPU-1", bus_id="00000000:03:00.0", name="H100\x1b[31m" + "x" * 500, memory_bytes=-5
@@ -144,7 +144,7 @@ def test_i21_garbage_strings_are_cleaned_and_an_identity_that_is_none_is_refused
             )
 
 
-def test_i21_values_that_are_none_are_unknown_and_states_that_are_none_are_refused() -> None:
+def test_values_that_are_none_are_unknown_and_states_that_are_none_are_refused() -> None:
     shown = reading_from(
         GpuValues(ecc_uncorrected_volatile=-1, recovery_action=-3, unsupported=("fabric",)), known(), now()
     )
@@ -154,7 +154,7 @@ def test_i21_values_that_are_none_are_unknown_and_states_that_are_none_are_refus
         reading_from(GpuValues(links=("purple",)), known(), now())
 
 
-def test_i21_a_counter_that_falls_heals_nothing(tmp_path: Path) -> None:
+def test_a_counter_that_falls_heals_nothing(tmp_path: Path) -> None:
     world = AgentWorld(tmp_path)
     world.begin()
     world.turn(1005, inventory(1005), reading(2, 1005, ecc_uncorrected_aggregate=9, remap_failed=True))

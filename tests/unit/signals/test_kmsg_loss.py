@@ -202,7 +202,7 @@ def test_a_log_that_appears_late_is_found(tmp_path: Path) -> None:
         sink.wait(XidReport)
 
 
-def test_f43_overwritten_and_oversized_records_are_a_counted_gap_and_no_skip_to_the_end(
+def test_overwritten_and_oversized_records_are_a_counted_gap_and_no_skip_to_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """EPIPE: records were overwritten under us. EINVAL: one did not fit. The device has moved on in either case."""

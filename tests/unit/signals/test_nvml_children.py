@@ -1,4 +1,4 @@
-"""F38: however many GPUs hang in calls that even SIGKILL does not end, there are never more than two children."""
+"""Hung NVML calls: however many GPUs hang in calls that even SIGKILL does not end, there are never more than two children."""
 
 import os
 import time
@@ -49,7 +49,7 @@ def watched(world: NvmlWorld, seconds: float) -> set[int]:
     return found
 
 
-def test_f38_one_stuck_worker_has_one_replacement_which_reads_the_siblings(node: ScriptedNode) -> None:
+def test_one_stuck_worker_has_one_replacement_which_reads_the_siblings(node: ScriptedNode) -> None:
     with stubborn(node) as world:
         gpus = world.gpus()
         world.sink.reading(gpus[7], ReadStatus.OK)
@@ -64,7 +64,7 @@ def test_f38_one_stuck_worker_has_one_replacement_which_reads_the_siblings(node:
         assert world.sink.statuses(gpus[0], since=mark) == {ReadStatus.OK}
 
 
-def test_f38_a_second_stuck_worker_is_not_replaced_until_one_of_them_is_gone(node: ScriptedNode) -> None:
+def test_a_second_stuck_worker_is_not_replaced_until_one_of_them_is_gone(node: ScriptedNode) -> None:
     """The agent is blind then, and says so; it is back by itself."""
     with stubborn(node) as world:
         gpus = world.gpus()

@@ -167,7 +167,7 @@ def test_a_gpu_that_moved_while_another_is_lost_is_not_lost(state: MockState, nv
 
 
 @pytest.mark.parametrize("code", [6, 999])
-def test_f40_a_gpu_that_its_slot_does_not_have_is_found_by_its_uuid(
+def test_a_gpu_that_its_slot_does_not_have_is_found_by_its_uuid(
     state: MockState, nvml: Path, code: int
 ) -> None:
     with monitored(state, nvml) as world:
@@ -181,9 +181,7 @@ def test_f40_a_gpu_that_its_slot_does_not_have_is_found_by_its_uuid(
 
 
 @pytest.mark.parametrize("code", [6, 999])
-def test_f40_a_gpu_whose_uuid_is_not_found_is_found_in_its_slot(
-    state: MockState, nvml: Path, code: int
-) -> None:
+def test_a_gpu_whose_uuid_is_not_found_is_found_in_its_slot(state: MockState, nvml: Path, code: int) -> None:
     with monitored(state, nvml) as world:
         gpus = all_read(world)
         state.set(3, {"return.nvmlDeviceGetHandleByUUID": code})
@@ -194,7 +192,7 @@ def test_f40_a_gpu_whose_uuid_is_not_found_is_found_in_its_slot(
     assert world.sink.statuses(gpus[3]) == {ReadStatus.OK}
 
 
-def test_f40_another_gpu_in_the_slot_of_a_lost_one_is_not_taken_for_it(state: MockState, nvml: Path) -> None:
+def test_another_gpu_in_the_slot_of_a_lost_one_is_not_taken_for_it(state: MockState, nvml: Path) -> None:
     """Finding N1: nor is the lost one looked for any more, since each look costs a worker."""
     with monitored(state, nvml) as world:
         known = all_read(world)
@@ -210,7 +208,7 @@ def test_f40_another_gpu_in_the_slot_of_a_lost_one_is_not_taken_for_it(state: Mo
     assert world.sink.statuses(known[3]) == set()
 
 
-def test_f41_a_gpu_that_leaves_and_comes_back_is_itself_although_the_indexes_shift(
+def test_a_gpu_that_leaves_and_comes_back_is_itself_although_the_indexes_shift(
     state: MockState, nvml: Path
 ) -> None:
     with monitored(state, nvml) as world:
@@ -229,7 +227,7 @@ def test_f41_a_gpu_that_leaves_and_comes_back_is_itself_although_the_indexes_shi
     assert all(found == {ReadStatus.OK} for found in siblings)
 
 
-def test_f42_a_fault_whose_event_was_lost_is_read_at_the_next_poll(state: MockState, nvml: Path) -> None:
+def test_a_fault_whose_event_was_lost_is_read_at_the_next_poll(state: MockState, nvml: Path) -> None:
     state.set(4, {"events": 0})
     with monitored(state, nvml) as world:
         gpus = all_read(world)
@@ -243,7 +241,7 @@ def test_f42_a_fault_whose_event_was_lost_is_read_at_the_next_poll(state: MockSt
 @pytest.mark.parametrize(
     "call", ["nvmlDeviceRegisterEvents", "nvmlDeviceGetTotalEccErrors", "nvmlDeviceGetHandleByPciBusId_v2"]
 )
-def test_f38_a_hang_in_any_call_is_that_gpus_alone(state: MockState, nvml: Path, call: str) -> None:
+def test_a_hang_in_any_call_is_that_gpus_alone(state: MockState, nvml: Path, call: str) -> None:
     state.set(5, {f"hang.{call}": 1, "return.nvmlDeviceGetHandleByUUID": 999})
     with monitored(state, nvml, remembered=()) as world:
         gpus = world.gpus()
@@ -255,7 +253,7 @@ def test_f38_a_hang_in_any_call_is_that_gpus_alone(state: MockState, nvml: Path,
         assert world.monitor.children <= 2
 
 
-def test_f38_a_gpu_that_hangs_whoever_attaches_hides_no_sibling(state: MockState, nvml: Path) -> None:
+def test_a_gpu_that_hangs_whoever_attaches_hides_no_sibling(state: MockState, nvml: Path) -> None:
     """The agent starts while it hangs: the library is opened without attaching to any, and each is asked by itself."""
     with monitored(state, nvml) as world:
         known = all_read(world)
