@@ -43,7 +43,7 @@ class Process:
         self.clock = SystemClock()
         ports = AgentPorts(
             holders=lambda _: (),
-            is_claimed=lambda _: False,
+            claimed=tuple,
             repoll=lambda _: None,
             avoid=lambda _: None,
             kmsg_sequence=self._sequence,

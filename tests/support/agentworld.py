@@ -119,7 +119,7 @@ class AgentWorld:
             self.governor.listed()
         ports = AgentPorts(
             holders=lambda uuid: self.held.get(uuid, ()),
-            is_claimed=lambda uuid: uuid in self.held,
+            claimed=lambda: self.held,
             repoll=self.repolled.append,
             avoid=self.avoided.append,
             kmsg_sequence=lambda: self.read_to,

@@ -103,6 +103,11 @@ class _Withdrawn(msgspec.Struct, rename={"bus_id": "pciBusID", "product": "produ
     product: str = ""
 
 
+class _NotOffered(msgspec.Struct):
+    device: str
+    why: str = ""
+
+
 class _Report(msgspec.Struct, rename="camel"):
     gpus: int = 0
     reasons: list[str] = []
@@ -110,6 +115,8 @@ class _Report(msgspec.Struct, rename="camel"):
     other_driver: str = ""
     withdrawn: list[msgspec.Raw] = []
     withdrawn_omitted: int = 0
+    left_out: list[_NotOffered] = []
+    withheld: list[_NotOffered] = []
 
 
 _LIST = msgspec.json.Decoder(_List)
@@ -201,5 +208,7 @@ def _troubles(report: _Report) -> Iterable[str]:
     yield from (reason for reason in report.reasons if reason != "OtherDriver" or not report.other_driver)
     if report.missing_gpus:
         yield f"missing GPUs: {', '.join(report.missing_gpus)}"
+    yield from (f"device {each.device} is not published: {each.why}" for each in report.left_out)
+    yield from (f"device {each.device} is not offered: {each.why}" for each in report.withheld)
     if report.withdrawn_omitted:
         yield f"{report.withdrawn_omitted} more withdrawn devices than the report can hold"

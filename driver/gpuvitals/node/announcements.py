@@ -100,7 +100,7 @@ def replaced_announcement(slot: PciBusId, before: GpuUuid, now: GpuUuid, *, is_h
         else f"the health of that one stays in the memory; gpuvitals forget {before} removes it"
     )
     message = f"slot {slot} holds gpu {now}, it held gpu {before} before; {then}"
-    return Announcement(reason="GpuReplaced", message=message, warning=False)
+    return Announcement(reason="GpuReplaced", message=message, warning=not is_here)
 
 
 def memory_recovered(memory: Memory) -> Announcement:

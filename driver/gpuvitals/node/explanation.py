@@ -14,7 +14,7 @@ from gpuvitals.health.levels import active_links, unknown_links
 from gpuvitals.health.reasons import OTHER_DRIVER, person_should
 from gpuvitals.health.score import HEAT, VERSION, factors, score
 from gpuvitals.health.state import Fault, GpuState, PastFault, XidRecord
-from gpuvitals.health.verdict import next_change_at, verdict, without_instance
+from gpuvitals.health.verdict import next_change_at, verdict
 from gpuvitals.health.witnesses import may_disrupt, witnesses
 from gpuvitals.inventory.claims import ClaimRef, healthy_status
 from gpuvitals.inventory.device import device_name, is_offered
@@ -27,6 +27,7 @@ from gpuvitals.model.gpu_name import folded_name
 from gpuvitals.model.health import NO_REASON, Confidence, Phase, Verdict
 from gpuvitals.model.signal import Checkup, Reading
 from gpuvitals.model.snapshot import GpuHealth, NodeFacts
+from gpuvitals.node.instances import seen_as
 from gpuvitals.node.store import StoredGpu
 
 _CAREFUL = 90
@@ -80,7 +81,7 @@ def gpu_stations(entry: StoredGpu, around: Surroundings) -> Iterator[Station]:
     for past in reversed(state.past):
         yield Station("past", _past(past, around.now.at))
     judged = verdict(state, around.now, around.rule.health)
-    current = without_instance(judged) if entry.gone else judged
+    current = seen_as(entry, judged)
     yield Station("verdict", _verdict(current))
     if current.reason != NO_REASON:
         cause = state.fault(current.reason)
@@ -99,7 +100,10 @@ def gpu_stations(entry: StoredGpu, around: Surroundings) -> Iterator[Station]:
             "published",
             f"still the one before, as the change is not worth a write: {_verdict(entry.published)}",
         )
-    yield from device_stations(shown, around.naming)
+    if entry.retired:
+        yield Station("device", "none: another GPU is in its slot, and this one's health is remembered")
+    else:
+        yield from device_stations(shown, around.naming)
     if around.rival:
         yield Station("withheld", f"{OTHER_DRIVER}, so no device of this node is published: {around.rival}")
     holders = [f"{claim.namespace}/{claim.name}" for claim in around.holders]

@@ -4,7 +4,7 @@ A destroyed instance is shown for as long as a claim holds it. After that its fa
 instance in its place may be the same piece of hardware.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from gpuvitals.health.state import GpuState
@@ -60,24 +60,28 @@ def hidden(
 
 
 def withheld(
-    gpus: Mapping[GpuUuid, StoredGpu], is_claimed: Callable[[GpuUuid], bool]
+    gpus: Mapping[GpuUuid, StoredGpu], claimed: Callable[[], Collection[GpuUuid]]
 ) -> Mapping[GpuUuid, str]:
     """Devices that are not offered since a claim holds their silicon in another form, each with the reason.
 
     A GPU and its MIG instances are one piece of silicon, and the scheduler does not know it. A device that a claim
     holds is not among them: it was there first.
     """
+    instances = [entry for entry in gpus.values() if entry.gpu.mig is not None and not entry.retired]
+    if not instances:
+        return {}
+    held = claimed()
     found: dict[GpuUuid, str] = {}
-    for entry in gpus.values():
+    for entry in instances:
         parent = gpus.get(entry.gpu.gpu_uuid)
-        if entry.gpu.mig is None or parent is None or entry.retired:
+        if parent is None:
             continue
         if not parent.gpu.mig_enabled:
-            if is_claimed(entry.gpu.uuid):
+            if entry.gpu.uuid in held:
                 found[parent.gpu.uuid] = "a claim holds a MIG instance of this GPU"
-        elif is_claimed(parent.gpu.uuid) and not is_claimed(entry.gpu.uuid):
+        elif parent.gpu.uuid in held:
             found[entry.gpu.uuid] = "a claim holds the whole GPU"
-    return {uuid: why for uuid, why in found.items() if not is_claimed(uuid)}
+    return {uuid: why for uuid, why in found.items() if uuid not in held}
 
 
 def _remembers(state: GpuState) -> bool:

@@ -136,7 +136,7 @@ class NodeHealth:
 
     def withheld(self) -> Mapping[GpuUuid, str]:
         """Devices that are not offered since a claim holds their silicon in another form, each with the reason."""
-        return withheld(self.gpus, self._ports.is_claimed)
+        return withheld(self.gpus, self._ports.claimed)
 
     def wanted_out(self, verdicts: Mapping[GpuUuid, Verdict]) -> frozenset[GpuUuid]:
         """The devices that their verdicts take out of service, whatever their policies make of it."""

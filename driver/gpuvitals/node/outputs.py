@@ -135,9 +135,9 @@ class Outputs:
             self.show_claims(urgent=True)
         self._was_publishing = publishing
 
-    def is_claimed(self, uuid: GpuUuid) -> bool:
-        """Whether a claim holds a device without admin access, so that nobody else may use its silicon."""
-        return any(device.uuid == uuid and not device.admin for device in self._plugin.prepared())
+    def claimed(self) -> frozenset[GpuUuid]:
+        """The devices that a claim holds without admin access, so that nobody else may use their silicon."""
+        return frozenset(device.uuid for device in self._plugin.prepared() if not device.admin)
 
     def holders(self, uuid: GpuUuid) -> tuple[str, ...]:
         """The UIDs of the claims that hold a GPU."""

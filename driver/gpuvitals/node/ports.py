@@ -15,7 +15,7 @@ from gpuvitals.node.storage import StorageReport
 class AgentPorts:
     """What the agent asks of others. None of them may block.
 
-    `holders` gives the UIDs of the claims that hold a GPU, and `is_claimed` whether one of them does so without admin
+    `holders` gives the UIDs of the claims that hold a GPU, and `claimed` the devices that a claim holds without admin
     access; `repoll` asks for a fresh reading of one GPU, or of all
     for None; `avoid` has a GPU left alone whose driver calls may hang; `kmsg_sequence` is how far the log was read,
     counting only records whose signals are on the queue already; `announce` tells people;
@@ -25,7 +25,7 @@ class AgentPorts:
     """
 
     holders: Callable[[GpuUuid], tuple[str, ...]]
-    is_claimed: Callable[[GpuUuid], bool]
+    claimed: Callable[[], Collection[GpuUuid]]
     repoll: Callable[[GpuUuid | None], None]
     avoid: Callable[[GpuUuid], None]
     kmsg_sequence: Callable[[], int | None]

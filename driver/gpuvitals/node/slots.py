@@ -15,7 +15,7 @@ from gpuvitals.model.signal import GpuSignal, InventoryReport
 from gpuvitals.node.instances import marked
 from gpuvitals.node.store import StoredGpu
 
-Memory = dict[GpuUuid, StoredGpu]
+KnownGpus = dict[GpuUuid, StoredGpu]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ def adopted(
     is_held: Callable[[GpuUuid], bool],
     *,
     reloaded: bool,
-) -> tuple[Memory, tuple[Takeover, ...]]:
+) -> tuple[KnownGpus, tuple[Takeover, ...]]:
     """The memory once the driver has listed its GPUs, and each slot that went from one GPU to another.
 
     `reloaded`: the driver was loaded anew since the memory was made. The retired stand last, the newest at the end;
@@ -99,7 +99,7 @@ def without(
     uuid: GpuUuid,
     enumerated: Collection[GpuUuid],
     holders: Callable[[GpuUuid], tuple[str, ...]],
-) -> Memory:
+) -> KnownGpus:
     """The memory without a GPU and its instances. Raises ValueError with the reason where it has to stay."""
     entry = memory.get(uuid)
     if entry is None:
@@ -123,7 +123,7 @@ def without(
 
 def seated(
     memory: Mapping[GpuUuid, StoredGpu], owners: SlotOwners, taken: Iterable[Takeover], now: datetime
-) -> Memory:
+) -> KnownGpus:
     """The memory with each device in its slot or retired; the retired stand last, the newest at the end."""
     there = set(owners.owners.values())
     since = dict.fromkeys((each.now for each in taken), now)

@@ -1,7 +1,9 @@
 """From the worker's facts about MIG to the model's nouns: a divided GPU and its instances. Pure."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
+from gpuvitals.inventory.device import device_name
 from gpuvitals.model.gpu import DeviceKind, Gpu, MigInstance
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.signals.nvml_backend import InstanceFacts, MigFacts
@@ -19,9 +21,13 @@ def divided(gpu: Gpu, facts: MigFacts, known: tuple[Gpu, ...] = ()) -> tuple[Gpu
     """
     ordered = sorted(facts.instances, key=lambda each: (each.gpu_instance, each.compute_instance))
     instances = tuple(_instance(gpu, each, known) for each in ordered) if facts.enabled else ()
-    for key in ("uuid", "ids"):
-        seen = [each.uuid if key == "uuid" else _ids(each) for each in instances]
-        if len(set(seen)) != len(seen):
+    identities: dict[str, Callable[[Gpu], object]] = {
+        "uuid": lambda each: each.uuid,
+        "ids": _ids,
+        "profile and placement": device_name,
+    }
+    for key, identity in identities.items():
+        if len({identity(each) for each in instances}) != len(instances):
             raise ValueError(f"gpu {gpu.uuid}: two MIG instances have the same {key}")
     return replace(gpu, mig_enabled=facts.enabled), instances
 

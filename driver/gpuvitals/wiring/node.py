@@ -219,7 +219,7 @@ class Node:
         )
         ports = AgentPorts(
             holders=self._outputs.holders,
-            is_claimed=self._outputs.is_claimed,
+            claimed=self._outputs.claimed,
             repoll=lambda uuid: self._nvml.request_poll(uuid),
             avoid=lambda uuid: self._nvml.avoid(uuid),
             kmsg_sequence=self._kmsg_sequence,

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from gpuvitals.inventory.claims import ClaimRef
+from gpuvitals.inventory.device import device_name
 from gpuvitals.kubeletplugin.health_list import KubeletHealth, all_unknown, device_reports
 from gpuvitals.kubeletplugin.plugin import KubeletPlugin
 from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice
@@ -270,3 +271,38 @@ def test_unknown_device_that_is_prepared_is_listed_with_and_without_a_snapshot()
         reports = device_reports(snapshot, (held("gpu-gone"),))
         assert [report.health for report in reports if report.device == "gpu-gone"] == [KubeletHealth.UNKNOWN]
         assert {report.health for report in all_unknown(reports, "why")} == {KubeletHealth.UNKNOWN}
+
+
+def holder(uuid: str, device: str, *, admin: bool = False) -> HeldClaim:
+    claim = held(device)
+    return replace(claim, devices=(replace(claim.devices[0], uuid=GpuUuid(uuid), admin=admin),))
+
+
+def test_a_replaced_board_is_unhealthy_to_its_pod_whatever_the_new_one_is() -> None:
+    """Finding N1: the kubelet knows a device by its name, which is the new board's by now."""
+    snapshot = snapshot_of(1)
+    there = snapshot.gpus[0]
+    name = device_name(there.gpu)
+    old = replace(
+        there,
+        gpu=replace(there.gpu, uuid=GpuUuid("GPU-old")),
+        verdict=replace(
+            there.verdict, state=HealthState.UNHEALTHY, reason=Reason("GpuReplaced"), message="gone"
+        ),
+    )
+    (report,) = device_reports(replace(snapshot, replaced=(old,)), (holder("GPU-old", name),))
+    assert (report.health, report.message) == (KubeletHealth.UNHEALTHY, "Unhealthy (GpuReplaced): gone")
+
+    (watched,) = device_reports(replace(snapshot, replaced=(old,)), (holder("GPU-old", name, admin=True),))
+    assert watched.health is KubeletHealth.HEALTHY, "a monitor's access does not speak for the slot"
+
+
+def test_a_gpu_in_mig_mode_is_unhealthy_to_the_pod_that_holds_it_whole() -> None:
+    """Finding P6."""
+    snapshot = snapshot_of(1)
+    there = snapshot.gpus[0]
+    divided = replace(there, gpu=replace(there.gpu, mig_enabled=True))
+    name = device_name(there.gpu)
+    (report,) = device_reports(replace(snapshot, gpus=(divided,)), (holder(there.gpu.uuid, name),))
+    assert report.health is KubeletHealth.UNHEALTHY
+    assert report.message.startswith("Unhealthy (MigEnabled): ")

@@ -11,7 +11,7 @@ from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.model.health import HealthState, NvlinkStatus
 from gpuvitals.model.signal import InventoryReport, Source, XidReport
 from gpuvitals.model.snapshot import GpuHealth
-from support.agentworld import AgentWorld, fault, reading
+from support.agentworld import AgentWorld, fault, gpu, reading
 from support.miginstances import divided, instance, instance_uuid
 from support.signals import links, moment
 
@@ -179,3 +179,34 @@ def test_a_restart_keeps_what_was_known_of_instances(world: AgentWorld) -> None:
     assert shown(after)[held].verdict.reason == GONE
     after.turn(1005, divided(1005, {1: (7,)}))
     assert {uuid: str(entry.verdict.reason) for uuid, entry in shown(after).items()}[held] == GONE
+
+
+def offered(world: AgentWorld) -> set[str]:
+    return set(names(world))
+
+
+def test_instances_of_a_gpu_that_is_held_whole_are_not_offered(world: AgentWorld) -> None:
+    """Finding P6: MIG is enabled on a GPU that a claim holds."""
+    world.held[gpu(2).uuid] = ("claim-1",)
+    world.turn(1003, divided(1003, {1: (7, 8), 2: (7, 8)}))
+    assert not {name for name in offered(world) if name.startswith("gpu-0000-02")}
+    assert {entry.gpu.uuid: entry.withheld for entry in world.published[-1].gpus if entry.withheld} == {
+        instance_uuid(2, 7): "a claim holds the whole GPU",
+        instance_uuid(2, 8): "a claim holds the whole GPU",
+    }
+    assert shown(world)[instance_uuid(2, 7)].verdict.state is HealthState.HEALTHY, "nothing is wrong with it"
+    del world.held[gpu(2).uuid]
+    world.turn(1004)
+    assert "gpu-0000-02-00-0-mig-1g-10gb-0" in offered(world)
+
+
+def test_a_gpu_is_not_offered_whole_while_an_instance_of_it_is_held(world: AgentWorld) -> None:
+    """Finding P6: MIG is disabled under a claim that holds an instance."""
+    held = instance_uuid(1, 8)
+    world.held[held] = ("claim-1",)
+    world.turn(1003, divided(1003, {}), reading(1, 1003))
+    assert "gpu-0000-01-00-0" not in offered(world)
+    assert "gpu-0000-01-00-0-mig-1g-10gb-1" in offered(world), "its holder sees it, out of service"
+    del world.held[held]
+    world.turn(1004)
+    assert "gpu-0000-01-00-0" in offered(world)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gpuvitals.inventory.device import device_name
 from gpuvitals.model.gpu import DeviceKind, Gpu, MigInstance
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import InventoryReport, Reading, ReadStatus, XidReport
@@ -271,3 +272,51 @@ def test_an_instance_follows_what_is_learned_of_its_gpu() -> None:
 def test_instances_that_are_listed_while_mig_is_off_are_none() -> None:
     stray = InstanceFacts(uuid="MIG-7", gpu_instance=7, compute_instance=0)
     assert divided(GPU, MigFacts(enabled=False, instances=(stray,))) == (GPU, ())
+
+
+def test_two_instances_in_one_place_are_no_answer() -> None:
+    """Finding P3: a name is a piece of silicon, so the driver's list contradicts itself."""
+    first = InstanceFacts(uuid="MIG-7", gpu_instance=7, compute_instance=0, profile="1g.10gb", gpu_start=2)
+    second = InstanceFacts(uuid="MIG-8", gpu_instance=8, compute_instance=0, profile="1g.10gb", gpu_start=2)
+    with pytest.raises(ValueError, match="the same profile and placement"):
+        divided(GPU, MigFacts(enabled=True, instances=(first, second)))
+
+
+def test_a_placement_that_was_read_once_is_kept() -> None:
+    """Finding P3: the name of a device does not change by a failed call."""
+    read = InstanceFacts(uuid="MIG-7", gpu_instance=7, compute_instance=0, profile="1g.10gb", gpu_start=2)
+    unread = InstanceFacts(uuid="MIG-7", gpu_instance=7, compute_instance=0, profile="1g.10gb")
+    _, known = divided(GPU, MigFacts(enabled=True, instances=(read,)))
+    _, again = divided(GPU, MigFacts(enabled=True, instances=(unread,)), known)
+    assert again == known
+    _, anew = divided(GPU, MigFacts(enabled=True, instances=(unread,)))
+    assert [part.mig.placement for part in anew if part.mig is not None] == [None]
+
+
+@pytest.mark.needs_cc
+def test_the_placement_is_read_from_the_driver(state: MockState, nvml: Path) -> None:
+    """Finding P3: a compute instance that is smaller than its GPU instance has a place in it."""
+    state.divide(1, 7, 8)
+    names = {f"mig.{place}.name": "NVIDIA H100 MIG 1c.3g.40gb" for place in range(2)}
+    state.set(
+        1,
+        names
+        | {"mig.0.gi": 1, "mig.1.gi": 1, "mig.0.start": 4, "mig.1.start": 4, "mig.0.ci": 0, "mig.1.ci": 2},
+    )
+    with monitored(state, nvml) as world:
+        found = [gpu.mig for gpu in world.gpus() if gpu.mig is not None]
+    assert [(mig.placement, mig.compute_placement) for mig in found] == [(4, 0), (4, 2)]
+
+
+@pytest.mark.needs_cc
+@pytest.mark.parametrize("call", ["nvmlDeviceGetGpuInstanceById", "nvmlGpuInstanceGetInfo"])
+@pytest.mark.parametrize("code", [3, 4, 13, 999])
+def test_instances_without_a_placement_are_named_by_their_ids(
+    state: MockState, nvml: Path, call: str, code: int
+) -> None:
+    """Finding P3: a driver that does not tell, or refuses to."""
+    state.divide(1, 7)
+    state.set(1, {f"return.{call}": code})
+    with monitored(state, nvml) as world:
+        (found,) = [gpu for gpu in world.gpus() if gpu.mig is not None]
+    assert device_name(found).endswith("-mig-1g-10gb-gi7-ci0")
