@@ -9,6 +9,7 @@ from gpuvitals.health.reasons import PREPARED
 from gpuvitals.health.verdict import divided
 from gpuvitals.inventory.device import is_offered
 from gpuvitals.inventory.naming import Naming
+from gpuvitals.inventory.next_step import with_next_step
 from gpuvitals.model.health import HealthState, Verdict
 from gpuvitals.model.ids import ClaimUid, DeviceName, GpuUuid, NodeName
 from gpuvitals.model.snapshot import GpuHealth, Snapshot
@@ -107,6 +108,8 @@ def holders_verdict(found: GpuHealth) -> Verdict:
 
 def _entry(found: GpuHealth, device: PreparedDevice, node: NodeName, naming: Naming) -> ClaimEntry:
     verdict = holders_verdict(found)
+    # One that a policy keeps in service would be allocated again.
+    is_left = verdict.state is HealthState.UNHEALTHY and not found.spared
     ready = Condition(
         type="Ready",
         status=ConditionStatus.TRUE,
@@ -118,7 +121,7 @@ def _entry(found: GpuHealth, device: PreparedDevice, node: NodeName, naming: Nam
         type="Healthy",
         status=healthy_status(verdict.state),
         reason=verdict.reason,
-        message=verdict.message,
+        message=with_next_step(verdict.message) if is_left else verdict.message,
         transition_time=max(found.state_since, device.prepared_time),
     )
     return ClaimEntry(

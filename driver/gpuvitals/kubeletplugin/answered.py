@@ -104,5 +104,5 @@ class Answered:
         log.warning(f"{operation} refused", extra=extra)
         if refusal.code not in _QUIET:
             known = None if refusal.code is RefusalCode.INVALID_ARGUMENT else ref
-            message = f"{operation} of claim {claim} refused: {refusal.message}"
+            message = refusal.text(f"{operation} of claim {claim} refused: ")
             self._listeners.emit(PluginEvent(reason=refusal.code.value, message=message, claim=known))

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from gpuvitals.inventory.next_step import with_next_step
+
 
 class RefusalCode(Enum):
     """The closed list. The value is the event's reason and the metric's code."""
@@ -33,15 +35,32 @@ class RefusalCode(Enum):
     INTERNAL = "InternalError"
 
 
+_LASTING = frozenset(
+    {
+        RefusalCode.WRONG_POOL,
+        RefusalCode.UNKNOWN_DEVICE,
+        RefusalCode.DUPLICATE_DEVICE,
+        RefusalCode.DEVICE_REPLACED,
+        RefusalCode.DEVICE_UNHEALTHY,
+    }
+)
+"""The claim keeps an allocation that this node can't serve: only a new allocation helps."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """One claim's failure: a result, not an exception of the call. `message` is lower case and ends with what's next."""
+    """One claim's failure: a result, not an exception of the call. `message` is lower case."""
 
     code: RefusalCode
     message: str
 
     def __str__(self) -> str:
-        return f"{self.code.value}: {self.message}"
+        return f"{self.code.value}: {self.text()}"
+
+    def text(self, before: str = "") -> str:
+        """The message behind other words, and the next step of the pod's owner where asking again can't help."""
+        whole = f"{before}{self.message}"
+        return with_next_step(whole) if self.code in _LASTING else whole
 
 
 class RefusedError(Exception):

@@ -276,7 +276,7 @@ class NodeAgent:
                     message=current.message,
                 ),
             )
-            announcement = verdict_announcement(gpu, change.before, current)
+            announcement = verdict_announcement(gpu, change.before, current, isolated=change.isolated)
             if announcement is not None:
                 self._ports.announce(announcement)
 

@@ -28,12 +28,16 @@ _SEVERITY = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announcement:
-    """One thing that happened. `gpu` None is the node as a whole; else it concerns the claims that hold it too."""
+    """One thing that happened. `gpu` None is the node as a whole; else it concerns the claims that hold it too.
+
+    `has_next_step`: whoever holds the GPU has to act, since it left service.
+    """
 
     reason: str
     message: str
     warning: bool = True
     gpu: GpuUuid | None = None
+    has_next_step: bool = False
 
 
 def is_new_fault(before: Verdict | None, now: Verdict) -> bool:
@@ -45,7 +49,9 @@ def is_new_fault(before: Verdict | None, now: Verdict) -> bool:
     return now.reason != before.reason or _SEVERITY[now.state] > _SEVERITY[before.state]
 
 
-def verdict_announcement(gpu: Gpu, before: Verdict | None, now: Verdict) -> Announcement | None:
+def verdict_announcement(
+    gpu: Gpu, before: Verdict | None, now: Verdict, *, isolated: bool = False
+) -> Announcement | None:
     """`GpuUnhealthy`, `GpuDegraded`, `GpuUnknown` or `GpuHealthy`; None where the state is the one that was known."""
     if before is None and now.state in (HealthState.HEALTHY, HealthState.UNKNOWN):
         # A GPU that is seen for the first time is no news until it is known to be sick.
@@ -58,6 +64,7 @@ def verdict_announcement(gpu: Gpu, before: Verdict | None, now: Verdict) -> Anno
         message=f"gpu {gpu.uuid} ({gpu.bus_id}): {what}",
         warning=now.state is not HealthState.HEALTHY,
         gpu=gpu.uuid,
+        has_next_step=isolated and now.state is HealthState.UNHEALTHY,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from gpuvitals.inventory.claims import ClaimRef
+from gpuvitals.inventory.next_step import with_next_step
 from gpuvitals.kube.errors import ApiError, NotFound
 from gpuvitals.kube.events import EventRecord, EventRecorder, Regarding
 from gpuvitals.kube.resourceclaims import ClaimReader, DeviceConfig, DeviceResult, ReadClaim
@@ -98,8 +99,11 @@ class EventBridge:
 
     def announce(self, announcement: Announcement, holders: Iterable[ClaimRef]) -> None:
         """Queues an event about the node, and one about each claim that holds the GPU."""
-        for about in (self._node, *(_claim(holder) for holder in holders)):
-            self._send(about, announcement.reason, announcement.message, warning=announcement.warning)
+        reason, note, warning = announcement.reason, announcement.message, announcement.warning
+        self._send(self._node, reason, note, warning=warning)
+        for holder in holders:
+            told = with_next_step(note) if announcement.has_next_step else note
+            self._send(_claim(holder), reason, told, warning=warning)
 
     def _send(self, about: Regarding, reason: str, note: str, *, warning: bool) -> None:
         self._recorder.emit(EventRecord(regarding=about, reason=reason, note=note, warning=warning))

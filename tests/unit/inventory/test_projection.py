@@ -4,6 +4,8 @@ import json
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gpuvitals.health.reasons import is_reason
 from gpuvitals.inventory.attributes import attributes, omitted_versions, semver
@@ -18,6 +20,7 @@ from gpuvitals.inventory.device import (
     quantity,
 )
 from gpuvitals.inventory.naming import Naming
+from gpuvitals.inventory.next_step import NEXT_STEP, with_next_step
 from gpuvitals.inventory.pool import pool
 from gpuvitals.inventory.report import MAX_BYTES, node_report
 from gpuvitals.inventory.taints import ServiceMode, taints
@@ -342,3 +345,39 @@ def test_a_device_that_nobody_knows_is_not_spoken_of() -> None:
     )
 
     assert claim_entries(snapshot(2), (prepared,), NAMING) == {}
+
+
+@pytest.mark.parametrize(
+    ("state", "spared", "is_told"),
+    [
+        (HealthState.UNHEALTHY, "", True),
+        (HealthState.UNHEALTHY, "policy calm: Observe", False),
+        (HealthState.DEGRADED, "", False),
+        (HealthState.UNKNOWN, "", False),
+        (HealthState.HEALTHY, "", False),
+    ],
+)
+def test_a_claim_whose_device_left_service_says_what_its_owner_does_next(
+    state: HealthState, spared: str, is_told: bool
+) -> None:
+    """Finding K8."""
+    claim = ClaimRef(namespace="default", name="c", uid=ClaimUid("u"))
+    prepared = PreparedDevice(
+        claim=claim, uuid=GpuUuid("GPU-0001"), device=DeviceName("gpu-0"), share_id=None, prepared_time=SINCE
+    )
+    whole = snapshot(2, {1: state})
+    whole = replace(whole, gpus=(whole.gpus[0], replace(whole.gpus[1], spared=spared)))
+    (only,) = claim_entries(whole, (prepared,), NAMING)[claim]
+
+    message = only.conditions[0].message
+    assert message.endswith(NEXT_STEP) is is_told
+    assert message.startswith(whole.gpus[1].verdict.message)
+
+
+@given(st.text(max_size=2000))
+def test_the_next_step_is_never_cut_off(message: str) -> None:
+    """Finding K8."""
+    told = with_next_step(message)
+    assert told.endswith(NEXT_STEP) or "delete the pod" in message
+    assert "delete the pod" in message or len(told.encode()) <= 1000
+    assert with_next_step(told) == told

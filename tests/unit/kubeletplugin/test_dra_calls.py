@@ -8,6 +8,7 @@ from dataclasses import replace
 import grpc
 import pytest
 
+from gpuvitals.inventory.next_step import NEXT_STEP
 from gpuvitals.kubeletplugin.claim import AllocatedDevice, Toleration
 from gpuvitals.kubeletplugin.prepared import HeldClaim
 from gpuvitals.model.health import HealthState
@@ -203,12 +204,15 @@ def test_names_that_could_reach_a_path_are_refused_without_a_file(node: World, b
 
 
 def test_unhealthy_device_is_refused_first_and_given_to_whoever_tolerates_it(node: World) -> None:
+    """Also Finding K8: the refusal tells the pod's owner the next step."""
     node.judge(0, HealthState.UNHEALTHY, reason=Reason("Xid79"), message="fell off the bus")
     claim = node.allocate(1, 0)
     with node.running() as plugin, kubelet(plugin) as calls:
         refused = calls.prepare(claim)[uid_of(1)].error
-        assert refused == f"DeviceUnhealthy: device {node.device(0)} is Unhealthy (Xid79): fell off the bus"
+        said = f"device {node.device(0)} is Unhealthy (Xid79): fell off the bus; {NEXT_STEP}"
+        assert refused == f"DeviceUnhealthy: {said}"
         eventually(lambda: "DeviceUnhealthy" in node.events.reasons())
+        assert node.events.events[0].message == f"prepare of claim ml/claim-1 refused: {said}"
         allocated = node.claims.claims["ml", "claim-1"]
         tolerant = replace(
             allocated.results[0],

@@ -1,0 +1,19 @@
+"""The next step of a pod's owner whose device is out of service, in words. Pure.
+
+A prepared claim keeps its device, and a refused one its allocation: nothing heals either of them by itself.
+"""
+
+NEXT_STEP = (
+    "next: delete the pods of this claim and, unless it was made from a template, the claim; created again, "
+    "they get another device"
+)
+_ASKS = "delete the pod"
+_MAX_BYTES = 860
+"""The API server takes 1024 bytes of an event's note, and the step must not be what is cut off."""
+
+
+def with_next_step(message: str) -> str:
+    """The message with the step, unless it says so already."""
+    if _ASKS in message:
+        return message
+    return f"{message.encode(errors='replace')[:_MAX_BYTES].decode(errors='ignore')}; {NEXT_STEP}"
