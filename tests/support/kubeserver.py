@@ -1,5 +1,6 @@
 """A tiny HTTP server that answers what a script says, byte for byte: for answers no real API server should give."""
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ class Script:
 
 
 @contextmanager
-def scripted(answer: Callable[[str, str], Answer]) -> Iterator[Script]:
+def scripted(answer: Callable[[str, str], Answer], tls: ssl.SSLContext | None = None) -> Iterator[Script]:
     """Serves `answer(method, target)` on loopback until the block ends."""
     script = Script("", answer)
 
@@ -63,7 +64,9 @@ def scripted(answer: Callable[[str, str], Answer]) -> Iterator[Script]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    script.url = f"http://127.0.0.1:{server.server_port}"
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    script.url = f"http{'' if tls is None else 's'}://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, name="script")
     thread.start()
     try:

@@ -98,7 +98,7 @@ class ApiTransport:
             answer = self._send(call, timeout)
             body = _body(call, answer, deadline)
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Retryable(f"{call.method} {call.path}: no answer: {error}") from error
+            raise self._unanswered(call, error) from error
         if answer.status >= 300:
             raise _failure(call, answer, body)
         return body
@@ -114,7 +114,7 @@ class ApiTransport:
                 answer.close()
                 raise _failure(call, answer, body)
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Retryable(f"{call.method} {call.path}: no answer: {error}") from error
+            raise self._unanswered(call, error) from error
         lines = _Lines(call, answer)
         try:
             yield lines
@@ -124,7 +124,12 @@ class ApiTransport:
 
     def close(self) -> None:
         """Closes the connections that wait to be used again. Later calls raise Retryable."""
-        self._access.pool.close()
+        self._access.pool().close()
+
+    def _unanswered(self, call: Call, error: Exception) -> Retryable:
+        if isinstance(error, urllib3.exceptions.SSLError):
+            self._access.doubt()
+        return Retryable(f"{call.method} {call.path}: no answer: {error}")
 
     def _send(self, call: Call, timeout: urllib3.Timeout) -> urllib3.BaseHTTPResponse:
         headers = {"Accept": JSON, "User-Agent": self._agent}
@@ -133,7 +138,7 @@ class ApiTransport:
         token = self._access.token()
         if token:
             headers["Authorization"] = token
-        return self._access.pool.urlopen(
+        return self._access.pool().urlopen(
             call.method,
             self._access.prefix + call.target,
             body=call.body,

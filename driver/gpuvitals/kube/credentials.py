@@ -4,9 +4,11 @@ A pod's account is two files and two variables, read here. A kubeconfig can hold
 official client reads it, and is imported only then, since it costs 20 MiB (docs/adr/028).
 """
 
+import logging
 import os
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +18,9 @@ import urllib3
 from urllib3.connection import HTTPConnection
 
 from gpuvitals.kube.errors import Permanent, Retryable
+from gpuvitals.observability.logs import keys
+
+log = logging.getLogger(__name__)
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod finds its account. Source: kubernetes/kubernetes plugin/pkg/admission/serviceaccount/admission.go."""
@@ -35,11 +40,16 @@ Token = Callable[[], str | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """A way in: kept connections to the server, and what stands before every path there, with no slash at its end."""
+    """A way in: kept connections to the server, and what stands before every path there, with no slash at its end.
 
-    pool: urllib3.HTTPConnectionPool
+    `pool` gives the connections of now: they change with the certificates that the server is believed by.
+    `doubt` has those certificates looked at again before the next call.
+    """
+
+    pool: Callable[[], urllib3.HTTPConnectionPool]
     prefix: str
     token: Token
+    doubt: Callable[[], None] = lambda: None
 
 
 def plain(url: str) -> Access:
@@ -52,8 +62,9 @@ def pod_account(folder: Path = ACCOUNT, environment: Mapping[str, str] = os.envi
     host, port = (environment.get(f"KUBERNETES_SERVICE_{part}", "") for part in ("HOST", "PORT"))
     if not host or not port:
         raise _unusable("$KUBERNETES_SERVICE_HOST is not set, so this is no pod; name a kubeconfig")
+    shown = f"[{host}]" if ":" in host else host
     try:
-        tls = ssl.create_default_context(cafile=str(folder / "ca.crt"))
+        pool = TrustedPool(f"https://{shown}:{port}", folder / "ca.crt")
     except OSError as error:  # ssl.SSLError is one
         raise _unusable(f"{folder / 'ca.crt'}: {error}") from error
     token = AccountToken(folder / "token")
@@ -61,8 +72,7 @@ def pod_account(folder: Path = ACCOUNT, environment: Mapping[str, str] = os.envi
         token()
     except Retryable as error:
         raise _unusable(str(error)) from error
-    shown = f"[{host}]" if ":" in host else host
-    return _access(f"https://{shown}:{port}", _manager(tls), token)
+    return Access(pool=pool, prefix="", token=token, doubt=pool.doubt)
 
 
 def kubeconfig(path: Path) -> Access:
@@ -84,6 +94,56 @@ def kubeconfig(path: Path) -> Access:
 
     manager: urllib3.PoolManager = client.ApiClient(settings).rest_client.pool_manager
     return _access(settings.host, manager, token)
+
+
+class TrustedPool:
+    """Connections to a server that is believed by a file of certificates, which is looked at every `seconds`.
+
+    The certificates of a cluster are replaced while its pods run. A file that can't be used leaves the last one in force.
+    Thread safe. Raises OSError where the first file can't be used.
+    """
+
+    def __init__(self, url: str, certificates: Path, seconds: float = _TOKEN_SECONDS) -> None:
+        self._url = url
+        self._path = certificates
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._text = certificates.read_bytes()
+        self._pool = self._connected(self._text)
+        self._checked_at = time.monotonic()
+
+    def __call__(self) -> urllib3.HTTPConnectionPool:
+        """The connections for the next call."""
+        if time.monotonic() - self._checked_at >= self._seconds:
+            with self._lock:
+                self._check()
+        return self._pool
+
+    def doubt(self) -> None:
+        """A server was not believed: its certificates may be newer than the file that was read."""
+        self._checked_at = -self._seconds
+
+    def _check(self) -> None:
+        self._checked_at = time.monotonic()
+        try:
+            text = self._path.read_bytes()
+            if text == self._text:
+                return
+            pool = self._connected(text)
+        except OSError as error:  # ssl.SSLError is one
+            log.warning("certificates not read, the last ones are used", extra=keys(error=str(error)))
+            return
+        # Calls and watches on old connections go on; idle ones are closed.
+        old, self._pool, self._text = self._pool, pool, text
+        old.close()
+        log.info("certificates of the api server read again", extra=keys(path=str(self._path)))
+
+    def _connected(self, text: bytes) -> urllib3.HTTPConnectionPool:
+        # Comments between certificates may be in any language.
+        tls = ssl.create_default_context(cadata=text.decode("ascii", errors="ignore") or None)
+        if not text.strip() or not tls.get_ca_certs():
+            raise OSError("no certificates in it")
+        return _manager(tls).connection_from_url(self._url)
 
 
 class AccountToken:
@@ -124,7 +184,8 @@ def _manager(tls: ssl.SSLContext | None) -> urllib3.PoolManager:
 def _access(url: str, manager: urllib3.PoolManager, token: Token) -> Access:
     """Only this server's connections: to find them by its URL anew would cost every call a tenth of its time."""
     prefix = urllib3.util.parse_url(url).path or ""
-    return Access(pool=manager.connection_from_url(url), prefix=prefix.rstrip("/"), token=token)
+    pool = manager.connection_from_url(url)
+    return Access(pool=lambda: pool, prefix=prefix.rstrip("/"), token=token)
 
 
 def _unusable(why: str) -> Permanent:

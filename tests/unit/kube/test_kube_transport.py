@@ -1,5 +1,6 @@
 """The transport over real sockets: errors translated once, deadlines kept, tokens read again."""
 
+import ssl
 import threading
 import time
 from dataclasses import replace
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gpuvitals.kube.client import ApiTransport, Call, ConnectSettings, connect
-from gpuvitals.kube.credentials import AccountToken, plain, pod_account
+from gpuvitals.kube.credentials import Access, AccountToken, TrustedPool, plain, pod_account
 from gpuvitals.kube.errors import (
     ApiError,
     Conflict,
@@ -21,6 +22,7 @@ from gpuvitals.kube.errors import (
 )
 from gpuvitals.sim.apiserver import ApiServer
 from support.kubeserver import Answer, scripted
+from support.realpki import Pki
 
 CALL = Call(method="GET", path="/x")
 AUTHORITY = """
@@ -192,12 +194,54 @@ def test_a_pods_account_that_lacks_a_file_is_named(tmp_path: Path, missing: str,
     (tmp_path / "ca.crt").write_text(AUTHORITY, encoding="ascii")
     (tmp_path / "token").write_text("t", encoding="ascii")
     place = {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"}
-    pool = pod_account(tmp_path, place).pool
+    pool = pod_account(tmp_path, place).pool()
     assert (pool.scheme, pool.host, pool.port) == ("https", "fd00::1", 443)
 
     (tmp_path / missing).unlink()
     with pytest.raises(Permanent, match=f"kubernetes credentials: .*{named}"):
         pod_account(tmp_path, place)
+
+
+def test_the_certificates_of_a_server_that_gets_new_ones_are_read_again(tmp_path: Path) -> None:
+    """Finding R18: a cluster's certificate authority is replaced while its pods run."""
+    old, new = Pki(tmp_path / "old"), Pki(tmp_path / "new")
+    trusted = tmp_path / "ca.crt"
+    trusted.write_bytes(old.ca.read_bytes())
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    pair = old.serving("server")
+    tls.load_cert_chain(pair.certificate, pair.key)
+    with scripted(lambda method, target: Answer(headers=(("Connection", "close"),)), tls) as script:
+        pool = TrustedPool(script.url, trusted, seconds=3600)
+        transport = ApiTransport(
+            Access(pool=pool, prefix="", token=lambda: None, doubt=pool.doubt), "gpuvitals"
+        )
+        transport.request(CALL)
+        pair = new.serving("server")
+        tls.load_cert_chain(pair.certificate, pair.key)
+        with pytest.raises(Retryable, match="certificate verify failed"):
+            transport.request(CALL)
+        trusted.write_text("not a certificate", encoding="ascii")
+        with pytest.raises(Retryable, match="certificate verify failed"):
+            transport.request(CALL)
+        trusted.write_bytes(new.ca.read_bytes())
+
+        assert transport.request(CALL) == b"{}"
+        transport.close()
+
+
+def test_certificates_are_looked_at_now_and_then_and_kept_while_they_can_not_be_used(tmp_path: Path) -> None:
+    """Finding R18."""
+    trusted = tmp_path / "ca.crt"
+    trusted.write_text(AUTHORITY, encoding="ascii")
+    pool = TrustedPool("https://127.0.0.1:1", trusted, seconds=0.0)
+    first = pool()
+    for content in ("", "torn", f"# commentaire d\u00e9j\u00e0 vu\n{AUTHORITY[:40]}"):
+        trusted.write_text(content, encoding="utf-8")
+        assert pool() is first
+    trusted.unlink()
+    assert pool() is first
+    trusted.write_text(f"# d\u00e9j\u00e0 vu\n{AUTHORITY}", encoding="utf-8")
+    assert pool() is not first
 
 
 def test_a_kubeconfig_gives_server_and_token(tmp_path: Path) -> None:
