@@ -18,6 +18,7 @@ DRIVER = "gpu.vitals.internal"
 OTHER = "nic.example.com"
 SLICES = "/apis/resource.k8s.io/v1/resourceslices"
 CLAIMS = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims"
+EVENTS = "/apis/events.k8s.io/v1/namespaces/default/events"
 _SETTLED_SECONDS = 15.0
 
 _PLURALS = {
@@ -173,9 +174,24 @@ class Cluster:
         while (
             self.agent.post(SLICES, foreign, dryRun="All").status != 403
             or self.agent.apply(f"{claim}/status", "probe", body, dryRun="All").status < 400
+            or self.agent.post(EVENTS, event_about("node-b"), dryRun="All").status != 403
         ):
             assert time.monotonic() < deadline, "the admission policies are not in force"
             time.sleep(0.2)
+
+
+def event_about(node: str) -> Json:
+    """An event as the node's agent makes it."""
+    return {
+        "metadata": {"name": "probe", "namespace": "default"},
+        "eventTime": "2026-01-01T00:00:00.000000Z",
+        "reportingController": "vitals.internal/agent",
+        "reportingInstance": "test",
+        "action": "GpuUnhealthy",
+        "reason": "GpuUnhealthy",
+        "type": "Warning",
+        "regarding": {"apiVersion": "v1", "kind": "Node", "name": node},
+    }
 
 
 def entry(driver: str, node: str, reason: str = "None") -> Json:

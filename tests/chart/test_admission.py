@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chart.agents import CLAIMS, DRIVER, OTHER, SLICES, Cluster, applied, entry
+from chart.agents import CLAIMS, DRIVER, OTHER, SLICES, Cluster, applied, entry, event_about
 from support.rawapi import MERGE_PATCH, Answer
 
 Json = dict[str, Any]
@@ -169,6 +169,34 @@ OTHER_CASES: dict[str, Attempt] = {
 }
 
 
+def _event(namespace: str = "default", **changed: Any) -> Json:
+    return event_about("node-a") | {"metadata": {"name": "refused", "namespace": namespace}, **changed}
+
+
+def _tell(cluster: Cluster, event: Json, *, is_bound: bool = True) -> Answer:
+    account = cluster.agent if is_bound else cluster.account()
+    namespace = event["metadata"]["namespace"]
+    return account.post(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", event)
+
+
+EVENT_CASES: dict[str, Attempt] = {
+    "an event about another node": lambda cluster: _tell(
+        cluster, _event(regarding={"apiVersion": "v1", "kind": "Node", "name": "node-b"})
+    ),
+    "an event about a pod": lambda cluster: _tell(
+        cluster,
+        _event(
+            "kube-system",
+            regarding={"apiVersion": "v1", "kind": "Pod", "name": "etcd", "namespace": "kube-system"},
+        ),
+    ),
+    "an event of another component": lambda cluster: _tell(
+        cluster, _event(reportingController="default-scheduler")
+    ),
+    "an event with a token that is bound to no pod": lambda cluster: _tell(cluster, _event(), is_bound=False),
+}
+
+
 def _text(answer: Answer) -> str:
     """The message without the object's name in front, which differs from case to case."""
     return str(answer.body["message"])
@@ -191,6 +219,15 @@ def test_refused_of_claims(cluster: Cluster, case: str) -> None:
     answer = CLAIM_CASES[case](cluster)
 
     assert answer.status in (403, 422), answer.body
+    assert _is_in_the_docs(answer), _text(answer)
+
+
+@pytest.mark.parametrize("case", EVENT_CASES)
+def test_refused_of_events(cluster: Cluster, case: str) -> None:
+    """Finding R18."""
+    answer = EVENT_CASES[case](cluster)
+
+    assert answer.status == 403, answer.body
     assert _is_in_the_docs(answer), _text(answer)
 
 
@@ -248,19 +285,22 @@ def test_a_claim_that_was_deallocated_answers_as_the_agent_expects_and_not_as_a_
 
 
 def test_accepted_the_node_and_events(cluster: Cluster) -> None:
-    event = {
-        "metadata": {"generateName": "gpuvitals-"},
-        "eventTime": "2026-01-01T00:00:00.000000Z",
-        "reportingController": "vitals.internal/agent",
-        "reportingInstance": "test",
-        "action": "GpuUnhealthy",
-        "reason": "GpuUnhealthy",
-        "type": "Warning",
-        "regarding": {"apiVersion": "v1", "kind": "Node", "name": "node-a"},
+    claim = {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaim",
+        "name": "c",
+        "namespace": "gpuvitals",
     }
+    accepted = (
+        _event() | {"metadata": {"generateName": "gpuvitals-", "namespace": "default"}},
+        _event(regarding=claim) | {"metadata": {"generateName": "gpuvitals-", "namespace": "gpuvitals"}},
+    )
 
     assert cluster.agent.get("/api/v1/nodes/node-a").status == 200
-    assert cluster.agent.post("/apis/events.k8s.io/v1/namespaces/default/events", event).status == 201
+    assert cluster.agent.get("/api/v1/nodes", fieldSelector="metadata.name=node-a").status == 200
+    for event in accepted:
+        answer = _tell(cluster, event)
+        assert answer.status == 201, answer.body
 
 
 def test_others_are_not_concerned(cluster: Cluster) -> None:

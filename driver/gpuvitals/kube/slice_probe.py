@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from gpuvitals.inventory.taints import ServiceMode
+from gpuvitals.kube.cause_log import CauseLog
 from gpuvitals.kube.client import Call, Transport
 from gpuvitals.kube.errors import ApiError, Invalid, Retryable
 from gpuvitals.kube.slice_codec import API_VERSION, PATH, encode, observed_slice
@@ -37,6 +38,7 @@ class ServerMode:
         self._again_seconds = again_seconds
         self._asked_at = 0.0
         self._is_doubted = False
+        self._failures = CauseLog(log, "service mode not asked again")
         self.value = configured
 
     def doubt(self) -> None:
@@ -55,7 +57,7 @@ class ServerMode:
             if known is None:
                 raise
             self._is_doubted = True
-            log.warning("service mode not asked again", extra=keys(mode=known.value, error=str(error)))
+            self._failures.failed(error, mode=known.value)
             return known
         self._asked_at = time.monotonic()
         if self.value is not known:

@@ -14,6 +14,7 @@ import msgspec
 from gpuvitals.decoding import decoded
 from gpuvitals.health.remembered import ShownVerdict
 from gpuvitals.inventory.naming import Naming
+from gpuvitals.kube.cause_log import CauseLog
 from gpuvitals.kube.client import Call, Transport
 from gpuvitals.kube.errors import ApiError, Retryable
 from gpuvitals.kube.retry import SLICES, Retries, retrying
@@ -42,6 +43,7 @@ class SliceRecall:
         changed: Callable[[], None],
     ) -> None:
         selector = f"spec.driver={naming.driver},spec.nodeName={node}"
+        self._failures = CauseLog(log, "published slices not read")
         self._call = Call(method="GET", path=PATH, query=(("fieldSelector", selector),))
         self._naming = naming
         self._transport = transport
@@ -86,7 +88,7 @@ class SliceRecall:
         self._changed()
 
     def _failed(self, error: ApiError, seconds: float) -> None:
-        log.warning("published slices not read", extra=keys(error=str(error), again_in=round(seconds, 1)))
+        self._failures.failed(error, again_in=round(seconds, 1))
 
 
 def shown_verdicts(body: bytes, naming: Naming) -> tuple[ShownVerdict, ...]:

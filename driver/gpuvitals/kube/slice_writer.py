@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from gpuvitals.inventory.pool import Pool
+from gpuvitals.kube.cause_log import CauseLog
 from gpuvitals.kube.client import Transport
 from gpuvitals.kube.errors import ApiError, Conflict, Invalid, NotFound, Retryable
 from gpuvitals.kube.refused_devices import BODY_SECONDS, RefusedDevices
@@ -15,7 +16,6 @@ from gpuvitals.kube.slice_codec import ObservedSlice, TaintKey, pool_taints
 from gpuvitals.kube.slice_plan import SliceWrite, slice_call
 from gpuvitals.kube.slice_probe import ServerMode
 from gpuvitals.kube.slice_trouble import SliceTrouble
-from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,8 @@ class SliceWriter:
         self._mode = knowledge.mode
         self._trouble = knowledge.trouble
         self._devices = knowledge.devices
+        self._dropped = CauseLog(log, "the server drops device taints, withdrawing instead")
+        self._otherwise = CauseLog(log, "slice stored differently, left so", level=logging.ERROR)
         self.is_refused = False
         self.written_at = 0.0
 
@@ -113,6 +115,6 @@ class SliceWriter:
         )
         if not wanted <= stored.taints:
             self._mode.drops_taints()
-            log.warning("the server drops device taints, withdrawing instead", extra=keys(slice=stored.name))
+            self._dropped.happened("", slice=stored.name)
         elif self._cache.accept(write.content, stored.content):
-            log.error("slice stored differently, left so", extra=keys(slice=stored.name))
+            self._otherwise.happened("", slice=stored.name)

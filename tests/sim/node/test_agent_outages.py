@@ -1,5 +1,6 @@
 """The agent while its neighbours fail: the API server, the kubelet, and whoever stops it."""
 
+import itertools
 import os
 import signal
 import time
@@ -171,3 +172,35 @@ def test_of_two_agents_in_a_rolling_update_one_writes_and_the_newer_takes_over(s
         assert both in (["PUT"], ["PUT", "PUT"])
         assert len(events) == 1
         assert len(newer.slices()) == 1
+
+
+def test_an_outage_with_two_errors_in_turn_is_a_few_log_lines(node: AgentNode) -> None:
+    """Finding K6: one line for each cause and minute of each loop, however often it tries."""
+    node.agent.wait(lambda: len(node.devices()) == 8)
+    turns = itertools.count()
+    agents = "gpuvitals/"
+    node.server.faults.fail(
+        503, times=None, match=Match(user_agent=agents, when=lambda request: next(turns) % 2 == 0)
+    )
+    node.server.faults.fail(500, times=None, match=Match(user_agent=agents))
+    node.server.faults.drop_watches(abrupt=True)
+    began = len(kube_lines(node))
+    node.server.requests.clear()
+    node.burst(3)
+
+    def refused() -> int:
+        return sum(entry.status >= 500 for entry in node.server.requests.all())
+
+    node.agent.wait(lambda: refused() >= 60, 90)
+    node.server.faults.clear()
+    node.agent.wait(lambda: node.shows(3, "Unhealthy"))
+
+    # Slices, three watches beside theirs, events and a claim, with two causes each.
+    assert len(kube_lines(node)) - began <= 16
+
+
+def kube_lines(node: AgentNode) -> list[str]:
+    """The warnings and errors that the agent has logged of the API server."""
+    text = (node.agent.folder / "log").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if '"logger": "kube.' in line]
+    return [line for line in lines if '"level": "warning"' in line or '"level": "error"' in line]
