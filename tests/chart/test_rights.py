@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from chart.rendering import golden_objects, one_of
+from gpuvitals.inventory.naming import Naming
+from gpuvitals.kube.server_facts import agent_rights
 from gpuvitals.sim.apiserver.requestlog import RequestFacts
 from gpuvitals.sim.demo.actor import Actor
 from gpuvitals.sim.demo.cluster import Cluster
@@ -122,3 +124,10 @@ def _until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_the_rights_that_the_doctor_checks_are_those_of_the_chart() -> None:
+    """`gpuvitals doctor` asks about each of them by an access review."""
+    checked = agent_rights(Naming().driver, Naming().api_group, claim_status_verbs=True)
+
+    assert {(right.group, right.resource, right.verb) for right in checked} == granted()

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from gpuvitals.cli.errors import UsageError
 from gpuvitals.cli.output import OutputError, checked_output, complain
 
-_VERBS = ("node", "demo", "inject", "status", "explain", "forget", "replay", "report", "lint")
+_VERBS = ("node", "demo", "inject", "status", "explain", "forget", "replay", "report", "lint", "doctor")
 """The modules beside this one. The verb that was asked for is imported alone: the agent's start is short for it."""
 
 

@@ -7,9 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gpuvitals.sim.apiserver.errors import ApiError, forbidden, unauthorized
+from gpuvitals.sim.apiserver.jsontypes import Obj, dig
 from gpuvitals.sim.apiserver.requestlog import RequestFacts
 
 ANONYMOUS = "system:anonymous"
+OWN_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+"""Where a caller asks about its own rights. Every user may."""
+
+
+_ATTRIBUTES = ("verb", "group", "resource", "subresource", "namespace", "name")
 
 
 def allow_all(_: RequestFacts) -> bool:
@@ -38,8 +44,28 @@ class Access:
 
     def check(self, request: RequestFacts) -> None:
         """Raise ApiError 403 where the rule refuses the request."""
-        if not self.allows(request):
+        if request.path != OWN_REVIEWS and not self.allows(request):
             raise _refused(request)
+
+    def reviewed(self, request: RequestFacts, review: Obj) -> Obj:
+        """A SelfSubjectAccessReview with its status."""
+        wanted = dig(review, "spec", "resourceAttributes")
+        attributes = wanted if isinstance(wanted, dict) else {}
+        verb, group, resource, subresource, namespace, name = (
+            str(attributes.get(key, "")) for key in _ATTRIBUTES
+        )
+        asked = RequestFacts(
+            method="",
+            path="",
+            user=request.user,
+            verb=verb,
+            group=group,
+            resource=resource,
+            subresource=subresource,
+            namespace=namespace,
+            name=name,
+        )
+        return {**review, "status": {"allowed": self.allows(asked)}}
 
 
 def _refused(request: RequestFacts) -> ApiError:

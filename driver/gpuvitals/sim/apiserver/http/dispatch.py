@@ -66,7 +66,7 @@ def _answer(api: Api, route: Route, request: RequestFacts, parameters: Parameter
         case "delete":
             return _deleted(api, route, request, parameters)
         case _:
-            wanted = parameters.delete_options(_object(request) if request.body else None)
+            wanted = parameters.delete_options(read_object_of(request) if request.body else None)
             return Answer(status=200, body=api.delete_collection(target, parameters.list_options(), wanted))
 
 
@@ -79,9 +79,9 @@ def _written(api: Api, route: Route, request: RequestFacts, parameters: Paramete
     )
     match route.verb:
         case "create":
-            made, created = api.create(route.target, _object(request), options), True
+            made, created = api.create(route.target, read_object_of(request), options), True
         case "update":
-            made, created = api.update(route.target, _object(request), options)
+            made, created = api.update(route.target, read_object_of(request), options)
         case _:
             patch_type = media_type(request.content_type)
             if "force" in parameters.values and patch_type != APPLY_PATCH:
@@ -93,7 +93,7 @@ def _written(api: Api, route: Route, request: RequestFacts, parameters: Paramete
 
 
 def _deleted(api: Api, route: Route, request: RequestFacts, parameters: Parameters) -> Answer:
-    body = _object(request) if request.body else None
+    body = read_object_of(request) if request.body else None
     options = parameters.delete_options(body)
     result, gone = api.delete(route.target, options)
     orphaning = route.target.kind.orphans_by_default and not options.propagation
@@ -101,7 +101,8 @@ def _deleted(api: Api, route: Route, request: RequestFacts, parameters: Paramete
     return Answer(status=202 if accepted else 200, body=result, warnings=(_JOB_ORPHANS,) if orphaning else ())
 
 
-def _object(request: RequestFacts) -> Obj:
+def read_object_of(request: RequestFacts) -> Obj:
+    """The object in a request's body. Raises ApiError."""
     value = read_object(request.body, request.content_type)
     if not isinstance(value, dict):
         raise bad_request("the body of the request must be an object")

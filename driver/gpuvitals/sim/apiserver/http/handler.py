@@ -15,9 +15,10 @@ from typing import cast
 
 import msgspec
 
+from gpuvitals.sim.apiserver.access import OWN_REVIEWS
 from gpuvitals.sim.apiserver.errors import ApiError, PlainError, internal, no_such_page
 from gpuvitals.sim.apiserver.faults import Fault, refusal
-from gpuvitals.sim.apiserver.http.dispatch import Answer, answer
+from gpuvitals.sim.apiserver.http.dispatch import Answer, answer, read_object_of
 from gpuvitals.sim.apiserver.http.listener import Listener
 from gpuvitals.sim.apiserver.http.parameters import Parameters
 from gpuvitals.sim.apiserver.http.routing import Route, route
@@ -113,6 +114,8 @@ class Handler(BaseHTTPRequestHandler):
         accept = self.headers.get("Accept") or "*/*"
         if chosen is not None:
             return answer(self.server.site.api, chosen, request, accept)
+        if (request.method, request.path) == ("POST", OWN_REVIEWS):
+            return Answer(status=201, body=self.server.site.access.reviewed(request, read_object_of(request)))
         if request.method != "GET":
             raise no_such_page()
         body, content_type = document(self.server.site.api.catalogue, request.path, accept)

@@ -6,6 +6,7 @@ Place in the chain: first step of every request on a resource.
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from gpuvitals.sim.apiserver.access import OWN_REVIEWS
 from gpuvitals.sim.apiserver.errors import no_such_method, no_such_page, no_such_path
 from gpuvitals.sim.apiserver.kinds import Catalogue, Kind
 from gpuvitals.sim.apiserver.request import Target
@@ -26,6 +27,8 @@ class Route:
 
 def route(catalogue: Catalogue, method: str, path: str, *, watching: bool) -> Route | None:
     """The verb and its target; None where the path is no resource. Raises ApiError 404, 405."""
+    if path == OWN_REVIEWS:
+        return None
     parts = [unquote(part) for part in path.strip("/").split("/")]
     if parts[:2] == ["api", "v1"] and len(parts) > 2:
         return _resource(catalogue, method, ("", "v1", parts[2:]), watching=watching)

@@ -1,0 +1,162 @@
+"""The API server as the agent would use it: reach, version, DRA API, device taints, rights, other drivers."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from gpuvitals.bootstrap import NodeOptions
+from gpuvitals.doctor.check import Finding, fail, ok, skipped, warn
+from gpuvitals.inventory.naming import Naming
+from gpuvitals.inventory.neighbours import Neighbours, other_driver
+from gpuvitals.inventory.taints import ServiceMode
+from gpuvitals.kube.client import ApiTransport, Call, ConnectSettings, connect
+from gpuvitals.kube.errors import ApiError, NotFound, Permanent
+from gpuvitals.kube.neighbours import neighbour_devices
+from gpuvitals.kube.nodes import allocatable, node_owner
+from gpuvitals.kube.server_facts import agent_rights, denied, git_version, resource_versions
+from gpuvitals.kube.slice_codec import PATH
+from gpuvitals.kube.slice_probe import probe_mode
+from gpuvitals.kube.versions import NEWEST, OLDEST, kubernetes_version
+from gpuvitals.model.gpu import Gpu
+
+_HOME_CONFIG = Path(".kube") / "config"
+
+
+class ClusterChecks:
+    """The checks of the API server. `api_server` comes first: the others need its answer."""
+
+    def __init__(self, options: NodeOptions, naming: Naming) -> None:
+        self._options = options
+        self._naming = naming
+        self._transport: ApiTransport | None = None
+        self._version = ""
+        self._why = "the API server was not reached"
+
+    def api_server(self) -> Iterator[Finding]:
+        """Whether it answers, and its version."""
+        name = "api-server"
+        settings = _settings(self._options)
+        if settings is None:
+            self._why = "no API server is named: this is no pod, and there is no kubeconfig"
+            yield skipped(name, f"{self._why}; --kubeconfig or --server names one")
+            return
+        try:
+            transport = connect(settings)
+            self._version = git_version(transport)
+        except Permanent as error:
+            yield fail(name, str(error), "check the pod's account, or the kubeconfig")
+            return
+        except ApiError as error:
+            yield fail(name, str(error), "check the network from this node to the API server")
+            return
+        self._transport = transport
+        if kubernetes_version(self._version) is None:
+            oldest, newest = (".".join(map(str, each)) for each in (OLDEST, NEWEST))
+            yield warn(
+                name,
+                f"{self._version} is none of the supported {oldest} to {newest}",
+                "expect differences; the tests cover the supported versions",
+                version=self._version,
+            )
+        else:
+            yield ok(name, self._version, version=self._version)
+
+    def dra_api(self) -> Iterator[Finding]:
+        """Whether resource.k8s.io/v1 is served."""
+        name, transport = "dra-api", self._transport
+        if transport is None:
+            yield skipped(name, self._why)
+            return
+        served = resource_versions(transport)
+        text = f"resource.k8s.io is served as {', '.join(served) or 'nothing'}"
+        if "v1" in served:
+            yield ok(name, text, versions=list(served))
+        else:
+            yield fail(name, text, "use Kubernetes 1.34 or newer with the DynamicResourceAllocation gate on")
+
+    def node(self) -> Iterator[Finding]:
+        """Whether there is a Node of that name."""
+        name, transport = "node", self._transport
+        if transport is None:
+            yield skipped(name, self._why)
+            return
+        try:
+            node_owner(transport, self._options.node)
+        except NotFound:
+            yield fail(
+                name, f"there is no Node {self._options.node}", "set NODE_NAME or --node-name to this node's"
+            )
+        else:
+            yield ok(name, f"{self._options.node} exists")
+
+    def rights(self) -> Iterator[Finding]:
+        """Whether the account has the rights that the chart grants."""
+        name, transport = "rights", self._transport
+        if transport is None:
+            yield skipped(name, self._why)
+            return
+        row = kubernetes_version(self._version)
+        verbs = row is None or row.claim_status_verbs
+        wanted = agent_rights(self._naming.driver, self._naming.api_group, claim_status_verbs=verbs)
+        try:
+            missing = [str(right) for right in denied(transport, wanted)]
+        except NotFound:
+            yield skipped(name, "this server has no SelfSubjectAccessReview")
+            return
+        if missing:
+            text = f"{len(missing)} of {len(wanted)} rights are missing: {', '.join(missing)}"
+            yield fail(
+                name, text, "install the chart's ClusterRole and bind it to this account", missing=missing
+            )
+        else:
+            yield ok(name, f"all {len(wanted)} rights are there")
+
+    def device_taints(self) -> Iterator[Finding]:
+        """Whether the server keeps device taints, asked by a dry run."""
+        name, transport = "device-taints", self._transport
+        if transport is None:
+            yield skipped(name, self._why)
+            return
+        mode = probe_mode(transport, self._naming.driver, self._options.node)
+        if mode is ServiceMode.TAINT:
+            yield ok(name, "kept: the DRADeviceTaints gate is on")
+        else:
+            yield warn(
+                name,
+                "dropped: the DRADeviceTaints gate is off, so failed GPUs leave the slice instead",
+                "nothing, or turn the gate on; it is on by default from Kubernetes 1.36",
+            )
+
+    def other_drivers(self, gpus: tuple[Gpu, ...]) -> Iterator[Finding]:
+        """Whether another driver or a device plugin gives out this node's GPUs."""
+        name, transport = "other-drivers", self._transport
+        if transport is None:
+            yield skipped(name, self._why)
+            return
+        node, driver = self._options.node, self._naming.driver
+        selector = f"spec.nodeName={node},spec.driver!={driver}"
+        body = transport.request(Call(method="GET", path=PATH, query=(("fieldSelector", selector),)))
+        devices = tuple(neighbour_devices(body))
+        rival = other_driver(gpus, Neighbours(devices=devices, resources=allocatable(transport, node)))
+        beside = sorted({device.driver for device in devices})
+        if rival:
+            yield fail(name, rival, "see docs/guides/coexistence.md: GPUs are published by one driver only")
+        else:
+            more = f"; beside: {', '.join(beside)}" if beside else ""
+            yield ok(name, f"none gives out these GPUs{more}", drivers=beside)
+
+
+def _settings(options: NodeOptions) -> ConnectSettings | None:
+    """As the agent connects; else as kubectl would on this machine. None where nothing names a server."""
+    settings = ConnectSettings(
+        url=options.server,
+        kubeconfig=options.kubeconfig,
+        account=options.account_directory,
+        user_agent="gpuvitals-doctor",
+    )
+    if options.server or options.kubeconfig is not None or "KUBERNETES_SERVICE_HOST" in os.environ:
+        return settings
+    named = os.environ.get("KUBECONFIG", "")
+    path = Path(named) if named else Path.home() / _HOME_CONFIG
+    return replace(settings, kubeconfig=path) if path.is_file() else None

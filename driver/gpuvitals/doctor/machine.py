@@ -1,0 +1,137 @@
+"""The node's own files: the kernel log, the kubelet's folders, the CDI folder."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from gpuvitals.bootstrap import NodeOptions
+from gpuvitals.doctor.check import Finding, fail, ok, warn
+from gpuvitals.inventory.naming import Naming
+from gpuvitals.kubeletplugin.sockets import SocketError, socket_paths
+from gpuvitals.model.ids import BootId
+from gpuvitals.model.signal import MonitorReport, MonitorState, Signal
+from gpuvitals.signals.clock import SystemClock
+from gpuvitals.signals.kmsg import KmsgSettings, KmsgSource
+
+_LOG_SECONDS = 5.0
+_STILL_SECONDS = 0.3
+_CDI_FOLDERS = (Path("/etc/cdi"), Path("/var/run/cdi"), Path("/run/cdi"))
+"""Where container runtimes look. Source: cncf-tags/container-device-interface pkg/cdi/spec-dirs.go."""
+
+
+def kernel_log(options: NodeOptions) -> Iterator[Finding]:
+    """Whether the agent's reader can read the log, and how far its stamps lag CLOCK_BOOTTIME."""
+    name, sink = "kernel-log", _Sink()
+    source = KmsgSource(KmsgSettings(path=options.kernel_log, boot_id=BootId("")), SystemClock(), sink)
+    source.start()
+    try:
+        sink.reported.wait(_LOG_SECONDS)
+        records = _settled(source)
+        lag, counters = source.lag_seconds, source.counters
+    finally:
+        source.stop(1.0)
+    if sink.report is None or sink.report.state is not MonitorState.WATCHING:
+        why = "no answer" if sink.report is None else sink.report.detail
+        yield fail(
+            name,
+            f"{options.kernel_log}: {why}",
+            "run as root in a privileged pod with the node's /dev, and allow the syslog capability",
+        )
+    elif not records:
+        yield warn(
+            name,
+            f"{options.kernel_log} holds no record",
+            "check that it is the node's own log: faults from the log would be missed",
+        )
+    else:
+        yield ok(
+            name,
+            f"{options.kernel_log} has {records} records, {counters.signals} about GPUs; its stamps lag "
+            f"CLOCK_BOOTTIME by at most {lag:.1f} s",
+            records=records,
+            lag_seconds=round(lag, 3),
+        )
+
+
+def kubelet_folders(options: NodeOptions, naming: Naming) -> Iterator[Finding]:
+    """The folder for this plugin, the one for registrations, and whether the socket paths fit."""
+    plugins, registry = options.state_directory.parent, options.registry_directory
+    advice = "set the chart's kubeletRoot to the kubelet's root folder, and mount it read-write"
+    for name, folder in (("kubelet-plugins", plugins), ("kubelet-registry", registry)):
+        trouble = _unusable(folder)
+        if trouble:
+            yield fail(name, f"{folder}: {trouble}", advice)
+        else:
+            yield ok(name, f"{folder} is writable{_others(folder, naming)}")
+    try:
+        paths = socket_paths(naming.driver, options.pod_uid, options.state_directory, registry)
+    except SocketError as error:
+        yield fail("socket-paths", str(error), "choose a shorter driver name or kubelet root")
+    else:
+        longest = max(len(os.fsencode(path)) for path in (paths.dra, paths.registration))
+        yield ok("socket-paths", f"{paths.dra.name} and {paths.registration.name} fit, {longest} bytes")
+
+
+def cdi_folder(options: NodeOptions) -> Iterator[Finding]:
+    """Whether CDI files can be written where the container runtime reads them."""
+    name, folder = "cdi", options.cdi_directory
+    if not folder.exists():
+        trouble = _unusable(_first_existing(folder))
+        if trouble:
+            yield fail(
+                name, f"{folder} is not there, and can't be made: {trouble}", f"make {folder} on the node"
+            )
+            return
+        yield ok(name, f"{folder} is not there yet; the agent makes it")
+    elif trouble := _unusable(folder):
+        yield fail(name, f"{folder}: {trouble}", f"mount {folder} read-write")
+    elif folder not in _CDI_FOLDERS and not options.simulated:
+        yield warn(
+            name,
+            f"{folder} is writable, and no folder that runtimes read by default",
+            "add it to the container runtime's CDI folders, or use /var/run/cdi",
+        )
+    else:
+        yield ok(name, f"{folder} is writable, {len(list(folder.iterdir()))} files")
+
+
+class _Sink:
+    """Keeps the reader's own report."""
+
+    def __init__(self) -> None:
+        self.report: MonitorReport | None = None
+        self.reported = threading.Event()
+
+    def put(self, signal: Signal) -> None:
+        if isinstance(signal, MonitorReport):
+            self.report = signal
+            self.reported.set()
+
+
+def _settled(source: KmsgSource) -> int:
+    """The number of records, once it has stopped growing."""
+    pause, until = threading.Event(), time.monotonic() + _LOG_SECONDS
+    records = -1
+    while records != source.counters.records and time.monotonic() < until:
+        records = source.counters.records
+        pause.wait(_STILL_SECONDS)
+    return source.counters.records
+
+
+def _unusable(folder: Path) -> str:
+    if not folder.is_dir():
+        return "no such folder"
+    return "" if os.access(folder, os.W_OK | os.X_OK) else "not writable"
+
+
+def _first_existing(folder: Path) -> Path:
+    return next((parent for parent in folder.parents if parent.exists()), folder)
+
+
+def _others(folder: Path, naming: Naming) -> str:
+    """Sockets of other plugins, which show who else the kubelet talks to."""
+    sockets = sorted(path.name for path in folder.iterdir() if path.name.endswith("-reg.sock"))
+    others = [name for name in sockets if not name.startswith(f"{naming.driver}-")]
+    return f"; other plugins: {', '.join(others)}" if others else ""

@@ -1,0 +1,120 @@
+"""What an API server says of itself and of our rights: its version, the DRA API versions, access reviews."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+
+from gpuvitals.decoding import decoded
+from gpuvitals.kube.client import Call, Transport
+from gpuvitals.kube.errors import NotFound, Retryable
+
+_T = TypeVar("_T")
+
+_SLICE_VERBS = ("list", "watch", "create", "update", "delete")
+_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Right:
+    """One thing that a caller may be allowed to do. `name` "" is any object."""
+
+    verb: str
+    group: str
+    resource: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        """As a person reads it: `patch resourceclaims/status.resource.k8s.io`."""
+        return f"{self.verb} {self.resource}{'.' if self.group else ''}{self.group}"
+
+
+class _Version(msgspec.Struct, rename="camel"):
+    git_version: str
+
+
+class _Served(msgspec.Struct):
+    version: str
+
+
+class _Group(msgspec.Struct):
+    versions: list[_Served]
+
+
+class _ReviewStatus(msgspec.Struct):
+    allowed: bool = False
+
+
+class _Review(msgspec.Struct):
+    status: _ReviewStatus
+
+
+_VERSION = msgspec.json.Decoder(_Version)
+_GROUP = msgspec.json.Decoder(_Group)
+_REVIEW = msgspec.json.Decoder(_Review)
+_encoder = msgspec.json.Encoder()
+
+
+def agent_rights(driver: str, group: str, *, claim_status_verbs: bool) -> tuple[Right, ...]:
+    """The rights of the agent's account, as the chart grants them. `claim_status_verbs`: see `versions`."""
+    dra = "resource.k8s.io"
+    rights = [Right(verb=verb, group=dra, resource="resourceslices") for verb in _SLICE_VERBS]
+    rights += [
+        Right(verb="get", group=dra, resource="resourceclaims"),
+        Right(verb="patch", group=dra, resource="resourceclaims/status"),
+        Right(verb="get", group="", resource="nodes"),
+        Right(verb="list", group=group, resource="gpuhealthpolicies"),
+        Right(verb="watch", group=group, resource="gpuhealthpolicies"),
+        Right(verb="create", group="events.k8s.io", resource="events"),
+    ]
+    if claim_status_verbs:
+        rights.append(
+            Right(verb="associated-node:patch", group=dra, resource="resourceclaims/driver", name=driver)
+        )
+    return tuple(rights)
+
+
+def git_version(transport: Transport) -> str:
+    """`v1.37.2`. Raises ApiError."""
+    return _read(transport, "/version", _VERSION).git_version
+
+
+def resource_versions(transport: Transport) -> tuple[str, ...]:
+    """The versions of resource.k8s.io that are served, the preferred first; none where DRA is off. Raises ApiError."""
+    try:
+        return tuple(each.version for each in _read(transport, "/apis/resource.k8s.io", _GROUP).versions)
+    except NotFound:
+        return ()
+
+
+def denied(transport: Transport, rights: Iterable[Right]) -> Iterator[Right]:
+    """Those that the caller does not have. Raises ApiError."""
+    for right in rights:
+        resource, _, subresource = right.resource.partition("/")
+        attributes = {
+            "verb": right.verb,
+            "group": right.group,
+            "resource": resource,
+            "subresource": subresource,
+            "name": right.name,
+        }
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}},
+        }
+        answer = transport.request(Call(method="POST", path=_REVIEWS, body=_encoder.encode(body)))
+        if not _decoded(_REVIEW, answer, _REVIEWS).status.allowed:
+            yield right
+
+
+def _read(transport: Transport, path: str, decoder: msgspec.json.Decoder[_T]) -> _T:
+    return _decoded(decoder, transport.request(Call(method="GET", path=path)), path)
+
+
+def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes, path: str) -> _T:
+    try:
+        return decoded(decoder, body)
+    except msgspec.DecodeError as error:
+        raise Retryable(f"{path}: {error}") from error
