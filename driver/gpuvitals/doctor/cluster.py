@@ -8,14 +8,12 @@ from pathlib import Path
 from gpuvitals.bootstrap import NodeOptions
 from gpuvitals.doctor.check import Finding, fail, ok, skipped, warn
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.inventory.neighbours import Neighbours, other_driver
+from gpuvitals.inventory.neighbours import other_driver
 from gpuvitals.inventory.taints import ServiceMode
-from gpuvitals.kube.client import ApiTransport, Call, ConnectSettings, connect
+from gpuvitals.kube.client import ApiTransport, ConnectSettings, connect
 from gpuvitals.kube.errors import ApiError, NotFound, Permanent
-from gpuvitals.kube.neighbours import neighbour_devices
-from gpuvitals.kube.nodes import allocatable, node_owner
-from gpuvitals.kube.server_facts import agent_rights, denied, git_version, resource_versions
-from gpuvitals.kube.slice_codec import PATH
+from gpuvitals.kube.nodes import node_owner
+from gpuvitals.kube.server_facts import agent_rights, denied, git_version, neighbours_now, resource_versions
 from gpuvitals.kube.slice_probe import probe_mode
 from gpuvitals.kube.versions import NEWEST, OLDEST, kubernetes_version
 from gpuvitals.model.gpu import Gpu
@@ -100,11 +98,17 @@ class ClusterChecks:
         verbs = row is None or row.claim_status_verbs
         wanted = agent_rights(self._naming.driver, self._naming.api_group, claim_status_verbs=verbs)
         try:
-            missing = [str(right) for right in denied(transport, wanted)]
+            without = tuple(denied(transport, wanted))
         except NotFound:
             yield skipped(name, "this server has no SelfSubjectAccessReview")
             return
-        if missing:
+        missing = [str(right) for right in without]
+        if without and all(right.optional for right in without):
+            text = f"{', '.join(missing)}: not granted, so the Node is read again and again"
+            yield warn(
+                name, text, "nothing, or bind the chart's ClusterRole of this version", missing=missing
+            )
+        elif missing:
             text = f"{len(missing)} of {len(wanted)} rights are missing: {', '.join(missing)}"
             yield fail(
                 name, text, "install the chart's ClusterRole and bind it to this account", missing=missing
@@ -134,12 +138,9 @@ class ClusterChecks:
         if transport is None:
             yield skipped(name, self._why)
             return
-        node, driver = self._options.node, self._naming.driver
-        selector = f"spec.nodeName={node},spec.driver!={driver}"
-        body = transport.request(Call(method="GET", path=PATH, query=(("fieldSelector", selector),)))
-        devices = tuple(neighbour_devices(body))
-        rival = other_driver(gpus, Neighbours(devices=devices, resources=allocatable(transport, node)))
-        beside = sorted({device.driver for device in devices})
+        seen = neighbours_now(transport, self._naming.driver, self._options.node)
+        rival = other_driver(gpus, seen)
+        beside = sorted({device.driver for device in seen.devices})
         if rival:
             yield fail(name, rival, "see docs/guides/coexistence.md: GPUs are published by one driver only")
         else:

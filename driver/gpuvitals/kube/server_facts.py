@@ -3,12 +3,17 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
+from urllib.parse import quote
 
 import msgspec
 
 from gpuvitals.decoding import decoded
+from gpuvitals.inventory.neighbours import NeighbourDevice, Neighbours
 from gpuvitals.kube.client import Call, Transport
 from gpuvitals.kube.errors import NotFound, Retryable
+from gpuvitals.kube.neighbours import neighbour_devices
+from gpuvitals.kube.slice_codec import PATH as SLICES
+from gpuvitals.kube.slice_list import slice_pages
 
 _T = TypeVar("_T")
 
@@ -18,12 +23,13 @@ _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Right:
-    """One thing that a caller may be allowed to do. `name` "" is any object."""
+    """One thing that a caller may be allowed to do. `name` "" is any object; without an `optional` one there is another way."""
 
     verb: str
     group: str
     resource: str
     name: str = ""
+    optional: bool = False
 
     def __str__(self) -> str:
         """As a person reads it: `patch resourceclaims/status.resource.k8s.io`."""
@@ -42,6 +48,18 @@ class _Group(msgspec.Struct):
     versions: list[_Served]
 
 
+class _Status(msgspec.Struct):
+    allocatable: dict[str, str] = {}
+
+
+class _Node(msgspec.Struct):
+    status: _Status = msgspec.field(default_factory=_Status)
+
+
+class _Page(msgspec.Struct):
+    items: list[msgspec.Raw] = []
+
+
 class _ReviewStatus(msgspec.Struct):
     allowed: bool = False
 
@@ -52,6 +70,8 @@ class _Review(msgspec.Struct):
 
 _VERSION = msgspec.json.Decoder(_Version)
 _GROUP = msgspec.json.Decoder(_Group)
+_NODE = msgspec.json.Decoder(_Node)
+_PAGE = msgspec.json.Decoder(_Page)
 _REVIEW = msgspec.json.Decoder(_Review)
 _encoder = msgspec.json.Encoder()
 
@@ -64,6 +84,8 @@ def agent_rights(driver: str, group: str, *, claim_status_verbs: bool) -> tuple[
         Right(verb="get", group=dra, resource="resourceclaims"),
         Right(verb="patch", group=dra, resource="resourceclaims/status"),
         Right(verb="get", group="", resource="nodes"),
+        Right(verb="list", group="", resource="nodes", optional=True),
+        Right(verb="watch", group="", resource="nodes", optional=True),
         Right(verb="list", group=group, resource="gpuhealthpolicies"),
         Right(verb="watch", group=group, resource="gpuhealthpolicies"),
         Right(verb="create", group="events.k8s.io", resource="events"),
@@ -86,6 +108,19 @@ def resource_versions(transport: Transport) -> tuple[str, ...]:
         return tuple(each.version for each in _read(transport, "/apis/resource.k8s.io", _GROUP).versions)
     except NotFound:
         return ()
+
+
+def neighbours_now(transport: Transport, driver: str, node: str) -> Neighbours:
+    """What drivers other than `driver` publish for a node now, and what the node has allocatable. Raises ApiError."""
+    devices: list[NeighbourDevice] = []
+    for page in slice_pages(transport, node=node):
+        for raw in _decoded(_PAGE, page, SLICES).items:
+            try:
+                devices += (each for each in neighbour_devices(raw) if each.driver != driver)
+            except msgspec.DecodeError as error:
+                raise Retryable(f"{SLICES}: {error}") from error
+    found = _read(transport, f"/api/v1/nodes/{quote(node, safe='')}", _NODE)
+    return Neighbours(devices=tuple(devices), resources=tuple(sorted(found.status.allocatable.items())))
 
 
 def denied(transport: Transport, rights: Iterable[Right]) -> Iterator[Right]:
