@@ -5,11 +5,12 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from conformance.cluster import AGENT, Whole, whole
+from conformance.cluster import AGENT, QUICK, Whole, whole
 from gpuvitals.sim.apiserver import Match
 from support.simcluster import CLAIMS, CLASSES, DRIVER, Json, choice, claim, device_class, exactly, pod
 
@@ -170,6 +171,25 @@ def test_a_pod_deleted_by_force_is_unprepared(cluster: Whole, restarted: bool) -
         cluster.kubelet.start()
     cluster.wait(lambda: cluster.calls(UNPREPARE, uid) == ["OK"], "unprepared")
     cluster.nothing_is_left()
+
+
+def test_the_next_pod_on_the_gpu_of_one_deleted_by_force_starts_without_a_refusal() -> None:
+    """Finding K11: the kubelet asks again only a minute later, and the GPU is released within seconds."""
+    timings = replace(
+        QUICK,
+        call_seconds=45.0,
+        pod_sync_min_seconds=60.0,
+        pod_sync_max_seconds=80.0,
+        termination_seconds=2.0,
+        reconcile_seconds=2.0,
+    )
+    with whole(gpus=1, timings=timings) as cluster:
+        cluster.create("forced")
+        cluster.running("forced")
+        cluster.create("next")
+        cluster.delete("forced", force=True)
+        cluster.running("next")
+        assert cluster.calls(PREPARE, cluster.uid("next")) == ["OK"]
 
 
 def test_a_pod_deleted_while_the_kubelet_was_down_is_never_prepared(cluster: Whole) -> None:
