@@ -21,9 +21,9 @@ from gpuvitals.cli.policy_option import add_policy_option, chosen_policy
 from gpuvitals.cli.remote_explain import remote_stations
 from gpuvitals.health.advice import xid_advice
 from gpuvitals.health.evaluate import evaluate
-from gpuvitals.health.fault_classes import FaultClass, xid_rule
+from gpuvitals.health.fault_classes import PEER_ADVICE, FaultClass, xid_rule
 from gpuvitals.health.isolation import isolated
-from gpuvitals.health.nvlink5 import nvlink5_action
+from gpuvitals.health.nvlink5 import nvlink5_action, points_at_peer
 from gpuvitals.health.nvlink_xid74 import xid74_meaning
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.reasons import person_should
@@ -224,6 +224,8 @@ def _decoded(signal: XidReport) -> Iterator[Station]:
         word = "Fatal" if signal.fatal else "Nonfatal"
         said = "nothing: it printed no words" if action is None else action.value
         yield Station("decode", f"{detail.unit} {word}; NVIDIA's sheet says {said}")
+        if points_at_peer(signal.code, detail.unit, detail.intr_info):
+            yield Station("peer", PEER_ADVICE)
 
 
 def _witnesses(state: GpuState, fault: Fault) -> str:

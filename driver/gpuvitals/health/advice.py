@@ -49,8 +49,12 @@ INVESTIGATORY = {
 }
 """By NVIDIA's investigatory action; empty where it adds nothing to the immediate one."""
 
+_SURPRISE = (
+    "if the kernel log shows Surprise Down (AER) before it, check the slot's power, riser and cables first"
+)
 _NOTES = {
     63: "a reset, when the GPU is free, puts the remapped row to use",
+    79: _SURPRISE,
     94: "reset the GPU when it is free",
 }
 """What NVIDIA's page adds to the actions of a code."""
@@ -68,7 +72,7 @@ UNLISTED = "look the code up in NVIDIA's catalogue; the driver's recovery action
 def xid_advice(code: int, rule: CauseRule | None = None) -> str:
     """The advice for an XID. `rule` is that of its open fault, which the line's status words may have decided."""
     if rule is not None and code in DECODED_XIDS and rule.fault_class in _DECODED:
-        return _DECODED[rule.fault_class]
+        return "; ".join(part for part in (rule.look_at, _DECODED[rule.fault_class]) if part)
     entry = CATALOG.get(code)
     if entry is None or entry.unused:
         return UNLISTED

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import assert_never
 
-from gpuvitals.health.nvlink5 import Nvlink5Action, nvlink5_action
+from gpuvitals.health.nvlink5 import Nvlink5Action, nvlink5_action, points_at_peer
 from gpuvitals.health.nvlink_xid74 import Xid74Meaning, xid74_meaning
 from gpuvitals.health.xid_catalog import CATALOG
 from gpuvitals.model.ids import Reason
@@ -61,13 +61,17 @@ class Clearing(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CauseRule:
-    """One row: the reason it is published under, its class, its clearing, and its weight in the score in percent."""
+    """One row: the reason it is published under, its class, its clearing, and its weight in the score in percent.
+
+    `look_at` is where a person should look first, empty where the reason's own advice says it.
+    """
 
     reason: Reason
     fault_class: FaultClass
     clearing: Clearing
     severity_percent: int
     meaning: str
+    look_at: str = ""
 
 
 def _rule(reason: str, fault_class: FaultClass, clearing: Clearing, severity: int, meaning: str) -> CauseRule:
@@ -216,6 +220,9 @@ _UNKNOWN = (FaultClass.B0, Clearing.EXPIRY, 50)
 _ISOLATING = (FaultClass.A, FaultClass.B)
 
 
+PEER_ADVICE = "look at the other end of the link first: the GPU or the switch there, and its XIDs or SXids"
+
+
 def xid_rule(report: XidReport) -> CauseRule:
     """The row of one XID: NVIDIA's bucket decides, but for the exceptions below.
 
@@ -227,7 +234,11 @@ def xid_rule(report: XidReport) -> CauseRule:
     judged = _judged(report)
     if report.source is Source.DCGM and judged[0] in _ISOLATING:
         judged = _UNKNOWN
-    return _xid_rule(report.code, judged)
+    rule, detail = _xid_rule(report.code, judged), report.nvlink5
+    if detail is None or not points_at_peer(report.code, detail.unit, detail.intr_info):
+        return rule
+    meaning = f"{rule.meaning}; the other end of the link went down first"
+    return replace(rule, meaning=meaning, look_at=PEER_ADVICE)
 
 
 def told_by_dcgm(rule: CauseRule) -> CauseRule:

@@ -16,6 +16,8 @@ class Nvlink5Action(Enum):
 
 
 _PEER_REASONS = frozenset({0b100110, 0b101000})
+_PEER_DOWN = range(32, 38)
+"""Reasons of NETIR_LINK_EVT that say that the other end of the link went down first: 100000 to 100101."""
 _RXPIPE_PROMOTED_V1 = 1 << 10
 _RXPIPE_PROMOTED_V2 = 1 << 7
 
@@ -97,6 +99,14 @@ def nvlink5_action(
     if error_status in _EVALUATE.get(family, frozenset()):
         return Nvlink5Action.XID_154_EVAL
     return Nvlink5Action.IGNORE
+
+
+def points_at_peer(code: int, unit: str, intr_info: int | None) -> bool:
+    """Whether the line says that the other end of the link, a GPU or a switch, went down first."""
+    if code != 149 or intr_info is None:
+        return False
+    found = _unit(code, unit, intr_info)
+    return found is not None and found[0] == "NETIR_LINK_EVT" and (intr_info >> 20) & 0x3F in _PEER_DOWN
 
 
 def _unit(code: int, printed: str, intr_info: int) -> tuple[str, bool] | None:

@@ -88,7 +88,8 @@ _PERSONS = {
     "RecoveryBusReset": "reset the GPU over the bus: a reboot of the node does it",
     "RecoverySystemReboot": "reboot the whole system",
     "RecoveryUnknown": "look the number up in the release notes of the driver",
-    "GpuLost": "reboot the node; if it comes back lost, have the board and its seating checked",
+    "GpuLost": "reboot the node; if it comes back lost, have the board and its seating checked; if the kernel log shows "
+    "Surprise Down (AER) before it, check the slot's power, riser and cables first",
     "RowRemapFailed": "run field diagnostics and replace the GPU",
     "SramThreshold": "replace the GPU: NVIDIA's RMA policy counts this flag",
     "RowRemapPending": "reset the GPU when it is free",

@@ -70,6 +70,21 @@ def test_explain_walks_a_fatal_line_to_the_claim(run: Run) -> None:
             "RLW_REMAP Fatal; NVIDIA's sheet says RESET_GPU",
         ),
         (
+            "NVRM: Xid (PCI:0000:05:00): 149, NETIR_LINK_EVT Fatal XC0 i0 Link 02 (0x021001c6 0x00000000)",
+            "look at the other end of the link first",
+        ),
+        (
+            "[ 7.0] pcieport 0000:37:01.0:    [ 5] SDES                   (First)",
+            "port 0000:37:01.0 broke off",
+        ),
+        (
+            "NVRM: GPU0 nvAssertFailed: x [NV_ERR_RESET_REQUIRED] (0x62) returned",
+            "refuses work until a GPU is reset",
+        ),
+        ("NVRM: GPU 0000:05:00.0: RmInitAdapter failed! (0x22:0x56:894)", "InitFailed"),
+        ("Mar 27 17:40:36 kernel: NVRM: Xid (PCI:0000:05:00): 62, x", "taken to be the kernel's"),
+        ('{"_TRANSPORT":"kernel","MESSAGE":"NVRM: Xid (PCI:0000:05:00): 79, x"}', "Unhealthy, score 0"),
+        (
             "NVRM: Xid (PCI:0000:05:00): 154, "
             "GPU recovery action changed from 0x1 (GPU Reset Required) to 0x0 (None)",
             "a reading of NVML's field ends what it asked for",
@@ -134,7 +149,7 @@ def test_explain_does_not_contradict_itself(run: Run, said: str) -> None:
     [
         (
             "NVRM: Xid (PCI:0000:05:00): 79, x",
-            "restart the machine; if it comes back, contact NVIDIA's support",
+            "restart the machine; if the kernel log shows Surprise Down (AER) before it",
         ),
         ("NVRM: Xid (PCI:0000:05:00): 151, x", "restart the virtual machine"),
         ("NVRM: Xid (PCI:0000:05:00): 119, x", "reset the GPU; if it comes back, investigate the software"),
