@@ -9,7 +9,7 @@ from typing import assert_never
 
 from gpuvitals.health.bursts import bursts
 from gpuvitals.health.fault_classes import CauseRule, Clearing, FaultClass, recovery_action
-from gpuvitals.health.faults import isolating, run_ends_at
+from gpuvitals.health.faults import HUNG, isolating, run_ends_at
 from gpuvitals.health.levels import active_links, unknown_links
 from gpuvitals.health.reasons import OTHER_DRIVER, person_should
 from gpuvitals.health.score import HEAT, VERSION, factors, score
@@ -70,7 +70,8 @@ def gpu_stations(entry: StoredGpu, around: Surroundings) -> Iterator[Station]:
     yield Station("gpu", f"{gpu.uuid} at {gpu.bus_id}, {gpu.product_name}")
     monitors = [f"{source.value} {seen.value}" for source, seen in around.facts.monitors]
     yield Station("sources", ", ".join(monitors) or "none has reported")
-    yield Station("reading", _reading(state, around.now.at))
+    yield Station("reading", _reading(state, around))
+    yield from _hang(state, around)
     if state.checkup is not None:
         yield Station("checkup", _checkup(state.checkup, around.now.at))
     yield from _faults(state, around.now.at)
@@ -232,15 +233,34 @@ def _past(past: PastFault, now: float) -> str:
     return f"{past.reason}, ended {_ago(now, past.ended_at)} by {past.ending.value}{note}{times}; {effect}"
 
 
-def _reading(state: GpuState, now: float) -> str:
-    reading = state.reading
+def _hang(state: GpuState, around: Surroundings) -> Iterator[Station]:
+    """The three times of a GPU that hangs: when it was found, when it is Unknown, when it leaves service."""
+    hung, policy, now = state.fault(HUNG), around.rule.health, around.now.at
+    if hung is None or hung.good_since is not None or state.suspect_since is None:
+        return
+    blind_at = state.started_at if state.last_ok_at is None else state.last_ok_at + policy.blind_seconds
+    unknown = _when(now, blind_at, "Unknown")
+    out = _when(now, state.suspect_since + policy.dwell_seconds, "out of service")
+    yield Station("hang", f"found {_ago(now, hung.first_at)}, not polled since; {unknown}; {out}")
+
+
+def _when(now: float, at: float, what: str) -> str:
+    return f"{what} in {at - now:.0f} s" if at > now else f"{what} since {now - at:.0f} s"
+
+
+def _reading(state: GpuState, around: Surroundings) -> str:
+    reading, hung, now = state.reading, state.fault(HUNG), around.now.at
+    good = "never" if state.last_ok_at is None else _ago(now, state.last_ok_at)
+    if hung is not None and hung.good_since is None:
+        return f"none: an NVML call for this GPU does not return; last good one {good}"
     if reading is None:
         return "never read"
-    good = "never" if state.last_ok_at is None else _ago(now, state.last_ok_at)
     values = ", ".join(_values(reading))
-    return f"{reading.status.value} {_ago(now, reading.seen.at)}, last good one {good}" + (
-        f": {values}" if values else ""
-    )
+    values = f": {values}" if values else ""
+    if now - reading.seen.at >= around.rule.health.blind_seconds:
+        # What was read so long ago is no state of now.
+        return f"none for {now - reading.seen.at:.0f} s, last good one {good}; it then read{values or ' nothing'}"
+    return f"{reading.status.value} {_ago(now, reading.seen.at)}, last good one {good}{values}"
 
 
 def _checkup(checkup: Checkup, now: float) -> str:

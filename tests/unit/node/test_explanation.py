@@ -10,11 +10,11 @@ from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.inventory.governing import Governing
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.model.ids import ClaimUid
-from gpuvitals.model.signal import Checkup, ClearReport, MonitorState, Source
+from gpuvitals.model.signal import Checkup, ClearReport, MonitorState, ReadStatus, Source
 from gpuvitals.model.snapshot import NodeFacts
 from gpuvitals.node.explanation import Surroundings, find_gpu, gpu_stations
 from gpuvitals.node.store import StoredGpu
-from support.signals import UUID, asks, checkup, fold, good, judge, links, moment, xid
+from support.signals import UUID, asks, broken, checkup, fold, good, judge, links, moment, xid
 from support.worlds import SINCE, gpu
 
 AT = 1100.0
@@ -107,6 +107,36 @@ def test_a_verdict_says_what_its_confidence_is_enough_for() -> None:
 
     assert "confidence single, a repair needs approval" in alone["verdict"]
     assert "confidence driver, enough for a repair" in driver["verdict"]
+
+
+@pytest.mark.parametrize(
+    ("since", "told_so"),
+    [
+        (20, "found 20 s ago, not polled since; Unknown in 36 s; out of service in 280 s"),
+        (97, "found 97 s ago, not polled since; Unknown since 41 s; out of service in 203 s"),
+        (400, "found 400 s ago, not polled since; Unknown since 344 s; out of service since 100 s"),
+    ],
+)
+def test_a_gpu_that_hangs_has_its_three_times_and_no_reading(since: int, told_so: str) -> None:
+    """Finding U7: the values that were read before it hung are not those that it has now."""
+    state = fold(good(AT - since - 4), broken(AT - since, ReadStatus.HUNG))
+    stations = told(stored(state))
+
+    assert stations["hang"] == told_so
+    last = since + 4
+    assert (
+        stations["reading"] == f"none: an NVML call for this GPU does not return; last good one {last} s ago"
+    )
+    assert "hang" not in told(stored(fold(good(AT - 1), state=state)))
+
+
+def test_a_reading_that_is_too_old_is_none() -> None:
+    """Finding U7: after XID 119 the GPU is probed seldom."""
+    stations = told(stored(fold(good(AT - 99), xid(119, AT - 98))))
+
+    assert stations["reading"].startswith(
+        "none for 99 s, last good one 99 s ago; it then read: recovery action"
+    )
 
 
 def test_the_history_says_what_failed_before_and_what_ended_it() -> None:
