@@ -163,6 +163,7 @@ DISCOVERED = {
     "namespaces": ("Namespace", False, ["ns"]),
     "jobs": ("Job", True, []),
     "daemonsets": ("DaemonSet", True, ["ds"]),
+    "replicasets": ("ReplicaSet", True, ["rs"]),
     "leases": ("Lease", True, []),
     "poddisruptionbudgets": ("PodDisruptionBudget", True, ["pdb"]),
     "resourceslices": ("ResourceSlice", False, []),

@@ -18,6 +18,8 @@ from gpuvitals.sim.scenario import Scenario
 from gpuvitals.sim.scheduler import Scheduler
 
 _REAL_TIMINGS = KubeletTimings()
+_LACKING = ("daemonsets",)
+"""Kinds that the API server could serve and that no controller of the demo would act on: docs/reference/demo-kinds.md."""
 
 
 @contextmanager
@@ -31,7 +33,7 @@ def demo_cluster(
 
     `library` is the folder of a mock libnvidia-ml.so.1, which the agents then call instead of the scripted worker.
     """
-    with ApiServer(settings=ApiSettings(cel_checker=compile_errors)) as server:
+    with ApiServer(settings=ApiSettings(cel_checker=compile_errors, without=_LACKING)) as server:
         endpoint = Endpoint(url=server.url)
         control = (ControllerManager(server.client("kube-controller-manager")), Scheduler(endpoint))
         nodes = [_node(folder / name, scenario, endpoint, timings, library) for name in scenario.nodes.names]

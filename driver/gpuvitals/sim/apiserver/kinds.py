@@ -143,6 +143,10 @@ BUILT_IN: tuple[Kind, ...] = (
         generation=True,
     ),
     Kind(
+        group="apps", plural="replicasets", name="ReplicaSet", short_names=("rs",), categories=("all",), status=True,
+        generation=True,
+    ),
+    Kind(
         group="coordination.k8s.io", plural="leases", name="Lease", unconditional_update=False,
         create_on_update=True,
     ),

@@ -141,6 +141,7 @@ _ROWS: Mapping[str, tuple[str, ...]] = MappingProxyType({
         *(f"spec.{row}" for row in _TEMPLATE), "spec.selector whole", _CONDITIONS, _STATUS, "spec.updateStrategy zero:{}",
         "spec.selector zero:null",
     ),
+    "replicasets.apps": (*(f"spec.{row}" for row in _TEMPLATE), "spec.selector whole", _CONDITIONS, _STATUS, "spec.selector zero:null"),
     "leases.coordination.k8s.io": (),
     "poddisruptionbudgets.policy": (_CONDITIONS, _STATUS, "spec.selector whole", "status.disruptedPods open"),
     "resourceslices.resource.k8s.io": (

@@ -15,8 +15,10 @@ from gpuvitals.sim.apiserver import ApiClient, ApiError
 from gpuvitals.sim.controllers.budgets import BudgetController
 from gpuvitals.sim.controllers.claims import ClaimController
 from gpuvitals.sim.controllers.garbage import GarbageCollector
+from gpuvitals.sim.controllers.jobs import JobController
 from gpuvitals.sim.controllers.namespaces import NamespaceController
 from gpuvitals.sim.controllers.nodes import NodeController
+from gpuvitals.sim.controllers.replicasets import ReplicaSetController
 from gpuvitals.sim.controllers.tainteviction import TaintEvictionController
 
 _IDLE_SECONDS = 0.5
@@ -41,14 +43,20 @@ class Controller(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerSettings:
-    """`rule_status_seconds`: how long a DeviceTaintRule's condition stands before it is looked at again."""
+    """`rule_status_seconds`: how long a DeviceTaintRule's condition stands before it is looked at again.
+
+    `job_backoff_seconds`: how long a Job waits after its first failed pod; doubled with each further one.
+    """
 
     rule_status_seconds: float = 10.0
+    job_backoff_seconds: float = 10.0
 
 
 def all_controllers(client: ApiClient, settings: ControllerSettings) -> tuple[Controller, ...]:
     """The controllers of a cluster; those whose kinds the server does not serve do nothing."""
     return (
+        JobController(client, backoff_seconds=settings.job_backoff_seconds),
+        ReplicaSetController(client),
         ClaimController(client),
         TaintEvictionController(client, rule_status_seconds=settings.rule_status_seconds),
         BudgetController(client),

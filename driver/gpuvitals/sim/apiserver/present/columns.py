@@ -249,6 +249,13 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
         _column("Available", _number("status", "numberAvailable"), type="integer"),
         _column("Node Selector", _node_selector), AGE, *_WORKLOAD,
     ),
+    "replicasets.apps": (
+        NAME,
+        _column("Desired", _number("spec", "replicas"), type="integer"),
+        _column("Current", _number("status", "replicas"), type="integer"),
+        _column("Ready", _number("status", "readyReplicas"), type="integer"),
+        AGE, *_WORKLOAD,
+    ),
     "leases.coordination.k8s.io": (NAME, _column("Holder", _text("spec", "holderIdentity")), AGE),
     "poddisruptionbudgets.policy": (
         NAME, _column("Min Available", _bound("minAvailable")), _column("Max Unavailable", _bound("maxUnavailable")),

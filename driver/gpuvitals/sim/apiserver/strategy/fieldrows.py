@@ -225,6 +225,12 @@ TYPES: Mapping[str, str] = MappingProxyType({
         allNodes:b devices[Device] driver nodeName nodeSelector* partitionTypeAttribute
         perDeviceNodeSelection:b pool:ResourcePool sharedCounters[CounterSet] skipNodeOperations[]
     """,
+    "ReplicaSetCondition": "lastTransitionTime:t message reason status type",
+    "ReplicaSetSpec": "minReadySeconds:n replicas:n selector:LabelSelector template:PodTemplateSpec",
+    "ReplicaSetStatus": """
+        availableReplicas:n conditions[ReplicaSetCondition] fullyLabeledReplicas:n observedGeneration:i readyReplicas:n
+        replicas:n terminatingReplicas:n
+    """,
     "ResourceStatus": "name resources[ResourceHealth]",
     "RollingUpdateDaemonSet": "maxSurge* maxUnavailable*",
     "SecurityContext": """
@@ -269,6 +275,7 @@ KINDS: Mapping[str, str] = MappingProxyType({
     """,
     "jobs.batch": "spec:JobSpec status:JobStatus",
     "daemonsets.apps": "spec:DaemonSetSpec status:DaemonSetStatus",
+    "replicasets.apps": "spec:ReplicaSetSpec status:ReplicaSetStatus",
     "leases.coordination.k8s.io": "spec:LeaseSpec",
     "poddisruptionbudgets.policy": "spec:PodDisruptionBudgetSpec status:PodDisruptionBudgetStatus",
     "resourceslices.resource.k8s.io": "spec:ResourceSliceSpec",

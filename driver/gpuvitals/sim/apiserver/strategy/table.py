@@ -22,7 +22,12 @@ from gpuvitals.sim.apiserver.strategy.pods import POD_RULES
 from gpuvitals.sim.apiserver.strategy.rules import Rules
 from gpuvitals.sim.apiserver.strategy.slices import SLICE_RULES
 from gpuvitals.sim.apiserver.strategy.taints import TAINT_RULES
-from gpuvitals.sim.apiserver.strategy.workloads import BUDGET_RULES, DAEMON_SET_RULES, JOB_RULES
+from gpuvitals.sim.apiserver.strategy.workloads import (
+    BUDGET_RULES,
+    DAEMON_SET_RULES,
+    JOB_RULES,
+    REPLICA_SET_RULES,
+)
 
 _NONE = Rules()
 _RULES = MappingProxyType(
@@ -34,6 +39,7 @@ _RULES = MappingProxyType(
         "secrets": SECRET_RULES,
         "jobs.batch": JOB_RULES,
         "daemonsets.apps": DAEMON_SET_RULES,
+        "replicasets.apps": REPLICA_SET_RULES,
         "leases.coordination.k8s.io": LEASE_RULES,
         "poddisruptionbudgets.policy": BUDGET_RULES,
         "resourceslices.resource.k8s.io": SLICE_RULES,

@@ -39,9 +39,10 @@ def _default_job(job: Obj) -> None:
         return
     if "completions" not in spec and "parallelism" not in spec:
         spec["completions"] = 1
+    replacement = "TerminatingOrFailed" if spec.get("podFailurePolicy") is None else "Failed"
     for name, value in (
         ("parallelism", 1), ("backoffLimit", 6), ("completionMode", "NonIndexed"), ("suspend", False),
-        ("podReplacementPolicy", "TerminatingOrFailed"), ("manualSelector", False),
+        ("podReplacementPolicy", replacement), ("manualSelector", False),
     ):  # fmt: skip
         spec.setdefault(name, value)
     _default_template(spec)
@@ -117,6 +118,31 @@ def _daemon_set_errors(daemon_set: Obj) -> list[FieldError]:
     return errors + spec_errors(dig(spec, "template", "spec") or {}, "spec.template.spec")
 
 
+def _default_replica_set(replica_set: Obj) -> None:
+    spec = replica_set.get("spec")
+    if isinstance(spec, dict):
+        spec.setdefault("replicas", 1)
+        _default_template(spec)
+
+
+def _prepare_replica_set(replica_set: Obj) -> None:
+    replica_set["status"] = {"replicas": 0}
+
+
+def _replica_set_errors(replica_set: Obj) -> list[FieldError]:
+    return negative_errors(replica_set.get("spec") or {}, ("replicas",), "spec") + _daemon_set_errors(
+        replica_set
+    )
+
+
+def _replica_set_update_errors(new: Obj, old: Obj, subresource: str) -> list[FieldError]:
+    if subresource:
+        return []
+    kept = same(dig(new, "spec", "selector"), dig(old, "spec", "selector"))
+    immutable = [] if kept else [invalid_value("spec.selector", dig(new, "spec", "selector"), IMMUTABLE)]
+    return _replica_set_errors(new) + immutable
+
+
 def _default_template(spec: Obj) -> None:
     template = dig(spec, "template", "spec")
     if isinstance(template, dict):
@@ -165,6 +191,12 @@ JOB_RULES = Rules(
 )
 DAEMON_SET_RULES = Rules(
     default=_default_daemon_set, prepare_create=_prepare_daemon_set, validate_create=_daemon_set_errors
+)
+REPLICA_SET_RULES = Rules(
+    default=_default_replica_set,
+    prepare_create=_prepare_replica_set,
+    validate_create=_replica_set_errors,
+    validate_update=_replica_set_update_errors,
 )
 BUDGET_RULES = Rules(
     prepare_create=_prepare_budget, validate_create=_budget_errors, validate_update=_budget_update_errors
