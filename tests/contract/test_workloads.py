@@ -123,3 +123,52 @@ def test_a_propagation_policy_that_is_not_known_is_refused(api: RawApi, unique: 
     assert causes(answer) == [
         'propagationPolicy: Unsupported value: "Sideways": supported values: "Foreground", "Background", "Orphan", "nil"'
     ]
+
+
+DISRUPTED = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+
+
+@pytest.mark.parametrize(
+    ("policy", "replaced"),
+    [({}, "TerminatingOrFailed"), ({"podFailurePolicy": {"rules": [DISRUPTED]}}, "Failed")],
+)
+def test_a_job_with_a_policy_for_failed_pods_replaces_what_has_ended(
+    api: RawApi, unique: str, policy: dict[str, object], replaced: str
+) -> None:
+    """Finding D1: a pod that is being evicted is not replaced before it has ended."""
+    made = stored(api.post(JOBS, job(unique, **policy)))
+
+    assert made["spec"]["podReplacementPolicy"] == replaced
+
+
+REPLICA_SETS = "/apis/apps/v1/namespaces/default/replicasets"
+
+
+def test_a_new_replica_set_wants_one_pod_and_keeps_its_selector(api: RawApi, unique: str) -> None:
+    """Finding D1."""
+    labels = {"app": unique}
+    template = {"metadata": {"labels": labels}, "spec": job(unique)["spec"]["template"]["spec"]}
+    template["spec"]["restartPolicy"] = "Always"
+    body = {"metadata": {"name": unique}, "spec": {"selector": {"matchLabels": labels}, "template": template}}
+    made = stored(api.post(REPLICA_SETS, body))
+    other = api.patch(
+        f"{REPLICA_SETS}/{unique}", MERGE_PATCH, {"spec": {"selector": {"matchLabels": {"app": "b"}}}}
+    )
+    scaled = stored(api.patch(f"{REPLICA_SETS}/{unique}", MERGE_PATCH, {"spec": {"replicas": 0}}))
+
+    assert (made["spec"]["replicas"], made["status"]) == (1, {"replicas": 0})
+    assert refusal(other) == (422, "Invalid")
+    assert "spec.selector" in {each.partition(":")[0] for each in causes(other)}
+    assert scaled["metadata"]["generation"] == 2
+
+
+def test_a_replica_set_selects_the_pods_of_its_template(api: RawApi, unique: str) -> None:
+    template = {"metadata": {"labels": {"app": "a"}}, "spec": job(unique)["spec"]["template"]["spec"]}
+    body = {
+        "metadata": {"name": unique},
+        "spec": {"selector": {"matchLabels": {"app": "b"}}, "template": template},
+    }
+
+    assert "spec.template.metadata.labels" in {
+        each.partition(":")[0] for each in causes(api.post(REPLICA_SETS, body))
+    }

@@ -1,6 +1,7 @@
 """`gpuvitals demo`: a small cluster on this machine, with real agents on simulated GPUs, and a fault that walks through it."""
 
 import argparse
+import errno
 import os
 import shutil
 import sys
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 from gpuvitals.cli.command import command
 from gpuvitals.cli.errors import UsageError
 from gpuvitals.cli.inject import FOLDER_PREFIX
+from gpuvitals.cli.output import OutputError
+from gpuvitals.cli.running import running_mark
 from gpuvitals.cli.termination import Termination
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 _LIBRARY = "libnvidia-ml.so.1"
 _LOG_LINES = 15
+_WATCH_SECONDS = 0.5
 _MAX_FOLDER_BYTES = 25
 """What an agent's socket below it, of a tenth node and with the UID of its pod, leaves of a Unix socket's 107 bytes."""
 
@@ -92,8 +96,9 @@ def _play(scenario: "Scenario", library: Path | None, *, keep: bool) -> int:
             _print(_logs(cluster))
         if keep:
             _print(_invitation(cluster))
-            while not stopping.wait(1.0):
-                continue
+            told: set[str] = set()
+            while not stopping.wait(_WATCH_SECONDS):
+                _print(_endings(cluster, told))
             _print_if_open("\nstopping ...")
     return 1 if narrator.failed else 0
 
@@ -108,7 +113,8 @@ def _folder() -> Iterator[Path]:
             raise UsageError(
                 f"$TMPDIR: its path is {-spare} bytes too long for the Unix sockets of a demo; name a shorter one"
             )
-        yield made
+        with running_mark(made):
+            yield made
     finally:
         shutil.rmtree(made, ignore_errors=True)
 
@@ -118,6 +124,16 @@ def _logs(cluster: "Cluster") -> Iterator[str]:
         yield ""
         yield f"the end of the log of the agent of {node.name}:"
         yield node.agent.log_tail(_LOG_LINES)
+
+
+def _endings(cluster: "Cluster", told: set[str]) -> Iterator[str]:
+    """Every agent that has ended by itself and was not told of, with the end of its log."""
+    for node in cluster.nodes:
+        ended = node.agent.ended
+        if ended and ended not in told:
+            told.add(ended)
+            yield f"\n{ended}; the end of its log:"
+            yield node.agent.log_tail(_LOG_LINES)
 
 
 def _invitation(cluster: "Cluster") -> Iterator[str]:
@@ -137,11 +153,21 @@ def _print_if_open(line: str) -> None:
     """Prints to a terminal that may be gone: a hangup is one of the ways to stop the demo."""
     try:
         print(line, flush=True)
-    except OSError:
-        # The interpreter flushes once more at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OutputError:
+        _close_output()
 
 
 def _print(lines: Iterator[str]) -> None:
     for line in lines:
-        print(line, flush=True)
+        try:
+            print(line, flush=True)
+        except OutputError as error:
+            # A terminal that was closed answers so before its hangup arrives, which ends the demo in order.
+            if not isinstance(error.__cause__, OSError) or error.__cause__.errno != errno.EIO:
+                raise
+            _close_output()
+
+
+def _close_output() -> None:
+    """Sends everything to nowhere: the interpreter flushes once more at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

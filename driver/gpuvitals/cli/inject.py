@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gpuvitals.cli.command import command
 from gpuvitals.cli.errors import UsageError
+from gpuvitals.cli.running import runs_in
 
 if TYPE_CHECKING:
     from gpuvitals.sim.gpu import ScriptedNode
@@ -74,8 +75,9 @@ def _node(options: argparse.Namespace) -> "ScriptedNode":
     from gpuvitals.sim.gpu_state import StateError
 
     folder = options.demo if options.demo is not None else _running_demo()
-    if not (folder / "kubeconfig").is_file():
-        raise UsageError(f"--demo {folder}: no demo runs there; start one with: make demo KEEP=1")
+    if not runs_in(folder):
+        left = f"; its folder was left behind, remove it with: rm -r {folder}" if folder.is_dir() else ""
+        raise UsageError(f"--demo {folder}: no demo runs there{left}; start one with: make demo KEEP=1")
     node = ScriptedNode(folder / options.node)
     names = sorted(path.parent.name for path in folder.glob("*/gpus.json"))
     if options.node not in names:
@@ -91,7 +93,8 @@ def _node(options: argparse.Namespace) -> "ScriptedNode":
 
 
 def _running_demo() -> Path:
-    found = [path.parent for path in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*/kubeconfig")]
+    folders = Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*/kubeconfig")
+    found = [path.parent for path in folders if runs_in(path.parent)]
     if len(found) != 1:
         many = f"{len(found)} are there" if found else "none is there; start one with: make demo KEEP=1"
         raise UsageError(f"--demo: name the demo's folder, {many}")

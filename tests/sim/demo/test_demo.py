@@ -108,7 +108,7 @@ def test_a_demo_that_is_terminated_in_mid_play_leaves_nothing_behind(
 
 
 def test_a_demo_whose_terminal_is_closed_leaves_nothing_behind(tmp_path: Path) -> None:
-    """Finding S3, and the first half of Finding D2."""
+    """Finding S3, Finding D2."""
     file = tmp_path / "own.yaml"
     file.write_text(HEAD + "  - wait: 1m\n  - expect: {slices: {node: 0, devices: 2}}\n")
     ours, its = pty.openpty()
@@ -133,6 +133,60 @@ def test_a_demo_whose_terminal_is_closed_leaves_nothing_behind(tmp_path: Path) -
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
+def test_a_demo_says_at_once_that_an_agent_has_ended(tmp_path: Path, number: signal.Signals) -> None:
+    """Finding S2: with the signal, and the end of the log, long before its time for the expectation is over."""
+    file = tmp_path / "own.yaml"
+    file.write_text(HEAD + "  - expect: {slices: {node: 0, devices: 3}, within: 2m}\n")
+    with subprocess.Popen(
+        [*GPUVITALS, "demo", "--scenario", str(file)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 20
+        while not (agents := _pids_of_agents(process.pid)):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        os.kill(agents[0], number)
+        said_of_it, _ = process.communicate(timeout=60)
+
+    assert process.returncode == 1
+    assert f"the agent of node-0 ended by {number.name}" in said_of_it
+    assert "the end of the log of the agent of node-0" in said_of_it
+
+
+def test_a_kept_demo_says_that_an_agent_has_ended_and_stays_up(tmp_path: Path) -> None:
+    """Finding S2: nobody waits for anything then."""
+    file = tmp_path / "own.yaml"
+    file.write_text(HEAD + "  - expect: {slices: {node: 0, devices: 2}, within: 15s}\n")
+    with kept("--scenario", str(file)) as (process, _):
+        os.kill(_pids_of_agents(process.pid)[0], signal.SIGKILL)
+        assert process.stdout is not None
+        seen = next(line for line in process.stdout if "ended by" in line)
+
+        assert seen == "the agent of node-0 ended by SIGKILL; the end of its log:\n"
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0
+
+
+def test_inject_sees_that_no_demo_runs(tmp_path: Path) -> None:
+    """Finding D2: also where the folder of a demo that was killed is still there."""
+    folder = tmp_path / "gv-demo-x"
+    folder.mkdir()
+    (folder / "kubeconfig").touch()
+    arguments = [*GPUVITALS, "inject", "--demo", str(folder), "xid", "--gpu", "0", "--code", "79"]
+    ended = subprocess.run(arguments, capture_output=True, text=True, timeout=30, check=False)
+
+    assert ended.returncode == 2
+    assert f"--demo {folder}: no demo runs there; its folder was left behind" in ended.stderr
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    arguments = [*GPUVITALS, "inject", "xid", "--gpu", "0", "--code", "79"]
+    ended = subprocess.run(
+        arguments, capture_output=True, text=True, timeout=30, check=False, env=environment
+    )
+    assert ended.returncode == 2
+    assert "none is there; start one with" in ended.stderr
+
+
 def test_a_folder_too_deep_for_sockets_is_refused_and_not_left_behind(tmp_path: Path) -> None:
     ended = played("--scenario", "walk", TMPDIR=str(tmp_path))
 
@@ -150,6 +204,11 @@ def _agents_of(demo: int) -> list[str]:
     return [directory for parent, directory in _agents() if parent == demo]
 
 
+def _pids_of_agents(demo: int) -> list[int]:
+    """Process ids of the agents that are children of the demo."""
+    return [pid for pid, parent, _ in _agent_processes() if parent == demo]
+
+
 def _running_below(folder: Path) -> list[str]:
     """State directories of the agents that were started for this folder."""
     return [directory for _, directory in _agents() if folder in Path(directory).parents]
@@ -157,6 +216,11 @@ def _running_below(folder: Path) -> list[str]:
 
 def _agents() -> list[tuple[int, str]]:
     """The parent and the state directory of every agent on this machine."""
+    return [(parent, directory) for _, parent, directory in _agent_processes()]
+
+
+def _agent_processes() -> list[tuple[int, int, str]]:
+    """Process id, parent and state directory of every agent on this machine."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -165,5 +229,5 @@ def _agents() -> list[tuple[int, str]]:
         except OSError:  # it ended while we looked
             continue
         if "--state-dir" in words:
-            found.append((parent, words[words.index("--state-dir") + 1]))
+            found.append((int(entry.name), parent, words[words.index("--state-dir") + 1]))
     return found

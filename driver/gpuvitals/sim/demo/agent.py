@@ -58,6 +58,20 @@ class AgentProgram:
         """Whether the process lives."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def ended(self) -> str:
+        """How the process ended by itself, for people; empty while it runs, and where somebody has stopped it."""
+        code = None if self._process is None else self._process.poll()
+        if code is None:
+            return ""
+        if code >= 0:
+            return f"the agent of {self._settings.node} ended with exit status {code}"
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        return f"the agent of {self._settings.node} ended by {name}"
+
     def start(self) -> None:
         """Starts the process; it is not waited for."""
         if self.running:

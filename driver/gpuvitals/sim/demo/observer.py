@@ -56,6 +56,10 @@ class Observer:
         self._marked_at = time.monotonic()
         self._marked = {node.name: self._encoded(node.name) for node in self._cluster.nodes}
 
+    def ended(self) -> str:
+        """Which agents have ended by themselves, and how; empty where none has."""
+        return "; ".join(filter(None, (node.agent.ended for node in self._cluster.nodes)))
+
     def look(self, subject: Subject) -> Sight:
         """Whether it is as expected now."""
         match subject:

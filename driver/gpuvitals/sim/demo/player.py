@@ -81,17 +81,24 @@ class Player:
             yield Done(what)
 
     def _becomes(self, wanted: Expect) -> Sight:
-        """The first sight that holds, or the last one within the time."""
+        """The first sight that holds, or the last one within the time, or that an agent has ended by itself."""
         until = time.monotonic() + wanted.within
         while True:
+            # Asked first: what an agent has written before it ended is seen by the look.
+            ended = self._observer.ended()
             sight = self._observer.look(wanted.subject)
+            if ended and not sight.holds:
+                return Sight(False, f"{ended}; {sight.seen}")
             if sight.holds or time.monotonic() >= until or self._stopping.wait(_LOOK_SECONDS):
                 return sight
 
     def _stays(self, wanted: Expect) -> Sight:
-        """The first sight that does not hold, or the last one of the time."""
+        """The first sight that does not hold, or the last one of the time, or that an agent has ended by itself."""
         until = time.monotonic() + (wanted.holds or 0.0)
         while True:
+            ended = self._observer.ended()
             sight = self._observer.look(wanted.subject)
+            if ended:
+                return Sight(False, f"{ended}; {sight.seen}")
             if not sight.holds or time.monotonic() >= until or self._stopping.wait(_LOOK_SECONDS):
                 return sight
