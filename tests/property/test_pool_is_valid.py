@@ -16,7 +16,7 @@ from gpuvitals.inventory.device import MAX_STRING
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.pool import Pool, pool
 from gpuvitals.inventory.taints import ServiceMode
-from gpuvitals.kube.slice_codec import NodeOwner, Placement, slice_body
+from gpuvitals.kube.slice_codec import NodeOwner, Placement, Stored, slice_body
 from gpuvitals.model.gpu import DeviceKind, Gpu, MigInstance
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import InventoryReport, Reading, Signal, Source
@@ -146,7 +146,7 @@ def live(folder: Path, history: list[Step], *, sick_at: int = -1) -> AgentWorld:
         listed = [*step.listed, steady]
         found = tuple(gpu for each in listed for gpu in each.gpus())
         signals: list[Signal] = [fault(slot, code, at) for slot, code in step.faults]
-        if step.is_listed or number == 0:
+        if step.is_listed or step.boots or number == 0:
             signals.append(
                 InventoryReport(source=Source.NVML_POLL, seen=moment(at), gpus=found, driver_load="570.1")
             )
@@ -169,7 +169,7 @@ def refusals(planned: Pool) -> list[str]:
     place = Placement(generation=1, count=len(planned.slices))
     found: list[str] = []
     for part in planned.slices:
-        body = slice_body(part, planned, OWNER, place, {})
+        body = slice_body(part, planned, OWNER, place, Stored(foreign={}, times={}))
         found += [f"{error.field}: {error.body}" for error in SLICE_RULES.validate_create(body)]
     names = [device.name for part in planned.slices for device in part.devices]
     found += [f"duplicate {name}" for name in names if names.count(name) > 1]
