@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from gpuvitals.health.fault_classes import LEVELS, Clearing, FaultClass
+from gpuvitals.health.fault_classes import EARLIER_FAULT, LEVELS, Clearing, FaultClass
 from gpuvitals.health.state import Ending
 from gpuvitals.health.verdict import BLIND, PROBATION
 from gpuvitals.model.health import (
@@ -66,6 +66,7 @@ class Reached:
             }
 
 
+@pytest.mark.timeout(300)
 def test_the_histories_reach_every_source_class_reason_ending_and_word() -> None:
     """The same histories each time: what they miss, the promises are never asked about."""
     reached = Reached()
@@ -76,8 +77,9 @@ def test_the_histories_reach_every_source_class_reason_ending_and_word() -> None
         reached.add(history)
 
     look()
-    # What people and programs say is folded apart, by statements.
+    # What people and programs say is folded apart, by statements; what an unreadable memory leaves behind is no signal.
     levels = {reason for reason, rule in LEVELS.items() if rule.clearing is not Clearing.WORD}
+    levels -= {EARLIER_FAULT.reason}
     wanted = {NO_REASON, BLIND, PROBATION, *levels}
     assert wanted - reached.reasons == set()
     assert set(FaultClass) - reached.classes == set()

@@ -11,6 +11,7 @@ from gpuvitals.model.signal import (
     ConfigSpace,
     FabricState,
     GpuSignal,
+    InitFailureReport,
     Nvlink5Detail,
     OffBusReport,
     PresenceReport,
@@ -44,12 +45,12 @@ _SILENT = [status for status in ReadStatus if status is not ReadStatus.OK]
 _VALUES: dict[str, st.SearchStrategy[object]] = {
     "recovery_action": st.sampled_from([0, 0, 0, None, 1, 2, 3, 4, 5, 6, 7, 99]),
     "ecc_uncorrected_volatile": st.sampled_from([0, 0, 0, None, 1, 5]),
-    "sram_threshold_exceeded": st.sampled_from([False] * 9 + [True]),
+    "sram_threshold_exceeded": st.sampled_from([False] * 5 + [True]),
     "remap_pending": st.sampled_from([False, False, None, True]),
     "remap_failed": st.sampled_from([False] * 9 + [True]),
     "banks_without_spare": st.sampled_from([0, 0, 1, None]),
     "links": st.sampled_from([links(18), links(18), links(17), links(8), links(0), None]),
-    "fabric": st.sampled_from([FabricState.COMPLETED, FabricState.DEGRADED, *FabricState, None]),
+    "fabric": st.sampled_from([FabricState.COMPLETED, FabricState.FAILED, *FabricState, None]),
     "hardware_slowdown": st.sampled_from([False, False, None, True]),
     "thermal_margin_celsius": st.sampled_from([30, 4, -3, None]),
     "remapped_uncorrectable": st.sampled_from([0, 0, 1, 2, None]),
@@ -119,9 +120,11 @@ def checkups(draw: st.DrawFn, at: float) -> GpuSignal:
 @st.composite
 def accusations(draw: st.DrawFn, at: float) -> GpuSignal:
     """A signal that reports something bad, or nothing, and is no proof of anything good."""
-    match draw(st.integers(0, 6)):
+    match draw(st.integers(0, 7)):
         case 0 | 1 | 2:
             return draw(xids(at))
+        case 6:
+            return InitFailureReport(source=Source.KMSG, seen=moment(at), bus_id=BUS)
         case 3:
             return asks(draw(st.integers(0, 9)), at)
         case 4:

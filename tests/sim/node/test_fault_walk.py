@@ -80,3 +80,23 @@ def test_an_observed_reset_brings_the_gpu_back_through_probation(node: AgentNode
     node.agent.wait(lambda: node.shows(4, "Healthy"))
 
     assert "taints" not in node.devices()[node.name(4)]
+
+
+@pytest.mark.parametrize("lag", [200.0, 3600.0])
+def test_a_fault_after_a_reset_isolates_although_the_kernel_logs_clock_lags(
+    node: AgentNode, lag: float
+) -> None:
+    """Finding R3: the stamp of the second fault is older than the reset that repaired the first one."""
+    said = "Uncontained: LTC TAG (0x2, 0x1). RST: Yes, D-RST: No"
+    node.gpus.xid(4, 95, said, event=False)
+    node.agent.wait(lambda: node.shows(4, "Unhealthy"))
+    node.gpus.reset(4)
+    node.agent.wait(lambda: node.shows(4, "Degraded"))
+    log = node.folder / "kmsg"
+    newest = int(log.read_text(encoding="ascii").splitlines()[-1].split(",")[1])
+    stamp = max(1, round((time.clock_gettime(time.CLOCK_BOOTTIME) - lag) * 1e6))
+    bus = node.name(4).removeprefix("gpu-").rpartition("-")[0].replace("-", ":")
+    with log.open("a", encoding="ascii") as file:
+        file.write(f"4,{newest + 1},{stamp},c;NVRM: Xid (PCI:{bus}): 95, pid=7, name=x, {said}\n")
+
+    node.agent.wait(lambda: node.shows(4, "Unhealthy"))
