@@ -181,7 +181,6 @@ def test_the_next_pod_on_the_gpu_of_one_deleted_by_force_starts_without_a_refusa
         pod_sync_min_seconds=60.0,
         pod_sync_max_seconds=80.0,
         termination_seconds=2.0,
-        reconcile_seconds=2.0,
     )
     with whole(gpus=1, timings=timings) as cluster:
         cluster.create("forced")
@@ -189,7 +188,10 @@ def test_the_next_pod_on_the_gpu_of_one_deleted_by_force_starts_without_a_refusa
         cluster.create("next")
         cluster.delete("forced", force=True)
         cluster.running("next")
-        assert cluster.calls(PREPARE, cluster.uid("next")) == ["OK"]
+        (prepared,) = (one for one in cluster.kubelet.calls(PREPARE) if cluster.uid("next") in one.claims)
+        (released,) = cluster.kubelet.calls(UNPREPARE)
+        assert prepared.outcome == "OK"
+        assert prepared.started_at < released.started_at < prepared.started_at + prepared.seconds
 
 
 def test_a_pod_deleted_while_the_kubelet_was_down_is_never_prepared(cluster: Whole) -> None:

@@ -28,6 +28,11 @@ _NOT_FOUND = 404
 _KILLED = 137
 _API_RETRY_SECONDS = 0.5
 _JOIN_SECONDS = 15.0
+_LEAST_GRACE_SECONDS = 2.0
+"""Containers get it also where the pod was deleted by force.
+
+Source: kubernetes/kubernetes pkg/kubelet/kuberuntime (minimumGracePeriodInSeconds).
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,9 +242,8 @@ class PodWorker:
         now = time.monotonic()
         if self._node.runtime.has_sandbox(self.uid):
             if not self._due.kill:
-                grace = (
-                    0.0 if seen.gone else float(seen.pod["metadata"].get("deletionGracePeriodSeconds") or 0)
-                )
+                given = float(seen.pod["metadata"].get("deletionGracePeriodSeconds") or 0)
+                grace = _LEAST_GRACE_SECONDS if seen.gone else max(_LEAST_GRACE_SECONDS, given)
                 self._due.kill = now + min(grace, self._node.timings.termination_seconds)
             if now < self._due.kill:
                 return self._due.kill - now
