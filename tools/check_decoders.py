@@ -39,6 +39,8 @@ def violations(source: str, module: str) -> list[tuple[int, str]]:
             found.append((call.lineno, f"{name} inside a function; make it at module level"))
         if name == "msgspec.convert" and module not in CONVERTS:
             found.append((call.lineno, "msgspec.convert; decode with a decoder of the module"))
+    for line, name in _handed_on(tree, names):
+        found.append((line, f"{name} without a call; it would be given a type elsewhere"))
     if not module.startswith("cli/"):
         found.extend(
             (line, "import inside a function; a decoder of that module would be made on the caller's thread")
@@ -91,6 +93,16 @@ def _calls(node: ast.AST, *, in_function: bool) -> Iterator[tuple[ast.Call, bool
         if isinstance(child, ast.Call):
             yield child, inside
         yield from _calls(child, in_function=inside)
+
+
+def _handed_on(tree: ast.Module, names: dict[str, str]) -> Iterator[tuple[int, str]]:
+    """References to functions that take a type, but for those that are called where they stand."""
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name | ast.Attribute) and id(node) not in called:
+            name = _dotted(node, names)
+            if name in _DECODES or name == "msgspec.convert":
+                yield node.lineno, name
 
 
 def _late_imports(tree: ast.Module) -> Iterator[int]:

@@ -46,6 +46,12 @@ def test_every_decoder_of_the_product_is_made_at_import() -> None:
         ),
         pytest.param("import msgspec\nf = lambda: msgspec.json.Decoder(int)\n", 2, id="lambda"),
         pytest.param("import msgspec\nmsgspec.convert({}, int)\n", 2, id="convert"),
+        pytest.param("import msgspec\nread = msgspec.json.decode\n", 2, id="renamed"),
+        pytest.param(
+            "import functools, msgspec\nf = functools.partial(msgspec.json.decode, type=int)\n",
+            2,
+            id="partial",
+        ),
         pytest.param(
             "def f():\n    from gpuvitals.kube import nodes\n    return nodes\n", 2, id="late-import"
         ),

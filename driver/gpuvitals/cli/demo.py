@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _LIBRARY = "libnvidia-ml.so.1"
 _LOG_LINES = 15
 _WATCH_SECONDS = 0.5
-_MAX_FOLDER_BYTES = 25
-"""What an agent's socket below it, of a tenth node and with the UID of its pod, leaves of a Unix socket's 107 bytes."""
+_MAX_FOLDER_BYTES = 46
+"""The path of a Unix socket has 107 bytes: `/node-10/plugins_registry/` and the hashed name of a socket take 61."""
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

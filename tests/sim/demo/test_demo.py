@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -185,6 +186,17 @@ def test_inject_sees_that_no_demo_runs(tmp_path: Path) -> None:
     )
     assert ended.returncode == 2
     assert "none is there; start one with" in ended.stderr
+
+
+def test_a_demo_works_in_the_deepest_folder_that_it_takes(tmp_path: Path) -> None:
+    """Finding P7: agents give their sockets short names there."""
+    file = tmp_path / "own.yaml"
+    file.write_text(HEAD + "  - expect: {slices: {node: 0, devices: 2}, within: 15s}\n")
+    with tempfile.TemporaryDirectory(prefix="d" * 16, dir="/tmp") as deep:
+        assert len(f"{deep}/gv-demo-12345678") == 46
+        ended = played("--scenario", str(file), TMPDIR=deep)
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 def test_a_folder_too_deep_for_sockets_is_refused_and_not_left_behind(tmp_path: Path) -> None:
