@@ -304,6 +304,66 @@ def utf_16_without_mark(said: Iterable[Said]) -> bytes:
     return journal_short(said).decode().encode("utf-16-be")
 
 
+def kubectl_of_dmesg_human(said: Iterable[Said]) -> bytes:
+    return lines(
+        said, lambda time, _, text: f"{time:%Y-%m-%dT%H:%M:%S.%f}Z [{time:%a %b %e %H:%M:%S %Y}] {text}"
+    )
+
+
+def kubectl_of_decoded(said: Iterable[Said]) -> bytes:
+    return lines(
+        said, lambda time, at, text: f"{time:%Y-%m-%dT%H:%M:%S.%f}Z kern  :warn  : [{at:12.6f}] {text}"
+    )
+
+
+def slashes(said: Iterable[Said]) -> bytes:
+    return lines(said, lambda time, _, text: f"{time:%Y/%m/%d %H:%M:%S} node-7 kernel: {text}")
+
+
+def relayed(said: Iterable[Said]) -> bytes:
+    return lines(
+        said, lambda time, _, text: f"{time:%b %e %H:%M:%S} node-7 node-7.example.com kernel: {text}"
+    )
+
+
+def facility_first(said: Iterable[Said]) -> bytes:
+    return lines(said, lambda time, _, text: f"{time.isoformat()} kern.warning node-7 kernel: {text}")
+
+
+def numbered(said: Iterable[Said]) -> bytes:
+    return lines(said, lambda _, at, text: f"{round(at):6}\t[{at:12.6f}] {text}")
+
+
+def loki(said: Iterable[Said]) -> bytes:
+    return lines(said, lambda time, _, text: f'{time:%Y-%m-%dT%H:%M:%SZ} {{host="n", job="j"}} {text}')
+
+
+def repeated(said: Iterable[Said]) -> bytes:
+    return lines(
+        said,
+        lambda time, _, text: f"{time:%b %e %H:%M:%S} node-7 kernel: message repeated 3 times: [ {text}]",
+    )
+
+
+def quoted(said: Iterable[Said]) -> bytes:
+    return lines(said, lambda _, at, text: f"> [{at:12.6f}] {text}")
+
+
+def indented(said: Iterable[Said]) -> bytes:
+    return lines(said, lambda time, _, text: f"    {time:%b %e %H:%M:%S} node-7 kernel: {text}")
+
+
+def with_zeros(said: Iterable[Said]) -> bytes:
+    return lines(said, lambda time, _, text: f"\0\0\0{time:%b %e %H:%M:%S} node-7 kernel: {text}")
+
+
+def search_engine(said: Iterable[Said]) -> bytes:
+    return lines(
+        said,
+        lambda time, _, text: json.dumps({"_source": {"message": [text], "@timestamp": [time.isoformat()]}}),
+    )
+
+
 def _journal(time: datetime, text: str) -> dict[str, str]:
     return {
         "__REALTIME_TIMESTAMP": str(round(time.timestamp() * 1e6)),
@@ -317,12 +377,16 @@ def _journal(time: datetime, text: str) -> dict[str, str]:
 PEOPLES: tuple[Form, ...] = (
     without_host, numbered_tag, german, french, japanese, french_dmesg, with_year, short_full, short_full_east, short_iso,
     short_iso_precise, short_precise, short_unix, short_delta, verbose, json_pretty, json_sse, json_seq, json_few_fields,
-    dmesg_json, dmesg_json_decoded, dmesg_delta, dmesg_human_decoded, google_cloud, serial_console, cloud_watch, docker_file,
+    dmesg_json, dmesg_json_decoded, dmesg_delta, dmesg_human_decoded, google_cloud, serial_console, cloud_watch,
+    docker_file,
     fluent_bit, fluent_bit_plain, fluentd_file, container_runtime, kubectl, compose, talos, syslog_5424, syslog_3164, vmkernel,
     vmkernel_8, listed, listed_around, listed_numbers, coloured, windows, utf_16, utf_16_without_mark,
+    kubectl_of_dmesg_human, kubectl_of_decoded, slashes, relayed, facility_first, numbered, loki, repeated, quoted, indented,
+    with_zeros, search_engine,
 )  # fmt: skip
 """Every form with time stamps that is not in `saved.STAMPED`."""
 SIGNED: tuple[Form, ...] = (
+    kubectl_of_decoded,
     verbose, json_pretty, json_sse, json_seq, dmesg_human_decoded, google_cloud, talos,
 )  # fmt: skip
 """Those of them that tell who wrote a line. `dmesg -J -x` decodes the facility, and any file of JSON may hold such names."""

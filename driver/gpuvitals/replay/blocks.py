@@ -21,7 +21,8 @@ def lines_of(blocks: Iterable[bytes]) -> Iterator[bytes]:
     """The lines without their newline (or carriage return). Of a line that is too long only the start is kept."""
     rest = b""
     for block in blocks:
-        *whole, rest = (rest + block).split(b"\n")
+        # A machine that lost its power leaves blocks of zeros in the files that it was writing.
+        *whole, rest = (rest + block.replace(b"\0", b"")).split(b"\n")
         for line in whole:
             yield line[:MAX_LINE].removesuffix(b"\r")
         if len(rest) > MAX_LINE:

@@ -140,6 +140,9 @@ def _fields(entry: Mapping[str, object], depth: int = 0) -> Iterator[tuple[str, 
     for key, value in entry.items():
         if isinstance(value, str) or (isinstance(value, int | float) and not isinstance(value, bool)):
             yield key, value
+        elif isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+            # Search engines give each field as a list of its values.
+            yield key, "\n".join(value)
         elif isinstance(value, list) and key in _TEXTS:
             if not all(isinstance(each, int) and 0 <= each <= 255 for each in value):
                 raise ValueError(f"{key}: is a list, but not of bytes")

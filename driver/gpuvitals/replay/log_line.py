@@ -13,12 +13,12 @@ the journal's fields tell who wrote a line.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from gpuvitals.replay.prefixes import COLOUR, OTHER_FACILITY, Outer, is_listed, outer
+from gpuvitals.replay.prefixes import COLOUR, OTHER_FACILITY, Outer, has_facility, is_listed, outer
 from gpuvitals.replay.stamps import BOOT, Stamp, Stamped, stamp_at_start, wall_stamp
-from gpuvitals.signals.kmsg_record import MAX_RECORD, KmsgRecord, kmsg_record
+from gpuvitals.signals.kmsg_record import DRIVER_PREFIXES, MAX_RECORD, KmsgRecord, kmsg_record
 
 BOOT_TEXT = "Linux version "
 """How the first record of every boot begins."""
@@ -26,13 +26,18 @@ LOAD_TEXT = "NVRM: loading NVIDIA"
 """How the driver announces itself each time it is loaded."""
 
 _KERNEL_TAG = re.compile(
-    rb"(?:[A-Z][a-z]\([0-9]{1,4}\) )?(?:[^ ]{0,254}[^ :\]] )?(?:(?P<facility>[a-z]+[0-7]?)\.[a-z]+ )?"
+    rb"(?:[A-Z][a-z]\([0-9]{1,4}\) )?(?:kern\.[a-z]+ )?"
+    rb"(?:(?P<host>[^ ]{0,254}[^ :\]]) (?:(?P=host)[^ :\]]* )?)?(?:(?P<facility>[a-z]+[0-7]?)\.[a-z]+ )?"
     rb"(?:kernel|vmkernel|vmkwarning|vmkalert)(?:\[[0-9]{1,10}\])?: ?"
 )
 _VMKERNEL = re.compile(rb"cpu[0-9]{1,4}:[0-9]{1,10}(?: opID=[^ )]{1,64})?\)(?:WARNING: |ALERT: )?")
+_LABELS = re.compile(rb'\{[A-Za-z_]+="[^\n]{0,1000}?"\} ')
+"""As logcli prints the labels of Loki."""
+_REPEATED = re.compile(rb"message repeated [0-9]{1,9} times: \[ ?(?P<text>.*)\]\Z", re.DOTALL)
+"""Source: rsyslog, $RepeatedMsgReduction."""
 _LEVEL = re.compile(rb"<[0-9]{1,4}>")
 _KMSG = re.compile(rb"[0-9]{1,4},[0-9]{1,20},[0-9]{1,20},[-c+][,;]")
-_STARTS = (b"NVRM:", b"nvidia-nvswitch", b"Linux version ")
+_STARTS = (*(prefix.encode() for prefix in DRIVER_PREFIXES), BOOT_TEXT.encode())
 _LOAD_END = re.compile(rb"NVRM: fallen off the bus and is not responding to commands[\x20-\x7e]*")
 _UNPRINTABLE = re.compile(rb"[^\x20-\x7e]")
 _ESCAPED_NEWLINE = b"#012"
@@ -148,8 +153,15 @@ def _dated(around: Outer, text: bytes, latest: datetime) -> AnyLine | None:
         return _undated(around, text)
     rest, stamp, is_tagged = text[found.end :], found.stamp, False
     # kubectl and log shippers put a stamp of their own in front of that of the line.
-    while _is_shippers(found) and (inner := stamp_at_start(rest, latest)) is not None and _is_shippers(inner):
+    while _is_shippers(found):
+        inner = stamp_at_start(rest, latest)
+        if inner is None or (inner.stamp is not None and not inner.stamp.is_wall):
+            break
         rest, found, stamp = rest[inner.end :], inner, inner.stamp or stamp
+    if _is_shippers(found):
+        rest = rest[labels.end() :] if (labels := _LABELS.match(rest)) else rest
+        if has_facility(rest) or _KMSG.match(rest):
+            return _shipped(log_line(rest, latest), stamp)
     is_boot = stamp is not None and not stamp.is_wall
     if not found.is_kernels and (tag := _KERNEL_TAG.match(rest)):
         rest, is_tagged = rest[tag.end() :], True
@@ -160,6 +172,14 @@ def _dated(around: Outer, text: bytes, latest: datetime) -> AnyLine | None:
     if is_tagged or not (is_boot or found.is_kernels):
         uptime, rest = _behind_uptime(rest)
     return _record(around, _Text(rest, stamp, uptime))
+
+
+def _shipped(found: AnyLine | None, stamp: Stamp | None) -> AnyLine | None:
+    """The line with the date that a shipper put in front of it."""
+    if not isinstance(found, LogLine) or stamp is None:
+        return found
+    uptime = found.uptime if found.stamp is None or found.stamp.is_wall else found.stamp.seconds
+    return replace(found, stamp=stamp, sequence=None, uptime=uptime, is_dated=True)
 
 
 def _is_shippers(found: Stamped) -> bool:
@@ -213,6 +233,8 @@ def _behind_vmkernel(text: bytes) -> bytes:
 
 def _record(around: Outer, found: _Text) -> AnyLine:
     text = found.text.rstrip(b" \t\r")
+    if repeated := _REPEATED.match(text):
+        text = repeated["text"].rstrip()
     if len(text) > MAX_RECORD:
         return MalformedLine(found.stamp)
     shown = escaped(text.replace(_ESCAPED_NEWLINE, b"\n"))

@@ -34,7 +34,8 @@ _START = (
     rb"|[^\s:]{1,16} [0-9]{4}-[0-9]{2}-[0-9]{2} |[0-9]{1,4},[0-9]{1,20},[0-9]{1,20},[-c+][,;]"
     rb'|kernel(?:\[[0-9]+\])?: |kern *:[a-z]|NVRM: |nvidia-nvswitch[0-9]|Linux version |\{")'
 )
-_GREP = re.compile(rb"(?:[^\s:]{1,300}?[:-](?:[0-9]{1,10}[:-])?|[0-9]{1,10}[:-])" + _START)
+_GREP = re.compile(rb"(?:[^\s:]{1,300}?[:-](?:[0-9]{1,10}[:-])?|[0-9]{1,10}[:-]| *[0-9]{1,10}\t)" + _START)
+"""As grep lists lines of files, and `cat -n` numbers them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,11 @@ def outer(line: bytes, *, is_listed: bool) -> Outer:
     if match := _DECODED.match(line, at):
         return Outer(match.end(), 0 if match["facility"] == b"kern" else OTHER_FACILITY, is_proof=True)
     return _syslog_5424(line, at, None) or Outer(at)
+
+
+def has_facility(line: bytes) -> bool:
+    """Whether the line begins with the facility as dmesg prints it."""
+    return _RAW.match(line) is not None or _DECODED.match(line) is not None
 
 
 def is_listed(line: bytes) -> bool:

@@ -105,6 +105,7 @@ class LogReader:
         )
         for number, line in enumerate(chain(head, lines), start=1):
             counts.lines += 1
+            text.pass_by(line)
             if text.sequence is not None and (match := numbers(line)) is not None:
                 if int(match[1]) > expected:
                     yield self._missing(int(match[1]) - expected)
@@ -301,7 +302,7 @@ def _named(where: str) -> Iterator[None]:
 def _is_of_interest(line: bytes) -> bool:
     return (
         b"NVRM" in line
-        or b"nvidia-" in line
+        or b"nvidia" in line
         or b"Xid" in line
         or b"Linux version " in line
         or b"fallen off" in line

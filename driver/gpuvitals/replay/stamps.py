@@ -20,7 +20,7 @@ _HUMAN = re.compile(
 )  # fmt: skip
 """`dmesg -T`: `[Tue Nov 24 10:00:00 2026] `."""
 _ISO = re.compile(
-    rb"\[?(?:" + _WORD + rb" )?(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})[T ]" + _CLOCK
+    rb"\[?(?:" + _WORD + rb" )?(?P<year>[0-9]{4})[-/](?P<month>[0-9]{2})[-/](?P<day>[0-9]{2})[T ]" + _CLOCK
     + rb"(?:[.,](?P<fraction>[0-9]{1,9}))?(?P<zone>Z| ?[+-][0-9]{2}:?[0-9]{2}| [+-][0-9]{2}| [A-Z]{3,5})?"
     + _DELTA + rb"\]?:?" + _CALLER + rb"(?: |\Z)"
 )  # fmt: skip
@@ -33,9 +33,10 @@ _SYSLOG = re.compile(
 _UNIX = re.compile(rb"(?P<seconds>[0-9]{9,11}\.[0-9]{1,9}) ")
 """`journalctl -o short-unix`."""
 _RELATIVE = re.compile(
-    rb"\[(?:" + _WORD + rb" ?[0-9]{1,2} [0-9]{2}:[0-9]{2}| *[+<][ +]*[0-9.]+>?)\]" + _CALLER + rb" "
-)
-"""`dmesg -H`: the time since the line before, which says nothing of a line alone."""
+    rb"\[(?:(?P<month>" + _WORD + rb"?) ?(?P<day>[0-9]{1,2}) (?P<hour>[0-9]{2}):(?P<minute>[0-9]{2})"
+    rb"| *[+<][ +]*(?P<delta>[0-9]{1,10}(?:\.[0-9]{1,9})?)>?)\]" + _CALLER + rb" "
+)  # fmt: skip
+"""`dmesg -H`: the minute where it has changed, else the time since the line before, which says nothing of a line alone."""
 
 _ZONES = {
     b"EST": -5.0, b"EDT": -4.0, b"CST": -6.0, b"CDT": -5.0, b"MST": -7.0, b"MDT": -6.0, b"PST": -8.0, b"PDT": -7.0,
@@ -85,6 +86,29 @@ def stamp_at_start(line: bytes, latest: datetime) -> Stamped | None:
     return None
 
 
+class RelativeClock:
+    """The time of a log in which each line has the time since the one before: every line has to be taken, in order."""
+
+    def __init__(self) -> None:
+        self.stamp: Stamp | None = None
+
+    @staticmethod
+    def reads(line: bytes) -> bool:
+        """Whether the line has such a stamp."""
+        return _RELATIVE.match(line) is not None
+
+    def take(self, line: bytes, latest: datetime) -> None:
+        """Goes on to the line. Lines without such a stamp are of the same time."""
+        match = _RELATIVE.match(line)
+        if match is None:
+            return
+        if match["delta"] is None:
+            self.stamp = _without_year(match, latest) or self.stamp
+        else:
+            before = self.stamp or Stamp(0.0, is_wall=False)
+            self.stamp = Stamp(before.seconds + float(match["delta"]), before.is_wall)
+
+
 def wall_stamp(text: str) -> Stamp | None:
     """The stamp of a date as a field of JSON has it; None where it is no date."""
     match = _ISO.match(text.encode(errors="replace"))
@@ -107,7 +131,7 @@ def _dated(match: re.Match[bytes], year: int) -> Stamp | None:
     month = int(named["month"]) if named["month"].isdigit() else month_number(named["month"])
     if month is None:
         return None
-    day, hour, minute, second = (int(named[part]) for part in ("day", "hour", "minute", "second"))
+    day, hour, minute, second = (int(named.get(part) or 0) for part in ("day", "hour", "minute", "second"))
     try:
         # 60 is a leap second, which no clock of ours has.
         found = datetime(year, month, day, hour, minute, min(second, 59), tzinfo=UTC)

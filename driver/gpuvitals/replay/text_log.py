@@ -1,6 +1,7 @@
 """How the lines of a text log are read, found out from its first ones, and when a log begins. Pure."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 
@@ -8,10 +9,13 @@ from gpuvitals.replay.blocks import lines_of
 from gpuvitals.replay.encodings import as_utf8
 from gpuvitals.replay.journal import JournalLine, embedded, entry_stamp, json_object
 from gpuvitals.replay.log_line import AnyLine, LogLine, log_line, sniffed
-from gpuvitals.replay.stamps import Stamp
+from gpuvitals.replay.prefixes import COLOUR
+from gpuvitals.replay.stamps import RelativeClock, Stamp
 from gpuvitals.signals.recorded import heard_time
 
 SNIFFED_LINES = 200
+_QUOTE = b" \t>|\r"
+"""What a log that was pasted into a message has in front of its lines."""
 
 
 class TextLog:
@@ -24,11 +28,13 @@ class TextLog:
         self.began: Stamp | None = None
         self.sequence: int | None = None
         self._listed = False
+        self._quote = b""
+        self._relative: RelativeClock | None = None
         for line in head:
-            found, listed = sniffed(line, latest)
+            found = self._sniffed(line)
             if found is not None:
-                self._listed = listed
                 self._begins(found)
+                self.began = found.stamp or self._first_relative(line)
                 break
             entry = self.embedded(line)
             if entry is not None:
@@ -38,11 +44,39 @@ class TextLog:
     def parsed(self, line: bytes) -> AnyLine | None:
         """What the line holds."""
         if self.is_log:
-            return log_line(line, self.latest, listed=self._listed)
-        found, self._listed = sniffed(line, self.latest)
+            found = log_line(line.removeprefix(self._quote), self.latest, listed=self._listed)
+            if self._relative is not None and isinstance(found, LogLine) and found.stamp is None:
+                return replace(found, stamp=self._relative.stamp)
+            return found
+        found = self._sniffed(line)
         if found is not None:
             self._begins(found)
         return found
+
+    def _sniffed(self, line: bytes) -> AnyLine | None:
+        """What the line holds, also where it was pasted with an indent or as a quotation."""
+        plain = line.lstrip(_QUOTE)
+        for quote in dict.fromkeys((b"", line[: len(line) - len(plain)])):
+            found, listed = sniffed(line.removeprefix(quote), self.latest)
+            if found is not None:
+                self._listed, self._quote = listed, quote
+                if RelativeClock.reads(COLOUR.sub(b"", plain)):
+                    self._relative = RelativeClock()
+                return found
+        return None
+
+    def _first_relative(self, line: bytes) -> Stamp | None:
+        """The time of the first line of a log with relative stamps."""
+        if self._relative is None:
+            return None
+        first = RelativeClock()
+        first.take(COLOUR.sub(b"", line).removeprefix(self._quote), self.latest)
+        return first.stamp
+
+    def pass_by(self, line: bytes) -> None:
+        """Has to be called with each line, in order, before it is parsed."""
+        if self._relative is not None:
+            self._relative.take(COLOUR.sub(b"", line).removeprefix(self._quote), self.latest)
 
     def embedded(self, line: bytes) -> JournalLine | None:
         """The JSON entry in a line that has no form of its own; None where it holds none."""

@@ -12,8 +12,8 @@ from enum import Enum
 MAX_RECORD = 8192
 """Bytes. Longer input is no kernel record: the kernel's own are far shorter."""
 
-DRIVER_PREFIXES = ("NVRM:", "nvidia-nvswitch")
-"""How every line of NVIDIA's drivers starts that says anything about a GPU or a switch."""
+DRIVER_PREFIXES = ("NVRM:", "nvidia-nvswitch", "nvidia: probe of ", "nvidia 0")
+"""How every line starts that says anything about a GPU or a switch: the drivers' own, and the kernel's about them."""
 
 _NOISE = re.compile(
     rb"[0-9]{1,3},([0-9]{1,19}),[0-9]{1,19},[-c+](?:,[^;]*)?;(?!"

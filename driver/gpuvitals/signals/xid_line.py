@@ -95,6 +95,8 @@ _INIT_FAILED = re.compile(
     rf"NVRM: (?:GPU (?:at )?(?:PCI:)?{_BDF}:? )?(?:RmInitAdapter failed!|rm_init_adapter failed)"
 )
 """Source: NVIDIA/open-gpu-kernel-modules, src/nvidia/arch/nvalloc/unix/src/osinit.c and kernel-open/nvidia/nv.c."""
+_PROBE_FAILED = re.compile(rf"nvidia(?:: probe of)? {_BDF}(?:: probe with driver nvidia)? failed with error")
+"""Source: Linux drivers/base/dd.c, call_driver_probe; the second wording is that of Linux 6.6 and later."""
 _SXID_DETAIL = re.compile(r"(?:Severity [0-9]|Data \{)")
 """Source: NVIDIA/open-gpu-kernel-modules, src/common/nvswitch/kernel/error_nvswitch.c."""
 _LOAD_FIRST = re.compile(rf"NVRM: The NVIDIA GPU {_BDF}(?:\Z|[ \\])")
@@ -172,6 +174,9 @@ def _classified(text: str) -> Line:
     match = _INIT_FAILED.match(text)
     if match is not None:
         return Line(kind=LineKind.INIT_FAILED, bus_id=None if match["bdf"] is None else _bus_id(match))
+    match = _PROBE_FAILED.match(text)
+    if match is not None:
+        return Line(kind=LineKind.INIT_FAILED, bus_id=_bus_id(match))
     return _identity(text)
 
 

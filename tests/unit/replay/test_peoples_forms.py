@@ -242,6 +242,8 @@ def test_the_details_of_an_sxid_are_no_errors_of_their_own() -> None:
         ("NVRM: GPU 0000:3b:00.0: rm_init_adapter failed, device minor number 2", "0000:3b:00.0"),
         ("NVRM: GPU at PCI:0000:3b:00: RmInitAdapter failed! (0x22:0x56:894)", "0000:3b:00.0"),
         ("NVRM: RmInitAdapter failed! (0x30:0xffff:660)", None),
+        ("nvidia: probe of 0000:3b:00.0 failed with error -1", "0000:3b:00.0"),
+        ("nvidia 0000:3b:00.0: probe with driver nvidia failed with error -1", "0000:3b:00.0"),
         ("NVRM: rm_init_adapter failed for device bearing minor number 0", None),
     ],
 )
@@ -277,3 +279,18 @@ def test_an_entry_with_a_newline_in_its_text_is_no_second_record() -> None:
     }
 
     assert heard(f"{json.dumps(entry)}\n".encode()) == []
+
+
+def test_times_of_dmesg_that_count_from_the_line_before_add_up() -> None:
+    """Finding L3: `dmesg -H` prints the minute where it has changed, else the time since the line before."""
+    head = "[Nov24 10:03] usb 1-1: x\n[  +1.500000] usb 1-1: y\n[  +0.250000] "
+    content = f"{head}{xid(79)}\n[ +30.000000] usb 1-1: z\n[  +2.000000] {xid(120)}\n[Nov24 10:09] eth0: x\n"
+    reader = LogReader()
+    first, second = heard(content.encode(), reader=reader)
+
+    assert isinstance(first, XidReport)
+    assert isinstance(second, XidReport)
+    assert (first.seen.time - EPOCH).total_seconds() == pytest.approx(180 + 1.75)
+    assert second.seen.at - first.seen.at == pytest.approx(32)
+    assert (reader.clock.now.time - EPOCH).total_seconds() == 540
+    assert reader.counts.undated == 0
