@@ -13,7 +13,7 @@ SHARED_TESTS := tests/contract tests/chart tests/examples
 REAL_TESTS := tests/contract tests/chart tests/examples/test_accepted.py tests/examples/test_guide.py tests/cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help demo nvml-mock setup test long check fmt lint types contracts generated protos catalog chart chart-check lock cluster cluster-test cluster-up cluster-down bench clean
+.PHONY: help demo nvml-mock setup test long check fmt lint types contracts generated protos catalog chart chart-check lock cluster cluster-test cluster-up cluster-down bench gpu-check clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -98,6 +98,9 @@ cluster-up: $(DEV_STAMP) ## start a real cluster to play with (CLUSTER=1.34, 1.3
 
 cluster-down: $(DEV_STAMP) ## stop what cluster-up started, and clear up after killed runs
 	@PYTHONPATH=tests $(BIN)/python -m cluster.up down $(if $(CLUSTER),--release $(CLUSTER))
+
+gpu-check: $(RUN_STAMP) $(if $(filter mock,$(NVML)),$(NVML_MOCK)) ## record what NVML answers on this machine's GPUs, within 5 minutes (NVML=mock tries it without one)
+	@timeout 300 $(BIN)/python -m tools.gpu_check $(if $(filter mock,$(NVML)),--library $(dir $(NVML_MOCK)))
 
 bench: $(DEV_STAMP) ## measure the agent beside a Go peer on a real API server (needs Go; BENCH=B1,B5 and ROUNDS=n choose)
 	@PYTHONPATH=tests $(BIN)/python -m cluster.build etcd kubernetes-1.37/kube-apiserver
