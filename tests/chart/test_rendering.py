@@ -72,6 +72,11 @@ def test_a_wrong_value_is_refused_by_its_name(flag: str, named: str) -> None:
     ("flags", "named"),
     [
         (["--set=serviceAccount.create=false"], "serviceAccount.name: is empty"),
+        (["--set=config.pollSeconds=21"], "config.pollSeconds: is 21, and config.policy.blind_seconds is 60"),
+        (
+            ["--set=config.pollSeconds=40", "--set=config.policy.blind_seconds=120"],
+            "config.policy.level_clear_seconds is 60; level_clear_seconds must be at least 2 polls",
+        ),
         (["--set=onlyNvidiaNodes=true", "--set=affinity.nodeAffinity.a=1"], "onlyNvidiaNodes: is a node affinity"),
         (
             ["--kube-version=1.35.0", "--set=deviceClasses.extendedResource.enabled=true"],
@@ -83,7 +88,7 @@ def test_a_wrong_value_is_refused_by_its_name(flag: str, named: str) -> None:
             f"driverName: the state folder /{'k' * 40}/plugins/{'d' * 40} is 90 characters long",
         ),
     ],
-    ids=["account", "affinity", "extended", "kubernetes", "sockets"],
+    ids=["account", "blind", "clear", "affinity", "extended", "kubernetes", "sockets"],
 )  # fmt: skip
 def test_values_that_contradict_each_other_or_the_cluster_are_refused(flags: list[str], named: str) -> None:
     done = template(*flags)

@@ -49,6 +49,7 @@ class Outputs:
         self._rival = ""
         self._stored_revision: int | None = None
         self._was_publishing = False
+        self._held: list[Announcement] = []
 
     @property
     def has_stored(self) -> bool:
@@ -123,6 +124,13 @@ class Outputs:
         holders = {device.claim for device in self._plugin.prepared() if device.uuid == announcement.gpu}
         self._events.announce(announcement, sorted(holders, key=lambda claim: claim.uid))
 
+    def announce_once_publishing(self, announcement: Announcement) -> None:
+        """Queues an event that nobody else can report: in a rolling update once this instance publishes."""
+        if self._plugin.publishing():
+            self.announce(announcement)
+        else:
+            self._held.append(announcement)
+
     def kubelet_changed(self) -> None:
         """Follows the kubelet's connection and this instance's right to publish."""
         if self._writers is None:
@@ -133,6 +141,9 @@ class Outputs:
         self._writers.slices.set_kubelet_connected(self._plugin.kubelet_connected() and publishing)
         if publishing and not self._was_publishing:
             self.show_claims(urgent=True)
+            held, self._held = self._held, []
+            for announcement in held:
+                self.announce(announcement)
         self._was_publishing = publishing
 
     def claimed(self) -> frozenset[GpuUuid]:

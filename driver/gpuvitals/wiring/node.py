@@ -182,7 +182,7 @@ class Node:
         if memory.trouble:
             log.error("state recovered", extra=keys(cause=memory.cause, reason=memory.trouble))
             self._metrics.checkpoint_recoveries.labels(cause=memory.cause).inc()
-            self._outputs.announce(memory_recovered(memory))
+            self._outputs.announce_once_publishing(memory_recovered(memory))
         return memory
 
     def _govern(self) -> Government:

@@ -116,3 +116,23 @@ def test_the_event_of_a_rollback_names_both_versions() -> None:
             assert b'"schema": 2' in (DurableFile(state / "health.json").load().payload or b"")
         finally:
             heir.end(signal.SIGKILL)
+
+
+def test_the_event_of_a_rollback_waits_until_its_agent_may_publish() -> None:
+    """Finding K4: in a rolling update the older version starts while the newer one still speaks for the node."""
+    with serving() as server, agent_node(server, pod_uid="newer") as node:
+        node.gpus.xid(SICK, 95, "Uncontained: LTC TAG (0x2,0x0). RST: Yes, D-RST: No")
+        node.agent.wait(lambda: node.shows(SICK, "Unhealthy"))
+        newer(node.folder / "plugins" / "gpuvitals")
+        older = AgentProcess(node.folder, node.server, node.gpus, "older")
+        try:
+            older.register()
+            older.wait(lambda: '"event": "state recovered"' in (node.folder / "log").read_text())
+            assert recovered(server) == []
+            node.agent.end(signal.SIGKILL)
+            older.wait(lambda: bool(recovered(server)))
+            older.wait(lambda: is_ready(older))
+
+            assert taints(node.devices(), node.name(SICK)) == [("NoSchedule", "Xid95")]
+        finally:
+            older.end(signal.SIGKILL)
