@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from benchmarks.harness.lab import Lab
 from benchmarks.harness.processes import STOP_SECONDS
@@ -46,7 +46,7 @@ class Ours:
         self._kernel_log = os.open(self._log_path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._config = self.place.root / "agent.yaml"
         self._config.write_text(
-            json.dumps({"policy": {"probation_seconds": 0, "flap_repairs": 100_000}}), encoding="utf-8"
+            json.dumps({"policy": {"probation_seconds": 0, "flap_repairs": 1_000}}), encoding="utf-8"
         )
 
     @property
@@ -120,15 +120,13 @@ class Ours:
             self.gpus.lose(index)
 
     def repair(self, claims: Sequence[str]) -> None:
-        """Resets what is broken. The agent believes a reset only when it sees one: a counter of errors that falls."""
-        self._on_broken(lambda gpu: self.gpus.set(gpu, {"ecc_uncorrected_volatile": 1}))
-        # Not ScriptedNode.reset: that logs to a plain file, which nobody reads here.
-        self._on_broken(lambda gpu: self.gpus.set(gpu, {"ecc_uncorrected_volatile": 0}))
-
-    def _on_broken(self, change: Callable[[int], None]) -> None:
-        for gpu in self._broken:
-            change(gpu)
-            self.gpus.event(gpu)
+        """Resets what is broken. A reset shows in the kernel log: the driver says anew which GPUs there are."""
+        for index in self._broken:
+            # Not ScriptedNode.reset: that logs to a plain file, which nobody reads here.
+            where = self.gpus.gpus[index].bus_id.rsplit(".", 1)[0]
+            self.kernel_line(f"NVRM: GPU at PCI:{where}: {self.gpus.gpus[index].uuid}")
+            self.kernel_line(f"NVRM: GPU Board Serial Number: {self.gpus.gpus[index].serial}")
+            self.gpus.event(index)
         time.sleep(_OBSERVED_SECONDS + random.uniform(0, 0.1))
 
     def _flags(self) -> list[str]:
