@@ -10,7 +10,7 @@ from typing import Any
 import pynvml
 
 from gpuvitals.signals.nvml_backend import FUNCTION_NOT_FOUND, NOT_SUPPORTED, SUCCESS, CheckupValues
-from gpuvitals.signals.nvml_poll import FATAL, Collector, clock_reasons, field_error, link_count, number
+from gpuvitals.signals.nvml_poll import FATAL, Collector, clock_reasons, field_error, flag, link_count, number
 
 _CRC_FLIT, _CRC_DATA, _REPLAYS, _RECOVERIES = 38, 45, 52, 59
 """Sums over all links, up to NVLink 4."""
@@ -111,7 +111,7 @@ def _sum(fields: Fields, link: int, *wanted: int) -> int:
 
 
 def _repair_pending(handle: Any) -> bool:
-    return any(bool(each) for each in pynvml.nvmlDeviceGetRepairStatus(handle))
+    return any(flag(each) for each in pynvml.nvmlDeviceGetRepairStatus(handle))
 
 
 def _unrepairable(handle: Any) -> bool:
@@ -119,7 +119,7 @@ def _unrepairable(handle: Any) -> bool:
     if call is None:
         # An older binding than the one this was written with.
         raise pynvml.NVMLError(FUNCTION_NOT_FOUND)
-    return bool(call(handle))
+    return flag(call(handle))
 
 
 _CALLS: dict[str, Callable[[Any], int]] = {
@@ -144,6 +144,6 @@ _FROM_FIELDS: dict[str, Callable[[Fields], int]] = {
     "pcie_replays": lambda fields: _sum(fields, 0, _PCIE_REPLAYS),
     "pcie_fatal_errors": lambda fields: _sum(fields, 0, _PCIE_FATAL_ERRORS),
     "retired_pages": lambda fields: _sum(fields, 0, _RETIRED_SINGLE, _RETIRED_DOUBLE),
-    "page_retirement_pending": lambda fields: bool(_sum(fields, 0, _RETIREMENT_PENDING)),
+    "page_retirement_pending": lambda fields: flag(_sum(fields, 0, _RETIREMENT_PENDING)),
 }
 """Values that come with the one call for fields."""

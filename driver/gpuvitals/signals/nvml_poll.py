@@ -95,8 +95,8 @@ def reading(handle: Any) -> GpuValues:
             "ecc_corrected_volatile", lambda: _ecc(handle, _CORRECTED, _VOLATILE)
         ),
         sram_threshold_exceeded=found.take("sram_threshold_exceeded", lambda: _sram_exceeded(handle)),
-        remap_pending=None if remap is None else bool(remap[2]),
-        remap_failed=None if remap is None else bool(remap[3]),
+        remap_pending=None if remap is None else found.take("remap_pending", lambda: flag(remap[2])),
+        remap_failed=None if remap is None else found.take("remap_failed", lambda: flag(remap[3])),
         remapped_uncorrectable=None if remap is None else int(remap[1]),
         banks_without_spare=found.take("banks_without_spare", lambda: _banks_without_spare(handle)),
         links=found.take("links", lambda: link_states(handle)),
@@ -151,6 +151,14 @@ def _field(handle: Any, field: int) -> int:
     return number(value)
 
 
+def flag(value: Any) -> bool:
+    """A flag as NVML has it. Raises ValueError for a number that is neither 0 nor 1: it says nothing about the GPU."""
+    number_of_flag = int(value)
+    if number_of_flag not in (0, 1):
+        raise ValueError(f"{number_of_flag} is neither 0 nor 1")
+    return bool(number_of_flag)
+
+
 def field_error(value: Any) -> pynvml.NVMLError:
     """Why a field has no value. A field that the driver does not know is one that it does not support."""
     code = int(value.nvmlReturn)
@@ -184,7 +192,7 @@ def _ecc(handle: Any, kind: int, counter: int) -> int:
 def _sram_exceeded(handle: Any) -> bool:
     status = pynvml.c_nvmlEccSramErrorStatus_v1_t()
     pynvml.nvmlDeviceGetSramEccErrorStatus(handle, ctypes.byref(status))
-    return bool(status.bThresholdExceeded)
+    return flag(status.bThresholdExceeded)
 
 
 def _banks_without_spare(handle: Any) -> int:

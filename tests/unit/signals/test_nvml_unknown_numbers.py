@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuvitals.model.signal import FabricState, InventoryReport, LinkState, Reading, ReadStatus
+from gpuvitals.model.signal import Checkup, FabricState, InventoryReport, LinkState, Reading, ReadStatus
 from support.nvmlmock import MockState, library
 from support.nvmlworld import running
 
@@ -100,3 +100,44 @@ def test_a_field_that_the_driver_does_not_know_is_not_supported(state: MockState
     reading = one_reading(state, nvml)
 
     assert (reading.recovery_action, reading.unsupported) == (None, frozenset({"recovery_action"}))
+
+
+@pytest.mark.parametrize(
+    ("facts", "name"),
+    [
+        ({"failed": 0xA5A5}, "remap_failed"),
+        ({"pending": 2}, "remap_pending"),
+        ({"sram": 255}, "sram_threshold_exceeded"),
+    ],
+)
+def test_a_flag_that_is_neither_set_nor_clear_is_unknown(
+    state: MockState, nvml: Path, facts: dict[str, int | str], name: str
+) -> None:
+    """Finding N5: a number that is no flag isolates nothing."""
+    state.set(0, facts)
+    reading = one_reading(state, nvml)
+
+    assert getattr(reading, name) is None
+    assert f"{name}: " in reading.detail
+    assert name not in reading.unsupported
+
+
+@pytest.mark.parametrize(
+    ("facts", "name"),
+    [
+        ({"repair.tpc": 9}, "repair_pending"),
+        ({"unrepairable": 7}, "memory_unrepairable"),
+        ({"field.31": 5}, "page_retirement_pending"),
+    ],
+)
+def test_a_flag_of_a_checkup_is_set_clear_or_unknown(
+    state: MockState, nvml: Path, facts: dict[str, int | str], name: str
+) -> None:
+    """Finding N5."""
+    state.set(0, facts)
+    environment = {"LD_LIBRARY_PATH": str(nvml), "NVML_MOCK_STATE": str(state.path)}
+    with running(environment=environment, sysfs=state.path.parent / "sys") as world:
+        checkup = world.sink.wait(Checkup)
+
+    assert getattr(checkup, name) is None
+    assert f"{name}: " in checkup.detail
