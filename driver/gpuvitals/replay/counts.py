@@ -31,7 +31,8 @@ class Counts:
 
     `about_gpus` are lines and recorded signals that say something about a GPU or a switch; `unsigned` are those of them
     whose form does not tell who wrote them, `undated` those whose date could not be read. `unread` are lines with a
-    driver's mark in no known form, `mentions` lines of other programs that name the driver.
+    driver's mark in no known form, `mentions` lines of other programs that name the driver. `hosts` are the first few nodes
+    that lines about GPUs name.
     """
 
     files: int = 0
@@ -45,6 +46,7 @@ class Counts:
     lost: int = 0
     unread: int = 0
     samples: list[Sample] = field(default_factory=list)
+    hosts: list[str] = field(default_factory=list)
 
     @property
     def is_incomplete(self) -> bool:
@@ -60,6 +62,12 @@ class Counts:
         """Counts a line that begins as a driver's and does not go on as one."""
         self.malformed += 1
         self._keep(where, line)
+
+    def of_host(self, host: str) -> None:
+        """Notes the node that a line about a GPU names; a domain behind its name makes no other node of it."""
+        name = host.partition(".")[0] if not host[:1].isdigit() else host
+        if name and name not in self.hosts and len(self.hosts) < MAX_SAMPLES:
+            self.hosts.append(name)
 
     def _keep(self, where: str, line: bytes) -> None:
         if len(self.samples) < MAX_SAMPLES:

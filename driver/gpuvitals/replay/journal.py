@@ -45,6 +45,7 @@ _NAMES = (
     "program",
     "programname",
 )
+_HOSTS = ("_HOSTNAME", "hostname", "host", "node_name", "nodeName")
 _OF_A_PROCESS = ("_PID", "_COMM", "_EXE", "_CMDLINE", "_SYSTEMD_UNIT")
 """The journal adds these to what a process wrote. Source: systemd, systemd.journal-fields(7)."""
 _KERNEL = frozenset({"0", "kern", "kernel"})
@@ -167,13 +168,17 @@ def _journal_line(fields: Mapping[str, Value], latest: datetime) -> JournalLine 
         return JournalLine(OtherLine(stamp), boot, stamp)
     # What a shipper of files sends has the form of the file's own lines.
     inner = log_line(text, latest) if transport is None else None
+    host = str(_first(fields, _HOSTS) or "")
     if isinstance(inner, LogLine):
-        return JournalLine(_shipped(inner, stamp, facility), boot, stamp)
+        shipped = replace(_shipped(inner, stamp, facility), host=host or inner.host)
+        return JournalLine(shipped, boot, stamp)
     if inner is not None:
         return JournalLine(replace(inner, stamp=stamp or inner.stamp), boot, stamp)
     if not is_kernels and name is None:
         return JournalLine(None, boot, stamp)
-    return JournalLine(_record(text, facility, stamp, is_signed=transport == "kernel"), boot, stamp)
+    record = _record(text, facility, stamp, is_signed=transport == "kernel")
+    found = replace(record, host=host) if isinstance(record, LogLine) else record
+    return JournalLine(found, boot, stamp)
 
 
 def _shipped(inner: LogLine, stamp: Stamp | None, facility: int | None) -> LogLine:

@@ -50,7 +50,8 @@ class LogLine:
     """A record, and when it was written where the line says so. `sequence` is None outside /dev/kmsg's own form.
 
     `is_signed`: the form says that the kernel wrote it, or which facility did. `uptime` are the seconds since boot where
-    the line has them beside a date. `is_dated`: it has a time stamp, even where its date can't be read.
+    the line has them beside a date. `is_dated`: it has a time stamp, even where its date can't be read. `host` is the node
+    that the line names, empty where it names none.
     """
 
     record: KmsgRecord
@@ -59,6 +60,7 @@ class LogLine:
     is_signed: bool = False
     uptime: float | None = None
     is_dated: bool = True
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +147,14 @@ class _Text:
     stamp: Stamp | None
     uptime: float | None = None
     is_dated: bool = True
+    host: bytes | None = None
 
 
 def _dated(around: Outer, text: bytes, latest: datetime) -> AnyLine | None:
     found = stamp_at_start(text, latest)
     if found is None:
         return _undated(around, text)
-    rest, stamp, is_tagged = text[found.end :], found.stamp, False
+    rest, stamp, tag = text[found.end :], found.stamp, None
     # kubectl and log shippers put a stamp of their own in front of that of the line.
     while _is_shippers(found):
         inner = stamp_at_start(rest, latest)
@@ -164,14 +167,14 @@ def _dated(around: Outer, text: bytes, latest: datetime) -> AnyLine | None:
             return _shipped(log_line(rest, latest), stamp)
     is_boot = stamp is not None and not stamp.is_wall
     if not found.is_kernels and (tag := _KERNEL_TAG.match(rest)):
-        rest, is_tagged = rest[tag.end() :], True
+        rest = rest[tag.end() :]
         around = _with_facility(around, tag["facility"])
     elif _needs_tag(text, found.is_kernels, rest, around):
         return OtherLine(stamp)
     uptime = None
-    if is_tagged or not (is_boot or found.is_kernels):
+    if tag is not None or not (is_boot or found.is_kernels):
         uptime, rest = _behind_uptime(rest)
-    return _record(around, _Text(rest, stamp, uptime))
+    return _record(around, _Text(rest, stamp, uptime, host=None if tag is None else tag["host"]))
 
 
 def _shipped(found: AnyLine | None, stamp: Stamp | None) -> AnyLine | None:
@@ -244,4 +247,5 @@ def _record(around: Outer, found: _Text) -> AnyLine:
         is_signed=around.is_proof,
         uptime=found.uptime,
         is_dated=found.is_dated,
+        host=(found.host or around.host or b"").decode(errors="replace"),
     )

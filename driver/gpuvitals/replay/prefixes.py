@@ -23,9 +23,11 @@ _COMPOSE = re.compile(rb"[A-Za-z0-9][A-Za-z0-9_.-]{0,100} +\| ")
 _RAW = re.compile(rb"(?:[0-9]{1,5} )?<(?P<priority>[0-9]{1,4})>")
 _LEVELS = rb"(?:emerg|alert|crit|err(?:or)?|warn(?:ing)?|notice|info|debug)"
 _DECODED = re.compile(rb"(?P<facility>[a-z]+[0-7]?) *: *" + _LEVELS + rb" *: ?")
-_NODE = re.compile(rb"(?:[^\s:]{1,255}|[0-9a-f:]{2,39}): +(?=[a-z]+[0-7]? *: *" + _LEVELS + rb" *: ?\[)")
+_NODE = re.compile(
+    rb"(?P<node>[^\s:]{1,255}|[0-9a-f:]{2,39}): +(?=[a-z]+[0-7]? *: *" + _LEVELS + rb" *: ?\[)"
+)
 _SYSLOG_5424 = re.compile(
-    rb"1 (?P<stamp>[^ ]{1,64}) [^ ]{1,255} (?P<app>[^ ]{1,48}) [^ ]{1,128} [^ ]{1,32} "
+    rb"1 (?P<stamp>[^ ]{1,64}) (?P<host>[^ ]{1,255}) (?P<app>[^ ]{1,48}) [^ ]{1,128} [^ ]{1,32} "
     rb"(?:-|(?:\[(?:[^\]\\]|\\.){0,2000}\]){1,20})(?: (?:\xef\xbb\xbf)?|\Z)"
 )
 _START = (
@@ -43,7 +45,7 @@ class Outer:
     """What the prefixes of a line tell. `facility` is None where they do not say which facility wrote it.
 
     `is_proof`: the kernel's own log told the facility. `stamp` is the date of a syslog header, and `app` its program;
-    the message begins at `end`.
+    the message begins at `end`. `host` is the node that a header names.
     """
 
     end: int
@@ -51,6 +53,7 @@ class Outer:
     is_proof: bool = False
     stamp: bytes | None = None
     app: bytes | None = None
+    host: bytes | None = None
 
 
 def outer(line: bytes, *, is_listed: bool) -> Outer:
@@ -66,10 +69,12 @@ def outer(line: bytes, *, is_listed: bool) -> Outer:
         rest = match.end()
         # The kernel's ring is printed with `<4>[`; any other form came through a syslog socket.
         return _syslog_5424(line, rest, facility) or Outer(rest, facility, line.startswith(b"[", rest))
+    node = None
     if match := _NODE.match(line, at):
-        at = match.end()
+        at, node = match.end(), match["node"]
     if match := _DECODED.match(line, at):
-        return Outer(match.end(), 0 if match["facility"] == b"kern" else OTHER_FACILITY, is_proof=True)
+        facility = 0 if match["facility"] == b"kern" else OTHER_FACILITY
+        return Outer(match.end(), facility, is_proof=True, host=node)
     return _syslog_5424(line, at, None) or Outer(at)
 
 
@@ -87,4 +92,4 @@ def _syslog_5424(line: bytes, at: int, facility: int | None) -> Outer | None:
     match = _SYSLOG_5424.match(line, at)
     if match is None:
         return None
-    return Outer(match.end(), facility, stamp=match["stamp"], app=match["app"])
+    return Outer(match.end(), facility, stamp=match["stamp"], app=match["app"], host=match["host"])

@@ -103,6 +103,7 @@ class LogReader:
             _SEQUENCE.match,
             self.counts.unread,
         )
+        has_begun = False
         for number, line in enumerate(chain(head, lines), start=1):
             counts.lines += 1
             text.pass_by(line)
@@ -110,9 +111,11 @@ class LogReader:
                 if int(match[1]) > expected:
                     yield self._missing(int(match[1]) - expected)
                 expected = int(match[1]) + 1
-            if line.startswith(b"-- ") and is_boot_marker(line):
-                self._marked = counts.lines > 1
-            elif _is_of_interest(line) or classifier.waiting or self._marked:
+            if line.startswith(b"-- ") and MARK.search(line) is None:
+                self._marked = self._marked or (is_boot_marker(line) and (has_begun or counts.files > 1))
+                continue
+            has_begun = True
+            if _is_of_interest(line) or classifier.waiting or self._marked:
                 yield from self._text(f"{name}:{number}", line, text)
         if not text.is_log and counts.unread == unread and any(each.strip() for each in (*head, line)):
             raise LogError(
@@ -257,6 +260,7 @@ class LogReader:
             self.counts.about_gpus += 1
             self.counts.unsigned += not found.is_signed
             self.counts.undated += found.is_dated and found.stamp is None
+            self.counts.of_host(found.host)
             yield signal
 
     def _mentioned(self, where: str, line: bytes, text: str) -> None:

@@ -122,6 +122,8 @@ def _about_log(ending: Ending) -> Iterator[str]:
     ):
         if count:
             yield f"  {name}: {count}" + (f" ({text})" if text else "")
+    if len(counts.hosts) > 1:
+        yield f"  lines of several nodes: {', '.join(counts.hosts)} (GPUs with one bus id count as one: replay one node at a time)"
     for sample in counts.samples:
         yield f"    {sample.where}: {sample.text}"
     if ending.began is None and counts.about_gpus:

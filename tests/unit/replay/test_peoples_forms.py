@@ -199,7 +199,7 @@ def test_a_boot_that_the_log_shows_is_found_once(content: bytes) -> None:
 
 def test_no_boot_is_found_where_the_log_shows_none() -> None:
     """Finding L6."""
-    head = b"-- Boot 0123456789abcdef0123456789abcdef --\n"
+    head = b"-- Journal begins at Tue 2026-11-24. --\n-- Boot 0123456789abcdef0123456789abcdef --\n"
     content = head + syslog([(100, xid(13)), (99, xid(13)), (5000, xid(13))])
 
     assert [each for each in heard(content) if isinstance(each, Booted)] == []
@@ -294,3 +294,15 @@ def test_times_of_dmesg_that_count_from_the_line_before_add_up() -> None:
     assert second.seen.at - first.seen.at == pytest.approx(32)
     assert (reader.clock.now.time - EPOCH).total_seconds() == 540
     assert reader.counts.undated == 0
+
+
+def test_a_log_of_several_nodes_says_so() -> None:
+    """Finding L3: two nodes have GPUs with the same bus IDs."""
+    lines = [
+        f"Nov 24 10:00:00 {host} kernel: {xid(79)}\n" for host in ("node-7", "node-8", "node-7.example.com")
+    ]
+    talos_lines = [f"10.5.0.{node}: kern: err: [2026-11-24T10:00:00Z]: {xid(79)}\n" for node in (2, 3)]
+
+    assert replayed("".join(lines).encode()).counts.hosts == ["node-7", "node-8"]
+    assert replayed("".join(talos_lines).encode()).counts.hosts == ["10.5.0.2", "10.5.0.3"]
+    assert replayed(lines[0].encode()).counts.hosts == ["node-7"]
