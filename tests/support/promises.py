@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gpuvitals.health.attribution import concerns
 from gpuvitals.health.evaluate import advance, evaluate
-from gpuvitals.health.fault_classes import FLAPPING, Clearing, FaultClass, xid_rule
+from gpuvitals.health.fault_classes import ASKS_FOR_RESET, FLAPPING, Clearing, FaultClass, xid_rule
 from gpuvitals.health.faults import HUNG, isolating, run_ends_at
 from gpuvitals.health.healing import after_restart
 from gpuvitals.health.isolation import isolated
@@ -22,8 +22,16 @@ from gpuvitals.inventory.pool import pool
 from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import HealthClass, HealthState
-from gpuvitals.model.ids import GpuUuid, NodeName, PciBusId
-from gpuvitals.model.signal import ClearReport, GpuSignal, Source
+from gpuvitals.model.ids import GpuUuid, NodeName, PciBusId, Reason
+from gpuvitals.model.signal import (
+    ClearReport,
+    GpuSignal,
+    IdentityReport,
+    Reading,
+    ReadStatus,
+    RecoveryActionReport,
+    Source,
+)
 from gpuvitals.model.snapshot import GpuHealth, NodeFacts, Snapshot
 from gpuvitals.node.queue import SignalQueue
 from support.histories import STEPS, accusations, end_of, histories, moments_of_many
@@ -216,6 +224,24 @@ def recovery_is_reachable_by_a_reset_clean_readings_and_time(history: list[GpuSi
         assert verdict.state is HealthState.UNHEALTHY
     else:
         assert (verdict.state, verdict.score, verdict.xid_errors) == (HealthState.HEALTHY, 100, 0)
+
+
+def _shows_no_reset(signal: GpuSignal) -> bool:
+    if isinstance(signal, Reading):
+        return signal.status is not ReadStatus.RESET_REQUIRED and signal.recovery_action not in ASKS_FOR_RESET
+    return not isinstance(signal, IdentityReport | ClearReport | RecoveryActionReport)
+
+
+@promise(histories(), st.sampled_from([48, 79, 95, 119, 140]))
+def nothing_but_a_sign_of_a_reset_or_an_operator_ends_a_fault_of_class_a(
+    history: list[GpuSignal], code: int
+) -> None:
+    """Finding R6: no value that falls, and no length of time."""
+    quiet = [signal for signal in history if _shows_no_reset(signal)]
+    state = fold(good(START), xid(code, START), *quiet)
+
+    assert state.fault(Reason(f"Xid{code}")) is not None
+    assert judge(state, end_of(quiet)).state is HealthState.UNHEALTHY
 
 
 @promise(histories())

@@ -208,7 +208,13 @@ def _worst(faults: list[Fault]) -> Fault | None:
     """The fault that names the verdict: the worst, and of equals the first, so that the name does not flicker."""
     return min(
         faults,
-        key=lambda fault: (-fault.rule.fault_class.rank, -fault.rule.severity_percent, fault.first_at),
+        key=lambda fault: (
+            -fault.rule.fault_class.rank,
+            -fault.rule.severity_percent,
+            fault.first_at,
+            # An XID says more than the line that the driver logs with it.
+            not fault.rule.reason.startswith("Xid"),
+        ),
         default=None,
     )
 

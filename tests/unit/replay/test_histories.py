@@ -156,6 +156,7 @@ def test_lines_of_one_breakdown_are_one_witness(said: list[Said]) -> None:
 
     assert [each[0] for each in found.outcomes] == ["undecided"]
     assert [each.verdict.confidence.value for each in found.ends.values()] == ["single"]
+    assert all(each.verdict.reason.startswith("Xid") or said[0][1] == FALLEN for each in found.ends.values())
 
 
 def test_a_gpu_that_works_on_contradicts_its_isolation_until_something_confirms_it() -> None:
