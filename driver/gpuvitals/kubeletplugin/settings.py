@@ -44,10 +44,10 @@ class Limits:
     """
 
     max_streams: int = 8
-    max_prepares: int = 64
+    max_prepares: int = 96
     max_unprepares: int = 32
     spare_calls: int = 8
-    max_parked: int = 32
+    max_parked: int = 64
     transient_wait_seconds: float = 40.0
     deadline_margin_seconds: float = 4.0
     heartbeat_seconds: float = 4.0

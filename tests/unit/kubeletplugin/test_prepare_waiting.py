@@ -1,5 +1,6 @@
 """Causes that pass are waited for inside the call: an error costs the pod a minute and more."""
 
+import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -8,9 +9,10 @@ from dataclasses import replace
 import grpc
 import pytest
 
+from gpuvitals.kubeletplugin.claim import AllocatedClaim
 from gpuvitals.kubeletplugin.preparer import AT_ONCE
 from gpuvitals.model.snapshot import Snapshot
-from support.pluginworld import FAST, World, eventually, kubelet, uid_of
+from support.pluginworld import FAST, Claims, World, eventually, kubelet, uid_of
 
 
 def test_api_server_that_comes_back_in_time_costs_no_error(node: World) -> None:
@@ -313,3 +315,33 @@ def test_a_claim_that_moved_to_another_node_is_released_and_its_gpu_given_on(
         eventually(lambda: plugin.prepared() == ())
         eventually(lambda: node.events.reasons() == ["StaleClaimReleased"])
         assert calls.prepare(node.allocate(2, 0))[uid_of(2)].error == ""
+
+
+class SlowClaims(Claims):
+    """An API server whose answers take as long as they like."""
+
+    def __init__(self, source: random.Random) -> None:
+        super().__init__()
+        self._source = source
+
+    def allocated(self, namespace: str, name: str) -> AllocatedClaim:
+        threading.Event().wait(self._source.uniform(0.0, 0.01))
+        return super().allocated(namespace, name)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_unprepare_at_any_instant_of_a_prepare_leaves_nothing(node: World, seed: int) -> None:
+    """Finding R5: it does not wait for the Prepare, and nothing is recorded after it."""
+    source = random.Random(seed)
+    node.claims = SlowClaims(source)
+    with node.running() as plugin, kubelet(plugin) as calls, ThreadPoolExecutor(1) as pool:
+        for number in range(60):
+            claim = node.allocate(number, number % 4)
+            preparing = pool.submit(calls.prepare, claim)
+            eventually(lambda call=preparing, uid=claim.uid: call.done() or uid in plugin._turns.active())
+            threading.Event().wait(source.uniform(0.0, 0.02))
+            assert calls.unprepare(claim) == {claim.uid: ""}
+            error = preparing.result(10)[claim.uid].error
+            assert error == "" or error.startswith("Superseded: ")
+            assert plugin.prepared() == ()
+            assert node.cdi_files() == []
