@@ -102,12 +102,11 @@ def without_devices(whole: Pool, why: Mapping[DeviceName, str]) -> Pool:
 
 
 def _accepted(
-    devices: tuple[Device, ...], names: set[DeviceName], left_out: list[LeftOut]
+    devices: tuple[tuple[Device, str], ...], names: set[DeviceName], left_out: list[LeftOut]
 ) -> tuple[Device, ...]:
     """The devices that the API server takes in one slice. `names` are those of the pool so far; both lists grow."""
     taken: list[Device] = []
-    for device in devices:
-        why = invalid(device)
+    for device, why in devices:
         if device.name in names:
             why = "another device of the pool has the same name"
         elif not why and len(taken) == SHARD:
@@ -136,7 +135,10 @@ def _shards(gpus: tuple[GpuHealth, ...]) -> list[tuple[GpuHealth, ...]]:
     return shards
 
 
-def _devices(shard: tuple[GpuHealth, ...], naming: Naming, mode: ServiceMode) -> tuple[Device, ...]:
+def _devices(
+    shard: tuple[GpuHealth, ...], naming: Naming, mode: ServiceMode
+) -> tuple[tuple[Device, str], ...]:
+    """The shard's devices, each with the rule of the API server that it breaks."""
     served = [
         entry
         for entry in shard
@@ -147,11 +149,12 @@ def _devices(shard: tuple[GpuHealth, ...], naming: Naming, mode: ServiceMode) ->
 
 
 @lru_cache(maxsize=1024)
-def _device(entry: GpuHealth, naming: Naming, mode: ServiceMode) -> Device:
-    """Remembered: of two snapshots nearly all GPUs are the same."""
-    return Device(
+def _device(entry: GpuHealth, naming: Naming, mode: ServiceMode) -> tuple[Device, str]:
+    """Cached: of two snapshots nearly all GPUs are the same."""
+    device = Device(
         name=device_name(entry.gpu),
         attributes=attributes(entry, naming),
         capacity=capacities(entry.gpu),
         taints=taints(entry, naming) if mode is ServiceMode.TAINT else (),
     )
+    return device, invalid(device)

@@ -101,7 +101,8 @@ class RefusedDevices:
         if not named and any(each.is_guess for each in self._refused.values()):
             self._refused = {name: each for name, each in self._refused.items() if not each.is_guess}
             return False
-        names = named or _changed(write)
+        # A field that is no device's is nobody's fault here: the annotations, or the pool.
+        names = named or (set() if error.fields else _changed(write))
         found = [device for part in pool.slices for device in part.devices if device.name in names]
         for device in found:
             self._refused[device.name] = _Refusal(device, str(error), now + RETRY_SECONDS, not named)
