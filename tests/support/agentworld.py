@@ -7,6 +7,7 @@ from pathlib import Path
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.remembered import ShownVerdict
 from gpuvitals.model.clock import Moment
+from gpuvitals.model.files import FilesSeen
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import BootId, GpuUuid, NodeName, PciBusId
@@ -104,6 +105,7 @@ class AgentWorld:
         self.held: dict[GpuUuid, tuple[str, ...]] = {}
         self.read_to: int | None = 7
         self.publishing = True
+        self.files: FilesSeen | None = None
         self.recalled: tuple[ShownVerdict, ...] | None = ()
         storage = StorageReport(self.announced.append)
         governing = GovernorPorts(
@@ -127,6 +129,7 @@ class AgentWorld:
             rules=self.governor.rules,
             is_settled=lambda: self.governor.is_settled,
             is_publishing=lambda: self.publishing,
+            files=lambda _: self.files,
             storage=storage,
             recalled=lambda: self.recalled,
         )

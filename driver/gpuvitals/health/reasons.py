@@ -18,7 +18,16 @@ from gpuvitals.health.fault_classes import (
     worse,
     xid_rule,
 )
-from gpuvitals.health.verdict import BLIND, DIVIDED, INSTANCE_GONE, PROBATION, REPLACED
+from gpuvitals.health.verdict import (
+    BLIND,
+    DIVIDED,
+    INSTANCE_GONE,
+    LIBRARIES_MISSING,
+    NODES_MISSING,
+    PLATFORM_UNSUPPORTED,
+    PROBATION,
+    REPLACED,
+)
 from gpuvitals.health.xid_catalog import CATALOG
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.health import NO_REASON
@@ -157,6 +166,29 @@ _OF_A_GPU = (
         person="delete the pod and its claim; a new claim gets the GPU that is there now",
     ),
 )
+_OF_FILES = (
+    ReasonEntry(
+        reason=LIBRARIES_MISSING,
+        meaning="libcuda or NVML is missing, so no claim can be prepared",
+        source="the driver root, searched every 2 s",
+        product="takes the devices out of service until the files are there; blames no GPU",
+        person="install the driver, or set `driver.root` or `driver.libraryDirs`: docs/guides/platforms.md",
+    ),
+    ReasonEntry(
+        reason=NODES_MISSING,
+        meaning="a device node is missing, so no claim for the device can be prepared",
+        source="the /dev of the driver root and of the node, looked at every 2 s",
+        product="takes the devices that need the node out of service until it is there; blames no GPU",
+        person="run the command in the message, such as `nvidia-modprobe -u -c0`",
+    ),
+    ReasonEntry(
+        reason=PLATFORM_UNSUPPORTED,
+        meaning="the GPUs have no device nodes that could be given to a container, as on WSL2",
+        source="/dev/dxg in place of NVIDIA's nodes",
+        product="takes the devices out of service; blames no GPU",
+        person="use NVIDIA's container toolkit on this machine",
+    ),
+)
 _OF_A_NODE = (
     ReasonEntry(
         reason=ISOLATION_CAPPED,
@@ -225,7 +257,7 @@ def entries() -> tuple[ReasonEntry, ...]:
         for code, entry in sorted(CATALOG.items())
         if not entry.unused and _xid_rule(code).fault_class is not FaultClass.NONE
     )
-    return (*_OF_A_GPU, *_OF_A_NODE, *_OF_A_CLAIM, *levels, *xids)
+    return (*_OF_A_GPU, *_OF_FILES, *_OF_A_NODE, *_OF_A_CLAIM, *levels, *xids)
 
 
 def entry_of(text: str) -> ReasonEntry | None:

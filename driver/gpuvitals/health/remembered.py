@@ -12,7 +12,7 @@ from gpuvitals.health.fault_classes import EARLIER_FAULT, LEVELS, CauseRule, Cle
 from gpuvitals.health.faults import with_fault
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import MAX_EPISODES, MAX_XIDS, Fault, GpuState, Standing, XidRecord
-from gpuvitals.health.verdict import BLIND, INSTANCE_GONE, PROBATION
+from gpuvitals.health.verdict import BLIND, INSTANCE_GONE, OF_FILES, PROBATION
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.health import NO_REASON, HealthState
 from gpuvitals.model.ids import GpuUuid, Reason
@@ -20,7 +20,7 @@ from gpuvitals.model.signal import Source, XidReport
 
 _XID = re.compile(r"Xid([1-9][0-9]{0,4})\Z")
 _MAX_CODE = 65_535
-_NO_FAULT = (NO_REASON, BLIND, PROBATION, INSTANCE_GONE)
+_NO_FAULT = (NO_REASON, BLIND, PROBATION, INSTANCE_GONE, *OF_FILES)
 _SOURCES = {
     Reason("ReportedBad"): Source.OPERATOR,
     Reason("ReportedDegraded"): Source.OPERATOR,

@@ -12,6 +12,7 @@ from gpuvitals.health.score import capped, factors, health_class, link_share, sc
 from gpuvitals.health.state import Fault, GpuState, XidRecord
 from gpuvitals.health.witnesses import confidence
 from gpuvitals.model.clock import Moment
+from gpuvitals.model.files import Lack
 from gpuvitals.model.health import (
     NO_REASON,
     Confidence,
@@ -30,6 +31,11 @@ PROBATION = Reason("Probation")
 INSTANCE_GONE = Reason("MigInstanceGone")
 REPLACED = Reason("GpuReplaced")
 DIVIDED = Reason("MigEnabled")
+LIBRARIES_MISSING = Reason("DriverLibrariesMissing")
+NODES_MISSING = Reason("DeviceNodesMissing")
+PLATFORM_UNSUPPORTED = Reason("PlatformUnsupported")
+OF_FILES = (LIBRARIES_MISSING, NODES_MISSING, PLATFORM_UNSUPPORTED)
+"""Why no claim for a device can be prepared, whatever the GPU's health: the codes that the kubelet plugin refuses with."""
 
 EXPECTED_VALUES = (
     "recovery_action",
@@ -109,6 +115,11 @@ def without_board(judged: Verdict) -> Verdict:
         "another GPU was enumerated in its slot while a claim holds it; delete the pod and its claim, a new claim "
         "gets the GPU that is there now",
     )
+
+
+def unprepared(judged: Verdict, lack: Lack) -> Verdict:
+    """The verdict that a device is published with while a file of the driver is missing. It blames no hardware."""
+    return _not_there(judged, lack.reason, lack.message)
 
 
 def divided(judged: Verdict) -> Verdict:

@@ -20,7 +20,7 @@ _UNNAMED = "unknown"
 
 def attributes(entry: GpuHealth, naming: Naming) -> tuple[tuple[str, AttributeValue], ...]:
     """All attributes of a device, sorted by key. No string is empty or longer than the API accepts."""
-    pairs = [*_health(entry.verdict, naming), *attributes_of(entry.gpu)]
+    pairs = [*_health(entry.shown, naming), *attributes_of(entry.gpu)]
     return tuple(sorted((key, _bounded(value)) for key, value in pairs))
 
 

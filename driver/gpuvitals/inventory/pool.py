@@ -144,7 +144,7 @@ def _devices(
         for entry in shard
         if is_offered(entry.gpu) and not entry.withheld and (mode is ServiceMode.TAINT or not entry.isolated)
     ]
-    served.sort(key=lambda entry: _CLASS_ORDER[entry.verdict.health_class])
+    served.sort(key=lambda entry: _CLASS_ORDER[entry.shown.health_class])
     return tuple(_device(entry, naming, mode) for entry in served)
 
 

@@ -42,7 +42,7 @@ def node_report(
     body: dict[str, object] = {
         "mode": mode.value,
         "monitors": {source.value: state.value for source, state in facts.monitors},
-        "reasons": [*facts.reasons, *([OTHER_DRIVER] if rival else [])],
+        "reasons": _reasons(snapshot, rival),
         "gpus": sum(entry.gpu.mig is None for entry in snapshot.gpus),
         "expectedGpus": facts.expected_gpus,
         "missingGpus": list(facts.missing_gpus),
@@ -64,12 +64,30 @@ def node_report(
     ]
     if spared:
         body["spared"] = spared
+    unprepared = _unprepared(snapshot)
+    if unprepared:
+        body["unprepared"] = unprepared
     withheld = [{"device": device_name(e.gpu), "why": e.withheld} for e in snapshot.gpus if e.withheld]
     if withheld:
         body["withheld"] = withheld
     if facts.retired:
         body["retiredGpus"] = list(facts.retired)
     return _bounded(body | _left_out(left_out))
+
+
+def _reasons(snapshot: Snapshot, rival: str) -> list[str]:
+    lacks = [entry.unprepared.reason for entry in snapshot.gpus if entry.unprepared is not None]
+    return list(dict.fromkeys([*snapshot.facts.reasons, *([OTHER_DRIVER] if rival else []), *lacks]))
+
+
+def _unprepared(snapshot: Snapshot) -> list[dict[str, object]]:
+    """The devices that can't be prepared, those with one cause together."""
+    devices: dict[tuple[str, str], list[str]] = {}
+    for entry in snapshot.gpus:
+        if entry.unprepared is not None:
+            cause = (entry.unprepared.reason, entry.unprepared.message[:_MAX_WHY])
+            devices.setdefault(cause, []).append(device_name(entry.gpu))
+    return [{"reason": reason, "why": why, "devices": names} for (reason, why), names in devices.items()]
 
 
 def with_left_out(report: str, left_out: tuple[LeftOut, ...]) -> str:
@@ -87,7 +105,16 @@ def _left_out(left_out: tuple[LeftOut, ...]) -> dict[str, list[dict[str, str]]]:
 
 def _bounded(body: dict[str, object]) -> str:
     text = _encode(body)
-    for key in ("withdrawn", "spared", "statements", "retiredGpus", "missingGpus", "withheld", "leftOut"):
+    for key in (
+        "withdrawn",
+        "spared",
+        "unprepared",
+        "statements",
+        "retiredGpus",
+        "missingGpus",
+        "withheld",
+        "leftOut",
+    ):
         text = _cut(body, key, text)
     return text
 
@@ -106,7 +133,7 @@ def _cut(body: dict[str, object], key: str, text: str) -> str:
 
 
 def _record(entry: GpuHealth) -> dict[str, object]:
-    verdict = entry.verdict
+    verdict = entry.shown
     return {
         "device": device_name(entry.gpu),
         "uuid": entry.gpu.uuid,

@@ -19,8 +19,12 @@ class ServiceMode(Enum):
 def taints(entry: GpuHealth, naming: Naming) -> tuple[Taint, ...]:
     """The device's taints in taint mode: at most one, named after the state, with the reason as its value.
 
-    Only an isolated device carries NoSchedule. Every other taint has effect None and is there to be seen.
+    Only an isolated device carries NoSchedule. Every other taint has effect None and is there to be seen. A device that
+    can't be prepared has a key of its own, since it says nothing of the GPU's health (docs/adr/043).
     """
+    effect = TaintEffect.NO_SCHEDULE if entry.isolated else TaintEffect.NONE
+    if entry.unprepared is not None:
+        return (Taint(key=f"{naming.driver}/unprepared", value=entry.unprepared.reason, effect=effect),)
     match entry.verdict.state:
         case HealthState.HEALTHY:
             return ()
@@ -32,5 +36,4 @@ def taints(entry: GpuHealth, naming: Naming) -> tuple[Taint, ...]:
             key = "unknown"
         case _:
             assert_never(entry.verdict.state)
-    effect = TaintEffect.NO_SCHEDULE if entry.isolated else TaintEffect.NONE
     return (Taint(key=f"{naming.driver}/{key}", value=entry.verdict.reason, effect=effect),)

@@ -74,6 +74,7 @@ _BINARIES = (
     "nvidia-cuda-mps-control",
     "nvidia-cuda-mps-server",
 )
+_PASSED_OVER, _SEARCHED = "; passed over: ", "; searched "
 _SETTLED_NANOSECONDS = 1_000_000_000
 _BELIEVED_SECONDS = 60.0
 """How long a look-up is used at most: a driver may be installed in another folder meanwhile."""
@@ -105,10 +106,9 @@ class DriverRoot:
         )
 
     def lacking(self) -> Refusal | None:
-        """Why no claim at all can be prepared now; None where nothing is missing. Looks everything up anew."""
+        """Why no claim at all can be prepared now; None where nothing is missing."""
 
         def look() -> None:
-            self._known = None
             self._mounts()
             self._nodes.control()
 
@@ -184,12 +184,17 @@ class DriverRoot:
         root, host = self._settings.driver_root, self._settings.driver_root_on_host
         named = str(root) if host is None or host == root else f"{root} ({host} on the node)"
         passed_over = [*installed.remarks, *(f"{path}: {why}" for path, why in troubles.items())]
-        but = f"; passed over: {', '.join(passed_over)}" if passed_over else ""
+        but = f"{_PASSED_OVER}{', '.join(passed_over)}" if passed_over else ""
         return RefusedError(
             RefusalCode.LIBRARIES_MISSING,
             f"driver root {named} has no {' and no '.join(missing)}; install the NVIDIA driver or correct the "
-            f"driver root{but}; searched {places(asked)}",
+            f"driver root{but}{_SEARCHED}{places(asked)}",
         )
+
+
+def brief(refusal: Refusal) -> str:
+    """The refusal's message without the list of places, for objects of the API."""
+    return refusal.message.partition(_SEARCHED)[0].partition(_PASSED_OVER)[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,6 +61,7 @@ class KubeletPlugin:
         self._kubelet_callbacks: list[Callable[[], None]] = []
         self._connection = KubeletConnection(settings.limits.connected_seconds, self._kubelet_changed)
         self._turns = ClaimTurns()
+        self.driver_root = DriverRoot(settings.driver_root)
         self._store = self._build_store()
         hooks = InstanceHooks(
             is_ready=self._can_publish,
@@ -151,7 +152,7 @@ class KubeletPlugin:
         boot = _boot_id(settings)
         cdi = CdiFiles(
             Directory(settings.cdi_directory),
-            DriverRoot(settings.driver_root),
+            self.driver_root,
             CdiNames(naming=settings.naming, boot=boot),
             self._snapshot,
         )

@@ -239,10 +239,11 @@ def _check_hardware(entry: GpuHealth, result: AllocatedDevice, claim: AllocatedC
 def _check_service(entry: GpuHealth, result: AllocatedDevice, view: NodeView) -> None:
     """A device out of service is given only to whoever said that it may be: an admin, or a toleration.
 
-    One that a policy keeps in service is given to anybody, whatever its health.
+    One that a policy keeps in service is given to anybody, whatever its health. One that is out because files of the
+    driver are missing is left to the step that needs them: they may be back by now.
     """
     unfit = entry.verdict.state is HealthState.UNHEALTHY and not entry.spared
-    out = entry.isolated or unfit
+    out = (entry.isolated and entry.unprepared is None) or unfit
     fenced = entry.gpu.uuid in view.fenced
     if not (out or fenced) or result.admin_access or _tolerated(entry, result.tolerations, view.naming):
         return

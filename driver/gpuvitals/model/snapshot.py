@@ -20,7 +20,8 @@ class GpuHealth:
     `spared` is why it is in service although its verdict takes it out: the policy that says so, else empty.
     `state_since` is when the verdict's state last changed: the transition time of the claim's condition.
     `withheld` is why it is not offered whatever its health: a claim holds the same silicon in another form. `slot_taken`
-    is when it took its slot from another GPU, None where no other was known there.
+    is when it took its slot from another GPU, None where no other was known there. `unprepared` is the verdict that the
+    device is published with while no claim for it can be prepared; claims and the kubelet are told the GPU's own.
     """
 
     gpu: Gpu
@@ -30,6 +31,12 @@ class GpuHealth:
     spared: str = ""
     withheld: str = ""
     slot_taken: datetime | None = None
+    unprepared: Verdict | None = None
+
+    @property
+    def shown(self) -> Verdict:
+        """The verdict that the published device carries."""
+        return self.verdict if self.unprepared is None else self.unprepared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ It alone mutates the state, on one thread. Everyone else reads the immutable sna
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from gpuvitals.durable import DurableFileError
@@ -17,8 +17,9 @@ from gpuvitals.model.clock import Clock, Moment
 from gpuvitals.model.health import Verdict
 from gpuvitals.model.ids import BootId, GpuUuid, NodeName
 from gpuvitals.model.signal import Signal
-from gpuvitals.model.snapshot import GpuHealth, NodeFacts, Snapshot
+from gpuvitals.model.snapshot import NodeFacts, Snapshot
 from gpuvitals.node.announcements import failed_announcement, is_new_fault, verdict_announcement
+from gpuvitals.node.driver_files import DriverFiles, as_shown
 from gpuvitals.node.forgetting import Forgetting
 from gpuvitals.node.head_start import HeadStart
 from gpuvitals.node.known import NodeHealth
@@ -79,6 +80,7 @@ class NodeAgent:
         self._ports = ports
         self._metrics = metrics
         self._known = NodeHealth(ports, metrics)
+        self._files = DriverFiles(ports.files)
         self._suppressed: dict[GpuUuid, Verdict] = {}
         self._facts = NodeFacts()
         self._snapshot: Snapshot | None = None
@@ -208,24 +210,32 @@ class NodeAgent:
         self._known.recall(now)
         self._known.hear_statements(now)
         verdicts = self._known.verdicts(now)
-        wanted = self._known.wanted_out(verdicts)
-        if self._snapshot is None and not self._known.may_be_shown(now):
+        awaited = self._files.update(self._known.gpus.values(), now.at, is_first=self._snapshot is None)
+        wanted = self._known.wanted_out(verdicts) | self._files.lacks.keys()
+        if self._snapshot is None and (awaited or not self._known.may_be_shown(now)):
             return
-        judged = [self._change(uuid, current, uuid in wanted) for uuid, current in verdicts.items()]
+        judged = [
+            self._change(uuid, current, uuid in wanted)
+            for uuid, current in verdicts.items()
+            if uuid not in awaited
+        ]
         changed = [change for change in judged if self._is_worth_it(change, now)]
         for change in changed:
             self._take_over(change, now)
-        facts = self._known.facts(verdicts)
+        facts = self._files.added_to(self._known.facts(verdicts))
         # The report changes only together with a verdict, but for what the node as a whole can or can't see.
         if (
             changed
             or self._snapshot is None
             or self._is_other_inventory(self._snapshot)
+            or self._files.are_news
             or self._unexplained(facts) != self._unexplained(self._facts)
         ):
             is_fault = any(is_new_fault(change.before, change.now) for change in changed)
             self._publish(facts, now, heard_at if is_fault else None)
             self._announce(changed)
+            for announcement in self._files.news():
+                self._ports.announce(announcement)
         elif now.at - self._saved_at >= _SAVE_SECONDS:
             self._save(now)
 
@@ -296,7 +306,12 @@ class NodeAgent:
 
     def _unexplained(self, facts: NodeFacts) -> NodeFacts:
         """The facts without missing GPUs that are out of service: their own verdict has told it already."""
-        told = {entry.gpu.bus_id for entry in self._known.gpus.values() if entry.isolated}
+        lacks = self._files.lacks
+        told = {
+            entry.gpu.bus_id
+            for uuid, entry in self._known.gpus.items()
+            if entry.isolated and uuid not in lacks
+        }
         return replace(facts, missing_gpus=tuple(bus for bus in facts.missing_gpus if bus not in told))
 
     def _publish(self, facts: NodeFacts, now: Moment, heard_at: float | None) -> None:
@@ -307,9 +322,11 @@ class NodeAgent:
             revision=self._revision,
             taken=now,
             node=self._settings.node,
-            gpus=_as_shown((entry for entry in ordered if not entry.retired), self._known.withheld()),
+            gpus=as_shown(
+                (entry for entry in ordered if not entry.retired), self._known.withheld(), self._files.lacks
+            ),
             facts=facts,
-            replaced=_as_shown((entry for entry in ordered if entry.retired), {}),
+            replaced=as_shown((entry for entry in ordered if entry.retired), {}, {}),
             boot_id=self._settings.boot_id,
         )
         self._snapshot = snapshot
@@ -344,19 +361,3 @@ class NodeAgent:
             self._storage.failed(self._store.path, error)
         else:
             self._storage.saved(self._store.path)
-
-
-def _as_shown(entries: Iterable[StoredGpu], withheld: Mapping[GpuUuid, str]) -> tuple[GpuHealth, ...]:
-    return tuple(
-        GpuHealth(
-            gpu=entry.gpu,
-            verdict=entry.published,
-            isolated=entry.isolated,
-            state_since=entry.state_since,
-            spared=entry.spared,
-            withheld=withheld.get(entry.gpu.uuid, ""),
-            slot_taken=entry.slot_taken,
-        )
-        for entry in entries
-        if entry.published is not None
-    )

@@ -1,8 +1,10 @@
 """What a person should be told of, one announcement a transition; `wiring` makes events of them. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gpuvitals.inventory.governing import Choice
+from gpuvitals.model.files import Lack
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import HealthState, Phase, Verdict
 from gpuvitals.model.ids import GpuUuid, PciBusId
@@ -128,6 +130,26 @@ def storage_announcement(failure: str) -> Announcement:
         f"{failure}; faults are still published, but a restart of the agent would not remember the newest"
     )
     return Announcement(reason="StorageFailed", message=message)
+
+
+def lack_announcements(
+    before: Mapping[GpuUuid, Lack], now: Mapping[GpuUuid, Lack]
+) -> tuple[Announcement, ...]:
+    """Files of the driver that are missing, one announcement a cause; or that nothing is missing any more."""
+    told = set(before.values())
+    new = [lack for lack in dict.fromkeys(now.values()) if lack not in told]
+    found = [
+        Announcement(
+            reason=lack.reason,
+            message=f"{sum(each == lack for each in now.values())} devices can't be prepared and are out of service: "
+            f"{lack.message}",
+        )
+        for lack in new
+    ]
+    if before and not now:
+        message = "the files of the driver that were missing are there; claims can be prepared again"
+        found.append(Announcement(reason="DriverFilesFound", message=message, warning=False))
+    return tuple(found)
 
 
 def rival_announcement(rival: str) -> Announcement:

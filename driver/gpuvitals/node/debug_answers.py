@@ -53,6 +53,7 @@ class DebugAnswers:
     def _explained(self, name: str) -> object:
         entry = find_gpu(self._agent.gpus, name)
         snapshot = self._agent.snapshot
+        shown = snapshot.find(entry.gpu.uuid) if snapshot is not None else None
         held = {device.claim for device in self._plugin.prepared() if device.uuid == entry.gpu.uuid}
         around = Surroundings(
             now=self._clock.now(),
@@ -61,5 +62,6 @@ class DebugAnswers:
             facts=snapshot.facts if snapshot is not None else NodeFacts(),
             holders=tuple(sorted(held, key=lambda claim: claim.uid)),
             rival=self._outputs.rival,
+            unprepared=shown.unprepared if shown is not None else None,
         )
         return [{"station": station.name, "text": station.text} for station in gpu_stations(entry, around)]

@@ -51,6 +51,7 @@ class Surroundings:
     facts: NodeFacts
     holders: tuple[ClaimRef, ...]
     rival: str = ""
+    unprepared: Verdict | None = None
 
 
 def find_gpu(entries: Iterable[StoredGpu], name: str) -> StoredGpu:
@@ -95,6 +96,7 @@ def gpu_stations(entry: StoredGpu, around: Surroundings) -> Iterator[Station]:
         isolated=entry.isolated,
         state_since=entry.state_since,
         spared=entry.spared,
+        unprepared=around.unprepared,
     )
     if entry.published is not None and entry.published != current:
         yield Station(
@@ -124,10 +126,12 @@ def device_stations(shown: GpuHealth, naming: Naming) -> Iterator[Station]:
         yield Station("device", "none: the GPU is in MIG mode, and its instances are the devices")
         return
     marks = [f"{taint.key}={taint.value}:{taint.effect.value}" for taint in taints(shown, naming)]
-    state, score = shown.verdict.state, shown.verdict.score
+    state = shown.verdict.state
     yield Station("device", f"{device_name(shown.gpu)}, " + (f"taint {marks[0]}" if marks else "no taint"))
+    if shown.unprepared is not None:
+        yield Station("driver files", f"no claim can be prepared: {shown.unprepared.message}")
     yield Station("service", _service(shown))
-    matches = "matches" if score > _CAREFUL else "does not match"
+    matches = "matches" if shown.shown.score > _CAREFUL else "does not match"
     yield Station("careful claims", f"score > {_CAREFUL} {matches}")
     yield Station("claim", f"Healthy={healthy_status(state).value}, reason {shown.verdict.reason}")
     yield Station("kubelet", f"{kubelet_health(state).name}, in the status of each pod that holds it")

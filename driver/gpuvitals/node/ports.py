@@ -1,14 +1,19 @@
 """What the agent asks of others; `wiring` hands the implementations in."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gpuvitals.health.remembered import ShownVerdict
 from gpuvitals.inventory.governing import Governing
+from gpuvitals.model.files import FilesSeen
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.node.announcements import Announcement
 from gpuvitals.node.storage import StorageReport
+
+
+def _nobody_looks(_: Sequence[Gpu]) -> FilesSeen | None:
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +25,7 @@ class AgentPorts:
     for None; `avoid` has a GPU left alone whose driver calls may hang; `kmsg_sequence` is how far the log was read,
     counting only records whose signals are on the queue already; `announce` tells people;
     `rules` gives what governs each GPU, and `is_settled` whether that is more than a guess;
+    `files` is the newest look at the driver's files, given the devices there are, None where nobody looks;
     `is_publishing`: of two agents that overlap in a rolling update, this is the one that acts in public;
     `storage` takes how each save ended; `recalled` gives the verdicts in the stored slices, None while they are not read.
     """
@@ -35,3 +41,4 @@ class AgentPorts:
     is_publishing: Callable[[], bool]
     storage: StorageReport
     recalled: Callable[[], tuple[ShownVerdict, ...] | None] = field(default=lambda: ())
+    files: Callable[[Sequence[Gpu]], FilesSeen | None] = _nobody_looks

@@ -1,12 +1,13 @@
 """Why the agent is not live, or not ready.
 
 Liveness asks the loop and the own sockets. Readiness asks whether the kubelet has registered the plugin and whether the
-stored slices are the intended ones.
+stored slices are the intended ones, and whether claims can be prepared.
 """
 
 from dataclasses import dataclass
 
 from gpuvitals.kube.slice_publisher import SlicePublisher
+from gpuvitals.kubeletplugin.files_watch import FilesWatch
 from gpuvitals.kubeletplugin.plugin import KubeletPlugin
 from gpuvitals.kubeletplugin.probe import ProbeError
 from gpuvitals.node.agent import NodeAgent
@@ -24,6 +25,7 @@ class NodeChecks:
     plugin: KubeletPlugin
     publisher: SlicePublisher
     outputs: Outputs
+    files: FilesWatch
 
     def live(self) -> str:
         """Why a restart of the process could help."""
@@ -46,7 +48,7 @@ class NodeChecks:
             return "no slice is stored yet"
         if self.publisher.blocked:
             return f"the slices are not what they should be: {self.publisher.blocked}"
-        return ""
+        return self.files.problem
 
     def remark(self) -> str:
         """What a person should know of an agent that is ready."""

@@ -65,6 +65,13 @@ class SysfsTree:
         """
         return frozenset(bus_id for bus_id, driver in self._gpus().items() if driver in ("nvidia", ""))
 
+    def has_gpu(self) -> bool:
+        """Whether the bus shows a GPU that this node may give out; False where the bus can't be listed."""
+        try:
+            return bool(self.expected_gpus())
+        except OSError:  # the source of presence reports tells people of it
+            return False
+
     def fatal_errors(self, bus_id: PciBusId) -> int | None:
         """The kernel's count of fatal errors of a device; None where it keeps none.
 

@@ -21,6 +21,7 @@ from gpuvitals.kube.resourceclaims import ClaimReader
 from gpuvitals.kube.right_of_way import RightOfWay
 from gpuvitals.kube.slice_publisher import PublisherSettings, SlicePublisher
 from gpuvitals.kube.slice_recall import SliceRecall
+from gpuvitals.kubeletplugin.files_watch import FilesWatch
 from gpuvitals.kubeletplugin.sources import Sources
 from gpuvitals.model.ids import NodeName
 from gpuvitals.model.snapshot import Snapshot
@@ -116,7 +117,11 @@ class Node:
         self._build_agent(memory)
         self._build_writers()
         node_checks = NodeChecks(
-            agent=self._agent, plugin=self._plugin, publisher=self._publisher, outputs=self._outputs
+            agent=self._agent,
+            plugin=self._plugin,
+            publisher=self._publisher,
+            outputs=self._outputs,
+            files=self._files,
         )
         checks = Checks(live=node_checks.live, ready=node_checks.ready, remark=node_checks.remark)
         self._probes = ProbeServer(self._options.probe_address, self._metrics.registry, checks)
@@ -136,7 +141,7 @@ class Node:
             self._agent,
         ):
             part.start()
-        for source in (self._heard, self._kmsg, self._sysfs, self._nvml):
+        for source in (self._heard, self._files, self._kmsg, self._sysfs, self._nvml):
             source.start()
         self._recall.start(is_needed=not memory.is_complete)
         self._outputs.kubelet_changed()
@@ -159,7 +164,7 @@ class Node:
         def left() -> float:
             return min(_PART_SECONDS, max(_LEAST_SECONDS, until - time.monotonic()))
 
-        for source in (self._kmsg, self._sysfs, self._nvml, self._heard):
+        for source in (self._kmsg, self._sysfs, self._nvml, self._files, self._heard):
             source.stop(left())
         for part in (
             self._agent,
@@ -229,6 +234,7 @@ class Node:
             is_publishing=self._plugin.publishing,
             storage=self._storage,
             recalled=lambda: self._recall.verdicts,
+            files=lambda gpus: self._files.seen_of(gpus),
         )
         settings = AgentSettings(node=NodeName(self._options.node), boot_id=self._boot)
         self._agent = NodeAgent(settings, self._clock, self._store, ports, self._metrics)
@@ -246,7 +252,9 @@ class Node:
             accept_user_facility=self._options.accept_user_kernel_lines,
         )
         self._kmsg = KmsgSource(log_settings, self._clock, self._heard, metrics=self._metrics)
-        self._sysfs = SysfsSource(SysfsTree(self._options.sysfs_root), self._clock, self._heard)
+        tree = SysfsTree(self._options.sysfs_root)
+        self._sysfs = SysfsSource(tree, self._clock, self._heard)
+        self._files = FilesWatch(self._plugin.driver_root, tree.has_gpu, self._agent.queue.wake)
         nvml = NvmlSettings(
             backend=self._options.nvml_backend,
             environment={**os.environ, **driver_place(self._options).environment()},
