@@ -95,6 +95,24 @@ def test_a_watch_without_a_version_starts_with_what_is_there(
         assert watch.take(2) == [("ADDED", unique), ("DELETED", unique)]
 
 
+def test_a_watch_from_version_0_begins_with_all_that_is_stored_and_then_bookmarks_a_place_behind_it(
+    api: RawApi, unique: str
+) -> None:
+    """The agent settles by it what its watch has missed, without a list (ADR 037)."""
+    made = [api.post(LEASES, lease(f"{unique}-{each}", labels={"case": unique})) for each in ("a", "b")]
+    query = {"allowWatchBookmarks": True, "timeoutSeconds": 6}
+    with api.watch(LEASES, labelSelector=f"case={unique}", resourceVersion="0", **query) as watch:
+        events = [watch.next() for _ in range(3)]
+
+    assert sorted(item["metadata"]["name"] for kind, item in events[:2] if kind == "ADDED") == [
+        f"{unique}-a",
+        f"{unique}-b",
+    ]
+    kind, mark = events[2]
+    assert kind == "BOOKMARK"
+    assert int(mark["metadata"]["resourceVersion"]) >= max(int(answer.version) for answer in made)
+
+
 def test_a_watch_that_begins_as_a_list_marks_the_lists_end_with_a_bookmark(api: RawApi, unique: str) -> None:
     api.post(LEASES, lease(unique, labels={"case": unique}))
     query = {"sendInitialEvents": True, "resourceVersionMatch": "NotOlderThan", "allowWatchBookmarks": True}

@@ -147,8 +147,12 @@ def test_ten_thousand_courses_of_noise_are_one_write_a_minute(blind: list[Flap],
 
 
 @pytest.mark.parametrize("poll", [1, 5, 20, 60])
-@pytest.mark.parametrize("isolates", [0, 1])
-def test_an_agent_that_takes_slow_polls_for_blindness_writes_once_a_minute(poll: int, isolates: int) -> None:
+@pytest.mark.parametrize(
+    ("isolates", "mode"), [(0, ServiceMode.TAINT), (1, ServiceMode.TAINT), (1, ServiceMode.WITHDRAW)]
+)
+def test_an_agent_that_takes_slow_polls_for_blindness_writes_once_a_minute(
+    poll: int, isolates: int, mode: ServiceMode
+) -> None:
     """Finding R4: the agent's own judgement with `blind_seconds` 3, for ten minutes."""
     with TemporaryDirectory() as folder:
         world = AgentWorld(Path(folder), gpus=2, policy=Policy(blind_seconds=3, isolate_unknown=isolates))
@@ -161,7 +165,7 @@ def test_an_agent_that_takes_slow_polls_for_blindness_writes_once_a_minute(poll:
             world.turn(second, *due)
             if world.published:
                 latest = world.published[-1]
-                writer.reconcile(pool(latest, NAMING, ServiceMode.TAINT), float(second))
+                writer.reconcile(pool(latest, NAMING, mode), float(second))
 
     states = {entry.verdict.state for shown in world.published for entry in shown.gpus}
     assert HealthState.UNKNOWN in states

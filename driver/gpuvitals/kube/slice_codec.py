@@ -12,7 +12,14 @@ from gpuvitals.decoding import decoded
 from gpuvitals.inventory.device import AttributeValue, Device, Taint, Version
 from gpuvitals.inventory.pool import Pool, PoolSlice
 from gpuvitals.kube.slice_metadata import NodeOwner, foreign_metadata, merged_metadata, owner_uid
-from gpuvitals.kube.slice_service import DeviceUse, ShownHealth, barrier, shown_health
+from gpuvitals.kube.slice_service import (
+    UNSEEN,
+    DeviceUse,
+    ShownHealth,
+    barrier,
+    shown_health,
+    withdrawn_unseen,
+)
 
 API_VERSION = "resource.k8s.io/v1"
 PATH = "/apis/resource.k8s.io/v1/resourceslices"
@@ -39,7 +46,8 @@ class ObservedSlice:
     `content` is what the planner compares: all of the spec but the placement, without the times of taints, and of the
     metadata the annotation and the owner. `taints` are those that the server kept, also those without a time.
     `foreign` is the metadata without the managed fields and without our annotation and owner: a PUT replaces all of it.
-    `terminating`: a delete waits for a finalizer of somebody else. `health` is what each device shows.
+    `terminating`: a delete waits for a finalizer of somebody else. `health` is what each device shows. `unseen` are the
+    devices that are withdrawn because nobody could read them.
     """
 
     name: str
@@ -55,6 +63,7 @@ class ObservedSlice:
     foreign: Mapping[str, Any] = field(default_factory=dict)
     terminating: bool = False
     health: Mapping[str, ShownHealth] = field(default_factory=dict)
+    unseen: frozenset[str] = frozenset()
 
 
 def observed_slice(raw: bytes, annotation: str) -> ObservedSlice:
@@ -129,8 +138,10 @@ def pool_taints(pool: Pool) -> dict[str, frozenset[TaintKey]]:
 
 
 def pool_uses(pool: Pool) -> dict[str, DeviceUse]:
-    """Every device of the pool with what matters for its use."""
-    return {
+    """Every device of the pool with what matters for its use, with those that are withdrawn unseen."""
+    notes = (note for entry in pool.slices for _, note in entry.annotations)
+    unseen = {name: UNSEEN for note in notes for name in withdrawn_unseen(note)}
+    return unseen | {
         device.name: DeviceUse(
             frozenset().union(*(barrier(taint.key, taint.effect.value) for taint in device.taints)),
             shown_health(_untainted(device)["attributes"]),
@@ -141,15 +152,17 @@ def pool_uses(pool: Pool) -> dict[str, DeviceUse]:
 
 
 def observed_uses(slices: Iterable[ObservedSlice]) -> dict[str, DeviceUse]:
-    """Every stored device with what matters for its use."""
-    return {
+    """Every stored device with what matters for its use, with those that are withdrawn unseen."""
+    listed = tuple(slices)
+    unseen = {name: UNSEEN for entry in listed for name in entry.unseen}
+    return unseen | {
         name: DeviceUse(
             frozenset().union(
                 *(barrier(key, effect) for device, key, _, effect in entry.taints if device == name)
             ),
             entry.health.get(name, ShownHealth()),
         )
-        for entry in slices
+        for entry in listed
         for name in entry.devices
     }
 
@@ -245,6 +258,7 @@ def _observed(stored: _Slice, annotation: str) -> ObservedSlice:
         foreign=foreign_metadata(metadata, annotation, spec.node_name),
         terminating=meta.deletion_timestamp is not None,
         health={device.name: shown_health(device.attributes) for device in spec.devices or []},
+        unseen=withdrawn_unseen(note),
     )
 
 

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+import msgspec
+
+from gpuvitals.decoding import decoded
+
 _FAILED = "failed"
 _UNKNOWN = "/unknown"
 _HEALTHY = "Healthy"
@@ -48,6 +52,21 @@ def shown_health(attributes: Mapping[str, Any]) -> ShownHealth:
     return ShownHealth(texts.get("class", ""), texts.get("state", ""), texts.get("reason", ""))
 
 
+UNSEEN = DeviceUse(health=ShownHealth("unknown", "Unknown", ""))
+"""A device that is withdrawn because nobody could read it. For the question whether a write may wait it is still there."""
+
+
+def withdrawn_unseen(note: str) -> frozenset[str]:
+    """The devices that a node report names as withdrawn for being Unknown; none where it can't be read."""
+    if '"Unknown"' not in note:
+        return frozenset()
+    try:
+        report = decoded(_REPORT, note.encode())
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return frozenset()
+    return frozenset(entry.device for entry in report.withdrawn if entry.state == "Unknown")
+
+
 def barrier(key: str, effect: str) -> frozenset[tuple[str, str]]:
     """A taint as a barrier; none where its effect keeps nobody away.
 
@@ -78,3 +97,15 @@ def _kind(before: DeviceUse, after: DeviceUse) -> ChangeKind:
         return ChangeKind.OTHER
     is_fault = now.state in _FAULTY_STATES or (was.state in _FAULTY_STATES and now.state == _HEALTHY)
     return ChangeKind.FAULT if is_fault else ChangeKind.OTHER
+
+
+class _Withdrawn(msgspec.Struct):
+    device: str = ""
+    state: str = ""
+
+
+class _Report(msgspec.Struct):
+    withdrawn: list[_Withdrawn] = []
+
+
+_REPORT = msgspec.json.Decoder(_Report)

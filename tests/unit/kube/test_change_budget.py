@@ -62,6 +62,13 @@ def test_a_device_that_is_withdrawn_or_comes_back_alters_service() -> None:
     assert kind(UNHEALTHY, HEALTHY, ServiceMode.WITHDRAW) is ChangeKind.SERVICE
 
 
+def test_a_device_that_is_withdrawn_because_nobody_could_read_it_alters_no_service() -> None:
+    """Finding R4: a policy may withdraw what nobody sees, and that flaps with the monitor."""
+    assert kind(HEALTHY, BLIND_AND_OUT, ServiceMode.WITHDRAW) is ChangeKind.OTHER
+    assert kind(BLIND_AND_OUT, HEALTHY, ServiceMode.WITHDRAW) is ChangeKind.OTHER
+    assert kind(BLIND_AND_OUT, UNHEALTHY, ServiceMode.WITHDRAW) is ChangeKind.SERVICE
+
+
 def test_noise_waits_for_its_minute_and_the_first_of_it_does_not() -> None:
     """Finding R4."""
     budget = ChangeBudget()
