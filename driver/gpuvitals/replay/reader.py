@@ -42,6 +42,10 @@ from gpuvitals.signals.xid_line import LineKind, XidClassifier
 
 _LOOK_BYTES = 4096
 _SEQUENCE = re.compile(rb"[0-9]{1,4},([0-9]{1,20}),")
+_OF_INTEREST = re.compile(
+    rb'NVRM|nvidia|Xid|Linux version |fallen off|SDES|urprise|78,86,82,77|"signal"|\x1b'
+).search
+"""Lines without any of these are not taken apart: the driver's words, also as numbers and in colours, and the kernel's."""
 _HEADER = re.compile(
     r"NVRM: Xid \((?:PCI:)?[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[01][0-9A-Fa-f]|NVRM: GPU [0-9a-f:.]+: GPU has"
 )
@@ -115,7 +119,7 @@ class LogReader:
                 self._marked = self._marked or (is_boot_marker(line) and (has_begun or counts.files > 1))
                 continue
             has_begun = True
-            if _is_of_interest(line) or classifier.waiting or self._marked:
+            if _OF_INTEREST(line) or classifier.waiting or self._marked:
                 yield from self._text(f"{name}:{number}", line, text)
         if not text.is_log and counts.unread == unread and any(each.strip() for each in (*head, line)):
             raise LogError(
@@ -151,7 +155,7 @@ class LogReader:
         for number, raw in enumerate(lines, start=1):
             line = raw.removeprefix(_IS_JSON_SEQ).removeprefix(b"data: ")
             self.counts.lines += 1
-            if number == 1 or _is_of_interest(line):
+            if number == 1 or _OF_INTEREST(line):
                 yield from self._object(f"{name}:{number}", line, latest)
             last = (number, line) if line.strip() else last
         if last[0] > 1:
@@ -301,18 +305,3 @@ def _named(where: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise LogError(f"{where}: {error}") from error
-
-
-def _is_of_interest(line: bytes) -> bool:
-    return (
-        b"NVRM" in line
-        or b"nvidia" in line
-        or b"Xid" in line
-        or b"Linux version " in line
-        or b"fallen off" in line
-        or b"SDES" in line
-        or b"urprise" in line
-        or b"78,86,82,77" in line
-        or b'"signal"' in line
-        or b"\x1b" in line
-    )
