@@ -106,11 +106,11 @@ def _left_out(left_out: tuple[LeftOut, ...]) -> dict[str, list[dict[str, str]]]:
 def _bounded(body: dict[str, object]) -> str:
     text = _encode(body)
     for key in (
+        "retiredGpus",
         "withdrawn",
         "spared",
         "unprepared",
         "statements",
-        "retiredGpus",
         "missingGpus",
         "withheld",
         "leftOut",

@@ -36,8 +36,11 @@ class Forgetting:
             with self._lock:
                 if request in self._waiting:
                     self._waiting.remove(request)
+                    raise ValueError(
+                        f"gpu {uuid}: is not forgotten; the agent did not take the request in {seconds:g} s"
+                    )
             raise ValueError(
-                f"gpu {uuid}: the agent did not answer in {seconds:g} s; nothing is known of the outcome"
+                f"gpu {uuid}: the agent took the request and did not answer in {seconds:g} s; ask again"
             )
         if request.refused:
             raise ValueError(request.refused)

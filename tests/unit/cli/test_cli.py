@@ -293,3 +293,12 @@ def test_report_names_what_is_wrong_in_one_line(run: Run, arguments: tuple[str, 
 
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert named in err
+
+
+def test_forget_without_an_agent_is_one_line(run: Run, tmp_path: Path) -> None:
+    """Finding R1."""
+    code, out, error = run("forget", "GPU-0", "--agent", str(tmp_path))
+
+    assert (code, out) == (1, "")
+    assert error.count("\n") == 1
+    assert "is the agent running on this node?" in error
