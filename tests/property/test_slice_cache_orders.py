@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuvitals.kube.slice_cache import SliceCache
+from gpuvitals.kube.slice_codec import ObservedSlice
 from support.long_runs import cases, share
 
 NAMES = ("00000-a", "00001-b")
@@ -32,7 +33,7 @@ class History:
         self.stored: dict[str, tuple[str, int]] = {}
         self.events: list[Event] = []
         self.told = 0
-        self.answer: tuple[str, bytes] | None = None
+        self.answer: tuple[str, bytes | ObservedSlice] | None = None
         self.cache = SliceCache("note", {})
         self.cache.settle([], "0", rewound=False)
         self.buried: set[str] = set()
@@ -65,7 +66,7 @@ class History:
         known = next((entry for entry in self.cache.view()[0] if entry.name == name), None)
         if known is not None and self.stored.get(name) == (known.uid, int(known.resource_version)):
             self.foreign_delete(name)
-            self.answer = ("delete", name.encode())
+            self.answer = ("delete", known)
 
     def own_list(self, name: str) -> None:
         self.own_answer(name)
@@ -75,16 +76,14 @@ class History:
         answer, self.answer = self.answer, None
         if answer is None:
             return
-        match answer[0]:
-            case "put":
-                self.cache.stored(answer[1])
-            case "list":
-                self.cache.replace(answer[1])
-            case _:
-                known = [entry for entry in self.cache.view()[0] if entry.name == answer[1].decode()]
-                for entry in known:
-                    self.cache.deleted(entry)
-                    self.buried.add(entry.uid)
+        what, content = answer
+        if isinstance(content, ObservedSlice):
+            self.cache.deleted(content)
+            self.buried.add(content.uid)
+        elif what == "put":
+            self.cache.stored(content)
+        else:
+            self.cache.replace(content)
 
     def lost_answer(self, name: str) -> None:
         """A writer that got no answer lists before it does anything else."""

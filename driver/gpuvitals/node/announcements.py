@@ -60,7 +60,7 @@ def verdict_announcement(
         return None
     if before is not None and before.state is now.state:
         return None
-    what = f"{now.reason}: {now.detail}" if now.message else "it reads well again"
+    what = _with_reason(now) if now.message else "it reads well again"
     return Announcement(
         reason=f"Gpu{now.state.value}",
         message=f"gpu {gpu.uuid} ({gpu.bus_id}): {what}",
@@ -68,6 +68,12 @@ def verdict_announcement(
         gpu=gpu.uuid,
         has_next_step=isolated and now.state is HealthState.UNHEALTHY,
     )
+
+
+def _with_reason(verdict: Verdict) -> str:
+    """The verdict's message, with the reason in front unless the message begins with it."""
+    is_named = verdict.detail != verdict.message
+    return verdict.message if is_named else f"{verdict.reason}: {verdict.message}"
 
 
 def gap_announcement(gap: GapReport) -> Announcement:
