@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from gpuvitals.replay.log_line import escaped
 
 MARK = re.compile(
-    rb"NVRM|nvidia-(?:nvswitch|nvlink|modeset|uvm|drm)\b|nvidia_uvm|\bS?Xid \(|fallen off the bus"
+    rb"NVRM:|(?<![/\w])nvidia-(?:nvswitch[0-9]*|nvlink|modeset|uvm): |\[nvidia-drm\]|\bS?Xid \(|fallen off the bus"
 )
 """The words by which the lines of NVIDIA's drivers are known.
 

@@ -23,7 +23,7 @@ from gpuvitals.signals.kmsg_record import DRIVER_PREFIXES, MAX_RECORD, KmsgRecor
 BOOT_TEXT = "Linux version "
 """How the first record of every boot begins."""
 LOAD_TEXT = "NVRM: loading NVIDIA"
-"""How the driver announces itself each time it is loaded."""
+"""How the driver's line begins that it prints each time it is loaded."""
 
 _KERNEL_TAG = re.compile(
     rb"(?:[A-Z][a-z]\([0-9]{1,4}\) )?(?:kern\.[a-z]+ )?"
@@ -42,7 +42,7 @@ _LOAD_END = re.compile(rb"NVRM: fallen off the bus and is not responding to comm
 _UNPRINTABLE = re.compile(rb"[^\x20-\x7e]")
 _ESCAPED_NEWLINE = b"#012"
 """How rsyslog writes a newline inside of a message. Source: rsyslog, EscapeControlCharactersOnReceive."""
-_NO_FACILITY = b"kern"
+_KERNEL_FACILITY = b"kern"
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +215,7 @@ def _with_facility(around: Outer, name: bytes | None) -> Outer:
     """busybox and some devices name the facility in front of the tag."""
     if name is None or around.facility is not None:
         return around
-    return Outer(around.end, 0 if name == _NO_FACILITY else OTHER_FACILITY)
+    return Outer(around.end, 0 if name == _KERNEL_FACILITY else OTHER_FACILITY)
 
 
 def _behind_uptime(text: bytes) -> tuple[float | None, bytes]:

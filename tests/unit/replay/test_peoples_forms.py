@@ -306,3 +306,31 @@ def test_a_log_of_several_nodes_says_so() -> None:
     assert replayed("".join(lines).encode()).counts.hosts == ["node-7", "node-8"]
     assert replayed("".join(talos_lines).encode()).counts.hosts == ["10.5.0.2", "10.5.0.3"]
     assert replayed(lines[0].encode()).counts.hosts == ["node-7"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  595.45.04",
+        "    - /dev/nvidia-uvm: 0666",
+        "nvidia-smi -q",
+        "nvidia_uvm           1540096  4",
+        "Xid errors: none",
+    ],
+)
+def test_what_only_names_the_driver_makes_no_answer_incomplete(line: str) -> None:
+    found = replayed(dmesg([(1, "usb 1-1: x")]) + f"{line}\n".encode())
+
+    assert not found.counts.is_incomplete
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x? nvidia-modeset: ERROR: GPU:0: Idling",
+        "x? [drm:f [nvidia-drm]] *ERROR* [GPU ID 0x1]",
+        "x? SXid (PCI:0",
+    ],
+)
+def test_every_mark_of_a_driver_is_one(line: str) -> None:
+    assert replayed(dmesg([(1, "usb 1-1: x")]) + f"{line}\n".encode()).counts.unread == 1
