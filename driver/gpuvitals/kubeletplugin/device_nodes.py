@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from gpuvitals.driverfiles.layouts import WSL_NODE
@@ -34,6 +34,7 @@ class DeviceNodes:
         self._settings = settings
         self._installed = installed
         self._told: dict[str, str] = {}
+        self._known_roots: tuple[str, tuple[tuple[str, str], ...]] | None = None
 
     def control(self) -> tuple[DeviceNode, ...]:
         """The nodes that every container with a GPU gets. Raises RefusedError (DeviceNodesMissing)."""
@@ -80,7 +81,7 @@ class DeviceNodes:
         if node is not None:
             return node
         kind = "character device" if self._settings.require_character_devices else "file"
-        looked = " and ".join(str(inside / below) for inside, _ in self._roots())
+        looked = " and ".join(os.path.join(inside, below) for inside, _ in self._roots())
         if self._is_wsl():
             raise RefusedError(
                 RefusalCode.PLATFORM_UNSUPPORTED,
@@ -94,7 +95,7 @@ class DeviceNodes:
 
     def _node(self, below: str) -> DeviceNode | None:
         for inside, on_host in self._roots():
-            if self._is_node(inside / below):
+            if self._is_node(os.path.join(inside, below)):
                 host_path = os.path.join(on_host, below)
                 if self._told.get(below) != host_path:
                     self._told[below] = host_path
@@ -102,7 +103,7 @@ class DeviceNodes:
                 return DeviceNode(path=f"/{below}", host_path=host_path)
         return None
 
-    def _is_node(self, path: Path) -> bool:
+    def _is_node(self, path: str) -> bool:
         try:
             mode = os.lstat(path).st_mode
         except OSError:  # absent, or a parent that can't be entered: no node either way
@@ -110,20 +111,22 @@ class DeviceNodes:
         return stat.S_ISCHR(mode) or (not self._settings.require_character_devices and stat.S_ISREG(mode))
 
     def _is_wsl(self) -> bool:
-        return any(self._is_node(inside / WSL_NODE) for inside, _ in self._roots())
+        return any(self._is_node(os.path.join(inside, WSL_NODE)) for inside, _ in self._roots())
 
-    def _roots(self) -> Iterator[tuple[Path, Path]]:
+    def _roots(self) -> tuple[tuple[str, str], ...]:
         """Folders with a `dev/`, as this process and as the container runtime see them, the driver's own first."""
-        settings = self._settings
-        host = settings.driver_root_on_host or settings.driver_root
         home = self._installed().home.path
-        listed = (
-            (settings.driver_root / home, host / home),
-            (settings.driver_root, host),
-            (settings.dev_root, settings.dev_root_on_host or settings.dev_root),
-        )
-        # Where two are one folder here, the runtime's name is that which was given for devices.
-        yield from dict(listed).items()
+        if self._known_roots is None or self._known_roots[0] != home:
+            settings = self._settings
+            host = settings.driver_root_on_host or settings.driver_root
+            listed = (
+                (str(settings.driver_root / home), str(host / home)),
+                (str(settings.driver_root), str(host)),
+                (str(settings.dev_root), str(settings.dev_root_on_host or settings.dev_root)),
+            )
+            # Where two are one folder here, the runtime's name is that which was given for devices.
+            self._known_roots = home, tuple(dict(listed).items())
+        return self._known_roots[1]
 
     def _command(self, flags: str) -> str:
         """What makes a node, as it is run on the node."""
