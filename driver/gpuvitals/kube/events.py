@@ -1,6 +1,6 @@
 """Events: what a person should see with `kubectl describe`, one a change.
 
-A bounded queue and a thread of its own: an event is worth less than the fault it tells of, so it never delays one.
+A bounded queue and a thread of its own: an event is worth less than the fault it is about, so it never delays one.
 An event that equals one of the last minutes is not sent again, and of one reason and object only so many are: texts carry
 counts, and a source that fails in a loop makes a new text each time.
 """

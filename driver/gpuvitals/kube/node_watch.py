@@ -15,7 +15,7 @@ import msgspec
 from gpuvitals.decoding import decoded
 from gpuvitals.kube.cause_log import CauseLog
 from gpuvitals.kube.client import Call, Transport
-from gpuvitals.kube.errors import ApiError, Permanent, Retryable
+from gpuvitals.kube.errors import ApiError, Refused, Retryable
 from gpuvitals.kube.looking import Looker, Looking
 from gpuvitals.kube.reflector import ObjectKey, Reflector, Selection, Turns
 from gpuvitals.kube.resource_version import is_newer
@@ -91,12 +91,12 @@ class NodeWatch:
 
     def _listed(self, error: ApiError | None) -> None:
         """A missing right is made up for by reads, for as long as it is missing."""
-        self._may_watch = not isinstance(error, Permanent)
+        self._may_watch = not isinstance(error, Refused)
         if not self._may_watch:
             self._looker.start_once()
 
     def _watched(self, key: ObjectKey, raw: bytes | None) -> None:
-        # A Node that was deleted leaves its last words standing: the agent runs on it still.
+        # The last state of a Node that was deleted stays in force: the agent still runs on it.
         if raw is not None:
             self._take(raw)
 

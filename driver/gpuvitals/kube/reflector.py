@@ -75,7 +75,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turns:
-    """What somebody wants to hear of a reflector's life, on its thread.
+    """Callbacks of a reflector's life, on its thread.
 
     `urgent` tells whether something waits for the first list, which is then tried again in seconds.
     `listed(error)` comes after each whole list with None, and after each failure. `rejoined()` comes with each watch after

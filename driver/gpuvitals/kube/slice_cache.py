@@ -1,8 +1,8 @@
 """What the publisher knows of its stored slices, from its own answers, its own lists and the watch. Thread safe.
 
-These arrive in any order. Two rules settle it. A deleted object is remembered by its UID, and nothing of it is taken
-any more. And the watch is told in the order of history: once it has come to a resourceVersion, an object that is not
-known here and is not newer than that place has been deleted, so an answer that arrives late revives nothing.
+These arrive in any order. Two rules settle it. A deleted object is remembered by its UID, and no later state of it is
+taken. And the watch delivers events in the order of history: once it has reached a resourceVersion, an object that is not
+known here and is not newer than that place was deleted, so an answer that arrives late revives nothing.
 """
 
 import threading

@@ -51,10 +51,10 @@ class PublisherSettings:
     """`owner` looks the Node up, since its UID changes when it is created anew; it raises ApiError.
 
     `mode` None has the server asked, before the first write, whether it keeps device taints. `taint_times` is what
-    `known_taint_times` gave to an earlier process. `owner_seconds` is how long a looked up Node is believed.
-    `refused` hears why the server takes no slice from us (a missing right, a body at fault), once for each reason.
+    `known_taint_times` gave to an earlier process. `owner_seconds` is how long a looked up Node is used.
+    `refused` gets why the server takes no slice from us (a missing right, a body at fault, a dead webhook), once a cause.
     `spacing_seconds` is the least time between two writes of new pools; the first one never waits.
-    `way` is taken from a new pool until it is stored. `sending` hears of a revision when its writes are about to be sent.
+    `way` is taken from a new pool until it is stored. `sending` gets a revision when its writes are about to be sent.
     """
 
     driver: str
