@@ -32,6 +32,8 @@ MISTAKES = [
     ("  - set: {node: 0, gpu: 0, readings: {temperature: 3}}", 7, "steps[0].do[0].set.readings.temperature", "reading 'temperature' does not exist"),
     ("  - restart: {component: scheduler, node: 0}", 7, "steps[0].do[0].restart.component", "'kubelet' or 'agent'"),
     ("  - mark: {}\npolicy:\n  nosuch: 3", 9, "policy.nosuch", "unknown; the known ones are"),
+    ("  - mark: {}\npolicy: {level_clear_seconds: 9s, level_confirm_seconds: 0}", 8, "policy", "poll_seconds 5"),
+    ("  - mark: {}\npolicy: {level_clear_seconds: 9s}", 8, "policy", "level_confirm_seconds 15"),
     ("  - mark: {}\npolicy: {dwell_seconds: 2.5s}", 8, "policy.dwell_seconds", "valid integer"),
     ("    []", 6, "steps[0].do", "at least one entry is needed"),
     ("  - mark: {}\n  - wait: 1s\n  - 3", 9, "steps[0].do[2]", "input should be an object"),

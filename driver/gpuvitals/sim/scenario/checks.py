@@ -4,8 +4,10 @@ Place in the chain: after the models, before a Scenario is handed out.
 """
 
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from gpuvitals.health.policy import check_values
+from gpuvitals.health.policy_pairs import misfit_with_poll
 from gpuvitals.sim.cel import compile_errors
 from gpuvitals.sim.gpu import READINGS
 from gpuvitals.sim.gpu_profiles import PROFILES
@@ -15,14 +17,13 @@ from gpuvitals.sim.scenario.expectations import ClaimSeen, Expect, PodSeen, Writ
 from gpuvitals.sim.scenario.story import DeletePod, Entry, Nodes, Scenario
 from gpuvitals.sim.scenario.types import Model
 
+_POLL_SECONDS = 5.0
+"""How often an agent of the demo reads its GPUs: the agent's default."""
+
 
 def impossible(scenario: Scenario) -> Iterator[tuple[Place, str]]:
     """Places that can't be run, each with what is wrong."""
-    for name, value in scenario.policy.items():
-        try:
-            check_values({name: value})
-        except ValueError as error:
-            yield ("policy", name), str(error)
+    yield from _policy(scenario)
     if scenario.nodes.profile not in PROFILES:
         known = ", ".join(sorted(PROFILES))
         yield ("nodes", "profile"), f"profile {scenario.nodes.profile!r} does not exist; there are {known}"
@@ -31,6 +32,25 @@ def impossible(scenario: Scenario) -> Iterator[tuple[Place, str]]:
         yield from _outside(scenario.nodes, place, entry)
         yield from _selectors(place, entry)
     yield from _unknown_pods(scenario)
+
+
+def _policy(scenario: Scenario) -> Iterator[tuple[Place, str]]:
+    """Values that no agent takes: each alone, then together and with the agents' poll."""
+    wrong = False
+    for name, value in scenario.policy.items():
+        try:
+            check_values({name: value})
+        except ValueError as error:
+            wrong = True
+            yield ("policy", name), str(error)
+    if wrong:
+        return
+    try:
+        unfit = misfit_with_poll(asdict(scenario.health_policy()), _POLL_SECONDS)
+    except ValueError as error:
+        unfit = str(error)
+    if unfit:
+        yield ("policy",), unfit
 
 
 def _outside(nodes: Nodes, place: Place, model: Model) -> Iterator[tuple[Place, str]]:
