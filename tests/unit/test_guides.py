@@ -12,6 +12,7 @@ FOLLOWED_BY = {
     "install.md": "tests/cluster/test_guides.py",
     "policy.md": "tests/chart/test_policies.py",
     "replay.md": "tests/unit/cli/test_replay.py",
+    "replace-a-gpu.md": "tests/sim/node/test_replaced_node.py",
     "reports.md": "tests/cluster/test_guides.py",
     "without-gpus.md": "tests/sim/demo/test_without_gpus.py",
 }

@@ -1,6 +1,8 @@
 """The real agent on a node whose boards are replaced, divided and forgotten: what the cluster and the claims read."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 import urllib.request
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.agentnode import CLAIMS, AgentNode, agent_node, serving
+from support.guides import blocks
 from support.pluginworld import Kubelet, channel
 
 GPU = 5
@@ -69,8 +72,11 @@ def test_a_board_replaced_at_a_reboot_is_one_device_and_hides_no_fault(node: Age
     assert (code, "only a GPU that is gone can be forgotten" in said) == (1, True)
     code, said = verb(node, "forget", "GPU-none")
     assert (code, old in said) == (1, True)
-    code, said = verb(node, "forget", old)
-    assert (code, said) == (0, f"gpu {old} is forgotten\n")
+    # The page's one block, with the UUID that this node's report lists.
+    (block,) = blocks("docs/guides/replace-a-gpu.md")
+    program, *arguments = shlex.split(re.sub(r"GPU-[0-9a-f-]+", old, block.text))
+    assert program == "gpuvitals"
+    assert verb(node, *arguments) == (0, f"gpu {old} is forgotten\n")
     node.restart()
     node.agent.wait(
         lambda: (
