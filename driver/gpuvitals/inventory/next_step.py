@@ -7,13 +7,18 @@ NEXT_STEP = (
     "next: delete the pods of this claim and, unless it was made from a template, the claim; created again, "
     "they get another device"
 )
+CORRECT = (
+    "next: correct the parameters in the claim or its template, or in the class, then delete the pods of this claim "
+    "and the claim, and create them again"
+)
+NEW_POD = "next: delete the pod and create it again, with a claim that exists"
 _ASKS = "delete the pod"
-_MAX_BYTES = 860
+_MAX_BYTES = 830
 """The API server takes 1024 bytes of an event's note, and the step must not be what is cut off."""
 
 
-def with_next_step(message: str) -> str:
+def with_next_step(message: str, step: str = NEXT_STEP) -> str:
     """The message with the step, unless it says so already."""
     if _ASKS in message:
         return message
-    return f"{message.encode(errors='replace')[:_MAX_BYTES].decode(errors='ignore')}; {NEXT_STEP}"
+    return f"{message.encode(errors='replace')[:_MAX_BYTES].decode(errors='ignore')}; {step}"

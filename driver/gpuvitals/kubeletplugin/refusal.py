@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from gpuvitals.inventory.next_step import with_next_step
+from gpuvitals.inventory.next_step import CORRECT, NEW_POD, NEXT_STEP, with_next_step
 
 
 class RefusalCode(Enum):
@@ -35,16 +35,18 @@ class RefusalCode(Enum):
     INTERNAL = "InternalError"
 
 
-_LASTING = frozenset(
-    {
-        RefusalCode.WRONG_POOL,
-        RefusalCode.UNKNOWN_DEVICE,
-        RefusalCode.DUPLICATE_DEVICE,
-        RefusalCode.DEVICE_REPLACED,
-        RefusalCode.DEVICE_UNHEALTHY,
-    }
-)
-"""The claim keeps an allocation that this node can't serve: only a new allocation helps."""
+_STEPS = {
+    RefusalCode.WRONG_POOL: NEXT_STEP,
+    RefusalCode.UNKNOWN_DEVICE: NEXT_STEP,
+    RefusalCode.DUPLICATE_DEVICE: NEXT_STEP,
+    RefusalCode.DEVICE_REPLACED: NEXT_STEP,
+    RefusalCode.DEVICE_UNHEALTHY: NEXT_STEP,
+    RefusalCode.PLATFORM_UNSUPPORTED: NEXT_STEP,
+    RefusalCode.INVALID_CONFIG: CORRECT,
+    RefusalCode.CLAIM_NOT_FOUND: NEW_POD,
+    RefusalCode.CLAIM_REPLACED: NEW_POD,
+}
+"""The refusals that stay the same however often the kubelet asks again, and what helps instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,8 @@ class Refusal:
     def text(self, before: str = "") -> str:
         """The message behind other words, and the next step of the pod's owner where asking again can't help."""
         whole = f"{before}{self.message}"
-        return with_next_step(whole) if self.code in _LASTING else whole
+        step = _STEPS.get(self.code)
+        return whole if step is None else with_next_step(whole, step)
 
 
 class RefusedError(Exception):

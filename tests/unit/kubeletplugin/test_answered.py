@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from gpuvitals.inventory.claims import ClaimRef
+from gpuvitals.inventory.next_step import CORRECT, NEW_POD, NEXT_STEP
 from gpuvitals.kubeletplugin.answered import Answered, Ended, Listeners
 from gpuvitals.kubeletplugin.refusal import Refusal, RefusalCode
 from gpuvitals.kubeletplugin.sources import PluginEvent
@@ -99,3 +100,27 @@ def test_the_kubelet_does_not_wait_for_whoever_is_told(node: World) -> None:
         assert calls.prepare(node.allocate(2, 1), timeout=5.0)[uid_of(2)].error == ""
         assert len(plugin.prepared()) == 2
         gate.set()
+
+
+LASTING = {
+    RefusalCode.WRONG_POOL: NEXT_STEP,
+    RefusalCode.UNKNOWN_DEVICE: NEXT_STEP,
+    RefusalCode.DUPLICATE_DEVICE: NEXT_STEP,
+    RefusalCode.DEVICE_REPLACED: NEXT_STEP,
+    RefusalCode.DEVICE_UNHEALTHY: NEXT_STEP,
+    RefusalCode.PLATFORM_UNSUPPORTED: NEXT_STEP,
+    RefusalCode.INVALID_CONFIG: CORRECT,
+    RefusalCode.CLAIM_NOT_FOUND: NEW_POD,
+    RefusalCode.CLAIM_REPLACED: NEW_POD,
+}
+
+
+@pytest.mark.parametrize("code", list(RefusalCode), ids=lambda code: code.value)
+def test_a_refusal_that_stays_says_what_its_owner_does_next(code: RefusalCode) -> None:
+    """Finding K8: also where the message is long, since a note that is cut off loses its end."""
+    text = Refusal(code=code, message="m" * 2000).text("prepare of claim a/b refused: ")
+
+    assert ("next: " in text) is (code in LASTING)
+    if code in LASTING:
+        assert text.endswith(LASTING[code])
+        assert len(text.encode()) <= 1000
