@@ -102,6 +102,7 @@ class SlicePublisher:
         self._changed = threading.Condition()
         self._dirty = False
         self._desired: _Desired | None = None
+        self._tried: _Desired | None = None
         self._connected = False
         self._active = True
         self._told = -1
@@ -241,22 +242,24 @@ class SlicePublisher:
         return not self._stop.is_set()
 
     def _pause(self, seconds: float) -> None:
-        """Waits before another try. A new pool ends it, unless the server named a time."""
+        """Waits before another try. A pool that was not tried yet ends it, unless the server named a time.
+
+        It may have come while the try that failed was under way.
+        """
         with self._changed:
-            desired = self._desired
             self._changed.wait_for(
-                lambda: self._stop.is_set() or (not self._patient and self._desired is not desired), seconds
+                lambda: self._stop.is_set() or (not self._patient and self._desired is not self._tried),
+                seconds,
             )
 
     def _defer(self, seconds: float) -> None:
         """Waits with a change that may wait. Whatever else happens ends it."""
         with self._changed:
-            desired = self._desired
             # Nobody else waits for a write that comes much later.
             self._settings.way.release()
             self._changed.wait_for(
                 lambda: (
-                    self._stop.is_set() or self._dirty or not self._active or self._desired is not desired
+                    self._stop.is_set() or self._dirty or not self._active or self._desired is not self._tried
                 ),
                 seconds,
             )
@@ -285,6 +288,7 @@ class SlicePublisher:
         with self._changed:
             desired, connected = self._desired, self._connected
             active, self._dirty = self._active, False
+            self._tried = desired
         if desired is None or not active:
             return True
         if self._must_read:

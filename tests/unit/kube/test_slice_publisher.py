@@ -181,11 +181,28 @@ def test_a_new_fault_never_waits_for_the_back_off_of_an_old_one(world: World, st
     world.publish(1)
     broken = world.server.faults.fail(status, times=None, match=SLICES)
     world.publisher.publish(pool_for(3), 2)
-    time.sleep(1.5)
+    # The next wait is of 3 s and more; an invalid body is sent again after 10 s.
+    world.wait(lambda: broken.hits >= (1 if status == 422 else 7), 20)
     broken.end()
     world.publisher.publish(pool_for(3, 4), 3)
 
-    assert world.wait(lambda: 3 in world.published) < 0.4
+    assert world.wait(lambda: 3 in world.published) < 2
+
+
+def test_a_fault_that_comes_during_a_try_that_fails_does_not_wait_for_its_back_off(world: World) -> None:
+    """Finding K1."""
+    world.publish(1)
+    broken = world.server.faults.fail(500, times=None, match=SLICES)
+    world.publisher.publish(pool_for(3), 2)
+    world.wait(lambda: broken.hits >= 7, 20)
+    slow = world.server.faults.delay(1.0, times=None, match=SLICES)
+    world.wait(lambda: slow.hits >= 1, 20)
+    world.publisher.publish(pool_for(3, 4), 3)
+    world.wait(lambda: broken.hits >= 8, 20)
+    slow.end()
+    broken.end()
+
+    assert world.wait(lambda: 3 in world.published) < 2
 
 
 def test_a_fault_that_a_policy_refused_is_stored_seconds_after_the_policy_is_mended(world: World) -> None:
