@@ -43,9 +43,10 @@ def blocks() -> list[str]:
 
 def shown(folder: Path) -> list[tuple[str, str]]:
     """State and reason of the GPUs of node-1, in PCI order."""
-    devices = json.loads(said(["status", "--node", "node-1", "--json"], folder))
+    devices = json.loads(said(["status", "--node", "node-1", "--json"], folder))["devices"]
     return [
-        (device["state"], device["reason"]) for device in sorted(devices, key=lambda each: each["device"])
+        (device["health"]["state"], device["health"]["reason"])
+        for device in sorted(devices, key=lambda each: each["device"])
     ]
 
 
