@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from gpuvitals.health.verdict import next_change_at
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.signal import Source, XidReport
+from support.long_runs import share
 from support.signals import BUS, POLICY, START, fold, good, judge, moment
 
 SPACINGS = st.floats(1.0, 8 * 3600.0)
@@ -63,7 +64,7 @@ def test_a_cause_that_is_reported_again_and_again_isolates(
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
-@settings(max_examples=10_000)
+@settings(max_examples=share(10_000))
 @given(SPACINGS, POLLS, WORDS, st.integers(1, 4))
 def test_a_cause_that_is_reported_again_and_again_isolates_at_length(
     spacing: float, poll: float, words: tuple[int, ...], lines: int

@@ -12,6 +12,7 @@ from gpuvitals.model.health import HealthState
 from gpuvitals.model.signal import ClearReport, IdentityReport, Source, XidReport
 from gpuvitals.signals.kmsg_feed import KmsgFeed
 from support.kernellog import LaggingLog
+from support.long_runs import share
 from support.nvmlworld import Recorder
 from support.signals import UUID, fold, good, judge, moment, xid
 
@@ -133,7 +134,7 @@ def test_a_class_a_xid_is_never_history(lag: float, steps: list[tuple[float, tup
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
-@settings(max_examples=10_000)
+@settings(max_examples=share(10_000))
 @given(LAGS, HISTORIES)
 def test_a_class_a_xid_is_never_history_at_length(
     lag: float, steps: list[tuple[float, tuple[str, float]]]
