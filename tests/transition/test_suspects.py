@@ -165,6 +165,30 @@ def test_what_has_come_back_stays_out_until_a_reset() -> None:
     assert judge(anew, 2_000_101).phase is Phase.SUSPECT
 
 
+@pytest.mark.parametrize("changes", [DOWN, FABRIC], ids=["links", "fabric"])
+@pytest.mark.parametrize("spacing", [10, 20, 25, 30, 35, 40, 45, 50, 55, 60, 100, 170, 250, 295])
+def test_a_level_that_is_bad_again_and_again_isolates_within_its_dwell(
+    changes: dict[str, object], spacing: int
+) -> None:
+    """Finding L1: a poll each 5 s, of which one each `spacing` is bad."""
+    state, taken_out = fold(good(1000)), None
+    for at in range(1005, 1005 + 400, 5):
+        is_bad = (at - 1005) % spacing == 0
+        state = fold(good(at, **(changes if is_bad else {})), state=state)
+        if taken_out is None and judge(state, at).state is HealthState.UNHEALTHY:
+            taken_out = at - 1005
+
+    assert taken_out is not None
+    assert taken_out <= POLICY.dwell_seconds + 5
+
+
+def test_a_level_that_was_bad_once_and_reads_good_is_not_isolated_meanwhile() -> None:
+    state = fold(good(1000), *bad(1010, 1270, **DOWN), *bad(1280, 1330))
+
+    assert judge(state, 1330).state is HealthState.DEGRADED
+    assert judge(fold(good(1345), state=state), 1345).state is HealthState.HEALTHY
+
+
 def test_a_line_that_only_degrades_is_no_report_of_the_class_b_cause() -> None:
     """Finding L1"""
     signal = (1 << 21, 0, 0, 0, 0, 0, 0)

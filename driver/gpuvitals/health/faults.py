@@ -76,7 +76,10 @@ def isolating(state: GpuState, fault: Fault, now: float, policy: Policy) -> bool
                 return True
             if fault.rule.clearing not in _LASTING:
                 return _has_come_back(fault, now, policy)
-            return _is_repeated(state.suspect_runs, policy) or _lasted(state, now) >= policy.dwell_seconds
+            return (
+                _is_repeated(state.suspect_runs, policy)
+                or _lasted(state, now, policy) >= policy.dwell_seconds
+            )
         case FaultClass.B0 | FaultClass.C | FaultClass.NONE:
             return False
         case _:
@@ -217,7 +220,7 @@ def _opened(state: GpuState, evidence: Evidence) -> Fault:
         good_since=None,
         sources=frozenset({evidence.source}),
         detail=evidence.detail,
-        reports=(evidence.seen.at,) if _is_event_of_class_b(evidence) else (),
+        reports=(evidence.seen.at,) if evidence.rule.fault_class is FaultClass.B else (),
         run_since=evidence.seen.at if _is_event_of_class_b(evidence) else None,
     )
 
@@ -226,6 +229,8 @@ def _renewed(state: GpuState, known: Fault, evidence: Evidence, policy: Policy) 
     newer = evidence.seen.at > known.last_at
     if _is_event_of_class_b(evidence):
         known = _reported(known, evidence.seen.at, policy)
+    elif known.good_since is not None and evidence.rule.fault_class is FaultClass.B:
+        known = replace(known, reports=(*known.reports, evidence.seen.at)[-MAX_EPISODES:])
     episodes = known.episodes
     if not evidence.level and evidence.seen.at - known.last_at >= policy.burst_silence_seconds:
         episodes = (*episodes, evidence.seen.at)[-MAX_EPISODES:]
@@ -251,20 +256,26 @@ def _is_suspect_level(fault: Fault) -> bool:
     return fault.rule.fault_class is FaultClass.B and fault.rule.clearing in _LASTING
 
 
-def _lasted(state: GpuState, now: float) -> float:
-    """For how long a class B level has been read bad.
+def _lasted(state: GpuState, now: float, policy: Policy) -> float:
+    """For how long a class B level has been bad.
 
-    A hang is not read again: it lasts until the GPU answers. What is said lasts until it is taken back.
+    It lasts until it was last read bad. One that flaps is one fault, so it lasts through the good readings in between,
+    as long as those have not ended it. A hang is not read again: it lasts until the GPU answers. What is said lasts until
+    it is taken back.
     """
     if state.suspect_since is None:
         return 0.0
-    levels = [fault for fault in state.faults if _is_suspect_level(fault)]
-    unread = any(
-        fault.rule.clearing is Clearing.WORD or (fault.rule.reason == HUNG and fault.good_since is None)
-        for fault in levels
-    )
-    until = now if unread else max((fault.last_at for fault in levels), default=state.suspect_since)
-    return until - state.suspect_since
+    ends = [_lasts_until(fault, now, policy) for fault in state.faults if _is_suspect_level(fault)]
+    return max(ends, default=state.suspect_since) - state.suspect_since
+
+
+def _lasts_until(fault: Fault, now: float, policy: Policy) -> float:
+    if fault.rule.clearing is Clearing.WORD:
+        return now
+    if fault.good_since is None:
+        return now if fault.rule.reason == HUNG else fault.last_at
+    is_flapping = len(fault.reports) > 1
+    return min(now, fault.good_since + policy.level_clear_seconds) if is_flapping else fault.last_at
 
 
 def _has_come_back(fault: Fault, now: float, policy: Policy) -> bool:

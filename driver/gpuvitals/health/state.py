@@ -37,9 +37,10 @@ class Standing(Enum):
 class Fault:
     """One open fault; at most one a reason. Times are boot-clock seconds.
 
-    `episodes` are the starts of its episodes, newest last. Of an event, `reports` are the starts of its newest reports,
-    where lines close together are one, and `run_since` is the start of the run of reports that has not been interrupted
-    for as long as the dwell. `good_since` is set while a level reads good again. `sources` are the witnesses that
+    `episodes` are the starts of its episodes, newest last. Of class B, `reports` are the starts of the newest reports of an
+    event, where lines close together are one, or of the times that a level was bad again after it read good. `run_since`
+    is the start of the run of an event's reports that has not been interrupted for as long as the dwell. `good_since` is
+    set while a level reads good again. `sources` are the witnesses that
     reported it.
     """
 
