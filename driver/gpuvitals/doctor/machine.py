@@ -15,8 +15,8 @@ from gpuvitals.model.signal import MonitorReport, MonitorState, Signal
 from gpuvitals.signals.clock import SystemClock
 from gpuvitals.signals.kmsg import KmsgSettings, KmsgSource
 
-_LOG_SECONDS = 5.0
-_STILL_SECONDS = 0.3
+_LOG_SECONDS = 10.0
+_STEP_SECONDS = 0.02
 _CDI_FOLDERS = (Path("/etc/cdi"), Path("/var/run/cdi"), Path("/run/cdi"))
 """Where container runtimes look. Source: cncf-tags/container-device-interface pkg/cdi/spec-dirs.go."""
 
@@ -27,19 +27,22 @@ def kernel_log(options: NodeOptions) -> Iterator[Finding]:
     source = KmsgSource(KmsgSettings(path=options.kernel_log, boot_id=BootId("")), SystemClock(), sink)
     source.start()
     try:
-        sink.reported.wait(_LOG_SECONDS)
-        records = _settled(source)
-        lag, counters = source.lag_seconds, source.counters
+        _read_to_the_end(source)
+        lag, counters, is_whole = source.lag_seconds, source.counters, source.has_read_all
     finally:
         source.stop(1.0)
     if sink.report is None or sink.report.state is not MonitorState.WATCHING:
-        why = "no answer" if sink.report is None else sink.report.detail
+        why = f"no answer within {_LOG_SECONDS:g} s" if sink.report is None else sink.report.detail
         yield fail(
             name,
             f"{options.kernel_log}: {why}",
             "run as root in a privileged pod with the node's /dev, and allow the syslog capability",
         )
-    elif not records:
+    elif not is_whole:
+        yield warn(
+            name, f"{options.kernel_log} was not read to its end within {_LOG_SECONDS:g} s", "try again"
+        )
+    elif not counters.records:
         yield warn(
             name,
             f"{options.kernel_log} holds no record",
@@ -48,9 +51,9 @@ def kernel_log(options: NodeOptions) -> Iterator[Finding]:
     else:
         yield ok(
             name,
-            f"{options.kernel_log} has {records} records, {counters.signals} about GPUs; its stamps lag "
+            f"{options.kernel_log} has {counters.records} records, {counters.signals} about GPUs; its stamps lag "
             f"CLOCK_BOOTTIME by at most {lag:.1f} s",
-            records=records,
+            records=counters.records,
             lag_seconds=round(lag, 3),
         )
 
@@ -102,22 +105,19 @@ class _Sink:
 
     def __init__(self) -> None:
         self.report: MonitorReport | None = None
-        self.reported = threading.Event()
 
     def put(self, signal: Signal) -> None:
         if isinstance(signal, MonitorReport):
             self.report = signal
-            self.reported.set()
 
 
-def _settled(source: KmsgSource) -> int:
-    """The number of records, once it has stopped growing."""
+def _read_to_the_end(source: KmsgSource) -> None:
+    """Waits until the log was read, or can't be."""
     pause, until = threading.Event(), time.monotonic() + _LOG_SECONDS
-    records = -1
-    while records != source.counters.records and time.monotonic() < until:
-        records = source.counters.records
-        pause.wait(_STILL_SECONDS)
-    return source.counters.records
+    while time.monotonic() < until and not source.has_read_all:
+        if source.state not in (None, MonitorState.WATCHING):
+            return
+        pause.wait(_STEP_SECONDS)
 
 
 def _unusable(folder: Path) -> str:

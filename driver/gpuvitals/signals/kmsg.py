@@ -97,6 +97,11 @@ class KmsgSource:
         return self._state
 
     @property
+    def has_read_all(self) -> bool:
+        """Whether the log's end was reached since the start. Any thread."""
+        return self._began_at is None
+
+    @property
     def counters(self) -> KmsgCounters:
         """The counts so far. Any thread."""
         return self._feed.counters
