@@ -107,6 +107,6 @@ def test_the_migration_narrows_the_agents_to_a_label_and_drops_it_in_the_end(
     after = cluster.admin.get(path).body["spec"]["template"]["spec"]
     _ran(cluster, program, ["uninstall", "gpuvitals", "--namespace=moved"], tmp_path)
 
-    assert before["nodeSelector"] == {"vitals.internal/agent": "true"}
-    assert "nodeSelector" not in after
+    assert before["nodeSelector"] == {"kubernetes.io/os": "linux", "vitals.internal/agent": "true"}
+    assert after["nodeSelector"] == {"kubernetes.io/os": "linux"}
     assert after["containers"][0]["image"] == "registry.example/gpuvitals/agent:0.1.0"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chart.agents import Cluster, path_of
-from chart.rendering import CHART, HERE, IMAGE, SETS, golden_objects
+from chart.rendering import CHART, HERE, IMAGE, SETS, golden_objects, helm, objects
 from cluster.build import locate
 
 Json = dict[str, Any]
@@ -103,7 +103,9 @@ def test_install_upgrade_and_uninstall(cluster: Cluster, tmp_path: Path) -> None
     third = _installed(cluster)
 
     assert "kubectl -n second rollout status daemonset/vitals-agent" in notes
-    assert len(first) == 13
+    made = helm("template", "second", *chart, "--kube-version=1.37.2").stdout
+    assert {name for _, name in first} == {each["metadata"]["name"] for each in objects(made)}
+    assert len(first) == len(objects(made))
     assert second == first
     assert {name for (_, name), version in third.items() if version not in first.values()} == {"vitals-agent"}
     assert _pods_annotations(cluster) != annotations
