@@ -58,6 +58,7 @@ def test_an_equal_event_is_sent_once_in_its_quiet_time_and_again_after_it() -> N
 
 
 def test_an_event_names_its_object_and_its_sender() -> None:
+    """Finding K9: the sender has the API group of its release."""
     claim = Regarding(
         api_version="resource.k8s.io/v1", kind="ResourceClaim", name="c", namespace="default", uid="u"
     )
