@@ -168,7 +168,7 @@ def test_the_policies_are_about_the_account_of_the_pod_and_about_one_driver(name
 
     assert subject == {"kind": "ServiceAccount", "name": account, "namespace": "gpuvitals"}
     assert bound == {policy["metadata"]["name"]: ["Deny"] for policy in policies}
-    assert len(policies) == 2
+    assert len(policies) == 3
     for policy in policies:
         assert policy["spec"]["failurePolicy"] == "Fail"
         (condition,) = policy["spec"]["matchConditions"]
