@@ -57,7 +57,7 @@ _NOTES = {
     79: _SURPRISE,
     94: "reset the GPU when it is free",
 }
-"""What NVIDIA's page adds to the actions of a code."""
+"""Additions of NVIDIA's page to the actions of a code."""
 _DECODED = {
     FaultClass.A: "reset the GPU; if it comes back, contact NVIDIA's support",
     FaultClass.B: "check the NVLink's connectors and cables; if it comes back after a reset, contact NVIDIA's support",

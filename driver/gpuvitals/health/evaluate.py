@@ -139,7 +139,7 @@ def _xid(state: GpuState, signal: XidReport, policy: Policy) -> GpuState:
     rule = xid_rule(signal)
     fault = state.fault(rule.reason)
     if signal.source is Source.DCGM and fault is not None and fault.sources != {Source.DCGM}:
-        # The exporter repeats an XID for ever; what others have reported is not made younger by it.
+        # The exporter repeats an XID for ever, so its report makes no fault of another source younger.
         return state
     record = _counted(_recorded(known, signal, unit, policy), rule, signal.seen.at)
     others = [other for other in state.xids if (other.code, other.unit) != (signal.code, unit)]
@@ -229,7 +229,7 @@ def _agreed(state: GpuState) -> GpuState:
 
 
 def _recovery_action(state: GpuState, signal: RecoveryActionReport, policy: Policy) -> GpuState:
-    """XID 154 raises what it asks for, at once. What it asks for no longer ends by a reading of NVML's field.
+    """XID 154 raises the request as a fault at once. The fault ends by a reading of NVML's field.
 
     The driver may leave that line out, so it ends nothing unless the field can't be read.
     """

@@ -228,8 +228,8 @@ def xid_rule(report: XidReport) -> CauseRule:
 
     43 and 45 never count, whatever they name as their cause; 154 is followed through the recovery action. 63 and 94
     degrade. 109 degrades until the recovery action agrees: see `agreed`. 74 and 144..150 go by their decode, so that NVML's
-    event, which has none, is recorded only. A code without a decided bucket degrades and never isolates. What only the
-    DCGM exporter has said degrades at most: anybody may answer on its port.
+    event, which has none, is recorded only. A code without a decided bucket degrades and never isolates. A report of
+    the DCGM exporter alone degrades at most: its port has no authentication.
     """
     judged = _judged(report)
     if report.source is Source.DCGM and judged[0] in _ISOLATING:

@@ -311,6 +311,6 @@ def _run_since(known: Fault, at: float, policy: Policy) -> float:
     if at < since:
         return at if since - at < policy.dwell_seconds else since
     if _has_come_back(known, at, policy):
-        # What has isolated stays out, also when the reports that did it are no longer kept.
+        # A fault that has isolated stays out, also when the reports that did it are no longer kept.
         return min(since, at - policy.dwell_seconds)
     return at if at - known.reports[-1] >= policy.dwell_seconds else since

@@ -1,8 +1,8 @@
 """Folds the DCGM exporter's readings of a GPU: a witness beside our own readings, and sight where those have gone blind.
 
-They never heal what we have read ourselves: the exporter repeats what it collected up to half a minute ago, and a value
+They never heal a fault that we have read ourselves: the exporter repeats what it collected up to half a minute ago, and a value
 from before a fault would look like its end. Nor do they isolate: the exporter is plain HTTP without authentication, so
-whoever gets its port can say anything of every GPU. See docs/adr/034.
+a process that gets its port can accuse every GPU. See docs/adr/034.
 """
 
 from collections.abc import Collection

@@ -1,7 +1,7 @@
 """Converts the stamps of kernel records to the boot clock, so that every Moment of a node is on one clock. Pure.
 
-The kernel stamps its records with a clock that excludes suspends, and pauses of a virtual machine, and that nobody
-disciplines: it lags CLOCK_BOOTTIME by seconds to hours, or leads it a little. The difference is measured: a record that
+The kernel stamps its records with a clock that excludes suspends and pauses of a virtual machine, and that is not
+disciplined: it lags CLOCK_BOOTTIME by seconds to hours, or leads it a little. The difference is measured: a record that
 was read at once was written now.
 Source: Linux kernel/printk/printk.c (local_clock), Documentation/timers/timekeeping.rst.
 """
