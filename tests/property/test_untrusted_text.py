@@ -20,7 +20,7 @@ from gpuvitals.config import ConfigError, load_config
 from gpuvitals.durable import DurableFile
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kube.client import Call
-from gpuvitals.kube.errors import ApiError, Retryable, error_from_answer
+from gpuvitals.kube.errors import ApiError, error_from_answer
 from gpuvitals.kube.neighbours import neighbour_devices
 from gpuvitals.kube.policies import PolicyError, policy_rule
 from gpuvitals.kube.resourceclaims import ClaimReader
@@ -304,7 +304,7 @@ CASES = {
     "own slices": Case(lambda body: observed_slices(body, NAMING.node_report), JSON, SLICES),
     "published verdicts": Case(lambda body: shown_verdicts(body, NAMING), JSON, SLICES),
     "slices for status": Case(lambda body: (device_views(body), node_views(body)), JSON, SLICES),
-    "other drivers' slices": Case(lambda body: list(neighbour_devices(body)), (Retryable,), SLICES),
+    "other driver's slice": Case(lambda body: list(neighbour_devices(body)), JSON, SLICES["items"][0]),
     "claim": Case(read_claim, (ApiError,), CLAIM),
     "error of the api server": Case(
         lambda body: error_from_answer(422, body, "1", "x"),

@@ -94,7 +94,7 @@ def test_a_demo_that_is_terminated_in_mid_play_leaves_nothing_behind(
     with subprocess.Popen(
         [*GPUVITALS, "demo", "--scenario", str(file)], stdout=subprocess.DEVNULL
     ) as process:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not (found := _agents_of(process.pid)):
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -122,7 +122,7 @@ def test_a_demo_whose_terminal_is_closed_leaves_nothing_behind(tmp_path: Path) -
         start_new_session=True,
     ) as process:
         os.close(its)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not (found := _agents_of(process.pid)):
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -142,7 +142,7 @@ def test_a_demo_says_at_once_that_an_agent_has_ended(tmp_path: Path, number: sig
     with subprocess.Popen(
         [*GPUVITALS, "demo", "--scenario", str(file)], stdout=subprocess.PIPE, text=True
     ) as process:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not (agents := _pids_of_agents(process.pid)):
             assert time.monotonic() < deadline
             time.sleep(0.1)
