@@ -1,7 +1,6 @@
 """The real agent ends at every signal, from its first instruction on."""
 
 import random
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -15,9 +14,12 @@ STARTS_IN = 1.5
 """Within so long the agent has started on an idle machine."""
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
-    "total", [20, pytest.param(400, marks=[pytest.mark.long, pytest.mark.timeout(2000)])]
+    "total",
+    [
+        pytest.param(20, marks=pytest.mark.timeout(120)),
+        pytest.param(400, marks=[pytest.mark.long, pytest.mark.timeout(2000)]),
+    ],
 )
 def test_signals_at_random_instants_end_the_agent_every_time(total: int) -> None:
     """Finding S3."""
@@ -26,7 +28,7 @@ def test_signals_at_random_instants_end_the_agent_every_time(total: int) -> None
         for count in bursts(total, seed=total):
             with tempfile.TemporaryDirectory(prefix="gv-", dir="/tmp") as made:
                 folder = Path(made)
-                process: subprocess.Popen[bytes] = AgentProcess(folder, server).process
+                process = AgentProcess(folder, server).process
                 gaps = [source.uniform(0, STARTS_IN)] + [source.choice([0, 0, 0.01])] * (count - 1)
                 send(process, [source.choice(ENDING) for _ in range(count)], gaps)
 
