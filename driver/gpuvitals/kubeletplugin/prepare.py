@@ -75,7 +75,7 @@ def plan_prepare(
     try:
         _check_identity(ref, claim)
         wanted = _wanted(claim, view)
-        planned = [_device(result, claim, view) for result in wanted]
+        planned = [_planned(result, wanted, claim, view) for result in wanted]
         devices, requests = _merged(wanted, planned)
     except RefusedError as refused:
         return refused.refusal
@@ -153,6 +153,19 @@ def _check_names(result: AllocatedDevice, view: NodeView) -> None:
             f"device {result.device[:80]!a} is of pool {result.pool[:80]!a}, this node's pool is "
             f"{view.snapshot.node}; the claim is refused here",
         )
+
+
+def _planned(
+    result: AllocatedDevice, wanted: tuple[AllocatedDevice, ...], claim: AllocatedClaim, view: NodeView
+) -> HeldDevice:
+    """Of several results, a refusal names the request that it is about."""
+    try:
+        return _device(result, claim, view)
+    except RefusedError as refused:
+        if len(wanted) == 1:
+            raise
+        refusal = refused.refusal
+        raise RefusedError(refusal.code, f"request {result.request}: {refusal.message}") from refused
 
 
 def _device(result: AllocatedDevice, claim: AllocatedClaim, view: NodeView) -> HeldDevice:

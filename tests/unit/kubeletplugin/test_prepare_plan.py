@@ -352,3 +352,12 @@ def test_a_withheld_device_is_refused_with_the_reason() -> None:
     code, message = refusal(plan_prepare(REF, claim(result()), (), view))
 
     assert (code, "a claim holds a MIG instance" in message) == (RefusalCode.DEVICE_IN_USE, True)
+
+
+def test_of_several_requests_the_one_that_is_refused_is_named() -> None:
+    """Finding K9: the owner of a pod with eight requests could not tell which one was refused."""
+    wanted = claim(result(request="healthy"), result(request="other", device="gpu-0000-99-00-0"))
+    code, message = refusal(plan_prepare(REF, wanted, (), VIEW))
+
+    assert code is RefusalCode.UNKNOWN_DEVICE
+    assert message.startswith("request other: device 'gpu-0000-99-00-0'")
