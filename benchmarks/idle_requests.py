@@ -25,7 +25,8 @@ NODES = 5_000
 SETTLE_SECONDS = 120.0
 WINDOW_SECONDS = float(os.environ.get("WINDOW_SECONDS", "300"))
 _WATCH_SECONDS = 450.0
-_RESOURCES = frozenset({"nodes", "resourceslices", "resourceclaims", "gpuhealthpolicies", "events", "leases"})
+_RESOURCES = frozenset({"nodes", "resourceslices", "resourceclaims", "gpuhealthpolicies", "events"})
+"""What a driver could ask for. Leases are not among them: the API server renews its own, and neither side has one."""
 
 Counts = dict[tuple[str, str], float]
 
