@@ -15,7 +15,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from gpuvitals.decoding import decoded
+from gpuvitals.decoding import decoded, misfit
 from gpuvitals.health.evaluate import advance
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.remembered import ShownVerdict
@@ -91,6 +91,8 @@ class _Head:
 
 
 _HEAD = msgspec.json.Decoder(_Head)
+_PARTS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_NOTHING = msgspec.Raw(b"null")
 _ANY = msgspec.json.Decoder()
 _NODE = msgspec.json.Decoder(StoredNode)
 
@@ -103,11 +105,16 @@ def encoded(node: StoredNode, unread: tuple[str, ...]) -> bytes:
 
 def contents(payload: bytes, origin: str) -> Contents:
     """Everything that can be read of `payload`. `origin` names the file. Raises nothing, whatever the payload is."""
+    trouble = ""
     try:
         head = decoded(_HEAD, payload)
     except msgspec.DecodeError as error:
-        return Contents(trouble=f"{origin}: {error}")
-    trouble = "" if head.schema <= SCHEMA else _newer(origin, head.schema)
+        trouble = f"{origin}: {misfit(error, 'the file')}"
+        found = _head_of(payload)
+        if found is None:
+            return Contents(trouble=trouble)
+        head = found
+    trouble = trouble if head.schema <= SCHEMA else _newer(origin, head.schema)
     try:
         node = decoded(_NODE, head.node)
         if (
@@ -119,6 +126,29 @@ def contents(payload: bytes, origin: str) -> Contents:
     except msgspec.DecodeError as error:
         trouble = trouble or f"{origin}: {error}"
     return _piecewise(head, trouble, origin)
+
+
+def _head_of(payload: bytes) -> _Head | None:
+    """The head of a file in another shape than this version writes, None where the payload is no object.
+
+    A schema that is no number was written by another version, so it counts as a newer one: the file is not overwritten.
+    """
+    try:
+        parts = decoded(_PARTS, payload)
+        schema = decoded(_ANY, parts.get("schema", _NOTHING))
+        unread = decoded(_ANY, parts.get("unread", _NOTHING))
+    except msgspec.DecodeError:
+        return None
+    records = unread if isinstance(unread, list) else []
+    return _Head(
+        schema=schema if type(schema) is int else SCHEMA + 1,
+        node=parts.get("node", _NOTHING),
+        unread=tuple(each if isinstance(each, str) else _as_text(each) for each in records),
+    )
+
+
+def _as_text(record: object) -> str:
+    return msgspec.json.encode(record).decode()
 
 
 def _newer(origin: str, schema: int) -> str:
@@ -134,8 +164,8 @@ def _piecewise(head: _Head, trouble: str, origin: str) -> Contents:
         trouble = trouble or f"{origin}: node: expected an object"
         return Contents(schema=head.schema, unread=head.unread, trouble=trouble)
     listed = raw.get("gpus")
-    records = _Records(str(raw.get("boot_id") or ""), origin)
-    found = [records.read(each) for each in (listed if isinstance(listed, list) else [])]
+    records = _Records(_text(raw.get("boot_id")), origin)
+    found = [records.read(each) for each in _each(listed)]
     # What an earlier version could not read: its own record of the same GPU counts, but for a GPU that is still out.
     for text in head.unread:
         records.read_again(text, found)
@@ -161,6 +191,13 @@ def _piecewise(head: _Head, trouble: str, origin: str) -> Contents:
     )
 
 
+def _each(listed: object) -> list[object]:
+    """The records of a list, or of an object whose keys name them."""
+    if isinstance(listed, dict):
+        return list(listed.values())
+    return listed if isinstance(listed, list) else []
+
+
 class _Records:
     """Reads GPU records, and collects what could not be read of them."""
 
@@ -177,7 +214,7 @@ class _Records:
         if usable and not lost:
             assert isinstance(entry, StoredGpu)
             return entry
-        self.unread.append(msgspec.json.encode(raw).decode())
+        self.unread.append(_as_text(raw))
         self.shown += _shown(raw, self.boot, self._origin)
         return entry if usable and isinstance(entry, StoredGpu) else None
 

@@ -96,6 +96,17 @@ SPOILED: dict[str, Callable[[Json], object]] = {
     "newer facts of the node": lambda document: document["node"].update(
         facts={"monitors": [["sonar", "on"]]}
     ),
+    "newer shape of the unread records": lambda document: document.update(schema=2, unread=[{"gpu": {}}, 7]),
+    "a schema that is a text": lambda document: document.update(schema="2"),
+    "a schema of two parts": lambda document: document.update(schema={"major": 2, "minor": 1}),
+    "a schema beyond reckoning": lambda document: document.update(schema=10**40),
+    "no schema": lambda document: document.pop("schema"),
+    "unread records that are none": lambda document: document.update(unread=[7, None]),
+    "a boot id that is a number": lambda document: document["node"].update(boot_id=3),
+    "records by uuid": lambda document: (
+        document.update(schema=2),
+        document["node"].update(gpus={each["gpu"]["uuid"]: each for each in document["node"]["gpus"]}),
+    ),
 }
 
 
@@ -140,6 +151,31 @@ def test_a_newer_file_stays_byte_for_byte_and_the_older_version_remembers_beside
     assert DurableFile(tmp_path / "state.json").load().payload == newer
 
     old = heir_of(tmp_path)
+    assert {index for index, state in enumerate(old.states()) if state is HealthState.UNHEALTHY} == {SICK, 5}
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda document: document.update(schema=2, unread=[{"gpu": {}}]),
+        lambda document: document.update(schema=2, memory=document.pop("node")),
+        lambda document: document.update(schema=2, node=[]),
+        lambda document: document.update(schema="2.0"),
+        lambda document: document.pop("schema"),
+    ],
+    ids=["other unread", "no node", "node is a list", "schema is a text", "no schema"],
+)
+def test_a_file_of_another_shape_is_never_overwritten(
+    tmp_path: Path, spoil: Callable[[Json], object]
+) -> None:
+    """Finding K4: whichever part of the file a newer version has changed."""
+    sick_world(tmp_path)
+    newer = spoiled(tmp_path, spoil)
+    old = heir_of(tmp_path, (shown(),))
+    old.turn(1140, fault(5, 79, 1140))
+    assert DurableFile(tmp_path / "state.json").load().payload == newer
+
+    old = heir_of(tmp_path, (shown(),))
     assert {index for index, state in enumerate(old.states()) if state is HealthState.UNHEALTHY} == {SICK, 5}
 
 
