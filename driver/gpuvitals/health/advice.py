@@ -1,11 +1,13 @@
-"""Advice to a person about an XID: NVIDIA's own actions for the code, in words.
+"""Advice to a person about a reason. About an XID it is NVIDIA's own actions for the code, in words.
 
 NVIDIA's catalogue names two actions for each code: an immediate one, and an investigatory one for when the code comes
 back. Codes whose status words decide have the advice of their decode.
 Source: docs.nvidia.com, "Analyzing Xid Errors with the Xid Catalog".
 """
 
-from gpuvitals.health.fault_classes import DECODED_XIDS, CauseRule, FaultClass
+from typing import assert_never
+
+from gpuvitals.health.fault_classes import DECODED_XIDS, CauseRule, Clearing, FaultClass
 from gpuvitals.health.xid_catalog import CATALOG
 
 IMMEDIATE = {
@@ -68,6 +70,48 @@ _DECODED = {
 
 UNLISTED = "look the code up in NVIDIA's catalogue; the driver's recovery action decides"
 
+_OF_REASONS = {
+    "InitFailed": "read the driver's lines before it in the kernel log; reload the driver or reboot the node; if the GPU "
+    "stays down, have its power and seating checked",
+    "ResetRequired": "reset the GPU; if it comes back, contact NVIDIA's support",
+    "RecoveryResetGpu": "reset the GPU",
+    "RecoveryRebootNode": "reboot the node",
+    "RecoveryDrainP2P": "let the workloads that use peer access through this GPU end, then start them again",
+    "RecoveryDrainAndReset": "drain the GPU, then reset it",
+    "RecoveryImexDomain": "recover the IMEX domain",
+    "RecoveryBusReset": "reset the GPU over the bus: a reboot of the node does it",
+    "RecoverySystemReboot": "reboot the whole system",
+    "RecoveryUnknown": "look the number up in the release notes of the driver",
+    "GpuLost": "reboot the node; if it comes back lost, have the board and its seating checked; if the kernel log shows "
+    "Surprise Down (AER) before it, check the slot's power, riser and cables first",
+    "RowRemapFailed": "run field diagnostics and replace the GPU",
+    "SramThreshold": "replace the GPU: NVIDIA's RMA policy counts this flag",
+    "RowRemapPending": "reset the GPU when it is free",
+    "EccUncorrected": "reset the GPU when it is free; watch for row remapping",
+    "HardwareSlowdown": "check cooling and power",
+    "NvlinkDown": "check the fabric manager and the cabling, then reset the GPU",
+    "NvlinkDegraded": "check the link; a reset retrains it",
+    "FabricFailed": "check the fabric manager",
+    "FabricDegraded": "check the fabric manager and the switches",
+    "NvlinkErrors": "check the cabling; a reset retrains the links",
+    "PageRetirementPending": "reset the GPU when it is free",
+    "PagesRetired": "run field diagnostics; NVIDIA replaces a GPU that has retired so many",
+    "RepairPending": "reset the GPU when it is free",
+    "MemoryUnrepairable": "run field diagnostics and plan for its replacement",
+    "PcieDegraded": "check the seating of the board and the slot's settings",
+    "PcieReplays": "check the seating of the board, risers and cables",
+    "PcieErrors": "check the seating of the board and the kernel log around that time",
+    "NvmlHung": "look for processes in state D; reboot if it lasts",
+    "EarlierFault": "look at the event HealthStateRecovered, then reset the GPU or clear it",
+    "Flapping": "run field diagnostics and clear it, or replace the GPU: the last repairs did not hold",
+}
+"""By the reason of a fault that has no XID. The others go by their clearing."""
+
+
+def advice(rule: CauseRule) -> str:
+    """The advice for a fault without an XID."""
+    return _OF_REASONS.get(rule.reason, _by_clearing(rule))
+
 
 def xid_advice(code: int, rule: CauseRule | None = None) -> str:
     """The advice for an XID. `rule` is that of its open fault, which the line's status words may have decided."""
@@ -84,3 +128,19 @@ def nvidia_actions(code: int) -> str:
     """NVIDIA's immediate and investigatory action for a code, as its catalogue writes them."""
     entry = CATALOG[code]
     return f"{entry.bucket or 'none'}, {entry.investigatory or 'none'}"
+
+
+def _by_clearing(rule: CauseRule) -> str:
+    match rule.clearing:
+        case Clearing.RESET:
+            return "reset the GPU; if it comes back, contact NVIDIA's support"
+        case Clearing.WORD:
+            return "ask who says so; take the statement back once it is repaired"
+        case Clearing.LEVEL:
+            return "do what the driver asks for"
+        case Clearing.OPERATOR | Clearing.QUIET:
+            return "replace the GPU"
+        case Clearing.EXPIRY:
+            return "look at the application first" if rule.fault_class is FaultClass.C else "watch it"
+        case _:
+            assert_never(rule.clearing)

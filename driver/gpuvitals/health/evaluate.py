@@ -25,7 +25,16 @@ from gpuvitals.health.healing import after_reset, cleared, disproved, last_befor
 from gpuvitals.health.levels import fold_levels, says_something
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.second_reading import with_second_reading, without_stale
-from gpuvitals.health.state import MAX_MEETINGS, MAX_XIDS, Ending, GpuState, Meeting, XidRecord, unit_of
+from gpuvitals.health.state import (
+    MAX_MEETINGS,
+    MAX_XIDS,
+    Ending,
+    GpuState,
+    Meeting,
+    XidRecord,
+    identified,
+    unit_of,
+)
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import (
     Checkup,
@@ -131,7 +140,7 @@ def _is_history(state: GpuState, signal: GpuSignal) -> bool:
 
 def _xid(state: GpuState, signal: XidReport, policy: Policy) -> GpuState:
     if signal.source is Source.KMSG:
-        state = _identified(state, signal.seen.at)
+        state = identified(state, signal.seen.at)
     unit = unit_of(signal.gpu_instance)
     known = next((record for record in state.xids if (record.code, record.unit) == (signal.code, unit)), None)
     if known is not None and _is_echo(known, signal, policy):
@@ -314,13 +323,8 @@ def _identity(state: GpuState, at: float, policy: Policy) -> GpuState:
     Only one that is logged again shows that the GPU was initialised anew. The first one of a driver load may come long
     after a fault that was logged without an XID.
     """
-    known, state = state.identified_at, _identified(state, at)
+    known, state = state.identified_at, identified(state, at)
     return state if known is None or at <= known else after_reset(_initialised(state, at), policy)
-
-
-def _identified(state: GpuState, at: float) -> GpuState:
-    known = state.identified_at
-    return state if known is not None and known <= at else replace(state, identified_at=at)
 
 
 def _init_failed(state: GpuState, signal: InitFailureReport, policy: Policy) -> GpuState:

@@ -4,13 +4,16 @@ Class A is definitive and isolates at once. B isolates after a dwell or when it 
 alone. C is the application's: it counts only where two different claims meet it. NONE is recorded only.
 """
 
+import re
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import Enum
 from typing import assert_never
 
 from gpuvitals.health.nvlink5 import Nvlink5Action, nvlink5_action, points_at_peer
 from gpuvitals.health.nvlink_xid74 import Xid74Meaning, xid74_meaning
 from gpuvitals.health.xid_catalog import CATALOG
+from gpuvitals.model.clock import Moment
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import Source, XidReport
 
@@ -218,6 +221,8 @@ _BUCKETS = {
 }
 _UNKNOWN = (FaultClass.B0, Clearing.EXPIRY, 50)
 _ISOLATING = (FaultClass.A, FaultClass.B)
+_XID = re.compile(r"Xid([1-9][0-9]{0,4})\Z")
+MAX_XID = 65_535
 
 
 PEER_ADVICE = "look at the other end of the link first: the GPU or the switch there, and its XIDs or SXids"
@@ -239,6 +244,19 @@ def xid_rule(report: XidReport) -> CauseRule:
         return rule
     meaning = f"{rule.meaning}; the other end of the link went down first"
     return replace(rule, meaning=meaning, look_at=PEER_ADVICE)
+
+
+def xid_rule_by_number(code: int) -> CauseRule:
+    """The row of an XID of which only the number is known, as if the kernel had logged it without status words."""
+    moment = Moment(at=0.0, time=datetime.fromtimestamp(0, UTC))
+    return xid_rule(XidReport(source=Source.KMSG, seen=moment, bus_id=None, code=code))
+
+
+def xid_number(reason: str) -> int | None:
+    """The XID in a reason: `Xid79` gives 79. None where the reason is no XID of 1 to 65535."""
+    match = _XID.match(reason)
+    code = 0 if match is None else int(match[1])
+    return code if 1 <= code <= MAX_XID else None
 
 
 def told_by_dcgm(rule: CauseRule) -> CauseRule:

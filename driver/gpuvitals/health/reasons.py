@@ -4,10 +4,9 @@
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import assert_never
 
-from gpuvitals.health.advice import UNLISTED, nvidia_actions, xid_advice
+from gpuvitals.health.advice import UNLISTED, advice, nvidia_actions, xid_advice
 from gpuvitals.health.fault_classes import (
     DECODED_XIDS,
     LEVELS,
@@ -16,7 +15,8 @@ from gpuvitals.health.fault_classes import (
     FaultClass,
     agreed,
     worse,
-    xid_rule,
+    xid_number,
+    xid_rule_by_number,
 )
 from gpuvitals.health.verdict import (
     BLIND,
@@ -29,10 +29,8 @@ from gpuvitals.health.verdict import (
     REPLACED,
 )
 from gpuvitals.health.xid_catalog import CATALOG
-from gpuvitals.model.clock import Moment
 from gpuvitals.model.health import NO_REASON
 from gpuvitals.model.ids import Reason
-from gpuvitals.model.signal import Source, XidReport
 
 ISOLATION_CAPPED = Reason("IsolationCapped")
 NVSWITCH_FAULT = Reason("NvswitchFault")
@@ -84,41 +82,6 @@ _SOURCES = {
     "ReportedDegraded": "annotations of the Node",
     "ProgramReportedBad": "files in the drop-in folder",
     "ProgramReportedDegraded": "files in the drop-in folder",
-}
-_PERSONS = {
-    "InitFailed": "read the driver's lines before it in the kernel log; reload the driver or reboot the node; if the GPU "
-    "stays down, have its power and seating checked",
-    "ResetRequired": "reset the GPU; if it comes back, contact NVIDIA's support",
-    "RecoveryResetGpu": "reset the GPU",
-    "RecoveryRebootNode": "reboot the node",
-    "RecoveryDrainP2P": "let the workloads that use peer access through this GPU end, then start them again",
-    "RecoveryDrainAndReset": "drain the GPU, then reset it",
-    "RecoveryImexDomain": "recover the IMEX domain",
-    "RecoveryBusReset": "reset the GPU over the bus: a reboot of the node does it",
-    "RecoverySystemReboot": "reboot the whole system",
-    "RecoveryUnknown": "look the number up in the release notes of the driver",
-    "GpuLost": "reboot the node; if it comes back lost, have the board and its seating checked; if the kernel log shows "
-    "Surprise Down (AER) before it, check the slot's power, riser and cables first",
-    "RowRemapFailed": "run field diagnostics and replace the GPU",
-    "SramThreshold": "replace the GPU: NVIDIA's RMA policy counts this flag",
-    "RowRemapPending": "reset the GPU when it is free",
-    "EccUncorrected": "reset the GPU when it is free; watch for row remapping",
-    "HardwareSlowdown": "check cooling and power",
-    "NvlinkDown": "check the fabric manager and the cabling, then reset the GPU",
-    "NvlinkDegraded": "check the link; a reset retrains it",
-    "FabricFailed": "check the fabric manager",
-    "FabricDegraded": "check the fabric manager and the switches",
-    "NvlinkErrors": "check the cabling; a reset retrains the links",
-    "PageRetirementPending": "reset the GPU when it is free",
-    "PagesRetired": "run field diagnostics; NVIDIA replaces a GPU that has retired so many",
-    "RepairPending": "reset the GPU when it is free",
-    "MemoryUnrepairable": "run field diagnostics and plan for its replacement",
-    "PcieDegraded": "check the seating of the board and the slot's settings",
-    "PcieReplays": "check the seating of the board, risers and cables",
-    "PcieErrors": "check the seating of the board and the kernel log around that time",
-    "NvmlHung": "look for processes in state D; reboot if it lasts",
-    "EarlierFault": "look at the event HealthStateRecovered, then reset the GPU or clear it",
-    "Flapping": "run field diagnostics and clear it, or replace the GPU: the last repairs did not hold",
 }
 
 
@@ -255,7 +218,7 @@ def entries() -> tuple[ReasonEntry, ...]:
     xids = tuple(
         _of_xid(code)
         for code, entry in sorted(CATALOG.items())
-        if not entry.unused and _xid_rule(code).fault_class is not FaultClass.NONE
+        if not entry.unused and xid_rule_by_number(code).fault_class is not FaultClass.NONE
     )
     return (*_OF_A_GPU, *_OF_FILES, *_OF_A_NODE, *_OF_A_CLAIM, *levels, *xids)
 
@@ -265,8 +228,7 @@ def entry_of(text: str) -> ReasonEntry | None:
     listed = next((entry for entry in entries() if entry.reason == text), None)
     if listed is not None:
         return listed
-    is_code = text.startswith("Xid") and text[3:].isascii() and text[3:].isdigit()
-    return UNLISTED_XID if is_code and 1 <= int(text[3:]) <= 65_535 else None
+    return None if xid_number(text) is None else UNLISTED_XID
 
 
 def is_reason(text: str) -> bool:
@@ -282,28 +244,18 @@ def recorded_xids() -> tuple[ReasonEntry, ...]:
 
 
 def person_should(reason: Reason, rule: CauseRule | None) -> str:
-    """What a person should do about that reason. `rule` is that of the open fault: a decode may have raised it."""
-    code = _code(reason)
+    """Advice to a person about that reason. `rule` is that of the open fault, which a decode may have raised."""
+    code = xid_number(reason)
     if code is not None:
         return xid_advice(code, rule)
     if rule is not None:
-        return _PERSONS.get(reason, _advice(rule))
+        return advice(rule)
     entry = entry_of(reason)
     return "watch it" if entry is None else entry.person
 
 
-def _code(reason: Reason) -> int | None:
-    text = reason.removeprefix("Xid")
-    return int(text) if text != reason and text.isascii() and text.isdigit() else None
-
-
-def _xid_rule(code: int) -> CauseRule:
-    moment = Moment(at=0.0, time=datetime.fromtimestamp(0, UTC))
-    return xid_rule(XidReport(source=Source.KMSG, seen=moment, bus_id=None, code=code))
-
-
 def _of_xid(code: int) -> ReasonEntry:
-    rule = _xid_rule(code)
+    rule = xid_rule_by_number(code)
     return ReasonEntry(
         reason=rule.reason,
         meaning=rule.meaning,
@@ -320,7 +272,7 @@ def _of_rule(rule: CauseRule, source: str) -> ReasonEntry:
         meaning=rule.meaning,
         source=source,
         product=_product(rule),
-        person=_PERSONS.get(rule.reason, _advice(rule)),
+        person=advice(rule),
     )
 
 
@@ -347,19 +299,3 @@ def _product(rule: CauseRule) -> str:
             return "records it"
         case _:
             assert_never(rule.fault_class)
-
-
-def _advice(rule: CauseRule) -> str:
-    match rule.clearing:
-        case Clearing.RESET:
-            return "reset the GPU; if it comes back, contact NVIDIA's support"
-        case Clearing.WORD:
-            return "ask who says so; take the statement back once it is repaired"
-        case Clearing.LEVEL:
-            return "do what the driver asks for"
-        case Clearing.OPERATOR | Clearing.QUIET:
-            return "replace the GPU"
-        case Clearing.EXPIRY:
-            return "look at the application first" if rule.fault_class is FaultClass.C else "watch it"
-        case _:
-            assert_never(rule.clearing)

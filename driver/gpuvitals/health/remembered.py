@@ -4,22 +4,27 @@ The verdict comes from the stored ResourceSlice, or from the readable part of a 
 the same rules as the one that it stands for: a reset, a new boot with clean readings, an operator.
 """
 
-import re
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
-from gpuvitals.health.fault_classes import EARLIER_FAULT, LEVELS, CauseRule, Clearing, FaultClass, xid_rule
+from gpuvitals.health.fault_classes import (
+    EARLIER_FAULT,
+    LEVELS,
+    MAX_XID,
+    CauseRule,
+    Clearing,
+    FaultClass,
+    xid_number,
+    xid_rule_by_number,
+)
 from gpuvitals.health.faults import with_fault
 from gpuvitals.health.policy import Policy
-from gpuvitals.health.state import MAX_EPISODES, MAX_XIDS, Fault, GpuState, Standing, XidRecord
+from gpuvitals.health.state import MAX_EPISODES, MAX_XIDS, Fault, GpuState, Standing, XidRecord, identified
 from gpuvitals.health.verdict import BLIND, INSTANCE_GONE, OF_FILES, PROBATION
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.health import NO_REASON, HealthState
 from gpuvitals.model.ids import GpuUuid, Reason
-from gpuvitals.model.signal import Source, XidReport
+from gpuvitals.model.signal import Source
 
-_XID = re.compile(r"Xid([1-9][0-9]{0,4})\Z")
-_MAX_CODE = 65_535
 _NO_FAULT = (NO_REASON, BLIND, PROBATION, INSTANCE_GONE, *OF_FILES)
 _SOURCES = {
     Reason("ReportedBad"): Source.OPERATOR,
@@ -53,15 +58,15 @@ def with_shown(
 
     A fault that is known already stays as it is known, and counts as one of this boot where the verdict is of this boot.
     """
-    if same_boot and 0 < shown.last_xid <= _MAX_CODE:
+    if same_boot and 0 < shown.last_xid <= MAX_XID:
         state = _with_xid(state, shown.last_xid, now)
     if shown.reason == PROBATION and state.probation_until is None:
         return replace(state, probation_until=now.at + policy.probation_seconds)
     rule = _rule(shown)
     if rule is None:
         return state
-    if _XID.match(rule.reason):
-        state = _identified(state, now)
+    if xid_number(rule.reason) is not None:
+        state = identified(state, now.at)
     known = state.fault(rule.reason)
     if known is not None:
         standing = Standing.CURRENT if same_boot else known.standing
@@ -89,19 +94,14 @@ def _known_rule(reason: str) -> CauseRule | None:
     listed = LEVELS.get(Reason(reason))
     if listed is not None:
         return listed
-    match = _XID.match(reason)
-    return None if match is None or int(match[1]) > _MAX_CODE else _xid_rule(int(match[1]))
-
-
-def _xid_rule(code: int) -> CauseRule:
-    moment = Moment(at=0.0, time=datetime.fromtimestamp(0, UTC))
-    return xid_rule(XidReport(source=Source.KMSG, seen=moment, bus_id=None, code=code))
+    code = xid_number(reason)
+    return None if code is None else xid_rule_by_number(code)
 
 
 def _fault(shown: ShownVerdict, rule: CauseRule, now: Moment, policy: Policy, same_boot: bool) -> Fault:
     """A fault that has lasted: its dwell is over, since the GPU was out for it."""
-    is_xid = _XID.match(rule.reason) is not None or rule.reason == "GpuLost"
-    source = Source.KMSG if is_xid else _SOURCES.get(rule.reason, Source.NVML_POLL)
+    is_logged = xid_number(rule.reason) is not None or rule.reason == "GpuLost"
+    source = Source.KMSG if is_logged else _SOURCES.get(rule.reason, Source.NVML_POLL)
     return Fault(
         rule=rule,
         standing=Standing.CURRENT if same_boot else Standing.BEFORE_BOOT,
@@ -129,7 +129,7 @@ def _with_xid(state: GpuState, code: int, now: Moment) -> GpuState:
     record = XidRecord(
         code=code,
         unit="",
-        rule=_xid_rule(code),
+        rule=xid_rule_by_number(code),
         episode_at=now.at,
         last_at=now.at,
         last_time=now.time,
@@ -137,9 +137,4 @@ def _with_xid(state: GpuState, code: int, now: Moment) -> GpuState:
         resolved=False,
         counted_at=now.at,
     )
-    return _identified(replace(state, xids=(*state.xids, record)), now)
-
-
-def _identified(state: GpuState, now: Moment) -> GpuState:
-    """The driver logs a GPU's identity before its first XID: the next such line shows a reset."""
-    return state if state.identified_at is not None else replace(state, identified_at=now.at)
+    return identified(replace(state, xids=(*state.xids, record)), now.at)

@@ -203,6 +203,12 @@ def expecting(state: GpuState, gpu: Gpu) -> GpuState:
     return replace(state, expected_links=links, lacks=lacks)
 
 
+def identified(state: GpuState, at: float) -> GpuState:
+    """`state` with the GPU's identity logged by `at`: the driver logs it before the first XID, the next time after a reset."""
+    known = state.identified_at
+    return state if known is not None and known <= at else replace(state, identified_at=at)
+
+
 def instance_state(gpu: GpuState, instance: Gpu) -> GpuState:
     """The state of a MIG instance that is met for the first time: a fault of its GPU is its own from the start.
 
