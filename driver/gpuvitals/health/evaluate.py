@@ -12,12 +12,9 @@ from gpuvitals.health.fault_classes import (
     ASKS_FOR_RESET,
     LEVELS,
     RECOVERY_ACTIONS,
-    CauseRule,
     Clearing,
-    FaultClass,
     agreed,
     recovery_action,
-    worse,
     xid_rule,
 )
 from gpuvitals.health.faults import End, Evidence, end_faults, isolating, raise_fault
@@ -26,15 +23,13 @@ from gpuvitals.health.levels import fold_levels, says_something
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.second_reading import with_second_reading, without_stale
 from gpuvitals.health.state import (
-    MAX_MEETINGS,
     MAX_XIDS,
     Ending,
     GpuState,
-    Meeting,
-    XidRecord,
     identified,
     unit_of,
 )
+from gpuvitals.health.xid_records import is_echo, is_fault, record_with
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import (
     Checkup,
@@ -143,89 +138,21 @@ def _xid(state: GpuState, signal: XidReport, policy: Policy) -> GpuState:
         state = identified(state, signal.seen.at)
     unit = unit_of(signal.gpu_instance)
     known = next((record for record in state.xids if (record.code, record.unit) == (signal.code, unit)), None)
-    if known is not None and _is_echo(known, signal, policy):
+    if known is not None and is_echo(known, signal, policy):
         return state
     rule = xid_rule(signal)
     fault = state.fault(rule.reason)
     if signal.source is Source.DCGM and fault is not None and fault.sources != {Source.DCGM}:
         # The exporter repeats an XID for ever, so its report makes no fault of another source younger.
         return state
-    record = _counted(_recorded(known, signal, unit, policy), rule, signal.seen.at)
+    record = record_with(known, signal, rule, policy)
     others = [other for other in state.xids if (other.code, other.unit) != (signal.code, unit)]
     newest = sorted((*others, record), key=lambda entry: (entry.last_at, entry.code, entry.unit))[-MAX_XIDS:]
     state = replace(state, xids=tuple(newest))
-    if not _is_fault(rule.fault_class, record):
+    if not is_fault(rule.fault_class, record):
         return state
     evidence = Evidence(rule=rule, seen=signal.seen, source=signal.source, detail=rule.meaning, level=False)
     return _agreed(raise_fault(state, evidence, policy))
-
-
-def _counted(record: XidRecord, rule: CauseRule, at: float) -> XidRecord:
-    if not _is_fault(rule.fault_class, record):
-        return record
-    return replace(record, counted_at=at if record.counted_at is None else max(at, record.counted_at))
-
-
-def _is_fault(fault_class: FaultClass, record: XidRecord) -> bool:
-    """Whether the report opens a fault: an application's XID does once a second claim has met it."""
-    match fault_class:
-        case FaultClass.A | FaultClass.B | FaultClass.B0:
-            return True
-        case FaultClass.C:
-            return len(record.meetings) > 1
-        case FaultClass.NONE:
-            return False
-        case _:
-            assert_never(fault_class)
-
-
-def _recorded(known: XidRecord | None, signal: XidReport, unit: str, policy: Policy) -> XidRecord:
-    """The record of this code and unit with this report in it. A resolved one is forgotten: it starts anew."""
-    at, rule = signal.seen.at, xid_rule(signal)
-    met = () if signal.claim is None else (Meeting(claim=signal.claim, at=at),)
-    if known is None or known.resolved:
-        return XidRecord(
-            code=signal.code,
-            unit=unit,
-            rule=rule,
-            episode_at=at,
-            last_at=at,
-            last_time=signal.seen.time,
-            meetings=met,
-            resolved=False,
-            caused_by=signal.caused_by,
-        )
-    fresh = at - known.last_at >= policy.burst_silence_seconds
-    return replace(
-        known,
-        rule=worse(known.rule, rule),
-        episode_at=at if fresh else known.episode_at,
-        last_at=max(at, known.last_at),
-        last_time=max(signal.seen.time, known.last_time),
-        meetings=_met((*known.meetings, *met), policy),
-        caused_by=signal.caused_by if fresh or known.caused_by is None else known.caused_by,
-    )
-
-
-def _met(meetings: tuple[Meeting, ...], policy: Policy) -> tuple[Meeting, ...]:
-    """Each claim once, with its latest time, within the window before the newest."""
-    latest: dict[str, float] = {}
-    for meeting in meetings:
-        latest[meeting.claim] = max(meeting.at, latest.get(meeting.claim, meeting.at))
-    end = max(latest.values(), default=0.0)
-    recent = [(at, claim) for claim, at in latest.items() if end - at < policy.xid_count_seconds]
-    return tuple(Meeting(claim=claim, at=at) for at, claim in sorted(recent)[-MAX_MEETINGS:])
-
-
-def _is_echo(known: XidRecord, signal: XidReport, policy: Policy) -> bool:
-    """An NVML event of an XID is the kernel's own report arriving a second way, without its decode; it adds nothing.
-
-    DCGM hears of XIDs by the same event, and passes them on later.
-    """
-    if signal.source is Source.DCGM:
-        return signal.seen.at - known.last_at <= policy.dcgm_report_seconds
-    near = abs(signal.seen.at - known.last_at) <= policy.same_report_seconds
-    return signal.source is Source.NVML_EVENT and near
 
 
 def _agreed(state: GpuState) -> GpuState:
