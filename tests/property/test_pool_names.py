@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpuvitals.health.verdict import unprepared
+from gpuvitals.health.unusable import unprepared
 from gpuvitals.inventory.device import Device
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.pool import pool

@@ -18,16 +18,15 @@ from gpuvitals.health.fault_classes import (
     xid_number,
     xid_rule_by_number,
 )
-from gpuvitals.health.verdict import (
-    BLIND,
+from gpuvitals.health.unusable import (
     DIVIDED,
     INSTANCE_GONE,
     LIBRARIES_MISSING,
     NODES_MISSING,
     PLATFORM_UNSUPPORTED,
-    PROBATION,
     REPLACED,
 )
+from gpuvitals.health.verdict import BLIND, PROBATION
 from gpuvitals.health.xid_catalog import CATALOG
 from gpuvitals.model.health import NO_REASON
 from gpuvitals.model.ids import Reason

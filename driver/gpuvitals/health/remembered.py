@@ -19,7 +19,8 @@ from gpuvitals.health.fault_classes import (
 from gpuvitals.health.faults import with_fault
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import MAX_EPISODES, MAX_XIDS, Fault, GpuState, Standing, XidRecord, identified
-from gpuvitals.health.verdict import BLIND, INSTANCE_GONE, OF_FILES, PROBATION
+from gpuvitals.health.unusable import INSTANCE_GONE, OF_FILES
+from gpuvitals.health.verdict import BLIND, PROBATION
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.health import NO_REASON, HealthState
 from gpuvitals.model.ids import GpuUuid, Reason

@@ -1,6 +1,6 @@
 """Judges a state: the four states, the score, and the sentence that a person reads."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import assert_never
 
 from gpuvitals.health.expectations import WITHOUT_LINKS
@@ -12,7 +12,6 @@ from gpuvitals.health.score import capped, factors, health_class, link_share, sc
 from gpuvitals.health.state import Fault, GpuState, XidRecord
 from gpuvitals.health.witnesses import confidence
 from gpuvitals.model.clock import Moment
-from gpuvitals.model.files import Lack
 from gpuvitals.model.health import (
     NO_REASON,
     Confidence,
@@ -28,14 +27,6 @@ from gpuvitals.model.signal import FabricState, Reading
 
 BLIND = Reason("NoEvidence")
 PROBATION = Reason("Probation")
-INSTANCE_GONE = Reason("MigInstanceGone")
-REPLACED = Reason("GpuReplaced")
-DIVIDED = Reason("MigEnabled")
-LIBRARIES_MISSING = Reason("DriverLibrariesMissing")
-NODES_MISSING = Reason("DeviceNodesMissing")
-PLATFORM_UNSUPPORTED = Reason("PlatformUnsupported")
-OF_FILES = (LIBRARIES_MISSING, NODES_MISSING, PLATFORM_UNSUPPORTED)
-"""Why no claim for a device can be prepared, whatever the GPU's health: the codes that the kubelet plugin refuses with."""
 
 EXPECTED_VALUES = (
     "recovery_action",
@@ -94,61 +85,6 @@ def verdict(state: GpuState, now: Moment, policy: Policy) -> Verdict:
         recovery_action=_recovery_action(state, reading, policy),
         coverage=coverage(state, reading, policy),
         confidence=Confidence.NONE if judged.cause is None else confidence(state, judged.cause),
-    )
-
-
-def without_instance(judged: Verdict) -> Verdict:
-    """The verdict on a MIG instance that was destroyed while a claim holds it."""
-    return _not_there(
-        judged,
-        INSTANCE_GONE,
-        "the MIG instance was destroyed while a claim holds it; out of service until it is made again "
-        "or the claim is released",
-    )
-
-
-def without_board(judged: Verdict) -> Verdict:
-    """The verdict on a GPU, or an instance of one, whose slot went to another GPU while a claim holds it."""
-    return _not_there(
-        judged,
-        REPLACED,
-        "another GPU was enumerated in its slot while a claim holds it; delete the pod and its claim, a new claim "
-        "gets the GPU that is there now",
-    )
-
-
-def unprepared(judged: Verdict, lack: Lack) -> Verdict:
-    """The verdict that a device is published with while a file of the driver is missing. It blames no hardware."""
-    return _not_there(judged, lack.reason, lack.message)
-
-
-def divided(judged: Verdict) -> Verdict:
-    """The verdict for a claim that holds a GPU whole, once MIG was enabled on it: CUDA sees its instances only.
-
-    Source: NVIDIA MIG User Guide, "Enable MIG Mode".
-    """
-    return _not_there(
-        judged,
-        DIVIDED,
-        "MIG was enabled while a claim holds the whole GPU; delete the pod and its claim, or disable MIG",
-    )
-
-
-def _not_there(judged: Verdict, reason: Reason, message: str) -> Verdict:
-    """The device is not there in the form in which it is held. The driver's list says so, so it is definitive.
-
-    Nothing is broken, so there is no cause that an action could be sure of.
-    """
-    return replace(
-        judged,
-        state=HealthState.UNHEALTHY,
-        phase=Phase.STEADY,
-        score=0,
-        health_class=HealthClass.FAILED,
-        reason=reason,
-        message=message,
-        definitive=True,
-        confidence=Confidence.NONE,
     )
 
 

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import assert_never
 
 from gpuvitals.health.reasons import PREPARED
-from gpuvitals.health.verdict import divided
+from gpuvitals.health.unusable import divided
 from gpuvitals.inventory.device import is_offered
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.next_step import with_next_step

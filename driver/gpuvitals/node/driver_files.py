@@ -7,7 +7,7 @@ that a driver container that starts is not told as a lack.
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from gpuvitals.health.verdict import unprepared
+from gpuvitals.health.unusable import unprepared
 from gpuvitals.model.files import FilesSeen, Lack
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import HealthState

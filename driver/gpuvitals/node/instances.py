@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from gpuvitals.health.state import GpuState
-from gpuvitals.health.verdict import without_board, without_instance
+from gpuvitals.health.unusable import without_board, without_instance
 from gpuvitals.inventory.device import device_name
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import Verdict

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gpuvitals.health.reasons import is_reason
-from gpuvitals.health.verdict import OF_FILES
+from gpuvitals.health.unusable import OF_FILES
 from gpuvitals.kubeletplugin.driver_root import DriverRoot
 from gpuvitals.kubeletplugin.files_watch import FilesWatch
 from gpuvitals.kubeletplugin.refusal import RefusalCode

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gpuvitals.health.remembered import ShownVerdict
-from gpuvitals.health.verdict import OF_FILES
+from gpuvitals.health.unusable import OF_FILES
 from gpuvitals.model.files import FilesSeen, Lack
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import GpuUuid

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from gpuvitals.health.verdict import OF_FILES
+from gpuvitals.health.unusable import OF_FILES
 from gpuvitals.kubeletplugin.refusal import RefusalCode
 from gpuvitals.model.health import HealthState
 
