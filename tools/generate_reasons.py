@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from gpuvitals.health.policy import VALUES
 from gpuvitals.health.policy_pairs import BLIND_POLLS, CLEAR_POLLS, PAIRS
+from gpuvitals.health.policy_values import VALUES
 from gpuvitals.health.reasons import UNLISTED_XID, ReasonEntry, entries, recorded_xids
 from gpuvitals.health.witnesses import WITNESSES, XID_KINDS, FaultKind, levels_of, may_disrupt
 from gpuvitals.model.health import Confidence

@@ -8,8 +8,9 @@ from typing import Protocol
 import msgspec
 
 from gpuvitals.decoding import decoded, misfit
-from gpuvitals.health.policy import VALUES, check_values
+from gpuvitals.health.policy import check_values
 from gpuvitals.health.policy_pairs import as_object_fields, camel
+from gpuvitals.health.policy_values import VALUES
 from gpuvitals.inventory.governing import Mode, PolicyRule
 from gpuvitals.kube.client import Transport
 from gpuvitals.kube.errors import ApiError, Permanent

@@ -5,8 +5,8 @@ The chart's template is generated from here, and the simulation serves it, so th
 
 from typing import Any
 
-from gpuvitals.health.policy import MAX_VALUE, VALUES, PolicyValue
 from gpuvitals.health.policy_pairs import PAIRS, PolicyPair, as_object_fields, camel, cel_rule
+from gpuvitals.health.policy_values import MAX_VALUE, VALUES, PolicyValue
 from gpuvitals.inventory.governing import Mode
 
 Json = dict[str, Any]

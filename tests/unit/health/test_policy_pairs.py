@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from gpuvitals.config import ConfigError, load_config
-from gpuvitals.health.policy import VALUES, Policy, policy_with
+from gpuvitals.health.policy import Policy, policy_with
 from gpuvitals.health.policy_pairs import PAIRS, cel_rule, contradiction
+from gpuvitals.health.policy_values import VALUES
 from gpuvitals.inventory.governing import PolicyRule
 from support.agentworld import AgentWorld
 

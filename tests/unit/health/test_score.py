@@ -6,7 +6,8 @@ from fractions import Fraction
 import pytest
 
 from gpuvitals.health.evaluate import advance
-from gpuvitals.health.policy import VALUES, Policy, policy_with, undocumented
+from gpuvitals.health.policy import Policy, policy_with, undocumented
+from gpuvitals.health.policy_values import VALUES
 from gpuvitals.health.reasons import entries, is_reason
 from gpuvitals.health.score import Factors, capped, factors, health_class, product, score
 from gpuvitals.model.health import HealthClass, HealthState

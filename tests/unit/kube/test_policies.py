@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from gpuvitals.health.policy import VALUES, Policy
+from gpuvitals.health.policy import Policy
 from gpuvitals.health.policy_pairs import camel
+from gpuvitals.health.policy_values import VALUES
 from gpuvitals.inventory.governing import Mode, PolicyRule
 from gpuvitals.kube.client import ConnectSettings, connect
 from gpuvitals.kube.policies import PolicyError, PolicyWatch, policy_rule
