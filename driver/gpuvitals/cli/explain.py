@@ -151,7 +151,7 @@ def walk(text: str, policy: Policy) -> tuple[list[Station], bool]:
         why = "not read: it has no form in which kernel lines are kept (docs/guides/replay.md lists them)"
         return [Station("record", why)], False
     line = XidClassifier().classify(found.record)
-    return list(_walked(found, line, policy)), line.kind is not LineKind.MALFORMED
+    return list(_walked(found, line, policy)), line.is_understood
 
 
 def _walked(found: LogLine, line: Line, policy: Policy) -> Iterator[Station]:

@@ -34,7 +34,17 @@ _TEXTS = (
 )
 _TIMES = ("_SOURCE_REALTIME_TIMESTAMP", "__REALTIME_TIMESTAMP", "timestamp", "@timestamp", "time", "date", "datetime",
           "ts", "_time", "receiveTimestamp")  # fmt: skip
-_FACILITIES = ("SYSLOG_FACILITY", "facility", "fac", "syslog_facility", "facility_label")
+_FACILITIES = (
+    "SYSLOG_FACILITY",
+    "facility",
+    "fac",
+    "syslog_facility",
+    "facility_label",
+    "Facility",
+    "log.syslog.facility.code",
+    "syslog.facility",
+)
+_TRANSPORT_NAMES = ("_TRANSPORT", "_transport", "transport", "systemd.transport")
 _NAMES = (
     "SYSLOG_IDENTIFIER",
     "ident",
@@ -48,6 +58,8 @@ _NAMES = (
 _HOSTS = ("_HOSTNAME", "hostname", "host", "node_name", "nodeName")
 _OF_A_PROCESS = ("_PID", "_COMM", "_EXE", "_CMDLINE", "_SYSTEMD_UNIT")
 """The journal adds these to what a process wrote. Source: systemd, systemd.journal-fields(7)."""
+_TRANSPORTS = frozenset({"audit", "driver", "syslog", "journal", "stdout", "kernel"})
+"""Source: systemd, systemd.journal-fields(7)."""
 _KERNEL = frozenset({"0", "kern", "kernel"})
 _SHIPPED_DATE = re.compile(rb"\[([0-9]{9,11}\.[0-9]{1,9})[,\]]")
 _DEEPEST = 4
@@ -138,6 +150,14 @@ def _fields(entry: Mapping[str, object], depth: int = 0) -> Iterator[tuple[str, 
     for value in entry.values():
         if isinstance(value, dict) and depth < _DEEPEST:
             yield from _fields(value, depth + 1)
+    facility = entry.get("facility")
+    if isinstance(facility, dict):
+        # Elastic's schema has {"facility": {"code": 0, "name": "kern"}}.
+        yield from (
+            ("facility", facility[key])
+            for key in ("name", "code")
+            if isinstance(facility.get(key), str | int)
+        )
     for key, value in entry.items():
         if isinstance(value, str) or (isinstance(value, int | float) and not isinstance(value, bool)):
             yield key, value
@@ -156,7 +176,7 @@ def _journal_line(fields: Mapping[str, Value], latest: datetime) -> JournalLine 
         return None
     boot = str(fields.get("_BOOT_ID", ""))
     stamp = _stamp(fields)
-    transport = fields.get("_TRANSPORT")
+    transport = _transport(fields)
     facility = _facility(fields)
     name = _first(fields, _NAMES)
     is_kernels = transport == "kernel" or (transport is None and facility == 0)
@@ -213,6 +233,14 @@ def _text(fields: Mapping[str, Value]) -> bytes | None:
         if value is not None:
             raise ValueError(f"{key}: is no text")
     return None
+
+
+def _transport(fields: Mapping[str, Value]) -> Value | None:
+    """How the entry came into the journal. Shippers write the field's name in their own way."""
+    name = next((each for each in _TRANSPORT_NAMES if each in fields), None)
+    if name is None or (name != "_TRANSPORT" and fields[name] not in _TRANSPORTS):
+        return None
+    return fields[name]
 
 
 def _first(fields: Mapping[str, Value], names: tuple[str, ...]) -> Value | None:

@@ -28,7 +28,7 @@ LOAD_TEXT = "NVRM: loading NVIDIA"
 _KERNEL_TAG = re.compile(
     rb"(?:[A-Z][a-z]\([0-9]{1,4}\) )?(?:kern\.[a-z]+ )?"
     rb"(?:(?P<host>[^ ]{0,254}[^ :\]]) (?:(?P=host)[^ :\]]* )?)?(?:(?P<facility>[a-z]+[0-7]?)\.[a-z]+ )?"
-    rb"(?:kernel|vmkernel|vmkwarning|vmkalert)(?:\[[0-9]{1,10}\])?: ?"
+    rb"(?:kernel|vmkernel|vmkwarning|vmkalert)(?:\[[0-9]{1,10}\])? ?: ?(?:kernel: ?)?"
 )
 _VMKERNEL = re.compile(rb"cpu[0-9]{1,4}:[0-9]{1,10}(?: opID=[^ )]{1,64})?\)(?:WARNING: |ALERT: )?")
 _LABELS = re.compile(rb'\{[A-Za-z_]+="[^\n]{0,1000}?"\} ')

@@ -24,6 +24,8 @@ from gpuvitals.model.signal import (
 )
 
 _CLEANUPS = frozenset({43, 45})
+_STEP_SECONDS = 1e-6
+"""Between signals of one instant that are folded in their order."""
 
 
 def folded(state: GpuState, signal: GpuSignal, policy: Policy, *, is_read: bool) -> GpuState:
@@ -32,7 +34,10 @@ def folded(state: GpuState, signal: GpuSignal, policy: Policy, *, is_read: bool)
         return evaluate(state, signal, policy)
     if isinstance(signal, RecoveryActionReport):
         if state.reading is None and signal.action_from != signal.action_to:
-            state = evaluate(state, _reading(state, signal.seen, signal.action_from), policy)
+            before = replace(signal.seen, at=signal.seen.at - _STEP_SECONDS)
+            state = evaluate(state, _reading(state, before, signal.action_from), policy)
+        # A reading of the same instant would settle what the line asks for.
+        signal = replace(signal, seen=_after(state, signal.seen))
         state = evaluate(state, signal, policy)
         return evaluate(state, _reading(state, _after(state, signal.seen), signal.action_to), policy)
     state = evaluate(state, signal, policy)
@@ -78,7 +83,7 @@ def _after(state: GpuState, seen: Moment) -> Moment:
     """The fold takes no second reading of one instant; stamps of a log are often the same."""
     if state.reading is None or state.reading.seen.at < seen.at:
         return seen
-    return replace(seen, at=state.reading.seen.at + 1e-6)
+    return replace(seen, at=state.reading.seen.at + _STEP_SECONDS)
 
 
 def _reading(state: GpuState, seen: Moment, recovery_action: int) -> Reading:

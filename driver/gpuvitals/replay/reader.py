@@ -252,7 +252,7 @@ class LogReader:
     def _classified(self, where: str, line: bytes, found: LogLine) -> Iterator[Heard]:
         classified = self._classifier.classify(found.record)
         self.counts.spoofed += classified.kind is LineKind.SPOOFED
-        if classified.kind is LineKind.MALFORMED:
+        if not classified.is_understood:
             self.counts.damaged(where, line)
         elif classified.kind is LineKind.NONE:
             hint = hint_of(found.record, self.clock.now)

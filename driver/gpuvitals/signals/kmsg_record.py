@@ -12,12 +12,16 @@ from enum import Enum
 MAX_RECORD = 8192
 """Bytes. Longer input is no kernel record: the kernel's own are far shorter."""
 
-DRIVER_PREFIXES = ("NVRM:", "nvidia-nvswitch", "nvidia: probe of ", "nvidia 0")
-"""How every line starts that says anything about a GPU or a switch: the drivers' own, and the kernel's about them."""
+_OTHER_PREFIXES = ("NVRM:", "nvidia-nvswitch", "nvidia: probe of ")
+DRIVER_PREFIXES = (*_OTHER_PREFIXES, *(f"nvidia {digit}" for digit in "0123456789abcdef"))
+"""How every line starts that says anything about a GPU or a switch: the drivers' own, and the kernel's about them.
+
+The kernel names a device by its bus ID, whose domain begins with any digit: Hyper-V makes domains up.
+"""
 
 _NOISE = re.compile(
     rb"[0-9]{1,3},([0-9]{1,19}),[0-9]{1,19},[-c+](?:,[^;]*)?;(?!"
-    + "|".join(DRIVER_PREFIXES).encode("ascii")
+    + "|".join((*_OTHER_PREFIXES, "nvidia [0-9a-f]")).encode("ascii")
     + rb")"
 )
 _PRINTABLE = bytes(range(0x20, 0x7F))

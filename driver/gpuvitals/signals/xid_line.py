@@ -72,11 +72,20 @@ class Line:
     nvlink5: Nvlink5Body | None = None
     is_detail: bool = False
 
+    @property
+    def is_understood(self) -> bool:
+        """Whether all that the line reports was read: not where it is damaged, nor of an XID 154 without its action."""
+        return self.kind is not LineKind.MALFORMED and not (
+            self.kind is LineKind.XID and self.code == _RECOVERY_ACTION
+        )
 
+
+_RECOVERY_ACTION = 154
 MALFORMED = Line(kind=LineKind.MALFORMED)
 _NONE = Line(kind=LineKind.NONE)
 
 _BDF = r"(?P<bdf>[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[01][0-9A-Fa-f])(?:\.(?P<function>[0-7]))?"
+_XID_PREFIX = re.compile(r"NVRM:\s*Xid")
 _XID = re.compile(
     rf"NVRM: Xid \((?:PCI:)?{_BDF}(?: GPU-I:(?P<gi>[0-9]{{1,5}})(?: GPU-CI:(?P<ci>[0-9]{{1,5}}))?)?\): "
     r"(?P<code>[0-9]{1,10})(?:, ?(?P<rest>.*))?\Z",
@@ -90,9 +99,10 @@ _SXID = re.compile(
 )
 _SXID_PREFIX = re.compile(r"nvidia-nvswitch[^:]*: SXid")
 _SXID_BODY = re.compile(r"(?P<word>Fatal|Non-fatal|Correctable), (?:Link (?P<link>-?[0-9]{1,9})\b)?")
-_OFF_BUS = re.compile(rf"NVRM: GPU {_BDF}: GPU has fallen off the bus")
+_OFF_BUS = re.compile(rf"NVRM: GPU (?:at )?(?:PCI:)?{_BDF}(?::? GPU)? has fallen off the bus")
+"""The second wording, `GPU at 0000:3b:00.0 has`, is that of drivers before 418."""
 _INIT_FAILED = re.compile(
-    rf"NVRM: (?:GPU (?:at )?(?:PCI:)?{_BDF}:? )?(?:RmInitAdapter failed!|rm_init_adapter failed)"
+    rf"NVRM: (?:GPU (?:at )?(?:PCI:)?{_BDF}:? )?(?:RmInitAdapter failed!|rm_init_adapter(?:\([0-9]{{1,3}}\))? failed)"
 )
 """Source: NVIDIA/open-gpu-kernel-modules, src/nvidia/arch/nvalloc/unix/src/osinit.c and kernel-open/nvidia/nv.c."""
 _PROBE_FAILED = re.compile(rf"nvidia(?:: probe of)? {_BDF}(?:: probe with driver nvidia)? failed with error")
@@ -108,8 +118,10 @@ _IDENTITY = re.compile(
 _BOARD_SERIAL = re.compile(r"NVRM: GPU Board Serial Number: (?P<serial>[0-9A-Za-z]{1,32})\Z")
 _LOST_SERIAL = re.compile(rf"NVRM: GPU {_BDF}: GPU serial number is (?P<serial>[0-9A-Za-z]{{1,32}})\.?\Z")
 _ACTION = re.compile(
-    r"(?:\A|, )GPU recovery action changed from 0x([0-9a-fA-F]{1,8}) \([^)]*\) to 0x([0-9a-fA-F]{1,8}) \([^)]*\)\Z"
+    r"(?:\A|, )GPU recovery action changed from (?:0x)?([0-9a-fA-F]{1,8})(?: \([^)]*\))?"
+    r" to (?:0x)?([0-9a-fA-F]{1,8})(?: \([^)]*\)?)?\.?\Z"
 )
+"""The names are for display: a line that was cut off in the last one still holds both numbers."""
 _NVLINK5 = re.compile(
     r"(?:\A|, )(?P<unit>[A-Z][A-Z0-9_]*) (?P<fatal>Fatal|Nonfatal) XC(?P<cross>[01]) i(?P<injected>[0-9]) "
     r"Link (?P<link>-?[0-9]{1,9})(?: \((?P<words>0x[0-9a-fA-F]{1,8}(?: 0x[0-9a-fA-F]{1,8})*)\))?\Z"
@@ -161,7 +173,7 @@ class XidClassifier:
 
 
 def _classified(text: str) -> Line:
-    if text.startswith("NVRM: Xid"):
+    if _XID_PREFIX.match(text):
         return _xid(text)
     if _SXID_PREFIX.match(text):
         return _sxid(text)
@@ -177,6 +189,8 @@ def _classified(text: str) -> Line:
     match = _PROBE_FAILED.match(text)
     if match is not None:
         return Line(kind=LineKind.INIT_FAILED, bus_id=_bus_id(match))
+    if text.startswith("NVRM: GPU ") and "fallen off the bus" in text:
+        return MALFORMED
     return _identity(text)
 
 
@@ -236,7 +250,7 @@ def _caller(rest: str) -> tuple[int | None, str | None]:
 
 
 def _with_body(line: Line, code: int, rest: str) -> Line:
-    if code == 154:
+    if code == _RECOVERY_ACTION:
         action = _ACTION.search(rest)
         if action is not None:
             numbers = [int(group, 16) for group in action.groups()]

@@ -40,6 +40,21 @@ def test_a_lost_gpu_is_out_to_the_end_and_no_other_is_named() -> None:
     assert end.person
 
 
+@pytest.mark.parametrize(
+    ("action", "reason"), [(3, "RecoveryDrainP2P"), (5, "RecoveryImexDomain"), (9, "RecoveryUnknown")]
+)
+@pytest.mark.parametrize("first", [[], [(200.0, asks(0, 1))]], ids=["alone", "behind another"])
+def test_an_action_that_only_degrades_is_shown_where_it_was_logged(
+    action: int, reason: str, first: list[Said]
+) -> None:
+    """Finding N4."""
+    said = [*first, (200.0, asks(1 if first else 0, action))]
+    (end,) = replayed(dmesg(quiet(said, 1000))).ends.values()
+
+    assert (end.verdict.state, end.verdict.reason) == (HealthState.DEGRADED, reason)
+    assert not end.is_isolated
+
+
 def test_application_errors_take_nobody_out() -> None:
     said = [(float(at), xid(13, "pid=7, name=a, x")) for at in range(0, 90_000, 500)]
     found = replayed(dmesg(said))

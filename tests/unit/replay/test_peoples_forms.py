@@ -4,7 +4,13 @@ import json
 
 import pytest
 
-from gpuvitals.model.signal import InitFailureReport, OffBusReport, SwitchReport, XidReport
+from gpuvitals.model.signal import (
+    InitFailureReport,
+    OffBusReport,
+    RecoveryActionReport,
+    SwitchReport,
+    XidReport,
+)
 from gpuvitals.replay.findings import Booted
 from gpuvitals.replay.months import month_number
 from gpuvitals.replay.reader import LogError, LogReader
@@ -89,6 +95,8 @@ def test_a_drivers_line_that_cannot_be_read_is_counted_and_shown(line: str, arou
         f'{{"SYSLOG_IDENTIFIER":"app","MESSAGE":"{xid(79)}"}}',
         f'{{"_PID":"7","_COMM":"app","MESSAGE":"{xid(79)}"}}',
         f'{{"_TRANSPORT":"stdout","MESSAGE":"{xid(79)}"}}',
+        f'{{"transport":"stdout","message":"{xid(79)}"}}',
+        f'{{"systemd.transport":"syslog","message":"{xid(79)}"}}',
     ],
 )
 def test_a_program_that_quotes_the_driver_is_counted_and_has_no_effect(line: str) -> None:
@@ -106,6 +114,10 @@ def test_a_program_that_quotes_the_driver_is_counted_and_has_no_effect(line: str
         f"<12>Nov 24 10:00:00 node-7 kernel: {xid(79)}",
         f'{{"dmesg":[{{"pri":12,"time":1.0,"msg":"{xid(79)}"}}]}}',
         f'{{"dmesg":[{{"fac":"user","pri":"warn","time":1.0,"msg":"{xid(79)}"}}]}}',
+        f'{{"transport":"kernel","syslog_facility":"1","message":"{xid(79)}"}}',
+        f'{{"systemd":{{"transport":"kernel"}},"log":{{"syslog":{{"facility":{{"code":1}}}}}},"message":"{xid(79)}"}}',
+        f'{{"systemd.transport":"kernel","log.syslog.facility.code":1,"message":"{xid(79)}"}}',
+        f'{{"Facility":"user","message":"{xid(79)}"}}',
     ],
 )
 def test_a_facility_that_is_not_the_kernels_is_spoofed_in_every_form_that_tells_it(line: str) -> None:
@@ -245,6 +257,9 @@ def test_the_details_of_an_sxid_are_no_errors_of_their_own() -> None:
         ("nvidia: probe of 0000:3b:00.0 failed with error -1", "0000:3b:00.0"),
         ("nvidia 0000:3b:00.0: probe with driver nvidia failed with error -1", "0000:3b:00.0"),
         ("NVRM: rm_init_adapter failed for device bearing minor number 0", None),
+        ("NVRM: rm_init_adapter(3) failed", None),
+        ("nvidia c3a1:00:00.0: probe with driver nvidia failed with error -1", "c3a1:00:00.0"),
+        ("nvidia 9f02:00:00.0: probe with driver nvidia failed with error -5", "9f02:00:00.0"),
     ],
 )
 def test_a_failed_initialisation_is_a_signal(text: str, bus_id: str | None) -> None:
@@ -253,6 +268,60 @@ def test_a_failed_initialisation_is_a_signal(text: str, bus_id: str | None) -> N
 
     assert isinstance(report, InitFailureReport)
     assert report.bus_id == bus_id
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "NVRM: GPU 0000:3b:00.0: GPU has fallen off the bus.",
+        "NVRM: GPU at 0000:3b:00.0 has fallen off the bus.",
+        "NVRM: GPU at PCI:0000:3b:00: GPU has fallen off the bus.",
+    ],
+)
+def test_a_lost_gpu_is_a_signal_in_the_words_of_every_driver(text: str) -> None:
+    """Finding L3."""
+    (report,) = heard(dmesg([(1, text)]))
+
+    assert isinstance(report, OffBusReport)
+    assert report.bus_id == "0000:3b:00.0"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "NVRM: GPU in slot 3 has fallen off the bus.",
+        "NVRM:Xid (PCI:0000:3b:00): 79, GPU has fallen off the bus.",
+        xid(154, "GPU recovery action changed from 0x0 (None) to"),
+        xid(154, "GPU recovery action changed"),
+    ],
+)
+def test_a_line_of_the_driver_that_is_understood_in_part_makes_the_answer_incomplete(text: str) -> None:
+    """Findings L3, N4."""
+    assert replayed(dmesg([(1, "usb 1-1: x"), (2, text)])).counts.is_incomplete
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "0x0 (None) to 0x1 (GPU Reset Requ",
+        "0x0 (None) to 0x1 (GPU Reset Required).",
+        "0 (None) to 1 (GPU Reset Required)",
+    ],
+)
+def test_an_action_is_read_although_its_name_is_cut_off_or_written_otherwise(body: str) -> None:
+    """Finding N4."""
+    (report,) = heard(dmesg([(1, xid(154, f"GPU recovery action changed from {body}"))]))
+
+    assert isinstance(report, RecoveryActionReport)
+    assert (report.action_from, report.action_to) == (0, 1)
+
+
+@pytest.mark.parametrize("tag", ["kernel: kernel:", "kernel :", "kernel:"])
+def test_the_kernels_tag_is_known_however_a_relay_writes_it(tag: str) -> None:
+    """Finding L3."""
+    (report,) = heard(f"Nov 24 10:00:00 node-7 {tag} {xid(79)}\n".encode())
+
+    assert isinstance(report, XidReport)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from gpuvitals.model.ids import BootId
-from gpuvitals.model.signal import GapReport, MonitorReport, MonitorState, Signal, XidReport
+from gpuvitals.model.signal import (
+    GapReport,
+    InitFailureReport,
+    MonitorReport,
+    MonitorState,
+    Signal,
+    XidReport,
+)
 from gpuvitals.signals.clock import SystemClock
 from gpuvitals.signals.kmsg import KmsgPosition, KmsgSettings, KmsgSource
 from gpuvitals.signals.kmsg_feed import KmsgCounters, KmsgFeed
@@ -42,6 +49,17 @@ def codes(signals: list[Signal]) -> list[int]:
 
 def lost(signals: list[Signal]) -> list[int]:
     return [signal.lost for signal in signals if isinstance(signal, GapReport)]
+
+
+@pytest.mark.parametrize("domain", ["0000", "0001", "10000", "9f02", "c3a1", "f00d"])
+def test_a_failed_probe_is_heard_whatever_domain_the_platform_gives_the_gpu(domain: str) -> None:
+    """Finding L5: Hyper-V makes PCI domains up, so a bus ID begins with any digit."""
+    text = f"nvidia {domain}:00:00.0: probe with driver nvidia failed with error -1"
+    signals, _ = fed(noise(1), f"3,2,1002,-;{text}".encode(), noise(3))
+
+    assert [signal.bus_id for signal in signals if isinstance(signal, InitFailureReport)] == [
+        f"{domain}:00:00.0"
+    ]
 
 
 class FailingOnce:
