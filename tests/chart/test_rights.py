@@ -2,8 +2,7 @@
 
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from gpuvitals.sim.demo.player import Looked, Player
 from gpuvitals.sim.scenario import load_builtin
 from gpuvitals.wiring.demo import demo_cluster
 from support.simcluster import resource_slice
+from support.waiting import eventually
 
 Right = tuple[str, str, str]
 
@@ -62,10 +62,10 @@ def worked() -> Iterator[Cluster]:
                 assert not isinstance(happening, Looked) or happening.sight.holds, _why(cluster, happening)
             node = cluster.nodes[0].name
             cluster.client.create(SLICES, resource_slice(node, name="stray"))
-            _until(lambda: not cluster.client.find(SLICES, "stray"))
+            eventually(lambda: not cluster.client.find(SLICES, "stray"), 20)
             for stored in cluster.client.list(SLICES):
                 cluster.client.delete(SLICES, stored["metadata"]["name"])
-            _until(lambda: bool(cluster.client.list(SLICES)))
+            eventually(lambda: bool(cluster.client.list(SLICES)), 20)
             yield cluster
 
 
@@ -117,13 +117,6 @@ def _why(cluster: Cluster, happening: Looked) -> str:
     """What did not hold, with the events and the end of the agent's log."""
     events = [each.get("note", each.get("message", "")) for each in cluster.client.list("events")]
     return "\n".join([str(happening), *map(str, events), cluster.nodes[0].agent.log_tail(20)])
-
-
-def _until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_the_rights_that_the_doctor_checks_are_those_of_the_chart() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from support.agentnode import AgentNode, agent_node, serving
 from support.agentprocess import AgentProcess, agent
-from support.pluginworld import eventually
+from support.waiting import eventually
 
 OLD, NEW = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
 SOON = 20.0

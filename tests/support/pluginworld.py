@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -286,14 +286,6 @@ class Kubelet:
 def kubelet(plugin: KubeletPlugin) -> Iterator[Kubelet]:
     with channel(plugin.paths.dra) as opened:
         yield Kubelet(opened)
-
-
-def eventually(condition: Callable[[], object], seconds: float = 5.0) -> None:
-    """Returns when the condition holds; fails the test where it never does."""
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "the condition never held"
-        time.sleep(0.01)
 
 
 def written(directory: Path) -> dict[str, tuple[int, int]]:

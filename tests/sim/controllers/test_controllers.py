@@ -1,7 +1,7 @@
 """The simulated controllers: claims, taints, budgets, nodes, namespaces, garbage."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +11,7 @@ from gpuvitals.sim.apiserver import ApiClient, DeleteOptions
 from gpuvitals.sim.apiserver.api import Api
 from gpuvitals.sim.apiserver.inprocess import STRATEGIC_PATCH
 from gpuvitals.sim.controllers import ControllerManager, ControllerSettings
+from support.waiting import eventually
 
 CLAIMS, SLICES = "resourceclaims.resource.k8s.io", "resourceslices.resource.k8s.io"
 TEMPLATES, RULES = "resourceclaimtemplates.resource.k8s.io", "devicetaintrules.resource.k8s.io"
@@ -28,15 +29,6 @@ def client() -> Iterator[ApiClient]:
     with ControllerManager(ApiClient(api, "controllers"), settings=settings) as manager:
         yield ApiClient(api, "test")
     assert manager.failures == []
-
-
-def eventually(look: Callable[[], Any], *, timeout_seconds: float = 5.0) -> Any:
-    """What `look` finds, once that is something."""
-    deadline = time.monotonic() + timeout_seconds
-    while not (found := look()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.005)
-    return found
 
 
 def pod(name: str = "p", **spec: Any) -> Object:

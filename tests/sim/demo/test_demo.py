@@ -14,6 +14,7 @@ import pytest
 
 from gpuvitals.sim.scenario import builtin_names, load_builtin
 from support.keptdemo import GPUVITALS, kept, played, said
+from support.waiting import eventually
 
 HEAD = "name: own\ndescription: d\nnodes: {count: 1, gpus: 2}\nsteps:\n- title: t\n  do:\n"
 OWN_TERMINAL = """
@@ -94,10 +95,7 @@ def test_a_demo_that_is_terminated_in_mid_play_leaves_nothing_behind(
     with subprocess.Popen(
         [*GPUVITALS, "demo", "--scenario", str(file)], stdout=subprocess.DEVNULL
     ) as process:
-        deadline = time.monotonic() + 60
-        while not (found := _agents_of(process.pid)):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        found = eventually(lambda: _agents_of(process.pid), 60)
         folder = _demo_folder(found[0])
         assert _running_below(folder)
         for number in signals:
@@ -122,10 +120,7 @@ def test_a_demo_whose_terminal_is_closed_leaves_nothing_behind(tmp_path: Path) -
         start_new_session=True,
     ) as process:
         os.close(its)
-        deadline = time.monotonic() + 60
-        while not (found := _agents_of(process.pid)):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        found = eventually(lambda: _agents_of(process.pid), 60)
         folder = _demo_folder(found[0])
         os.close(ours)
 
@@ -142,10 +137,7 @@ def test_a_demo_says_at_once_that_an_agent_has_ended(tmp_path: Path, number: sig
     with subprocess.Popen(
         [*GPUVITALS, "demo", "--scenario", str(file)], stdout=subprocess.PIPE, text=True
     ) as process:
-        deadline = time.monotonic() + 60
-        while not (agents := _pids_of_agents(process.pid)):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        agents = eventually(lambda: _pids_of_agents(process.pid), 60)
         os.kill(agents[0], number)
         said_of_it, _ = process.communicate(timeout=60)
 

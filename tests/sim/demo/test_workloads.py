@@ -2,10 +2,8 @@
 
 import json
 import signal
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import yaml
 
 from gpuvitals.sim.apiserver.kinds import BUILT_IN
 from support.keptdemo import kept, said
+from support.waiting import eventually
 
 Json = dict[str, Any]
 ROOT = Path(__file__).parents[3]
@@ -48,14 +47,6 @@ class Demo:
     def pods(self) -> list[Json]:
         found: list[Json] = self.call("GET", "/api/v1/namespaces/default/pods")[1]["items"]
         return found
-
-
-def eventually(look: Callable[[], Any], seconds: float = 30.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-    return found
 
 
 def running(demo: Demo, *, but: str = "") -> Json | None:
@@ -96,7 +87,7 @@ def test_the_example_of_a_job_runs_and_its_pod_moves_away_from_a_failed_gpu(scen
         for item in yaml.safe_load_all(text):
             status, answer = demo.call("POST", paths[item["kind"]], item)
             assert status == 201, answer
-        first = eventually(lambda: running(demo))
+        first = eventually(lambda: running(demo), 30)
         failed = device_of(demo, first)
         gpu = [each["name"] for each in demo.devices()].index(failed)
         said(["inject", "--demo", str(folder), "xid", "--gpu", str(gpu), "--code", "79"], folder)
@@ -104,7 +95,7 @@ def test_the_example_of_a_job_runs_and_its_pod_moves_away_from_a_failed_gpu(scen
         selector = {"driver": "gpu.vitals.internal", "pool": "node-0", "device": failed}
         rule = {"metadata": {"name": "out"}, "spec": {"deviceSelector": selector, "taint": taint}}
         assert demo.call("POST", "/apis/resource.k8s.io/v1/devicetaintrules", rule)[0] == 201
-        second = eventually(lambda: running(demo, but=first["metadata"]["name"]))
+        second = eventually(lambda: running(demo, but=first["metadata"]["name"]), 30)
 
         assert device_of(demo, second) != failed
         status = demo.call("GET", f"{paths['Job']}/training")[1]["status"]

@@ -1,7 +1,7 @@
 """Bad inputs of the API server: what would be over the API's limits, and what the API should never have stored."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -17,6 +17,7 @@ from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.sim.apiserver import ApiServer
 from support.claims import allocated_claim, entry, reference
 from support.kubeserver import Answer, scripted
+from support.waiting import eventually
 from support.worlds import snapshot
 
 NAMING = Naming()
@@ -37,7 +38,7 @@ def test_an_attribute_over_64_characters_is_cut_and_the_server_takes_the_slice()
         client.create("nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-a"}})
         with publishing(server.url, NodeMetrics("test")) as (publisher, published):
             publisher.publish(lambda _: long_named(), 1)
-            wait(lambda: published == [1])
+            eventually(lambda: published == [1])
         (device,) = client.list(SLICES)[0]["spec"]["devices"]
         answers = [request.status for request in server.requests.writes(resource="resourceslices")]
 
@@ -70,7 +71,7 @@ def test_a_stored_slice_with_missing_fields_is_skipped_and_counted_and_stops_nob
     metrics = NodeMetrics("test")
     with scripted(answer) as script, publishing(script.url, metrics) as (publisher, published):
         publisher.publish(lambda mode: pool(snapshot(0), NAMING, mode), 1)
-        wait(lambda: published == [1])
+        eventually(lambda: published == [1])
 
     skipped = metrics.registry.get_sample_value(
         "gpuvitals_api_objects_skipped_total", {"resource": "resourceslices"}
@@ -106,7 +107,7 @@ def test_a_claim_status_over_the_limits_is_cut_and_the_server_takes_it() -> None
         writer.start()
         try:
             writer.show({claim: (oversized(),)})
-            wait(lambda: bool(patches(server)))
+            eventually(lambda: bool(patches(server)))
         finally:
             writer.stop(5)
         (device,) = server.client("test").get(CLAIMS, "c", "default")["status"]["devices"]
@@ -126,10 +127,3 @@ def patches(server: ApiServer) -> list[int]:
     return [
         entry.status for entry in server.requests.writes(resource="resourceclaims") if entry.method == "PATCH"
     ]
-
-
-def wait(holds: Callable[[], bool]) -> None:
-    began = time.monotonic()
-    while not holds():
-        assert time.monotonic() - began < 5, "did not happen in time"
-        time.sleep(0.005)

@@ -1,7 +1,7 @@
 """Events: one a change, never in the way."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -9,6 +9,7 @@ from gpuvitals.kube.client import ConnectSettings, connect
 from gpuvitals.kube.events import EventLimits, EventRecord, EventRecorder, EventSource, Regarding
 from gpuvitals.kube.retry import EVENTS
 from gpuvitals.sim.apiserver import ApiServer, Match
+from support.waiting import eventually
 
 KIND = "events.events.k8s.io"
 NODE = Regarding(api_version="v1", kind="Node", name="node-a")
@@ -28,13 +29,6 @@ def recording(server: ApiServer, limits: EventLimits = QUICK) -> Iterator[EventR
         recorder.stop(5)
 
 
-def wait(holds: Callable[[], bool]) -> None:
-    began = time.monotonic()
-    while not holds():
-        assert time.monotonic() - began < 5, "did not happen in time"
-        time.sleep(0.005)
-
-
 def notes(server: ApiServer) -> list[str]:
     """In the order in which they happened: a list is ordered by names, and those are random."""
     events = sorted(server.client("test").list(KIND), key=lambda event: str(event["eventTime"]))
@@ -50,7 +44,7 @@ def test_an_equal_event_is_sent_once_in_its_quiet_time_and_again_after_it() -> N
         with recording(server, replace(QUICK, quiet_seconds=0.2)) as recorder:
             for _ in range(3):
                 recorder.emit(LOST)
-            wait(lambda: len(notes(server)) == 1)
+            eventually(lambda: len(notes(server)) == 1)
             time.sleep(0.25)
             assert len(notes(server)) == 1
             recorder.emit(LOST)
@@ -98,7 +92,7 @@ def test_a_full_queue_loses_its_oldest_and_counts_it() -> None:
         delayed = server.faults.delay(0.5, times=1, match=Match(resource="events"))
         with recording(server, replace(QUICK, queued=3)) as recorder:
             recorder.emit(numbered(0))
-            wait(lambda: delayed.hits == 1)
+            eventually(lambda: delayed.hits == 1)
             for index in range(1, 7):
                 recorder.emit(numbered(index))
             assert recorder.dropped == 4
@@ -110,7 +104,7 @@ def test_a_busy_server_is_asked_again_and_an_invalid_event_is_not_sent_again() -
         server.faults.fail(503, times=2)
         with recording(server) as recorder:
             recorder.emit(numbered(1))
-            wait(lambda: notes(server) == ["1"])
+            eventually(lambda: notes(server) == ["1"])
             server.faults.fail(422, times=1)
             recorder.emit(numbered(2))
             recorder.emit(numbered(3))
@@ -124,7 +118,7 @@ def test_an_event_that_is_refused_while_rights_are_loaded_is_not_lost() -> None:
         server.faults.fail(403, times=3)
         with recording(server) as recorder:
             recorder.emit(LOST)
-            wait(lambda: len(notes(server)) == 1)
+            eventually(lambda: len(notes(server)) == 1)
         assert recorder.dropped == 0
 
 
@@ -137,8 +131,8 @@ def test_an_event_that_is_never_allowed_is_given_up_and_holds_up_no_other() -> N
             claim = Regarding(api_version="v1", kind="Pod", name="p", namespace="going")
             recorder.emit(replace(LOST, regarding=claim))
             recorder.emit(LOST)
-            wait(lambda: len(notes(server)) == 1)
-            wait(lambda: recorder.dropped == 1)
+            eventually(lambda: len(notes(server)) == 1)
+            eventually(lambda: recorder.dropped == 1)
 
 
 def test_events_of_an_outage_are_sent_when_it_ends() -> None:
@@ -147,7 +141,7 @@ def test_events_of_an_outage_are_sent_when_it_ends() -> None:
             for index in range(5):
                 recorder.emit(numbered(index))
             time.sleep(1)
-        wait(lambda: len(notes(server)) == 5)
+        eventually(lambda: len(notes(server)) == 5)
 
 
 def test_texts_that_differ_in_a_count_are_ten_events_and_then_one_that_counts_the_others() -> None:
@@ -156,7 +150,7 @@ def test_texts_that_differ_in_a_count_are_ten_events_and_then_one_that_counts_th
         with recording(server, replace(QUICK, seconds=1.0)) as recorder:
             for count in range(461):
                 recorder.emit(replace(LOST, reason="SignalGap", note=f"{count} records were lost"))
-            wait(lambda: len(notes(server)) == 11)
+            eventually(lambda: len(notes(server)) == 11)
         assert notes(server)[-1] == "460 records were lost (and 450 more SignalGap since)"
 
 

@@ -15,6 +15,7 @@ from gpuvitals.kube.node_watch import NodeWatch, NodeWatchSettings
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.sim.apiserver import ApiServer, Match
 from support.kubeserver import Answer, scripted
+from support.waiting import eventually
 
 DRIVER = "gpu.vitals.internal"
 SLICES = "resourceslices.resource.k8s.io"
@@ -99,10 +100,7 @@ def test_a_look_that_fails_changes_nothing_and_is_made_again() -> None:
         fault = world.server.faults.fail(503, match=Match(resource="resourceslices"), times=None)
         world.server.faults.drop_watches(SLICES, abrupt=True)
         world.client.delete(SLICES, "theirs")
-        deadline = time.monotonic() + 20
-        while fault.hits < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        eventually(lambda: fault.hits >= 2, 20)
         assert world.watch.seen is not None
         assert world.watch.seen.devices
         fault.end()
@@ -132,7 +130,7 @@ def test_a_node_at_rest_asks_for_nothing_after_its_watches_have_begun() -> None:
     """Finding R13."""
     with looking() as world:
         world.wait(lambda seen: seen.devices == ())
-        wait(lambda: reads(world).count("watch") == 2)
+        eventually(lambda: reads(world).count("watch") == 2)
         world.server.requests.clear()
         status = {"status": {"allocatable": {"nvidia.com/gpu": "8"}}}
         world.client.patch("nodes", ("", "node-a"), status, subresource="status")
@@ -201,15 +199,8 @@ def test_an_older_state_of_the_node_from_a_server_that_lags_is_not_taken() -> No
             lambda meta: seen.append(meta.labels["v"]),
         )
         watch.start()
-        wait(lambda: seen[-1:] == ["10"])
+        eventually(lambda: seen[-1:] == ["10"])
         watch.stop(5)
         transport.close()
 
     assert seen == ["7", "9", "10"]
-
-
-def wait(holds: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

@@ -1,7 +1,7 @@
 """Claims against the embedded API server: read live, written by apply, once a change."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -18,6 +18,7 @@ from gpuvitals.model.ids import ClaimUid
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.sim.apiserver import ApiServer, Match
 from support.claims import KIND, allocated_claim, entry, reference
+from support.waiting import eventually
 
 
 @contextmanager
@@ -28,13 +29,6 @@ def writer_on(server: ApiServer) -> Iterator[ClaimStatusWriter]:
         yield writer
     finally:
         writer.stop(5)
-
-
-def wait(holds: Callable[[], bool], seconds: float = 5) -> None:
-    started = time.monotonic()
-    while not holds():
-        assert time.monotonic() - started < seconds, "did not happen in time"
-        time.sleep(0.005)
 
 
 def patches(server: ApiServer) -> list[int]:
@@ -63,10 +57,10 @@ def test_a_changed_condition_is_one_patch_and_an_equal_one_none() -> None:
     with ApiServer() as server, writer_on(server) as writer:
         claim = reference(allocated_claim(server))
         writer.show({claim: (entry(),)})
-        wait(lambda: len(patches(server)) == 1)
+        eventually(lambda: len(patches(server)) == 1)
         writer.show({claim: (entry(),)})
         writer.show({claim: (entry(ConditionStatus.FALSE, "Xid79"),)})
-        wait(lambda: len(patches(server)) == 2)
+        eventually(lambda: len(patches(server)) == 2)
         time.sleep(0.1)
         stored = server.client("test").get(KIND, "c", "default")
 
@@ -80,7 +74,7 @@ def test_a_claim_created_anew_under_the_same_name_is_left_alone() -> None:
     with ApiServer() as server, writer_on(server) as writer:
         claim = reference(allocated_claim(server))
         writer.show({replace(claim, uid=ClaimUid("another")): (entry(),)})
-        wait(lambda: len(patches(server)) == 1)
+        eventually(lambda: len(patches(server)) == 1)
         time.sleep(0.2)
         stored = server.client("test").get(KIND, "c", "default")
 
@@ -93,7 +87,7 @@ def test_a_busy_server_is_asked_again() -> None:
         claim = reference(allocated_claim(server))
         server.faults.fail(503, times=2)
         writer.show({claim: (entry(),)})
-        wait(lambda: 200 in patches(server))
+        eventually(lambda: 200 in patches(server))
 
 
 def test_events_are_sent_once_and_name_their_object() -> None:
@@ -144,12 +138,12 @@ def test_a_claim_whose_write_is_denied_holds_up_no_other(status: int) -> None:
             began = time.monotonic()
             state = ConditionStatus.TRUE if reason == "None" else ConditionStatus.FALSE
             writer.show({claim: (entry(state, reason),) for claim in claims})
-            wait(lambda expected=reason: shown(server, "b") == shown(server, "c") == [expected])  # type: ignore[misc]
+            eventually(lambda expected=reason: shown(server, "b") == shown(server, "c") == [expected])  # type: ignore[misc]
             assert time.monotonic() - began < 2
 
         assert shown(server, "a") == []
         server.faults.clear()
-        wait(lambda: shown(server, "a") == ["Xid48"], 15)
+        eventually(lambda: shown(server, "a") == ["Xid48"], 15)
 
 
 def test_a_claim_that_gets_no_answer_holds_up_others_by_one_deadline_at_most() -> None:
@@ -160,14 +154,14 @@ def test_a_claim_that_gets_no_answer_holds_up_others_by_one_deadline_at_most() -
             30, times=None, match=Match(resource="resourceclaims", verbs=("patch",), name="a")
         )
         writer.show({claim: (entry(),) for claim in claims})
-        wait(lambda: hung.hits > 0)
+        eventually(lambda: hung.hits > 0)
         writer.show({claim: (entry(ConditionStatus.FALSE, "Xid79"),) for claim in claims})
         began = time.monotonic()
-        wait(lambda: shown(server, "b") == ["Xid79"], 15)
+        eventually(lambda: shown(server, "b") == ["Xid79"], 15)
 
         took = time.monotonic() - began
         hung.end()
-        wait(lambda: shown(server, "a") == ["Xid79"], 15)
+        eventually(lambda: shown(server, "a") == ["Xid79"], 15)
 
         assert took < 8
 
@@ -180,10 +174,10 @@ def test_claims_of_an_outage_are_written_soon_after_its_end_also_after_a_403() -
             writer.show({claim: (entry(ConditionStatus.FALSE, "Xid79"),) for claim in claims})
             time.sleep(3)
             loading = server.faults.fail(403, times=None, match=CLAIM_WRITES)
-        wait(lambda: loading.hits > 0, 10)
+        eventually(lambda: loading.hits > 0, 10)
         loading.end()
         began = time.monotonic()
-        wait(lambda: all(shown(server, claim.name) == ["Xid79"] for claim in claims), 20)
+        eventually(lambda: all(shown(server, claim.name) == ["Xid79"] for claim in claims), 20)
 
         assert time.monotonic() - began < 12
 
@@ -194,13 +188,13 @@ def test_what_waits_to_be_written_is_dropped_when_another_instance_takes_over() 
         claim = reference(allocated_claim(server))
         refused = server.faults.fail(503, times=None, match=CLAIM_WRITES)
         old.show({claim: (entry(),)})
-        wait(lambda: refused.hits > 1)
+        eventually(lambda: refused.hits > 1)
         old.set_active(False)
         refused.end()
         new.set_active(False)
         new.set_active(True)
         new.show({claim: (entry(ConditionStatus.FALSE, "Xid79"),)})
-        wait(lambda: shown(server, "c") == ["Xid79"])
+        eventually(lambda: shown(server, "c") == ["Xid79"])
         old.show({claim: (entry(),)})
         time.sleep(1.5)
 
@@ -213,13 +207,13 @@ def test_a_read_that_shows_the_entries_of_somebody_else_has_them_applied_again()
         claim = reference(allocated_claim(server))
         reader = ClaimReader(connect(ConnectSettings(url=server.url)), writer.seen)
         writer.show({claim: (entry(ConditionStatus.FALSE, "Xid79"),)})
-        wait(lambda: shown(server, "c") == ["Xid79"])
+        eventually(lambda: shown(server, "c") == ["Xid79"])
         reader.read("default", "c")
         stale = server.client("test").get(KIND, "c", "default")
         stale["status"]["devices"][0]["conditions"][0] |= {"status": "True", "reason": "None"}
         server.client("test").update_status(KIND, stale)
         reader.read("default", "c")
-        wait(lambda: shown(server, "c") == ["Xid79"])
+        eventually(lambda: shown(server, "c") == ["Xid79"])
 
         assert patches(server) == [200, 200]
 
@@ -230,7 +224,7 @@ def test_conditions_that_others_add_to_our_entry_are_left_alone() -> None:
         claim = reference(allocated_claim(server))
         reader = ClaimReader(connect(ConnectSettings(url=server.url)), writer.seen)
         writer.show({claim: (entry(),)})
-        wait(lambda: shown(server, "c") == ["None"])
+        eventually(lambda: shown(server, "c") == ["None"])
         theirs = server.client("test").get(KIND, "c", "default")
         planned = {"type": "RemediationScheduled", "status": "True", "reason": "Reset", "message": "m"}
         planned["lastTransitionTime"] = "2026-11-24T01:02:03Z"
@@ -238,7 +232,7 @@ def test_conditions_that_others_add_to_our_entry_are_left_alone() -> None:
         server.client("test").update_status(KIND, theirs)
         reader.read("default", "c")
         writer.show({claim: (entry(ConditionStatus.FALSE, "Xid79"),)})
-        wait(lambda: "Xid79" in shown(server, "c"))
+        eventually(lambda: "Xid79" in shown(server, "c"))
 
         assert patches(server) == [200, 200]
         assert "Reset" in shown(server, "c")

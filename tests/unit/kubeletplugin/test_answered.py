@@ -11,7 +11,8 @@ from gpuvitals.kubeletplugin.answered import Answered, Ended, Listeners
 from gpuvitals.kubeletplugin.refusal import Refusal, RefusalCode
 from gpuvitals.kubeletplugin.sources import PluginEvent
 from gpuvitals.kubeletplugin.turns import Operation
-from support.pluginworld import World, eventually, kubelet, uid_of
+from support.pluginworld import World, kubelet, uid_of
+from support.waiting import eventually
 
 
 def ended(number: int, code: RefusalCode | None = None) -> Ended:

@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry
 from gpuvitals.kubeletplugin.claim import AllocatedDevice, ConfigSource, OpaqueConfig
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.proto import dra_v1_pb2 as dra
-from support.pluginworld import DRIVER, NODE, World, channel, eventually, kubelet, uid_of
+from support.pluginworld import DRIVER, NODE, World, channel, kubelet, uid_of
+from support.waiting import eventually
 
 GOOD, BAD = 1, 2
 

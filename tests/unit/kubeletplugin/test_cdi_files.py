@@ -14,7 +14,8 @@ from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
 from gpuvitals.kubeletplugin.settings import DriverRootSettings
 from gpuvitals.model.ids import DeviceName, GpuUuid
 from gpuvitals.sim.gpu_driver import make_driver_root
-from support.pluginworld import DRIVER, FAST, World, eventually, kubelet, uid_of, world
+from support.pluginworld import DRIVER, FAST, World, kubelet, uid_of, world
+from support.waiting import eventually
 
 DEVICE = HeldDevice(uuid=GpuUuid("GPU-0"), device=DeviceName("gpu-0"), minor=0, requests=("r",))
 

@@ -21,7 +21,8 @@ from gpuvitals.kubeletplugin.checkpoint_format import SCHEMA, State, decode, enc
 from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice, MigIds
 from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
 from gpuvitals.model.ids import BootId, DeviceName, GpuUuid
-from support.pluginworld import FAST, World, eventually, kubelet, uid_of
+from support.pluginworld import FAST, World, kubelet, uid_of
+from support.waiting import eventually
 
 BOOT = BootId("boot-1")
 

@@ -15,7 +15,8 @@ from gpuvitals.kubeletplugin.checkpoint import FILE, LOCK, Checkpoint
 from gpuvitals.kubeletplugin.checkpoint_format import State
 from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
 from gpuvitals.model.ids import BootId
-from support.pluginworld import eventually, uid_of
+from support.pluginworld import uid_of
+from support.waiting import eventually
 
 Change = Callable[[State], State]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gpuvitals.kubeletplugin.leadership import InstanceHooks, PublisherLock
-from support.pluginworld import eventually
+from support.waiting import eventually
 
 
 @dataclass

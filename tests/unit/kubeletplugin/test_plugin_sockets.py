@@ -22,7 +22,8 @@ from gpuvitals.proto import dra_health_v1_pb2 as health
 from gpuvitals.proto import pluginregistration_v1_pb2 as registration
 from gpuvitals.proto.dra_health_v1_pb2_grpc import DRAResourceHealthStub
 from gpuvitals.proto.pluginregistration_v1_pb2_grpc import RegistrationStub
-from support.pluginworld import DRIVER, FAST, World, channel, eventually, kubelet, uid_of
+from support.pluginworld import DRIVER, FAST, World, channel, kubelet, uid_of
+from support.waiting import eventually
 
 POD_UID = "6f2d1f0e-9a4b-4c1d-8e2f-0123456789ab"
 REGISTRY = Path("/var/lib/kubelet/plugins_registry")

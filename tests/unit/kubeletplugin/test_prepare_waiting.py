@@ -12,7 +12,8 @@ import pytest
 from gpuvitals.kubeletplugin.claim import AllocatedClaim
 from gpuvitals.kubeletplugin.preparer import AT_ONCE
 from gpuvitals.model.snapshot import Snapshot
-from support.pluginworld import FAST, Claims, World, eventually, kubelet, uid_of
+from support.pluginworld import FAST, Claims, World, kubelet, uid_of
+from support.waiting import eventually
 
 
 def test_api_server_that_comes_back_in_time_costs_no_error(node: World) -> None:

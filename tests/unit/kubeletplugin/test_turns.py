@@ -11,7 +11,8 @@ from gpuvitals.kubeletplugin.prepared import HeldDevice
 from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
 from gpuvitals.kubeletplugin.turns import ClaimTurns, Operation, Reservations, Wait
 from gpuvitals.model.ids import DeviceName, GpuUuid
-from support.pluginworld import eventually, uid_of
+from support.pluginworld import uid_of
+from support.waiting import eventually
 
 ONE = uid_of(1)
 

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from gpuvitals.node.http_server import Answer, HttpLimits, HttpServer, Page
 from gpuvitals.node.probes import Checks, ProbeServer
-from support.pluginworld import eventually
+from support.waiting import eventually
 
 
 def get(port: int, path: str) -> tuple[int, str]:

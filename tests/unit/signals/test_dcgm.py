@@ -11,6 +11,7 @@ from gpuvitals.signals.clock import SystemClock
 from gpuvitals.signals.dcgm import DcgmSettings, DcgmSource, refused_address
 from gpuvitals.signals.dcgm_text import UNCORRECTED, XID, DcgmTextError, dcgm_gpus
 from support.exporter import Exporter, exporting, exposition
+from support.waiting import eventually
 
 ONE, TWO = "GPU-604ac76c-d9cf-fef3-62e9-d92044ab6e52", "GPU-34319582-d595-d1c7-d1d2-179bcfa61660"
 REMAP = "DCGM_FI_DEV_ROW_REMAP_FAILURE"
@@ -70,16 +71,9 @@ def start(exporter: Exporter) -> Iterator[Start]:
         source.stop(5)
 
 
-def until(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 5
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_each_gpu_is_a_reading_with_the_values_that_are_shown(start: Start) -> None:
     heard = start()
-    until(lambda: len(heard.readings()) > 1 and heard.readings(TWO))
+    eventually(lambda: len(heard.readings()) > 1 and heard.readings(TWO))
     one, two = heard.readings()[1], heard.readings(TWO)[0]
 
     assert heard.monitors() == [MonitorState.WATCHING]
@@ -92,12 +86,12 @@ def test_each_gpu_is_a_reading_with_the_values_that_are_shown(start: Start) -> N
 
 def test_counters_tell_by_their_growth_and_a_reset_is_none(exporter: Exporter, start: Start) -> None:
     heard = start()
-    until(lambda: len(heard.readings()) > 1)
+    eventually(lambda: len(heard.readings()) > 1)
     exporter.values[ONE] |= {RECOVERY: 5, THERMAL: 200, UNCORRECTED: 2}
-    until(lambda: heard.readings()[-1].ecc_uncorrected_volatile == 2)
-    until(lambda: any(each.link_errors and each.hardware_slowdown for each in heard.readings()))
+    eventually(lambda: heard.readings()[-1].ecc_uncorrected_volatile == 2)
+    eventually(lambda: any(each.link_errors and each.hardware_slowdown for each in heard.readings()))
     exporter.values[ONE] |= {RECOVERY: 0, THERMAL: 0}
-    until(lambda: heard.readings()[-1].link_errors is False)
+    eventually(lambda: heard.readings()[-1].link_errors is False)
     before = sum(bool(each.link_errors) for each in heard.readings())
     time.sleep(0.1)
 
@@ -107,10 +101,10 @@ def test_counters_tell_by_their_growth_and_a_reset_is_none(exporter: Exporter, s
 def test_only_a_change_of_the_last_xid_is_news(exporter: Exporter, start: Start) -> None:
     exporter.values[ONE][XID] = 31
     heard = start()
-    until(lambda: len(heard.readings()) > 2)
+    eventually(lambda: len(heard.readings()) > 2)
     assert heard.xids() == []
     exporter.values[ONE][XID] = 79
-    until(heard.xids)
+    eventually(heard.xids)
     time.sleep(0.1)
 
     assert heard.xids() == [79]
@@ -118,28 +112,28 @@ def test_only_a_change_of_the_last_xid_is_news(exporter: Exporter, start: Start)
 
 def test_a_gpu_whose_energy_stands_still_is_no_evidence(exporter: Exporter, start: Start) -> None:
     heard = start(stale_seconds=0.1)
-    until(lambda: heard.readings() and heard.readings(TWO))
+    eventually(lambda: heard.readings() and heard.readings(TWO))
     exporter.frozen.add(ONE)
     time.sleep(0.3)
     count = len(heard.readings())
-    until(lambda: len(heard.readings(TWO)) > count + 5)
+    eventually(lambda: len(heard.readings(TWO)) > count + 5)
 
     assert len(heard.readings()) == count
     assert heard.monitors() == [MonitorState.WATCHING]
     exporter.frozen.add(TWO)
-    until(lambda: heard.monitors()[-1] is MonitorState.UNRESPONSIVE)
+    eventually(lambda: heard.monitors()[-1] is MonitorState.UNRESPONSIVE)
     assert "repeats old values of every GPU" in heard.trouble()
 
 
 def test_a_missing_exporter_is_told_once_and_seen_when_it_is_there(exporter: Exporter, start: Start) -> None:
     exporter.status = 503
     heard = start()
-    until(heard.monitors)
+    eventually(heard.monitors)
     time.sleep(0.1)
     assert heard.monitors() == [MonitorState.UNRESPONSIVE]
     assert "answers 503" in heard.trouble()
     exporter.status = 200
-    until(heard.readings)
+    eventually(heard.readings)
 
     assert heard.monitors() == [MonitorState.UNRESPONSIVE, MonitorState.WATCHING]
 
@@ -165,7 +159,7 @@ def test_an_answer_that_is_none_is_told_and_is_no_evidence(
 ) -> None:
     exporter.body = body
     heard = start(max_bytes=4096)
-    until(heard.monitors)
+    eventually(heard.monitors)
 
     assert heard.monitors() == [MonitorState.UNRESPONSIVE]
     assert why in heard.trouble()
@@ -176,7 +170,7 @@ def test_an_answer_that_never_ends_is_given_up(exporter: Exporter, start: Start)
     exporter.pause_seconds = 30
     began = time.monotonic()
     heard = start(deadline_seconds=0.2)
-    until(heard.monitors)
+    eventually(heard.monitors)
 
     assert time.monotonic() - began < 2
     assert heard.monitors() == [MonitorState.UNRESPONSIVE]

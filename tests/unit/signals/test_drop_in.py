@@ -11,6 +11,7 @@ import pytest
 from gpuvitals.model.signal import Says, Signal, Source, StatementsReport
 from gpuvitals.signals.clock import SystemClock
 from gpuvitals.signals.drop_in import DropInSettings, DropInSource
+from support.waiting import eventually
 
 
 class Folder:
@@ -52,25 +53,18 @@ def folder(tmp_path: Path) -> Iterator[Folder]:
     scanned.source.stop(2)
 
 
-def until(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 5
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 GOOD = ("gpu-1", Says.BAD, "burn-in.txt", "failed the burn-in")
 
 
 def test_a_file_stands_for_as_long_as_it_is_there(folder: Folder) -> None:
-    until(folder.says)
+    eventually(folder.says)
     file = folder.write("burn-in.txt", "gpu-1 bad failed the burn-in\n")
-    until(lambda: folder.says(GOOD))
+    eventually(lambda: folder.says(GOOD))
     entry = {"gpu": "gpu-2", "say": "degraded", "by": "nightly", "reason": "slow"}
     folder.write("nightly.json", json.dumps([entry]))
-    until(lambda: folder.says(GOOD, ("gpu-2", Says.DEGRADED, "nightly", "slow")))
+    eventually(lambda: folder.says(GOOD, ("gpu-2", Says.DEGRADED, "nightly", "slow")))
     file.unlink()
-    until(lambda: folder.says(("gpu-2", Says.DEGRADED, "nightly", "slow")))
+    eventually(lambda: folder.says(("gpu-2", Says.DEGRADED, "nightly", "slow")))
 
     assert len(folder.told) == 4
     assert folder.bad == []
@@ -79,7 +73,7 @@ def test_a_file_stands_for_as_long_as_it_is_there(folder: Folder) -> None:
 def test_a_folder_that_is_not_there_says_nothing(tmp_path: Path) -> None:
     scanned = Folder(tmp_path / "none")
     scanned.source.start()
-    until(scanned.says)
+    eventually(scanned.says)
     scanned.source.stop(2)
 
     assert (len(scanned.told), scanned.bad) == (1, [])
@@ -87,9 +81,9 @@ def test_a_folder_that_is_not_there_says_nothing(tmp_path: Path) -> None:
 
 def test_a_file_that_goes_bad_leaves_standing_what_it_said(folder: Folder) -> None:
     folder.write("burn-in.txt", "gpu-1 bad failed the burn-in\n")
-    until(lambda: folder.says(GOOD))
+    eventually(lambda: folder.says(GOOD))
     folder.write("burn-in.txt", "gpu-1 worse\n")
-    until(lambda: folder.bad)
+    eventually(lambda: folder.bad)
     time.sleep(0.1)
 
     assert folder.says(GOOD)
@@ -114,7 +108,7 @@ def test_a_file_that_cannot_be_trusted_is_told_once_and_says_nothing(
     folder: Folder, make: Callable[[Path], object], why: str
 ) -> None:
     make(folder.path)
-    until(lambda: folder.bad)
+    eventually(lambda: folder.bad)
     time.sleep(0.1)
 
     assert len(folder.bad) == 1
@@ -128,31 +122,31 @@ def test_a_file_of_another_user_says_nothing(folder: Folder) -> None:
     made.write_text("gpu-1 bad x")
     os.chown(made, 12345, 12345)
     made.rename(folder.path / "other.txt")
-    until(lambda: folder.bad)
+    eventually(lambda: folder.bad)
 
     assert folder.bad[-1][1] == "belongs to user 12345, expected root"
 
 
 def test_a_folder_that_others_may_write_changes_nothing(folder: Folder) -> None:
     folder.write("burn-in.txt", "gpu-1 bad failed the burn-in\n")
-    until(lambda: folder.says(GOOD))
+    eventually(lambda: folder.says(GOOD))
     folder.path.chmod(0o777)
-    until(lambda: folder.bad)
+    eventually(lambda: folder.bad)
     folder.write("more.txt", "gpu-2 bad x")
     time.sleep(0.1)
 
     assert folder.says(GOOD)
     folder.path.chmod(0o755)
-    until(lambda: folder.says(GOOD, ("gpu-2", Says.BAD, "more.txt", "x")))
+    eventually(lambda: folder.says(GOOD, ("gpu-2", Says.BAD, "more.txt", "x")))
 
 
 def test_the_number_of_files_is_bounded(folder: Folder) -> None:
-    until(folder.says)
+    eventually(folder.says)
     folder.path.chmod(0o777)
     for index in range(65):
         folder.write(f"{index}.txt", f"gpu-{index} bad x")
     folder.path.chmod(0o755)
-    until(lambda: any("has 65 files, more than 64" in why for _, why in folder.bad))
+    eventually(lambda: any("has 65 files, more than 64" in why for _, why in folder.bad))
 
     assert folder.says()
 
