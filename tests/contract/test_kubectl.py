@@ -130,6 +130,7 @@ def test_get_in_every_form_and_describe(kubectl: Both, unique: str, kind: str) -
     for form in ("", "wide", "yaml", "json", "name", "jsonpath={.metadata.name}"):
         assert kubectl.same("get", kind, unique, *(["-o", form] if form else [])).code == 0
     kubectl.same("get", kind, unique, "--show-labels", "--no-headers")
+    kubectl.same("get", kind, "--sort-by=.metadata.name", "--field-selector", f"metadata.name={unique}")
     kubectl.same("get", kind, unique, "-o", "custom-columns=NAME:.metadata.name,KIND:.kind")
 
     assert kubectl.same("describe", kind, unique).code == 0

@@ -147,6 +147,15 @@ def test_a_row_carries_only_the_metadata_unless_asked(api: RawApi, unique: str) 
     assert kinds["None"]["object"] is None
 
 
+def test_a_whole_object_in_a_row_has_its_kind(api: RawApi, unique: str) -> None:
+    """Finding U4: `kubectl get --sort-by` decodes each row by it. Items of a plain list have none."""
+    api.post(LEASES, lease(unique))
+    field = f"metadata.name={unique}"
+    row = api.get(LEASES, accept=TABLE, includeObject="Object", fieldSelector=field).body["rows"][0]
+
+    assert (row["object"]["kind"], row["object"]["apiVersion"]) == ("Lease", "coordination.k8s.io/v1")
+
+
 def test_a_list_of_metadata(api: RawApi, unique: str) -> None:
     api.post(LEASES, lease(unique))
     answer = api.get(LEASES, accept=PARTIAL, fieldSelector=f"metadata.name={unique}").body

@@ -21,7 +21,10 @@ def table(kind: Kind, items: list[Obj], metadata: Obj, include_object: str, *, h
     """A Table of the items; `header` false leaves the column definitions out (later events of a watch)."""
     columns = _columns(kind)
     rows = [
-        {"cells": [column.cell(item) for column in columns], "object": _row_object(item, include_object)}
+        {
+            "cells": [column.cell(item) for column in columns],
+            "object": _row_object(kind, item, include_object),
+        }
         for item in items
     ]
     definitions = [column.definition() for column in columns] if header else []
@@ -104,7 +107,10 @@ def _chosen(item: Any, inner: str) -> list[Any]:
     return item[place : place + 1 or None]
 
 
-def _row_object(item: Obj, include_object: str) -> Obj | None:
+def _row_object(kind: Kind, item: Obj, include_object: str) -> Obj | None:
+    """Items of a list have no kind of their own, but `kubectl get --sort-by` decodes each row by its kind."""
     if include_object == "None":
         return None
-    return item if include_object == "Object" else partial(item)
+    if include_object == "Object":
+        return {"kind": kind.name, "apiVersion": kind.api_version, **item}
+    return partial(item)
