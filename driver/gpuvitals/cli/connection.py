@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gpuvitals.cli.errors import UsageError
 from gpuvitals.kube.client import ConnectSettings
+from gpuvitals.kube.kubeconfig import split
 
 _HOME_CONFIG = Path(".kube") / "config"
 
@@ -26,8 +27,8 @@ def connection(options: argparse.Namespace) -> ConnectSettings:
         return ConnectSettings(kubeconfig=_existing(options.kubeconfig, "--kubeconfig"))
     named = os.environ.get("KUBECONFIG", "")
     if named:
-        return ConnectSettings(kubeconfig=_existing(Path(named), "$KUBECONFIG"))
-    at_home = Path.home() / _HOME_CONFIG
+        return ConnectSettings(kubeconfig=_listed(named))
+    at_home = Path(os.path.expanduser("~")) / _HOME_CONFIG  # Path.home() raises where a login has no home
     if at_home.is_file():
         return ConnectSettings(kubeconfig=at_home)
     if "KUBERNETES_SERVICE_HOST" not in os.environ:
@@ -39,5 +40,12 @@ def connection(options: argparse.Namespace) -> ConnectSettings:
 
 def _existing(path: Path, name: str) -> Path:
     if not path.is_file():
-        raise UsageError(f"{name} {path}: no such file")
+        raise UsageError(f"{name} {path}: {'is a directory' if path.is_dir() else 'no such file'}")
     return path
+
+
+def _listed(named: str) -> Path:
+    """A list of files, as kubectl takes one: of several, those that are missing are left out."""
+    if any(path.is_file() for path in split(named)):
+        return Path(named)
+    return _existing(Path(named), "$KUBECONFIG")

@@ -12,6 +12,7 @@ from gpuvitals.inventory.neighbours import other_driver
 from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.kube.client import ApiTransport, ConnectSettings, connect
 from gpuvitals.kube.errors import ApiError, NotFound, Permanent
+from gpuvitals.kube.kubeconfig import split
 from gpuvitals.kube.nodes import node_owner
 from gpuvitals.kube.server_facts import agent_rights, denied, git_version, neighbours_now, resource_versions
 from gpuvitals.kube.slice_probe import probe_mode
@@ -159,5 +160,6 @@ def _settings(options: NodeOptions) -> ConnectSettings | None:
     if options.server or options.kubeconfig is not None or "KUBERNETES_SERVICE_HOST" in os.environ:
         return settings
     named = os.environ.get("KUBECONFIG", "")
-    path = Path(named) if named else Path.home() / _HOME_CONFIG
-    return replace(settings, kubeconfig=path) if path.is_file() else None
+    path = Path(named) if named else Path(os.path.expanduser("~")) / _HOME_CONFIG
+    there = any(each.is_file() for each in split(str(path)))
+    return replace(settings, kubeconfig=path) if there else None

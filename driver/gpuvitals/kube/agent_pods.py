@@ -13,6 +13,7 @@ import urllib3
 from gpuvitals.decoding import decoded
 from gpuvitals.kube.client import Call, ConnectSettings, Transport
 from gpuvitals.kube.errors import Permanent, Retryable
+from gpuvitals.kube.kubeconfig import configuration
 
 SELECTOR = "app.kubernetes.io/name=gpuvitals,app.kubernetes.io/component=agent"
 """The labels that the chart gives its agents, unless nameOverride changes the first."""
@@ -97,12 +98,11 @@ def run_in_pod(settings: ConnectSettings, pod: AgentPod, command: Sequence[str])
 
     if settings.url:
         raise Permanent("a plain URL is a simulation, which runs no pods")
-    access = client.Configuration()
+    kubeconfig = settings.kubeconfig
+    access = client.Configuration() if kubeconfig is None else configuration(kubeconfig)
     where = f"exec in pod {pod.namespace}/{pod.name}"
     try:
-        if settings.kubeconfig is not None:
-            config.load_kube_config(str(settings.kubeconfig), client_configuration=access)  # type: ignore[no-untyped-call]  # untyped upstream
-        else:
+        if kubeconfig is None:
             config.load_incluster_config(client_configuration=access)  # type: ignore[no-untyped-call]  # untyped upstream
         with client.ApiClient(access) as api:
             channel = stream.stream(

@@ -18,6 +18,7 @@ import urllib3
 from urllib3.connection import HTTPConnection
 
 from gpuvitals.kube.errors import Permanent, Retryable
+from gpuvitals.kube.kubeconfig import configuration
 from gpuvitals.observability.logs import keys
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class Access:
 
 
 def plain(url: str) -> Access:
-    """A server that asks for no credentials: the simulation."""
+    """A server that asks for no credentials: the simulation. Raises Permanent for a URL that is none."""
     return _access(url, _manager(None), lambda: None)
 
 
@@ -79,11 +80,7 @@ def kubeconfig(path: Path) -> Access:
     """The current context of a kubeconfig. Raises Permanent."""
     from kubernetes import client, config
 
-    settings = client.Configuration()
-    try:
-        config.load_kube_config(str(path), client_configuration=settings)  # type: ignore[no-untyped-call]  # untyped upstream
-    except (config.ConfigException, OSError) as error:
-        raise _unusable(str(error)) from error
+    settings = configuration(path)
 
     def token() -> str | None:
         try:
@@ -182,9 +179,17 @@ def _manager(tls: ssl.SSLContext | None) -> urllib3.PoolManager:
 
 
 def _access(url: str, manager: urllib3.PoolManager, token: Token) -> Access:
-    """Only this server's connections: to find them by its URL anew would cost every call a tenth of its time."""
-    prefix = urllib3.util.parse_url(url).path or ""
-    pool = manager.connection_from_url(url)
+    """Only this server's connections: to find them by its URL anew would cost every call a tenth of its time.
+
+    Raises Permanent for a URL that is none.
+    """
+    try:
+        prefix = urllib3.util.parse_url(url).path or ""
+        pool = manager.connection_from_url(url)
+    except urllib3.exceptions.LocationValueError as error:
+        raise Permanent(
+            f"server {url!r}: is no URL of an API server, such as https://10.0.0.1:6443: {error}"
+        ) from error
     return Access(pool=lambda: pool, prefix=prefix.rstrip("/"), token=token)
 
 

@@ -183,7 +183,7 @@ def test_missing_credentials_are_one_clear_error(monkeypatch: pytest.MonkeyPatch
 
     with pytest.raises(Permanent, match="kubernetes credentials: .KUBERNETES_SERVICE_HOST is not set"):
         connect(ConnectSettings())
-    with pytest.raises(Permanent, match="kubernetes credentials"):
+    with pytest.raises(Permanent, match="^kubeconfig .*absent"):
         connect(ConnectSettings(kubeconfig=tmp_path / "absent"))
 
 
