@@ -60,6 +60,7 @@ def run(options: argparse.Namespace) -> int:
 def _fault(faults: "Subparsers", name: str, text: str, act: "Act") -> argparse.ArgumentParser:
     parser = faults.add_parser(name, help=text)
     parser.add_argument("--node", default="node-0", help="default: node-0")
+    parser.add_argument("--demo", type=Path, default=argparse.SUPPRESS, help="as before the fault's name")
     parser.set_defaults(run=run, act=act)
     return parser
 
@@ -127,7 +128,7 @@ def _reading(text: str) -> tuple[str, object]:
     """A value as JSON has it (3, true, null), else as text."""
     name, separator, value = text.partition("=")
     if not separator:
-        raise UsageError(f"set {text!r}: expected NAME=VALUE")
+        raise UsageError(f"inject set {text!r}: expected NAME=VALUE, for example links_down=2")
     try:
         return name, json.loads(value)
     except ValueError:

@@ -54,7 +54,12 @@ def _run(arguments: Sequence[str] | None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     for verb in given[:1] if given and given[0] in _VERBS else _VERBS:
         import_module(f"gpuvitals.cli.{verb}").add_parser(verbs)
-    options = parser.parse_args(arguments)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        verb = next(word for word in given if word in _VERBS)
+        raise UsageError(
+            f"{verb}: unrecognized arguments: {' '.join(unknown)}; gpuvitals {verb} --help lists its flags"
+        )
     code: int = options.run(options)
     return code
 

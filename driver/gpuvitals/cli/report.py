@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     now = datetime.now(UTC)
     entry = None if options.say == "nothing" else _entry(options, now)
     if entry is not None:
-        _check(json.dumps([entry]), now, options.gpu)
+        _check(json.dumps([entry]), now, options)
     done = Edited()
 
     def edit(text: str) -> str:
@@ -104,11 +104,11 @@ def _told(say: str, entry: Entry | None, done: Edited) -> str:
 
 def _entry(options: argparse.Namespace, now: datetime) -> Entry:
     if not options.reason:
-        raise UsageError("report: --reason is missing: who finds the GPU so must know why")
+        raise UsageError("report: --reason is missing: it is shown wherever the GPU's health is")
     return {
         "gpu": options.gpu,
         "say": options.say,
-        "by": options.by or getpass.getuser(),
+        "by": options.by or _login(),
         "reason": options.reason,
         # To the microsecond: a fault of this very second is meant as well.
         "at": now.isoformat().replace("+00:00", "Z"),
@@ -123,8 +123,18 @@ def _duration(text: str) -> timedelta:
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
-def _check(text: str, now: datetime, gpu: str) -> None:
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:  # a container's user may have no name; Python 3.13 raises OSError
+        raise UsageError("report: --by is missing: this login has no name") from error
+
+
+def _check(text: str, now: datetime, options: argparse.Namespace) -> None:
+    """Raises UsageError, which names the flag that the field came from."""
     try:
         statements_from_json(text.encode(), Moment(at=0.0, time=now), RULES)
     except StatementError as error:
-        raise UsageError(f"report: {gpu}: {str(error).removeprefix('[0].')}") from error
+        field, _, wrong = str(error).removeprefix("[0].").partition(": ")
+        flag = {"expires": f"--for {options.lasts}", "reason": "--reason", "by": "--by"}.get(field, field)
+        raise UsageError(f"report: {flag}: {wrong}") from error

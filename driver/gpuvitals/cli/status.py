@@ -39,17 +39,19 @@ def run(options: argparse.Namespace) -> int:
         print(f"gpuvitals: the list of ResourceSlices cannot be read: {error}", file=sys.stderr)
         return 1
     devices.sort(key=DeviceView.severity)
-    print(_json(devices, nodes) if options.json else _text(devices, nodes))
+    print(_json(devices, nodes) if options.json else _text(devices, nodes, options))
     return 0
 
 
-def _text(devices: list[DeviceView], nodes: list[NodeView]) -> str:
+def _text(devices: list[DeviceView], nodes: list[NodeView], options: argparse.Namespace) -> str:
     troubles = [f"{view.node}: {trouble}" for view in nodes for trouble in view.troubles]
     if devices:
         return "\n".join([*_table(devices), *([""] if troubles else []), *troubles])
     if nodes:
         return "\n".join([f"no GPU is published by {len(nodes)} node(s) with an agent", *troubles])
-    return "no GPU is published: is the agent running, and has it found a driver?"
+    asked = [f" by driver {options.driver}"] if options.driver else []
+    asked += [f" for node {options.node}"] if options.node else []
+    return f"no GPU is published{''.join(asked)}: is the agent running, and has it found a driver?"
 
 
 def _table(devices: list[DeviceView]) -> Iterable[str]:

@@ -1,6 +1,7 @@
 """The command as a person meets it: what it prints, and what it says to bad input."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -210,7 +211,21 @@ def test_bad_input_is_one_line_that_names_it_and_exit_code_2(
         (("inject", "xid", "--gpu", "x", "--code", "79"), "--gpu"),
         (("inject", "xid", "--gpu", "1"), "--code"),
         (("node", "--log-level", "loud"), "--log-level"),
-        (("status", "--serve", "http://127.0.0.1:1"), "--serve"),
+        (
+            ("status", "--serve", "http://127.0.0.1:1"),
+            "status: unrecognized arguments: --serve http://127.0.0.1:1; ",
+        ),
+        (("status", "--serve", "http://127.0.0.1:1"), "; gpuvitals status --help lists its flags"),
+        (("--loud", "status", "--server", "x"), "status: unrecognized arguments: --loud; "),
+        (("inject", "set", "--gpu", "1", "x=1", "--dem", "y"), "inject: unrecognized arguments: --dem y; "),
+        (
+            ("inject", "xid", "--gpu", "1", "--code", "79", "--demo", "/nowhere"),
+            "--demo /nowhere: no demo runs",
+        ),
+        (
+            ("inject", "--demo", "/nowhere", "xid", "--gpu", "1", "--code", "79"),
+            "--demo /nowhere: no demo runs",
+        ),
     ],
 )
 def test_a_typo_in_a_verb_or_flag_is_one_line_and_exit_code_2(
@@ -264,7 +279,7 @@ def test_status_lists_devices_with_their_health(run: Run) -> None:
         "out",
         "H100",
     ]
-    assert "no GPU is published" in empty
+    assert "no GPU is published for node node-b: " in empty
 
 
 def test_status_says_that_no_server_answers_and_exits_1(run: Run, tmp_path: Path) -> None:
@@ -281,10 +296,10 @@ def test_status_says_that_no_server_answers_and_exits_1(run: Run, tmp_path: Path
         (("node-a", "gpu-1", "bad", "--reason", "x", "--for", "soon"), "--for soon"),
         (
             ("node-a", "gpu-1", "bad", "--reason", "x", "--for", "400d"),
-            "expires: lies more than 366 days ahead",
+            "report: --for 400d: lies more than 366 days ahead",
         ),
-        (("node-a", "../gpu", "bad", "--reason", "x"), "gpu: '../gpu' is no device name"),
-        (("node-a", "gpu-1", "bad", "--reason", "x" * 201), "reason: expected 1 to 200"),
+        (("node-a", "../gpu", "bad", "--reason", "x"), "report: gpu: '../gpu' is no device name"),
+        (("node-a", "gpu-1", "bad", "--reason", "x" * 201), "report: --reason: expected 1 to 200"),
         (("node-a", "gpu-1", "worse", "--reason", "x"), "invalid choice: 'worse'"),
     ],
 )
@@ -302,3 +317,43 @@ def test_forget_without_an_agent_is_one_line(run: Run, tmp_path: Path) -> None:
     assert (code, out) == (1, "")
     assert error.count("\n") == 1
     assert "is the agent running on this node?" in error
+
+
+def test_a_login_without_a_name_has_to_be_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finding U4: a container's user has neither a name nor a home, and each was a traceback."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME", "HOME", "KUBECONFIG", "KUBERNETES_SERVICE_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
+
+    assert run("report", "node-a", "gpu-1", "bad", "--reason", "x") == (
+        2,
+        "",
+        "gpuvitals: report: --by is missing: this login has no name\n",
+    )
+    code, _, err = run("status")
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("gpuvitals: --kubeconfig: not given")
+
+
+def test_a_list_of_kubeconfigs_is_taken_as_kubectl_takes_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finding U4."""
+    config = tmp_path / "config"
+    with ApiServer() as server:
+        config.write_text(
+            f"""
+clusters: [{{name: c, cluster: {{server: "{server.url}"}}}}]
+users: [{{name: u, user: {{}}}}]
+contexts: [{{name: x, context: {{cluster: c, user: u}}}}]
+current-context: x
+""",
+            encoding="utf-8",
+        )
+        monkeypatch.setenv("KUBECONFIG", f"{tmp_path / 'absent'}::{config}")
+        code, out, _ = run("status")
+    monkeypatch.setenv("KUBECONFIG", f"{tmp_path / 'a'}:{tmp_path / 'b'}")
+    missing, _, err = run("status")
+
+    assert (code, out.startswith("no GPU is published: ")) == (0, True)
+    assert (missing, err) == (2, f"gpuvitals: $KUBECONFIG {tmp_path / 'a'}:{tmp_path / 'b'}: no such file\n")
