@@ -174,12 +174,12 @@ def candidates(
     return sorted(found.values(), key=rank)
 
 
-def library(tree: Tree, installed: Installation, name: tuple[str, str | None], query: Query) -> str | None:
-    """The path of a library's file, without links.
-
-    A file that is no library is taken where there is no other: whoever looks for a library by name gets the same.
-    """
-    return next((each.path for each in candidates(tree, installed, name, query) if each.is_file), None)
+def library(
+    tree: Tree, installed: Installation, name: tuple[str, str | None], query: Query, *, sound: bool = True
+) -> str | None:
+    """The path of a library's file, without links. `sound` False takes a file that no loader takes, in simulations."""
+    listed = candidates(tree, installed, name, query)
+    return next((each.path for each in listed if each.is_file and not (sound and each.flaw)), None)
 
 
 def binary(tree: Tree, installed: Installation, name: str) -> str | None:

@@ -24,8 +24,12 @@ class FileTree:
         self._root = str(root)
 
     def link(self, path: str) -> str | None:
-        """The target of a link."""
-        return self._asked(path, os.readlink, None)
+        """The target of a link; None where its name can't be written into a CDI file."""
+        target = self._asked(path, os.readlink, None)
+        if target is None or _is_utf8(target):
+            return target
+        self.troubles[path] = "is a link to a name that is not UTF-8"
+        return None
 
     def is_folder(self, path: str) -> bool:
         """Whether a folder is there."""
@@ -36,8 +40,12 @@ class FileTree:
         return stat.S_ISREG(self._asked(path, _mode, 0))
 
     def names(self, path: str) -> frozenset[str]:
-        """The names in a folder."""
-        return self._asked(path, _names, frozenset())
+        """The names in a folder that can be written into a CDI file."""
+        found: frozenset[str] = self._asked(path, _names, frozenset())
+        named = frozenset(filter(_is_utf8, found))
+        if named != found:
+            self.troubles[path] = "has a name that is not UTF-8"
+        return named
 
     def head(self, path: str) -> bytes:
         """The first bytes of a file."""
@@ -72,6 +80,15 @@ def loaded_version(proc_root: Path) -> str:
         return ""
     found = _NVRM.search(text)
     return found[1] if found is not None else ""
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether a name of the file system is text; in one that is not, Python keeps the bytes as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _names(path: str) -> frozenset[str]:

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gpuvitals.driverfiles.layouts import WSL_NODE
@@ -25,6 +25,17 @@ log = logging.getLogger(__name__)
 _UVM = "dev/nvidia-uvm"
 _CONTROL_NODES = ("dev/nvidiactl", _UVM)
 _OPTIONAL_NODES = ("dev/nvidia-uvm-tools",)
+_NUMBERS = (
+    (re.compile(r"dev/nvidia(\d+)"), None, ("nvidia", "nvidia-frontend")),
+    (re.compile(r"dev/nvidiactl"), 255, ("nvidiactl", "nvidia-frontend")),
+    (re.compile(r"dev/nvidia-uvm"), 0, ("nvidia-uvm",)),
+    (re.compile(r"dev/nvidia-uvm-tools"), 1, ("nvidia-uvm",)),
+    (re.compile(r"dev/nvidia-caps/nvidia-cap(\d+)"), None, ("nvidia-caps",)),
+)
+"""Node, its minor number (None: the one in its name), and the names in /proc/devices that have its major number.
+
+Source: NVIDIA/nvidia-modprobe modprobe-utils/nvidia-modprobe-utils.h and .c.
+"""
 
 
 class DeviceNodes:
@@ -82,20 +93,25 @@ class DeviceNodes:
             return node
         kind = "character device" if self._settings.require_character_devices else "file"
         looked = " and ".join(os.path.join(inside, below) for inside, _ in self._roots())
+        wrong = [
+            why for inside, _ in self._roots() if (why := self._wrong(os.path.join(inside, below), below))
+        ]
         if self._is_wsl():
             raise RefusedError(
                 RefusalCode.PLATFORM_UNSUPPORTED,
                 f"/{WSL_NODE} is there and {looked} is not: GPUs of WSL2 have no device nodes of their own, so no "
                 "claim can be prepared here; use NVIDIA's container toolkit on such machines",
             )
+        problem = "; ".join(wrong) or f"no {kind} at {looked}"
         raise RefusedError(
             RefusalCode.NODES_MISSING,
-            f"no {kind} at {looked}; `{command}` on the node makes it; the pod is tried again",
+            f"{problem}; `{command}` on the node makes it; the pod is tried again",
         )
 
     def _node(self, below: str) -> DeviceNode | None:
         for inside, on_host in self._roots():
-            if self._is_node(os.path.join(inside, below)):
+            path = os.path.join(inside, below)
+            if self._is_node(path) and not self._wrong(path, below):
                 host_path = os.path.join(on_host, below)
                 if self._told.get(below) != host_path:
                     self._told[below] = host_path
@@ -109,6 +125,27 @@ class DeviceNodes:
         except OSError:  # absent, or a parent that can't be entered: no node either way
             return False
         return stat.S_ISCHR(mode) or (not self._settings.require_character_devices and stat.S_ISREG(mode))
+
+    def _wrong(self, path: str, below: str) -> str:
+        """What is wrong with the numbers of a node, "" for nothing: a runtime would inject another device by them."""
+        try:
+            status = os.lstat(path)
+        except OSError:  # no node, which is told by itself
+            return ""
+        if not self._settings.require_character_devices or not stat.S_ISCHR(status.st_mode):
+            return ""
+        has = os.major(status.st_rdev), os.minor(status.st_rdev)
+        wanted = wrong_numbers(below, has, self._majors())
+        return f"{path} has the numbers {has[0]}:{has[1]} in place of {wanted}" if wanted else ""
+
+    def _majors(self) -> dict[str, int]:
+        """The major numbers of the loaded drivers. One real line: `195 nvidia`."""
+        try:
+            text = (self._settings.proc_root / "devices").read_text(encoding="ascii", errors="replace")
+        except OSError:  # not shown here: only minor numbers are compared
+            return {}
+        found = re.findall(r"^\s*(\d{1,9}) (nvidia\S*)$", text.partition("\nBlock devices")[0], re.MULTILINE)
+        return {name: int(number) for number, name in found}
 
     def _is_wsl(self) -> bool:
         return any(self._is_node(os.path.join(inside, WSL_NODE)) for inside, _ in self._roots())
@@ -137,3 +174,20 @@ class DeviceNodes:
         if home.own_root or not home.path:
             return f"chroot {root} nvidia-modprobe {flags}"
         return f"{root}/bin/nvidia-modprobe {flags}"
+
+
+def wrong_numbers(below: str, has: tuple[int, int], majors: Mapping[str, int]) -> str:
+    """The numbers that the node `below` should have, where `has` are others; "" where they fit or nothing is known.
+
+    A node that was made before the driver was loaded anew can be another driver's: the major number of nvidia-uvm moves.
+    """
+    for pattern, number, names in _NUMBERS:
+        found = pattern.fullmatch(below)
+        if found is None:
+            continue
+        minor = int(found[1]) if number is None else number
+        known = {majors[name] for name in names if name in majors}
+        if has[1] == minor and (not known or has[0] in known):
+            return ""
+        return f"{' or '.join(map(str, sorted(known))) or has[0]}:{minor}"
+    return ""

@@ -66,7 +66,7 @@ _GRAPHICS = (
     "libnvidia-xcb",
 )
 """How libraries begin that only graphics needs. Source: NVIDIA driver README, "Installed Components"."""
-_PREFIXES = ("libcuda", "libnvidia-")
+_NAMED_AS_ONE = re.compile(r"lib(?:cuda|nvidia-)[\w.+-]*", re.ASCII)
 _OF_THE_DRIVER = re.compile(r"(lib(?:cuda|nvidia-)[\w+-]*)\.so\.(\d+(?:\.\d+)+)", re.ASCII)
 _BINARIES = (
     "nvidia-smi",
@@ -156,7 +156,7 @@ class DriverRoot:
         missing: list[str] = []
         for name in (*REQUIRED, *_OPTIONAL):
             stem, number = name
-            below = library(tree, installed, name, asked)
+            below = library(tree, installed, name, asked, sound=self._settings.require_character_devices)
             if below is not None:
                 soname = PurePosixPath(below).name if number is None else f"{stem}.so.{number}"
                 names = (soname, f"{stem}.so")
@@ -226,7 +226,7 @@ def _others(tree: Tree, installed: Installation, cuda: PurePosixPath) -> list[tu
     directory = str(cuda.parent)
     listed = {stem for stem, _ in (*REQUIRED, *_OPTIONAL)}
     names: dict[str, set[str]] = {}
-    for name in sorted(name for name in tree.names(directory) if name.startswith(_PREFIXES)):
+    for name in sorted(filter(_NAMED_AS_ONE.fullmatch, tree.names(directory))):
         real = resolve(tree, f"{directory}/{name}", installed.base)
         found = None if real is None else _OF_THE_DRIVER.fullmatch(PurePosixPath(real).name)
         if real is None or found is None or found.group(2) != own.group(2) or not tree.is_file(real):

@@ -1,5 +1,6 @@
 """The files of the driver on every platform, as NVML's worker and as a claim find them: roots made for the purpose."""
 
+import os
 import platform
 from pathlib import Path
 
@@ -228,3 +229,39 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path) -> None:
     tree = FileTree(tmp_path)
     find_driver(tree, Query(machine="x86_64"))
     assert "File name too long" in " ".join(tree.troubles.values())
+
+
+def test_a_node_whose_only_library_is_none_is_told(tmp_path: Path) -> None:
+    """Finding P2: a stub, an empty file or a library of 32 bits under the right name lets no container use a GPU."""
+    nodes(tmp_path)
+    put(tmp_path / "usr/lib64/libcuda.so.1", b"")
+    put(tmp_path / "usr/lib/libcuda.so.1", elf("i386", bits=32))
+    put(tmp_path / "usr/lib64/libnvidia-ml.so.1", elf())
+    refusal = driver_root(tmp_path, require_character_devices=True).lacking()
+    assert refusal is not None
+    assert "has no libcuda.so.1; " in refusal.message
+    assert "usr/lib64/libcuda.so.1 is empty" in refusal.message
+    assert "usr/lib/libcuda.so.1 is a library of another machine" in refusal.message
+
+
+def test_names_that_are_no_text_reach_neither_a_claim_nor_an_error(tmp_path: Path) -> None:
+    """Finding P4: a CDI file is JSON and an answer is protobuf; neither carries such bytes."""
+    nodes(tmp_path)
+    odd = os.fsencode(tmp_path) + b"/usr/lib/nvidia/\xff"
+    os.makedirs(odd)
+    for stem in (b"libcuda", b"libnvidia-ml"):
+        Path(os.fsdecode(odd + b"/" + stem + b".so.1")).write_bytes(elf())
+    os.symlink(odd, tmp_path / "usr/lib64")
+    refusal = driver_root(tmp_path).lacking()
+    assert refusal is not None
+    assert "usr/lib64 is a link to a name that is not UTF-8" in refusal.message.replace(": is", " is")
+    refusal.message.encode()
+
+    libraries(tmp_path / "usr/lib" / MULTIARCH)
+    put(tmp_path / "usr/lib" / MULTIARCH / f"libnvidia-new.so.{VERSION}", elf())
+    beside = os.fsencode(tmp_path / "usr/lib" / MULTIARCH) + b"/libcuda-\xff.so"
+    os.symlink(f"libnvidia-new.so.{VERSION}".encode(), beside)
+    found = mounts(driver_root(tmp_path))
+    assert f"/lib64/libnvidia-new.so.{VERSION}" in found
+    for path in (*found, *found.values()):
+        path.encode()

@@ -14,6 +14,7 @@ from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
 from gpuvitals.kubeletplugin.settings import DriverRootSettings
 from gpuvitals.model.ids import DeviceName, GpuUuid
 from gpuvitals.sim.gpu_driver import make_driver_root
+from support.driverroots import elf, put
 from support.pluginworld import DRIVER, FAST, World, kubelet, uid_of, world
 from support.waiting import eventually
 
@@ -89,6 +90,8 @@ def test_missing_driver_parts_refuse_the_claim_and_leave_no_file(
 
 def test_regular_file_is_no_device_node_unless_the_setting_says_so(tmp_path: Path) -> None:
     make_driver_root(tmp_path, gpus=1, version="570.86.15")
+    for name in ("libcuda.so.1", "libnvidia-ml.so.1"):
+        put(tmp_path / "usr/lib64" / name, elf())
     strict = DriverRootSettings(driver_root=tmp_path, dev_root=tmp_path)
     with pytest.raises(RefusedError) as caught:
         DriverRoot(strict).parts((DEVICE,))
