@@ -2,12 +2,14 @@
 
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from gpuvitals.cli.main import main
+from gpuvitals.health.unusable import unprepared
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.taints import taints
 from gpuvitals.lint.cel.facts import facts
@@ -15,6 +17,8 @@ from gpuvitals.lint.findings import RULES, Level
 from gpuvitals.lint.linter import LintSettings, lint
 from gpuvitals.lint.selectors import problems
 from gpuvitals.lint.vocabulary import STANDARD, Attribute, Kind, Vocabulary
+from gpuvitals.model.files import Lack
+from gpuvitals.model.ids import Reason
 from gpuvitals.sim.cel import CelDevice, CelError, compile_errors, compiled
 from support.examples import api_path, entry
 from support.rawapi import RawApi
@@ -154,6 +158,14 @@ def test_the_table_of_rules_is_the_linters() -> None:
 
 def test_the_table_of_taints_is_what_the_agent_sets() -> None:
     rows = {row[0].strip("`"): row[1] for row in table("| Taint | Effect |")}
-    made = [taints(entry(0, state), Naming()) for state in ("failed", "degraded", "unknown")]
+    shown = [entry(0, state) for state in ("failed", "degraded", "unknown")]
+    well = entry(0)
+    shown.append(
+        replace(
+            well,
+            isolated=True,
+            unprepared=unprepared(well.verdict, Lack(Reason("DeviceNodesMissing"), "no nvidia-uvm")),
+        )
+    )
 
-    assert rows == {taint.key: taint.effect.value for (taint,) in made}
+    assert rows == {taint.key: taint.effect.value for each in shown for taint in taints(each, Naming())}
