@@ -39,7 +39,9 @@ def folded(state: GpuState, signal: GpuSignal, policy: Policy, *, is_read: bool)
         # A reading of the same instant would settle what the line asks for.
         signal = replace(signal, seen=_after(state, signal.seen))
         state = evaluate(state, signal, policy)
-        return evaluate(state, _reading(state, _after(state, signal.seen), signal.action_to), policy)
+        # Later than the XIDs of the same instant, since a reset repairs what came before the last reading that asked for it.
+        after = replace(signal.seen, at=signal.seen.at + _STEP_SECONDS)
+        return evaluate(state, _reading(state, after, signal.action_to), policy)
     state = evaluate(state, signal, policy)
     if isinstance(signal, IdentityReport):
         return evaluate(state, _reading(state, _after(state, signal.seen), 0), policy)

@@ -55,6 +55,18 @@ def test_an_action_that_only_degrades_is_shown_where_it_was_logged(
     assert not end.is_isolated
 
 
+@pytest.mark.parametrize("times", [1, 2], ids=["first", "second"])
+def test_a_reset_repairs_an_xid_of_the_second_in_which_the_driver_asked_for_it(times: int) -> None:
+    """Finding L2: stamps of syslog are whole seconds."""
+    said: list[Said] = []
+    for start in (1000.0 * each for each in range(1, times + 1)):
+        said += [(start, xid(46)), (start, asks(0, 1)), (start + 300, asks(1, 0))]
+    found = replayed(dmesg(quiet(said, 9000)))
+
+    (end,) = found.ends.values()
+    assert (end.verdict.state, end.isolations) == (HealthState.HEALTHY, times)
+
+
 def test_application_errors_take_nobody_out() -> None:
     said = [(float(at), xid(13, "pid=7, name=a, x")) for at in range(0, 90_000, 500)]
     found = replayed(dmesg(said))
