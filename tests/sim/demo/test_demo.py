@@ -39,7 +39,8 @@ def test_an_expectation_that_does_not_hold_ends_it_with_1_and_the_agents_log(tmp
     file = tmp_path / "own.yaml"
     file.write_text(
         HEAD
-        + "  - expect: {slices: {node: 0, devices: 2}, within: 15s}\n"
+        + "  - expect: {registered: {node: 0}, within: 60s}\n"
+        + "  - expect: {slices: {node: 0, devices: 2}, within: 60s}\n"
         + "  - expect: {slices: {node: 0, devices: 3}, within: 200ms}\n"
         + "  - expect: {slices: {node: 0, devices: 1}}\n"
     )
@@ -177,7 +178,7 @@ def test_inject_sees_that_no_demo_runs(tmp_path: Path) -> None:
         arguments, capture_output=True, text=True, timeout=30, check=False, env=environment
     )
     assert ended.returncode == 2
-    assert "none is there; start one with" in ended.stderr
+    assert "none runs; start one with" in ended.stderr
 
 
 def test_a_demo_works_in_the_deepest_folder_that_it_takes(tmp_path: Path) -> None:
