@@ -32,7 +32,7 @@ def test_a_persons_word_isolates_at_once_and_is_definitive() -> None:
 
     assert (judged.state, judged.score, judged.reason) == (HealthState.UNHEALTHY, 0, "ReportedBad")
     assert judged.definitive
-    assert judged.message == "ReportedBad: jane: ticket 123; unfit until whoever says so takes it back"
+    assert judged.message == "ReportedBad: jane: ticket 123; unfit until the report is withdrawn or expires"
     assert judged.confidence is Confidence.SINGLE
 
 

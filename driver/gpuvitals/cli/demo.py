@@ -32,7 +32,7 @@ _MAX_FOLDER_BYTES = 46
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the verb."""
-    parser = verbs.add_parser("demo", help="play a fault on a small simulated cluster, and tell what happens")
+    parser = verbs.add_parser("demo", help="play faults on a small simulated cluster and check each step")
     parser.add_argument(
         "--scenario", default="walk", help="a name that --list prints, or a YAML file; default: walk"
     )
@@ -139,7 +139,7 @@ def _endings(cluster: "Cluster", told: set[str]) -> Iterator[str]:
 def _invitation(cluster: "Cluster") -> Iterator[str]:
     node = cluster.nodes[0]
     last = len(node.gpus.gpus) - 1
-    gpuvitals = command()
+    gpuvitals = command(anywhere=True)
     yield ""
     yield "The cluster stays up until Ctrl-C. In another terminal:"
     yield f"  export KUBECONFIG={cluster.kubeconfig}"

@@ -64,7 +64,7 @@ _NOW = Moment(at=1000.0, time=datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC))
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the verb."""
     parser = verbs.add_parser(
-        "explain", help="say what gpuvitals makes of a kernel line or of a GPU, and why"
+        "explain", help="explain the verdict on a GPU or on a kernel line, step by step"
     )
     parser.add_argument(
         "--line",
@@ -237,9 +237,9 @@ def _witnesses(state: GpuState, fault: Fault) -> str:
 
 def _whom(line: Line) -> str:
     if line.bus_id is None:
-        return "not named: nobody is blamed, every GPU is probed; shown as if it were one"
+        return "not named: no GPU is blamed, every GPU is probed; shown as if it were one"
     instance = "" if line.gpu_instance is None else f", GPU instance {line.gpu_instance} alone"
-    return f"the one at {line.bus_id}{instance}; where the node has none there, an event tells people and nobody is blamed"
+    return f"the one at {line.bus_id}{instance}; where the node has none there, the fault is an event on the Node and no GPU is blamed"
 
 
 def _line(line: Line) -> str:

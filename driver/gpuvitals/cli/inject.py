@@ -97,8 +97,9 @@ def _running_demo() -> Path:
     folders = Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*/kubeconfig")
     found = [path.parent for path in folders if runs_in(path.parent)]
     if len(found) != 1:
-        many = f"{len(found)} are there" if found else "none is there; start one with: make demo KEEP=1"
-        raise UsageError(f"--demo: name the demo's folder, {many}")
+        several = f"{len(found)} demos run: {', '.join(map(str, sorted(found)))}"
+        none = "none runs; start one with: make demo KEEP=1"
+        raise UsageError(f"--demo: name the demo's folder; {several if found else none}")
     return found[0]
 
 

@@ -18,7 +18,7 @@ _NAMES = Naming()
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the verb."""
     parser = verbs.add_parser(
-        "lint", help="say what is wrong with claims, classes and the pods that use them"
+        "lint", help="find mistakes in claims, device classes and the pods that use them"
     )
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help="a manifest in YAML or JSON; - reads standard input"

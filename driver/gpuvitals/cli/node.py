@@ -21,7 +21,9 @@ _CLOSE_SECONDS = 1.5
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the verb."""
-    parser = verbs.add_parser("node", help="run the node agent: hear faults, publish slices, prepare claims")
+    parser = verbs.add_parser(
+        "node", help="run the node agent: detect faults, publish ResourceSlices, prepare claims"
+    )
     add_node_options(parser)
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     parser.set_defaults(run=run)

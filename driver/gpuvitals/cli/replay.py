@@ -21,7 +21,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     """Adds the verb."""
     parser = verbs.add_parser(
         "replay",
-        help="say what gpuvitals would have made of saved kernel logs of a node, and how right that was",
+        help="replay saved kernel logs of a node: the verdicts, and whether the rest of the log confirms them",
     )
     parser.add_argument(
         "logs",

@@ -229,9 +229,9 @@ def _way_out(fault: Fault) -> str:
         case Clearing.RESET:
             return "a reset, a reboot or an operator clears it"
         case Clearing.WORD:
-            return "whoever says so takes it back"
+            return "the report is withdrawn or expires"
         case Clearing.LEVEL:
-            return "it reads good again"
+            return "the readings are good again"
         case Clearing.OPERATOR:
             return "an operator clears it"
         case Clearing.EXPIRY:

@@ -60,7 +60,7 @@ def verdict_announcement(
         return None
     if before is not None and before.state is now.state:
         return None
-    what = _with_reason(now) if now.message else "it reads well again"
+    what = _with_reason(now) if now.message else "the readings are good again"
     return Announcement(
         reason=f"Gpu{now.state.value}",
         message=f"gpu {gpu.uuid} ({gpu.bus_id}): {what}",

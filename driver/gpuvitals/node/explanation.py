@@ -315,7 +315,7 @@ def _next(state: GpuState, around: Surroundings) -> str:
     at = next_change_at(state, around.now.at, around.rule.health)
     if at is None:
         return "nothing changes without a signal"
-    return f"judged anew in {at - around.now.at:.0f} s, if nothing is heard before"
+    return f"re-evaluated in {at - around.now.at:.0f} s unless a signal arrives first"
 
 
 def _ago(now: float, at: float) -> str:
@@ -345,13 +345,13 @@ def _way_out(clearing: Clearing) -> str:
         case Clearing.RESET:
             return "an observed reset, a new boot or driver load with clean readings, or an operator"
         case Clearing.LEVEL:
-            return "it reads good again"
+            return "the readings are good again"
         case Clearing.EXPIRY:
             return "a day without it, an observed reset, or an operator"
         case Clearing.OPERATOR:
             return "an operator, once the hardware is repaired"
         case Clearing.WORD:
-            return "whoever says so takes it back, or it expires"
+            return "the report is withdrawn or expires"
         case Clearing.QUIET:
             return "hours in which it was watched and nothing took it out, or an operator"
         case _:

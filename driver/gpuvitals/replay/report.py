@@ -152,7 +152,7 @@ def _about_gpus(ends: Sequence[GpuEnd], *, is_partial: bool) -> Iterator[str]:
             yield f"  why    {end.verdict.message}"
         yield f"  heard  {xids}; out {_times(end.isolations, 'time')}, {end.seconds_out:.0f} s in all"
         if end.next_change_seconds is not None and end.verdict.state is HealthState.DEGRADED:
-            yield f"  next   judged anew {end.next_change_seconds:.0f} s after the end of the log"
+            yield f"  next   re-evaluated {end.next_change_seconds:.0f} s after the end of the log"
         if not end.is_well:
             yield f"  do     {end.person}"
 

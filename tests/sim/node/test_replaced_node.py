@@ -74,7 +74,9 @@ def test_a_board_replaced_at_a_reboot_is_one_device_and_hides_no_fault(node: Age
     assert (code, old in said) == (1, True)
     # The page's one block, with the UUID that this node's report lists.
     (block,) = blocks("docs/guides/replace-a-gpu.md")
-    program, *arguments = shlex.split(re.sub(r"GPU-[0-9a-f-]+", old, block.text))
+    kubectl, _, command = block.text.partition(" -- ")
+    assert kubectl.startswith("kubectl -n gpuvitals exec ")
+    program, *arguments = shlex.split(re.sub(r"GPU-[0-9a-f-]+", old, command))
     assert program == "gpuvitals"
     assert verb(node, *arguments) == (0, f"gpu {old} is forgotten\n")
     node.restart()

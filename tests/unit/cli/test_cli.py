@@ -2,12 +2,15 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from gpuvitals.cli.main import main
+from gpuvitals.cli.running import running_mark
 from gpuvitals.sim.apiserver import ApiServer
 
 Run = Callable[..., tuple[int, str, str]]
@@ -57,7 +60,7 @@ def test_explain_walks_a_fatal_line_to_the_claim(run: Run) -> None:
         ("NVRM: Xid (PCI:0000:05:00): 79, x", "would count as a second one: nvml-handle, pci-config-space"),
         ("NVRM: Xid (PCI:0000:05:00): 79, x", "UNHEALTHY, in the status of each pod"),
         ("NVRM: Xid (PCI:0000:05:00 GPU-I:05): 95, x", "GPU instance 5 alone"),
-        ("NVRM: fallen off the bus and is not responding to commands.", "not named: nobody is blamed"),
+        ("NVRM: fallen off the bus and is not responding to commands.", "not named: no GPU is blamed"),
         ("[   12.5] NVRM: Xid (PCI:0000:05:00): 79, x", "XidReport"),
         ("Nov 24 10:00:00 n kernel: [   12.5] NVRM: Xid (PCI:0000:05:00): 79, x", "XidReport"),
         ("Nov 24 10:00:00 n app: NVRM: Xid (PCI:0000:05:00): 79, x", "another program's"),
@@ -357,3 +360,20 @@ current-context: x
 
     assert (code, out.startswith("no GPU is published: ")) == (0, True)
     assert (missing, err) == (2, f"gpuvitals: $KUBECONFIG {tmp_path / 'a'}:{tmp_path / 'b'}: no such file\n")
+
+
+def test_of_several_demos_the_folder_has_to_be_named(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finding D2: the error names the folders there are."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folders = [tmp_path / f"gv-demo-{name}" for name in ("a", "b")]
+    with ExitStack() as demos:
+        for folder in folders:
+            folder.mkdir()
+            (folder / "kubeconfig").touch()
+            demos.enter_context(running_mark(folder))
+        code, _, err = run("inject", "lose", "--gpu", "0")
+
+    assert code == 2
+    assert err == f"gpuvitals: --demo: name the demo's folder; 2 demos run: {folders[0]}, {folders[1]}\n"

@@ -206,3 +206,4 @@ def test_printed_commands_can_be_pasted(
     monkeypatch.setattr("sys.argv", [str(tmp_path / "tree" / "gpuvitals")])
 
     assert command() == printed
+    assert command(anywhere=True) == (printed if on_path == "tree/gpuvitals" else f"{tmp_path}/{printed}")
