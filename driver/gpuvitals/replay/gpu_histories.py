@@ -12,17 +12,18 @@ from gpuvitals.health.state import GpuState, initial_state
 from gpuvitals.health.verdict import next_change_at, verdict
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.health import Verdict
-from gpuvitals.model.ids import GpuUuid, PciBusId
+from gpuvitals.model.ids import GpuUuid, PciBusId, Reason
 from gpuvitals.model.signal import GpuSignal, Reading, RecoveryActionReport, XidReport
 from gpuvitals.replay.findings import GpuEnd, Happening, Isolation, Kind, Tally
 from gpuvitals.replay.isolations import weigh, weigh_witnesses
-from gpuvitals.replay.presumed import begun_anew, come_up, folded, seen_now, shows_work
+from gpuvitals.replay.presumed import at_work, begun_anew, come_up, folded, seen_now, shows_work
 from gpuvitals.replay.roster import Roster, phantoms
 
 MAX_KEPT = 1000
 """Isolations kept for the summary; the rest is counted."""
 _MAX_CODES = 64
 _RECOVERY_ACTION = 154
+_INIT_FAILED = Reason("InitFailed")
 _ROUNDING_SECONDS = 0.001
 """An instant that was computed is looked at this much later: a sum of floats may fall short of what it stands for."""
 _NEVER = Moment(at=0.0, time=datetime.fromtimestamp(0, UTC))
@@ -138,6 +139,8 @@ class GpuHistories:
         if watched.is_unproven and shows_work(signal):
             watched.is_unproven = False
             watched.state = come_up(watched.state, signal.seen, self._policy)
+        elif watched.state.fault(_INIT_FAILED) is not None and not watched.is_read and shows_work(signal):
+            watched.state = at_work(watched.state, signal.seen, self._policy)
         watched.state = folded(watched.state, signal, self._policy, is_read=watched.is_read)
         return True
 

@@ -76,6 +76,12 @@ def come_up(state: GpuState, seen: Moment, policy: Policy) -> GpuState:
     return evaluate(state, _reading(state, _after(state, seen), 0), policy)
 
 
+def at_work(state: GpuState, seen: Moment, policy: Policy) -> GpuState:
+    """The state of a GPU that did not come up at first and that the log shows at work: whoever works has come up."""
+    asked = 0 if state.reading is None else state.reading.recovery_action or 0
+    return evaluate(state, _reading(state, _after(state, seen), asked), policy)
+
+
 def seen_now(state: GpuState, now: Moment) -> GpuState:
     """The state of a GPU that can be read, which says nothing of what the reading would show."""
     return replace(state, last_ok_at=now.at)

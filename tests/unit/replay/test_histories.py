@@ -67,6 +67,20 @@ def test_a_reset_repairs_an_xid_of_the_second_in_which_the_driver_asked_for_it(t
     assert (end.verdict.state, end.isolations) == (HealthState.HEALTHY, times)
 
 
+@pytest.mark.parametrize("asked", [0, 1], ids=["nothing asked", "reset asked"])
+def test_a_gpu_that_failed_to_initialise_is_up_once_a_process_works_with_it(asked: int) -> None:
+    """Finding L5: the driver tries again when the GPU is opened the next time."""
+    said: list[Said] = [
+        (100, f"NVRM: GPU {DEVICE}: RmInitAdapter failed! (0x22:0x56:894)"),
+        *([(150.0, asks(0, asked))] if asked else []),
+        (300, xid(13, "pid=9, name=infer, Graphics Exception")),
+    ]
+    found = replayed(dmesg(quiet(said, 9000)))
+
+    (end,) = found.ends.values()
+    assert end.verdict.reason == ("RecoveryResetGpu" if asked else "None")
+
+
 def test_application_errors_take_nobody_out() -> None:
     said = [(float(at), xid(13, "pid=7, name=a, x")) for at in range(0, 90_000, 500)]
     found = replayed(dmesg(said))
