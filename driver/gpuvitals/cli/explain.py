@@ -53,6 +53,7 @@ from gpuvitals.model.snapshot import GpuHealth
 from gpuvitals.node.explanation import Station, device_stations, rule_stations
 from gpuvitals.replay.hints import hint_of, hint_text
 from gpuvitals.replay.log_line import LogLine, MalformedLine, OtherLine
+from gpuvitals.replay.marks import MARK
 from gpuvitals.replay.one_line import one_line
 from gpuvitals.signals.kernel_signals import kernel_signal
 from gpuvitals.signals.xid_line import Line, LineKind, XidClassifier
@@ -142,12 +143,12 @@ def _text(stations: list[Station]) -> str:
 def walk(text: str, policy: Policy) -> tuple[list[Station], bool]:
     """The stations of one line on a GPU that was healthy until then, and whether the line could be read."""
     found = one_line(os.fsencode(text.rstrip("\n")), datetime.now(UTC))
-    if isinstance(found, OtherLine):
+    if isinstance(found, OtherLine) and (found.is_named or not MARK.search(os.fsencode(text))):
         return [Station("record", "another program's: only what the kernel wrote counts")], True
     if isinstance(found, MalformedLine):
         why = "malformed: its header is damaged, or it is too long; counted, no effect on any GPU"
         return [Station("record", why)], False
-    if found is None:
+    if found is None or isinstance(found, OtherLine):
         why = "not read: it has no form in which kernel lines are kept (docs/guides/replay.md lists them)"
         return [Station("record", why)], False
     line = XidClassifier().classify(found.record)

@@ -1,18 +1,9 @@
 """What was read of the logs, and which lines of the driver could not be. Pure."""
 
-import re
 from dataclasses import dataclass, field
 
 from gpuvitals.replay.log_line import escaped
 
-MARK = re.compile(
-    rb"NVRM:|(?<![/\w])nvidia-(?:nvswitch[0-9]*|nvlink|modeset|uvm): |\[nvidia-drm\]|\bS?Xid \(|fallen off the bus"
-)
-"""The words by which the lines of NVIDIA's drivers are known.
-
-Source: NVIDIA/open-gpu-kernel-modules 595.45.04, kernel-open: nvidia/os-interface.c (NVRM), nvidia/linux_nvswitch.c,
-nvidia/nvlink_linux.c, nvidia-modeset, nvidia-uvm, nvidia-drm.
-"""
 MAX_SAMPLES = 5
 _SHOWN_BYTES = 160
 

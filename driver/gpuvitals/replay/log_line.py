@@ -16,6 +16,7 @@ import re
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from gpuvitals.replay.marks import KERNELS_NAMES, is_of_a_program
 from gpuvitals.replay.prefixes import COLOUR, OTHER_FACILITY, Outer, has_facility, is_listed, outer
 from gpuvitals.replay.stamps import BOOT, Stamp, Stamped, stamp_at_start, wall_stamp
 from gpuvitals.signals.kmsg_record import DRIVER_PREFIXES, MAX_RECORD, KmsgRecord, kmsg_record
@@ -43,6 +44,8 @@ _UNPRINTABLE = re.compile(rb"[^\x20-\x7e]")
 _ESCAPED_NEWLINE = b"#012"
 """How rsyslog writes a newline inside of a message. Source: rsyslog, EscapeControlCharactersOnReceive."""
 _KERNEL_FACILITY = b"kern"
+_NO_NAME = b"-"
+"""Source: RFC 5424, NILVALUE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +75,10 @@ class MalformedLine:
 
 @dataclass(frozen=True, slots=True)
 class OtherLine:
-    """A line in a known form that another program wrote."""
+    """A line in a known form that another program wrote. `is_named`: the line names that program."""
 
     stamp: Stamp | None
+    is_named: bool = True
 
 
 AnyLine = LogLine | MalformedLine | OtherLine
@@ -133,8 +137,9 @@ def _kmsg(line: bytes) -> AnyLine:
 
 def _of_syslog_5424(around: Outer, text: bytes) -> AnyLine:
     stamp = wall_stamp((around.stamp or b"").decode(errors="replace"))
-    if around.app not in (b"kernel", b"vmkernel"):
-        return OtherLine(stamp)
+    is_nameless = around.app == _NO_NAME
+    if around.app not in (b"kernel", b"vmkernel") and not (is_nameless and around.facility == 0):
+        return OtherLine(stamp, is_named=not is_nameless and around.app not in KERNELS_NAMES)
     uptime, rest = _behind_uptime(text)
     return _record(around, _Text(rest, stamp, uptime))
 
@@ -170,7 +175,7 @@ def _dated(around: Outer, text: bytes, latest: datetime) -> AnyLine | None:
         rest = rest[tag.end() :]
         around = _with_facility(around, tag["facility"])
     elif _needs_tag(text, found.is_kernels, rest, around):
-        return OtherLine(stamp)
+        return OtherLine(stamp, is_named=is_of_a_program(rest))
     uptime = None
     if tag is not None or not (is_boot or found.is_kernels):
         uptime, rest = _behind_uptime(rest)

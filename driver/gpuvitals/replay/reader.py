@@ -15,7 +15,7 @@ from gpuvitals.model.clock import Moment
 from gpuvitals.model.signal import GapReport, Signal, Source
 from gpuvitals.replay.blocks import ExportError, exported, lines_of
 from gpuvitals.replay.boots import BootSigns, is_boot_marker
-from gpuvitals.replay.counts import MARK, Counts
+from gpuvitals.replay.counts import Counts
 from gpuvitals.replay.documents import DocumentError, entries
 from gpuvitals.replay.encodings import as_utf8
 from gpuvitals.replay.findings import Booted, Heard
@@ -32,6 +32,7 @@ from gpuvitals.replay.log_line import (
     OtherLine,
     last_load_line,
 )
+from gpuvitals.replay.marks import MARK, is_of_a_program
 from gpuvitals.replay.prefixes import COLOUR
 from gpuvitals.replay.stamps import Stamp
 from gpuvitals.replay.text_log import SNIFFED_LINES, TextLog, stamp_of
@@ -47,9 +48,9 @@ _OF_INTEREST = re.compile(
 ).search
 """Lines without any of these are not taken apart: the driver's words, also as numbers and in colours, and the kernel's."""
 _HEADER = re.compile(
-    r"NVRM: Xid \((?:PCI:)?[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[01][0-9A-Fa-f]|NVRM: GPU [0-9a-f:.]+: GPU has"
+    r"NVRM: Xid \((?:PCI:)?[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[01][0-9A-Fa-f]|nvidia-nvswitch[0-9]+: SXid \("
+    r"|NVRM: GPU (?:at )?(?:PCI:)?[0-9a-f:.]+:? (?:GPU has|has fallen|RmInitAdapter failed|rm_init_adapter failed)"
 )
-_OF_A_PROGRAM = re.compile(r"(?:[^ ]+ )?[^ :\[]+(?:\[[0-9]+\])?: ")
 _IS_JSON_SEQ = b"\x1e"
 Parse = Callable[[bytes], AnyLine | None]
 
@@ -235,7 +236,8 @@ class LogReader:
     def _heard(self, where: str, line: bytes, found: AnyLine) -> Iterator[Heard]:
         yield from self._passed(found.stamp)
         if isinstance(found, OtherLine):
-            self.counts.mentions += MARK.search(line) is not None
+            if MARK.search(line):
+                self._of_others(where, line, is_named=found.is_named)
             return
         if isinstance(found, MalformedLine):
             self.counts.damaged(where, line)
@@ -272,7 +274,11 @@ class LogReader:
         match = _HEADER.search(text)
         if match is None or match.start() == 0:
             return
-        if _OF_A_PROGRAM.match(text, 0, match.start()):
+        self._of_others(where, line, is_named=is_of_a_program(text.encode("ascii", errors="replace")))
+
+    def _of_others(self, where: str, line: bytes, *, is_named: bool) -> None:
+        """A line with the driver's words behind the name of a program quotes them; else it can't be read."""
+        if is_named:
             self.counts.mentions += 1
         else:
             self.counts.not_read(where, line)

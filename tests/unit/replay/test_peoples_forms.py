@@ -71,6 +71,14 @@ def test_a_form_that_does_not_tell_who_wrote_a_line_is_said_to_be_one(form: Form
         "[    7.000000] fragment NVRM: Xid (PCI:0000:3b:00): 79, x",
         "[    7.000000] NVRM: Xid (PCI:3b): 79, x",
         f'{{"a":1,"b":"x {xid(79)}"}}',
+        f"Nov 24 10:00:00 node-7 {xid(79)}",
+        f"Nov 24 10:00:00 node-7 [kernel]: {xid(79)}",
+        f"Nov 24 10:00:00 node-7 kernel - {xid(79)}",
+        f"Nov 24 10:00:00 node-7 klogd: {xid(79)}",
+        f"[Tue Nov 24 10:00:00 2026] node-7 linux: {xid(79)}",
+        "Nov 24 10:00:00 node-7 nvidia-nvswitch0: SXid (PCI:0000:05:00.0): 20034, Fatal, Link 28 x",
+        "[    7.000000] fragment NVRM: GPU 0000:3b:00.0: RmInitAdapter failed! (0x22:0x56:894)",
+        f"<14>1 2026-11-24T10:00:00Z node-7 - - - - {xid(79)}",
     ],
 )
 @pytest.mark.parametrize("around", [b"", dmesg([(1, "usb 1-1: x")])], ids=["alone", "among others"])
@@ -314,6 +322,13 @@ def test_an_action_is_read_although_its_name_is_cut_off_or_written_otherwise(bod
 
     assert isinstance(report, RecoveryActionReport)
     assert (report.action_from, report.action_to) == (0, 1)
+
+
+def test_a_syslog_header_that_names_no_program_is_the_kernels_where_it_says_so() -> None:
+    """Finding L3: RFC 5424 lets a sender leave the name out."""
+    (report,) = heard(f"<3>1 2026-11-24T10:00:00Z node-7 - - - - {xid(79)}\n".encode())
+
+    assert isinstance(report, XidReport)
 
 
 @pytest.mark.parametrize("tag", ["kernel: kernel:", "kernel :", "kernel:"])
