@@ -3,16 +3,14 @@
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gpuvitals.proto import dra_health_v1_pb2
 from gpuvitals.proto.dra_health_v1_pb2_grpc import DRAResourceHealthStub
 from gpuvitals.sim.apiserver import ApiServer, Match
-from support.agentnode import AgentNode, agent_node, serving
+from support.agentnode import AgentNode, agent_node
 from support.agentprocess import agent
 from support.pluginworld import channel
 
@@ -39,12 +37,6 @@ MAY_BE_ZERO = {"gpuvitals_pending_faults", "gpuvitals_nvml_hung"}
 EVENTS = "events.events.k8s.io"
 
 Samples = dict[str, list[tuple[dict[str, str], float]]]
-
-
-@pytest.fixture
-def server() -> Iterator[ApiServer]:
-    with serving() as running:
-        yield running
 
 
 def get(node: AgentNode, path: str) -> tuple[int, str]:

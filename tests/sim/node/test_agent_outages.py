@@ -5,31 +5,16 @@ import os
 import signal
 import time
 import urllib.request
-from collections.abc import Iterator
 from contextlib import ExitStack
-
-import pytest
 
 from gpuvitals.proto import dra_health_v1_pb2
 from gpuvitals.proto.dra_health_v1_pb2_grpc import DRAResourceHealthStub
 from gpuvitals.sim.apiserver import ApiServer, Match
-from support.agentnode import AgentNode, agent_node, serving
+from support.agentnode import AgentNode, agent_node
 from support.agentprocess import SLICES, agent
 from support.pluginworld import channel
 
 UPDATES = Match(resource="resourceslices", verbs=("update",))
-
-
-@pytest.fixture
-def server() -> Iterator[ApiServer]:
-    with serving() as running:
-        yield running
-
-
-@pytest.fixture
-def node(server: ApiServer) -> Iterator[AgentNode]:
-    with agent_node(server) as built:
-        yield built
 
 
 def wipe(node: AgentNode) -> None:

@@ -1,7 +1,6 @@
 """Every health attribute is a reading and no constant: each is moved by what it is named after, on its own GPU."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,6 @@ from gpuvitals.sim.gpu import ScriptedNode
 from gpuvitals.sim.gpu_profiles import PROFILES
 from support.agentnode import POLICY, AgentNode, agent_node, serving
 from support.nvmlmock import library
-
-
-@pytest.fixture
-def node() -> Iterator[AgentNode]:
-    with serving() as server, agent_node(server) as built:
-        yield built
-
 
 HEALTHY = {
     "score": 100,

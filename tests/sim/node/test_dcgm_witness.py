@@ -10,19 +10,13 @@ from pathlib import Path
 import pytest
 
 from gpuvitals.sim.apiserver import ApiServer
-from support.agentnode import AgentNode, agent_node, serving
+from support.agentnode import AgentNode, agent_node
 from support.exporter import Exporter, exporting
 
 
 @pytest.fixture
 def exporter() -> Iterator[Exporter]:
     with exporting() as running:
-        yield running
-
-
-@pytest.fixture
-def server() -> Iterator[ApiServer]:
-    with serving() as running:
         yield running
 
 

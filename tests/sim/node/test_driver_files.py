@@ -14,7 +14,7 @@ import pytest
 from gpuvitals.cli.explain import asked
 from gpuvitals.proto import dra_v1_pb2 as dra
 from gpuvitals.sim.gpu import ScriptedNode
-from support.agentnode import CLAIMS, POLICY, AgentNode, agent_node, devices_of, serving
+from support.agentnode import CLAIMS, POLICY, AgentNode, devices_of, serving
 from support.agentprocess import AgentProcess, agent
 from support.pluginworld import Kubelet, channel
 
@@ -67,12 +67,6 @@ def started(change: Callable[[ScriptedNode], object], policy: str = POLICY) -> I
         with agent(folder, server, gpus) as process:
             process.register()
             yield process
-
-
-@pytest.fixture
-def node() -> Iterator[AgentNode]:
-    with serving() as server, agent_node(server) as running:
-        yield running
 
 
 @pytest.mark.parametrize(

@@ -2,19 +2,10 @@
 
 import json
 import time
-from collections.abc import Iterator
 
-import pytest
-
-from support.agentnode import AgentNode, agent_node, devices_of, encoded, serving
+from support.agentnode import AgentNode, devices_of, encoded
 
 _FOLLOW_UP_SECONDS = 30.0
-
-
-@pytest.fixture
-def node() -> Iterator[AgentNode]:
-    with serving() as server, agent_node(server) as built:
-        yield built
 
 
 def test_xid_79_under_two_pods_is_one_put_at_most_one_follow_up_and_one_patch_of_the_holding_claim(

@@ -2,25 +2,11 @@
 
 import signal
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from gpuvitals.sim.apiserver import ApiServer
-from support.agentnode import AgentNode, agent_node, serving
+from support.agentnode import AgentNode
 from support.agentprocess import agent
-
-
-@pytest.fixture
-def server() -> Iterator[ApiServer]:
-    with serving() as running:
-        yield running
-
-
-@pytest.fixture
-def node(server: ApiServer) -> Iterator[AgentNode]:
-    with agent_node(server) as built:
-        yield built
 
 
 def test_a_gpu_lost_in_nvml_is_one_device_not_eight(node: AgentNode) -> None:

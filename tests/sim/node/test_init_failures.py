@@ -1,23 +1,6 @@
 """A GPU that the driver could not initialise, on the live agent."""
 
-from collections.abc import Iterator
-
-import pytest
-
-from gpuvitals.sim.apiserver import ApiServer
-from support.agentnode import AgentNode, agent_node, encoded, serving
-
-
-@pytest.fixture
-def server() -> Iterator[ApiServer]:
-    with serving() as running:
-        yield running
-
-
-@pytest.fixture
-def node(server: ApiServer) -> Iterator[AgentNode]:
-    with agent_node(server) as built:
-        yield built
+from support.agentnode import AgentNode, encoded
 
 
 def test_the_kernels_line_takes_that_gpu_out_of_service_and_no_other(node: AgentNode) -> None:

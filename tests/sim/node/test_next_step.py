@@ -1,18 +1,8 @@
 """What the owner of a pod reads on its claim when the GPU fails."""
 
-from collections.abc import Iterator
-
-import pytest
-
 from gpuvitals.inventory.next_step import NEXT_STEP
-from support.agentnode import AgentNode, agent_node, serving
+from support.agentnode import AgentNode
 from support.pluginworld import Kubelet, channel
-
-
-@pytest.fixture
-def node() -> Iterator[AgentNode]:
-    with serving() as server, agent_node(server) as made:
-        yield made
 
 
 def notes(node: AgentNode, reason: str, kind: str) -> list[str]:

@@ -10,17 +10,11 @@ import pytest
 
 from gpuvitals.sim.apiserver import ApiServer, Match
 from gpuvitals.sim.gpu import ScriptedNode
-from support.agentnode import POLICY, AgentNode, agent_node, serving
+from support.agentnode import POLICY, AgentNode, agent_node
 from support.agentprocess import SLICES, AgentProcess, agent
 
 OTHER = "gpu.nvidia.com"
 NOTE = "vitals.internal/node-report"
-
-
-@pytest.fixture
-def server() -> Iterator[ApiServer]:
-    with serving() as running:
-        yield running
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from gpuvitals.proto import dra_v1_pb2 as dra
 from gpuvitals.sim.apiserver import ApiServer
-from support.agentnode import AgentNode, agent_node, encoded, serving
+from support.agentnode import AgentNode, encoded, serving
 from support.agentprocess import agent
 from support.pluginworld import Kubelet, channel
 
@@ -21,12 +21,6 @@ def server() -> Iterator[ApiServer]:
     with serving() as running:
         running.client("admin").create(POLICIES, policy("Observe"))
         yield running
-
-
-@pytest.fixture
-def node(server: ApiServer) -> Iterator[AgentNode]:
-    with agent_node(server) as built:
-        yield built
 
 
 def policy(mode: str) -> dict[str, Any]:

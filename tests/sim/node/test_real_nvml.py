@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gpuvitals.sim.apiserver import ApiServer
-from support.agentnode import AgentNode, agent_node, encoded, serving
+from support.agentnode import AgentNode, agent_node, encoded
 from support.nvmlmock import library
 
 pytestmark = pytest.mark.needs_cc
@@ -24,12 +24,6 @@ os.register_at_fork(before=lambda: open({path!r}, "a").write(str(os.getpid()) + 
 @pytest.fixture(scope="module")
 def nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library(tmp_path_factory.mktemp("nvml"))
-
-
-@pytest.fixture
-def server() -> Iterator[ApiServer]:
-    with serving() as running:
-        yield running
 
 
 @pytest.fixture

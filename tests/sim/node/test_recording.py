@@ -1,25 +1,11 @@
 """What a live agent recorded is judged by a replay as the agent judged it."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from gpuvitals.cli.main import main
-from gpuvitals.sim.apiserver import ApiServer
-from support.agentnode import AgentNode, agent_node, serving
-
-
-@pytest.fixture
-def server() -> Iterator[ApiServer]:
-    with serving() as running:
-        yield running
-
-
-@pytest.fixture
-def node(server: ApiServer) -> Iterator[AgentNode]:
-    with agent_node(server) as built:
-        yield built
+from support.agentnode import AgentNode
 
 
 def test_a_replay_of_a_recording_ends_as_the_agent_does(

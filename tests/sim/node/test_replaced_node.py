@@ -6,23 +6,14 @@ import shlex
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from support.agentnode import CLAIMS, AgentNode, agent_node, serving
+from support.agentnode import CLAIMS, AgentNode
 from support.guides import blocks
 from support.pluginworld import Kubelet, channel
 
 GPU = 5
 SIBLING = 2
-
-
-@pytest.fixture
-def node() -> Iterator[AgentNode]:
-    with serving() as server, agent_node(server) as made:
-        yield made
 
 
 def uuid_of(node: AgentNode, gpu: int) -> str:

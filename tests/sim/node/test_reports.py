@@ -8,13 +8,7 @@ import pytest
 
 from gpuvitals.cli.main import main
 from gpuvitals.sim.apiserver import ApiServer
-from support.agentnode import AgentNode, agent_node, encoded, serving
-
-
-@pytest.fixture
-def server() -> Iterator[ApiServer]:
-    with serving() as running:
-        yield running
+from support.agentnode import AgentNode, agent_node, encoded
 
 
 @pytest.fixture
