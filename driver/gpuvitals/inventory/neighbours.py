@@ -3,13 +3,12 @@
 Neither the scheduler nor the kubelet knows that a device of two drivers is one GPU: each driver sees it free.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from gpuvitals.model.gpu import Gpu
+from gpuvitals.model.gpu_name import folded_name
 
-_BUS_ID = re.compile(r"([0-9a-f]{4,8}):([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])")
 _SHOWN = 3
 
 
@@ -47,10 +46,10 @@ def other_driver(gpus: Iterable[Gpu], neighbours: Neighbours) -> str:
 
 def _shared(gpus: tuple[Gpu, ...], neighbours: Neighbours) -> Iterator[str]:
     uuids = {gpu.uuid for gpu in gpus} | {gpu.mig.parent for gpu in gpus if gpu.mig is not None}
-    bus_ids = {_bus_id(gpu.bus_id) for gpu in gpus}
+    bus_ids = {folded_name(gpu.bus_id) for gpu in gpus}
     for theirs in neighbours.devices:
         same = sorted(theirs.uuids & uuids) or sorted(
-            bus for bus in theirs.bus_ids if _bus_id(bus) in bus_ids
+            bus for bus in theirs.bus_ids if folded_name(bus) in bus_ids
         )
         if same:
             yield f"driver {theirs.driver} publishes {same[0]} as {theirs.device}"
@@ -59,9 +58,3 @@ def _shared(gpus: tuple[Gpu, ...], neighbours: Neighbours) -> Iterator[str]:
 def _is_gpu_resource(name: str) -> bool:
     """Names that the device plugin gives whole, shared and MIG GPUs. Source: NVIDIA/k8s-device-plugin README."""
     return name == "nvidia.com/gpu" or name.startswith(("nvidia.com/gpu.", "nvidia.com/mig-"))
-
-
-def _bus_id(text: str) -> str:
-    """NVML writes eight digits of domain, the kernel four."""
-    found = _BUS_ID.fullmatch(text.lower())
-    return text if found is None else f"{int(found[1], 16):04x}:{found[2]}"

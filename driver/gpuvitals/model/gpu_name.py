@@ -19,8 +19,13 @@ def normal_bus_id(text: str) -> PciBusId | None:
     match = _BUS_ID.match(text.strip())
     if match is None:
         return None
-    domain, bus, device = (int(match[name] or "0", 16) for name in ("domain", "bus", "device"))
-    return PciBusId(f"{domain:04x}:{bus:02x}:{device:02x}.{match['function'] or '0'}")
+    return bus_id_of(match["domain"], match["bus"], match["device"], match["function"])
+
+
+def bus_id_of(domain: str | None, bus: str, device: str, function: str | None) -> PciBusId:
+    """The one spelling of a PCI bus ID whose parts were printed as hexadecimal digits. Without a part, it is 0."""
+    place = f"{int(domain or '0', 16):04x}:{int(bus, 16):02x}:{int(device, 16):02x}"
+    return PciBusId(f"{place}.{function or '0'}")
 
 
 def folded_name(text: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu import Gpu
+from gpuvitals.model.gpu_name import bus_id_of
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import Checkup, FabricState, LinkState, Reading, ReadStatus, Source, XidReport
 from gpuvitals.signals.nvml_backend import (
@@ -40,8 +41,7 @@ def bus_id_from(text: str) -> PciBusId:
     match = _BUS_ID.match(text.strip().lower())
     if match is None:
         raise ValueError(f"bus id {text[:32]!r} is not of the form domain:bus:device.function")
-    domain, bus, device, function = match.groups()
-    return PciBusId(f"{domain.lstrip('0').rjust(4, '0')}:{bus}:{device}.{function or '0'}")
+    return bus_id_of(*match.groups())
 
 
 def gpu_from(facts: GpuFacts, driver: DriverFacts, placement: Placement) -> Gpu:

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from gpuvitals.model.gpu_name import bus_id_of
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.signals.kmsg_record import DRIVER_PREFIXES, KmsgRecord
 
@@ -310,5 +311,5 @@ def _link(text: str) -> int | None:
 
 
 def _bus_id(match: re.Match[str]) -> PciBusId:
-    domain, rest = match["bdf"].lower().split(":", 1)
-    return PciBusId(f"{domain.lstrip('0').rjust(4, '0')}:{rest}.{match['function'] or '0'}")
+    domain, bus, device = match["bdf"].split(":")
+    return bus_id_of(domain, bus, device, match["function"])
