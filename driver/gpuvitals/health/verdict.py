@@ -73,7 +73,7 @@ def verdict(state: GpuState, now: Moment, policy: Policy) -> Verdict:
         score=value,
         health_class=HealthClass.UNKNOWN if blind else health_class(value),
         reason=judged.reason,
-        message=_message(state, judged),
+        message=_message(judged),
         definitive=judged.cause is not None and judged.cause.rule.fault_class is FaultClass.A,
         xid_errors=len(counted),
         last_xid=newest.code if newest is not None else 0,
@@ -192,7 +192,7 @@ def _counted(state: GpuState, now: float, policy: Policy) -> list[XidRecord]:
     ]
 
 
-def _message(state: GpuState, judged: _Judgement) -> str:
+def _message(judged: _Judgement) -> str:
     if judged.cause is None:
         if judged.reason == BLIND:
             return "no reading of this GPU; it is neither healthy nor failed until one succeeds"

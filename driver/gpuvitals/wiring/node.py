@@ -53,8 +53,6 @@ from gpuvitals.wiring.sockets import Sockets, driver_place
 log = logging.getLogger(__name__)
 
 VERSION = "0.1.0"
-_STALE_SECONDS = 10.0
-_PROBE_SECONDS = 1.0
 _STOP_SECONDS = 5.0
 _PART_SECONDS = 1.5
 _LEAST_SECONDS = 0.1

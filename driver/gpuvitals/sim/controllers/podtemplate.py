@@ -8,15 +8,15 @@ from collections.abc import Iterable
 from gpuvitals.sim.apiserver.jsontypes import Obj, clone, dig
 
 
-def pod_of(owner: Obj, api_version: str, kind: str, *, prefix: str = "") -> Obj:
-    """A pod of the owner's template. `prefix` is what its name begins with; the owner's name where it is empty."""
+def pod_of(owner: Obj, api_version: str, kind: str) -> Obj:
+    """A pod of the owner's template, named after the owner."""
     metadata = owner["metadata"]
     template = clone(owner["spec"]["template"])
     wanted = template.get("metadata") or {}
     reference = {"apiVersion": api_version, "kind": kind, "name": metadata["name"], "uid": metadata["uid"]}
     pod: Obj = {
         "metadata": {
-            "generateName": f"{prefix or metadata['name']}-",
+            "generateName": f"{metadata['name']}-",
             "namespace": metadata["namespace"],
             "ownerReferences": [{**reference, "controller": True, "blockOwnerDeletion": True}],
         },
