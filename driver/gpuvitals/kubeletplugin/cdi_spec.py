@@ -5,7 +5,9 @@ Source: cncf-tags/container-device-interface SPEC.md v1.1.0. No hooks: the runti
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
+from gpuvitals.decoding import json_value
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kubeletplugin.checkpoint_format import claim_from_text, claim_to_text
 from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice
@@ -116,19 +118,20 @@ def spec_bytes(held: HeldClaim, parts: ClaimParts, naming: Naming, boot: BootId)
 def recorded_claim(content: bytes, naming: Naming, boot: BootId) -> HeldClaim | None:
     """The claim that a spec file of ours and of this boot was written for; None where it is neither."""
     try:
-        spec = json.loads(content)
+        spec: Any = json_value(content)
         if spec["kind"] != cdi_kind(naming) or spec["annotations"][_boot_key(naming)] != boot:
             return None
         return claim_from_text(spec["annotations"][_entry_key(naming)])
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 
 def is_ours(content: bytes, naming: Naming) -> bool:
     """Whether the file's kind is ours. Content that can't be read as a spec is nobody's, so ours by its name."""
     try:
-        kind = json.loads(content)["kind"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        spec: Any = json_value(content)
+        kind = spec["kind"]
+    except (ValueError, KeyError, TypeError):
         return True
     return bool(kind == cdi_kind(naming))
 

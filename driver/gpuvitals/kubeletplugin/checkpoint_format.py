@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from gpuvitals.decoding import json_value
 from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice, MigIds
 from gpuvitals.model.ids import BootId, ClaimUid, DeviceName, GpuUuid
@@ -91,7 +92,7 @@ def decode(text: bytes, boot: BootId) -> State:
 
     Raises ValueError where the text as a whole is not a checkpoint.
     """
-    document = _loaded(text)
+    document = json_value(text)
     if not isinstance(document, dict) or not isinstance(document.get("schema"), int):
         raise ValueError("not a checkpoint: no schema number")
     schema = max(SCHEMA, document["schema"])
@@ -120,15 +121,7 @@ def claim_to_text(held: HeldClaim) -> str:
 
 def claim_from_text(text: str) -> HeldClaim:
     """The entry back. Raises ValueError, KeyError or TypeError where it is none."""
-    return _claim(_loaded(text))
-
-
-def _loaded(text: str | bytes) -> object:
-    """The JSON value. Raises ValueError, also for nesting without end."""
-    try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise ValueError("is nested too deeply") from error
+    return _claim(json_value(text))
 
 
 def _list(document: dict[str, object], key: str) -> list[object]:
@@ -183,7 +176,7 @@ def _claim(raw: object) -> HeldClaim:
     devices = entry["devices"]
     if not isinstance(devices, list) or not devices:
         raise ValueError("entry has no devices")
-    time = datetime.fromisoformat(_text(entry["time"]))
+    time = _time(_text(entry["time"]))
     if time.tzinfo is None or not _FIRST_YEAR <= time.year <= _LAST_YEAR:
         raise ValueError("entry's time has no time zone, or lies beyond the calendar")
     return HeldClaim(
@@ -243,9 +236,17 @@ def _number(value: object) -> int:
     return value
 
 
+def _time(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        # The error of fromisoformat quotes the text, however long it is.
+        raise ValueError(f"entry's time {text[:40]!r} is no time of ISO 8601") from error
+
+
 def _raw_uid(raw: str) -> object:
     try:
-        entry = _loaded(raw)
+        entry = json_value(raw)
     except ValueError:
         return None
     return entry.get("uid") if isinstance(entry, dict) else None

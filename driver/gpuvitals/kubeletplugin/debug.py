@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from gpuvitals.decoding import json_value
 from gpuvitals.observability.logs import keys
 
 FILE = "debug.sock"
@@ -120,8 +121,8 @@ def ask(path: Path, request: Mapping[str, object], seconds: float = _SECONDS) ->
         try:
             connection.connect(os.fspath(path))
             connection.sendall(json.dumps(request).encode() + b"\n")
-            reply = json.loads(_line(connection, _MAX_ANSWER, seconds))
-        except (OSError, ValueError, RecursionError) as error:
+            reply = json_value(_line(connection, _MAX_ANSWER, seconds))
+        except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
             raise DebugError(f"{path}: {why}; is the agent running on this node?") from error
     if not isinstance(reply, dict) or "answer" not in reply:

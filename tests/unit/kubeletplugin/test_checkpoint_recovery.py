@@ -17,7 +17,7 @@ import pytest
 from gpuvitals.durable import DurableFile
 from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.kubeletplugin.checkpoint import DAMAGED, FILE, LOCK, Checkpoint
-from gpuvitals.kubeletplugin.checkpoint_format import SCHEMA, State, decode, encode
+from gpuvitals.kubeletplugin.checkpoint_format import SCHEMA, State, claim_from_text, decode, encode
 from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice, MigIds
 from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
 from gpuvitals.model.ids import BootId, DeviceName, GpuUuid
@@ -379,3 +379,13 @@ def test_unusable_data_directory_does_not_stop_the_process(node: World) -> None:
         lock.rmdir()
         assert calls.prepare(claim)[uid_of(1)].error == ""
         eventually(lambda: len(plugin.prepared()) == 1)
+
+
+def test_an_entry_whose_time_is_a_long_text_is_refused_in_a_short_message() -> None:
+    """Finding R2."""
+    entry = {"namespace": "ml", "name": "train", "uid": "u", "devices": [{}], "time": "x" * 20_000}
+
+    with pytest.raises(ValueError, match="entry's time 'xxx") as refused:
+        claim_from_text(json.dumps(entry))
+
+    assert len(str(refused.value)) < 200
