@@ -13,7 +13,14 @@ from gpuvitals.health.verdict import next_change_at, verdict
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.health import Verdict
 from gpuvitals.model.ids import GpuUuid, PciBusId, Reason
-from gpuvitals.model.signal import GpuSignal, Reading, RecoveryActionReport, XidReport
+from gpuvitals.model.signal import (
+    GpuSignal,
+    InitFailureReport,
+    Reading,
+    RecoveryActionReport,
+    Source,
+    XidReport,
+)
 from gpuvitals.replay.findings import GpuEnd, Happening, Isolation, Kind, Tally
 from gpuvitals.replay.isolations import weigh, weigh_witnesses
 from gpuvitals.replay.presumed import at_work, begun_anew, come_up, folded, seen_now, shows_work
@@ -101,6 +108,11 @@ class GpuHistories:
             if watched.isolation is not None:
                 watched.isolation.is_settled = True
         yield from self._judge(tuple(self._watched), now)
+
+    def none_up(self, now: Moment) -> Iterator[Happening]:
+        """The driver has brought up no GPU of the node, which a boot alone lets presume."""
+        for bus_id in dict.fromkeys(gpu.bus_id for gpu in self._roster.gpus.values()):
+            yield from self.take(InitFailureReport(source=Source.KMSG, seen=now, bus_id=bus_id), now)
 
     def advise(self, bus_id: PciBusId, hint: str) -> None:
         """Adds to the advice about the GPU in that slot."""

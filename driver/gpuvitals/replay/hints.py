@@ -1,4 +1,4 @@
-"""Lines that judge no GPU and tell a person where to look. Pure."""
+"""Lines that name no GPU and tell a person where to look. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -16,13 +16,21 @@ _SURPRISE_DOWN = re.compile(
 """Bit 5 of the uncorrectable error status. Source: Linux drivers/pci/pcie/aer.c, aer_uncorrectable_error_string."""
 _RESET_REQUIRED = re.compile(r"NVRM: .*\[?NV_ERR_RESET_REQUIRED\]?")
 """Source: NVIDIA/open-gpu-kernel-modules, nvstatuscodes.h and the assertions of nvassert.h."""
+_NONE_UP = re.compile(
+    r"NVRM: (?:No NVIDIA (?:GPU|graphics adapter) found|None of the NVIDIA (?:devices|graphics adapters) were initialized)"
+)
+"""Source: NVIDIA/open-gpu-kernel-modules, kernel-open/nvidia/nv.c, nvidia_init_module."""
 
 
 class HintKind(Enum):
-    """SURPRISE_DOWN: the PCIe link below a port broke off. RESET_REQUIRED: the driver refuses work until a reset."""
+    """SURPRISE_DOWN: the PCIe link below a port broke off. RESET_REQUIRED: the driver refuses work until a reset.
+
+    NONE_UP: the driver was loaded and brought up no GPU of the node.
+    """
 
     SURPRISE_DOWN = "surprise down"
     RESET_REQUIRED = "reset required"
+    NONE_UP = "none up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +45,10 @@ class Hint:
 RESET_REQUIRED_TEXT = (
     "the driver refuses work until a GPU is reset (NV_ERR_RESET_REQUIRED); the line does not say which: see the GPU's "
     "recovery action (nvidia-smi -q) and the XIDs before it"
+)
+NONE_UP_TEXT = (
+    "the driver was loaded and brought up no GPU: compare lspci with the GPUs that the node should have, and read the "
+    "driver's lines before it"
 )
 
 
@@ -58,6 +70,8 @@ def hint_text(hint: Hint) -> str:
             )
         case HintKind.RESET_REQUIRED:
             return RESET_REQUIRED_TEXT
+        case HintKind.NONE_UP:
+            return NONE_UP_TEXT
         case _:
             assert_never(hint.kind)
 
@@ -71,4 +85,6 @@ def hint_of(record: KmsgRecord, seen: Moment) -> Hint | None:
         return Hint(seen, HintKind.SURPRISE_DOWN, match["port"].lower())
     if _RESET_REQUIRED.match(record.text):
         return Hint(seen, HintKind.RESET_REQUIRED)
+    if _NONE_UP.match(record.text):
+        return Hint(seen, HintKind.NONE_UP)
     return None

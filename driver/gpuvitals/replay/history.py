@@ -168,6 +168,9 @@ class History:
                 if not self._reset_hinted:
                     self._reset_hinted = True
                     yield _of_node(hint.seen, hint_text(hint))
+            case HintKind.NONE_UP:
+                yield _of_node(hint.seen, hint_text(hint))
+                yield from self._gpus.none_up(hint.seen)
             case _:
                 assert_never(hint.kind)
 

@@ -38,7 +38,8 @@ _REPEATED = re.compile(rb"message repeated [0-9]{1,9} times: \[ ?(?P<text>.*)\]\
 """Source: rsyslog, $RepeatedMsgReduction."""
 _LEVEL = re.compile(rb"<[0-9]{1,4}>")
 _KMSG = re.compile(rb"[0-9]{1,4},[0-9]{1,20},[0-9]{1,20},[-c+][,;]")
-_STARTS = (*(prefix.encode() for prefix in DRIVER_PREFIXES), BOOT_TEXT.encode())
+_STARTS = (*(prefix.encode() for prefix in DRIVER_PREFIXES), BOOT_TEXT.encode(), b"pcieport ")
+"""How text without a stamp begins that is taken for the kernel's: the drivers', a boot's, and that of a PCIe port above."""
 _LOAD_END = re.compile(rb"NVRM: fallen off the bus and is not responding to commands[\x20-\x7e]*")
 _UNPRINTABLE = re.compile(rb"[^\x20-\x7e]")
 _ESCAPED_NEWLINE = b"#012"

@@ -81,6 +81,8 @@ def test_explain_walks_a_fatal_line_to_the_claim(run: Run) -> None:
             "[ 7.0] pcieport 0000:37:01.0:    [ 5] SDES                   (First)",
             "port 0000:37:01.0 broke off",
         ),
+        ("pcieport 0000:37:01.0: AER:    [ 5] SDES", "port 0000:37:01.0 broke off"),
+        ("NVRM: None of the NVIDIA devices were initialized.", "brought up no GPU"),
         (
             "NVRM: GPU0 nvAssertFailed: x [NV_ERR_RESET_REQUIRED] (0x62) returned",
             "refuses work until a GPU is reset",

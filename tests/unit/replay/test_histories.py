@@ -81,6 +81,19 @@ def test_a_gpu_that_failed_to_initialise_is_up_once_a_process_works_with_it(aske
     assert end.verdict.reason == ("RecoveryResetGpu" if asked else "None")
 
 
+@pytest.mark.parametrize(
+    "line", ["NVRM: No NVIDIA GPU found.", "NVRM: None of the NVIDIA devices were initialized."]
+)
+def test_a_boot_after_which_the_driver_brought_up_no_gpu_repairs_none(line: str) -> None:
+    """Finding L2."""
+    said = [*LOST, (5000.0, "Linux version 6.8.0"), (5020.0, line)]
+    found = replayed(dmesg(quiet(said, 9000)))
+
+    end = found.ends[DEVICE]
+    assert (end.verdict.reason, end.is_isolated) == ("InitFailed", True)
+    assert any("brought up no GPU" in each.text for each in found.happenings)
+
+
 def test_application_errors_take_nobody_out() -> None:
     said = [(float(at), xid(13, "pid=7, name=a, x")) for at in range(0, 90_000, 500)]
     found = replayed(dmesg(said))
