@@ -1,0 +1,59 @@
+"""The first step of `make demo`, with small scripts in place of Python."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+WORKS = "#!/bin/sh\n"
+HAS_NO_PIP = """#!/bin/sh
+case "$*" in *pip*) exit 1;; esac
+"""
+MAKES_VENVS = """#!/bin/sh
+echo "$*" >> asked
+case "$*" in
+  "-m venv "*) mkdir -p .venv/bin; touch .venv/pyvenv.cfg; echo '#!/bin/sh' > .venv/bin/python; chmod +x .venv/bin/python;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("python", "configuration", "made"),
+    [
+        pytest.param(None, False, True, id="none yet"),
+        pytest.param(HAS_NO_PIP, True, True, id="half made"),
+        pytest.param(WORKS, False, True, id="not a venv"),
+        pytest.param(WORKS, True, False, id="whole"),
+    ],
+)
+def test_a_venv_that_is_not_whole_is_made_again(
+    tmp_path: Path, python: str | None, configuration: bool, made: bool
+) -> None:
+    """Finding U4: a first `make demo` without ensurepip, or ended in its middle, spoiled every later one."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "requirements").mkdir()
+    for name in ("requirements/build.txt", "requirements/run.txt", "pyproject.toml"):
+        (tmp_path / name).touch()
+    programs = {"python": MAKES_VENVS} | ({".venv/bin/python": python} if python else {})
+    for name, text in programs.items():
+        program = tmp_path / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(text, encoding="utf-8")
+        program.chmod(0o755)
+    if configuration:
+        (tmp_path / ".venv" / "pyvenv.cfg").touch()
+
+    ended = subprocess.run(
+        ["make", ".venv/.run-installed", f"PYTHON={tmp_path}/python"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    asked = (tmp_path / "asked").read_text(encoding="utf-8").splitlines()
+    assert ("-m venv --clear .venv" in asked) is made
