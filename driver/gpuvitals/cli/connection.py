@@ -2,12 +2,14 @@
 
 import argparse
 import os
+import re
 from pathlib import Path
 
 from gpuvitals.cli.errors import UsageError
 from gpuvitals.kube.client import ConnectSettings
 from gpuvitals.kube.kubeconfig import split
 
+_NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\Z")
 _HOME_CONFIG = Path(".kube") / "config"
 
 
@@ -17,6 +19,13 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
         "--kubeconfig", type=Path, help="default: $KUBECONFIG, ~/.kube/config, or in a pod its own account"
     )
     parser.add_argument("--server", default="", help="a plain URL instead, as the simulation prints it")
+
+
+def node_name(text: str) -> str:
+    """The name of a Node, for argparse. Raises ArgumentTypeError."""
+    if _NODE_NAME.match(text) is None:
+        raise argparse.ArgumentTypeError(f"{text[:80]!a} is no name of a Node")
+    return text
 
 
 def connection(options: argparse.Namespace) -> ConnectSettings:

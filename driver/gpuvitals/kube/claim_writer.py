@@ -14,7 +14,7 @@ from gpuvitals.inventory.claims import ClaimEntry, ClaimRef
 from gpuvitals.kube.cause_log import CauseLog
 from gpuvitals.kube.claim_schedule import ClaimSchedule
 from gpuvitals.kube.client import Transport
-from gpuvitals.kube.errors import ApiError, Invalid, NotFound, Refused
+from gpuvitals.kube.errors import ApiError, Invalid, NoSuchObject, Refused
 from gpuvitals.kube.resourceclaims import StoredEntries, apply_call, is_shown
 from gpuvitals.kube.right_of_way import RightOfWay
 from gpuvitals.observability.logs import keys
@@ -158,7 +158,7 @@ class ClaimStatusWriter:
 
 def _is_gone(error: ApiError) -> bool:
     """The claim was deleted, was created anew under its name (the UID guard), or no longer holds the device."""
-    return isinstance(error, NotFound) or (
+    return isinstance(error, NoSuchObject) or (
         isinstance(error, Invalid)
         and ("metadata.uid" in error.fields or "must be an allocated device" in str(error))
     )

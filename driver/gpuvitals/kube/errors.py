@@ -1,10 +1,11 @@
 """What can go wrong with an API call, translated once.
 
 ApiError
-├── Retryable            busy, unreachable, token expired: the same call may go through later
+├── Retryable            busy, unreachable, token expired, a proxy's answer: the same call may go through later
 │   └── Conflict         409: somebody else wrote first; read again and rebase
 └── Permanent            the same call will fail again
-    ├── NotFound         404
+    ├── NotFound         404: also of a path that is not served, or not yet
+    │   └── NoSuchObject 404 that names the object
     ├── Gone             410: the watch's place in history is lost; list again
     ├── Refused          403, and the 422 that names a missing permission
     └── Invalid          422 and other 4xx: the body is at fault
@@ -72,7 +73,11 @@ class Permanent(ApiError):
 
 
 class NotFound(Permanent):
-    """404."""
+    """404. A server that starts, or a proxy before it, answers so for every path."""
+
+
+class NoSuchObject(NotFound):
+    """404 with the name of the object: it does not exist."""
 
 
 class Gone(Permanent):
@@ -92,10 +97,12 @@ class _Cause(msgspec.Struct):
 
 
 class _Details(msgspec.Struct):
+    name: str = ""
     causes: list[_Cause] = []
 
 
 class _Status(msgspec.Struct):
+    kind: str = ""
     reason: str | None = None
     message: str | None = None
     details: _Details | None = None
@@ -118,18 +125,28 @@ def error_from_answer(status: int, body: bytes, retry_after: str | None, what: s
     message = f"{what}: {status} {reason}: {text}"
     if status == 409:
         return Conflict(message, status=status, reason=reason)
-    if status in (401, 429) or status >= 500:
+    if status in (401, 408, 429) or status >= 500 or not _is_verdict(status, told.kind):
         # 401: the projected token ran out; the next call reads the file again.
         return Retryable(message, status=status, reason=reason, retry_after_seconds=_seconds(retry_after))
     fields = tuple(cause.field for cause in told.details.causes if cause.field) if told.details else ()
-    return _permanent(status, text)(message, status=status, reason=reason, fields=fields)
+    names_object = told.details is not None and bool(told.details.name)
+    kind = _permanent(status, text, names_object=names_object)
+    return kind(message, status=status, reason=reason, fields=fields)
 
 
-def _permanent(status: int, text: str) -> type[Permanent]:
+def _is_verdict(status: int, kind: str) -> bool:
+    """Whether the API server has judged the request. A redirect, or a page without a Status, comes from a proxy.
+
+    A refusal, a missing path and a lost place mean the same from both.
+    """
+    return status in (403, 404, 410) or (status >= 400 and kind == "Status")
+
+
+def _permanent(status: int, text: str, *, names_object: bool) -> type[Permanent]:
     if status == 403 or (status == 422 and "requires resource=" in text):
         # A missing synthetic verb of claim status is answered with 422, not with 403 (seen on 1.37.2).
         return Refused
-    kinds: dict[int, type[Permanent]] = {404: NotFound, 410: Gone}
+    kinds: dict[int, type[Permanent]] = {404: NoSuchObject if names_object else NotFound, 410: Gone}
     return kinds.get(status, Invalid)
 
 

@@ -24,7 +24,9 @@ from gpuvitals.observability.metrics import NodeMetrics
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 300.0
-"""How long a refused device is not sent again as it is."""
+"""How long a device that a refusal has named is not sent again as it is."""
+GUESS_SECONDS = 60.0
+"""And one that no refusal has named: the refusal may have been about something else, which has passed."""
 BODY_SECONDS = 10.0
 """How long a refused slice is not sent again as it is: what refused it may be an admission policy, since mended."""
 
@@ -104,8 +106,9 @@ class RefusedDevices:
         # A field that is no device's is nobody's fault here: the annotations, or the pool.
         names = named or (set() if error.fields else _changed(write))
         found = [device for part in pool.slices for device in part.devices if device.name in names]
+        until = now + (RETRY_SECONDS if named else GUESS_SECONDS)
         for device in found:
-            self._refused[device.name] = _Refusal(device, str(error), now + RETRY_SECONDS, not named)
+            self._refused[device.name] = _Refusal(device, str(error), until, not named)
         return bool(found)
 
 

@@ -10,7 +10,8 @@ from gpuvitals.kube.errors import ApiError, Invalid, Refused
 log = logging.getLogger(__name__)
 
 _BROKEN_ANSWERS = 3
-"""So many answers 5xx of one cause before an event: a server that restarts gives one or two."""
+"""So many answers 5xx, or of a proxy, of one cause before an event: a server that restarts gives one or two."""
+_PASSING = (0, 401, 409, 429)
 
 
 class SliceTrouble:
@@ -27,7 +28,7 @@ class SliceTrouble:
         """Takes a failed write; the next try comes in `seconds`."""
         self._log.failed(error, again_in=round(seconds, 1))
         self.text = str(error)
-        if error.status >= 500:
+        if error.status not in _PASSING:
             self._broken[error.cause] += 1
         is_lasting = isinstance(error, (Refused, Invalid)) or self._broken[error.cause] >= _BROKEN_ANSWERS
         if is_lasting and error.cause not in self._announced:

@@ -131,6 +131,12 @@ def device_views(body: bytes) -> tuple[DeviceView, ...]:
     return tuple(sorted(views, key=DeviceView.severity))
 
 
+def api_groups(body: bytes) -> frozenset[str]:
+    """The groups in whose names the node reports of a list of slices are. Raises msgspec.DecodeError."""
+    keys = (key for entry in decoded(_LIST, body).items for key in entry.metadata.annotations or {})
+    return frozenset(key.removesuffix(_REPORT) for key in keys if key.endswith(_REPORT))
+
+
 def node_views(body: bytes) -> tuple[NodeView, ...]:
     """The nodes of a list of slices that have a node report, by name. Raises msgspec.DecodeError."""
     found = [_node(entry) for entry in decoded(_LIST, body).items if entry.report]

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.inventory.next_step import with_next_step
-from gpuvitals.kube.errors import ApiError, NotFound
+from gpuvitals.kube.errors import ApiError, NoSuchObject
 from gpuvitals.kube.events import EventRecord, EventRecorder, Regarding
 from gpuvitals.kube.resourceclaims import ClaimReader, DeviceConfig, DeviceResult, ReadClaim
 from gpuvitals.kubeletplugin.claim import (
@@ -29,7 +29,7 @@ class ClaimBridge:
         """The claim as it is now. Raises ClaimNotFoundError, ClaimUnavailableError."""
         try:
             read = self._reader.read(namespace, name)
-        except NotFound as error:
+        except NoSuchObject as error:
             raise ClaimNotFoundError(str(error)) from error
         except ApiError as error:
             raise ClaimUnavailableError(str(error)) from error

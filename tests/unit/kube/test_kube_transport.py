@@ -15,6 +15,7 @@ from gpuvitals.kube.errors import (
     Conflict,
     Gone,
     Invalid,
+    NoSuchObject,
     NotFound,
     Permanent,
     Refused,
@@ -58,7 +59,8 @@ def answered(answer: Answer, call: Call = CALL) -> ApiError:
         (422, 'changing status.devices requires resource="resourceclaims/driver"', Refused),
         (429, "slow down", Retryable),
         (400, "bad", Invalid),
-        (302, "elsewhere", Invalid),
+        (302, "elsewhere", Retryable),
+        (408, "slow", Retryable),
         (503, "later", Retryable),
         (504, "later", Retryable),
     ],
@@ -76,7 +78,7 @@ def test_each_code_is_one_kind_of_error_that_names_the_call(
 
 
 def test_a_validation_names_its_fields() -> None:
-    body = b'{"reason":"Invalid","message":"m","details":{"causes":[{"field":"spec.devices[0].name"},{"reason":"x"}]}}'
+    body = b'{"kind":"Status","reason":"Invalid","message":"m","details":{"causes":[{"field":"spec.devices[0].name"},{"reason":"x"}]}}'
 
     assert answered(Answer(status=422, chunks=(body,))).fields == ("spec.devices[0].name",)
 
@@ -86,6 +88,24 @@ def test_a_proxys_page_is_still_an_error_with_its_code() -> None:
 
     assert isinstance(error, Retryable)
     assert "bad gateway" in str(error)
+
+
+@pytest.mark.parametrize("status", [301, 400, 405, 413, 418, 422])
+def test_a_page_that_is_no_status_is_a_proxys_and_is_tried_again(status: int) -> None:
+    """Finding R12: a proxy's passing answer is no verdict on what was sent."""
+    assert isinstance(answered(Answer(status=status, chunks=(b"<html>no</html>",))), Retryable)
+
+
+@pytest.mark.parametrize(
+    ("details", "kind"), [(b'{"name":"c","kind":"resourceclaims"}', NoSuchObject), (b"{}", NotFound)]
+)
+def test_only_a_404_that_names_an_object_says_that_it_does_not_exist(
+    details: bytes, kind: type[ApiError]
+) -> None:
+    """Finding K1: a server that starts answers 404 for paths that it does not serve yet."""
+    body = b'{"kind":"Status","reason":"NotFound","message":"m","details":' + details + b"}"
+
+    assert type(answered(Answer(status=404, chunks=(body,)))) is kind
 
 
 @pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("soon", None), ("²", None)])

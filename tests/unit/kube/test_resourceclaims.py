@@ -182,6 +182,18 @@ def test_claims_of_an_outage_are_written_soon_after_its_end_also_after_a_403() -
         assert time.monotonic() - began < 12
 
 
+def test_a_claim_is_written_although_a_server_that_starts_first_answers_404() -> None:
+    """Finding K1, for claims: a 404 that does not name the claim does not say that the claim is gone."""
+    with ApiServer() as server, writer_on(server) as writer:
+        claims = [reference(allocated_claim(server, name)) for name in ("a", "b")]
+        loading = server.faults.fail(404, times=None, match=CLAIM_WRITES)
+        writer.show({claim: (entry(ConditionStatus.FALSE, "Xid79"),) for claim in claims})
+        eventually(lambda: loading.hits > 1, 10)
+        loading.end()
+
+        eventually(lambda: shown(server, "a") == shown(server, "b") == ["Xid79"], 10)
+
+
 def test_what_waits_to_be_written_is_dropped_when_another_instance_takes_over() -> None:
     """Finding R9."""
     with ApiServer() as server, writer_on(server) as old, writer_on(server) as new:

@@ -175,6 +175,18 @@ def test_a_fault_of_an_outage_is_stored_soon_after_a_server_that_first_refuses_u
     assert world.wait(lambda: 2 in world.published, 10) < 3
 
 
+@pytest.mark.parametrize("status", [302, 408, 429, 502])
+def test_an_answer_of_a_proxy_is_no_refusal_of_a_device(world: World, status: int) -> None:
+    """Finding R12: a GPU that returns to service is not left out for one passing answer."""
+    world.publish(1, 3)
+    world.server.faults.fail(status, times=1, match=SLICES)
+    world.publisher.publish(pool_for(), 2)
+
+    assert world.wait(lambda: 2 in world.published, 10) < 6
+    assert len(world.slices()[0]["spec"]["devices"]) == 8
+    assert world.refusals == []
+
+
 @pytest.mark.parametrize("status", [403, 422, 500])
 def test_a_new_fault_never_waits_for_the_back_off_of_an_old_one(world: World, status: int) -> None:
     """Finding K1."""
@@ -482,10 +494,10 @@ def test_the_probe_finds_the_mode_and_stores_nothing(dropping: bool) -> None:
 
 def test_a_server_that_refuses_the_effect_none_has_devices_withdrawn() -> None:
     """1.34 with the gate on; any other refusal is not the taint's fault and is told."""
-    refusal = b'{"reason":"Invalid","message":"m","details":{"causes":[{"field":"spec.devices[0].taints[0].effect"}]}}'
+    refusal = b'{"kind":"Status","reason":"Invalid","message":"m","details":{"causes":[{"field":"spec.devices[0].taints[0].effect"}]}}'
     with scripted(lambda method, target: Answer(status=422, chunks=(refusal,))) as script:
         assert probe_mode(connect(ConnectSettings(url=script.url)), DRIVER, "node-a") is ServiceMode.WITHDRAW
-    policy = Answer(status=422, chunks=(b'{"message":"a policy says no"}',))
+    policy = Answer(status=422, chunks=(b'{"kind":"Status","message":"a policy says no"}',))
     with scripted(lambda method, target: policy) as script, pytest.raises(Invalid, match="a policy says no"):
         probe_mode(connect(ConnectSettings(url=script.url)), DRIVER, "node-a")
 

@@ -1,0 +1,20 @@
+"""The claims that the kubelet plugin asks for: gone, or not readable now."""
+
+import pytest
+
+from gpuvitals.kube.client import ConnectSettings, connect
+from gpuvitals.kube.resourceclaims import ClaimReader
+from gpuvitals.kubeletplugin.sources import ClaimNotFoundError, ClaimUnavailableError
+from gpuvitals.node.bridges import ClaimBridge
+from gpuvitals.sim.apiserver import ApiServer, Match
+
+
+def test_a_claim_is_gone_only_where_the_server_says_so_of_that_claim() -> None:
+    """Finding K1: three answers 404 of a server that starts must not release the claim of a running pod."""
+    with ApiServer() as server:
+        bridge = ClaimBridge(ClaimReader(connect(ConnectSettings(url=server.url))))
+        with pytest.raises(ClaimNotFoundError):
+            bridge.allocated("default", "c")
+        server.faults.fail(404, times=1, match=Match(resource="resourceclaims"))
+        with pytest.raises(ClaimUnavailableError):
+            bridge.allocated("default", "c")
