@@ -8,20 +8,21 @@ import getpass
 import json
 import re
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from gpuvitals.cli.connection import add_connection_options, connection
+from gpuvitals.cli.connection import add_connection_options, connection, node_name
 from gpuvitals.cli.errors import UsageError
 from gpuvitals.cli.gpu_names import GpuNames
 from gpuvitals.cli.override_text import RULES, Edited, Entry, OverrideText
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.kube.client import connect
+from gpuvitals.kube.client import Transport, connect
 from gpuvitals.kube.errors import ApiError
 from gpuvitals.kube.nodes import edit_annotation
 from gpuvitals.kube.slice_list import slice_pages
-from gpuvitals.kube.slice_view import device_views
+from gpuvitals.kube.slice_view import api_groups, device_views
 from gpuvitals.model.clock import Moment
 from gpuvitals.signals.statement_text import StatementError, statements_from_json
 
@@ -29,10 +30,18 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The annotation that the node's agent reads, and the names of its GPUs."""
+
+    annotation: str
+    names: GpuNames
+
+
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the verb."""
     parser = verbs.add_parser("report", help="declare a GPU bad, degraded or repaired, for a while")
-    parser.add_argument("node", help="the Node that has it")
+    parser.add_argument("node", type=node_name, help="the Node that has it")
     parser.add_argument("gpu", help="device name, UUID, or PCI bus id in any spelling")
     parser.add_argument(
         "say",
@@ -49,6 +58,11 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument(
         "--for", default="7d", dest="lasts", help="how long it stands: 90m, 12h, 7d (default)"
     )
+    parser.add_argument(
+        "--api-group",
+        default="",
+        help="group of the annotation, for a node with two installations; default: that of its slices",
+    )
     add_connection_options(parser)
     parser.set_defaults(run=run)
 
@@ -63,31 +77,44 @@ def run(options: argparse.Namespace) -> int:
 
     def edit(text: str) -> str:
         nonlocal done
-        done = _edited(text, options, names, entry, now)
+        done = _edited(text, options, place, entry, now)
         return done.text
 
     try:
         transport = connect(connection(options))
-        pages = slice_pages(transport, node=options.node)
-        names = GpuNames(view for page in pages for view in device_views(page))
-        edit_annotation(transport, options.node, Naming().override, edit)
+        place = _place(transport, options)
+        edit_annotation(transport, options.node, place.annotation, edit)
     except (ApiError, StatementError, msgspec.DecodeError) as error:
         print(f"gpuvitals: node {options.node}: {error}", file=sys.stderr)
         return 1
     for each in done.dropped:
-        print(f"gpuvitals: node {options.node}: dropped from {Naming().override}: {each}", file=sys.stderr)
-    print(f"node {options.node}, gpu {names.key(options.gpu)}: {_told(options.say, entry, done)}")
+        print(f"gpuvitals: node {options.node}: dropped from {place.annotation}: {each}", file=sys.stderr)
+    print(f"node {options.node}, gpu {place.names.key(options.gpu)}: {_told(options.say, entry, done)}")
     return 0
 
 
+def _place(transport: Transport, options: argparse.Namespace) -> _Place:
+    """Raises ApiError, msgspec.DecodeError, and UsageError where two installations share the node."""
+    pages = tuple(slice_pages(transport, node=options.node))
+    groups = sorted({group for page in pages for group in api_groups(page)})
+    if len(groups) > 1 and not options.api_group:
+        raise UsageError(f"report: --api-group is missing: node {options.node} has {', '.join(groups)}")
+    group = options.api_group or (groups[0] if groups else Naming().api_group)
+    return _Place(
+        annotation=Naming(api_group=group).override,
+        names=GpuNames(view for page in pages for view in device_views(page)),
+    )
+
+
 def _edited(
-    text: str, options: argparse.Namespace, names: GpuNames, entry: Entry | None, now: datetime
+    text: str, options: argparse.Namespace, place: _Place, entry: Entry | None, now: datetime
 ) -> Edited:
     """Raises StatementError, and UsageError where the node has no such GPU and nothing is said of one."""
+    names = place.names
     try:
         found = OverrideText(text, names.key, now, repair=options.repair).edited(options.gpu, entry)
     except StatementError as error:
-        raise StatementError(f"annotation {Naming().override}: {error}") from error
+        raise StatementError(f"annotation {place.annotation}: {error}") from error
     if names.device(options.gpu) is None and not (entry is None and found.replaced):
         known = ", ".join(names.devices) or "none; is its agent running?"
         raise UsageError(f"report: {options.gpu}: node {options.node} has no such GPU; it has {known}")

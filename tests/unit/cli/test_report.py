@@ -259,3 +259,46 @@ def test_a_gpu_in_mig_mode_is_known_by_its_instances() -> None:
 def test_a_bus_id_has_one_spelling(text: str, found: str | None) -> None:
     assert normal_bus_id(text) == found
     assert folded_name(text) == (found or text.lower())
+
+
+def publish_report(server: ApiServer, name: str, group: str) -> None:
+    """A slice without devices that has the node report of an installation."""
+    metadata = {"name": name, "annotations": {f"{group}/node-report": "{}"}}
+    pool = {"name": "node-a", "generation": 1, "resourceSliceCount": 1}
+    spec = {"driver": f"gpu.{group}", "nodeName": "node-a", "pool": pool, "devices": []}
+    body = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": metadata, "spec": spec}
+    server.client("test").create("resourceslices.resource.k8s.io", body)
+
+
+def test_the_annotation_is_that_of_the_installation_on_the_node(report: Run, server: ApiServer) -> None:
+    """Finding K9: an agent of another API group reads no annotation of the default one."""
+    publish_report(server, "one", "gpus.example.com")
+
+    code, _, _ = report(NAMES[0], "bad", "--reason", "burns")
+
+    annotations = server.client("test").get("nodes", "node-a")["metadata"]["annotations"]
+    assert code == 0
+    assert list(annotations) == ["gpus.example.com/override"]
+
+
+def test_of_two_installations_the_one_that_is_meant_has_to_be_named(report: Run, server: ApiServer) -> None:
+    """Finding K9."""
+    publish_report(server, "one", "gpus.example.com")
+    publish_report(server, "two", "other.example.com")
+
+    code, _, error = report(NAMES[0], "bad", "--reason", "burns")
+    named, _, _ = report(NAMES[0], "bad", "--reason", "burns", "--api-group", "other.example.com")
+
+    annotations = server.client("test").get("nodes", "node-a")["metadata"]["annotations"]
+    assert (code, named) == (2, 0)
+    assert "--api-group is missing: node node-a has gpus.example.com, other.example.com" in error
+    assert list(annotations) == ["other.example.com/override"]
+
+
+@pytest.mark.parametrize("node", ["", "\udcff", "Node", "a/b", "-", "a" * 254])
+def test_what_is_no_name_of_a_node_is_an_error_of_that_argument(
+    node: str, server: ApiServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Finding C2: bytes that are not UTF-8 ended in a traceback."""
+    assert main(("report", node, NAMES[0], "nothing", "--server", server.url)) == 2
+    assert "argument node" in capsys.readouterr().err
