@@ -83,11 +83,11 @@ def gap_announcement(gap: GapReport) -> Announcement:
 
 
 def monitor_announcement(report: MonitorReport, before: MonitorState | None) -> Announcement | None:
-    """A source went blind, or sees again; None for one that sees from the start, or says the same again."""
+    """A source can't be read, or can be read again; None for one that is read from the start, or has not changed."""
     if report.state is before or (before is None and report.state is MonitorState.WATCHING):
         return None
     if report.state is MonitorState.WATCHING:
-        message = f"{report.source.value} sees again: {report.detail or 'it can be read'}"
+        message = f"{report.source.value} recovered: {report.detail or 'it can be read'}"
         return Announcement(reason="MonitorWatching", message=message, warning=False)
     message = f"{report.source.value} is {report.state.value}: {report.detail}; the other sources go on"
     return Announcement(reason="MonitorBlind", message=message)
@@ -102,8 +102,9 @@ def unattributed_announcement(signal: GpuSignal) -> Announcement | None:
             what = "a GPU that has fallen off the bus"
         case _:
             return None
-    named = signal.uuid or signal.bus_id or "no GPU at all"
-    message = f"{signal.source.value} reports {what} and names {named}, which is none of this node's GPUs"
+    named = signal.uuid or signal.bus_id
+    whose = f"for {named}, which matches no GPU of this node" if named else "without the name of a GPU"
+    message = f"{signal.source.value} reports {what} {whose}; no device is touched"
     return Announcement(reason="UnattributedFault", message=message)
 
 
@@ -112,7 +113,7 @@ def replaced_announcement(slot: PciBusId, before: GpuUuid, now: GpuUuid, *, is_h
     then = (
         "that one is in another slot of this node"
         if is_here
-        else f"the health of that one stays in the memory; gpuvitals forget {before} removes it"
+        else f"the health of that one is kept; gpuvitals forget {before} removes it"
     )
     message = f"slot {slot} holds gpu {now}, it held gpu {before} before; {then}"
     return Announcement(reason="GpuReplaced", message=message, warning=not is_here)
@@ -147,8 +148,7 @@ def lack_announcements(
     found = [
         Announcement(
             reason=lack.reason,
-            message=f"{sum(each == lack for each in now.values())} devices can't be prepared and are out of service: "
-            f"{lack.message}",
+            message=f"{_devices(sum(each == lack for each in now.values()))} out of service: {lack.message}",
         )
         for lack in new
     ]
@@ -156,6 +156,10 @@ def lack_announcements(
         message = "the files of the driver that were missing are there; claims can be prepared again"
         found.append(Announcement(reason="DriverFilesFound", message=message, warning=False))
     return tuple(found)
+
+
+def _devices(count: int) -> str:
+    return "1 device can't be prepared and is" if count == 1 else f"{count} devices can't be prepared and are"
 
 
 def rival_announcement(rival: str) -> Announcement:
@@ -192,7 +196,7 @@ def statement_refused(where: str, why: str) -> Announcement:
 def statement_unattributed(statement: Statement) -> Announcement:
     """A statement that names no GPU of this node."""
     message = (
-        f"{statement.by} says {statement.says.value} of gpu {statement.gpu}, which is none of this node's; "
+        f"{statement.by} reports gpu {statement.gpu} as {statement.says.value}, which matches no GPU of this node; "
         "expected a device name, a UUID or a PCI bus id"
     )
     return Announcement(reason="UnattributedReport", message=message)

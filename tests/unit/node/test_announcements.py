@@ -1,10 +1,15 @@
 """The texts of events about a verdict."""
 
+from dataclasses import replace
+
 import pytest
 
 from gpuvitals.health.state import GpuState
+from gpuvitals.health.unusable import NODES_MISSING
+from gpuvitals.model.files import Lack
+from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import GpuSignal, ReadStatus
-from gpuvitals.node.announcements import verdict_announcement
+from gpuvitals.node.announcements import lack_announcements, unattributed_announcement, verdict_announcement
 from support.signals import GPU, START, broken, fold, fresh, good, judge, xid
 
 
@@ -21,3 +26,37 @@ def test_an_event_names_the_reason_once(fault: GpuSignal) -> None:
     message = announced.message.replace("XID ", "Xid")
     assert message.startswith(f"gpu {GPU.uuid} ({GPU.bus_id}): {verdict.reason}: ")
     assert message.count(verdict.reason) == 1
+
+
+@pytest.mark.parametrize(
+    ("bus_id", "message"),
+    [
+        (
+            "0000:ff:00.0",
+            "kmsg reports XID 79 for 0000:ff:00.0, which matches no GPU of this node; no device is touched",
+        ),
+        (None, "kmsg reports XID 79 without the name of a GPU; no device is touched"),
+    ],
+)
+def test_a_fault_without_a_gpu_is_not_said_to_name_one(bus_id: str | None, message: str) -> None:
+    """Finding U4: 'names no GPU at all, which is none of this node's GPUs'."""
+    fault = replace(xid(79, START), uuid=None, bus_id=None if bus_id is None else PciBusId(bus_id))
+    announced = unattributed_announcement(fault)
+
+    assert announced is not None
+    assert announced.message == message
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (1, "1 device can't be prepared and is out of service: m"),
+        (2, "2 devices can't be prepared and are out of service: m"),
+    ],
+)
+def test_one_device_is_not_counted_as_several(count: int, said: str) -> None:
+    """Finding U4."""
+    lack = Lack(reason=NODES_MISSING, message="m")
+    (announced,) = lack_announcements({}, {GpuUuid(f"GPU-{number}"): lack for number in range(count)})
+
+    assert announced.message == said
