@@ -244,7 +244,7 @@ def _head_if_readable(path: Path) -> Head:
     try:
         return _head(path)
     except OSError:
-        return None  # the slot is read next, and its error is told there
+        return None  # the slot is read next, and its error is reported there
 
 
 def _cause(error: Exception) -> str:

@@ -296,7 +296,7 @@ def _is_within(starts: tuple[float, ...], wanted: int, seconds: float) -> bool:
 
 
 def _reported(known: Fault, at: float, policy: Policy) -> Fault:
-    """`known` with a report of class B at `at`, which may be heard late."""
+    """`known` with a report of class B at `at`, which may arrive late."""
     if any(abs(at - start) < _SAME_REPORT_SECONDS for start in known.reports):
         return known
     reports = tuple(sorted((*known.reports, at)))[-MAX_EPISODES:]

@@ -55,7 +55,7 @@ class ShownVerdict:
 def with_shown(
     state: GpuState, shown: ShownVerdict, now: Moment, policy: Policy, *, same_boot: bool
 ) -> GpuState:
-    """`state` with the fault that the verdict was based on; as it was where the verdict told of none.
+    """`state` with the fault that the verdict was based on; unchanged where the verdict names no fault.
 
     A fault that is known already stays as it is known, and counts as one of this boot where the verdict is of this boot.
     """

@@ -40,8 +40,7 @@ class Fault:
     `episodes` are the starts of its episodes, newest last. Of class B, `reports` are the starts of the newest reports of an
     event, where lines close together are one, or of the times that a level was bad again after it read good. `run_since`
     is the start of the run of an event's reports that has not been interrupted for as long as the dwell. `good_since` is
-    set while a level reads good again. `sources` are the witnesses that
-    reported it.
+    set while a level reads good again. `sources` are the witnesses that reported it.
     """
 
     rule: CauseRule

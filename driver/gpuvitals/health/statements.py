@@ -53,7 +53,7 @@ def with_statements(
 
 
 def _cleared_once(state: GpuState, statement: Statement, seen: Moment, policy: Policy) -> GpuState:
-    """The state after a clear that is told again at each restart of the agent, for as long as it stands.
+    """The state after a clear. Each start of the agent reads the clear again, for as long as its annotation stands.
 
     Its time is of the clock of whoever wrote it. Where that clock is ahead, the same text read later would end a fault
     that came after it.

@@ -207,7 +207,7 @@ class _Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _LookUp:
-    """Mounts that were found, and for how long and while what stays the same they are used again."""
+    """Mounts that were found. They are used until `until`, while the stamps and the loaded driver stay the same."""
 
     stamps: dict[str, Stamp]
     loaded: str

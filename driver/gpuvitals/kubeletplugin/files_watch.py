@@ -1,7 +1,7 @@
 """Watches what Prepare needs of the driver, so that a device which can't be prepared is not offered.
 
-It asks the very code that prepares claims. A lack counts once two looks in a row saw it, since an upgrade replaces files one
-by one; files that are back count at once. So nothing has to be told when a driver container starts late.
+It calls the code that prepares claims. A lack counts once two looks in a row saw it, since an upgrade replaces files one
+by one; files that are back count at once. A driver container that starts late needs no notice to the agent.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Which of two overlapping instances acts in public: the newest that lives and is ready to.
+"""Chooses which of two overlapping instances publishes: the newest one that runs and is ready.
 
 Each instance holds an flock on a file of its own; the file's name carries its age, its mode whether the instance is
 ready (no full disk can refuse that), its text the pod. The kernel frees the lock of a dead instance, so life needs no heartbeat. A second lock,
@@ -142,10 +142,10 @@ class PublisherLock:
         wants = self._is_ready or not any(other.is_ready for other in others.values())
         if wants and not (self.publishing() or overtaken):
             self._contend()
-        self._tell_of_standby()
+        self._report_standby()
 
-    def _tell_of_standby(self) -> None:
-        """Once for as long as it lasts. A rolling update is over before it is told."""
+    def _report_standby(self) -> None:
+        """Reports a standby once. A rolling update is over before `standby_seconds` have passed."""
         if not self.stands_by:
             self._beside_since = None
             return

@@ -60,7 +60,7 @@ class Refusal:
         return f"{self.code.value}: {self.text()}"
 
     def text(self, before: str = "") -> str:
-        """The message behind other words, and the next step of the pod's owner where asking again can't help."""
+        """The message after `before`, and the next step for the pod's owner where a retry can't help."""
         whole = f"{before}{self.message}"
         step = _STEPS.get(self.code)
         return whole if step is None else with_next_step(whole, step)

@@ -1,4 +1,4 @@
-"""What a look at the driver's files found: whether the devices of a node can be prepared at all."""
+"""The result of a search for the driver's files: which devices of a node can be prepared."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

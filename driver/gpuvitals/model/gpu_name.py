@@ -11,7 +11,7 @@ _BUS_ID = re.compile(
 
 
 def normal_bus_id(text: str) -> PciBusId | None:
-    """The one spelling of a PCI bus ID; None for what is none.
+    """The one spelling of a PCI bus ID; None where `text` is not one.
 
     The kernel prints `0000:3b:00.0`, its XID lines `PCI:0000:3b:00`, NVML `00000000:3B:00.0` and lspci `3b:00.0`: all
     of them give `0000:3b:00.0`.

@@ -21,7 +21,7 @@ class GpuHealth:
     `state_since` is when the verdict's state last changed: the transition time of the claim's condition.
     `withheld` is why it is not offered whatever its health: a claim holds the same silicon in another form. `slot_taken`
     is when it took its slot from another GPU, None where no other was known there. `unprepared` is the verdict that the
-    device is published with while no claim for it can be prepared; claims and the kubelet are told the GPU's own.
+    device is published with while no claim for it can be prepared; claims and the kubelet get the GPU's own.
     """
 
     gpu: Gpu
@@ -59,7 +59,7 @@ class NodeFacts:
 class Snapshot:
     """The node after a change. `revision` grows by one a change; `gpus` are in PCI order, at most one a slot.
 
-    `replaced` are devices that a claim holds and whose slot is another GPU's by now: they are told to their claims and
+    `replaced` are devices that a claim holds and whose slot is another GPU's by now: they are reported to their claims and
     published nowhere.
     `boot_id` is the boot that the verdicts are of, empty where it is not known.
     """

@@ -29,7 +29,7 @@ STATE_VARIABLE = "GPUVITALS_SIM_GPUS"
 BACKEND = "gpuvitals.sim.worker:scripted_backend"
 
 HIDDEN_BY_MIG = ("remap_pending", "remap_failed", "remapped_uncorrectable")
-"""What the driver does not tell of a GPU whose MIG is on. Source: nvml.h of CUDA 13.5, nvmlDeviceGetRemappedRows."""
+"""Values that the driver does not report for a GPU in MIG mode. Source: nvml.h of CUDA 13.5, nvmlDeviceGetRemappedRows."""
 
 _HANG_STEP_SECONDS = 0.05
 _EVENT_STEP_SECONDS = 0.1

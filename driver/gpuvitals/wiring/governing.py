@@ -1,4 +1,4 @@
-"""What others say to a node, composed: the cluster's policies, the Node's annotations, reports, the DCGM exporter."""
+"""Composes the external inputs of a node: the cluster's policies, the Node's annotations, reports, the DCGM exporter."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _FILE, _STATEMENTS = "policies.json", "statements.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rulership:
-    """Whose node, under which names, with which values of its own, and where what is known is kept.
+    """The node, its naming, the policy values of its own file, and the folder that keeps the inputs.
 
     `poll_seconds` is between two readings of a GPU, `seconds` between two looks at the Node; `drop_in` is the folder of programs' reports, None for none; `dcgm` is how
     the DCGM exporter is asked, None for not.

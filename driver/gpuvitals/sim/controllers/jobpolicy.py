@@ -1,4 +1,4 @@
-"""What a Job's podFailurePolicy makes of one failed pod. Pure.
+"""Applies a Job's podFailurePolicy to one failed pod. Pure.
 
 Place in the chain: used by jobs. Source: kubernetes/kubernetes pkg/controller/job/pod_failure_policy.go.
 """
