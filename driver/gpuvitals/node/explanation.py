@@ -5,15 +5,13 @@ A station is a name and a text for a person. The texts are for reading and may c
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import assert_never
 
 from gpuvitals.health.bursts import bursts
-from gpuvitals.health.fault_classes import CauseRule, Clearing, FaultClass, recovery_action
+from gpuvitals.health.fault_classes import CauseRule, Clearing, FaultClass
 from gpuvitals.health.faults import HUNG, isolating, run_ends_at
-from gpuvitals.health.levels import active_links, unknown_links
 from gpuvitals.health.reasons import OTHER_DRIVER, person_should
 from gpuvitals.health.score import HEAT, VERSION, factors, score
-from gpuvitals.health.state import Fault, GpuState, PastFault, XidRecord
+from gpuvitals.health.state import Fault, GpuState
 from gpuvitals.health.verdict import next_change_at, verdict
 from gpuvitals.health.witnesses import may_disrupt, witnesses
 from gpuvitals.inventory.claims import ClaimRef, healthy_status
@@ -25,8 +23,16 @@ from gpuvitals.kubeletplugin.health_list import kubelet_health
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu_name import folded_name
 from gpuvitals.model.health import NO_REASON, Confidence, Phase, Verdict
-from gpuvitals.model.signal import Checkup, Reading
 from gpuvitals.model.snapshot import GpuHealth, NodeFacts
+from gpuvitals.node.explanation_text import (
+    ago,
+    checkup_text,
+    class_text,
+    past_text,
+    reading_values,
+    way_out_text,
+    xid_text,
+)
 from gpuvitals.node.instances import seen_as
 from gpuvitals.node.store import StoredGpu
 
@@ -74,14 +80,14 @@ def gpu_stations(entry: StoredGpu, around: Surroundings) -> Iterator[Station]:
     yield Station("reading", _reading(state, around))
     yield from _hang(state, around)
     if state.checkup is not None:
-        yield Station("checkup", _checkup(state.checkup, around.now.at))
+        yield Station("checkup", checkup_text(state.checkup, around.now.at))
     yield from _faults(state, around.now.at)
     yield from _dwell(state, around)
     for record in state.xids:
-        yield Station("xid", _xid(record, around.now.at))
+        yield Station("xid", xid_text(record, around.now.at))
     yield from _burst(state, around)
     for past in reversed(state.past):
-        yield Station("past", _past(past, around.now.at))
+        yield Station("past", past_text(past, around.now.at))
     judged = verdict(state, around.now, around.rule.health)
     current = seen_as(entry, judged)
     yield Station("verdict", _verdict(current))
@@ -116,8 +122,8 @@ def gpu_stations(entry: StoredGpu, around: Surroundings) -> Iterator[Station]:
 
 def rule_stations(rule: CauseRule) -> Iterator[Station]:
     """The row of the table that decides on a cause, and what makes the cause go away."""
-    yield Station("rule", f"{rule.reason}: {rule.meaning}; class {_class(rule.fault_class)}")
-    yield Station("way out", _way_out(rule.clearing))
+    yield Station("rule", f"{rule.reason}: {rule.meaning}; class {class_text(rule.fault_class)}")
+    yield Station("way out", way_out_text(rule.clearing))
 
 
 def device_stations(shown: GpuHealth, naming: Naming) -> Iterator[Station]:
@@ -211,30 +217,13 @@ def _fault(state: GpuState, fault: Fault, now: float) -> str:
     told = ", ".join(sorted(witness.value for witness in witnesses(state, fault)))
     count = len(fault.episodes)
     parts = [
-        f"{fault.rule.reason}, first {_ago(now, fault.first_at)}, last {_ago(now, fault.last_at)}",
+        f"{fault.rule.reason}, first {ago(now, fault.first_at)}, last {ago(now, fault.last_at)}",
         f"{count} episode" + ("s" if count != 1 else ""),
         f"witnesses: {told}",
     ]
     if fault.good_since is not None:
-        parts.append(f"reads good since {_ago(now, fault.good_since)}")
+        parts.append(f"reads good since {ago(now, fault.good_since)}")
     return "; ".join(parts)
-
-
-def _xid(record: XidRecord, now: float) -> str:
-    unit = f" on {record.unit}" if record.unit else ""
-    claims = len(record.meetings)
-    met = f", met {claims} claim" + ("s" if claims != 1 else "") if claims else ""
-    ended = ", resolved" if record.resolved else ""
-    return (
-        f"{record.code}{unit}, last {_ago(now, record.last_at)}, counts as {record.rule.reason}{met}{ended}"
-    )
-
-
-def _past(past: PastFault, now: float) -> str:
-    times = f", {past.times} times, the first {_ago(now, past.first_at)}" if past.times > 1 else ""
-    effect = "it had taken the GPU out of service" if past.isolated else "the GPU had stayed in service"
-    note = f": {past.note}" if past.note else ""
-    return f"{past.reason}, ended {_ago(now, past.ended_at)} by {past.ending.value}{note}{times}; {effect}"
 
 
 def _hang(state: GpuState, around: Surroundings) -> Iterator[Station]:
@@ -245,7 +234,7 @@ def _hang(state: GpuState, around: Surroundings) -> Iterator[Station]:
     blind_at = state.started_at if state.last_ok_at is None else state.last_ok_at + policy.blind_seconds
     unknown = _when(now, blind_at, "Unknown")
     out = _when(now, state.suspect_since + policy.dwell_seconds, "out of service")
-    yield Station("hang", f"found {_ago(now, hung.first_at)}, not polled since; {unknown}; {out}")
+    yield Station("hang", f"found {ago(now, hung.first_at)}, not polled since; {unknown}; {out}")
 
 
 def _when(now: float, at: float, what: str) -> str:
@@ -254,50 +243,17 @@ def _when(now: float, at: float, what: str) -> str:
 
 def _reading(state: GpuState, around: Surroundings) -> str:
     reading, hung, now = state.reading, state.fault(HUNG), around.now.at
-    good = "never" if state.last_ok_at is None else _ago(now, state.last_ok_at)
+    good = "never" if state.last_ok_at is None else ago(now, state.last_ok_at)
     if hung is not None and hung.good_since is None:
         return f"none: an NVML call for this GPU does not return; last good one {good}"
     if reading is None:
         return "never read"
-    values = ", ".join(_values(reading))
+    values = ", ".join(reading_values(reading))
     values = f": {values}" if values else ""
     if now - reading.seen.at >= around.rule.health.blind_seconds:
         # What was read so long ago is no state of now.
         return f"none for {now - reading.seen.at:.0f} s, last good one {good}; it then read{values or ' nothing'}"
-    return f"{reading.status.value} {_ago(now, reading.seen.at)}, last good one {good}{values}"
-
-
-def _checkup(checkup: Checkup, now: float) -> str:
-    """What wears it down, and who works on it; what was not read is left out."""
-    power = None if checkup.power_milliwatts is None else checkup.power_milliwatts // 1000
-    known = (
-        (checkup.pcie_lanes, f"of {checkup.pcie_lanes_max} PCIe lanes"),
-        (checkup.pcie_generation, f"of {checkup.pcie_generation_max} as PCIe generation"),
-        (checkup.pcie_replays, "PCIe replays"),
-        (checkup.link_replays, "NVLink replays"),
-        (checkup.link_crc_errors, "NVLink CRC errors"),
-        (checkup.retired_pages, "retired pages"),
-        (checkup.processes, "processes"),
-        (power, "W"),
-    )
-    values = ", ".join(f"{value} {words}" for value, words in known if value is not None)
-    return f"{_ago(now, checkup.seen.at)}: {values or 'nothing could be read'}"
-
-
-def _values(reading: Reading) -> Iterator[str]:
-    if reading.recovery_action is not None:
-        yield f"recovery action {recovery_action(reading.recovery_action)[0]}"
-    if reading.links:
-        unknown = unknown_links(reading)
-        yield f"{active_links(reading)} of {len(reading.links)} links up"
-        if unknown:
-            yield f"{unknown} in a state that is not known"
-    if reading.ecc_uncorrected_volatile is not None:
-        yield f"{reading.ecc_uncorrected_volatile} uncorrected errors"
-    if reading.thermal_margin_celsius is not None:
-        yield f"{reading.thermal_margin_celsius} C below slowdown"
-    if reading.unsupported:
-        yield f"not supported: {' '.join(sorted(reading.unsupported))}"
+    return f"{reading.status.value} {ago(now, reading.seen.at)}, last good one {good}{values}"
 
 
 def _verdict(judged: Verdict) -> str:
@@ -316,43 +272,3 @@ def _next(state: GpuState, around: Surroundings) -> str:
     if at is None:
         return "nothing changes without a signal"
     return f"re-evaluated in {at - around.now.at:.0f} s unless a signal arrives first"
-
-
-def _ago(now: float, at: float) -> str:
-    return f"{max(0.0, now - at):.0f} s ago"
-
-
-def _class(fault_class: FaultClass) -> str:
-    match fault_class:
-        case FaultClass.A:
-            return "A: definitive, isolates at once"
-        case FaultClass.B:
-            return (
-                "B: isolates after its dwell, at a second episode in that time, or at the third time in a day"
-            )
-        case FaultClass.B0:
-            return "B0: degrades, never isolates alone"
-        case FaultClass.C:
-            return "C: an application's; counts when a second claim meets it"
-        case FaultClass.NONE:
-            return "none: recorded only"
-        case _:
-            assert_never(fault_class)
-
-
-def _way_out(clearing: Clearing) -> str:
-    match clearing:
-        case Clearing.RESET:
-            return "an observed reset, a new boot or driver load with clean readings, or an operator"
-        case Clearing.LEVEL:
-            return "the readings are good again"
-        case Clearing.EXPIRY:
-            return "a day without it, an observed reset, or an operator"
-        case Clearing.OPERATOR:
-            return "an operator, once the hardware is repaired"
-        case Clearing.WORD:
-            return "the report is withdrawn or expires"
-        case Clearing.QUIET:
-            return "hours in which it was watched and nothing took it out, or an operator"
-        case _:
-            assert_never(clearing)
