@@ -19,6 +19,7 @@ from gpuvitals.model.ids import BootId, GpuUuid, NodeName
 from gpuvitals.model.signal import Signal
 from gpuvitals.model.snapshot import NodeFacts, Snapshot
 from gpuvitals.node.announcements import failed_announcement, is_new_fault, verdict_announcement
+from gpuvitals.node.changes import Change, with_change
 from gpuvitals.node.driver_files import DriverFiles, as_shown
 from gpuvitals.node.forgetting import Forgetting
 from gpuvitals.node.head_start import HeadStart
@@ -40,25 +41,14 @@ _SAVE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
-    """What the agent is told at its start."""
+    """The settings of one agent, fixed at its start."""
 
     node: NodeName
     boot_id: BootId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Change:
-    """A verdict that is worth telling, and what was told before."""
-
-    uuid: GpuUuid
-    before: Verdict | None
-    now: Verdict
-    isolated: bool
-    spared: str
-
-
 Listener = Callable[[Snapshot, float | None], None]
-"""Hears of a new snapshot, and at which boot-clock instant the new fault in it was heard; None where it has none."""
+"""Called with a new snapshot, and the boot-clock instant at which its new fault was read; None where it has none."""
 
 
 class NodeAgent:
@@ -221,7 +211,7 @@ class NodeAgent:
         ]
         changed = [change for change in judged if self._is_worth_it(change, now)]
         for change in changed:
-            self._take_over(change, now)
+            self._known.gpus[change.uuid] = with_change(self._known.gpus[change.uuid], change, now)
         facts = self._files.added_to(self._known.facts(verdicts))
         # The report changes only together with a verdict, but for what the node as a whole can or can't see.
         if (
@@ -239,13 +229,13 @@ class NodeAgent:
         elif now.at - self._saved_at >= _SAVE_SECONDS:
             self._save(now)
 
-    def _change(self, uuid: GpuUuid, current: Verdict, wanted_out: bool) -> _Change:
+    def _change(self, uuid: GpuUuid, current: Verdict, wanted_out: bool) -> Change:
         """What would be shown of a GPU now; its policy has the last word on whether it leaves service."""
         entry = self._known.gpus[uuid]
         is_out, spared = in_service(wanted_out, entry.isolated, self._known.rules[uuid])
-        return _Change(uuid=uuid, before=entry.published, now=current, isolated=is_out, spared=spared)
+        return Change(uuid=uuid, before=entry.published, now=current, isolated=is_out, spared=spared)
 
-    def _is_worth_it(self, change: _Change, now: Moment) -> bool:
+    def _is_worth_it(self, change: Change, now: Moment) -> bool:
         entry = self._known.gpus[change.uuid]
         if (entry.isolated, entry.spared) != (change.isolated, change.spared):
             return True
@@ -257,20 +247,7 @@ class NodeAgent:
             self._metrics.slice_writes_suppressed.inc()
         return False
 
-    def _take_over(self, change: _Change, now: Moment) -> None:
-        """Makes a verdict the published one."""
-        entry, current = self._known.gpus[change.uuid], change.now
-        is_other = change.before is None or change.before.state is not current.state
-        self._known.gpus[change.uuid] = replace(
-            entry,
-            published=current,
-            published_at=now.at,
-            state_since=now.time if is_other else entry.state_since,
-            isolated=change.isolated,
-            spared=change.spared,
-        )
-
-    def _announce(self, changed: list[_Change]) -> None:
+    def _announce(self, changed: list[Change]) -> None:
         for change in changed:
             gpu, current = self._known.gpus[change.uuid].gpu, change.now
             log.info(
