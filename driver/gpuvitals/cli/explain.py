@@ -53,7 +53,7 @@ from gpuvitals.model.snapshot import GpuHealth
 from gpuvitals.node.explanation import Station, device_stations, rule_stations
 from gpuvitals.replay.hints import hint_of, hint_text
 from gpuvitals.replay.log_line import LogLine, MalformedLine, OtherLine
-from gpuvitals.replay.marks import MARK
+from gpuvitals.replay.marks import MARK, holds_header, is_of_a_program
 from gpuvitals.replay.one_line import one_line
 from gpuvitals.signals.kernel_signals import kernel_signal
 from gpuvitals.signals.xid_line import Line, LineKind, XidClassifier
@@ -151,6 +151,11 @@ def walk(text: str, policy: Policy) -> tuple[list[Station], bool]:
     if found is None or isinstance(found, OtherLine):
         why = "not read: it has no form in which kernel lines are kept (docs/guides/replay.md lists them)"
         return [Station("record", why)], False
+    inside = found.record.text
+    if holds_header(inside) and not is_of_a_program(inside.encode("ascii", errors="replace")):
+        return [
+            Station("record", "not read: a driver's line is inside of it, behind text that no known form has")
+        ], False
     line = XidClassifier().classify(found.record)
     return list(_walked(found, line, policy)), line.is_understood
 

@@ -45,6 +45,8 @@ _UNPRINTABLE = re.compile(rb"[^\x20-\x7e]")
 _ESCAPED_NEWLINE = b"#012"
 """How rsyslog writes a newline inside of a message. Source: rsyslog, EscapeControlCharactersOnReceive."""
 _KERNEL_FACILITY = b"kern"
+_NO_BREAK_SPACE = "\N{NO-BREAK SPACE}".encode()
+"""Web pages and mail programs put it in place of a space."""
 _NO_NAME = b"-"
 """Source: RFC 5424, NILVALUE."""
 
@@ -90,7 +92,7 @@ def log_line(line: bytes, latest: datetime, *, listed: bool = False) -> AnyLine 
 
     `latest` settles the year of stamps without one. `listed`: the lines of the file have the prefixes of grep.
     """
-    line = COLOUR.sub(b"", line)
+    line = COLOUR.sub(b"", line).replace(_NO_BREAK_SPACE, b" ")
     around = outer(line, is_listed=listed)
     text = line[around.end :]
     if _KMSG.match(text):
@@ -241,7 +243,7 @@ def _behind_vmkernel(text: bytes) -> bytes:
 
 
 def _record(around: Outer, found: _Text) -> AnyLine:
-    text = found.text.rstrip(b" \t\r")
+    text = found.text.strip(b" \t\r")
     if repeated := _REPEATED.match(text):
         text = repeated["text"].rstrip()
     if len(text) > MAX_RECORD:

@@ -11,6 +11,10 @@ Source: NVIDIA/open-gpu-kernel-modules 595.45.04, kernel-open: nvidia/os-interfa
 nvidia/nvlink_linux.c, nvidia-modeset, nvidia-uvm, nvidia-drm.
 """
 
+_HEADER = re.compile(
+    r"NVRM: Xid \((?:PCI:)?[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[01][0-9A-Fa-f]|nvidia-nvswitch[0-9]+: SXid \("
+    r"|NVRM: GPU (?:at )?(?:PCI:)?[0-9a-f:.]+:? (?:GPU has|has fallen|RmInitAdapter failed|rm_init_adapter failed)"
+)
 _PROGRAM = re.compile(rb"(?:[^ ]*[^ :] )?(?P<name>[^ :\[]+)(?:\[[^\]]{1,40}\])?: ")
 KERNELS_NAMES = frozenset({b"kernel", b"kern", b"klogd", b"klog", b"kmsg", b"linux", b"vmunix"})
 """Syslog daemons and relays call the kernel by these."""
@@ -25,3 +29,9 @@ def is_of_a_program(text: bytes) -> bool:
     if mark is None or program is None or program.end() > mark.start():
         return False
     return program["name"].lower() not in KERNELS_NAMES
+
+
+def holds_header(text: str) -> bool:
+    """Whether a driver's line about a GPU or a switch stands inside of the text, and not at its start."""
+    match = _HEADER.search(text)
+    return match is not None and match.start() > 0

@@ -32,7 +32,7 @@ from gpuvitals.replay.log_line import (
     OtherLine,
     last_load_line,
 )
-from gpuvitals.replay.marks import MARK, is_of_a_program
+from gpuvitals.replay.marks import MARK, holds_header, is_of_a_program
 from gpuvitals.replay.prefixes import COLOUR
 from gpuvitals.replay.stamps import Stamp
 from gpuvitals.replay.text_log import SNIFFED_LINES, TextLog, stamp_of
@@ -47,10 +47,6 @@ _OF_INTEREST = re.compile(
     rb'NVRM|nvidia|Xid|Linux version |fallen off|SDES|urprise|78,86,82,77|"signal"|\x1b'
 ).search
 """Lines without any of these are not taken apart: the driver's words, also as numbers and in colours, and the kernel's."""
-_HEADER = re.compile(
-    r"NVRM: Xid \((?:PCI:)?[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[01][0-9A-Fa-f]|nvidia-nvswitch[0-9]+: SXid \("
-    r"|NVRM: GPU (?:at )?(?:PCI:)?[0-9a-f:.]+:? (?:GPU has|has fallen|RmInitAdapter failed|rm_init_adapter failed)"
-)
 _IS_JSON_SEQ = b"\x1e"
 Parse = Callable[[bytes], AnyLine | None]
 
@@ -271,10 +267,8 @@ class LogReader:
 
     def _mentioned(self, where: str, line: bytes, text: str) -> None:
         """A kernel line that has the driver's words, but not at its start, is none of the driver's or can't be read."""
-        match = _HEADER.search(text)
-        if match is None or match.start() == 0:
-            return
-        self._of_others(where, line, is_named=is_of_a_program(text.encode("ascii", errors="replace")))
+        if holds_header(text):
+            self._of_others(where, line, is_named=is_of_a_program(text.encode("ascii", errors="replace")))
 
     def _of_others(self, where: str, line: bytes, *, is_named: bool) -> None:
         """A line with the driver's words behind the name of a program quotes them; else it can't be read."""

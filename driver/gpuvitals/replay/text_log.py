@@ -14,7 +14,7 @@ from gpuvitals.replay.stamps import RelativeClock, Stamp
 from gpuvitals.signals.recorded import heard_time
 
 SNIFFED_LINES = 200
-_QUOTE = b" \t>|\r"
+QUOTE = b" \t>|\r"
 """What a log that was pasted into a message has in front of its lines."""
 
 
@@ -55,7 +55,7 @@ class TextLog:
 
     def _sniffed(self, line: bytes) -> AnyLine | None:
         """What the line holds, also where it was pasted with an indent or as a quotation."""
-        plain = line.lstrip(_QUOTE)
+        plain = line.lstrip(QUOTE)
         for quote in dict.fromkeys((b"", line[: len(line) - len(plain)])):
             found, listed = sniffed(line.removeprefix(quote), self.latest)
             if found is not None:

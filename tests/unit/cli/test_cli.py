@@ -81,6 +81,8 @@ def test_explain_walks_a_fatal_line_to_the_claim(run: Run) -> None:
             "[ 7.0] pcieport 0000:37:01.0:    [ 5] SDES                   (First)",
             "port 0000:37:01.0 broke off",
         ),
+        ("> [ 7.0] NVRM: Xid (PCI:0000:05:00): 79, x", "Unhealthy, score 0"),
+        ("    [ 7.0]\tNVRM: Xid (PCI:0000:05:00): 79, x", "Unhealthy, score 0"),
         ("pcieport 0000:37:01.0: AER:    [ 5] SDES", "port 0000:37:01.0 broke off"),
         ("NVRM: None of the NVIDIA devices were initialized.", "brought up no GPU"),
         (
@@ -114,6 +116,9 @@ def test_explain_has_an_answer_for_every_line(run: Run, line: str, said: str) ->
         ("NVRM: Xid (PCI:zz): 79, x", "malformed"),
         ("usb 1-2: new device", "not read: it has no form"),
         ("nonsense", "not read: it has no form"),
+        ("[ 7.0] part NVRM: Xid (PCI:0000:05:00): 79, x", "a driver's line is inside of it"),
+        ("Nov 24 10:00:00 node-7 NVRM: Xid (PCI:0000:05:00): 79, x", "not read: it has no form"),
+        ("NVRM: Xid (PCI:0000:05:00): 154, GPU recovery action changed", "xid, code 154"),
         (f"4,1,1,-;{'x' * 9000}", "malformed"),
     ],
 )

@@ -331,6 +331,16 @@ def test_a_syslog_header_that_names_no_program_is_the_kernels_where_it_says_so()
     assert isinstance(report, XidReport)
 
 
+@pytest.mark.parametrize(
+    "line", [f"[   12.345678]\t{xid(79)}", f"[\u00a0  12.345678]\u00a0{xid(79)}".replace(" ", "\u00a0")]
+)
+def test_white_space_of_a_page_that_it_was_copied_from_spoils_no_line(line: str) -> None:
+    """Finding L3."""
+    (report,) = heard(line.encode())
+
+    assert isinstance(report, XidReport)
+
+
 @pytest.mark.parametrize("tag", ["kernel: kernel:", "kernel :", "kernel:"])
 def test_the_kernels_tag_is_known_however_a_relay_writes_it(tag: str) -> None:
     """Finding L3."""
