@@ -120,3 +120,13 @@ def test_the_official_client_leads_by_lease(official: Any) -> None:
     with pytest.raises(kubernetes.client.ApiException) as refusal:
         leases.replace_namespaced_lease("l", "default", lease)
     assert refusal.value.status == 409
+
+
+def test_a_body_in_protobuf_is_refused_with_a_command_that_works(raw: RawApi) -> None:
+    """Finding D1: `kubectl create namespace` sends protobuf, and the refusal named no way on."""
+    answer = raw.request(
+        "POST", "/api/v1/namespaces", body="k8s", content_type="application/vnd.kubernetes.protobuf"
+    )
+
+    assert answer.status == 415
+    assert "--dry-run=client --output yaml | kubectl apply --filename -" in answer.body["message"]

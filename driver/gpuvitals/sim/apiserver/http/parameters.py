@@ -29,6 +29,9 @@ from gpuvitals.sim.apiserver.request import DeleteOptions, ListOptions, WatchOpt
 
 JSON = "application/json"
 _READABLE = (JSON, "application/yaml")
+_PROTOBUF = "application/vnd.kubernetes.protobuf"
+"""As `kubectl create namespace` and its siblings send objects; a real server reads it."""
+_INSTEAD = "instead: kubectl create ... --dry-run=client --output yaml | kubectl apply --filename -"
 _MATCHES = ("Exact", "NotOlderThan", "")
 _MANAGER_BYTES = 128
 _VALIDATIONS = ("", "Ignore", "Strict", "Warn")
@@ -171,6 +174,8 @@ def media_type(content_type: str) -> str:
 def read_object(body: bytes, content_type: str) -> Any:
     """The JSON or YAML value of a body. Raises ApiError 400, 415."""
     kind = media_type(content_type)
+    if kind == _PROTOBUF:
+        raise unsupported_media_type([*_READABLE, f"not {kind}; {_INSTEAD}"])
     if kind not in _READABLE:
         raise unsupported_media_type(_READABLE)
     return read_yaml(body) if kind != JSON else read_json(body)
