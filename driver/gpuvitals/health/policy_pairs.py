@@ -4,50 +4,50 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+_NAME = re.compile(r"[a-z]+(?:_[a-z]+)+")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyPair:
-    """`names` must satisfy `rule`, a comparison of whole numbers in these names; `why` says what happens otherwise.
+    """`rule` is a comparison that the values of a policy must satisfy; `why` says what happens otherwise.
 
     The comparison is valid Python and valid CEL alike, so the API server checks the same as the agent.
     """
 
-    names: tuple[str, ...]
     rule: str
     why: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the compared values, in their order in the rule."""
+        return tuple(_NAME.findall(self.rule))
 
 
 PAIRS = (
     PolicyPair(
-        names=("xid_memory_seconds", "xid_count_seconds"),
         rule="xid_memory_seconds >= xid_count_seconds",
         why="an XID would still count that is forgotten already",
     ),
     PolicyPair(
-        names=("level_clear_seconds", "level_confirm_seconds"),
         rule="level_clear_seconds >= level_confirm_seconds",
         why="a level that is bad now and then would flap",
     ),
     PolicyPair(
-        names=("flap_window_seconds", "flap_repairs", "level_clear_seconds"),
         rule="flap_window_seconds >= flap_repairs * level_clear_seconds",
         why="no GPU could be repaired that often within the window, so that none would be seen to flap",
     ),
     PolicyPair(
-        names=("burst_silence_seconds", "same_report_seconds"),
         rule="burst_silence_seconds >= same_report_seconds",
         why="the next episode of an XID would be taken for the same report",
     ),
     PolicyPair(
-        names=("decay_interval_seconds", "publish_interval_seconds"),
         rule="decay_interval_seconds >= publish_interval_seconds",
         why="a score that only ages would be written more often than one that moves",
     ),
 )
 BLIND_POLLS = 3
 CLEAR_POLLS = 2
-_NAME = re.compile(r"[a-z]+(?:_[a-z]+)+")
-_SUM = re.compile(r"(\w+) >= (\w+)(?: \* (\w+))?\Z")
+_COMPARISON = re.compile(r"(\w+) >= (\w+)(?: \* (\w+))?\Z")
 
 
 def contradiction(values: Mapping[str, int]) -> str:
@@ -94,6 +94,6 @@ def cel_rule(pair: PolicyPair) -> str:
 
 
 def _terms(pair: PolicyPair) -> tuple[str, str, str]:
-    match = _SUM.match(pair.rule)
-    assert match is not None, f"pair {pair.names} has another form of rule"
+    match = _COMPARISON.match(pair.rule)
+    assert match is not None, f"{pair.rule!r} has another form"
     return match[1], match[2], match[3] or ""
