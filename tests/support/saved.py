@@ -5,7 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from gpuvitals.health.policy import Policy
+from gpuvitals.model.signal import OffBusReport, XidReport
 from gpuvitals.replay.counts import Counts
 from gpuvitals.replay.findings import GpuEnd, Happening, Heard, Kind, Tally
 from gpuvitals.replay.history import History
@@ -22,6 +25,15 @@ BUS = "0000:3b:00"
 def xid(code: int, rest: str = "text", bus: str = BUS) -> str:
     """The kernel's line of an XID."""
     return f"NVRM: Xid (PCI:{bus}): {code}, {rest}"
+
+
+LOG: list[Said] = [
+    (100, "usb 1-1: new device"),
+    (200, xid(79, "pid=7, name=train, GPU has fallen off the bus.")),
+    (201.5, "NVRM: GPU 0000:3b:00.0: GPU has fallen off the bus."),
+    (300, "eth0: link up"),
+]
+"""A GPU that falls off the bus."""
 
 
 def kmsg(said: Iterable[Said]) -> bytes:
@@ -148,6 +160,22 @@ def heard(*files: bytes, reader: LogReader | None = None, block: int = 1 << 16) 
     for number, content in enumerate(files, start=1):
         found += reader.read(f"log-{number}", blocks(content, block), WRITTEN)
     return found
+
+
+def check_loss(content: bytes, block: int) -> LogReader:
+    """Checks that a log with the lines of LOG, read in blocks of that size, shows both reports at their times."""
+    reader = LogReader()
+    xid_report, off_bus = heard(content, reader=reader, block=block)
+
+    assert isinstance(xid_report, XidReport)
+    assert isinstance(off_bus, OffBusReport)
+    assert (xid_report.code, xid_report.bus_id, xid_report.process) == (79, "0000:3b:00.0", "train")
+    assert off_bus.seen.at - xid_report.seen.at == pytest.approx(1.5, abs=1)
+    assert reader.clock.began is not None
+    assert reader.clock.now.at - reader.clock.began.at == pytest.approx(200, abs=1)
+    if reader.clock.is_wall:
+        assert (reader.clock.began.time - EPOCH).total_seconds() == pytest.approx(100, abs=1)
+    return reader
 
 
 def blocks(content: bytes, size: int) -> Iterator[bytes]:

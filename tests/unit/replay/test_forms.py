@@ -4,14 +4,15 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from gpuvitals.model.signal import GapReport, IdentityReport, OffBusReport, XidReport
+from gpuvitals.model.signal import GapReport, IdentityReport, OffBusReport
 from gpuvitals.replay.findings import Booted
 from gpuvitals.replay.reader import LogError, LogReader
 from support.saved import (
-    EPOCH,
+    LOG,
     STAMPED,
     WRITTEN,
     Said,
+    check_loss,
     dmesg,
     heard,
     journal_export,
@@ -23,28 +24,12 @@ from support.saved import (
 )
 
 Form = Callable[[Iterable[Said]], bytes]
-LOG: list[Said] = [
-    (100, "usb 1-1: new device"),
-    (200, xid(79, "pid=7, name=train, GPU has fallen off the bus.")),
-    (201.5, "NVRM: GPU 0000:3b:00.0: GPU has fallen off the bus."),
-    (300, "eth0: link up"),
-]
 
 
 @pytest.mark.parametrize("form", STAMPED, ids=lambda form: form.__name__)
 @pytest.mark.parametrize("block", [1 << 16, 7], ids=["whole", "cut"])
 def test_every_form_tells_the_same_at_the_same_times(form: Form, block: int) -> None:
-    reader = LogReader()
-    xid_report, off_bus = heard(form(LOG), reader=reader, block=block)
-
-    assert isinstance(xid_report, XidReport)
-    assert isinstance(off_bus, OffBusReport)
-    assert (xid_report.code, xid_report.bus_id, xid_report.process) == (79, "0000:3b:00.0", "train")
-    assert off_bus.seen.at - xid_report.seen.at == pytest.approx(1.5, abs=1)
-    assert reader.clock.began is not None
-    assert reader.clock.now.at - reader.clock.began.at == pytest.approx(200, abs=1)
-    if reader.clock.is_wall:
-        assert (reader.clock.began.time - EPOCH).total_seconds() == pytest.approx(100, abs=1)
+    check_loss(form(LOG), block)
 
 
 def test_a_log_without_time_stamps_tells_what_but_not_when() -> None:

@@ -17,8 +17,9 @@ from gpuvitals.replay.reader import LogError, LogReader
 from support.log_writers import PEOPLES, SIGNED, Form
 from support.saved import (
     EPOCH,
+    LOG,
     STAMPED,
-    Said,
+    check_loss,
     dmesg,
     heard,
     journal_json,
@@ -29,29 +30,12 @@ from support.saved import (
     xid,
 )
 
-LOG: list[Said] = [
-    (100, "usb 1-1: new device"),
-    (200, xid(79, "pid=7, name=train, GPU has fallen off the bus.")),
-    (201.5, "NVRM: GPU 0000:3b:00.0: GPU has fallen off the bus."),
-    (300, "eth0: link up"),
-]
-
 
 @pytest.mark.parametrize("form", PEOPLES, ids=lambda form: form.__name__)
 @pytest.mark.parametrize("block", [1 << 16, 7], ids=["whole", "cut"])
 def test_every_form_that_people_send_tells_the_same_at_the_same_times(form: Form, block: int) -> None:
     """Finding L3."""
-    reader = LogReader()
-    xid_report, off_bus = heard(form(LOG), reader=reader, block=block)
-
-    assert isinstance(xid_report, XidReport)
-    assert isinstance(off_bus, OffBusReport)
-    assert (xid_report.code, xid_report.bus_id, xid_report.process) == (79, "0000:3b:00.0", "train")
-    assert off_bus.seen.at - xid_report.seen.at == pytest.approx(1.5, abs=1)
-    assert reader.clock.began is not None
-    assert reader.clock.now.at - reader.clock.began.at == pytest.approx(200, abs=1)
-    if reader.clock.is_wall:
-        assert (reader.clock.began.time - EPOCH).total_seconds() == pytest.approx(100, abs=1)
+    reader = check_loss(form(LOG), block)
     assert not reader.counts.is_incomplete
 
 
