@@ -149,9 +149,9 @@ class CdiFiles:
             return None  # unreadable (a planted symlink, say) counts as missing: it is written anew
 
     def _content(self, held: HeldClaim) -> bytes:
-        """A device whose board was replaced gets no node: its minor number can be the new board's by now."""
+        """A device whose board was replaced, or whose minor number another GPU has now, gets no node."""
         snapshot = self._snapshot()
-        gone = {entry.gpu.uuid for entry in snapshot.replaced} if snapshot is not None else set()
+        gone = {device.uuid for device in held.devices if _is_nodeless(device, snapshot)}
         there = tuple(device for device in held.devices if device.uuid not in gone)
         parts = self._root.parts(_renumbered(there, snapshot))
         nodes = iter(parts.device_nodes)
@@ -160,6 +160,20 @@ class CdiFiles:
 
     def _file(self, uid: ClaimUid) -> str:
         return file_name(self._names.naming, uid)
+
+
+def _is_nodeless(device: HeldDevice, snapshot: Snapshot | None) -> bool:
+    """Whether the node of the device is, or can be, another GPU's by now."""
+    if snapshot is None:
+        return False
+    if any(entry.gpu.uuid == device.uuid for entry in snapshot.replaced):
+        return True
+    others = {entry.gpu.minor for entry in snapshot.gpus if entry.gpu.mig is None}
+    return (
+        snapshot.find(device.uuid) is not None
+        and _minor(snapshot, device.uuid) is None
+        and device.minor in others
+    )
 
 
 def _renumbered(devices: tuple[HeldDevice, ...], snapshot: Snapshot | None) -> tuple[HeldDevice, ...]:

@@ -88,7 +88,7 @@ def adopted(
         # Of a GPU that is listed in two slots only the one that it owns is taken.
         if gpu.gpu_uuid not in there or owners.owners.get(gpu.bus_id) == gpu.gpu_uuid:
             known[gpu.uuid] = _taken_in(gpu, known, report.seen, reloaded=reloaded)
-    known = {uuid: marked(entry, report.gpus) for uuid, entry in known.items()}
+    known = {uuid: _unnumbered(marked(entry, report.gpus), report.gpus) for uuid, entry in known.items()}
     kept = {*owners.owners.values(), *owners.retired}
     bounded = {uuid: entry for uuid, entry in known.items() if entry.gpu.gpu_uuid in kept or is_held(uuid)}
     return seated(bounded, owners, taken, report.seen.time), taken
@@ -142,6 +142,20 @@ def seated(
     )
     present = {uuid: entry for uuid, entry in marked_out.items() if not entry.retired}
     return present | {uuid: marked_out[uuid] for uuid in last}
+
+
+def _unnumbered(entry: StoredGpu, listed: Iterable[Gpu]) -> StoredGpu:
+    """The device without its minor number where the driver gives that number to another GPU.
+
+    A driver that is loaded anew deals the numbers anew, and a GPU that it does not list keeps the one of before. Of two
+    listed GPUs with one number neither has a device node that is surely its own.
+    """
+    minor = entry.gpu.minor
+    if minor is None or entry.gpu.mig is not None:
+        return entry
+    if all(gpu.minor != minor or gpu.mig is not None or gpu.uuid == entry.gpu.uuid for gpu in listed):
+        return entry
+    return replace(entry, gpu=replace(entry.gpu, minor=None))
 
 
 def _taken_in(gpu: Gpu, memory: Mapping[GpuUuid, StoredGpu], seen: Moment, *, reloaded: bool) -> StoredGpu:

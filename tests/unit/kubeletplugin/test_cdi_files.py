@@ -277,6 +277,28 @@ def test_renumbered_device_minor_reaches_the_file(node: World) -> None:
         )
 
 
+def test_a_minor_number_that_another_gpu_has_now_opens_nothing(node: World) -> None:
+    """Finding N1: GPU 0 is lost and the driver was loaded anew, which numbers the GPUs behind it anew."""
+    with node.running() as plugin, kubelet(plugin) as calls:
+        calls.prepare(node.allocate(1, 0))
+        gpus = [
+            replace(entry, gpu=replace(entry.gpu, minor=index - 1 if index else None))
+            for index, entry in enumerate(node.snapshot.gpus)
+        ]
+        node.snapshots.snapshot = replace(node.snapshot, revision=2, gpus=tuple(gpus))
+        eventually(lambda: spec_of(node)["devices"][0]["containerEdits"]["deviceNodes"] == [])
+
+
+def test_a_minor_number_that_was_not_read_costs_no_node(node: World) -> None:
+    with node.running() as plugin, kubelet(plugin) as calls:
+        calls.prepare(node.allocate(1, 0))
+        gpus = list(node.snapshot.gpus)
+        gpus[0] = replace(gpus[0], gpu=replace(gpus[0].gpu, minor=None))
+        node.snapshots.snapshot = replace(node.snapshot, revision=2, gpus=tuple(gpus))
+        calls.prepare(node.allocate(1, 0))
+        assert spec_of(node)["devices"][0]["containerEdits"]["deviceNodes"][0]["path"] == "/dev/nvidia0"
+
+
 def test_unwritable_cdi_directory_refuses_and_records_nothing() -> None:
     with world() as node:
         (node.directory / "cdi").write_text("a file where the directory should be")

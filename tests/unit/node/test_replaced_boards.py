@@ -113,6 +113,27 @@ def test_a_renumbered_bus_with_a_dead_gpu_publishes_the_living(tmp_path: Path) -
     assert world.published[-1].facts.retired == ("GPU-1",)
 
 
+def test_a_gpu_that_is_lost_loses_its_minor_number_to_the_gpu_that_has_it_now(tmp_path: Path) -> None:
+    """Finding N1: a driver that is loaded without GPU 1 deals its number to GPU 2, and so opens GPU 2 for a claim of GPU 1."""
+
+    def numbered(slot: int, minor: int) -> Gpu:
+        return replace(gpu(slot), minor=minor)
+
+    world = AgentWorld(tmp_path, gpus=3)
+    first = listing(1000, *(numbered(index, index) for index in range(3)))
+    world.turn(1000, first, *(reading(index, 1000) for index in range(3)))
+    assert [entry.gpu.minor for entry in world.published[-1].gpus] == [0, 1, 2]
+
+    world.turn(1010, listing(1010, numbered(0, 0), numbered(2, 1)), fault(1, 79, 1010))
+    assert [entry.gpu.minor for entry in world.published[-1].gpus] == [0, None, 1]
+
+    world.turn(1020, listing(1020, *(numbered(index, 2 - index) for index in range(3))), fault(2, 94, 1020))
+    assert [entry.gpu.minor for entry in world.published[-1].gpus] == [2, 1, 0]
+
+    world.turn(1030, listing(1030, numbered(0, 0), numbered(1, 0), numbered(2, 2)), fault(0, 48, 1030))
+    assert [entry.gpu.minor for entry in world.published[-1].gpus] == [None, None, 2]
+
+
 @pytest.mark.parametrize("mode", list(ServiceMode))
 def test_no_device_of_other_hardware_is_left(tmp_path: Path, mode: ServiceMode) -> None:
     """Finding N1: the memory comes from other hardware, where half of the GPUs had failed."""
