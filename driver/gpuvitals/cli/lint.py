@@ -47,6 +47,9 @@ def run(options: argparse.Namespace) -> int:
     """Prints the findings. 0 where there is none, hints aside; else 1."""
     naming = Naming(driver=options.driver, attribute_domain=options.domain)
     texts = {_shown(name): _text(name) for name in options.files}
+    if not any(text.strip() for text in texts.values()):
+        # The left end of a pipe may have failed: that is no proof of a clean manifest.
+        raise UsageError(f"lint: {', '.join(texts)}: empty; expected a manifest in YAML or JSON")
     try:
         found = lint(texts, LintSettings(naming=naming, classes=tuple(options.classes)))
     except FileError as error:

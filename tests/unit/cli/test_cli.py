@@ -384,3 +384,16 @@ def test_of_several_demos_the_folder_has_to_be_named(
 
     assert code == 2
     assert err == f"gpuvitals: --demo: name the demo's folder; 2 demos run: {folders[0]}, {folders[1]}\n"
+
+
+@pytest.mark.parametrize("text", ["", "\n \n"], ids=["empty", "blank"])
+def test_lint_of_nothing_is_bad_input(run: Run, tmp_path: Path, text: str) -> None:
+    """Finding U4: the output of a command that failed was linted as clean; kubectl says that no objects were passed."""
+    path = tmp_path / "none.yaml"
+    path.write_text(text, encoding="utf-8")
+
+    assert run("lint", str(path)) == (
+        2,
+        "",
+        f"gpuvitals: lint: {path}: empty; expected a manifest in YAML or JSON\n",
+    )
