@@ -101,7 +101,7 @@ _SXID = re.compile(
 _SXID_PREFIX = re.compile(r"nvidia-nvswitch[^:]*: SXid")
 _SXID_BODY = re.compile(r"(?P<word>Fatal|Non-fatal|Correctable), (?:Link (?P<link>-?[0-9]{1,9})\b)?")
 _OFF_BUS = re.compile(rf"NVRM: GPU (?:at )?(?:PCI:)?{_BDF}(?::? GPU)? has fallen off the bus")
-"""The second wording, `GPU at 0000:3b:00.0 has`, is that of drivers before 418."""
+"""The wording `GPU at 0000:3b:00.0 has` is that of older drivers."""
 _INIT_FAILED = re.compile(
     rf"NVRM: (?:GPU (?:at )?(?:PCI:)?{_BDF}:? )?(?:RmInitAdapter failed!|rm_init_adapter(?:\([0-9]{{1,3}}\))? failed)"
 )
@@ -111,6 +111,8 @@ _PROBE_FAILED = re.compile(rf"nvidia(?:: probe of)? {_BDF}(?:: probe with driver
 _SXID_DETAIL = re.compile(r"(?:Severity [0-9]|Data \{)")
 """Source: NVIDIA/open-gpu-kernel-modules, src/common/nvswitch/kernel/error_nvswitch.c."""
 _LOAD_FIRST = re.compile(rf"NVRM: The NVIDIA GPU {_BDF}(?:\Z|[ \\])")
+_UNSUPPORTED = "in this system is not supported"
+"""Source: NVIDIA/open-gpu-kernel-modules, src/nvidia/arch/nvalloc/unix/src/osapi.c."""
 _LOAD_LAST = "fallen off the bus and is not responding to commands"
 _IDENTITY_PREFIX = "NVRM: GPU at PCI:"
 _IDENTITY = re.compile(
@@ -153,6 +155,10 @@ class XidClassifier:
             self._age()
             return _NONE if kind is LineKind.NONE else Line(kind=LineKind.SPOOFED, would_be=kind)
         first = _LOAD_FIRST.match(text)
+        if _UNSUPPORTED in text:
+            # The same first line, of a GPU for which the driver is the wrong one.
+            self._pending = None
+            return line
         if first is not None and line.kind is LineKind.NONE:
             self._pending, self._pending_left = _bus_id(first), PENDING_RECORDS
             return line

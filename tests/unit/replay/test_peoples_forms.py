@@ -279,6 +279,30 @@ def test_a_lost_gpu_is_a_signal_in_the_words_of_every_driver(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "lines",
+    [
+        [
+            "NVRM: The NVIDIA GPU 0000:3b:00.0 (PCI ID: 10de:20b0)\\x0aNVRM: installed in this system is not supported by open"
+        ],
+        [
+            "NVRM: The NVIDIA GPU 0000:3b:00.0 (PCI ID: 10de:20b0)",
+            "NVRM: installed in this system is not supported by the",
+        ],
+    ],
+    ids=["one record", "two records"],
+)
+def test_a_gpu_that_the_driver_does_not_support_is_not_blamed_for_another_that_is_lost(
+    lines: list[str],
+) -> None:
+    """Finding L3: no line hurts a GPU that it does not name."""
+    said: list[tuple[float, str]] = [(float(at), text) for at, text in enumerate(lines, start=1)]
+    (report,) = heard(dmesg([*said, (5, "NVRM: fallen off the bus and is not responding to commands.")]))
+
+    assert isinstance(report, OffBusReport)
+    assert report.bus_id is None
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "NVRM: GPU in slot 3 has fallen off the bus.",
