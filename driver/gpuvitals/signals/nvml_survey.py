@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.observability.logs import keys
-from gpuvitals.signals.nvml_backend import DRIVER_CODES, DriverFacts, MigFacts, NvmlFailure
+from gpuvitals.signals.nvml_backend import DRIVER_CODES, UNKNOWN, DriverFacts, MigFacts, NvmlFailure
 from gpuvitals.signals.nvml_identity import bus_id_from, gpu_from, with_expected_links
 from gpuvitals.signals.nvml_link import CallHung, NvmlLink
 from gpuvitals.signals.nvml_watchlist import Watched, Watchlist
 from gpuvitals.signals.sysfs import SysfsTree
 
 log = logging.getLogger(__name__)
+
+_MAX_GPUS = 255
+"""GPUs that have a device node: minor 255 of the driver is nvidiactl. Source: NVIDIA/nvidia-modprobe, nvidia-modprobe-utils.h."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +37,10 @@ class Survey:
 def survey(link: NvmlLink, driver: DriverFacts, tree: SysfsTree, known: Watchlist) -> Survey:
     """Identifies index after index; one that hangs costs its worker, and the rest go on in the next.
 
-    Raises what NvmlLink raises for failures that are not one GPU's.
+    Raises what NvmlLink raises for failures that are not one GPU's, and NvmlFailure for a count that can't be true.
     """
+    if driver.gpu_count > _MAX_GPUS:
+        raise NvmlFailure(UNKNOWN, f"the driver counts {driver.gpu_count} GPUs, more than {_MAX_GPUS}")
     found: dict[GpuUuid, Gpu] = {}
     divisions: dict[GpuUuid, MigFacts] = {}
     nameless: dict[int, str] = {}

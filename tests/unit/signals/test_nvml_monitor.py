@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -320,3 +321,11 @@ def test_a_backend_that_does_not_exist_is_blindness_not_a_crash(tmp_path: Path) 
         report = world.sink.wait(MonitorReport)
 
     assert report.state is MonitorState.UNRESPONSIVE
+
+
+def test_a_count_that_cannot_be_true_is_told_and_not_walked_through(tmp_path: Path) -> None:
+    """Finding N5: the number is the library's, and a walk through 2^32 indexes would never end."""
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with running(backend="support.countless:Countless", environment=environment, sysfs=tmp_path) as world:
+        told = world.sink.wait(MonitorReport, lambda report: report.state is MonitorState.UNRESPONSIVE)
+        assert "counts 4294967295 GPUs" in told.detail
