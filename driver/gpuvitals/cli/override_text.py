@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import msgspec
+
 from gpuvitals.model.clock import Moment
 from gpuvitals.signals.statement_text import MAX_BYTES, Rules, StatementError, statements_from_json
 
@@ -78,7 +80,7 @@ class OverrideText:
         except StatementError as error:
             self._drop(f"[{number}]{str(error).removeprefix('[0]')}: {json.dumps(entry)[:_SHOWN]}")
             return False
-        return datetime.fromisoformat(str(entry["expires"])) > self._now
+        return _time(entry["expires"]) > self._now
 
     def _drop(self, why: str) -> None:
         """Somebody wrote it and nobody can act on it: it is dropped on request only, and told."""
@@ -92,4 +94,9 @@ class OverrideText:
 
 def _said_at(entry: Entry) -> datetime:
     at = entry.get("at")
-    return datetime.fromisoformat(at) if isinstance(at, str) else _OLDEST
+    return _OLDEST if at is None else _time(at)
+
+
+def _time(text: object) -> datetime:
+    """A time of an entry that was checked, read as the agent reads it: Python refuses some of RFC 3339."""
+    return msgspec.convert(text, datetime)

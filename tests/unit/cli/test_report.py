@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -302,3 +302,17 @@ def test_what_is_no_name_of_a_node_is_an_error_of_that_argument(
     """Finding C2: bytes that are not UTF-8 ended in a traceback."""
     assert main(("report", node, NAMES[0], "nothing", "--server", server.url)) == 2
     assert "argument node" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("end", ["z", ".123456789Z", "+0000", "-00:00"])
+def test_a_time_that_the_agent_can_read_is_no_trouble_for_a_report(
+    end: str, report: Run, server: ApiServer
+) -> None:
+    """Finding C1: RFC 3339 allows a small z, which ended every later report in a traceback."""
+    tomorrow = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%dT%H:%M:%S}{end}"
+    other = {"gpu": "gpu-0000-5e-00-0", "say": "bad", "by": "j", "reason": "r", "expires": tomorrow}
+    annotate(server, json.dumps([other, {**other, "at": "2026-01-01t00:00:00z", "gpu": "5e:00.0"}]))
+
+    assert report(NAMES[0], "bad", "--reason", "burns")[0] == 0
+    written = server.client("test").get("nodes", "node-a")["metadata"]["annotations"][KEY]
+    assert [entry["gpu"] for entry in json.loads(written)] == ["5e:00.0", NAMES[0]]
