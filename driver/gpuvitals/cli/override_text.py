@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from gpuvitals.decoding import decoded
 from gpuvitals.model.clock import Moment
 from gpuvitals.signals.statement_text import MAX_BYTES, Rules, StatementError, statements_from_json
 
 RULES = Rules(may_clear=True, must_expire=True)
 Entry = dict[str, object]
 _SHOWN = 200
+_DATETIME = msgspec.json.Decoder(datetime)
 _OLDEST = datetime.min.replace(tzinfo=UTC)
 
 
@@ -99,4 +101,4 @@ def _said_at(entry: Entry) -> datetime:
 
 def _time(text: object) -> datetime:
     """A time of an entry that was checked, read as the agent reads it: Python refuses some of RFC 3339."""
-    return msgspec.convert(text, datetime)
+    return decoded(_DATETIME, json.dumps(text).encode())

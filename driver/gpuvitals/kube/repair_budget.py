@@ -12,10 +12,37 @@ class RepairBudget:
 
     def take(self, now: float) -> float:
         """0 where a repair may be made now, which then counts; else the seconds until one may. `now` is monotonic."""
+        wait = self.peek(now)
+        if wait == 0:
+            self._tokens -= 1
+        return wait
+
+    def peek(self, now: float) -> float:
+        """The seconds until a repair may be made; nothing counts."""
         if self._at is not None:
             self._tokens = min(self._burst, self._tokens + (now - self._at) / self._seconds)
         self._at = now
-        if self._tokens >= 1:
-            self._tokens -= 1
-            return 0.0
-        return (1 - self._tokens) * self._seconds
+        return 0.0 if self._tokens >= 1 else (1 - self._tokens) * self._seconds
+
+
+class QuarrelBudget:
+    """Two buckets: five repairs at once and then one a second, but of a quarrel that lasts one in ten seconds.
+
+    Each repair wakes every scheduler of the cluster, and a writer who undoes it at once does so for ever.
+    """
+
+    def __init__(self) -> None:
+        self._fast = RepairBudget()
+        self._slow = RepairBudget(burst=30, seconds=10.0)
+
+    def take(self, now: float, *, is_new: bool) -> float:
+        """As `RepairBudget.take`. What `is_new` was never stored, and waits a second at most."""
+        if is_new:
+            return self._fast.take(now)
+        wait = self._slow.peek(now)
+        if wait > 0:
+            return wait
+        wait = self._fast.take(now)
+        if wait == 0:
+            self._slow.take(now)
+        return wait

@@ -22,7 +22,7 @@ from gpuvitals.kube.client import Call, Transport
 from gpuvitals.kube.errors import ApiError, Retryable
 from gpuvitals.kube.reflector import ObjectKey, Reflector, Selection, Turns
 from gpuvitals.kube.refused_devices import RefusedDevices
-from gpuvitals.kube.repair_budget import RepairBudget
+from gpuvitals.kube.repair_budget import QuarrelBudget
 from gpuvitals.kube.retry import SLICES, Retries, retrying
 from gpuvitals.kube.right_of_way import RightOfWay
 from gpuvitals.kube.slice_cache import SliceCache
@@ -97,7 +97,7 @@ class SlicePublisher:
         self._writer = SliceWriter(
             transport, metrics, SliceKnowledge(self._cache, self._mode, self._trouble, self._devices)
         )
-        self._budget = RepairBudget()
+        self._budget = QuarrelBudget()
         self._changes = ChangeBudget()
         self._changed = threading.Condition()
         self._dirty = False
@@ -314,8 +314,9 @@ class SlicePublisher:
     ) -> bool:
         """Whether the writes had to wait; then they are planned anew."""
         now = time.monotonic()
-        if desired.revision <= self._told or not is_free:
-            wait = self._budget.take(now)
+        is_new = desired.revision > self._told
+        if not is_new or not is_free:
+            wait = self._budget.take(now, is_new=is_new)
             if wait > 0:
                 self._pause(wait)
             return wait > 0
