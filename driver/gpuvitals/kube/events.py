@@ -255,7 +255,9 @@ def _call(entry: _Waiting, source: EventSource) -> Call:
     event = entry.event
     about = event.regarding
     others = f" (and {entry.others} more {event.reason} since)" if entry.others else ""
-    note = event.note.encode()[: _MAX_NOTE_BYTES - len(others)].decode(errors="ignore") + others
+    # The name of a file may have bytes that are no text.
+    text = event.note.encode(errors="backslashreplace")
+    note = text[: _MAX_NOTE_BYTES - len(others)].decode(errors="ignore") + others
     namespace = about.namespace or "default"
     reference = {"apiVersion": about.api_version, "kind": about.kind, "name": about.name}
     reference |= {key: value for key, value in (("namespace", about.namespace), ("uid", about.uid)) if value}

@@ -39,6 +39,15 @@ def numbered(index: int) -> EventRecord:
     return replace(LOST, reason=f"Reason{index}", note=str(index))
 
 
+def test_a_note_with_a_file_name_that_is_no_text_is_sent_and_so_is_the_next() -> None:
+    """Finding R2: bytes of a file name that are not UTF-8 ended the thread of the events."""
+    with ApiServer() as server:
+        with recording(server) as recorder:
+            recorder.emit(replace(LOST, note="/reports/\udcff.json: no list"))
+            recorder.emit(numbered(1))
+        assert notes(server) == ["/reports/\\udcff.json: no list", "1"]
+
+
 def test_an_equal_event_is_sent_once_in_its_quiet_time_and_again_after_it() -> None:
     with ApiServer() as server:
         with recording(server, replace(QUICK, quiet_seconds=0.2)) as recorder:
