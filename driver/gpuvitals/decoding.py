@@ -1,6 +1,5 @@
 """Decodes JSON that others wrote, and names the field at fault."""
 
-import json
 from typing import TypeVar
 
 import msgspec
@@ -19,14 +18,6 @@ def decoded(decoder: "msgspec.json.Decoder[T]", text: bytes) -> T:
         raise msgspec.DecodeError("is nested too deeply") from error
     except UnicodeDecodeError as error:
         raise msgspec.DecodeError(f"is not UTF-8: {error.reason} at byte {error.start}") from error
-
-
-def json_value(text: str | bytes) -> object:
-    """The value of a JSON text. Raises ValueError for whatever is wrong with it, nesting without end included."""
-    try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise ValueError("is nested too deeply") from error
 
 
 def misfit(error: msgspec.DecodeError, whole: str) -> str:

@@ -7,8 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from gpuvitals.decoding import json_value
 from gpuvitals.inventory.naming import Naming
+from gpuvitals.json_text import json_value
 from gpuvitals.kubeletplugin.checkpoint_format import claim_from_text, claim_to_text
 from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice
 from gpuvitals.model.ids import BootId, ClaimUid

@@ -11,8 +11,8 @@ import json
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from gpuvitals.decoding import json_value
 from gpuvitals.inventory.claims import ClaimRef
+from gpuvitals.json_text import json_value
 from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice, MigIds
 from gpuvitals.model.ids import BootId, ClaimUid, DeviceName, GpuUuid
 

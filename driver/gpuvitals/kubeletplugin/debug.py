@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from gpuvitals.decoding import json_value
+from gpuvitals.json_text import json_value
 from gpuvitals.observability.logs import keys
 
 FILE = "debug.sock"
