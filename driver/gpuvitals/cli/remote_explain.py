@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 
 import msgspec
 
 from gpuvitals.cli.errors import UsageError
+from gpuvitals.cli.gpu_names import GpuNames
 from gpuvitals.decoding import decoded
 from gpuvitals.kube.agent_pods import SELECTOR, AgentPod, Finished, agent_pods, run_in_pod
 from gpuvitals.kube.client import ConnectSettings, connect
@@ -25,17 +27,20 @@ def remote_stations(
 
     Raises ApiError, and UsageError for a node or GPU that is not published.
     """
-    transport = connect(settings)
-    try:
-        pages = list(slice_pages(transport, node=node))
-        published = [view for page in pages for view in device_views(page)]
-        nodes = [view for page in pages for view in node_views(page)]
-    except msgspec.DecodeError as error:
-        raise Permanent(f"the list of ResourceSlices cannot be read: {error}") from error
-    if not published and not nodes:
-        raise UsageError(f"explain: no gpuvitals publishes slices for a node {node!r}; see gpuvitals status")
-    view = _named(published, node, gpu)
-    stations, trouble = _from_agent(settings, agent_pods(transport, node, selector), view)
+    with closing(connect(settings)) as transport:
+        try:
+            pages = list(slice_pages(transport, node=node))
+            published = [view for page in pages for view in device_views(page)]
+            nodes = [view for page in pages for view in node_views(page)]
+        except msgspec.DecodeError as error:
+            raise Permanent(f"the list of ResourceSlices cannot be read: {error}") from error
+        if not published and not nodes:
+            raise UsageError(
+                f"explain: no gpuvitals publishes slices for a node {node!r}; see gpuvitals status"
+            )
+        view = _named(published, node, gpu)
+        pods = agent_pods(transport, node, selector)
+    stations, trouble = _from_agent(settings, pods, view)
     if stations:
         return stations
     shown = [trouble for found in nodes if found.driver == view.driver for trouble in found.troubles]
@@ -43,11 +48,13 @@ def remote_stations(
 
 
 def _named(published: list[DeviceView], node: str, gpu: str) -> DeviceView:
+    names = GpuNames(published)
+    device = names.device(gpu)
     for view in published:
-        if gpu.lower() in (view.device, view.uuid.lower(), view.bus_id.lower()):
+        if view.device == device:
             return view
-    names = ", ".join(sorted(view.device for view in published)) or "none"
-    raise UsageError(f"explain: node {node} publishes no GPU {gpu!r}; it has {names}")
+    there = ", ".join(names.devices) or "none"
+    raise UsageError(f"explain: node {node} publishes no GPU {gpu!r}; it has {there}")
 
 
 def _from_agent(

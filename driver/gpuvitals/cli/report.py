@@ -8,6 +8,7 @@ import getpass
 import json
 import re
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -81,9 +82,9 @@ def run(options: argparse.Namespace) -> int:
         return done.text
 
     try:
-        transport = connect(connection(options))
-        place = _place(transport, options)
-        edit_annotation(transport, options.node, place.annotation, edit)
+        with closing(connect(connection(options))) as transport:
+            place = _place(transport, options)
+            edit_annotation(transport, options.node, place.annotation, edit)
     except (ApiError, StatementError, msgspec.DecodeError) as error:
         print(f"gpuvitals: node {options.node}: {error}", file=sys.stderr)
         return 1

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable
+from contextlib import closing
 
 import msgspec
 
@@ -29,7 +30,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 def run(options: argparse.Namespace) -> int:
     """Prints the table. 0; 1 where the API server does not answer as expected."""
     try:
-        pages = list(slice_pages(connect(connection(options)), driver=options.driver, node=options.node))
+        with closing(connect(connection(options))) as transport:
+            pages = list(slice_pages(transport, driver=options.driver, node=options.node))
         devices = [view for page in pages for view in device_views(page)]
         nodes = [view for page in pages for view in node_views(page)]
     except ApiError as error:

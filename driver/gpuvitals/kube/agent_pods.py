@@ -4,6 +4,7 @@ The official client speaks the exec protocol; it is imported only here and for k
 """
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -95,6 +96,7 @@ def agent_pods(transport: Transport, node: str, selector: str = SELECTOR) -> tup
 def run_in_pod(settings: ConnectSettings, pod: AgentPod, command: Sequence[str]) -> Finished:
     """Runs a command in the pod, as `kubectl exec` does. Raises ApiError, also where it takes longer than 15 s."""
     from kubernetes import client, config, stream
+    from websocket import WebSocketException
 
     if settings.url:
         raise Permanent("a plain URL is a simulation, which runs no pods")
@@ -118,11 +120,12 @@ def run_in_pod(settings: ConnectSettings, pod: AgentPod, command: Sequence[str])
                 _preload_content=False,
                 _request_timeout=_EXEC_SECONDS,
             )
-            channel.run_forever(timeout=_EXEC_SECONDS)
-            return _finished(where, channel)
+            with closing(channel):
+                channel.run_forever(timeout=_EXEC_SECONDS)
+                return _finished(where, channel)
     except client.ApiException as error:
         raise Permanent(f"{where}: {error.reason} (HTTP {error.status})", status=error.status or 0) from error
-    except (config.ConfigException, OSError, urllib3.exceptions.HTTPError) as error:
+    except (config.ConfigException, OSError, urllib3.exceptions.HTTPError, WebSocketException) as error:
         raise Retryable(f"{where}: {error}") from error
 
 
@@ -134,12 +137,10 @@ class _Channel(Protocol):
     def is_open(self) -> bool: ...
     def read_stdout(self, timeout: float) -> str: ...
     def read_stderr(self, timeout: float) -> str: ...
-    def close(self) -> None: ...
 
 
 def _finished(where: str, channel: _Channel) -> Finished:
     if channel.is_open():
-        channel.close()
         raise Retryable(f"{where}: no end within {_EXEC_SECONDS:.0f} s")
     code = channel.returncode
     output, errors = channel.read_stdout(timeout=0), channel.read_stderr(timeout=0)
