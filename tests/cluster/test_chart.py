@@ -1,6 +1,8 @@
 """The agent installed by its chart on a real cluster, as a user installs it: what it hears, survives and leaves."""
 
 import re
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -31,7 +33,6 @@ from cluster.objects import (
     taints,
 )
 from cluster.release import AGENTS, CDI, STATE, Release, restarts, versions
-from gpuvitals.cli.main import main
 
 pytestmark = [pytest.mark.needs_go, pytest.mark.needs_root, pytest.mark.timeout(240)]
 
@@ -87,18 +88,24 @@ def test_a_line_in_the_real_kernel_log_reaches_slice_kubelet_and_pod_and_a_reset
 
 
 def test_a_person_with_a_kubeconfig_has_the_agent_of_a_node_explain_its_gpu(
-    cluster: Cluster, release: Release, capsys: pytest.CaptureFixture[str]
+    cluster: Cluster, release: Release
 ) -> None:
     """Finding U2: the verb finds the pod of that node and runs its own explanation there."""
     release.install(flags=[BELIEVE])
     release.wait_until_ready()
     cluster.wait("its GPUs are published", release.has_published, seconds=10)
-    code = main(["explain", NODE, release.device(0), f"--kubeconfig={cluster.kubeconfig}"])
-    said = capsys.readouterr()
+    verb = [sys.executable, "-m", "gpuvitals.cli.main", "explain", NODE, release.device(0)]
+    done = subprocess.run(
+        [*verb, f"--kubeconfig={cluster.kubeconfig}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
-    assert code == 0, said.err
-    assert "no claim is prepared with it" in said.out
-    assert "the API server shows" not in said.out
+    assert done.returncode == 0, done.stderr
+    assert "no claim is prepared with it" in done.stdout
+    assert "the API server shows" not in done.stdout
 
 
 def test_an_upgrade_with_live_claims_loses_nothing_and_an_uninstall_without_leaves_only_its_memory(

@@ -132,7 +132,8 @@ def run_in_pod(settings: ConnectSettings, pod: AgentPod, command: Sequence[str])
 class _Channel(Protocol):
     """The part of kubernetes.stream.ws_client.WSClient that is used here; the client has no types."""
 
-    returncode: int | None
+    @property
+    def returncode(self) -> int | None: ...
 
     def is_open(self) -> bool: ...
     def read_stdout(self, timeout: float) -> str: ...
@@ -142,8 +143,10 @@ class _Channel(Protocol):
 def _finished(where: str, channel: _Channel) -> Finished:
     if channel.is_open():
         raise Retryable(f"{where}: no end within {_EXEC_SECONDS:.0f} s")
-    code = channel.returncode
+    try:
+        code = channel.returncode
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        # The client reads it from the last message, which a broken connection does not bring.
+        raise Retryable(f"{where}: the connection ended before the command did") from error
     output, errors = channel.read_stdout(timeout=0), channel.read_stderr(timeout=0)
-    if code is None:
-        raise Retryable(f"{where}: the connection ended before the command did")
-    return Finished(output=output or "", errors=errors or "", code=code)
+    return Finished(output=output or "", errors=errors or "", code=code or 0)
