@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from support.agentnode import AgentNode, agent_node, serving
+from support.long_runs import share
 
-COLD_STARTS = int(os.environ.get("GPUVITALS_COLD_STARTS", "50"))
+COLD_STARTS = int(os.environ.get("GPUVITALS_COLD_STARTS", share(50)))
 """How often each interpreter starts the agent."""
 PYTHONS = [each for each in os.environ.get("GPUVITALS_PYTHONS", "").split(os.pathsep) if each]
 """Interpreters that have the product's dependencies; none: the one that runs the tests."""

@@ -8,6 +8,7 @@ import pytest
 
 from support.agentnode import serving
 from support.agentprocess import AgentProcess
+from support.long_runs import share
 from support.signalled import ENDING, bursts, ended, send
 
 STARTS_IN = 1.5
@@ -18,7 +19,7 @@ STARTS_IN = 1.5
     "total",
     [
         pytest.param(20, marks=pytest.mark.timeout(120)),
-        pytest.param(400, marks=[pytest.mark.long, pytest.mark.timeout(2000)]),
+        pytest.param(share(400), marks=[pytest.mark.long, pytest.mark.timeout(2000)]),
     ],
 )
 def test_signals_at_random_instants_end_the_agent_every_time(total: int) -> None:

@@ -22,6 +22,7 @@ from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import InventoryReport, Reading, Signal, Source
 from gpuvitals.sim.apiserver.strategy.slices import SLICE_RULES
 from support.agentworld import AgentWorld, fault, lost, reading
+from support.long_runs import share
 from support.signals import moment
 
 SLOTS = 3
@@ -203,7 +204,7 @@ def check_published(history: list[Step], sick_at: int) -> None:
 
 
 QUICK = settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
-LONG = settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
+LONG = settings(max_examples=share(10_000), deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.timeout(600)

@@ -10,6 +10,7 @@ import threading
 import pytest
 
 from gpuvitals.cli.termination import SIGNALS, Termination
+from support.long_runs import share
 from support.signalled import ENDING, bursts, ended, send
 
 WAITS = """
@@ -41,7 +42,7 @@ def test_the_handler_takes_no_lock_that_the_main_thread_can_hold() -> None:
 
 
 @pytest.mark.parametrize(
-    "total", [200, pytest.param(2000, marks=[pytest.mark.long, pytest.mark.timeout(900)])]
+    "total", [200, pytest.param(share(2000), marks=[pytest.mark.long, pytest.mark.timeout(900)])]
 )
 def test_signals_at_random_instants_end_a_waiting_process_every_time(total: int) -> None:
     """Finding S3."""
