@@ -34,6 +34,9 @@ def test_signals_at_random_instants_end_the_agent_every_time(total: int) -> None
                 send(process, [source.choice(ENDING) for _ in range(count)], gaps)
 
                 status = ended(process, 30)
-                # Below 0: it came before the agent took signals, or in the interpreter's own exit.
-                assert status in (0, *(-number for number in ENDING)), (folder / "log").read_text()
+                log = (folder / "log").read_text()
+                # Below 0: it came before the agent took signals, or in the interpreter's own exit. In the interpreter's own
+                # start SIGINT is an error of its first import, and its status is 1.
+                in_start = status == 1 and log.startswith("Could not import runpy module")
+                assert in_start or status in (0, *(-number for number in ENDING)), log
                 assert [path for path in (folder / "registry").iterdir() if status == 0] == []

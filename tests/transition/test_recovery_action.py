@@ -3,7 +3,7 @@
 import pytest
 
 from gpuvitals.model.health import Confidence, HealthState
-from support.signals import asks, fold, good, identity, judge, xid
+from support.signals import START, asks, fold, fresh, good, identity, judge, xid
 
 DISRUPTIVE = [(1, "RecoveryResetGpu"), (2, "RecoveryRebootNode"), (4, "RecoveryDrainAndReset")]
 DISRUPTIVE += [(6, "RecoveryBusReset"), (7, "RecoverySystemReboot")]
@@ -165,3 +165,11 @@ def test_an_action_for_something_else_does_not_agree_with_109(action: int) -> No
     )
 
     assert judge(state, 1096).state is HealthState.DEGRADED
+
+
+def test_a_request_that_was_taken_back_is_not_made_again_by_its_own_line_heard_late() -> None:
+    """Finding N4: the line to None ended it; heard again a minute later, the first line raised it anew."""
+    asked, over = asks(1, START), asks(0, START + 0.5)
+    state = fold(asked, over, xid(13, START + 61.5), state=fresh())
+
+    assert judge(fold(asked, state=state), START + 62) == judge(state, START + 62)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gpuvitals.sim.scenario import Scenario
 
 _LIBRARY = "libnvidia-ml.so.1"
-_LOG_LINES = 15
+_LOG_LINES = 30
 _WATCH_SECONDS = 0.5
 _MAX_FOLDER_BYTES = 46
 """The path of a Unix socket has 107 bytes: `/node-10/plugins_registry/` and the hashed name of a socket take 61."""

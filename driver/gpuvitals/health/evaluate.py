@@ -170,8 +170,10 @@ def _recovery_action(state: GpuState, signal: RecoveryActionReport, policy: Poli
     The driver may leave that line out, so it ends nothing unless the field can't be read.
     """
     name, reason = recovery_action(signal.action_to)
-    if _is_read_since(state.reading, signal):
+    newest = state.action_logged_at
+    if _is_read_since(state.reading, signal) or (newest is not None and signal.seen.at < newest):
         return state
+    state = replace(state, action_logged_at=signal.seen.at)
     if state.reading is None or state.reading.recovery_action is None:
         state = _asked_no_more(state, signal, reason)
     if reason is None:

@@ -122,6 +122,7 @@ def after_restart(
         last_ok_at=None,
         initialised_at=state.initialised_at if same_boot else 0.0,
         identified_at=None,
+        action_logged_at=None,
         links_down=None,
         memory_percent=None,
         margin_millicelsius=None,

@@ -135,7 +135,7 @@ class GpuState:
     a Reading that its model does not have.
 
     `identified_at` is the earliest instant of this driver load at which the driver is known to have logged the GPU's
-    identity. `initialised_at` is the latest instant before which everything happened to a GPU that was not yet
+    identity, and `action_logged_at` that of its newest XID 154. `initialised_at` is the latest instant before which everything happened to a GPU that was not yet
     initialised anew, and `resolved_until` the latest before which everything is known to be repaired: what arrives late is history. Of what
     the log held from before `started_at`, a reading has settled everything up to `settled_early`.
     `suspect_since` is when the present unbroken run of class B levels began, whatever their names, and `suspect_runs`
@@ -158,6 +158,7 @@ class GpuState:
     pcie_fatal_errors: int | None = None
     last_ok_at: float | None = None
     identified_at: float | None = None
+    action_logged_at: float | None = None
     initialised_at: float | None = None
     resolved_until: float | None = None
     settled_early: float | None = None
