@@ -44,10 +44,13 @@ def kept(*arguments: str) -> Iterator[tuple["subprocess.Popen[str]", Path]]:
             pytest.fail(said)
         yield process, Path(said.rpartition("export KUBECONFIG=")[2].splitlines()[0]).parent
     finally:
-        if process.poll() is None:
+        # A demo that is killed leaves its agents behind.
+        process.terminate()
+        try:
+            process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
             process.kill()
-        process.stdout.close()
-        process.wait(10)
+            process.communicate(timeout=10)
 
 
 def said(arguments: Sequence[str], folder: Path) -> str:
