@@ -4,6 +4,8 @@ from typing import TypeVar
 
 import msgspec
 
+_MAX_TEXT = 500
+
 T = TypeVar("T")
 
 
@@ -24,4 +26,6 @@ def misfit(error: msgspec.DecodeError, whole: str) -> str:
     """`spec.mode: invalid enum value 'maybe'` for msgspec's text with its path at the end; `whole` names the document."""
     text, found, path = str(error).partition(" - at `$")
     field = path.rstrip("`").lstrip(".") if found else whole
-    return f"{field or whole}: {text[:1].lower()}{text[1:]}"
+    # msgspec quotes the value that it refuses, whatever its length.
+    shown = text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}..."
+    return f"{field or whole}: {shown[:1].lower()}{shown[1:]}"

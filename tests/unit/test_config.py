@@ -52,3 +52,23 @@ def test_a_bad_file_is_one_line_that_names_the_file_and_the_field(
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="absent"):
         load_config(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "policy: {{dwell_seconds: {long}}}",
+        "policy: {{{long}: 1}}",
+        "{long}: taint",
+        "service_mode: {long}",
+        "driver: {long}",
+    ],
+)
+def test_the_error_of_a_long_text_is_short(tmp_path: Path, text: str) -> None:
+    """Finding R2: the whole text stood in the error, and errors become events and log lines."""
+    path = tmp_path / "node.yaml"
+    path.write_text(text.format(long="x" * 20_000))
+    with pytest.raises(ConfigError) as error:
+        load_config(path)
+
+    assert len(str(error.value)) < 2_000

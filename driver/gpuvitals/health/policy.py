@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from gpuvitals.health.policy_pairs import contradiction
 from gpuvitals.health.policy_values import MAX_VALUE, VALUES
 
+_MAX_SHOWN = 80
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
@@ -64,13 +66,21 @@ def check_values(values: dict[str, int]) -> None:
     known = {value.name: value for value in VALUES}
     for name, value in values.items():
         if name not in known:
-            raise ValueError(f"policy value {name!r}: unknown; the known ones are {', '.join(sorted(known))}")
+            raise ValueError(
+                f"policy value {_shown(name)}: unknown; the known ones are {', '.join(sorted(known))}"
+            )
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ValueError(f"policy value {name}: {value!r} is not a whole number")
+            raise ValueError(f"policy value {name}: {_shown(value)} is not a whole number")
         if value < known[name].minimum:
             raise ValueError(f"policy value {name}: {value} is below its minimum {known[name].minimum}")
         if value > MAX_VALUE:
             raise ValueError(f"policy value {name}: {value} is above the maximum {MAX_VALUE}")
+
+
+def _shown(value: object) -> str:
+    """The value as it was written, short: the message becomes an event or a log line."""
+    text = ascii(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def undocumented() -> set[str]:
