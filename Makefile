@@ -18,13 +18,13 @@ REAL_TESTS := tests/contract tests/chart tests/examples/test_accepted.py tests/e
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-$(RUN_STAMP): requirements/build.txt requirements/run.txt pyproject.toml
+$(RUN_STAMP): requirements/build.txt requirements/run.txt pyproject.toml sim/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "gpuvitals needs Python 3.11 or newer, this is " + sys.version.split()[0])'
 	@# A venv that was left half made, by Ctrl-C or by a Python without ensurepip, has no pip.
 	@test -f $(VENV)/pyvenv.cfg && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "installing into $(VENV) ..."
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/build.txt -r requirements/run.txt
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e . -e sim
 	@touch $@
 
 $(DEV_STAMP): $(RUN_STAMP) requirements/dev.txt

@@ -1,4 +1,7 @@
-"""Resolves requirements/{build,run,dev}.txt anew: exact versions, hashes, no URLs. Run by `make lock`."""
+"""Resolves requirements/{agent,build,run,dev}.txt anew: exact versions, hashes, no URLs. Run by `make lock`.
+
+`agent.txt` is all that the node image installs; `run.txt` is what a checkout runs on, the simulation among it.
+"""
 
 import os
 import subprocess
@@ -16,14 +19,22 @@ _FLAGS = [
     "-q",
 ]
 _TARGETS = {
-    "run.txt": ["--extra", "sim", "pyproject.toml"],
+    "run.txt": [
+        "--no-emit-package",
+        "gpuvitals",
+        "--extra",
+        "kubeconfig",
+        "pyproject.toml",
+        "sim/pyproject.toml",
+    ],
+    "agent.txt": ["-c", "requirements/run.txt", "pyproject.toml"],
     "build.txt": ["requirements/build.in"],
     "dev.txt": ["-c", "requirements/run.txt", "requirements/dev.in"],
 }
 
 
 def main() -> int:
-    """Writes the three files; the exit code is that of the first resolver run that fails, else 0."""
+    """Writes the files; the exit code is that of the first resolver run that fails, else 0."""
     environment = {name: value for name, value in os.environ.items() if name != "PIP_FIND_LINKS"}
     for target, sources in _TARGETS.items():
         command = [

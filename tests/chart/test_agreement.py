@@ -14,10 +14,10 @@ from gpuvitals.cli.node import add_parser
 from gpuvitals.config import load_config
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kubeletplugin.sockets import socket_paths
-from gpuvitals.sim.apiserver import ApiServer
-from gpuvitals.sim.cel.device import CelDevice
-from gpuvitals.sim.cel.selector import Selector
-from gpuvitals.sim.scheduler.nodes import refusal
+from gpuvitals_sim.apiserver import ApiServer
+from gpuvitals_sim.cel.device import CelDevice
+from gpuvitals_sim.cel.selector import Selector
+from gpuvitals_sim.scheduler.nodes import refusal
 from support.rawapi import RawApi
 
 Json = dict[str, Any]

@@ -10,13 +10,13 @@ import pytest
 from chart.rendering import golden_objects, one_of
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kube.server_facts import agent_rights
-from gpuvitals.sim.apiserver.requestlog import RequestFacts
-from gpuvitals.sim.demo.actor import Actor
-from gpuvitals.sim.demo.cluster import Cluster
-from gpuvitals.sim.demo.observer import Observer
-from gpuvitals.sim.demo.player import Looked, Player
-from gpuvitals.sim.scenario import load_builtin
-from gpuvitals.wiring.demo import demo_cluster
+from gpuvitals_sim.apiserver.requestlog import RequestFacts
+from gpuvitals_sim.demo.actor import Actor
+from gpuvitals_sim.demo.cluster import Cluster
+from gpuvitals_sim.demo.observer import Observer
+from gpuvitals_sim.demo.player import Looked, Player
+from gpuvitals_sim.demo.wiring import demo_cluster
+from gpuvitals_sim.scenario import load_builtin
 from support.simcluster import resource_slice
 from support.waiting import eventually
 

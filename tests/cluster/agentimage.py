@@ -88,7 +88,7 @@ def _assemble(base: Path, root: Path) -> None:
         "--only-binary",
         ":all:",
         "--requirement",
-        str(ROOT / "requirements/run.txt"),
+        str(ROOT / "requirements/agent.txt"),
     ]
     _run([*pip, *locked])
     _run([*pip, "--upgrade", "--no-deps", "--no-index", "--no-build-isolation", str(ROOT)])

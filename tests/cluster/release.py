@@ -14,10 +14,10 @@ from cluster.build import locate
 from cluster.cluster import NODE, Cluster
 from cluster.devicenodes import make_device_nodes
 from cluster.objects import DRIVER, SLICES, Json, create, devices, slices
-from gpuvitals.sim.gpu import ScriptedNode
-from gpuvitals.sim.gpu_state import load_state, save_state
-from gpuvitals.sim.gpu_sysfs import SysfsFolder
-from gpuvitals.sim.worker import BACKEND
+from gpuvitals_sim.gpu import ScriptedNode
+from gpuvitals_sim.gpu_state import load_state, save_state
+from gpuvitals_sim.gpu_sysfs import SysfsFolder
+from gpuvitals_sim.worker import BACKEND
 from support.realserver import free_ports
 
 NAMESPACE = RELEASE = "gpuvitals"

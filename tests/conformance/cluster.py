@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.sim.apiserver import ApiClient, ApiServer, DeleteOptions, Match
-from gpuvitals.sim.controllers import ControllerManager
-from gpuvitals.sim.demo.agent import AgentProgram, AgentSettings
-from gpuvitals.sim.demo.cluster import published_name
-from gpuvitals.sim.demo.objects import device_classes
-from gpuvitals.sim.gpu import ScriptedNode
-from gpuvitals.sim.kubelet import Kubelet, KubeletConfig, KubeletTimings
-from gpuvitals.sim.rest import Endpoint
-from gpuvitals.sim.scheduler import Scheduler
+from gpuvitals_sim.apiserver import ApiClient, ApiServer, DeleteOptions, Match
+from gpuvitals_sim.controllers import ControllerManager
+from gpuvitals_sim.demo.agent import AgentProgram, AgentSettings
+from gpuvitals_sim.demo.cluster import published_name
+from gpuvitals_sim.demo.objects import device_classes
+from gpuvitals_sim.gpu import ScriptedNode
+from gpuvitals_sim.kubelet import Kubelet, KubeletConfig, KubeletTimings
+from gpuvitals_sim.rest import Endpoint
+from gpuvitals_sim.scheduler import Scheduler
 from support.simcluster import CLAIMS, CLASSES, DRIVER, SLICES, Json, claim, eventually, exactly, pod
 
 NODE = "node-a"

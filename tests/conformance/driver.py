@@ -18,9 +18,9 @@ from conformance.cluster import NODE, agent_program
 from gpuvitals.proto import dra_v1_pb2 as dra
 from gpuvitals.proto import pluginregistration_v1_pb2 as registration
 from gpuvitals.proto.pluginregistration_v1_pb2_grpc import RegistrationStub
-from gpuvitals.sim.apiserver import ApiServer
-from gpuvitals.sim.demo.cluster import published_name
-from gpuvitals.sim.gpu import ScriptedNode
+from gpuvitals_sim.apiserver import ApiServer
+from gpuvitals_sim.demo.cluster import published_name
+from gpuvitals_sim.gpu import ScriptedNode
 from support.pluginworld import channel
 
 CLAIMS = "resourceclaims.resource.k8s.io"

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from gpuvitals.proto import dra_v1_pb2 as dra
-from gpuvitals.sim.apiserver import ApiServer
+from gpuvitals_sim.apiserver import ApiServer
 from support.agentnode import AgentNode, agent_node, serving
 from support.pluginworld import Kubelet, channel
 

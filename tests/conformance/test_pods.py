@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from conformance.cluster import AGENT, QUICK, Whole, whole
-from gpuvitals.sim.apiserver import Match
+from gpuvitals_sim.apiserver import Match
 from support.simcluster import CLAIMS, CLASSES, DRIVER, Json, choice, claim, device_class, exactly, pod
 
 pytestmark = pytest.mark.timeout(120)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from conformance.cluster import QUICK, Whole, whole
-from gpuvitals.sim.demo.agent import AgentProgram
+from gpuvitals_sim.demo.agent import AgentProgram
 from support.agentnode import AgentNode, agent_node, serving
 from support.healthwords import words
 from support.podstatus import HELD_UP, WAITING, nobody_listens, shown

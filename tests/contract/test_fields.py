@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from gpuvitals.sim.apiserver.kinds import BUILT_IN, Kind
-from gpuvitals.sim.apiserver.strategy.fieldnames import Field, fields_of, known_fields
+from gpuvitals_sim.apiserver.kinds import BUILT_IN, Kind
+from gpuvitals_sim.apiserver.strategy.fieldnames import Field, fields_of, known_fields
 from support.kubeobjects import (
     EVENTS,
     JOBS,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from gpuvitals.sim.apiserver import ApiServer
+from gpuvitals_sim.apiserver import ApiServer
 from support.kubeobjects import (
     DRIVER,
     LEASES,

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from gpuvitals.sim.apiserver import ApiServer
-from gpuvitals.sim.apiserver.api import ApiSettings
-from gpuvitals.sim.cel import compile_errors
+from gpuvitals_sim.apiserver import ApiServer
+from gpuvitals_sim.apiserver.api import ApiSettings
+from gpuvitals_sim.cel import compile_errors
 from support.rawapi import RawApi
 from support.realgate import SIM_AND_REAL
 from support.realserver import RealServer

@@ -19,7 +19,7 @@ from gpuvitals.lint.selectors import problems
 from gpuvitals.lint.vocabulary import STANDARD, Attribute, Kind, Vocabulary
 from gpuvitals.model.files import Lack
 from gpuvitals.model.ids import Reason
-from gpuvitals.sim.cel import CelDevice, CelError, compile_errors, compiled
+from gpuvitals_sim.cel import CelDevice, CelError, compile_errors, compiled
 from support.examples import api_path, entry
 from support.rawapi import RawApi
 from support.realanswers import stored

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gpuvitals.sim.apiserver import ApiError
+from gpuvitals_sim.apiserver import ApiError
 from support.examples import (
     ExampleWorld,
     entry,

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from gpuvitals.sim.demo.cluster import Cluster
-from gpuvitals.sim.gpu_mig import capability_minors
-from gpuvitals.sim.kubelet import KubeletTimings
-from gpuvitals.sim.scenario import Entry, Scenario, Step
-from gpuvitals.sim.scenario.actions import Mark
-from gpuvitals.sim.scenario.story import Nodes
-from gpuvitals.wiring.demo import demo_cluster
+from gpuvitals_sim.demo.cluster import Cluster
+from gpuvitals_sim.demo.wiring import demo_cluster
+from gpuvitals_sim.gpu_mig import capability_minors
+from gpuvitals_sim.kubelet import KubeletTimings
+from gpuvitals_sim.scenario import Entry, Scenario, Step
+from gpuvitals_sim.scenario.actions import Mark
+from gpuvitals_sim.scenario.story import Nodes
 from support.examples import STORES, objects, promised
 from support.simcluster import CLAIMS, SLICES, Json, condition, eventually
 

@@ -20,7 +20,7 @@ from gpuvitals.kube.slice_codec import NodeOwner, Placement, Stored, slice_body
 from gpuvitals.model.gpu import DeviceKind, Gpu, MigInstance
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import InventoryReport, Reading, Signal, Source
-from gpuvitals.sim.apiserver.strategy.slices import SLICE_RULES
+from gpuvitals_sim.apiserver.strategy.slices import SLICE_RULES
 from support.agentworld import AgentWorld, fault, lost, reading
 from support.long_runs import share
 from support.signals import moment

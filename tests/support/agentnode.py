@@ -11,10 +11,10 @@ from typing import Any
 
 from gpuvitals.kube.policy_definition import policy_definition
 from gpuvitals.proto import dra_v1_pb2 as dra
-from gpuvitals.sim.apiserver import ApiServer
-from gpuvitals.sim.apiserver.requestlog import RequestFacts
-from gpuvitals.sim.demo.cluster import DEFINITIONS
-from gpuvitals.sim.gpu import ScriptedNode
+from gpuvitals_sim.apiserver import ApiServer
+from gpuvitals_sim.apiserver.requestlog import RequestFacts
+from gpuvitals_sim.demo.cluster import DEFINITIONS
+from gpuvitals_sim.gpu import ScriptedNode
 from support.agentprocess import AgentProcess, agent
 from support.pluginworld import Kubelet, channel
 

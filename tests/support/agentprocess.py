@@ -16,9 +16,9 @@ import grpc
 from gpuvitals.proto import pluginregistration_v1_pb2 as registration
 from gpuvitals.proto.pluginregistration_v1_pb2_grpc import RegistrationStub
 from gpuvitals.signals.nvml_worker import DEFAULT_BACKEND
-from gpuvitals.sim.apiserver import ApiServer
-from gpuvitals.sim.gpu import ScriptedNode
-from gpuvitals.sim.worker import BACKEND
+from gpuvitals_sim.apiserver import ApiServer
+from gpuvitals_sim.gpu import ScriptedNode
+from gpuvitals_sim.worker import BACKEND
 
 SLICES = "resourceslices.resource.k8s.io"
 

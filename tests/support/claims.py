@@ -5,7 +5,7 @@ from typing import Any
 
 from gpuvitals.inventory.claims import ClaimEntry, ClaimRef, Condition, ConditionStatus
 from gpuvitals.model.ids import ClaimUid, NodeName
-from gpuvitals.sim.apiserver import ApiServer
+from gpuvitals_sim.apiserver import ApiServer
 
 KIND = "resourceclaims.resource.k8s.io"
 DRIVER = "gpu.vitals.internal"

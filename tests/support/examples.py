@@ -22,13 +22,13 @@ from gpuvitals.model.gpu import DeviceKind, MigInstance
 from gpuvitals.model.health import HealthState, Verdict
 from gpuvitals.model.ids import GpuUuid, NodeName
 from gpuvitals.model.snapshot import GpuHealth, NodeFacts, Snapshot
-from gpuvitals.sim.apiserver import ApiClient, ApiServer
-from gpuvitals.sim.apiserver.api import ApiSettings
-from gpuvitals.sim.cel import compile_errors
-from gpuvitals.sim.controllers import ControllerManager
-from gpuvitals.sim.demo.objects import device_classes
-from gpuvitals.sim.rest import Endpoint
-from gpuvitals.sim.scheduler import Scheduler
+from gpuvitals_sim.apiserver import ApiClient, ApiServer
+from gpuvitals_sim.apiserver.api import ApiSettings
+from gpuvitals_sim.cel import compile_errors
+from gpuvitals_sim.controllers import ControllerManager
+from gpuvitals_sim.demo.objects import device_classes
+from gpuvitals_sim.rest import Endpoint
+from gpuvitals_sim.scheduler import Scheduler
 from support.signals import GPU, fold, good, identity, judge, moment, xid
 from support.simcluster import CLAIMS, CLASSES, SLICES, Json, condition, eventually, held_devices, ready_node
 from support.worlds import SINCE, gpu

@@ -15,7 +15,7 @@ from gpuvitals.kube.nodes import node_owner
 from gpuvitals.kube.slice_publisher import PublisherSettings, SlicePublisher
 from gpuvitals.model.ids import DeviceName, NodeName
 from gpuvitals.observability.metrics import NodeMetrics
-from gpuvitals.sim.apiserver import ApiServer
+from gpuvitals_sim.apiserver import ApiServer
 
 DRIVER, NOTE = "gpu.vitals.internal", "vitals.internal/node-report"
 KIND = "resourceslices.resource.k8s.io"

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from gpuvitals.sim.apiserver import ApiClient
+from gpuvitals_sim.apiserver import ApiClient
 
 Json = dict[str, Any]
 T = TypeVar("T")

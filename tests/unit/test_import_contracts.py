@@ -15,7 +15,7 @@ def lint(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(LINTER), "--config", str(folder / ".importlinter"), "--no-cache"],
         cwd=folder / "driver",
-        env={"PYTHONPATH": str(folder / "driver"), "PATH": str(LINTER.parent)},
+        env={"PYTHONPATH": f"{folder / 'driver'}:{folder / 'sim'}", "PATH": str(LINTER.parent)},
         capture_output=True,
         text=True,
         timeout=50,
@@ -27,11 +27,13 @@ LAYERS = "Imports point one way"
 PURE = "The pure core touches no clock, thread, file, network, log or third party"
 KUBERNETES = "Only kube imports the Kubernetes client"
 NVML = "Only the NVML worker imports pynvml"
-GRPC = "Only kubeletplugin and sim speak gRPC"
+GRPC = "Only kubeletplugin and the simulation speak gRPC"
+SIMULATION = "The product never imports the simulation"
 
 
 def copied(folder: Path) -> Path:
-    shutil.copytree(ROOT / "driver", folder / "driver", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("driver", "sim"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / ".importlinter", folder)
     return folder / "driver" / "gpuvitals"
 
@@ -47,7 +49,7 @@ def test_without_a_planted_import_every_contract_is_kept(tmp_path: Path) -> None
 
     result = lint(tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert contracts(result.stdout, "KEPT") == {LAYERS, PURE, KUBERNETES, NVML, GRPC}
+    assert contracts(result.stdout, "KEPT") == {LAYERS, SIMULATION, PURE, KUBERNETES, NVML, GRPC}
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,7 @@ def test_without_a_planted_import_every_contract_is_kept(tmp_path: Path) -> None
         ("inventory/pool.py", "import gpuvitals.kube.client", {LAYERS, PURE}),
         ("signals/kmsg.py", "import gpuvitals.kube", {LAYERS}),
         ("kube/client.py", "import gpuvitals.node.agent", {LAYERS}),
+        ("cli/main.py", "import gpuvitals_sim.demo", {SIMULATION}),
         ("node/agent.py", "import kubernetes", {KUBERNETES}),
         ("signals/sysfs.py", "import pynvml", {NVML}),
         ("node/agent.py", "import grpc", {GRPC}),

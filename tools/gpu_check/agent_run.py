@@ -15,8 +15,8 @@ from tools.gpu_check.machine import Machine
 from gpuvitals.kube.policy_definition import policy_definition
 from gpuvitals.proto import pluginregistration_v1_pb2 as registration
 from gpuvitals.proto.pluginregistration_v1_pb2_grpc import RegistrationStub
-from gpuvitals.sim.apiserver import ApiServer
-from gpuvitals.sim.demo.cluster import DEFINITIONS
+from gpuvitals_sim.apiserver import ApiServer
+from gpuvitals_sim.demo.cluster import DEFINITIONS
 
 SLICES = "resourceslices.resource.k8s.io"
 _START_SECONDS = 60.0

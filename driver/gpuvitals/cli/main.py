@@ -10,8 +10,14 @@ from typing import Any, NoReturn
 from gpuvitals.cli.errors import UsageError
 from gpuvitals.cli.output import OutputError, checked_output, complain
 
-_VERBS = ("node", "demo", "inject", "status", "explain", "forget", "replay", "report", "lint", "doctor")
-"""The modules beside this one. The verb that was asked for is imported alone: the agent's start is short for it."""
+_VERBS = ("node", "status", "explain", "forget", "replay", "report", "lint", "doctor")
+"""The modules beside this one. Only the requested verb is imported, which keeps the agent's start short."""
+
+_PLUGIN_VERBS = "gpuvitals.verbs"
+"""The entry-point group by which another distribution adds verbs. Each entry is a module with `add_parser`."""
+
+_SIM_VERBS = ("demo", "inject")
+"""The verbs that the distribution gpuvitals-sim adds."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -52,16 +58,31 @@ def _run(arguments: Sequence[str] | None) -> int:
     parser.add_argument("--version", action="version", version=f"gpuvitals {_version()}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     given = sys.argv[1:] if arguments is None else arguments
-    for verb in given[:1] if given and given[0] in _VERBS else _VERBS:
-        import_module(f"gpuvitals.cli.{verb}").add_parser(verbs)
+    for module in _modules(given[0] if given else ""):
+        module.add_parser(verbs)
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
-        verb = next(word for word in given if word in _VERBS)
+        verb = next(word for word in given if word in verbs.choices)
         raise UsageError(
             f"{verb}: unrecognized arguments: {' '.join(unknown)}; gpuvitals {verb} --help lists its flags"
         )
     code: int = options.run(options)
     return code
+
+
+def _modules(verb: str) -> list[Any]:
+    """The module of `verb`; every verb's where the word is none. Raises UsageError for a verb that is not installed."""
+    if verb in _VERBS:
+        return [import_module(f"gpuvitals.cli.{verb}")]
+    added = {entry.name: entry for entry in metadata.entry_points(group=_PLUGIN_VERBS)}
+    if verb in added:
+        return [added[verb].load()]
+    if verb in _SIM_VERBS:
+        raise UsageError(
+            f"{verb}: the simulated cluster is not installed; install it with: pip install 'gpuvitals[sim]'"
+        )
+    own = [import_module(f"gpuvitals.cli.{name}") for name in _VERBS]
+    return own + [entry.load() for _, entry in sorted(added.items())]
 
 
 def _version() -> str:

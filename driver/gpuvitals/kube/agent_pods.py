@@ -14,7 +14,7 @@ import urllib3
 from gpuvitals.decoding import decoded
 from gpuvitals.kube.client import Call, ConnectSettings, Transport
 from gpuvitals.kube.errors import Permanent, Retryable
-from gpuvitals.kube.kubeconfig import configuration
+from gpuvitals.kube.kubeconfig import configuration, official_client
 
 SELECTOR = "app.kubernetes.io/name=gpuvitals,app.kubernetes.io/component=agent"
 """The labels that the chart gives its agents, unless nameOverride changes the first."""
@@ -95,19 +95,20 @@ def agent_pods(transport: Transport, node: str, selector: str = SELECTOR) -> tup
 
 def run_in_pod(settings: ConnectSettings, pod: AgentPod, command: Sequence[str]) -> Finished:
     """Runs a command in the pod, as `kubectl exec` does. Raises ApiError, also where it takes longer than 15 s."""
-    from kubernetes import client, config, stream
-    from websocket import WebSocketException
-
     if settings.url:
         raise Permanent("a plain URL is a simulation, which runs no pods")
     kubeconfig = settings.kubeconfig
+    kubernetes = official_client()
+    client, config = kubernetes.client, kubernetes.config
+    from websocket import WebSocketException
+
     access = client.Configuration() if kubeconfig is None else configuration(kubeconfig)
     where = f"exec in pod {pod.namespace}/{pod.name}"
     try:
         if kubeconfig is None:
-            config.load_incluster_config(client_configuration=access)  # type: ignore[no-untyped-call]  # untyped upstream
+            config.load_incluster_config(client_configuration=access)
         with client.ApiClient(access) as api:
-            channel = stream.stream(
+            channel = kubernetes.stream.stream(
                 client.CoreV1Api(api).connect_get_namespaced_pod_exec,
                 pod.name,
                 pod.namespace,

@@ -18,7 +18,7 @@ import urllib3
 from urllib3.connection import HTTPConnection
 
 from gpuvitals.kube.errors import Permanent, Retryable
-from gpuvitals.kube.kubeconfig import configuration
+from gpuvitals.kube.kubeconfig import configuration, official_client
 from gpuvitals.observability.logs import keys
 
 log = logging.getLogger(__name__)
@@ -78,18 +78,17 @@ def pod_account(folder: Path = ACCOUNT, environment: Mapping[str, str] = os.envi
 
 def kubeconfig(path: Path) -> Access:
     """The current context of a kubeconfig. Raises Permanent."""
-    from kubernetes import client, config
-
     settings = configuration(path)
+    kubernetes = official_client()
 
     def token() -> str | None:
         try:
             found = settings.get_api_key_with_prefix("BearerToken", alias="authorization")
-        except (config.ConfigException, OSError) as error:
+        except (kubernetes.config.ConfigException, OSError) as error:
             raise Retryable(f"token of {path}: {error}; it is asked for again with the next call") from error
         return found.strip() if found else None
 
-    manager: urllib3.PoolManager = client.ApiClient(settings).rest_client.pool_manager
+    manager: urllib3.PoolManager = kubernetes.client.ApiClient(settings).rest_client.pool_manager
     return _access(settings.host, manager, token)
 
 

@@ -13,13 +13,12 @@ from gpuvitals.kube.errors import Permanent
 def configuration(files: Path) -> Any:
     """The client's settings for the current context. Raises Permanent, which names the files."""
     import yaml
-    from kubernetes import client, config
 
-    settings = client.Configuration()
+    kubernetes = official_client()
+    config = kubernetes.config
+    settings = kubernetes.client.Configuration()
     try:
-        config.load_kube_config(  # type: ignore[no-untyped-call]  # untyped upstream
-            str(files), context=_context(files), client_configuration=settings
-        )
+        config.load_kube_config(str(files), context=_context(files), client_configuration=settings)
     except (config.ConfigException, OSError, yaml.YAMLError) as error:
         raise Permanent(f"kubeconfig {files}: {_one_line(error)}") from error
     except (AttributeError, LookupError, TypeError, ValueError) as error:
@@ -28,6 +27,18 @@ def configuration(files: Path) -> Any:
     if not settings.host:
         raise Permanent(f"kubeconfig {files}: the cluster of the current context has no server")
     return settings
+
+
+def official_client() -> Any:
+    """The package `kubernetes`, an extra of this distribution. Raises Permanent where it is not installed."""
+    try:
+        import kubernetes.stream
+    except ImportError as error:
+        raise Permanent(
+            "the Kubernetes client, which reads kubeconfigs, is not installed; "
+            f"install it with: pip install 'gpuvitals[kubeconfig]' ({error})"
+        ) from error
+    return kubernetes
 
 
 def split(files: str) -> list[Path]:

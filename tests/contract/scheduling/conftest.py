@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import pytest
 
 from contract.scheduling.world import World
-from gpuvitals.sim.apiserver import ApiServer
-from gpuvitals.sim.apiserver.api import ApiSettings
-from gpuvitals.sim.cel import compile_errors
-from gpuvitals.sim.controllers import ControllerManager
-from gpuvitals.sim.rest import Endpoint
-from gpuvitals.sim.scheduler import Scheduler
+from gpuvitals_sim.apiserver import ApiServer
+from gpuvitals_sim.apiserver.api import ApiSettings
+from gpuvitals_sim.cel import compile_errors
+from gpuvitals_sim.controllers import ControllerManager
+from gpuvitals_sim.rest import Endpoint
+from gpuvitals_sim.scheduler import Scheduler
 from support.rawapi import RawApi
 from support.realgate import SIM_AND_REAL
 from support.realscheduler import RealScheduling

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpuvitals.sim.apiserver import ApiClient, ApiError
-from gpuvitals.sim.apiserver.api import Api
-from gpuvitals.sim.apiserver.inprocess import MERGE_PATCH
+from gpuvitals_sim.apiserver import ApiClient, ApiError
+from gpuvitals_sim.apiserver.api import Api
+from gpuvitals_sim.apiserver.inprocess import MERGE_PATCH
 
 CLAIMS = "resourceclaims.resource.k8s.io"
 DEVICE = {"driver": "gpu.vitals.internal", "pool": "node-a", "device": "gpu-0"}

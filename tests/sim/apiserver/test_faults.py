@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from gpuvitals.sim.apiserver import ApiServer, Match
+from gpuvitals_sim.apiserver import ApiServer, Match
 from support.rawapi import MERGE_PATCH, RawApi
 
 NODES = "/api/v1/nodes"

@@ -6,7 +6,7 @@ import kubernetes.client
 import pytest
 from kubernetes import watch
 
-from gpuvitals.sim.apiserver import ApiServer
+from gpuvitals_sim.apiserver import ApiServer
 from support.rawapi import TABLE, RawApi
 
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"

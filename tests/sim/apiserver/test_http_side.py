@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from gpuvitals.sim.apiserver import Access, ApiServer, RequestFacts
+from gpuvitals_sim.apiserver import Access, ApiServer, RequestFacts
 from support.rawapi import MERGE_PATCH, RawApi
 
 NODES = "/api/v1/nodes"

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from gpuvitals.sim.apiserver import ApiError
-from gpuvitals.sim.apiserver.patching.json_patch import apply_json_patch
+from gpuvitals_sim.apiserver import ApiError
+from gpuvitals_sim.apiserver.patching.json_patch import apply_json_patch
 
 WORKS: list[tuple[str, Any, list[dict[str, Any]], Any]] = [
     ("add a field", {}, [{"op": "add", "path": "/a", "value": 1}], {"a": 1}),

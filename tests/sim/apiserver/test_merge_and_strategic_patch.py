@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuvitals.sim.apiserver import ApiError
-from gpuvitals.sim.apiserver.kinds import Catalogue
-from gpuvitals.sim.apiserver.patching.merge_patch import apply_merge_patch
-from gpuvitals.sim.apiserver.patching.strategic import apply_strategic_patch
-from gpuvitals.sim.apiserver.shapes import Shape, shape_of
+from gpuvitals_sim.apiserver import ApiError
+from gpuvitals_sim.apiserver.kinds import Catalogue
+from gpuvitals_sim.apiserver.patching.merge_patch import apply_merge_patch
+from gpuvitals_sim.apiserver.patching.strategic import apply_strategic_patch
+from gpuvitals_sim.apiserver.shapes import Shape, shape_of
 
 RFC_7386 = [
     ({"a": "b"}, {"a": "c"}, {"a": "c"}),

@@ -5,9 +5,9 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpuvitals.sim.apiserver import ApiClient, ApiServer, ApiSettings
-from gpuvitals.sim.apiserver.api import Api
-from gpuvitals.sim.apiserver.request import ListOptions, Target
+from gpuvitals_sim.apiserver import ApiClient, ApiServer, ApiSettings
+from gpuvitals_sim.apiserver.api import Api
+from gpuvitals_sim.apiserver.request import ListOptions, Target
 from support.rawapi import MERGE_PATCH, RawApi
 
 NODES = "/api/v1/nodes"

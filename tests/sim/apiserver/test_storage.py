@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuvitals.sim.apiserver import ApiError, Key, Store
-from gpuvitals.sim.apiserver.storage import Change, Subscription
+from gpuvitals_sim.apiserver import ApiError, Key, Store
+from gpuvitals_sim.apiserver.storage import Change, Subscription
 
 KIND = "things"
 

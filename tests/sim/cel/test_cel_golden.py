@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuvitals.sim.cel import CelDevice, CelError, compile_errors, compiled
-from gpuvitals.sim.cel.quantity import parse_quantity
-from gpuvitals.sim.cel.semver import parse_semver
+from gpuvitals_sim.cel import CelDevice, CelError, compile_errors, compiled
+from gpuvitals_sim.cel.quantity import parse_quantity
+from gpuvitals_sim.cel.semver import parse_semver
 
 DRIVER = "gpu.vitals.internal"
 HINT = (

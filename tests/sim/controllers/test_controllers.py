@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from gpuvitals.sim.apiserver import ApiClient, DeleteOptions
-from gpuvitals.sim.apiserver.api import Api
-from gpuvitals.sim.apiserver.inprocess import STRATEGIC_PATCH
-from gpuvitals.sim.controllers import ControllerManager, ControllerSettings
+from gpuvitals_sim.apiserver import ApiClient, DeleteOptions
+from gpuvitals_sim.apiserver.api import Api
+from gpuvitals_sim.apiserver.inprocess import STRATEGIC_PATCH
+from gpuvitals_sim.controllers import ControllerManager, ControllerSettings
 from support.waiting import eventually
 
 CLAIMS, SLICES = "resourceclaims.resource.k8s.io", "resourceslices.resource.k8s.io"

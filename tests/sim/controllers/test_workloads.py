@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from gpuvitals.sim.apiserver import ApiClient, DeleteOptions
-from gpuvitals.sim.apiserver.api import Api
-from gpuvitals.sim.controllers import ControllerManager, ControllerSettings
-from gpuvitals.sim.controllers.jobindexes import parsed, written
-from gpuvitals.sim.controllers.jobs import FINALIZER
+from gpuvitals_sim.apiserver import ApiClient, DeleteOptions
+from gpuvitals_sim.apiserver.api import Api
+from gpuvitals_sim.controllers import ControllerManager, ControllerSettings
+from gpuvitals_sim.controllers.jobindexes import parsed, written
+from gpuvitals_sim.controllers.jobs import FINALIZER
 from support.simcluster import eventually
 
 Json = dict[str, Any]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuvitals.sim.scenario import builtin_names, load_builtin
+from gpuvitals_sim.scenario import builtin_names, load_builtin
 from support.keptdemo import GPUVITALS, kept, played, said
 from support.waiting import eventually
 

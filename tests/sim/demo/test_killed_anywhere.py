@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from gpuvitals.sim.apiserver import RequestFacts
-from gpuvitals.sim.demo.actor import Actor
-from gpuvitals.sim.demo.cluster import Cluster
-from gpuvitals.sim.demo.observer import Observer
-from gpuvitals.sim.demo.player import Looked, Player
-from gpuvitals.sim.demo.wording import expected
-from gpuvitals.sim.scenario import Entry, Scenario, Step, load_builtin
-from gpuvitals.sim.scenario.actions import Kill, Noise, OnGpu, OnNode, Start
-from gpuvitals.sim.scenario.expectations import Expect, RegisteredSeen
-from gpuvitals.wiring.demo import demo_cluster
+from gpuvitals_sim.apiserver import RequestFacts
+from gpuvitals_sim.demo.actor import Actor
+from gpuvitals_sim.demo.cluster import Cluster
+from gpuvitals_sim.demo.observer import Observer
+from gpuvitals_sim.demo.player import Looked, Player
+from gpuvitals_sim.demo.wiring import demo_cluster
+from gpuvitals_sim.demo.wording import expected
+from gpuvitals_sim.scenario import Entry, Scenario, Step, load_builtin
+from gpuvitals_sim.scenario.actions import Kill, Noise, OnGpu, OnNode, Start
+from gpuvitals_sim.scenario.expectations import Expect, RegisteredSeen
 
 BACK_SECONDS = 15.0
 LATER = 10.0

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gpuvitals.sim.apiserver.kinds import BUILT_IN
+from gpuvitals_sim.apiserver.kinds import BUILT_IN
 from support.keptdemo import kept, said
 from support.waiting import eventually
 

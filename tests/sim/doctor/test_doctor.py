@@ -12,10 +12,10 @@ import pytest
 from gpuvitals.cli.doctor import _as_the_agent
 from gpuvitals.cli.main import main
 from gpuvitals.doctor.check import Outcome, examined, ok
-from gpuvitals.sim.apiserver import ApiServer
-from gpuvitals.sim.apiserver.access import Access
-from gpuvitals.sim.apiserver.requestlog import RequestFacts
-from gpuvitals.sim.gpu import ScriptedNode
+from gpuvitals_sim.apiserver import ApiServer
+from gpuvitals_sim.apiserver.access import Access
+from gpuvitals_sim.apiserver.requestlog import RequestFacts
+from gpuvitals_sim.gpu import ScriptedNode
 from support.agentnode import serving
 from support.nvmlmock import library
 

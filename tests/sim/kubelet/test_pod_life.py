@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from gpuvitals.sim.apiserver import ApiClient, ApiServer, RequestFacts
-from gpuvitals.sim.controllers import ControllerManager
-from gpuvitals.sim.kubelet import Kubelet, KubeletConfig, KubeletTimings
-from gpuvitals.sim.rest import Endpoint
-from gpuvitals.sim.scheduler import Scheduler
+from gpuvitals_sim.apiserver import ApiClient, ApiServer, RequestFacts
+from gpuvitals_sim.controllers import ControllerManager
+from gpuvitals_sim.kubelet import Kubelet, KubeletConfig, KubeletTimings
+from gpuvitals_sim.rest import Endpoint
+from gpuvitals_sim.scheduler import Scheduler
 from support.simcluster import (
     CLAIMS,
     CLASSES,

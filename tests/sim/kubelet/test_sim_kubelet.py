@@ -9,9 +9,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from gpuvitals.sim.apiserver import ApiClient, ApiServer, DeleteOptions
-from gpuvitals.sim.kubelet import Kubelet, KubeletConfig, KubeletTimings
-from gpuvitals.sim.rest import Endpoint
+from gpuvitals_sim.apiserver import ApiClient, ApiServer, DeleteOptions
+from gpuvitals_sim.kubelet import Kubelet, KubeletConfig, KubeletTimings
+from gpuvitals_sim.rest import Endpoint
 from support.simcluster import CLAIMS, SLICES, Json, claim, condition, eventually, gpu, pod, resource_slice
 from support.simplugin import DRIVER, Behaviour, TinyPlugin
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gpuvitals.sim.apiserver import ApiServer
+from gpuvitals_sim.apiserver import ApiServer
 from support.agentnode import AgentNode, agent_node, serving
 
 

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gpuvitals.proto import dra_health_v1_pb2
 from gpuvitals.proto.dra_health_v1_pb2_grpc import DRAResourceHealthStub
-from gpuvitals.sim.apiserver import ApiServer, Match
+from gpuvitals_sim.apiserver import ApiServer, Match
 from support.agentnode import AgentNode, agent_node
 from support.agentprocess import agent
 from support.pluginworld import channel

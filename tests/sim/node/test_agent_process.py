@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuvitals.sim.apiserver import ApiServer
+from gpuvitals_sim.apiserver import ApiServer
 from support.agentprocess import SLICES, agent
 
 

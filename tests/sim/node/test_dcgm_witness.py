@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuvitals.sim.apiserver import ApiServer
+from gpuvitals_sim.apiserver import ApiServer
 from support.agentnode import AgentNode, agent_node
 from support.exporter import Exporter, exporting
 

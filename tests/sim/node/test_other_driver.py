@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gpuvitals.sim.apiserver import ApiServer, Match
-from gpuvitals.sim.gpu import ScriptedNode
+from gpuvitals_sim.apiserver import ApiServer, Match
+from gpuvitals_sim.gpu import ScriptedNode
 from support.agentnode import POLICY, AgentNode, agent_node
 from support.agentprocess import SLICES, AgentProcess, agent
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gpuvitals.proto import dra_v1_pb2 as dra
-from gpuvitals.sim.apiserver import ApiServer
+from gpuvitals_sim.apiserver import ApiServer
 from support.agentnode import AgentNode, encoded, serving
 from support.agentprocess import agent
 from support.pluginworld import Kubelet, channel

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuvitals.sim.apiserver import ApiServer
+from gpuvitals_sim.apiserver import ApiServer
 from support.agentnode import AgentNode, agent_node, encoded
 from support.nvmlmock import library
 

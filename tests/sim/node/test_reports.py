@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gpuvitals.cli.main import main
-from gpuvitals.sim.apiserver import ApiServer
+from gpuvitals_sim.apiserver import ApiServer
 from support.agentnode import AgentNode, agent_node, encoded
 
 

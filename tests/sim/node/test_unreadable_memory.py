@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gpuvitals.durable import DurableFile
-from gpuvitals.sim.apiserver import ApiServer
+from gpuvitals_sim.apiserver import ApiServer
 from support.agentnode import AgentNode, agent_node, serving
 from support.agentprocess import AgentProcess
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuvitals.sim.scenario import ScenarioError, builtin_names, load, load_builtin
-from gpuvitals.sim.scenario.actions import Xid
-from gpuvitals.sim.scenario.expectations import DeviceSeen, Expect
-from gpuvitals.sim.scenario.loader import parse
-from gpuvitals.sim.scenario.story import DeletePod, Wait
+from gpuvitals_sim.scenario import ScenarioError, builtin_names, load, load_builtin
+from gpuvitals_sim.scenario.actions import Xid
+from gpuvitals_sim.scenario.expectations import DeviceSeen, Expect
+from gpuvitals_sim.scenario.loader import parse
+from gpuvitals_sim.scenario.story import DeletePod, Wait
 
 HEAD = "name: x\ndescription: d\nnodes: {count: 2, gpus: 4}\nsteps:\n- title: t\n  do:\n"
 

@@ -6,9 +6,9 @@ from functools import partial
 
 import pytest
 
-from gpuvitals.sim.apiserver import ApiClient, ApiServer
-from gpuvitals.sim.rest import Endpoint
-from gpuvitals.sim.scheduler import Scheduler
+from gpuvitals_sim.apiserver import ApiClient, ApiServer
+from gpuvitals_sim.rest import Endpoint
+from gpuvitals_sim.scheduler import Scheduler
 from support.simcluster import (
     CLAIMS,
     CLASSES,

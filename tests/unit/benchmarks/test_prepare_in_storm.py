@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.prepare_in_storm import storm
 
-from gpuvitals.sim.gpu import ScriptedNode
+from gpuvitals_sim.gpu import ScriptedNode
 from support.signals import moment
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from gpuvitals.cli.main import main
-from gpuvitals.cli.running import running_mark
-from gpuvitals.sim.apiserver import ApiServer
+from gpuvitals_sim.apiserver import ApiServer
+from gpuvitals_sim.cli.running import running_mark
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -9,7 +9,7 @@ import pytest
 
 from gpuvitals.cli.command import command
 from gpuvitals.cli.main import main
-from gpuvitals.sim.apiserver import ApiServer
+from gpuvitals_sim.apiserver import ApiServer
 
 Run = Callable[..., tuple[int, str, str]]
 Json = dict[str, Any]

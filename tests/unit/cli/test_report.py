@@ -13,7 +13,7 @@ from gpuvitals.kube.slice_view import DeviceView
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu_name import folded_name, normal_bus_id
 from gpuvitals.signals.statement_text import Rules, statements_from_json
-from gpuvitals.sim.apiserver import ApiServer
+from gpuvitals_sim.apiserver import ApiServer
 
 Run = Callable[..., tuple[int, str, str]]
 KEY = "vitals.internal/override"

@@ -13,7 +13,7 @@ from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.inventory.validation import invalid
 from gpuvitals.kube.slice_codec import NodeOwner, Placement, Stored, slice_body
 from gpuvitals.model.ids import DeviceName, NodeName
-from gpuvitals.sim.apiserver.strategy.slices import SLICE_RULES
+from gpuvitals_sim.apiserver.strategy.slices import SLICE_RULES
 from support.worlds import snapshot
 
 OWNER = NodeOwner(name="node-a", uid="uid-of-node-a")

@@ -14,7 +14,7 @@ from gpuvitals.kube.client import ConnectSettings, connect
 from gpuvitals.kube.nodes import node_owner
 from gpuvitals.kube.slice_publisher import PublisherSettings, SlicePublisher
 from gpuvitals.observability.metrics import NodeMetrics
-from gpuvitals.sim.apiserver import ApiServer
+from gpuvitals_sim.apiserver import ApiServer
 from support.claims import allocated_claim, entry, reference
 from support.kubeserver import Answer, scripted
 from support.waiting import eventually

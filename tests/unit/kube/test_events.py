@@ -8,7 +8,7 @@ from dataclasses import replace
 from gpuvitals.kube.client import ConnectSettings, connect
 from gpuvitals.kube.events import EventLimits, EventRecord, EventRecorder, EventSource, Regarding
 from gpuvitals.kube.retry import EVENTS
-from gpuvitals.sim.apiserver import ApiServer, Match
+from gpuvitals_sim.apiserver import ApiServer, Match
 from support.waiting import eventually
 
 KIND = "events.events.k8s.io"

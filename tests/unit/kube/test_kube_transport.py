@@ -21,7 +21,7 @@ from gpuvitals.kube.errors import (
     Refused,
     Retryable,
 )
-from gpuvitals.sim.apiserver import ApiServer
+from gpuvitals_sim.apiserver import ApiServer
 from support.kubeserver import Answer, scripted
 from support.realpki import Pki
 

@@ -11,7 +11,7 @@ from gpuvitals.kube.nodes import node_owner
 from gpuvitals.kube.slice_publisher import PublisherSettings, SlicePublisher
 from gpuvitals.model.health import HealthState
 from gpuvitals.observability.metrics import NodeMetrics
-from gpuvitals.sim.apiserver import ApiClient, ApiServer
+from gpuvitals_sim.apiserver import ApiClient, ApiServer
 from support.worlds import snapshot
 
 KIND = "resourceslices.resource.k8s.io"

@@ -13,7 +13,7 @@ from gpuvitals.kube.client import ConnectSettings, connect
 from gpuvitals.kube.neighbours import NeighbourSettings, NeighbourWatch, neighbour_devices
 from gpuvitals.kube.node_watch import NodeWatch, NodeWatchSettings
 from gpuvitals.observability.metrics import NodeMetrics
-from gpuvitals.sim.apiserver import ApiServer, Match
+from gpuvitals_sim.apiserver import ApiServer, Match
 from support.kubeserver import Answer, scripted
 from support.waiting import eventually
 

@@ -15,8 +15,8 @@ from gpuvitals.kube.client import ConnectSettings, connect
 from gpuvitals.kube.policies import PolicyError, PolicyWatch, policy_rule
 from gpuvitals.kube.policy_definition import policy_definition
 from gpuvitals.observability.metrics import NodeMetrics
-from gpuvitals.sim.apiserver import ApiServer
-from gpuvitals.sim.demo.cluster import DEFINITIONS
+from gpuvitals_sim.apiserver import ApiServer
+from gpuvitals_sim.demo.cluster import DEFINITIONS
 from support.simcluster import eventually
 
 POLICIES = "gpuhealthpolicies.vitals.internal"

@@ -16,7 +16,7 @@ from gpuvitals.kube.client import ConnectSettings, connect
 from gpuvitals.kube.reflector import ObjectKey, Reflector, Selection, Turns
 from gpuvitals.kube.retry import RetryPolicy
 from gpuvitals.observability.metrics import NodeMetrics
-from gpuvitals.sim.apiserver import ApiServer, Match
+from gpuvitals_sim.apiserver import ApiServer, Match
 from support.kubeserver import Answer, scripted
 
 QUICK = RetryPolicy(first_seconds=0.01, cap_seconds=0.05, urgent_cap_seconds=0.05, refused_cap_seconds=0.05)

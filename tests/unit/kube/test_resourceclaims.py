@@ -16,7 +16,7 @@ from gpuvitals.kube.nodes import node_owner
 from gpuvitals.kube.resourceclaims import ClaimReader
 from gpuvitals.model.ids import ClaimUid
 from gpuvitals.observability.metrics import NodeMetrics
-from gpuvitals.sim.apiserver import ApiServer, Match
+from gpuvitals_sim.apiserver import ApiServer, Match
 from support.claims import KIND, allocated_claim, entry, reference
 from support.waiting import eventually
 

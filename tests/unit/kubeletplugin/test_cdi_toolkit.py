@@ -17,9 +17,9 @@ from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice, MigIds
 from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
 from gpuvitals.kubeletplugin.settings import DriverRootSettings
 from gpuvitals.model.ids import BootId, DeviceName, GpuUuid
-from gpuvitals.sim.gpu import ScriptedNode
-from gpuvitals.sim.gpu_mig import capability_minors
-from gpuvitals.sim.kubelet.cdi import resolve
+from gpuvitals_sim.gpu import ScriptedNode
+from gpuvitals_sim.gpu_mig import capability_minors
+from gpuvitals_sim.kubelet.cdi import resolve
 from support.namedtests import ROOT, missing_tests, named_tests, rows
 from support.pluginworld import uid_of
 

@@ -11,7 +11,7 @@ from gpuvitals.lint.cel.tokens import SyntaxProblem
 from gpuvitals.lint.findings import RULES, Level
 from gpuvitals.lint.selectors import problems
 from gpuvitals.lint.vocabulary import Vocabulary
-from gpuvitals.sim.cel import compile_errors
+from gpuvitals_sim.cel import compile_errors
 
 H = 'device.attributes["health"]'
 OWN = 'device.attributes["gpu.vitals.internal"]'

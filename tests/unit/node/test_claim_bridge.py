@@ -6,7 +6,7 @@ from gpuvitals.kube.client import ConnectSettings, connect
 from gpuvitals.kube.resourceclaims import ClaimReader
 from gpuvitals.kubeletplugin.sources import ClaimNotFoundError, ClaimUnavailableError
 from gpuvitals.node.bridges import ClaimBridge
-from gpuvitals.sim.apiserver import ApiServer, Match
+from gpuvitals_sim.apiserver import ApiServer, Match
 
 
 def test_a_claim_is_gone_only_where_the_server_says_so_of_that_claim() -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from gpuvitals.model.driver_load import is_reload, known_load
 from gpuvitals.model.signal import InventoryReport
-from gpuvitals.sim.gpu import ScriptedNode
-from gpuvitals.sim.worker import BACKEND
+from gpuvitals_sim.gpu import ScriptedNode
+from gpuvitals_sim.worker import BACKEND
 from support.nvmlworld import running
 
 

@@ -21,8 +21,8 @@ from gpuvitals.model.signal import (
     XidReport,
 )
 from gpuvitals.signals.nvml_visit import NvmlPeriods
-from gpuvitals.sim.gpu import ScriptedNode
-from gpuvitals.sim.worker import BACKEND
+from gpuvitals_sim.gpu import ScriptedNode
+from gpuvitals_sim.worker import BACKEND
 from support.nvmlworld import QUICK, NvmlWorld, running
 
 

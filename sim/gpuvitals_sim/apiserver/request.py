@@ -1,0 +1,130 @@
+"""What a caller asks for, as values: which object, and with which options.
+
+Place in the chain: the HTTP side and `ApiClient` make these; the verbs read them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gpuvitals_sim.apiserver.errors import bad_request
+from gpuvitals_sim.apiserver.jsontypes import Obj
+from gpuvitals_sim.apiserver.kinds import Catalogue, Kind
+from gpuvitals_sim.apiserver.storage import Key, Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The object or collection a request is about; `name` is empty for a collection."""
+
+    kind: Kind
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+
+    @property
+    def key(self) -> Key:
+        """Where the object is stored."""
+        return Key(self.kind.store_id, self.namespace, self.name)
+
+
+def _ignored(_warning: str) -> None:
+    """Warnings to callers without HTTP: nobody reads them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteOptions:
+    """Options of create, update and patch.
+
+    `duplicates` are the paths of keys that came twice in the body; `warn` hears what the answer shall warn about.
+    """
+
+    dry_run: bool = False
+    field_manager: str = ""
+    user_agent: str = "unknown"
+    force: bool = False
+    field_validation: str = "Warn"
+    duplicates: tuple[str, ...] = ()
+    warn: Callable[[str], object] = _ignored
+
+    @property
+    def manager(self) -> str:
+        """Who owns the written fields: the named manager, else the program's name."""
+        return self.field_manager or self.user_agent.split("/")[0][:128] or "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListOptions:
+    """Options of list; `limit` 0 means everything."""
+
+    label_selector: str = ""
+    field_selector: str = ""
+    limit: int = 0
+    continue_token: str = ""
+    resource_version: str = ""
+    resource_version_match: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchOptions:
+    """Options of watch; no resourceVersion, or "0", begins with the present objects as ADDED."""
+
+    label_selector: str = ""
+    field_selector: str = ""
+    resource_version: str = ""
+    bookmarks: bool = False
+    send_initial_events: bool = False
+    timeout_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteOptions:
+    """Options of delete; `uid` and `resource_version` are preconditions."""
+
+    grace_seconds: int | None = None
+    propagation: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    dry_run: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Cluster:
+    """What every verb works on. `dropped` are field paths that this server loses silently, per store id.
+
+    `cel_checker` says what is wrong with a CEL selector, or None; without a checker every selector passes.
+    """
+
+    store: Store
+    catalogue: Catalogue
+    dropped: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    cel_checker: Callable[[str], str | None] | None = None
+
+
+def served(kind: Kind, stored: Obj) -> Obj:
+    """The stored object as this version of its kind shows it."""
+    if not kind.view and stored.get("apiVersion") == kind.api_version:
+        return stored
+    shown = {
+        kind.view.get(key, key): value
+        for key, value in stored.items()
+        if value != "" or not kind.view or not key.startswith("reporting")
+    }
+    return {**shown, "kind": kind.name, "apiVersion": kind.api_version}
+
+
+def stored(kind: Kind, shown: Obj) -> Obj:
+    """The object as it is stored; the reverse of `served`."""
+    if not kind.view:
+        return shown
+    names = {name: key for key, name in kind.view.items()}
+    return {**{names.get(key, key): value for key, value in shown.items()}, "apiVersion": "v1"}
+
+
+def parse_revision(text: str) -> int:
+    """A resourceVersion as number; empty is 0. Raises ApiError 400."""
+    if not text:
+        return 0
+    if not text.isdigit():
+        why = f'strconv.ParseUint: parsing "{text}": invalid syntax'
+        raise bad_request(f'invalid resource version: resourceVersion: Invalid value: "{text}": {why}')
+    return int(text)

@@ -1,0 +1,137 @@
+"""Runs the controllers: one thread, woken by changes and by time.
+
+Place in the chain: the demo's wiring and tests start one per API server.
+Source: kubernetes/kubernetes cmd/kube-controller-manager (which controllers there are).
+"""
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol
+
+from gpuvitals_sim.apiserver import ApiClient, ApiError
+from gpuvitals_sim.controllers.budgets import BudgetController
+from gpuvitals_sim.controllers.claims import ClaimController
+from gpuvitals_sim.controllers.garbage import GarbageCollector
+from gpuvitals_sim.controllers.jobs import JobController
+from gpuvitals_sim.controllers.namespaces import NamespaceController
+from gpuvitals_sim.controllers.nodes import NodeController
+from gpuvitals_sim.controllers.replicasets import ReplicaSetController
+from gpuvitals_sim.controllers.tainteviction import TaintEvictionController
+
+_IDLE_SECONDS = 0.5
+_AFTER_CONFLICT_SECONDS = 0.02
+_AFTER_ERROR_SECONDS = 1.0
+_STOP_SECONDS = 5.0
+
+
+class Controller(Protocol):
+    """One control loop.
+
+    `kinds` are the store ids whose changes wake it; empty means all. `reconcile` looks at everything and makes
+    the smallest writes; it answers in how many seconds it wants to look again without a change, or None. A
+    conflict (409) may escape: the pass is repeated. It runs on the manager's thread.
+    """
+
+    @property
+    def kinds(self) -> frozenset[str]: ...
+
+    def reconcile(self) -> float | None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerSettings:
+    """`rule_status_seconds`: how long a DeviceTaintRule's condition stands before it is looked at again.
+
+    `job_backoff_seconds`: how long a Job waits after its first failed pod; doubled with each further one.
+    """
+
+    rule_status_seconds: float = 10.0
+    job_backoff_seconds: float = 10.0
+
+
+def all_controllers(client: ApiClient, settings: ControllerSettings) -> tuple[Controller, ...]:
+    """The controllers of a cluster; those whose kinds the server does not serve do nothing."""
+    return (
+        JobController(client, backoff_seconds=settings.job_backoff_seconds),
+        ReplicaSetController(client),
+        ClaimController(client),
+        TaintEvictionController(client, rule_status_seconds=settings.rule_status_seconds),
+        BudgetController(client),
+        NodeController(client),
+        NamespaceController(client),
+        GarbageCollector(client),
+    )
+
+
+class ControllerManager:
+    """The controllers of one cluster. Use as a context manager, or `start` and `stop`.
+
+    `failures` are errors met by controllers, other than conflicts; each pass is repeated after a second.
+    """
+
+    def __init__(
+        self,
+        client: ApiClient,
+        *,
+        settings: ControllerSettings | None = None,
+        controllers: Sequence[Controller] | None = None,
+    ) -> None:
+        self._client = client
+        self._controllers = tuple(controllers or all_controllers(client, settings or ControllerSettings()))
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sim-controllers", daemon=False)
+        self.failures: list[Exception] = []
+
+    def start(self) -> "ControllerManager":
+        """Begin to run."""
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop and wait for the thread."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join(_STOP_SECONDS)
+
+    def __enter__(self) -> "ControllerManager":
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        due = dict.fromkeys(self._controllers, 0.0)
+        with self._client.changes() as changes:
+            while not self._stopping.is_set():
+                now = time.monotonic()
+                for controller in self._controllers:
+                    if due[controller] <= now:
+                        due[controller] = self._pass(controller)
+                wait = min(min(due.values()) - time.monotonic(), _IDLE_SECONDS)
+                change = changes.next(max(wait, 0.0))
+                while change is not None:
+                    for controller in self._controllers:
+                        if not controller.kinds or change.key.store_id in controller.kinds:
+                            due[controller] = 0.0
+                    change = changes.next(0.0)
+                if changes.ended:
+                    return
+
+    def _pass(self, controller: Controller) -> float:
+        """Run one pass; the monotonic time of the next one."""
+        try:
+            again = controller.reconcile()
+        except ApiError as error:
+            if error.code in (404, 409):
+                return time.monotonic() + _AFTER_CONFLICT_SECONDS
+            self.failures.append(error)
+            return time.monotonic() + _AFTER_ERROR_SECONDS
+        except Exception as error:  # noqa: BLE001 - one controller's bug must not stop the others; it is kept
+            self.failures.append(error)
+            return time.monotonic() + _AFTER_ERROR_SECONDS
+        return float("inf") if again is None else time.monotonic() + again

@@ -1,0 +1,39 @@
+"""Questions about pods that several controllers ask.
+
+Place in the chain: used by claims, tainteviction and budgets.
+"""
+
+from collections.abc import Iterator
+
+from gpuvitals_sim.apiserver.jsontypes import Obj, dig
+
+
+def is_finished(pod: Obj) -> bool:
+    """Whether the pod has run to its end."""
+    return dig(pod, "status", "phase") in ("Succeeded", "Failed")
+
+
+def is_done(pod: Obj) -> bool:
+    """Whether the pod runs no more and never will: finished, or deleted before it got a node."""
+    return is_finished(pod) or ("deletionTimestamp" in pod["metadata"] and not pod["spec"].get("nodeName"))
+
+
+def is_ready(pod: Obj) -> bool:
+    """Whether the condition Ready is true."""
+    conditions = dig(pod, "status", "conditions") or ()
+    return any(entry.get("type") == "Ready" and entry.get("status") == "True" for entry in conditions)
+
+
+def claim_names(pod: Obj) -> Iterator[str]:
+    """The names of the claims a pod uses, as far as they are known."""
+    generated = {
+        entry["name"]: entry.get("resourceClaimName")
+        for entry in dig(pod, "status", "resourceClaimStatuses") or ()
+    }
+    for reference in pod["spec"].get("resourceClaims") or ():
+        name = reference.get("resourceClaimName") or generated.get(reference["name"])
+        if name:
+            yield name
+    special = dig(pod, "status", "extendedResourceClaimStatus", "resourceClaimName")
+    if special:
+        yield special

@@ -1,0 +1,60 @@
+"""ReplicaSets: as many pods of a template as are wanted; one that goes is replaced at once.
+
+Place in the chain: stands for every controller that re-creates pods: a drained node's pods come back elsewhere.
+Source: kubernetes/kubernetes pkg/controller/replicaset/replica_set.go.
+"""
+
+from gpuvitals_sim.apiserver import ApiClient, DeleteOptions
+from gpuvitals_sim.apiserver.jsontypes import Obj, clone
+from gpuvitals_sim.controllers.pods import is_finished, is_ready
+from gpuvitals_sim.controllers.podtemplate import owned_by, pod_of
+
+REPLICA_SETS = "replicasets.apps"
+
+
+class ReplicaSetController:
+    """Level-triggered: every pass looks at every ReplicaSet."""
+
+    kinds = frozenset(("pods", REPLICA_SETS))
+
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
+
+    def reconcile(self) -> float | None:
+        """Create what is missing, delete what is too much, and write the numbers."""
+        if not self._client.serves(REPLICA_SETS):
+            return None
+        pods = self._client.peek("pods")
+        for replica_set in self._client.peek(REPLICA_SETS):
+            if "deletionTimestamp" not in replica_set["metadata"]:
+                self._sync(clone(replica_set), owned_by(replica_set, pods))
+        return None
+
+    def _sync(self, replica_set: Obj, pods: list[Obj]) -> None:
+        active = [pod for pod in pods if not is_finished(pod) and "deletionTimestamp" not in pod["metadata"]]
+        wanted = int(replica_set["spec"]["replicas"])
+        # The youngest and the unready go first.
+        ordered = sorted(active, key=lambda pod: (not is_ready(pod), not pod["spec"].get("nodeName")))
+        for pod in ordered[wanted:]:
+            metadata = pod["metadata"]
+            options = DeleteOptions(uid=metadata["uid"])
+            self._client.delete("pods", metadata["name"], metadata["namespace"], options=options)
+        kept = ordered[:wanted]
+        kept += [self._create(replica_set) for _ in range(wanted - len(kept))]
+        self._describe(replica_set, kept)
+
+    def _create(self, replica_set: Obj) -> Obj:
+        return self._client.create("pods", pod_of(replica_set, "apps/v1", "ReplicaSet"))
+
+    def _describe(self, replica_set: Obj, pods: list[Obj]) -> None:
+        before = replica_set.get("status") or {}
+        ready = sum(map(is_ready, pods))
+        status: Obj = {
+            "replicas": len(pods),
+            "fullyLabeledReplicas": len(pods),
+            "observedGeneration": replica_set["metadata"].get("generation", 1),
+        }
+        if ready:
+            status |= {"readyReplicas": ready, "availableReplicas": ready}
+        if status != before:
+            self._client.update_status(REPLICA_SETS, {**replica_set, "status": status})

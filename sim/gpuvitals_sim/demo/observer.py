@@ -1,0 +1,235 @@
+"""Looks at the cluster for one expectation: whether it holds now, and what is seen.
+
+Place in the chain: the player asks until it holds. Everything is read from the API server's objects, from its record of
+requests and from the kubelets' registrations; nothing is asked of the agents.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from gpuvitals_sim.apiserver import RequestFacts
+from gpuvitals_sim.demo import findings
+from gpuvitals_sim.demo.cluster import Cluster
+from gpuvitals_sim.demo.objects import CLAIM, NAMESPACE
+from gpuvitals_sim.scenario.actions import OnGpu
+from gpuvitals_sim.scenario.expectations import (
+    ClaimSeen,
+    Condition,
+    DeviceSeen,
+    PodSeen,
+    RegisteredSeen,
+    Siblings,
+    SlicesSeen,
+    Subject,
+    WritesSeen,
+)
+
+Json = dict[str, Any]
+
+SLICES = "resourceslices.resource.k8s.io"
+CLAIMS = "resourceclaims.resource.k8s.io"
+_AGENT = "gpuvitals/"
+"""How the user agent of the real agent begins; the simulated parts have others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What one look found."""
+
+    holds: bool
+    seen: str
+
+
+class Observer:
+    """Thread of the player only. `mark` remembers what `siblings` and `writes` are compared with."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._marked_at = 0.0
+        self._marked: dict[str, dict[str, str]] = {}
+
+    def mark(self) -> None:
+        """Remembers the slices, and counts writes from now on."""
+        self._marked_at = time.monotonic()
+        self._marked = {node.name: self._encoded(node.name) for node in self._cluster.nodes}
+
+    def ended(self) -> str:
+        """Which agents have ended by themselves, and how; empty where none has."""
+        return "; ".join(filter(None, (node.agent.ended for node in self._cluster.nodes)))
+
+    def look(self, subject: Subject) -> Sight:
+        """Whether it is as expected now."""
+        match subject:
+            case DeviceSeen():
+                return self._device(subject)
+            case PodSeen():
+                return self._pod(subject)
+            case ClaimSeen():
+                return self._claim(subject)
+            case Siblings():
+                return self._siblings(subject)
+            case SlicesSeen():
+                return self._slices(subject)
+            case RegisteredSeen(node=node):
+                return self._registered(node)
+            case WritesSeen():
+                return self._writes(subject)
+            case _:
+                assert_never(subject)
+
+    def _device(self, wanted: DeviceSeen) -> Sight:
+        node, name = self._address(wanted)
+        facts = findings.device_facts(self._devices(node).get(name), self._cluster.naming)
+        marks = [f"{key}={value}:{effect}" for key, value, effect in facts.taints]
+        kinds = {key for key, _, _ in facts.taints}
+        holds = (
+            _fits(wanted.published, facts.published)
+            and _fits(wanted.out, facts.out)
+            and _fits(wanted.state, facts.state)
+            and _fits(wanted.score, facts.score)
+            and (wanted.score_above is None or facts.score > wanted.score_above)
+            and (wanted.score_at_most is None or facts.score <= wanted.score_at_most)
+            and _fits(wanted.health_class, facts.health_class)
+            and _fits(wanted.reason, facts.reason)
+            and (wanted.taint is None or kinds == ({wanted.taint} - {"none"}))
+        )
+        if not facts.published:
+            return Sight(holds, "not in the slice")
+        service = "out of service" if facts.out else "in service"
+        health = f"{facts.state}, score {facts.score}, class {facts.health_class}, reason {facts.reason}"
+        return Sight(holds, f"{service}, {health}, taint {', '.join(marks) or 'none'}")
+
+    def _pod(self, wanted: PodSeen) -> Sight:
+        pod = self._cluster.client.find("pods", wanted.name, NAMESPACE)
+        if pod is None:
+            return Sight(bool(wanted.gone), "no such pod")
+        status = pod.get("status") or {}
+        node = pod["spec"].get("nodeName", "")
+        held = findings.held_devices(self._claim_of(pod))
+        health = findings.reported_health(pod)
+        shown = (
+            findings.condition(status.get("conditions"), wanted.condition.type) if wanted.condition else {}
+        )
+        holds = (
+            not wanted.gone
+            and _fits(wanted.phase, status.get("phase"))
+            and (wanted.node is None or node == self._cluster.nodes[wanted.node].name)
+            and (wanted.device is None or held == (self._address(wanted.device),))
+            and (wanted.not_device is None or (bool(held) and self._address(wanted.not_device) not in held))
+            and (wanted.condition is None or _meets(shown, wanted.condition))
+            and (wanted.health is None or (bool(health) and all(one == wanted.health for one, _ in health)))
+            and (wanted.health_message is None or any(wanted.health_message in text for _, text in health))
+        )
+        parts = [str(status.get("phase", "no phase"))]
+        parts += [f"on {node}"] if node else []
+        parts += ["with " + ", ".join(device for _, device in held)] if held else []
+        parts += [findings.shown_condition(shown)] if wanted.condition else []
+        if wanted.health or wanted.health_message:
+            parts.append(
+                "kubelet says " + ("; ".join(_said(*one) for one in health) or "nothing of its devices")
+            )
+        return Sight(holds, ", ".join(parts))
+
+    def _claim(self, wanted: ClaimSeen) -> Sight:
+        pod = self._cluster.client.find("pods", wanted.pod, NAMESPACE)
+        claim = self._claim_of(pod) if pod is not None else None
+        if claim is None:
+            return Sight(False, "no such claim")
+        entries = [
+            one
+            for one in (claim.get("status") or {}).get("devices") or ()
+            if one["driver"] == self._cluster.naming.driver
+        ]
+        shown = [findings.condition(one.get("conditions"), wanted.condition.type) for one in entries]
+        holds = bool(shown) and all(_meets(one, wanted.condition) for one in shown)
+        return Sight(
+            holds, "; ".join(findings.shown_condition(one) for one in shown) or "no entry of this driver"
+        )
+
+    def _siblings(self, wanted: Siblings) -> Sight:
+        node, name = self._address(wanted)
+        before = {key: value for key, value in self._marked[node].items() if key != name}
+        after = {key: value for key, value in self._encoded(node).items() if key != name}
+        changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+        if changed:
+            return Sight(False, f"changed: {', '.join(changed)}")
+        return Sight(True, f"{len(after)} devices, byte for byte as before")
+
+    def _slices(self, wanted: SlicesSeen) -> Sight:
+        count = len(self._devices(self._cluster.nodes[wanted.node].name))
+        return Sight(count == wanted.devices, f"{count} devices")
+
+    def _registered(self, node: int) -> Sight:
+        """By this life of the agent: at its old socket's name the kubelet first reconnects to it unregistered."""
+        where = self._cluster.nodes[node]
+        ours = [
+            one
+            for one in where.kubelet.plugins()
+            if one.driver == self._cluster.naming.driver
+            and one.connected
+            and one.registered_at >= where.agent.started_at
+        ]
+        if not ours:
+            return Sight(False, "not registered since the agent started")
+        return Sight(True, f"connected, DRA {ours[-1].dra_version}, health {ours[-1].health_version}")
+
+    def _writes(self, wanted: WritesSeen) -> Sight:
+        node = None if wanted.node is None else self._cluster.nodes[wanted.node].name
+        count = sum(_is_of(entry, wanted.resource, node) for entry in self._agents_writes())
+        holds = (wanted.at_most is None or count <= wanted.at_most) and (
+            wanted.at_least is None or count >= wanted.at_least
+        )
+        return Sight(holds, "1 write" if count == 1 else f"{count} writes")
+
+    def _agents_writes(self) -> Iterator[RequestFacts]:
+        for entry in self._cluster.server.requests.writes():
+            is_stored = entry.status < 300 and "dryRun=" not in entry.query
+            if entry.at_monotonic >= self._marked_at and entry.user_agent.startswith(_AGENT) and is_stored:
+                yield entry
+
+    def _claim_of(self, pod: Json) -> Json | None:
+        name = findings.claim_name(pod, CLAIM)
+        return self._cluster.client.find(CLAIMS, name, NAMESPACE) if name else None
+
+    def _devices(self, node: str) -> dict[str, Json]:
+        slices = self._cluster.client.list(SLICES, fields=f"spec.nodeName={node}")
+        return {one["name"]: one for one in findings.devices_of(slices, node, self._cluster.naming)}
+
+    def _encoded(self, node: str) -> dict[str, str]:
+        return {name: json.dumps(device, sort_keys=True) for name, device in self._devices(node).items()}
+
+    def _address(self, gpu: OnGpu) -> tuple[str, str]:
+        node = self._cluster.nodes[gpu.node]
+        return node.name, node.device(gpu.gpu)
+
+
+def _fits(wanted: object, found: object) -> bool:
+    return wanted is None or wanted == found
+
+
+def _meets(found: Json, wanted: Condition) -> bool:
+    return (
+        found.get("status") == wanted.status
+        and _fits(wanted.reason, found.get("reason"))
+        and (wanted.message is None or wanted.message in found.get("message", ""))
+    )
+
+
+def _said(health: str, message: str) -> str:
+    return message if message.startswith(health) else f"{health} {message}".strip()
+
+
+def _is_of(entry: RequestFacts, resource: str, node: str | None) -> bool:
+    if resource != "/".join(part for part in (entry.resource, entry.subresource) if part):
+        return False
+    return node is None or node in _nodes_named(entry)
+
+
+def _nodes_named(entry: RequestFacts) -> set[str]:
+    """Nodes that a body is about: a slice's own, or the pools of a claim's device entries."""
+    body = json.loads(entry.body) if entry.body else {}
+    spec, status = body.get("spec") or {}, body.get("status") or {}
+    return {spec.get("nodeName", "")} | {one.get("pool", "") for one in status.get("devices") or ()}

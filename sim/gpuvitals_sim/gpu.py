@@ -1,0 +1,345 @@
+"""A node's scripted GPUs: what a scenario does to them, and the folder in which the real agent finds them.
+
+The folder holds `gpus.json` (what NVML answers), `nvml.state` (the same for the mock library), `kmsg` (the kernel log),
+`sys` (the bus), `driver` (the driver's files, with those of /proc) and `boot_id`. Each step is one atomic change of one of them; the agent hears of it through its real sources.
+"""
+
+import fcntl
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import reduce
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from gpuvitals.signals.nvml_backend import CheckupValues, MigFacts
+from gpuvitals_sim.gpu_driver import make_driver_root
+from gpuvitals_sim.gpu_log import KernelLogFile
+from gpuvitals_sim.gpu_mig import CapabilityFiles, with_instance, without_instance
+from gpuvitals_sim.gpu_profiles import PROFILES, gpu_script
+from gpuvitals_sim.gpu_state import (
+    HEALTHY_CHECKUP,
+    EventScript,
+    GpuScript,
+    NodeScript,
+    Readings,
+    StateError,
+    all_active,
+    load_state,
+    replace_file,
+    save_state,
+)
+from gpuvitals_sim.gpu_sysfs import SysfsFolder
+from gpuvitals_sim.nvml_facts import nvml_facts
+from gpuvitals_sim.worker import STATE_VARIABLE
+
+GPU_IS_LOST = 15
+CHECKED = frozenset(CheckupValues.__struct_fields__) - {"unsupported", "detail"}
+READINGS = frozenset(Readings.__struct_fields__) | CHECKED | {"links_down"}
+"""What `set` accepts: the values of a poll and of a checkup, and `links_down`, a number of links to take down."""
+
+_KEPT_EVENTS = 100
+
+
+class ScriptedNode:
+    """One node. GPUs are numbered from 0 in PCI order. Safe to use from several processes at once."""
+
+    def __init__(self, directory: Path) -> None:
+        """Opens a node that `create` made."""
+        self.directory = directory
+        self.state_file = directory / "gpus.json"
+        self.nvml_state = directory / "nvml.state"
+        self.kernel_log = directory / "kmsg"
+        self.sysfs_root = directory / "sys"
+        self.driver_root = directory / "driver"
+        self.proc_root = self.driver_root / "proc"
+        self.boot_id_file = directory / "boot_id"
+        self._log = KernelLogFile(self.kernel_log)
+        self._sysfs = SysfsFolder(self.sysfs_root)
+        self._capabilities = CapabilityFiles(self.driver_root)
+
+    @classmethod
+    def create(cls, directory: Path, *, name: str, profile: str = "h100", gpus: int = 8) -> "ScriptedNode":
+        """Makes a freshly booted node. Raises StateError for a profile that does not exist."""
+        if profile not in PROFILES:
+            raise StateError(f"profile {profile!r} does not exist; there are {', '.join(sorted(PROFILES))}")
+        directory.mkdir(parents=True, exist_ok=True)
+        node = cls(directory)
+        state = NodeScript(gpus=tuple(gpu_script(PROFILES[profile], name, index) for index in range(gpus)))
+        node._save(state)
+        node.boot_id_file.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
+        make_driver_root(node.driver_root, gpus=gpus, version=state.driver_version)
+        node._sysfs.load_driver(state.driver_version)
+        for gpu in state.gpus:
+            node._sysfs.add(gpu)
+            node._capabilities.show(gpu)
+        node.kernel_line("Linux version 6.8.0-51-generic (scripted)", priority=5)
+        node.kernel_line(f"NVRM: loading NVIDIA UNIX Open Kernel Module for x86_64  {state.driver_version}")
+        return node
+
+    @property
+    def gpus(self) -> tuple[GpuScript, ...]:
+        """The GPUs as scripted now. Raises StateError."""
+        return load_state(self.state_file).gpus
+
+    def environment(self) -> Mapping[str, str]:
+        """What the agent's environment needs for the scripted worker to find this node."""
+        return {STATE_VARIABLE: str(self.state_file)}
+
+    def library_environment(self, library: Path) -> Mapping[str, str]:
+        """The same for the real binding over the mock library in that folder; `nvml.faults` is for a person's own facts."""
+        return {
+            "LD_LIBRARY_PATH": str(library),
+            "NVML_MOCK_STATE": str(self.nvml_state),
+            "NVML_MOCK_FAULTS": str(self.directory / "nvml.faults"),
+        }
+
+    def set(self, gpu: int, readings: Mapping[str, object]) -> None:
+        """Changes what a poll or a checkup reads; names are those of READINGS. Raises StateError for a name or value that is none."""
+        unknown = sorted(set(readings) - READINGS)
+        if unknown:
+            raise StateError(
+                f"reading {unknown[0]!r} does not exist; there are {', '.join(sorted(READINGS))}"
+            )
+        polled = {name: value for name, value in readings.items() if name not in CHECKED}
+        checked = {name: value for name, value in readings.items() if name in CHECKED}
+        self._change(
+            gpu,
+            lambda script: _replace(
+                script,
+                readings=_with(script.readings, polled),
+                checkup=_checked(script.checkup, checked, CheckupValues),
+            ),
+        )
+
+    def lose(self, gpu: int) -> None:
+        """NVML loses this GPU; the bus and the kernel log say nothing."""
+        self._change(gpu, lambda script: _replace(script, error=GPU_IS_LOST))
+
+    def fail(self, gpu: int, code: int) -> None:
+        """Every call about this GPU answers a number of nvmlReturn_t; 0 is well again."""
+        self._change(gpu, lambda script: _replace(script, error=code))
+
+    def hang(self, gpu: int, seconds: float) -> None:
+        """Calls about this GPU do not return for a while; 0 ends it."""
+        until = time.clock_gettime(time.CLOCK_BOOTTIME) + seconds if seconds else 0.0
+        self._change(gpu, lambda script: _replace(script, hang_until=until))
+
+    def off_bus(self, gpu: int, process: str = "") -> None:
+        """The GPU falls off the bus: all that the driver logs, config space all ones, lost in NVML."""
+        script = self.gpus[gpu]
+        self._sysfs.answer(script, answers=False)
+        self.lose(gpu)
+        self.xid(gpu, 79, "GPU has fallen off the bus.", process=process)
+        self.kernel_line(f"NVRM: GPU {script.bus_id}: GPU has fallen off the bus.")
+        self.kernel_line(f"NVRM: GPU {script.bus_id}: GPU serial number is {script.serial}.")
+
+    def pcie_errors(self, gpu: int, count: int) -> None:
+        """The kernel has counted so many fatal PCIe errors of this GPU."""
+        self._sysfs.fatal_errors(self.gpus[gpu], count)
+
+    def hide(self, gpu: int) -> None:
+        """The GPU stays on the bus, and the driver does not enumerate it: it never came up."""
+        self._change(gpu, lambda script: _replace(script, enumerated=False))
+
+    def vanish(self, gpu: int) -> None:
+        """The GPU leaves the bus and the driver's count, so that the indexes of those behind it shift."""
+        self._change(gpu, lambda script: _replace(script, enumerated=False))
+        self._sysfs.remove(self.gpus[gpu])
+
+    def reset(self, gpu: int) -> None:
+        """A reset that repairs: on the bus, links up, volatile counters and recovery action zero, identity logged anew."""
+        self._change(gpu, lambda script: _replace(script, **_REPAIRED, **_repaired(script)))
+        self._sysfs.add(self.gpus[gpu])
+        self.identity(gpu)
+
+    def replace_board(self, gpu: int) -> str:
+        """Another board of the same model is in the GPU's slot: a new UUID and serial, nothing wrong; the UUID."""
+        fresh = uuid.uuid4()
+        old, new = self.gpus[gpu].uuid, f"GPU-{fresh}"
+
+        def replaced(state: NodeScript) -> NodeScript:
+            gpus = list(state.gpus)
+            identity = {"uuid": new, "serial": f"17{fresh.int % 10**11:011d}", "mig": MigFacts(enabled=False)}
+            gpus[gpu] = _replace(gpus[gpu], **_REPAIRED, **_repaired(gpus[gpu]), **identity)
+            events = tuple(event for event in state.events if event.uuid != old)
+            return msgspec.structs.replace(state, gpus=tuple(gpus), events=events)
+
+        self._change_node(replaced)
+        self._sysfs.add(self.gpus[gpu])
+        self._capabilities.show(self.gpus[gpu])
+        return new
+
+    def reboot(self) -> None:
+        """The machine boots again: another boot id, an empty kernel log, the driver loaded anew."""
+        self.boot_id_file.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
+        self.kernel_log.write_bytes(b"")
+        version = load_state(self.state_file).driver_version
+        self.kernel_line("Linux version 6.8.0-51-generic (scripted)", priority=5)
+        self.kernel_line(f"NVRM: loading NVIDIA UNIX Open Kernel Module for x86_64  {version}")
+
+    def divide(self, gpu: int, *profiles: str) -> None:
+        """MIG is switched on, and the GPU divided into instances of these profiles and no others."""
+
+        def divided(script: GpuScript) -> GpuScript:
+            script = msgspec.structs.replace(script, mig=MigFacts(enabled=True))
+            return reduce(with_instance, profiles, script)
+
+        self._change_mig(gpu, divided)
+
+    def undivide(self, gpu: int) -> None:
+        """MIG is switched off, and its instances are gone."""
+        self._change_mig(gpu, lambda script: msgspec.structs.replace(script, mig=MigFacts(enabled=False)))
+
+    def create_instance(self, gpu: int, profile: str) -> None:
+        """One MIG instance more; it gets the first id that its profile can have."""
+        self._change_mig(gpu, lambda script: with_instance(script, profile))
+
+    def destroy_instance(self, gpu: int, gpu_instance: int) -> None:
+        """A MIG instance is destroyed, and its capability files go."""
+        self._change_mig(gpu, lambda script: without_instance(script, gpu_instance))
+
+    def unload_driver(self, code: int = 9) -> None:
+        """Every call answers `code`: 9 is driver not loaded, 18 version mismatch."""
+        self._change_node(lambda state: msgspec.structs.replace(state, driver_error=code))
+
+    def load_driver(self, version: str | None = None) -> None:
+        """Loads the driver anew, perhaps in another version."""
+        self._sysfs.load_driver(version or load_state(self.state_file).driver_version)
+        self._change_node(
+            lambda state: msgspec.structs.replace(
+                state, driver_error=0, driver_version=version or state.driver_version
+            )
+        )
+
+    def event(self, gpu: int, xid: int = 0, gpu_instance: int | None = None) -> None:
+        """An NVML event: an XID, perhaps of one MIG instance, or for 0 a change that is to be read."""
+        self._change_node(lambda state: _with_event(state, state.gpus[gpu].uuid, xid, gpu_instance))
+
+    def kernel_line(self, text: str, *, priority: int = 4) -> int:
+        """A record of the kernel log; its sequence number."""
+        return self._log.append(text, priority=priority)
+
+    def xid(self, gpu: int, code: int, message: str = "", *, process: str = "", event: bool = True) -> int:
+        """An XID line as the driver prints it, and the NVML event that comes with it; the line's sequence number."""
+        script = self.gpus[gpu]
+        caller = f", pid=4242, name={process}" if process else ""
+        rest = f"{caller}, {message}" if message else caller
+        where = script.bus_id.rsplit(".", 1)[0]
+        sequence = self.kernel_line(f"NVRM: Xid (PCI:{where}): {code}{rest}")
+        if event:
+            self.event(gpu, code)
+        return sequence
+
+    def contained(self, gpu: int, gpu_instance: int, code: int, message: str = "") -> int:
+        """An XID of one MIG instance, as the driver prints it, and its NVML event; the line's sequence number."""
+        where = self.gpus[gpu].bus_id.rsplit(".", 1)[0]
+        rest = f", {message}" if message else ""
+        sequence = self.kernel_line(f"NVRM: Xid (PCI:{where} GPU-I:{gpu_instance:02d}): {code}{rest}")
+        self.event(gpu, code, gpu_instance)
+        return sequence
+
+    def identity(self, gpu: int) -> None:
+        """The lines by which the driver says who a GPU is, as after a reset."""
+        script = self.gpus[gpu]
+        where = script.bus_id.rsplit(".", 1)[0]
+        self.kernel_line(f"NVRM: GPU at PCI:{where}: {script.uuid}")
+        self.kernel_line(f"NVRM: GPU Board Serial Number: {script.serial}")
+
+    def _change_mig(self, gpu: int, change: Callable[[GpuScript], GpuScript]) -> None:
+        self._change(gpu, change)
+        self._capabilities.show(self.gpus[gpu])
+        self.event(gpu)
+
+    def _change(self, gpu: int, change: Callable[[GpuScript], GpuScript]) -> None:
+        def changed(state: NodeScript) -> NodeScript:
+            if not 0 <= gpu < len(state.gpus):
+                raise StateError(f"gpu {gpu} does not exist; the node has 0..{len(state.gpus) - 1}")
+            gpus = list(state.gpus)
+            gpus[gpu] = change(gpus[gpu])
+            return msgspec.structs.replace(state, gpus=tuple(gpus))
+
+        self._change_node(changed)
+
+    def _change_node(self, change: Callable[[NodeScript], NodeScript]) -> None:
+        with self._locked():
+            self._save(change(load_state(self.state_file)))
+
+    def _save(self, state: NodeScript) -> None:
+        save_state(self.state_file, state)
+        replace_file(self.nvml_state, nvml_facts(state).encode())
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self.directory / ".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+_REPAIRED = {"error": 0, "enumerated": True, "hang_until": 0.0}
+
+
+def _replace(script: GpuScript, **changes: object) -> GpuScript:
+    return _checked(script, changes, GpuScript)
+
+
+def _with(readings: Readings, changes: Mapping[str, object]) -> Readings:
+    wanted = dict(changes)
+    down = wanted.pop("links_down", None)
+    if down is not None:
+        total = len(readings.links or ())
+        if not isinstance(down, int) or not 0 <= down <= total:
+            raise StateError(f"links_down {down!r} is not a number from 0 to {total}, the GPU's links")
+        wanted["links"] = ("inactive",) * down + ("active",) * (total - down)
+    return _checked(readings, wanted, Readings)
+
+
+def _repaired(script: GpuScript) -> dict[str, object]:
+    return {"readings": _repaired_readings(script.readings), "checkup": _repaired_checkup(script.checkup)}
+
+
+def _repaired_checkup(checkup: CheckupValues) -> CheckupValues:
+    """Counters of links and lanes begin anew, and what waited for a reset is done."""
+    fresh = {name: getattr(HEALTHY_CHECKUP, name) for name in CHECKED if name not in checkup.unsupported}
+    kept = {name: getattr(checkup, name) for name in ("retired_pages", "memory_unrepairable", "processes")}
+    return msgspec.structs.replace(checkup, **fresh | kept)
+
+
+def _repaired_readings(readings: Readings) -> Readings:
+    links = all_active(len(readings.links or ()))
+    fabric = "completed" if readings.fabric in ("degraded", "failed") else readings.fabric
+    repaired = Readings(
+        ecc_uncorrected_aggregate=readings.ecc_uncorrected_aggregate,
+        remap_failed=readings.remap_failed,
+        remapped_uncorrectable=readings.remapped_uncorrectable,
+        banks_without_spare=readings.banks_without_spare,
+        links=links,
+        fabric=fabric,
+        thermal_margin_celsius=readings.thermal_margin_celsius,
+        unsupported=readings.unsupported,
+    )
+    lacking: dict[str, object] = dict.fromkeys(readings.unsupported)
+    return msgspec.structs.replace(repaired, **lacking)
+
+
+S = TypeVar("S", GpuScript, Readings, CheckupValues)
+
+
+def _checked(struct: S, changes: Mapping[str, object], kind: type[S]) -> S:
+    """The struct with changes, checked as a file would be. Raises StateError with the field."""
+    fields = {name: getattr(struct, name) for name in struct.__struct_fields__}
+    try:
+        return msgspec.convert(msgspec.to_builtins(fields | dict(changes)), kind)
+    except ValueError as error:
+        raise StateError(f"scripted gpu: {error}") from error
+
+
+def _with_event(state: NodeScript, uuid_: str, xid: int, gpu_instance: int | None) -> NodeScript:
+    number = 1 + max((event.number for event in state.events), default=0)
+    events = (*state.events, EventScript(number=number, uuid=uuid_, xid=xid, gpu_instance=gpu_instance))[
+        -_KEPT_EVENTS:
+    ]
+    return msgspec.structs.replace(state, events=events)

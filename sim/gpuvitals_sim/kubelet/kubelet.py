@@ -1,0 +1,109 @@
+"""The simulated kubelet, as the demo and tests hold it.
+
+Place in the chain: the top of this package. It keeps what a restart does not lose: the list of claims on disk, the health
+cache on disk, and the containers.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from gpuvitals_sim.kubelet.claims import Claims
+from gpuvitals_sim.kubelet.config import Call, ContainerView, KubeletConfig, PluginView
+from gpuvitals_sim.kubelet.health import HealthCache
+from gpuvitals_sim.kubelet.process import Lasting, Process
+from gpuvitals_sim.kubelet.runtime import Runtime
+from gpuvitals_sim.rest import Endpoint, Rest
+
+
+class Kubelet:
+    """One node's kubelet against the API server at `endpoint`, embedded or real."""
+
+    def __init__(self, config: KubeletConfig, endpoint: Endpoint) -> None:
+        self.config = config
+        self._rest = Rest(endpoint)
+        self._rng = random.Random(config.seed)
+        self._calls: list[Call] = []
+        self._calls_lock = threading.Lock()
+        self._runtime = Runtime(config.cdi_dirs)
+        self._claims = Claims()
+        self._lasting = Lasting(
+            claims=self._claims,
+            runtime=self._runtime,
+            health=HealthCache(config.timings.health_timeout_seconds, time.monotonic),
+            called=self._called,
+        )
+        self._process: Process | None = None
+
+    def start(self) -> None:
+        """Starts the kubelet: the node is registered, its slices wiped, plugins and pods looked for."""
+        if self._process is not None:
+            raise RuntimeError(f"kubelet {self.config.node_name}: started already; stop it first")
+        self._process = Process(self.config, self._rest, self._lasting, self._rng)
+        self._process.start()
+
+    def stop(self) -> None:
+        """Ends the kubelet as SIGKILL would: connections drop, containers run on. Nothing happens if it does not run."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.stop()
+
+    def restart(self) -> None:
+        """A new process: slices are wiped, plugins register again, running pods are left alone."""
+        self.stop()
+        self._claims.forget_prepared()
+        self.start()
+
+    def reboot(self) -> None:
+        """The node restarts: all containers are gone, and what lives in tmpfs is the caller's to delete."""
+        self.stop()
+        self._runtime.end_all()
+        self._claims.forget_prepared()
+        self.start()
+
+    def crash_container(self, namespace: str, pod: str, container: str) -> None:
+        """Ends one container; it is started again, with its devices resolved anew and no Prepare."""
+        self._on_pod(namespace, pod, lambda uid: self._runtime.crash(uid, container))
+
+    def lose_sandbox(self, namespace: str, pod: str) -> None:
+        """The pod's sandbox dies; a new one is created, after a Prepare only if this process made none."""
+        self._on_pod(namespace, pod, self._runtime.end)
+
+    def finish_pod(self, namespace: str, pod: str, exit_code: int = 0) -> None:
+        """The pod's workload ends by itself."""
+        worker = self._running().worker(namespace, pod)
+        if worker is not None:
+            worker.finish(exit_code)
+
+    def containers(self) -> tuple[ContainerView, ...]:
+        """What runs on the node, with what each container got."""
+        return self._runtime.containers()
+
+    def plugins(self) -> tuple[PluginView, ...]:
+        """The registered plugins, oldest first."""
+        return self._process.plugins.views() if self._process is not None else ()
+
+    def calls(self, method: str = "") -> tuple[Call, ...]:
+        """Every call to a plugin that has ended, over all restarts."""
+        with self._calls_lock:
+            return tuple(call for call in self._calls if method in ("", call.method))
+
+    def claims_in_use(self) -> tuple[tuple[str, str], ...]:
+        """Namespace and name of every claim that this kubelet has not unprepared."""
+        return tuple((info.ref.namespace, info.ref.name) for info in self._claims.all())
+
+    def _called(self, call: Call) -> None:
+        with self._calls_lock:
+            self._calls.append(call)
+
+    def _running(self) -> Process:
+        if self._process is None:
+            raise RuntimeError(f"kubelet {self.config.node_name}: not running; start it first")
+        return self._process
+
+    def _on_pod(self, namespace: str, pod: str, act: Callable[[str], None]) -> None:
+        worker = self._running().worker(namespace, pod)
+        if worker is not None:
+            act(worker.uid)
+            worker.look_again()

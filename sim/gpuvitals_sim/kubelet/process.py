@@ -1,0 +1,183 @@
+"""One run of the kubelet, from start to stop. What outlives it is in `kubelet.py`.
+
+Place in the chain: ties registrar, plugins, pod workers and node together; the plugins tell it what happens to them.
+"""
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gpuvitals_sim.kubelet.claims import Claims
+from gpuvitals_sim.kubelet.config import Call, KubeletConfig
+from gpuvitals_sim.kubelet.health import HealthCache
+from gpuvitals_sim.kubelet.node import register_node, wipe_slices
+from gpuvitals_sim.kubelet.plugin import Plugin, Report
+from gpuvitals_sim.kubelet.plugins import Plugins
+from gpuvitals_sim.kubelet.pods import Node, PodWorker
+from gpuvitals_sim.kubelet.prepare import Preparer, UnprepareFailed
+from gpuvitals_sim.kubelet.registration import Registrar
+from gpuvitals_sim.kubelet.runtime import Runtime
+from gpuvitals_sim.mirror import Mirror
+from gpuvitals_sim.rest import ApiError, Json, Rest
+
+log = logging.getLogger(__name__)
+
+_API_RETRY_SECONDS = 0.5
+_JOIN_SECONDS = 15.0
+_LOOK_EARLIER = 0.85
+_LOOK_LATER = 1.15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lasting:
+    """What a restart does not lose."""
+
+    claims: Claims
+    runtime: Runtime
+    health: HealthCache
+    called: Callable[[Call], None]
+
+
+class Process:
+    """Runs between `start` and `stop`, once."""
+
+    def __init__(self, config: KubeletConfig, rest: Rest, lasting: Lasting, rng: random.Random) -> None:
+        self._config = config
+        self._rest = rest
+        self._lasting = lasting
+        self._rng = rng
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._workers: dict[str, PodWorker] = {}
+        self.plugins = Plugins(config.timings.wiping_delay_seconds, self._wipe_late)
+        self._preparer = Preparer(rest, lasting.claims, self.plugins)
+        self._registrar = Registrar(config, self.plugins, self, rng)
+        query = {"fieldSelector": f"spec.nodeName={config.node_name}"}
+        self._pods = Mirror(rest, "/api/v1/pods", self._pod_changed, query)
+        self._keeper = threading.Thread(target=self._keep, name=f"kubelet {config.node_name} keeper")
+        self._node = Node(
+            name=config.node_name,
+            rest=rest,
+            preparer=self._preparer,
+            claims=lasting.claims,
+            health=lasting.health,
+            runtime=lasting.runtime,
+            timings=config.timings,
+            rng=rng,
+            stopping=self._stopping,
+        )
+
+    def start(self) -> None:
+        """Starts every thread. Plugins are looked for shortly before or after the slices are wiped."""
+        factor = self._rng.choice((_LOOK_EARLIER, _LOOK_LATER))
+        self._registrar.start(self._config.timings.startup_wipe_seconds * factor)
+        self._keeper.start()
+        self._pods.start()
+
+    def stop(self) -> None:
+        """Ends every thread; calls in flight are cut off, containers run on."""
+        self._stopping.set()
+        self._pods.stop()
+        self._registrar.stop()
+        self.plugins.close()
+        with self._lock:
+            workers = list(self._workers.values())
+        for worker in workers:
+            worker.join()
+        self._keeper.join(_JOIN_SECONDS)
+        self._rest.close()
+
+    def worker(self, namespace: str, name: str) -> PodWorker | None:
+        """The worker of the pod that has this name now."""
+        pod = self._pods.find(namespace, name)
+        return self._workers.get(str(pod["metadata"]["uid"])) if pod is not None else None
+
+    def connection_changed(self, plugin: Plugin) -> None:
+        """Of PluginEvents."""
+        self.plugins.connection_changed(plugin)
+
+    def health_reported(self, driver: str, reports: Sequence[Report]) -> None:
+        """Of PluginEvents: pods whose devices changed get their status written."""
+        changed = self._lasting.health.update(driver, reports)
+        if not changed:
+            return
+        affected: set[str] = set()
+        for info in self._lasting.claims.all():
+            held = {
+                (one, device.pool, device.device)
+                for one, devices in info.devices.items()
+                for device in devices
+            }
+            if held & changed:
+                affected |= info.pods
+        with self._lock:
+            workers = [worker for uid, worker in self._workers.items() if uid in affected]
+        for worker in workers:
+            worker.health_changed()
+
+    def health_ended(self, driver: str) -> None:
+        """Of PluginEvents: nothing is known any more; nobody is told until a pod syncs."""
+        if not self._stopping.is_set():
+            self._lasting.health.clear(driver)
+
+    def called(self, call: Call) -> None:
+        """Of PluginEvents."""
+        self._lasting.called(call)
+
+    def _pod_changed(self, kind: str, pod: Json) -> None:
+        uid = str(pod["metadata"]["uid"])
+        with self._lock:
+            self._workers = {key: worker for key, worker in self._workers.items() if not worker.done}
+            worker = self._workers.get(uid)
+            if worker is None:
+                if kind == "DELETED" or self._stopping.is_set():
+                    return
+                worker = self._workers[uid] = PodWorker(self._node, pod)
+                worker.start()
+                return
+        if kind == "DELETED":
+            worker.gone()
+        else:
+            worker.update(pod)
+
+    def _keep(self) -> None:
+        """The node's own business: registers it, wipes at start, then unprepares for pods that are gone."""
+        self._until_done(lambda: register_node(self._rest, self._config.node_name))
+        if not self._stopping.wait(self._config.timings.startup_wipe_seconds):
+            self._wipe("")
+        while not self._stopping.is_set():
+            if self._pods.synced:
+                self._unprepare_orphans()
+            self._stopping.wait(self._config.timings.reconcile_seconds if self._pods.synced else 0.1)
+        self._rest.close()
+
+    def _unprepare_orphans(self) -> None:
+        present = {str(pod["metadata"]["uid"]) for pod in self._pods.all()}
+        with self._lock:
+            present |= {uid for uid, worker in self._workers.items() if not worker.done}
+        for uid in {uid for info in self._lasting.claims.all() for uid in info.pods} - present:
+            self._lasting.runtime.end(uid)
+            try:
+                self._preparer.unprepare(uid)
+            except UnprepareFailed as error:
+                log.info("claims of a pod that is gone: %s; tried again with the next look", error)
+
+    def _wipe(self, driver: str) -> None:
+        self._until_done(lambda: wipe_slices(self._rest, self._config.node_name, driver))
+
+    def _wipe_late(self, driver: str) -> None:
+        """On a timer thread, which ends after it."""
+        self._wipe(driver)
+        self._rest.close()
+
+    def _until_done(self, act: Callable[[], object]) -> None:
+        while not self._stopping.is_set():
+            try:
+                act()
+            except ApiError as error:
+                log.debug("kubelet %s: %s; tried again", self._config.node_name, error)
+                self._stopping.wait(_API_RETRY_SECONDS)
+            else:
+                return

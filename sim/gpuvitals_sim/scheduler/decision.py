@@ -1,0 +1,196 @@
+"""One attempt to schedule one pod: which node, which devices, or why not.
+
+Place in the chain: pure over a World; the scheduler builds the World from its mirrors and carries the Decision out.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gpuvitals_sim.rest import Json
+from gpuvitals_sim.scheduler.allocation import allocation_from
+from gpuvitals_sim.scheduler.allocator import AllocationError, NodeError, Picked, Search
+from gpuvitals_sim.scheduler.extended import (
+    Servers,
+    Special,
+    extended_resources,
+    shortage,
+    special_claim,
+)
+from gpuvitals_sim.scheduler.nodes import node_name, refusal, selector_matches
+from gpuvitals_sim.scheduler.pools import DeviceId, Inventory
+from gpuvitals_sim.scheduler.requests import Wanted, wanted_from
+
+NO_DEVICES = "cannot allocate all claims"
+ELSEWHERE = "resourceclaim not available on the node"
+_UNHELPFUL = "Preemption is not helpful for scheduling"
+_NO_VICTIMS = "No preemption victims found for incoming pod"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What an attempt sees. `bound` are the pods of each node that have not ended."""
+
+    nodes: Sequence[Json]
+    classes: Mapping[str, Json]
+    inventory: Inventory
+    in_use: frozenset[DeviceId]
+    bound: Mapping[str, Sequence[Json]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """The pod fits: its node, and the allocation of each claim that has none yet, by claim UID.
+
+    `special` is a claim for extended resources that has to be made first, and `special_allocation` its devices.
+    """
+
+    node: str
+    allocations: Mapping[str, Json]
+    special: Special | None = None
+    special_allocation: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The pod does not fit: reason and message of its PodScheduled condition.
+
+    `idle` is a claim that nobody else uses and whose allocation keeps the pod off all nodes.
+    """
+
+    reason: str
+    message: str
+    idle: Json | None = None
+
+
+Decision = Placed | Refused
+
+
+def decide(world: World, pod: Json, claims: Sequence[Json]) -> Decision:
+    """Where the pod goes. `claims` are all that it references."""
+    wanted = tuple(wanted_from(claim) for claim in claims if not _allocated(claim))
+    missing = _missing_class(world, wanted)
+    if missing:
+        return Refused(reason="Unschedulable", message=_unschedulable(len(world.nodes), missing, 0))
+    attempt = _Attempt(world, pod, claims, wanted)
+    try:
+        for node in sorted(world.nodes, key=node_name):
+            attempt.try_node(node)
+    except AllocationError as error:
+        return Refused(reason="SchedulerError", message=f'running "DynamicResources" filter plugin: {error}')
+    return attempt.outcome()
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """A node on which the pod fits, and with which devices."""
+
+    node: Json
+    wanted: Sequence[Wanted]
+    picked: list[list[Picked]]
+    special: Special | None
+
+
+class _Attempt:
+    """The nodes one after the other."""
+
+    def __init__(self, world: World, pod: Json, claims: Sequence[Json], wanted: Sequence[Wanted]) -> None:
+        self._world, self._pod, self._claims, self._wanted = world, pod, claims, wanted
+        self._resources = extended_resources(pod)
+        self._servers = Servers(world.classes if self._resources else {})
+        self._refusals: list[str] = []
+        self._without_victims = 0
+        self._idle: Json | None = None
+        self._fitting: list[_Fit] = []
+
+    def try_node(self, node: Json) -> None:
+        """Notes whether the pod fits on the node. Raises AllocationError."""
+        why = refusal(self._pod, node) or self._short(node) or self._claimed(node)
+        if why:
+            self._refusals.append(why)
+
+    def outcome(self) -> Decision:
+        """The best of the nodes that fit."""
+        if not self._fitting:
+            reasons = ", ".join(sorted(f"{count} {why}" for why, count in Counter(self._refusals).items()))
+            message = _unschedulable(len(self._refusals), reasons, self._without_victims)
+            return Refused(reason="Unschedulable", message=message, idle=self._idle)
+        best = min(self._fitting, key=self._rank)
+        name = node_name(best.node)
+        made = [
+            allocation_from(one.claim, picks, self._world.classes, name)
+            for one, picks in zip(best.wanted, best.picked, strict=True)
+        ]
+        uids = [one.claim["metadata"]["uid"] for one in self._wanted]
+        return Placed(
+            node=name,
+            allocations=dict(zip(uids, made, strict=False)),
+            special=best.special,
+            special_allocation=made[-1] if best.special else {},
+        )
+
+    def _short(self, node: Json) -> str:
+        if not self._resources:
+            return ""
+        bound = self._world.bound.get(node_name(node), ())
+        found = shortage(node, self._resources, bound, self._servers)
+        if found is None:
+            return ""
+        self._without_victims += not found.is_hopeless
+        return f"Insufficient {found.resource}"
+
+    def _claimed(self, node: Json) -> str:
+        """Why the claims keep the pod off the node; empty where they don't."""
+        special = special_claim(self._pod, node, self._resources, self._servers) if self._resources else None
+        wanted = [*self._wanted, *([wanted_from(special.claim)] if special else [])]
+        pools = self._world.inventory.pools(node) if wanted else ()
+        search = Search(pools=pools, classes=self._world.classes, in_use=self._world.in_use, wanted=wanted)
+        try:
+            picked = search.run()
+        except NodeError as error:
+            return str(error)
+        if picked is None:
+            return NO_DEVICES
+        elsewhere = [claim for claim in self._claims if _is_elsewhere(claim, node)]
+        if elsewhere:
+            self._idle = next((claim for claim in elsewhere if _is_idle(claim, self._pod)), self._idle)
+            return ELSEWHERE
+        self._fitting.append(_Fit(node, wanted, picked, special))
+        return ""
+
+    def _rank(self, fit: _Fit) -> tuple[int, int, str]:
+        """Better is smaller: first choices of prioritized lists, then the emptier node, then the name."""
+        name = node_name(fit.node)
+        later = sum(pick.rank for claim in fit.picked for pick in claim)
+        return later, len(self._world.bound.get(name, ())), name
+
+
+def _allocated(claim: Json) -> bool:
+    return bool((claim.get("status") or {}).get("allocation"))
+
+
+def _is_elsewhere(claim: Json, node: Json) -> bool:
+    """Whether the claim is allocated already, and not for this node."""
+    return _allocated(claim) and not selector_matches(claim["status"]["allocation"].get("nodeSelector"), node)
+
+
+def _is_idle(claim: Json, pod: Json) -> bool:
+    """Whether the allocation serves nobody, or this pod alone."""
+    return all(entry["uid"] == pod["metadata"]["uid"] for entry in claim["status"].get("reservedFor") or ())
+
+
+def _missing_class(world: World, wanted: Sequence[Wanted]) -> str:
+    for one in wanted:
+        for choice in (choice for request in one.requests for choice in request.choices):
+            if choice.class_name not in world.classes:
+                return f"request {choice.name}: device class {choice.class_name} does not exist"
+    return ""
+
+
+def _unschedulable(total: int, why: str, without_victims: int) -> str:
+    if not total:
+        return "no nodes available to schedule pods"
+    counts = ((without_victims, _NO_VICTIMS), (total - without_victims, _UNHELPFUL))
+    end = ", ".join(sorted(f"{count} {text}" for count, text in counts if count))
+    none = f"0/{total} nodes are available"
+    return f"{none}: {why}. preemption: {none}: {end}."

@@ -1,0 +1,170 @@
+"""The devices that a node can offer: slices grouped into pools, in the order in which the search tries them.
+
+Place in the chain: built from the mirrored ResourceSlices and DeviceTaintRules; the allocator walks the pools.
+Source: kubernetes/dynamic-resource-allocation structured/internal/incubating (pools), resourceslice/tracker.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from gpuvitals_sim.cel import CelDevice, CelError, CompileError, compiled
+from gpuvitals_sim.rest import Json
+from gpuvitals_sim.scheduler.nodes import node_name, selector_matches
+
+
+class DeviceId(NamedTuple):
+    """What identifies a device in a cluster."""
+
+    driver: str
+    pool: str
+    device: str
+
+    def __str__(self) -> str:
+        """As the scheduler writes it."""
+        return f"{self.driver}/{self.pool}/{self.device}"
+
+
+@dataclass(slots=True, kw_only=True)
+class PoolDevice:
+    """One published device. Its selectors' answers are kept: they can't change while its slice doesn't."""
+
+    id: DeviceId
+    attributes: Json
+    taints: tuple[Json, ...]
+    cel: CelDevice
+    bound_to_node: bool
+    node_selector: Json | None = None
+    _answers: dict[str, bool | Exception] = field(default_factory=dict)
+
+    def matches(self, expression: str) -> bool:
+        """Whether the selector fits. Raises CelError, or CompileError where the API server let a bad one through."""
+        answer = self._answers.get(expression)
+        if answer is None:
+            try:
+                answer = compiled(expression).matches(self.cel)
+            except (CelError, CompileError) as error:
+                answer = error
+            self._answers[expression] = answer
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """One pool as a node sees it. Devices of an incomplete or invalid pool are not allocated."""
+
+    driver: str
+    name: str
+    devices: tuple[PoolDevice, ...]
+    incomplete: bool = False
+    invalid: bool = False
+
+    @property
+    def id(self) -> str:
+        """As the scheduler writes it."""
+        return f"{self.driver}/{self.name}"
+
+
+class Inventory:
+    """All published devices. `update` is cheap where little changed: a slice is read once a version."""
+
+    def __init__(self) -> None:
+        self._slices: tuple[Json, ...] = ()
+        self._rules: tuple[Json, ...] = ()
+        self._read: dict[tuple[str, str], tuple[PoolDevice, ...]] = {}
+
+    def update(self, slices: Sequence[Json], rules: Iterable[Json]) -> None:
+        """Takes the present slices and taint rules."""
+        rules = tuple(rules)
+        if _versions(rules) != _versions(self._rules):
+            self._read = {}
+        self._rules = rules
+        self._slices = tuple(sorted(slices, key=lambda item: str(item["metadata"]["name"])))
+        known = {_version(item) for item in self._slices}
+        self._read = {key: devices for key, devices in self._read.items() if key in known}
+
+    def pools(self, node: Json) -> tuple[Pool, ...]:
+        """The pools that have devices for this node, in the order of the search."""
+        grouped: dict[tuple[str, str], list[Json]] = {}
+        for item in self._slices:
+            if _reaches(item["spec"], node):
+                grouped.setdefault(_pool_key(item), []).append(item)
+        return tuple(
+            self._pool(key, grouped[key]) for key in sorted(grouped) if not self._obsolete(key, grouped[key])
+        )
+
+    def _pool(self, key: tuple[str, str], slices: list[Json]) -> Pool:
+        newest = max(_generation(item) for item in slices)
+        current = [item for item in slices if _generation(item) == newest]
+        devices = tuple(device for item in current for device in self._devices(item))
+        names = [device.id.device for device in devices]
+        return Pool(
+            driver=key[0],
+            name=key[1],
+            devices=devices,
+            incomplete=len(self._everywhere(key, newest)) != current[0]["spec"]["pool"]["resourceSliceCount"],
+            invalid=len(set(names)) != len(names),
+        )
+
+    def _obsolete(self, key: tuple[str, str], slices: list[Json]) -> bool:
+        """Whether a newer generation of the pool exists that does not reach this node."""
+        newest = max(_generation(item) for item in slices)
+        return any(_pool_key(item) == key and _generation(item) > newest for item in self._slices)
+
+    def _everywhere(self, key: tuple[str, str], generation: int) -> list[Json]:
+        return [item for item in self._slices if _pool_key(item) == key and _generation(item) == generation]
+
+    def _devices(self, item: Json) -> tuple[PoolDevice, ...]:
+        version = _version(item)
+        found = self._read.get(version)
+        if found is None:
+            found = tuple(self._read_device(item, device) for device in item["spec"].get("devices") or ())
+            self._read[version] = found
+        return found
+
+    def _read_device(self, item: Json, device: Json) -> PoolDevice:
+        spec = item["spec"]
+        identity = DeviceId(spec["driver"], spec["pool"]["name"], device["name"])
+        rules = (rule["spec"]["taint"] for rule in self._rules if _rule_selects(rule, identity))
+        return PoolDevice(
+            id=identity,
+            attributes=device.get("attributes") or {},
+            taints=(*(device.get("taints") or ()), *rules),
+            cel=CelDevice(identity.driver, device),
+            bound_to_node=bool(spec.get("nodeName")),
+            node_selector=spec.get("nodeSelector"),
+        )
+
+
+def _reaches(spec: Json, node: Json) -> bool:
+    if spec.get("nodeName"):
+        return bool(spec["nodeName"] == node_name(node))
+    if spec.get("allNodes"):
+        return True
+    return "nodeSelector" in spec and selector_matches(spec["nodeSelector"], node)
+
+
+def _rule_selects(rule: Json, device: DeviceId) -> bool:
+    selector = rule["spec"].get("deviceSelector")
+    if selector is None:
+        return False
+    wanted = ((selector.get("driver"), device.driver), (selector.get("pool"), device.pool))
+    return all(want in (None, has) for want, has in (*wanted, (selector.get("device"), device.device)))
+
+
+def _pool_key(item: Json) -> tuple[str, str]:
+    return item["spec"]["driver"], item["spec"]["pool"]["name"]
+
+
+def _generation(item: Json) -> int:
+    return int(item["spec"]["pool"].get("generation", 0))
+
+
+def _version(item: Json) -> tuple[str, str]:
+    return item["metadata"]["uid"], item["metadata"]["resourceVersion"]
+
+
+def _versions(items: Iterable[Json]) -> set[tuple[str, str]]:
+    return {_version(item) for item in items}

@@ -1,0 +1,225 @@
+"""The loop: whatever changes wakes it, then every waiting pod is tried once.
+
+Place in the chain: mirrors -> decision -> binder. One thread decides and writes, so no device is given out twice; what it
+wrote is remembered until its own mirrors show it.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from gpuvitals_sim.mirror import Mirror
+from gpuvitals_sim.rest import ApiError, Endpoint, Json, Rest
+from gpuvitals_sim.scheduler.allocation import allocated_devices
+from gpuvitals_sim.scheduler.binder import bind, deallocate, drop_special, make_special, refuse
+from gpuvitals_sim.scheduler.claims import NotYet, claims_of
+from gpuvitals_sim.scheduler.decision import Placed, Refused, World, decide
+from gpuvitals_sim.scheduler.extended import Special, extended_resources, left_over
+from gpuvitals_sim.scheduler.pools import DeviceId, Inventory
+
+log = logging.getLogger(__name__)
+
+NAME = "default-scheduler"
+_RESOURCE = "/apis/resource.k8s.io/v1"
+_RETRY_SECONDS = 1.0
+_JOIN_SECONDS = 15.0
+_MIRROR_SECONDS = 5.0
+_ENDED = ("Succeeded", "Failed")
+
+
+class Scheduler:
+    """Schedules the pods of `default-scheduler` on the API server at `endpoint`."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._rest = Rest(endpoint)
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._inventory = Inventory()
+        self._bound: set[str] = set()
+        self._assumed: dict[str, _Assumed] = {}
+        self._pods = self._mirror("/api/v1/pods")
+        self._nodes = self._mirror("/api/v1/nodes")
+        self._claims = self._mirror(f"{_RESOURCE}/resourceclaims")
+        self._slices = self._mirror(f"{_RESOURCE}/resourceslices")
+        self._classes = self._mirror(f"{_RESOURCE}/deviceclasses")
+        self._rules = self._mirror(f"{_RESOURCE}/devicetaintrules")
+        self._thread = threading.Thread(target=self._run, name="sim-scheduler")
+
+    def start(self) -> None:
+        """Starts watching and scheduling."""
+        for mirror in self._mirrors():
+            mirror.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends every thread; a bind in flight is finished first."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(_JOIN_SECONDS)
+        for mirror in self._mirrors():
+            mirror.stop()
+        self._rest.close()
+
+    def knows(self, item: Json) -> bool:
+        """Whether decisions are made with this version of the object, or a later one. The watches are not in step."""
+        mirrors = {
+            "Pod": self._pods,
+            "Node": self._nodes,
+            "ResourceClaim": self._claims,
+            "ResourceSlice": self._slices,
+            "DeviceClass": self._classes,
+            "DeviceTaintRule": self._rules,
+        }
+        metadata = item["metadata"]
+        seen = mirrors[item["kind"]].find(metadata.get("namespace", ""), metadata["name"])
+        return seen is not None and int(seen["metadata"]["resourceVersion"]) >= int(
+            metadata["resourceVersion"]
+        )
+
+    def _mirror(self, path: str) -> Mirror:
+        return Mirror(self._rest, path, lambda _kind, _item: self._wake.set())
+
+    def _mirrors(self) -> tuple[Mirror, ...]:
+        return (self._pods, self._nodes, self._claims, self._slices, self._classes, self._rules)
+
+    def _run(self) -> None:
+        for mirror in self._mirrors():
+            while not self._stop.is_set() and not mirror.wait_synced(0.1):
+                continue
+        while not self._stop.is_set():
+            self._wake.clear()
+            retry = self._round()
+            self._wake.wait(_RETRY_SECONDS if retry else None)
+        self._rest.close()
+
+    def _round(self) -> bool:
+        """Tries every waiting pod; True where the API server failed one and it must be tried again."""
+        retry = False
+        for pod in self._waiting():
+            if self._stop.is_set():
+                break
+            try:
+                self._schedule(pod)
+            except NotYet:
+                continue
+            except ApiError as error:
+                log.debug("scheduler: pod %s: %s; tried again", pod["metadata"]["name"], error)
+                retry = True
+            except Exception:  # what goes wrong with one pod must not stop the others
+                log.exception("scheduler: pod %s: not scheduled; tried again", pod["metadata"]["name"])
+                retry = True
+        return retry
+
+    def _waiting(self) -> list[Json]:
+        """Pods without a node, most important and oldest first."""
+        pods = self._pods.all()
+        unbound = {pod["metadata"]["uid"] for pod in pods if not pod["spec"].get("nodeName")}
+        self._bound &= unbound
+        waiting = [pod for pod in pods if _is_ours(pod) and pod["metadata"]["uid"] in unbound - self._bound]
+        return sorted(waiting, key=_urgency)
+
+    def _schedule(self, pod: Json) -> None:
+        claims = [self._known(claim) for claim in claims_of(pod, self._claims.find)]
+        left = left_over(pod, self._claims.all()) if extended_resources(pod) else None
+        if left is not None:
+            drop_special(self._rest, left)
+            raise NotYet("an earlier attempt left its claim; the pod is tried again when that is gone")
+        decision = decide(self._world(), pod, claims)
+        if isinstance(decision, Refused):
+            refuse(self._rest, pod, decision)
+            if decision.idle is not None:
+                deallocate(self._rest, decision.idle)
+        elif decision.special is None:
+            self._bind(pod, claims, decision)
+        else:
+            self._bind_special(pod, claims, decision, decision.special)
+
+    def _bind(self, pod: Json, claims: list[Json], placed: Placed) -> None:
+        written: dict[str, int] = {}
+        try:
+            bind(self._rest, pod, claims, placed, written)
+        finally:
+            self._assume(placed, written)
+        self._bound.add(pod["metadata"]["uid"])
+
+    def _bind_special(self, pod: Json, claims: list[Json], placed: Placed, special: Special) -> None:
+        """Makes the claim first, and waits until it is mirrored: its devices count as in use from then on."""
+        made = make_special(self._rest, special)
+        where, uid = (made["metadata"]["namespace"], made["metadata"]["name"]), made["metadata"]["uid"]
+        try:
+            deadline = time.monotonic() + _MIRROR_SECONDS
+            while self._claims.find(*where) is None:
+                if time.monotonic() > deadline or self._stop.wait(0.002):
+                    raise NotYet("the claim that was made is not seen")
+            allocations = {**placed.allocations, uid: placed.special_allocation}
+            self._bind(pod, [*claims, made], replace(placed, allocations=allocations))
+        except (ApiError, NotYet):
+            drop_special(self._rest, made)
+            raise
+
+    def _assume(self, placed: Placed, written: dict[str, int]) -> None:
+        present = {claim["metadata"]["uid"] for claim in self._claims.all()}
+        self._assumed = {uid: value for uid, value in self._assumed.items() if uid in present}
+        for uid, allocation in placed.allocations.items():
+            if uid in written:
+                self._assumed[uid] = _Assumed(written[uid], allocation)
+
+    def _world(self) -> World:
+        self._inventory.update(self._slices.all(), self._rules.all())
+        bound: dict[str, list[Json]] = {}
+        for pod in self._pods.all():
+            if pod["spec"].get("nodeName") and (pod.get("status") or {}).get("phase") not in _ENDED:
+                bound.setdefault(pod["spec"]["nodeName"], []).append(pod)
+        return World(
+            nodes=self._nodes.all(),
+            classes={item["metadata"]["name"]: item for item in self._classes.all()},
+            inventory=self._inventory,
+            in_use=frozenset(self._in_use()),
+            bound=bound,
+        )
+
+    def _in_use(self) -> Iterator[DeviceId]:
+        for claim in self._claims.all():
+            for device, result in allocated_devices(self._known(claim)):
+                if not result.get("adminAccess"):
+                    yield device
+
+    def _known(self, claim: Json) -> Json:
+        """The claim with an allocation that was written but is not mirrored yet."""
+        assumed = self._assumed.get(claim["metadata"]["uid"])
+        if assumed is None:
+            return claim
+        if int(claim["metadata"]["resourceVersion"]) >= assumed.version:
+            del self._assumed[claim["metadata"]["uid"]]
+            return claim
+        return {**claim, "status": {**(claim.get("status") or {}), "allocation": assumed.allocation}}
+
+
+@dataclass(frozen=True, slots=True)
+class _Assumed:
+    """An allocation that was written; true until the mirror shows this version of the claim or a later one."""
+
+    version: int
+    allocation: Json
+
+
+def _is_ours(pod: Json) -> bool:
+    return (
+        pod["spec"].get("schedulerName", NAME) == NAME
+        and not pod["metadata"].get("deletionTimestamp")
+        and not pod["spec"].get("schedulingGates")
+        and (pod.get("status") or {}).get("phase", "Pending") == "Pending"
+    )
+
+
+def _urgency(pod: Json) -> tuple[int, str, str, str]:
+    metadata = pod["metadata"]
+    return (
+        -int(pod["spec"].get("priority") or 0),
+        metadata["creationTimestamp"],
+        metadata["namespace"],
+        metadata["name"],
+    )
