@@ -18,7 +18,7 @@ from benchmarks.harness.lab import Lab
 from benchmarks.harness.ours import Ours
 from benchmarks.harness.side import Side
 from benchmarks.harness.stats import percentile
-from gpuvitals_sim.gpu import ScriptedNode
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 
 CYCLES = 25
 _CLAIMED, _STORMY, _HUNG = 6, 6, 7

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from benchmarks.harness.lab import Lab
 from benchmarks.harness.processes import STOP_SECONDS
 from benchmarks.harness.side import new_place
-from gpuvitals_sim.gpu import ScriptedNode
-from gpuvitals_sim.worker import BACKEND
+from gpuvitals_sim.hardware.nvml_backend import BACKEND
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 
 _XID = 95
 """An uncontained memory error: definitive, and unlike XID 79 it does not make the agent leave the GPU alone, so that a

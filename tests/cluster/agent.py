@@ -19,8 +19,8 @@ from pathlib import Path
 from cluster.cluster import NODE, Cluster
 from cluster.devicenodes import make_device_nodes
 from cluster.objects import DRIVER, Json, create
-from gpuvitals_sim.gpu import ScriptedNode
-from gpuvitals_sim.worker import BACKEND
+from gpuvitals_sim.hardware.nvml_backend import BACKEND
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 
 _ACCOUNT = "gpuvitals-host-agent"
 """Not the chart's name: helm takes over nothing that it didn't make."""

@@ -3,7 +3,7 @@
 import os
 import stat
 
-from gpuvitals_sim.gpu import ScriptedNode
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 
 
 def make_device_nodes(node: ScriptedNode) -> None:

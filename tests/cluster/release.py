@@ -14,10 +14,10 @@ from cluster.build import locate
 from cluster.cluster import NODE, Cluster
 from cluster.devicenodes import make_device_nodes
 from cluster.objects import DRIVER, SLICES, Json, create, devices, slices
-from gpuvitals_sim.gpu import ScriptedNode
-from gpuvitals_sim.gpu_state import load_state, save_state
-from gpuvitals_sim.gpu_sysfs import SysfsFolder
-from gpuvitals_sim.worker import BACKEND
+from gpuvitals_sim.hardware.nvml_backend import BACKEND
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
+from gpuvitals_sim.hardware.state_file import load_state, save_state
+from gpuvitals_sim.hardware.sysfs import SysfsFolder
 from support.realserver import free_ports
 
 NAMESPACE = RELEASE = "gpuvitals"

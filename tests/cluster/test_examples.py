@@ -10,7 +10,7 @@ from cluster.cluster import Cluster
 from cluster.devicenodes import make_device_nodes
 from cluster.objects import CLAIMS, CLASS, DRIVER, PODS, Json, claim, create, devices, health, pod
 from cluster.release import Release
-from gpuvitals_sim.gpu_mig import capability_minors
+from gpuvitals_sim.hardware.mig import capability_minors
 from support.examples import api_path, objects, promised
 from support.simcluster import condition
 

@@ -15,7 +15,7 @@ from gpuvitals_sim.controllers import ControllerManager
 from gpuvitals_sim.demo.agent import AgentProgram, AgentSettings
 from gpuvitals_sim.demo.cluster import published_name
 from gpuvitals_sim.demo.objects import device_classes
-from gpuvitals_sim.gpu import ScriptedNode
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 from gpuvitals_sim.kubelet import Kubelet, KubeletConfig, KubeletTimings
 from gpuvitals_sim.rest import Endpoint
 from gpuvitals_sim.scheduler import Scheduler

@@ -20,7 +20,7 @@ from gpuvitals.proto import pluginregistration_v1_pb2 as registration
 from gpuvitals.proto.pluginregistration_v1_pb2_grpc import RegistrationStub
 from gpuvitals_sim.apiserver import ApiServer
 from gpuvitals_sim.demo.cluster import published_name
-from gpuvitals_sim.gpu import ScriptedNode
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 from support.pluginworld import channel
 
 CLAIMS = "resourceclaims.resource.k8s.io"

@@ -11,7 +11,7 @@ import pytest
 
 from gpuvitals_sim.demo.cluster import Cluster
 from gpuvitals_sim.demo.wiring import demo_cluster
-from gpuvitals_sim.gpu_mig import capability_minors
+from gpuvitals_sim.hardware.mig import capability_minors
 from gpuvitals_sim.kubelet import KubeletTimings
 from gpuvitals_sim.scenario import Entry, Scenario, Step
 from gpuvitals_sim.scenario.actions import Mark

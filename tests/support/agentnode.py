@@ -14,7 +14,7 @@ from gpuvitals.proto import dra_v1_pb2 as dra
 from gpuvitals_sim.apiserver import ApiServer
 from gpuvitals_sim.apiserver.requestlog import RequestFacts
 from gpuvitals_sim.demo.cluster import DEFINITIONS
-from gpuvitals_sim.gpu import ScriptedNode
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 from support.agentprocess import AgentProcess, agent
 from support.pluginworld import Kubelet, channel
 

@@ -17,8 +17,8 @@ from gpuvitals.proto import pluginregistration_v1_pb2 as registration
 from gpuvitals.proto.pluginregistration_v1_pb2_grpc import RegistrationStub
 from gpuvitals.signals.nvml_worker import DEFAULT_BACKEND
 from gpuvitals_sim.apiserver import ApiServer
-from gpuvitals_sim.gpu import ScriptedNode
-from gpuvitals_sim.worker import BACKEND
+from gpuvitals_sim.hardware.nvml_backend import BACKEND
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 
 SLICES = "resourceslices.resource.k8s.io"
 

@@ -32,7 +32,7 @@ from gpuvitals.model.ids import ClaimUid, GpuUuid, NodeName, PciBusId, Reason
 from gpuvitals.model.snapshot import GpuHealth, NodeFacts, Snapshot
 from gpuvitals.proto import dra_v1_pb2 as dra
 from gpuvitals.proto.dra_v1_pb2_grpc import DRAPluginStub
-from gpuvitals_sim.gpu_driver import make_driver_root
+from gpuvitals_sim.hardware.driver_files import make_driver_root
 
 NODE = NodeName("node-a")
 DRIVER = "gpu.vitals.internal"

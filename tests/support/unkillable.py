@@ -9,7 +9,7 @@ import os
 import time
 from pathlib import Path
 
-from gpuvitals_sim.worker import ScriptedBackend, scripted_backend
+from gpuvitals_sim.hardware.nvml_backend import ScriptedBackend, scripted_backend
 
 BACKEND = "support.unkillable:unkillable_backend"
 LET_GO = "GPUVITALS_TEST_LET_GO"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpuvitals.driverfiles.place import DriverPlace
-from gpuvitals_sim.gpu import ScriptedNode
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 
 _BACKEND = "gpuvitals.signals.nvml_pynvml:PynvmlBackend"
 

@@ -12,7 +12,7 @@ from gpuvitals.cli.errors import UsageError
 from gpuvitals_sim.cli.running import runs_in
 
 if TYPE_CHECKING:
-    from gpuvitals_sim.gpu import ScriptedNode
+    from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
     Act = Callable[[ScriptedNode, argparse.Namespace], None]
@@ -45,7 +45,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def run(options: argparse.Namespace) -> int:
     """Makes the fault; 0 once it is made."""
-    from gpuvitals_sim.gpu_state import StateError  # behind the flags, as all of the simulation
+    from gpuvitals_sim.hardware.state_file import StateError  # behind the flags, as all of the simulation
 
     node = _node(options)
     try:
@@ -72,8 +72,8 @@ def _gpu_fault(faults: "Subparsers", name: str, text: str, act: "Act") -> argpar
 
 
 def _node(options: argparse.Namespace) -> "ScriptedNode":
-    from gpuvitals_sim.gpu import ScriptedNode
-    from gpuvitals_sim.gpu_state import StateError
+    from gpuvitals_sim.hardware.scripted_node import ScriptedNode
+    from gpuvitals_sim.hardware.state_file import StateError
 
     folder = options.demo if options.demo is not None else _running_demo()
     if not runs_in(folder):

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpuvitals.signals.nvml_worker import DEFAULT_BACKEND
-from gpuvitals_sim.gpu import ScriptedNode
-from gpuvitals_sim.worker import BACKEND
+from gpuvitals_sim.hardware.nvml_backend import BACKEND
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 
 _STOP_SECONDS = 10.0
 

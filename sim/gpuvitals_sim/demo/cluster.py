@@ -18,8 +18,8 @@ from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals_sim.apiserver import ApiClient, ApiServer
 from gpuvitals_sim.demo.agent import AgentProgram
 from gpuvitals_sim.demo.objects import device_classes
-from gpuvitals_sim.gpu import ScriptedNode
-from gpuvitals_sim.gpu_state import GpuScript
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
+from gpuvitals_sim.hardware.state_file import GpuScript
 from gpuvitals_sim.kubelet import Kubelet
 
 CLASSES = "deviceclasses.resource.k8s.io"

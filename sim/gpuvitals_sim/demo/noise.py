@@ -6,7 +6,7 @@ heat below slowdown, correctable errors, an application's XIDs that one claim re
 
 import random
 
-from gpuvitals_sim.gpu import ScriptedNode
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 
 _LINES = (
     "usb 1-2: new high-speed USB device number 7 using xhci_hcd",

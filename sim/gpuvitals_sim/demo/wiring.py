@@ -11,7 +11,7 @@ from gpuvitals_sim.cel import compile_errors
 from gpuvitals_sim.controllers import ControllerManager
 from gpuvitals_sim.demo.agent import AgentProgram, AgentSettings
 from gpuvitals_sim.demo.cluster import Cluster, DemoNode
-from gpuvitals_sim.gpu import ScriptedNode
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 from gpuvitals_sim.kubelet import Kubelet, KubeletConfig, KubeletTimings
 from gpuvitals_sim.rest import Endpoint
 from gpuvitals_sim.scenario import Scenario

@@ -15,7 +15,7 @@ from gpuvitals.doctor.check import Outcome, examined, ok
 from gpuvitals_sim.apiserver import ApiServer
 from gpuvitals_sim.apiserver.access import Access
 from gpuvitals_sim.apiserver.requestlog import RequestFacts
-from gpuvitals_sim.gpu import ScriptedNode
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 from support.agentnode import serving
 from support.nvmlmock import library
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gpuvitals_sim.gpu import ScriptedNode
-from gpuvitals_sim.gpu_profiles import PROFILES
+from gpuvitals_sim.hardware.profiles import PROFILES
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 from support.agentnode import POLICY, AgentNode, agent_node, serving
 from support.nvmlmock import library
 

@@ -13,7 +13,7 @@ import pytest
 
 from gpuvitals.cli.explain import asked
 from gpuvitals.proto import dra_v1_pb2 as dra
-from gpuvitals_sim.gpu import ScriptedNode
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 from support.agentnode import CLAIMS, POLICY, AgentNode, devices_of, serving
 from support.agentprocess import AgentProcess, agent
 from support.pluginworld import Kubelet, channel

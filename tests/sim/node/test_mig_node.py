@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gpuvitals_sim.gpu_mig import capability_minors
+from gpuvitals_sim.hardware.mig import capability_minors
 from support.agentnode import AgentNode, agent_node, encoded, serving
 
 pytestmark = pytest.mark.timeout(120)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gpuvitals_sim.apiserver import ApiServer, Match
-from gpuvitals_sim.gpu import ScriptedNode
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 from support.agentnode import POLICY, AgentNode, agent_node
 from support.agentprocess import SLICES, AgentProcess, agent
 

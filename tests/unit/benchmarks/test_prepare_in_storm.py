@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.prepare_in_storm import storm
 
-from gpuvitals_sim.gpu import ScriptedNode
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 from support.signals import moment
 
 

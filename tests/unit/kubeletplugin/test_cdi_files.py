@@ -13,7 +13,7 @@ from gpuvitals.kubeletplugin.prepared import HeldDevice, MigIds
 from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
 from gpuvitals.kubeletplugin.settings import DriverRootSettings
 from gpuvitals.model.ids import DeviceName, GpuUuid
-from gpuvitals_sim.gpu_driver import make_driver_root
+from gpuvitals_sim.hardware.driver_files import make_driver_root
 from support.driverroots import elf, put
 from support.pluginworld import DRIVER, FAST, World, kubelet, uid_of, world
 from support.waiting import eventually

@@ -17,8 +17,8 @@ from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice, MigIds
 from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
 from gpuvitals.kubeletplugin.settings import DriverRootSettings
 from gpuvitals.model.ids import BootId, DeviceName, GpuUuid
-from gpuvitals_sim.gpu import ScriptedNode
-from gpuvitals_sim.gpu_mig import capability_minors
+from gpuvitals_sim.hardware.mig import capability_minors
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 from gpuvitals_sim.kubelet.cdi import resolve
 from support.namedtests import ROOT, missing_tests, named_tests, rows
 from support.pluginworld import uid_of

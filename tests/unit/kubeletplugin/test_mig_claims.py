@@ -11,8 +11,8 @@ from gpuvitals.model.gpu import DeviceKind, MigInstance
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.snapshot import GpuHealth
 from gpuvitals.proto import dra_v1_pb2 as dra
-from gpuvitals_sim.gpu_mig import CapabilityFiles, capability_minors, with_instance
-from gpuvitals_sim.gpu_profiles import PROFILES, gpu_script
+from gpuvitals_sim.hardware.mig import CapabilityFiles, capability_minors, with_instance
+from gpuvitals_sim.hardware.profiles import PROFILES, gpu_script
 from support.pluginworld import DRIVER, NODE, World, kubelet, uid_of
 from support.waiting import eventually
 

@@ -6,8 +6,8 @@ import pytest
 
 from gpuvitals.model.driver_load import is_reload, known_load
 from gpuvitals.model.signal import InventoryReport
-from gpuvitals_sim.gpu import ScriptedNode
-from gpuvitals_sim.worker import BACKEND
+from gpuvitals_sim.hardware.nvml_backend import BACKEND
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 from support.nvmlworld import running
 
 

@@ -9,8 +9,8 @@ from gpuvitals.model.ids import PciBusId
 from gpuvitals.model.signal import InventoryReport, PresenceReport
 from gpuvitals.signals.clock import SystemClock
 from gpuvitals.signals.sysfs import SysfsSource, SysfsTree
-from gpuvitals_sim.gpu import ScriptedNode
-from gpuvitals_sim.worker import BACKEND
+from gpuvitals_sim.hardware.nvml_backend import BACKEND
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 from support.nvmlworld import Recorder, running
 
 

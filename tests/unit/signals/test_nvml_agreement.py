@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from gpuvitals.model.signal import Checkup, Reading, ReadStatus, XidReport
-from gpuvitals_sim.gpu import ScriptedNode
-from gpuvitals_sim.gpu_profiles import PROFILES
-from gpuvitals_sim.worker import BACKEND
+from gpuvitals_sim.hardware.nvml_backend import BACKEND
+from gpuvitals_sim.hardware.profiles import PROFILES
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 from support.nvmlmock import library
 from support.nvmlworld import NvmlWorld, running
 from support.signals import moment

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gpuvitals.model.signal import MonitorReport, MonitorState, ReadStatus
-from gpuvitals_sim.gpu import ScriptedNode
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 from support.nvmlworld import NvmlWorld, running
 from support.unkillable import BACKEND, LET_GO
 

@@ -21,8 +21,8 @@ from gpuvitals.model.signal import (
     XidReport,
 )
 from gpuvitals.signals.nvml_visit import NvmlPeriods
-from gpuvitals_sim.gpu import ScriptedNode
-from gpuvitals_sim.worker import BACKEND
+from gpuvitals_sim.hardware.nvml_backend import BACKEND
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 from support.nvmlworld import QUICK, NvmlWorld, running
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from gpuvitals.signals.kmsg_record import kmsg_record
 from gpuvitals.signals.xid_line import Line, LineKind, XidClassifier
-from gpuvitals_sim.gpu import ScriptedNode
-from gpuvitals_sim.gpu_log import KernelLogFile
-from gpuvitals_sim.gpu_profiles import PROFILES
-from gpuvitals_sim.gpu_state import StateError, load_state
+from gpuvitals_sim.hardware.kernel_log import KernelLogFile
+from gpuvitals_sim.hardware.profiles import PROFILES
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
+from gpuvitals_sim.hardware.state_file import StateError, load_state
 
 # It lives as long as this process, so it is no leak of the test that needs it.
 resource_tracker.ensure_running()

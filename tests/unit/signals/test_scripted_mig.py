@@ -8,10 +8,10 @@ from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.signal import InventoryReport, XidReport
 from gpuvitals.signals.kmsg_record import kmsg_record
 from gpuvitals.signals.xid_line import XidClassifier
-from gpuvitals_sim.gpu import ScriptedNode
-from gpuvitals_sim.gpu_mig import capability_minors
-from gpuvitals_sim.gpu_state import StateError
-from gpuvitals_sim.worker import BACKEND
+from gpuvitals_sim.hardware.mig import capability_minors
+from gpuvitals_sim.hardware.nvml_backend import BACKEND
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
+from gpuvitals_sim.hardware.state_file import StateError
 from support.nvmlworld import running
 
 

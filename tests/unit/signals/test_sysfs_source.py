@@ -12,8 +12,8 @@ from gpuvitals.model.ids import PciBusId
 from gpuvitals.model.signal import ConfigSpace, MonitorReport, MonitorState, PresenceReport
 from gpuvitals.signals.clock import SystemClock
 from gpuvitals.signals.sysfs import SysfsSource, SysfsTree
-from gpuvitals_sim.gpu import ScriptedNode
-from gpuvitals_sim.gpu_sysfs import SysfsFolder
+from gpuvitals_sim.hardware.scripted_node import ScriptedNode
+from gpuvitals_sim.hardware.sysfs import SysfsFolder
 from support.nvmlworld import Recorder
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from gpuvitals.signals.nvml_backend import InstanceFacts, MigFacts
-from gpuvitals_sim.gpu_state import GpuScript, StateError
+from gpuvitals_sim.hardware.state_file import GpuScript, StateError
 
 COMPUTE_SLICES = 7
 

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from gpuvitals_sim.gpu_state import GpuScript
+from gpuvitals_sim.hardware.state_file import GpuScript
 
 _CONFIG_BYTES = 64
 

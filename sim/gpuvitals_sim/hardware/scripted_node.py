@@ -16,11 +16,13 @@ from typing import TypeVar
 import msgspec
 
 from gpuvitals.signals.nvml_backend import CheckupValues, MigFacts
-from gpuvitals_sim.gpu_driver import make_driver_root
-from gpuvitals_sim.gpu_log import KernelLogFile
-from gpuvitals_sim.gpu_mig import CapabilityFiles, with_instance, without_instance
-from gpuvitals_sim.gpu_profiles import PROFILES, gpu_script
-from gpuvitals_sim.gpu_state import (
+from gpuvitals_sim.hardware.driver_files import make_driver_root
+from gpuvitals_sim.hardware.kernel_log import KernelLogFile
+from gpuvitals_sim.hardware.mig import CapabilityFiles, with_instance, without_instance
+from gpuvitals_sim.hardware.nvml_backend import STATE_VARIABLE
+from gpuvitals_sim.hardware.nvml_mock_file import nvml_facts
+from gpuvitals_sim.hardware.profiles import PROFILES, gpu_script
+from gpuvitals_sim.hardware.state_file import (
     HEALTHY_CHECKUP,
     EventScript,
     GpuScript,
@@ -32,9 +34,7 @@ from gpuvitals_sim.gpu_state import (
     replace_file,
     save_state,
 )
-from gpuvitals_sim.gpu_sysfs import SysfsFolder
-from gpuvitals_sim.nvml_facts import nvml_facts
-from gpuvitals_sim.worker import STATE_VARIABLE
+from gpuvitals_sim.hardware.sysfs import SysfsFolder
 
 GPU_IS_LOST = 15
 CHECKED = frozenset(CheckupValues.__struct_fields__) - {"unsupported", "detail"}

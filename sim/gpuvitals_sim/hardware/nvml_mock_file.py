@@ -6,7 +6,7 @@ With it the real NVML binding reads the same GPUs as the scripted worker does. T
 from collections.abc import Iterator
 
 from gpuvitals.signals.nvml_backend import CheckupValues
-from gpuvitals_sim.gpu_state import EventScript, GpuScript, NodeScript, Readings, StateError
+from gpuvitals_sim.hardware.state_file import EventScript, GpuScript, NodeScript, Readings, StateError
 
 _UNKNOWN, _NOT_SUPPORTED = 999, 3
 _LINKS = {"inactive": 0, "active": 1, "sleep": 2, "unknown": 7}

@@ -1,6 +1,6 @@
 """The scripted NVML behind the real worker process: answers what the node's state file says.
 
-The worker loads it by name, `--backend gpuvitals_sim.worker:scripted_backend`, and finds the state file in its
+The worker loads it by name, `--backend gpuvitals_sim.hardware.nvml_backend:scripted_backend`, and finds the state file in its
 environment. The file is read again whenever it was replaced, so a scenario takes effect at the next call.
 """
 
@@ -23,10 +23,10 @@ from gpuvitals.signals.nvml_backend import (
     NvmlFailure,
     XidEvent,
 )
-from gpuvitals_sim.gpu_state import EventScript, GpuScript, NodeScript, StateError, load_state
+from gpuvitals_sim.hardware.state_file import EventScript, GpuScript, NodeScript, StateError, load_state
 
 STATE_VARIABLE = "GPUVITALS_SIM_GPUS"
-BACKEND = "gpuvitals_sim.worker:scripted_backend"
+BACKEND = "gpuvitals_sim.hardware.nvml_backend:scripted_backend"
 
 HIDDEN_BY_MIG = ("remap_pending", "remap_failed", "remapped_uncorrectable")
 """Values that the driver does not report for a GPU in MIG mode. Source: nvml.h of CUDA 13.5, nvmlDeviceGetRemappedRows."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from gpuvitals.signals.nvml_backend import CheckupValues
-from gpuvitals_sim.gpu_mig import with_instance
-from gpuvitals_sim.gpu_state import HEALTHY_CHECKUP, GpuScript, Readings, all_active
+from gpuvitals_sim.hardware.mig import with_instance
+from gpuvitals_sim.hardware.state_file import HEALTHY_CHECKUP, GpuScript, Readings, all_active
 
 _NAMESPACE = uuid.UUID("5b0c2a0e-6f0a-4f0e-9d54-7c1d7c7a9a11")
 _SLOTS = ("1b", "43", "52", "61", "9d", "c3", "d1", "df")
