@@ -21,7 +21,7 @@ from benchmarks.harness.lab import Lab
 from benchmarks.harness.processes import LabError
 from gpuvitals.model.signal import GapReport, OffBusReport, RecoveryActionReport, Signal, XidReport
 from gpuvitals.signals.clock import SystemClock
-from gpuvitals.signals.kmsg_feed import KmsgCounters, KmsgFeed
+from gpuvitals.signals.kmsg.record_stream import KmsgCounters, KmsgFeed
 
 LINES = 1_000_000
 HOLES = 1000

@@ -10,7 +10,7 @@ from gpuvitals.health.fault_classes import FaultClass, xid_rule
 from gpuvitals.health.xid_catalog import CATALOG
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.signal import ClearReport, IdentityReport, Source, XidReport
-from gpuvitals.signals.kmsg_feed import KmsgFeed
+from gpuvitals.signals.kmsg.record_stream import KmsgFeed
 from support.kernellog import LaggingLog
 from support.long_runs import share
 from support.nvmlworld import Recorder

@@ -10,7 +10,7 @@ from gpuvitals.cli.gpu_names import GpuNames
 from gpuvitals.cli.override_text import RULES, OverrideText
 from gpuvitals.kube.slice_view import DeviceView
 from gpuvitals.model.clock import Moment
-from gpuvitals.signals.statement_text import StatementError, statements_from_json
+from gpuvitals.signals.reports.text import StatementError, statements_from_json
 
 NOW = datetime(2026, 11, 24, 10, tzinfo=UTC)
 _VIEWS = [

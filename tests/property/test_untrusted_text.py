@@ -40,16 +40,16 @@ from gpuvitals.node.policy_memory import read_policies
 from gpuvitals.node.storage import StorageReport
 from gpuvitals.node.taint_memory import TaintMemory
 from gpuvitals.signals.dcgm_text import DcgmTextError, dcgm_gpus
-from gpuvitals.signals.kernel_signals import kernel_signal
-from gpuvitals.signals.kmsg_record import header_seconds, header_sequence, kmsg_record, noise_sequence
+from gpuvitals.signals.kmsg.decode import kernel_signal
+from gpuvitals.signals.kmsg.record import header_seconds, header_sequence, kmsg_record, noise_sequence
+from gpuvitals.signals.kmsg.xid_line import XidClassifier
 from gpuvitals.signals.recorded import event_line, signal_of_event
-from gpuvitals.signals.statement_text import (
+from gpuvitals.signals.reports.text import (
     Rules,
     StatementError,
     statements_from_json,
     statements_from_lines,
 )
-from gpuvitals.signals.xid_line import XidClassifier
 from support.agentworld import AgentWorld, fault, reading
 from support.hostile import hostile_bytes, hostile_lines
 from support.long_runs import share

@@ -23,7 +23,7 @@ from gpuvitals.node.storage import StorageReport
 from gpuvitals.node.store import StateStore
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.signals.clock import SystemClock
-from gpuvitals.signals.kmsg import KmsgPosition, KmsgSettings, KmsgSource
+from gpuvitals.signals.kmsg.source import KmsgPosition, KmsgSettings, KmsgSource
 from support.agentworld import inventory, lost, reading
 from support.crashing import in_child, run_child
 from support.killpoints import KILLED, in_halves, killed_before

@@ -2,7 +2,7 @@
 
 from typing import NoReturn
 
-from gpuvitals.signals.nvml_backend import UNKNOWN, DriverFacts, NvmlFailure
+from gpuvitals.signals.nvml_worker.protocol import UNKNOWN, DriverFacts, NvmlFailure
 
 
 class Countless:

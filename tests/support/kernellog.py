@@ -1,7 +1,7 @@
 """A machine whose kernel log has a clock of its own: its stamps lag the boot clock, and lag more after each suspend."""
 
 from gpuvitals.model.clock import Moment
-from gpuvitals.signals.kmsg_feed import KmsgFeed
+from gpuvitals.signals.kmsg.record_stream import KmsgFeed
 from support.nvmlworld import Recorder
 from support.signals import UUID, moment
 

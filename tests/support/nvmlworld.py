@@ -12,9 +12,9 @@ from typing import TypeVar
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.signal import InventoryReport, Reading, ReadStatus, Signal
 from gpuvitals.signals.clock import SystemClock
-from gpuvitals.signals.nvml import NvmlMonitor, NvmlSettings
-from gpuvitals.signals.nvml_link import Deadlines
-from gpuvitals.signals.nvml_visit import NvmlPeriods
+from gpuvitals.signals.nvml.monitor import NvmlMonitor, NvmlSettings
+from gpuvitals.signals.nvml.polling import NvmlPeriods
+from gpuvitals.signals.nvml.worker_client import Deadlines
 
 S = TypeVar("S")
 

@@ -61,7 +61,7 @@ def test_without_a_planted_import_every_contract_is_kept(tmp_path: Path) -> None
         ("replay/history.py", "import time", {PURE}),
         ("replay/reader.py", "import gpuvitals.node.agent", {LAYERS}),
         ("inventory/pool.py", "import gpuvitals.kube.client", {LAYERS, PURE}),
-        ("signals/kmsg.py", "import gpuvitals.kube", {LAYERS}),
+        ("signals/kmsg/source.py", "import gpuvitals.kube", {LAYERS}),
         ("kube/client.py", "import gpuvitals.node.agent", {LAYERS}),
         ("cli/main.py", "import gpuvitals_sim.demo", {SIMULATION}),
         ("node/agent.py", "import kubernetes", {KUBERNETES}),

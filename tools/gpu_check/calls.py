@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import pynvml
 
-from gpuvitals.signals.nvml_backend import NvmlFailure
-from gpuvitals.signals.nvml_pynvml import PynvmlBackend
+from gpuvitals.signals.nvml_worker.protocol import NvmlFailure
+from gpuvitals.signals.nvml_worker.pynvml_backend import PynvmlBackend
 
 ROUNDS = 5
 _HIDDEN_FIELDS = frozenset({"clusterUuid", "busIdLegacy", "timestamp", "latencyUsec"})

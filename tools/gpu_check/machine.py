@@ -7,7 +7,7 @@ from pathlib import Path
 from gpuvitals.driverfiles.place import DriverPlace
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 
-_BACKEND = "gpuvitals.signals.nvml_pynvml:PynvmlBackend"
+_BACKEND = "gpuvitals.signals.nvml_worker.pynvml_backend:PynvmlBackend"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

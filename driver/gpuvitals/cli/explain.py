@@ -55,8 +55,8 @@ from gpuvitals.replay.hints import hint_of, hint_text
 from gpuvitals.replay.log_line import LogLine, MalformedLine, OtherLine
 from gpuvitals.replay.marks import MARK, holds_header, is_of_a_program
 from gpuvitals.replay.one_line import one_line
-from gpuvitals.signals.kernel_signals import kernel_signal
-from gpuvitals.signals.xid_line import Line, LineKind, XidClassifier
+from gpuvitals.signals.kmsg.decode import kernel_signal
+from gpuvitals.signals.kmsg.xid_line import Line, LineKind, XidClassifier
 
 _BEFORE = Moment(at=999.0, time=datetime(2026, 1, 1, tzinfo=UTC))
 _NOW = Moment(at=1000.0, time=datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC))

@@ -9,7 +9,7 @@ import msgspec
 
 from gpuvitals.decoding import decoded
 from gpuvitals.model.clock import Moment
-from gpuvitals.signals.statement_text import MAX_BYTES, Rules, StatementError, statements_from_json
+from gpuvitals.signals.reports.text import MAX_BYTES, Rules, StatementError, statements_from_json
 
 RULES = Rules(may_clear=True, must_expire=True)
 Entry = dict[str, object]

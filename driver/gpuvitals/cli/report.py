@@ -25,7 +25,7 @@ from gpuvitals.kube.nodes import edit_annotation
 from gpuvitals.kube.slice_list import slice_pages
 from gpuvitals.kube.slice_view import api_groups, device_views
 from gpuvitals.model.clock import Moment
-from gpuvitals.signals.statement_text import StatementError, statements_from_json
+from gpuvitals.signals.reports.text import StatementError, statements_from_json
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _TIME = "%Y-%m-%dT%H:%M:%SZ"

@@ -15,13 +15,13 @@ from gpuvitals.kubeletplugin.prepared import HeldDevice
 from gpuvitals.kubeletplugin.refusal import RefusalCode
 from gpuvitals.model.gpu import DeviceKind, Gpu
 from gpuvitals.model.ids import DeviceName
-from gpuvitals.signals.nvml import worker_command
-from gpuvitals.signals.nvml_backend import DRIVER_CODES, DriverFacts, NvmlFailure
-from gpuvitals.signals.nvml_instances import divided
-from gpuvitals.signals.nvml_link import CallHung, Deadlines, NvmlLink
-from gpuvitals.signals.nvml_process import SeatTaken, WorkerGone, WorkerSeat
-from gpuvitals.signals.nvml_survey import Survey, survey
-from gpuvitals.signals.nvml_watchlist import Watchlist
+from gpuvitals.signals.nvml.decode_mig import divided
+from gpuvitals.signals.nvml.discovery import Survey, survey
+from gpuvitals.signals.nvml.monitor import worker_command
+from gpuvitals.signals.nvml.schedule import Watchlist
+from gpuvitals.signals.nvml.worker_client import CallHung, Deadlines, NvmlLink
+from gpuvitals.signals.nvml.worker_process import SeatTaken, WorkerGone, WorkerSeat
+from gpuvitals.signals.nvml_worker.protocol import DRIVER_CODES, DriverFacts, NvmlFailure
 from gpuvitals.signals.sysfs import SysfsTree
 from gpuvitals.wiring.sockets import driver_place, plugin_settings
 

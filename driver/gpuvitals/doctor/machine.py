@@ -13,7 +13,7 @@ from gpuvitals.kubeletplugin.sockets import SocketError, socket_paths
 from gpuvitals.model.ids import BootId
 from gpuvitals.model.signal import MonitorReport, MonitorState, Signal
 from gpuvitals.signals.clock import SystemClock
-from gpuvitals.signals.kmsg import KmsgSettings, KmsgSource
+from gpuvitals.signals.kmsg.source import KmsgSettings, KmsgSource
 
 _LOG_SECONDS = 10.0
 _STEP_SECONDS = 0.02

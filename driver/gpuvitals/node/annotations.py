@@ -17,14 +17,14 @@ from gpuvitals.model.clock import Clock
 from gpuvitals.model.signal import Source, Statement, StatementsReport
 from gpuvitals.node.storage import StorageReport
 from gpuvitals.observability.logs import keys
-from gpuvitals.signals.source import SignalSink
-from gpuvitals.signals.statement_text import (
+from gpuvitals.signals.reports.text import (
     MAX_BYTES,
     Rules,
     StatementError,
     statements_from_json,
     statements_from_lines,
 )
+from gpuvitals.signals.source import SignalSink
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import assert_never
 
 from gpuvitals.model.clock import Moment
-from gpuvitals.signals.kmsg_record import KmsgRecord
+from gpuvitals.signals.kmsg.record import KmsgRecord
 
 _PORT = r"(?P<port>[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f])"
 _SURPRISE_DOWN = re.compile(

@@ -17,7 +17,7 @@ from datetime import datetime
 
 from gpuvitals.replay.log_line import AnyLine, LogLine, MalformedLine, OtherLine, escaped, log_line
 from gpuvitals.replay.stamps import Stamp, wall_stamp
-from gpuvitals.signals.kmsg_record import MAX_RECORD, KmsgRecord
+from gpuvitals.signals.kmsg.record import MAX_RECORD, KmsgRecord
 
 Value = str | bytes | float
 _TEXTS = (

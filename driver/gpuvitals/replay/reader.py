@@ -37,9 +37,9 @@ from gpuvitals.replay.prefixes import COLOUR
 from gpuvitals.replay.stamps import Stamp
 from gpuvitals.replay.text_log import SNIFFED_LINES, TextLog, stamp_of
 from gpuvitals.replay.verbose import verbose_entries
-from gpuvitals.signals.kernel_signals import kernel_signal
+from gpuvitals.signals.kmsg.decode import kernel_signal
+from gpuvitals.signals.kmsg.xid_line import LineKind, XidClassifier
 from gpuvitals.signals.recorded import HeardSignal, signal_of_event
-from gpuvitals.signals.xid_line import LineKind, XidClassifier
 
 _LOOK_BYTES = 4096
 _SEQUENCE = re.compile(rb"[0-9]{1,4},([0-9]{1,20}),")

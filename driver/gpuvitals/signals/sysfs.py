@@ -12,7 +12,7 @@ from pathlib import Path
 from gpuvitals.model.clock import Clock
 from gpuvitals.model.ids import PciBusId
 from gpuvitals.model.signal import ConfigSpace, MonitorReport, MonitorState, PresenceReport, Source
-from gpuvitals.signals.nvml_identity import Placement
+from gpuvitals.signals.nvml.decode import Placement
 from gpuvitals.signals.source import SignalSink
 
 _NVIDIA = "0x10de"

@@ -17,7 +17,7 @@ from gpuvitals.node.announcements import statement_refused
 from gpuvitals.node.governor import Governor, GovernorPorts
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.signals.dcgm import DcgmSettings, DcgmSource, refused_address
-from gpuvitals.signals.drop_in import DropInSettings, DropInSource
+from gpuvitals.signals.reports.folder import DropInSettings, DropInSource
 from gpuvitals.signals.source import SignalSink
 
 _FILE, _STATEMENTS = "policies.json", "statements.json"

@@ -42,10 +42,10 @@ from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.observability.pending import PendingFaults
 from gpuvitals.signals.clock import SystemClock, boot_id
-from gpuvitals.signals.kmsg import KmsgPosition, KmsgSettings, KmsgSource
-from gpuvitals.signals.nvml import NvmlMonitor, NvmlSettings
-from gpuvitals.signals.nvml_visit import NvmlPeriods
-from gpuvitals.signals.recorder import SignalRecorder
+from gpuvitals.signals.kmsg.source import KmsgPosition, KmsgSettings, KmsgSource
+from gpuvitals.signals.nvml.monitor import NvmlMonitor, NvmlSettings
+from gpuvitals.signals.nvml.polling import NvmlPeriods
+from gpuvitals.signals.recording import SignalRecorder
 from gpuvitals.signals.sysfs import SysfsSource, SysfsTree
 from gpuvitals.wiring.governing import Government, Rulership, dcgm_settings
 from gpuvitals.wiring.sockets import Sockets, driver_place

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from gpuvitals.signals.nvml_backend import InstanceFacts, MigFacts
+from gpuvitals.signals.nvml_worker.protocol import InstanceFacts, MigFacts
 from gpuvitals_sim.hardware.state_file import GpuScript, StateError
 
 COMPUTE_SLICES = 7

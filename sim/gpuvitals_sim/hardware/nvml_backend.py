@@ -9,7 +9,7 @@ import threading
 import time
 from pathlib import Path
 
-from gpuvitals.signals.nvml_backend import (
+from gpuvitals.signals.nvml_worker.protocol import (
     GPU_NOT_FOUND,
     NO_INSTANCE,
     NOT_FOUND,

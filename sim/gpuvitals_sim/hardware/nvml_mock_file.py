@@ -5,7 +5,7 @@ With it the real NVML binding reads the same GPUs as the scripted worker does. T
 
 from collections.abc import Iterator
 
-from gpuvitals.signals.nvml_backend import CheckupValues
+from gpuvitals.signals.nvml_worker.protocol import CheckupValues
 from gpuvitals_sim.hardware.state_file import EventScript, GpuScript, NodeScript, Readings, StateError
 
 _UNKNOWN, _NOT_SUPPORTED = 999, 3

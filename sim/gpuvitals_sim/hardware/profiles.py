@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from gpuvitals.signals.nvml_backend import CheckupValues
+from gpuvitals.signals.nvml_worker.protocol import CheckupValues
 from gpuvitals_sim.hardware.mig import with_instance
 from gpuvitals_sim.hardware.state_file import HEALTHY_CHECKUP, GpuScript, Readings, all_active
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
-from gpuvitals.signals.nvml_backend import CheckupValues, MigFacts
+from gpuvitals.signals.nvml_worker.protocol import CheckupValues, MigFacts
 from gpuvitals_sim.hardware.driver_files import make_driver_root
 from gpuvitals_sim.hardware.kernel_log import KernelLogFile
 from gpuvitals_sim.hardware.mig import CapabilityFiles, with_instance, without_instance

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from gpuvitals.signals.nvml_backend import CheckupValues, MigFacts
+from gpuvitals.signals.nvml_worker.protocol import CheckupValues, MigFacts
 
 LinkName = Literal["active", "sleep", "inactive", "unknown"]
 FabricName = Literal["not-supported", "not-started", "in-progress", "completed", "degraded", "failed"]

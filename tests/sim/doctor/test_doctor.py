@@ -21,7 +21,7 @@ from support.nvmlmock import library
 
 pytestmark = pytest.mark.needs_cc
 
-BACKEND = "gpuvitals.signals.nvml_pynvml:PynvmlBackend"
+BACKEND = "gpuvitals.signals.nvml_worker.pynvml_backend:PynvmlBackend"
 CLUSTER = ("api-server", "dra-api", "node", "rights", "device-taints", "other-drivers")
 
 

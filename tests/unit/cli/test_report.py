@@ -12,7 +12,7 @@ from gpuvitals.cli.main import main
 from gpuvitals.kube.slice_view import DeviceView
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu_name import folded_name, normal_bus_id
-from gpuvitals.signals.statement_text import Rules, statements_from_json
+from gpuvitals.signals.reports.text import Rules, statements_from_json
 from gpuvitals_sim.apiserver import ApiServer
 
 Run = Callable[..., tuple[int, str, str]]

@@ -11,9 +11,9 @@ from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import GapReport, Signal, XidReport
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.signals.clock import SystemClock
-from gpuvitals.signals.kmsg_feed import KmsgCounters, KmsgFeed
-from gpuvitals.signals.nvml_backend import DriverFacts, GpuFacts, GpuValues
-from gpuvitals.signals.nvml_identity import Placement, gpu_from, reading_from
+from gpuvitals.signals.kmsg.record_stream import KmsgCounters, KmsgFeed
+from gpuvitals.signals.nvml.decode import Placement, gpu_from, reading_from
+from gpuvitals.signals.nvml_worker.protocol import DriverFacts, GpuFacts, GpuValues
 from support.agentworld import AgentWorld, inventory, reading
 from support.nvmlworld import Recorder
 

@@ -13,8 +13,8 @@ import pytest
 
 from gpuvitals.health.state import initial_state
 from gpuvitals.model.health import HealthState
-from gpuvitals.signals.nvml_backend import CheckupValues, DriverFacts, GpuFacts, GpuValues
-from gpuvitals.signals.nvml_identity import Placement, checkup_from, gpu_from, reading_from
+from gpuvitals.signals.nvml.decode import Placement, checkup_from, gpu_from, reading_from
+from gpuvitals.signals.nvml_worker.protocol import CheckupValues, DriverFacts, GpuFacts, GpuValues
 from support.nvmlmock import library
 from support.signals import fold, judge, moment
 

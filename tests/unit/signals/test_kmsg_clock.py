@@ -7,9 +7,9 @@ import pytest
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.ids import BootId
 from gpuvitals.model.signal import IdentityReport, Signal, XidReport
-from gpuvitals.signals.kmsg import KmsgPosition, KmsgSettings, KmsgSource
-from gpuvitals.signals.kmsg_clock import StampClock, is_stamp
-from gpuvitals.signals.kmsg_feed import KmsgFeed
+from gpuvitals.signals.kmsg.clock import StampClock, is_stamp
+from gpuvitals.signals.kmsg.record_stream import KmsgFeed
+from gpuvitals.signals.kmsg.source import KmsgPosition, KmsgSettings, KmsgSource
 from support.kernellog import LaggingLog
 from support.nvmlworld import Recorder
 from support.signals import moment

@@ -14,15 +14,15 @@ from gpuvitals.health.nvlink5 import nvlink5_action
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import GpuSignal
-from gpuvitals.signals.kernel_signals import kernel_signal
-from gpuvitals.signals.kmsg_record import (
+from gpuvitals.signals.kmsg.decode import kernel_signal
+from gpuvitals.signals.kmsg.record import (
     SequenceEvent,
     header_sequence,
     is_continuation,
     kmsg_record,
     sequence_event,
 )
-from gpuvitals.signals.xid_line import MALFORMED, Line, LineKind, XidClassifier
+from gpuvitals.signals.kmsg.xid_line import MALFORMED, Line, LineKind, XidClassifier
 from support.signals import GPU, fold, good, judge, moment
 
 DATA = Path(__file__).parents[2] / "data" / "kmsg"

@@ -20,9 +20,9 @@ from gpuvitals.model.signal import (
     XidReport,
 )
 from gpuvitals.signals.clock import SystemClock
-from gpuvitals.signals.kmsg import KmsgPosition, KmsgSettings, KmsgSource
-from gpuvitals.signals.kmsg_feed import KmsgCounters, KmsgFeed
-from gpuvitals.signals.kmsg_log import DeviceLog, KernelLog, open_kernel_log
+from gpuvitals.signals.kmsg.log_file import DeviceLog, KernelLog, open_kernel_log
+from gpuvitals.signals.kmsg.record_stream import KmsgCounters, KmsgFeed
+from gpuvitals.signals.kmsg.source import KmsgPosition, KmsgSettings, KmsgSource
 from support.nvmlworld import Recorder
 
 BOOT = BootId("b")

@@ -13,7 +13,7 @@ import pytest
 from gpuvitals.model.ids import BootId
 from gpuvitals.model.signal import GapReport, MonitorReport, MonitorState, Signal, XidReport
 from gpuvitals.signals.clock import SystemClock, boot_id
-from gpuvitals.signals.kmsg import KmsgPosition, KmsgSettings, KmsgSource
+from gpuvitals.signals.kmsg.source import KmsgPosition, KmsgSettings, KmsgSource
 
 BOOT = BootId("b")
 

@@ -9,8 +9,8 @@ import pytest
 
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.signal import InventoryReport, Reading, ReadStatus
-from gpuvitals.signals.nvml_link import Deadlines
-from gpuvitals.signals.nvml_visit import NvmlPeriods
+from gpuvitals.signals.nvml.polling import NvmlPeriods
+from gpuvitals.signals.nvml.worker_client import Deadlines
 from support.nvmlmock import MockState, library
 from support.nvmlworld import QUICK, NvmlWorld, running
 

@@ -5,8 +5,7 @@ import pytest
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.signal import ReadStatus
 from gpuvitals.signals.clock import SystemClock
-from gpuvitals.signals.nvml_backend import DriverFacts, GpuFacts, GpuValues
-from gpuvitals.signals.nvml_identity import (
+from gpuvitals.signals.nvml.decode import (
     Placement,
     bus_id_from,
     gpu_from,
@@ -15,6 +14,7 @@ from gpuvitals.signals.nvml_identity import (
     status_from,
     with_expected_links,
 )
+from gpuvitals.signals.nvml_worker.protocol import DriverFacts, GpuFacts, GpuValues
 
 DRIVER = DriverFacts(driver_version="595.45.04", cuda_driver_version="13.2", gpu_count=1)
 

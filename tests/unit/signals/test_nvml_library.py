@@ -17,9 +17,9 @@ from gpuvitals.model.signal import (
     ReadStatus,
     XidReport,
 )
-from gpuvitals.signals.nvml import worker_command
-from gpuvitals.signals.nvml_visit import NvmlPeriods
-from gpuvitals.signals.nvml_wire import Request, Values, line_from, message_from
+from gpuvitals.signals.nvml.monitor import worker_command
+from gpuvitals.signals.nvml.polling import NvmlPeriods
+from gpuvitals.signals.nvml_worker.wire import Request, Values, line_from, message_from
 from support.nvmlmock import MockState, library
 from support.nvmlworld import QUICK, NvmlWorld, running
 

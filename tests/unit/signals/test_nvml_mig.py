@@ -11,9 +11,9 @@ from gpuvitals.inventory.device import device_name
 from gpuvitals.model.gpu import DeviceKind, Gpu, MigInstance
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import InventoryReport, Reading, ReadStatus, XidReport
-from gpuvitals.signals.nvml_backend import InstanceFacts, MigFacts
-from gpuvitals.signals.nvml_instances import divided, refreshed
-from gpuvitals.signals.nvml_visit import NvmlPeriods
+from gpuvitals.signals.nvml.decode_mig import divided, refreshed
+from gpuvitals.signals.nvml.polling import NvmlPeriods
+from gpuvitals.signals.nvml_worker.protocol import InstanceFacts, MigFacts
 from support.nvmlmock import MockState, library
 from support.nvmlworld import QUICK, NvmlWorld, running
 

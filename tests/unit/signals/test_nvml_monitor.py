@@ -20,7 +20,7 @@ from gpuvitals.model.signal import (
     Source,
     XidReport,
 )
-from gpuvitals.signals.nvml_visit import NvmlPeriods
+from gpuvitals.signals.nvml.polling import NvmlPeriods
 from gpuvitals_sim.hardware.nvml_backend import BACKEND
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 from support.nvmlworld import QUICK, NvmlWorld, running

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gpuvitals.signals.kmsg_record import kmsg_record
-from gpuvitals.signals.xid_line import Line, LineKind, XidClassifier
+from gpuvitals.signals.kmsg.record import kmsg_record
+from gpuvitals.signals.kmsg.xid_line import Line, LineKind, XidClassifier
 from gpuvitals_sim.hardware.kernel_log import KernelLogFile
 from gpuvitals_sim.hardware.profiles import PROFILES
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode

@@ -6,8 +6,8 @@ import pytest
 
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.signal import InventoryReport, XidReport
-from gpuvitals.signals.kmsg_record import kmsg_record
-from gpuvitals.signals.xid_line import XidClassifier
+from gpuvitals.signals.kmsg.record import kmsg_record
+from gpuvitals.signals.kmsg.xid_line import XidClassifier
 from gpuvitals_sim.hardware.mig import capability_minors
 from gpuvitals_sim.hardware.nvml_backend import BACKEND
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 import pynvml
 
-from gpuvitals.signals.nvml_backend import (
+from gpuvitals.signals.nvml_worker.poll import Collector
+from gpuvitals.signals.nvml_worker.protocol import (
     FUNCTION_NOT_FOUND,
     INVALID_ARGUMENT,
     NOT_FOUND,
@@ -19,7 +20,6 @@ from gpuvitals.signals.nvml_backend import (
     InstanceFacts,
     MigFacts,
 )
-from gpuvitals.signals.nvml_poll import Collector
 
 _DISABLED, _ENABLED = 0, 1
 _NAMED = " MIG "

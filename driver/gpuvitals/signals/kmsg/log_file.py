@@ -8,8 +8,8 @@ import stat
 from pathlib import Path
 from typing import Protocol
 
-from gpuvitals.signals.kmsg_record import MAX_RECORD
-from gpuvitals.signals.readiness import readable
+from gpuvitals.signals.fd_poll import readable
+from gpuvitals.signals.kmsg.record import MAX_RECORD
 
 _BATCH = 256
 _CHUNK = 1 << 16

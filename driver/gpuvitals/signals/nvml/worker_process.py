@@ -11,8 +11,8 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from gpuvitals.signals.nvml_wire import MAX_LINE, Message, Request, line_from, message_from
-from gpuvitals.signals.readiness import readable
+from gpuvitals.signals.fd_poll import readable
+from gpuvitals.signals.nvml_worker.wire import MAX_LINE, Message, Request, line_from, message_from
 
 
 class WorkerGone(Exception):

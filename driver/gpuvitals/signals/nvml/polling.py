@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from gpuvitals.model.clock import Clock
 from gpuvitals.model.signal import Reading, ReadStatus, Source
 from gpuvitals.observability.logs import keys
-from gpuvitals.signals.nvml_backend import DRIVER_CODES, GpuValues, NvmlFailure
-from gpuvitals.signals.nvml_identity import checkup_from, reading_from, status_from
-from gpuvitals.signals.nvml_link import CallHung, NvmlLink
-from gpuvitals.signals.nvml_process import WorkerGone
-from gpuvitals.signals.nvml_watchlist import Avoid, Watched, Watchlist
+from gpuvitals.signals.nvml.decode import checkup_from, reading_from, status_from
+from gpuvitals.signals.nvml.schedule import Avoid, Watched, Watchlist
+from gpuvitals.signals.nvml.worker_client import CallHung, NvmlLink
+from gpuvitals.signals.nvml.worker_process import WorkerGone
+from gpuvitals.signals.nvml_worker.protocol import DRIVER_CODES, GpuValues, NvmlFailure
 from gpuvitals.signals.source import SignalSink
 
 log = logging.getLogger(__name__)

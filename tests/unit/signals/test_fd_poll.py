@@ -6,7 +6,7 @@ import resource
 
 import pytest
 
-from gpuvitals.signals.readiness import readable
+from gpuvitals.signals.fd_poll import readable
 
 
 def test_what_can_be_read_is_told_and_an_ended_pipe_too() -> None:

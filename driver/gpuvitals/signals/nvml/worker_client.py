@@ -9,7 +9,8 @@ from typing import NoReturn
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
-from gpuvitals.signals.nvml_backend import (
+from gpuvitals.signals.nvml.worker_process import WorkerGone, WorkerProcess, WorkerSeat
+from gpuvitals.signals.nvml_worker.protocol import (
     UNKNOWN,
     AttentionEvent,
     BackendEvent,
@@ -20,8 +21,7 @@ from gpuvitals.signals.nvml_backend import (
     NvmlFailure,
     XidEvent,
 )
-from gpuvitals.signals.nvml_process import WorkerGone, WorkerProcess, WorkerSeat
-from gpuvitals.signals.nvml_wire import Answer, Checked, Failed, Identified, Opened, Request, Values
+from gpuvitals.signals.nvml_worker.wire import Answer, Checked, Failed, Identified, Opened, Request, Values
 
 log = logging.getLogger(__name__)
 

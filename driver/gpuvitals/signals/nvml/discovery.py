@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.observability.logs import keys
-from gpuvitals.signals.nvml_backend import DRIVER_CODES, UNKNOWN, DriverFacts, MigFacts, NvmlFailure
-from gpuvitals.signals.nvml_identity import bus_id_from, gpu_from, with_expected_links
-from gpuvitals.signals.nvml_link import CallHung, NvmlLink
-from gpuvitals.signals.nvml_watchlist import Watched, Watchlist
+from gpuvitals.signals.nvml.decode import bus_id_from, gpu_from, with_expected_links
+from gpuvitals.signals.nvml.schedule import Watched, Watchlist
+from gpuvitals.signals.nvml.worker_client import CallHung, NvmlLink
+from gpuvitals.signals.nvml_worker.protocol import DRIVER_CODES, UNKNOWN, DriverFacts, MigFacts, NvmlFailure
 from gpuvitals.signals.sysfs import SysfsTree
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from enum import Enum
 
 from gpuvitals.model.gpu_name import bus_id_of
 from gpuvitals.model.ids import GpuUuid, PciBusId
-from gpuvitals.signals.kmsg_record import DRIVER_PREFIXES, KmsgRecord
+from gpuvitals.signals.kmsg.record import DRIVER_PREFIXES, KmsgRecord
 
 MAX_PID = 4_194_304
 """Source: Linux include/linux/threads.h, PID_MAX_LIMIT."""

@@ -9,9 +9,9 @@ from gpuvitals.model.gpu import DeviceKind, Gpu
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.signal import ReadStatus
 from gpuvitals.observability.logs import keys
-from gpuvitals.signals.nvml_backend import MigFacts
-from gpuvitals.signals.nvml_identity import in_pci_order
-from gpuvitals.signals.nvml_instances import as_given_out, divided, refreshed
+from gpuvitals.signals.nvml.decode import in_pci_order
+from gpuvitals.signals.nvml.decode_mig import as_given_out, divided, refreshed
+from gpuvitals.signals.nvml_worker.protocol import MigFacts
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from gpuvitals.model.signal import (
     SwitchReport,
     XidReport,
 )
-from gpuvitals.signals.xid_line import Line, LineKind
+from gpuvitals.signals.kmsg.xid_line import Line, LineKind
 
 
 def kernel_signal(line: Line, seen: Moment, sequence: int) -> Signal | None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from gpuvitals.signals.nvml_backend import (
+from gpuvitals.signals.nvml_worker.protocol import (
     AttentionEvent,
     CheckupValues,
     DriverFacts,

@@ -11,9 +11,9 @@ from gpuvitals.model.clock import Clock
 from gpuvitals.model.signal import GapReport, Source
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
-from gpuvitals.signals.kernel_signals import kernel_signal
-from gpuvitals.signals.kmsg_clock import StampClock, is_stamp
-from gpuvitals.signals.kmsg_record import (
+from gpuvitals.signals.kmsg.clock import StampClock, is_stamp
+from gpuvitals.signals.kmsg.decode import kernel_signal
+from gpuvitals.signals.kmsg.record import (
     MAX_RECORD,
     SequenceEvent,
     header_seconds,
@@ -23,8 +23,8 @@ from gpuvitals.signals.kmsg_record import (
     noise_sequence,
     sequence_event,
 )
+from gpuvitals.signals.kmsg.xid_line import Line, LineKind, XidClassifier
 from gpuvitals.signals.source import SignalSink
-from gpuvitals.signals.xid_line import Line, LineKind, XidClassifier
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import pytest
 
 from gpuvitals.model.signal import Says, Signal, Source, StatementsReport
 from gpuvitals.signals.clock import SystemClock
-from gpuvitals.signals.drop_in import DropInSettings, DropInSource
+from gpuvitals.signals.reports.folder import DropInSettings, DropInSource
 from support.waiting import eventually
 
 

@@ -9,8 +9,16 @@ from typing import Any
 
 import pynvml
 
-from gpuvitals.signals.nvml_backend import FUNCTION_NOT_FOUND, NOT_SUPPORTED, SUCCESS, CheckupValues
-from gpuvitals.signals.nvml_poll import FATAL, Collector, clock_reasons, field_error, flag, link_count, number
+from gpuvitals.signals.nvml_worker.poll import (
+    FATAL,
+    Collector,
+    clock_reasons,
+    field_error,
+    flag,
+    link_count,
+    number,
+)
+from gpuvitals.signals.nvml_worker.protocol import FUNCTION_NOT_FOUND, NOT_SUPPORTED, SUCCESS, CheckupValues
 
 _CRC_FLIT, _CRC_DATA, _REPLAYS, _RECOVERIES = 38, 45, 52, 59
 """Sums over all links, up to NVLink 4."""

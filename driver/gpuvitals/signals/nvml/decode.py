@@ -9,7 +9,7 @@ from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.gpu_name import bus_id_of
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import Checkup, FabricState, LinkState, Reading, ReadStatus, Source, XidReport
-from gpuvitals.signals.nvml_backend import (
+from gpuvitals.signals.nvml_worker.protocol import (
     GPU_IS_LOST,
     GPU_NOT_FOUND,
     NO_INSTANCE,

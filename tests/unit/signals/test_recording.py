@@ -27,7 +27,7 @@ from gpuvitals.model.signal import (
 )
 from gpuvitals.signals.clock import SystemClock
 from gpuvitals.signals.recorded import event_line, signal_of_event
-from gpuvitals.signals.recorder import MAX_WAITING, SignalRecorder
+from gpuvitals.signals.recording import MAX_WAITING, SignalRecorder
 from support.nvmlworld import Recorder
 from support.signals import BUS, GPU, UUID, asks, good, identity, links, moment, xid
 

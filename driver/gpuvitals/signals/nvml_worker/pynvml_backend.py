@@ -12,7 +12,11 @@ from typing import Any
 import msgspec
 import pynvml
 
-from gpuvitals.signals.nvml_backend import (
+from gpuvitals.signals.nvml_worker.checkup import checkup
+from gpuvitals.signals.nvml_worker.library import load
+from gpuvitals.signals.nvml_worker.mig import division
+from gpuvitals.signals.nvml_worker.poll import FATAL, Collector, link_states, reading
+from gpuvitals.signals.nvml_worker.protocol import (
     ABOUT_ANY_GPU,
     DRIVER_CODES,
     GPU_NOT_FOUND,
@@ -26,10 +30,6 @@ from gpuvitals.signals.nvml_backend import (
     NvmlFailure,
     XidEvent,
 )
-from gpuvitals.signals.nvml_checkup import checkup
-from gpuvitals.signals.nvml_library import load
-from gpuvitals.signals.nvml_mig import division
-from gpuvitals.signals.nvml_poll import FATAL, Collector, link_states, reading
 
 _ARCHITECTURES = {
     2: "Kepler",

@@ -6,7 +6,7 @@ from dataclasses import replace
 from gpuvitals.inventory.device import device_name
 from gpuvitals.model.gpu import DeviceKind, Gpu, MigInstance
 from gpuvitals.model.ids import GpuUuid
-from gpuvitals.signals.nvml_backend import InstanceFacts, MigFacts
+from gpuvitals.signals.nvml_worker.protocol import InstanceFacts, MigFacts
 
 _MAX_ID = 255
 _MAX_UUID = 64

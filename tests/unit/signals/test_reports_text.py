@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gpuvitals.model.signal import Says, Statement
-from gpuvitals.signals.statement_text import (
+from gpuvitals.signals.reports.text import (
     Rules,
     StatementError,
     statements_from_json,

@@ -14,8 +14,8 @@ from gpuvitals.model.clock import Clock
 from gpuvitals.model.ids import BootId
 from gpuvitals.model.signal import MonitorReport, MonitorState, Source
 from gpuvitals.observability.metrics import NodeMetrics
-from gpuvitals.signals.kmsg_feed import KmsgCounters, KmsgFeed
-from gpuvitals.signals.kmsg_log import KernelLog, LogReplaced, open_kernel_log
+from gpuvitals.signals.kmsg.log_file import KernelLog, LogReplaced, open_kernel_log
+from gpuvitals.signals.kmsg.record_stream import KmsgCounters, KmsgFeed
 from gpuvitals.signals.source import SignalSink
 
 _WAIT_SECONDS = 5.0

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pynvml
 
-from gpuvitals.signals.nvml_backend import (
+from gpuvitals.signals.nvml_worker.protocol import (
     DRIVER_CODES,
     FUNCTION_NOT_FOUND,
     GPU_IS_LOST,

@@ -20,14 +20,20 @@ from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import InventoryReport, MonitorReport, MonitorState, Source
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
-from gpuvitals.signals.nvml_backend import DRIVER_CODES, BackendEvent, DriverFacts, NvmlFailure, XidEvent
-from gpuvitals.signals.nvml_identity import xid_report
-from gpuvitals.signals.nvml_link import CallHung, Deadlines, NvmlLink, Stopping
-from gpuvitals.signals.nvml_process import SeatTaken, WorkerGone, WorkerSeat
-from gpuvitals.signals.nvml_survey import survey
-from gpuvitals.signals.nvml_visit import NvmlPeriods, Visitor, WorkerStale
-from gpuvitals.signals.nvml_watchlist import HANDS_OFF_XIDS, Avoid, Watchlist
-from gpuvitals.signals.readiness import readable
+from gpuvitals.signals.fd_poll import readable
+from gpuvitals.signals.nvml.decode import xid_report
+from gpuvitals.signals.nvml.discovery import survey
+from gpuvitals.signals.nvml.polling import NvmlPeriods, Visitor, WorkerStale
+from gpuvitals.signals.nvml.schedule import HANDS_OFF_XIDS, Avoid, Watchlist
+from gpuvitals.signals.nvml.worker_client import CallHung, Deadlines, NvmlLink, Stopping
+from gpuvitals.signals.nvml.worker_process import SeatTaken, WorkerGone, WorkerSeat
+from gpuvitals.signals.nvml_worker.protocol import (
+    DRIVER_CODES,
+    BackendEvent,
+    DriverFacts,
+    NvmlFailure,
+    XidEvent,
+)
 from gpuvitals.signals.source import SignalSink
 from gpuvitals.signals.sysfs import SysfsTree
 
@@ -54,7 +60,7 @@ class NvmlSettings:
 
 def worker_command(backend: str) -> tuple[str, ...]:
     """How a worker is started. `-P`: the agent's working directory is no place to import from."""
-    command = (sys.executable, "-P", "-m", "gpuvitals.signals.nvml_worker")
+    command = (sys.executable, "-P", "-m", "gpuvitals.signals.nvml_worker.serve")
     return (*command, "--backend", backend) if backend else command
 
 

@@ -14,7 +14,7 @@ import pynvml
 from gpuvitals.driverfiles.place import place_in
 from gpuvitals.driverfiles.search import NVML, Query, candidates, find_driver, places
 from gpuvitals.driverfiles.tree import FileTree, query
-from gpuvitals.signals.nvml_backend import LIBRARY_NOT_FOUND, NvmlFailure
+from gpuvitals.signals.nvml_worker.protocol import LIBRARY_NOT_FOUND, NvmlFailure
 
 
 def load(environment: Mapping[str, str] = os.environ) -> None:
