@@ -16,11 +16,11 @@ from hypothesis.stateful import (
 from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.inventory.device import device_name
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.kubeletplugin.checkpoint_format import State, decode, encode
-from gpuvitals.kubeletplugin.claim import AllocatedClaim, AllocatedDevice, Toleration
-from gpuvitals.kubeletplugin.prepare import NodeView, PreparePlan, plan_prepare, same_allocation
-from gpuvitals.kubeletplugin.prepared import HeldClaim
-from gpuvitals.kubeletplugin.refusal import Refusal, RefusalCode
+from gpuvitals.kubeletplugin.allocated_claim import AllocatedClaim, AllocatedDevice, Toleration
+from gpuvitals.kubeletplugin.checkpoint.format import State, decode, encode
+from gpuvitals.kubeletplugin.claims.plan import NodeView, PreparePlan, plan_prepare, same_allocation
+from gpuvitals.kubeletplugin.held_claim import HeldClaim
+from gpuvitals.kubeletplugin.outcome import Refusal, RefusalCode
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import BootId, GpuUuid
 from support.pluginworld import DRIVER, NODE, snapshot_of, uid_of

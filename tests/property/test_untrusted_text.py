@@ -27,10 +27,10 @@ from gpuvitals.kube.resourceclaims import ClaimReader
 from gpuvitals.kube.slice_codec import observed_slices
 from gpuvitals.kube.slice_recall import shown_verdicts
 from gpuvitals.kube.slice_view import device_views, node_views
-from gpuvitals.kubeletplugin.cdi_spec import is_ours, recorded_claim
-from gpuvitals.kubeletplugin.checkpoint_format import claim_from_text, decode, encode
-from gpuvitals.kubeletplugin.claim_config import parse
-from gpuvitals.kubeletplugin.refusal import RefusedError
+from gpuvitals.kubeletplugin.cdi.spec import is_ours, recorded_claim
+from gpuvitals.kubeletplugin.checkpoint.format import claim_from_text, decode, encode
+from gpuvitals.kubeletplugin.claims.opaque_config import parse
+from gpuvitals.kubeletplugin.outcome import RefusedError
 from gpuvitals.lint.documents import BadInput, documents
 from gpuvitals.model.ids import BootId
 from gpuvitals.model.signal import Source

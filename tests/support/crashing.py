@@ -18,15 +18,15 @@ from pathlib import Path
 
 from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.kubeletplugin.cdi import CdiFiles, CdiNames
-from gpuvitals.kubeletplugin.cdi_spec import file_name
-from gpuvitals.kubeletplugin.checkpoint import Checkpoint
-from gpuvitals.kubeletplugin.driver_root import DriverRoot
-from gpuvitals.kubeletplugin.files import Directory
-from gpuvitals.kubeletplugin.prepared import HeldClaim, conflict
-from gpuvitals.kubeletplugin.preparer import Call, Context, Preparer, Store
-from gpuvitals.kubeletplugin.refusal import Refusal
-from gpuvitals.kubeletplugin.turns import ClaimTurns
+from gpuvitals.kubeletplugin.cdi.driver_root import DriverRoot
+from gpuvitals.kubeletplugin.cdi.files import CdiFiles, CdiNames
+from gpuvitals.kubeletplugin.cdi.spec import file_name
+from gpuvitals.kubeletplugin.checkpoint.checkpoint import Checkpoint
+from gpuvitals.kubeletplugin.claims.claim_queue import ClaimTurns
+from gpuvitals.kubeletplugin.claims.preparer import Call, Context, Preparer, Store
+from gpuvitals.kubeletplugin.directory import Directory
+from gpuvitals.kubeletplugin.held_claim import HeldClaim, conflict
+from gpuvitals.kubeletplugin.outcome import Refusal
 from gpuvitals.model.ids import BootId, ClaimUid
 from support.killpoints import KILLED, in_halves, killed_before
 from support.pluginworld import FAST, NODE, SystemClock, World, uid_of

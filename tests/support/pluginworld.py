@@ -16,15 +16,15 @@ from typing import Any
 import grpc
 
 from gpuvitals.inventory.device import device_name
-from gpuvitals.kubeletplugin.claim import AllocatedClaim, AllocatedDevice
+from gpuvitals.kubeletplugin.allocated_claim import AllocatedClaim, AllocatedDevice
 from gpuvitals.kubeletplugin.plugin import KubeletPlugin
-from gpuvitals.kubeletplugin.settings import DriverRootSettings, Limits, PluginSettings
-from gpuvitals.kubeletplugin.sources import (
+from gpuvitals.kubeletplugin.ports import (
     ClaimNotFoundError,
     ClaimUnavailableError,
     PluginEvent,
     Sources,
 )
+from gpuvitals.kubeletplugin.settings import DriverRootSettings, Limits, PluginSettings
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import HealthClass, HealthState, NvlinkStatus, Phase, RowRemap, Verdict

@@ -38,8 +38,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace, node_options: NodeOptions, termination: Termination) -> int:
-    from gpuvitals.kubeletplugin.files import StorageError
-    from gpuvitals.kubeletplugin.leadership import InstanceRunningError
+    from gpuvitals.kubeletplugin.directory import StorageError
+    from gpuvitals.kubeletplugin.publisher_lock import InstanceRunningError
     from gpuvitals.kubeletplugin.sockets import SocketError
     from gpuvitals.observability.logs import configure
     from gpuvitals.wiring.sockets import Sockets, early_naming

@@ -10,9 +10,9 @@ from gpuvitals.doctor.check import Finding, fail, ok, skipped, warn
 from gpuvitals.driverfiles.search import REQUIRED, Installation, Query, candidates, find_driver
 from gpuvitals.driverfiles.tree import FileTree, loaded_version, query
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.kubeletplugin.driver_root import DriverRoot
-from gpuvitals.kubeletplugin.prepared import HeldDevice
-from gpuvitals.kubeletplugin.refusal import RefusalCode
+from gpuvitals.kubeletplugin.cdi.driver_root import DriverRoot
+from gpuvitals.kubeletplugin.held_claim import HeldDevice
+from gpuvitals.kubeletplugin.outcome import RefusalCode
 from gpuvitals.model.gpu import DeviceKind, Gpu
 from gpuvitals.model.ids import DeviceName
 from gpuvitals.signals.nvml.decode_mig import divided

@@ -18,13 +18,13 @@ import grpc
 
 from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.kubeletplugin.answered import Ended
-from gpuvitals.kubeletplugin.cdi_spec import cdi_device_id
-from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice
-from gpuvitals.kubeletplugin.preparer import AT_ONCE, Call, Preparer
-from gpuvitals.kubeletplugin.refusal import Refusal, RefusalCode
+from gpuvitals.kubeletplugin.cdi.spec import cdi_device_id
+from gpuvitals.kubeletplugin.claims.claim_queue import Operation
+from gpuvitals.kubeletplugin.claims.preparer import AT_ONCE, Call, Preparer
+from gpuvitals.kubeletplugin.held_claim import HeldClaim, HeldDevice
+from gpuvitals.kubeletplugin.outcome import Refusal, RefusalCode
 from gpuvitals.kubeletplugin.settings import Limits
-from gpuvitals.kubeletplugin.turns import Operation
+from gpuvitals.kubeletplugin.telemetry import Ended
 from gpuvitals.model.clock import Clock
 from gpuvitals.model.ids import ClaimUid, NodeName
 from gpuvitals.observability.logs import keys

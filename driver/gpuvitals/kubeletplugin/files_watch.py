@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from gpuvitals.inventory.device import device_name, is_offered
-from gpuvitals.kubeletplugin.driver_root import DriverRoot, brief
-from gpuvitals.kubeletplugin.prepared import HeldDevice, MigIds
-from gpuvitals.kubeletplugin.refusal import Refusal
+from gpuvitals.kubeletplugin.cdi.driver_root import DriverRoot, brief
+from gpuvitals.kubeletplugin.held_claim import HeldDevice, MigIds
+from gpuvitals.kubeletplugin.outcome import Refusal
 from gpuvitals.model.files import FilesSeen, Lack
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid, Reason

@@ -16,8 +16,8 @@ from typing import cast
 
 import grpc
 
-from gpuvitals.kubeletplugin.health_list import DeviceReport, all_unknown, device_reports
-from gpuvitals.kubeletplugin.prepared import HeldClaim
+from gpuvitals.kubeletplugin.device_health import DeviceReport, all_unknown, device_reports
+from gpuvitals.kubeletplugin.held_claim import HeldClaim
 from gpuvitals.kubeletplugin.registration import KubeletConnection
 from gpuvitals.kubeletplugin.settings import Limits
 from gpuvitals.model.ids import NodeName

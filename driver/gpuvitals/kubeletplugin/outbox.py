@@ -4,8 +4,8 @@ import threading
 from collections import deque
 
 from gpuvitals.inventory.claims import ClaimRef
-from gpuvitals.kubeletplugin.sources import PluginEvent, Sources
-from gpuvitals.kubeletplugin.turns import Operation
+from gpuvitals.kubeletplugin.claims.claim_queue import Operation
+from gpuvitals.kubeletplugin.ports import PluginEvent, Sources
 
 _KEPT = 256
 

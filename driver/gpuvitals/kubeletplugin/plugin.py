@@ -10,28 +10,28 @@ import threading
 from collections.abc import Callable
 
 from gpuvitals.inventory.claims import PreparedDevice
-from gpuvitals.kubeletplugin.answered import Answered, Listeners
-from gpuvitals.kubeletplugin.cdi import CdiFiles, CdiNames
-from gpuvitals.kubeletplugin.checkpoint import Checkpoint
-from gpuvitals.kubeletplugin.checkpoint_format import State
-from gpuvitals.kubeletplugin.debug import DebugSocket
+from gpuvitals.kubeletplugin.cdi.driver_root import DriverRoot
+from gpuvitals.kubeletplugin.cdi.files import CdiFiles, CdiNames
+from gpuvitals.kubeletplugin.checkpoint.checkpoint import Checkpoint
+from gpuvitals.kubeletplugin.checkpoint.format import State
+from gpuvitals.kubeletplugin.claims.claim_queue import ClaimTurns
+from gpuvitals.kubeletplugin.claims.preparer import Context, Preparer, Store
+from gpuvitals.kubeletplugin.claims.reconciler import ReconcileContext, Reconciler
+from gpuvitals.kubeletplugin.debug_socket import DebugSocket
+from gpuvitals.kubeletplugin.directory import Directory, StorageError
 from gpuvitals.kubeletplugin.dra_service import DraContext, DraService
-from gpuvitals.kubeletplugin.driver_root import DriverRoot
-from gpuvitals.kubeletplugin.files import Directory, StorageError
 from gpuvitals.kubeletplugin.health_service import HealthService, HealthView
-from gpuvitals.kubeletplugin.leadership import InstanceHooks, PublisherLock
+from gpuvitals.kubeletplugin.held_claim import prepared_devices
 from gpuvitals.kubeletplugin.outbox import Outbox
-from gpuvitals.kubeletplugin.prepared import prepared_devices
-from gpuvitals.kubeletplugin.preparer import Context, Preparer, Store
-from gpuvitals.kubeletplugin.probe import probe
-from gpuvitals.kubeletplugin.reconcile import ReconcileContext, Reconciler
-from gpuvitals.kubeletplugin.refusal import RefusedError
+from gpuvitals.kubeletplugin.outcome import RefusedError
+from gpuvitals.kubeletplugin.ports import PluginEvent, Sources
+from gpuvitals.kubeletplugin.publisher_lock import InstanceHooks, PublisherLock
 from gpuvitals.kubeletplugin.registration import KubeletConnection, PluginIdentity, RegistrationService
+from gpuvitals.kubeletplugin.self_probe import probe
 from gpuvitals.kubeletplugin.server import PluginServer, Services, ensure_private
 from gpuvitals.kubeletplugin.settings import PluginSettings
 from gpuvitals.kubeletplugin.sockets import SocketPaths, socket_paths
-from gpuvitals.kubeletplugin.sources import PluginEvent, Sources
-from gpuvitals.kubeletplugin.turns import ClaimTurns
+from gpuvitals.kubeletplugin.telemetry import Answered, Listeners
 from gpuvitals.model.clock import Clock
 from gpuvitals.model.ids import BootId
 from gpuvitals.model.snapshot import Snapshot

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from gpuvitals.kubeletplugin.sources import PluginEvent
+from gpuvitals.kubeletplugin.ports import PluginEvent
 from gpuvitals.observability.logs import keys
 from gpuvitals.proto import pluginregistration_v1_pb2 as pb
 from gpuvitals.proto.pluginregistration_v1_pb2_grpc import RegistrationServicer

@@ -7,14 +7,14 @@ from gpuvitals.inventory.next_step import with_next_step
 from gpuvitals.kube.errors import ApiError, NoSuchObject
 from gpuvitals.kube.events import EventRecord, EventRecorder, Regarding
 from gpuvitals.kube.resourceclaims import ClaimReader, DeviceConfig, DeviceResult, ReadClaim
-from gpuvitals.kubeletplugin.claim import (
+from gpuvitals.kubeletplugin.allocated_claim import (
     AllocatedClaim,
     AllocatedDevice,
     ConfigSource,
     OpaqueConfig,
     Toleration,
 )
-from gpuvitals.kubeletplugin.sources import ClaimNotFoundError, ClaimUnavailableError, PluginEvent
+from gpuvitals.kubeletplugin.ports import ClaimNotFoundError, ClaimUnavailableError, PluginEvent
 from gpuvitals.model.ids import ClaimUid
 from gpuvitals.node.announcements import Announcement
 

@@ -19,7 +19,7 @@ from gpuvitals.inventory.device import device_name, is_offered
 from gpuvitals.inventory.governing import Governing
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.taints import taints
-from gpuvitals.kubeletplugin.health_list import kubelet_health
+from gpuvitals.kubeletplugin.device_health import kubelet_health
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu_name import folded_name
 from gpuvitals.model.health import NO_REASON, Confidence, Phase, Verdict

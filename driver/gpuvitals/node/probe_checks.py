@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from gpuvitals.kube.slice_publisher import SlicePublisher
 from gpuvitals.kubeletplugin.files_watch import FilesWatch
 from gpuvitals.kubeletplugin.plugin import KubeletPlugin
-from gpuvitals.kubeletplugin.probe import ProbeError
+from gpuvitals.kubeletplugin.self_probe import ProbeError
 from gpuvitals.node.agent import NodeAgent
 from gpuvitals.node.outputs import Outputs
 

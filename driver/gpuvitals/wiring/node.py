@@ -22,7 +22,7 @@ from gpuvitals.kube.right_of_way import RightOfWay
 from gpuvitals.kube.slice_publisher import PublisherSettings, SlicePublisher
 from gpuvitals.kube.slice_recall import SliceRecall
 from gpuvitals.kubeletplugin.files_watch import FilesWatch
-from gpuvitals.kubeletplugin.sources import Sources
+from gpuvitals.kubeletplugin.ports import Sources
 from gpuvitals.model.ids import NodeName
 from gpuvitals.model.snapshot import Snapshot
 from gpuvitals.node.agent import AgentSettings, NodeAgent

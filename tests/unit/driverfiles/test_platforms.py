@@ -8,9 +8,9 @@ import pytest
 
 from gpuvitals.driverfiles.search import NVML, Query, candidates, find_driver
 from gpuvitals.driverfiles.tree import FileTree
-from gpuvitals.kubeletplugin.driver_root import DriverRoot
-from gpuvitals.kubeletplugin.prepared import HeldDevice
-from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
+from gpuvitals.kubeletplugin.cdi.driver_root import DriverRoot
+from gpuvitals.kubeletplugin.held_claim import HeldDevice
+from gpuvitals.kubeletplugin.outcome import RefusalCode, RefusedError
 from gpuvitals.kubeletplugin.settings import DriverRootSettings
 from gpuvitals.model.ids import DeviceName, GpuUuid
 from support.driverroots import LAYOUTS, MULTIARCH, VERSION, Layout, elf, libraries, link, nodes, put

@@ -8,7 +8,7 @@ import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gpuvitals.kubeletplugin.claim import AllocatedDevice, ConfigSource, OpaqueConfig
+from gpuvitals.kubeletplugin.allocated_claim import AllocatedDevice, ConfigSource, OpaqueConfig
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.proto import dra_v1_pb2 as dra
 from support.pluginworld import DRIVER, NODE, World, channel, kubelet, uid_of

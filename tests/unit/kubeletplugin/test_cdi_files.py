@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gpuvitals.kubeletplugin.claim import ConfigSource, OpaqueConfig
-from gpuvitals.kubeletplugin.driver_root import DriverRoot
-from gpuvitals.kubeletplugin.prepared import HeldDevice, MigIds
-from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
+from gpuvitals.kubeletplugin.allocated_claim import ConfigSource, OpaqueConfig
+from gpuvitals.kubeletplugin.cdi.driver_root import DriverRoot
+from gpuvitals.kubeletplugin.held_claim import HeldDevice, MigIds
+from gpuvitals.kubeletplugin.outcome import RefusalCode, RefusedError
 from gpuvitals.kubeletplugin.settings import DriverRootSettings
 from gpuvitals.model.ids import DeviceName, GpuUuid
 from gpuvitals_sim.hardware.driver_files import make_driver_root

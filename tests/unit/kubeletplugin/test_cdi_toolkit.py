@@ -11,10 +11,10 @@ import pytest
 
 from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.kubeletplugin.cdi_spec import spec_bytes
-from gpuvitals.kubeletplugin.driver_root import DriverRoot
-from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice, MigIds
-from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
+from gpuvitals.kubeletplugin.cdi.driver_root import DriverRoot
+from gpuvitals.kubeletplugin.cdi.spec import spec_bytes
+from gpuvitals.kubeletplugin.held_claim import HeldClaim, HeldDevice, MigIds
+from gpuvitals.kubeletplugin.outcome import RefusalCode, RefusedError
 from gpuvitals.kubeletplugin.settings import DriverRootSettings
 from gpuvitals.model.ids import BootId, DeviceName, GpuUuid
 from gpuvitals_sim.hardware.mig import capability_minors

@@ -16,10 +16,10 @@ import pytest
 
 from gpuvitals.durable import DurableFile
 from gpuvitals.inventory.claims import ClaimRef
-from gpuvitals.kubeletplugin.checkpoint import DAMAGED, FILE, LOCK, Checkpoint
-from gpuvitals.kubeletplugin.checkpoint_format import SCHEMA, State, claim_from_text, decode, encode
-from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice, MigIds
-from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
+from gpuvitals.kubeletplugin.checkpoint.checkpoint import DAMAGED, FILE, LOCK, Checkpoint
+from gpuvitals.kubeletplugin.checkpoint.format import SCHEMA, State, claim_from_text, decode, encode
+from gpuvitals.kubeletplugin.held_claim import HeldClaim, HeldDevice, MigIds
+from gpuvitals.kubeletplugin.outcome import RefusalCode, RefusedError
 from gpuvitals.model.ids import BootId, DeviceName, GpuUuid
 from support.pluginworld import FAST, World, kubelet, uid_of
 from support.waiting import eventually

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from gpuvitals.durable import DurableFile
-from gpuvitals.kubeletplugin.checkpoint import FILE, LOCK, Checkpoint
-from gpuvitals.kubeletplugin.checkpoint_format import State
-from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
+from gpuvitals.kubeletplugin.checkpoint.checkpoint import FILE, LOCK, Checkpoint
+from gpuvitals.kubeletplugin.checkpoint.format import State
+from gpuvitals.kubeletplugin.outcome import RefusalCode, RefusedError
 from gpuvitals.model.ids import BootId
 from support.pluginworld import uid_of
 from support.waiting import eventually

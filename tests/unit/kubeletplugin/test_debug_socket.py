@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuvitals.kubeletplugin.debug import FILE, DebugError, DebugSocket, ask
+from gpuvitals.kubeletplugin.debug_socket import FILE, DebugError, DebugSocket, ask
 from support.pluginworld import World
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from gpuvitals.kubeletplugin.device_nodes import wrong_numbers
-from gpuvitals.kubeletplugin.driver_root import DriverRoot
-from gpuvitals.kubeletplugin.prepared import HeldDevice
-from gpuvitals.kubeletplugin.refusal import RefusalCode
+from gpuvitals.kubeletplugin.cdi.device_nodes import wrong_numbers
+from gpuvitals.kubeletplugin.cdi.driver_root import DriverRoot
+from gpuvitals.kubeletplugin.held_claim import HeldDevice
+from gpuvitals.kubeletplugin.outcome import RefusalCode
 from gpuvitals.kubeletplugin.settings import DriverRootSettings
 from gpuvitals.model.ids import DeviceName, GpuUuid
 from support.driverroots import libraries, put

@@ -9,8 +9,8 @@ import grpc
 import pytest
 
 from gpuvitals.inventory.next_step import NEXT_STEP
-from gpuvitals.kubeletplugin.claim import AllocatedDevice, Toleration
-from gpuvitals.kubeletplugin.prepared import HeldClaim
+from gpuvitals.kubeletplugin.allocated_claim import AllocatedDevice, Toleration
+from gpuvitals.kubeletplugin.held_claim import HeldClaim
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import Reason
 from gpuvitals.proto import dra_v1_pb2 as dra

@@ -7,9 +7,9 @@ import pytest
 
 from gpuvitals.health.reasons import is_reason
 from gpuvitals.health.unusable import OF_FILES
-from gpuvitals.kubeletplugin.driver_root import DriverRoot
+from gpuvitals.kubeletplugin.cdi.driver_root import DriverRoot
 from gpuvitals.kubeletplugin.files_watch import FilesWatch
-from gpuvitals.kubeletplugin.refusal import RefusalCode
+from gpuvitals.kubeletplugin.outcome import RefusalCode
 from gpuvitals.kubeletplugin.settings import DriverRootSettings
 from gpuvitals.model.gpu import DeviceKind, Gpu, MigInstance
 from gpuvitals.model.ids import GpuUuid

@@ -13,9 +13,9 @@ from prometheus_client import generate_latest
 
 from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.inventory.device import device_name
-from gpuvitals.kubeletplugin.health_list import KubeletHealth, all_unknown, device_reports
+from gpuvitals.kubeletplugin.device_health import KubeletHealth, all_unknown, device_reports
+from gpuvitals.kubeletplugin.held_claim import HeldClaim, HeldDevice
 from gpuvitals.kubeletplugin.plugin import KubeletPlugin
-from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice
 from gpuvitals.model.health import HealthState, Phase
 from gpuvitals.model.ids import DeviceName, GpuUuid, Reason
 from gpuvitals.observability.metrics import NodeMetrics

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from gpuvitals.inventory.device import device_name
-from gpuvitals.kubeletplugin.claim import AllocatedClaim, AllocatedDevice
+from gpuvitals.kubeletplugin.allocated_claim import AllocatedClaim, AllocatedDevice
 from gpuvitals.model.gpu import DeviceKind, MigInstance
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.snapshot import GpuHealth

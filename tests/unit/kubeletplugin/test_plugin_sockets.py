@@ -14,9 +14,9 @@ from subprocess import PIPE, Popen
 import grpc
 import pytest
 
-from gpuvitals.kubeletplugin.leadership import InstanceRunningError
 from gpuvitals.kubeletplugin.plugin import KubeletPlugin
-from gpuvitals.kubeletplugin.probe import ProbeError
+from gpuvitals.kubeletplugin.publisher_lock import InstanceRunningError
+from gpuvitals.kubeletplugin.self_probe import ProbeError
 from gpuvitals.kubeletplugin.sockets import MAX_PATH_BYTES, SocketError, socket_paths
 from gpuvitals.proto import dra_health_v1_pb2 as health
 from gpuvitals.proto import pluginregistration_v1_pb2 as registration

@@ -8,16 +8,16 @@ import pytest
 from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.inventory.device import device_name
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.kubeletplugin.claim import AllocatedClaim, AllocatedDevice, Toleration
-from gpuvitals.kubeletplugin.prepare import (
+from gpuvitals.kubeletplugin.allocated_claim import AllocatedClaim, AllocatedDevice, Toleration
+from gpuvitals.kubeletplugin.claims.plan import (
     NodeView,
     PreparePlan,
     invalid_ref,
     plan_prepare,
     same_allocation,
 )
-from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice, MigIds
-from gpuvitals.kubeletplugin.refusal import Refusal, RefusalCode
+from gpuvitals.kubeletplugin.held_claim import HeldClaim, HeldDevice, MigIds
+from gpuvitals.kubeletplugin.outcome import Refusal, RefusalCode
 from gpuvitals.model.gpu import DeviceKind, MigInstance
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import DeviceName, GpuUuid, Reason

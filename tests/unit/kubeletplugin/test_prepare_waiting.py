@@ -9,8 +9,8 @@ from dataclasses import replace
 import grpc
 import pytest
 
-from gpuvitals.kubeletplugin.claim import AllocatedClaim
-from gpuvitals.kubeletplugin.preparer import AT_ONCE
+from gpuvitals.kubeletplugin.allocated_claim import AllocatedClaim
+from gpuvitals.kubeletplugin.claims.preparer import AT_ONCE
 from gpuvitals.model.snapshot import Snapshot
 from support.pluginworld import FAST, Claims, World, kubelet, uid_of
 from support.waiting import eventually

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from gpuvitals.kubeletplugin.probe import ProbeError, probe
+from gpuvitals.kubeletplugin.self_probe import ProbeError, probe
 from gpuvitals.kubeletplugin.sockets import SocketPaths
 from support.pluginworld import FAST, World, kubelet, uid_of
 from support.waiting import eventually

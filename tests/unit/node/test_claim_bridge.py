@@ -4,7 +4,7 @@ import pytest
 
 from gpuvitals.kube.client import ConnectSettings, connect
 from gpuvitals.kube.resourceclaims import ClaimReader
-from gpuvitals.kubeletplugin.sources import ClaimNotFoundError, ClaimUnavailableError
+from gpuvitals.kubeletplugin.ports import ClaimNotFoundError, ClaimUnavailableError
 from gpuvitals.node.bridges import ClaimBridge
 from gpuvitals_sim.apiserver import ApiServer, Match
 

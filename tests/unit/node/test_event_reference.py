@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from gpuvitals.health.unusable import OF_FILES
-from gpuvitals.kubeletplugin.refusal import RefusalCode
+from gpuvitals.kubeletplugin.outcome import RefusalCode
 from gpuvitals.model.health import HealthState
 
 ROOT = Path(__file__).parents[3]

@@ -12,8 +12,8 @@ import re
 from typing import NoReturn
 
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.kubeletplugin.claim import AllocatedClaim, ConfigSource, OpaqueConfig
-from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
+from gpuvitals.kubeletplugin.allocated_claim import AllocatedClaim, ConfigSource, OpaqueConfig
+from gpuvitals.kubeletplugin.outcome import RefusalCode, RefusedError
 
 KIND = "GpuConfig"
 VERSION = "v1alpha1"

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gpuvitals.inventory.claims import ClaimRef
-from gpuvitals.kubeletplugin.refusal import Refusal, RefusalCode
-from gpuvitals.kubeletplugin.sources import PluginEvent
-from gpuvitals.kubeletplugin.turns import Operation
+from gpuvitals.kubeletplugin.claims.claim_queue import Operation
+from gpuvitals.kubeletplugin.outcome import Refusal, RefusalCode
+from gpuvitals.kubeletplugin.ports import PluginEvent
 from gpuvitals.observability.logs import keys
 
 _PATIENT_SECONDS = 0.01

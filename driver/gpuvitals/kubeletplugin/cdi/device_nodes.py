@@ -14,9 +14,9 @@ from pathlib import Path
 
 from gpuvitals.driverfiles.layouts import WSL_NODE
 from gpuvitals.driverfiles.search import Installation
-from gpuvitals.kubeletplugin.cdi_spec import DeviceNode
-from gpuvitals.kubeletplugin.prepared import HeldDevice, MigIds
-from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
+from gpuvitals.kubeletplugin.cdi.spec import DeviceNode
+from gpuvitals.kubeletplugin.held_claim import HeldDevice, MigIds
+from gpuvitals.kubeletplugin.outcome import RefusalCode, RefusedError
 from gpuvitals.kubeletplugin.settings import DriverRootSettings
 from gpuvitals.observability.logs import keys
 

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.json_text import json_value
-from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice, MigIds
+from gpuvitals.kubeletplugin.held_claim import HeldClaim, HeldDevice, MigIds
 from gpuvitals.model.ids import BootId, ClaimUid, DeviceName, GpuUuid
 
 SCHEMA = 1

@@ -7,10 +7,10 @@ import pytest
 
 from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.inventory.next_step import CORRECT, NEW_POD, NEXT_STEP
-from gpuvitals.kubeletplugin.answered import Answered, Ended, Listeners
-from gpuvitals.kubeletplugin.refusal import Refusal, RefusalCode
-from gpuvitals.kubeletplugin.sources import PluginEvent
-from gpuvitals.kubeletplugin.turns import Operation
+from gpuvitals.kubeletplugin.claims.claim_queue import Operation
+from gpuvitals.kubeletplugin.outcome import Refusal, RefusalCode
+from gpuvitals.kubeletplugin.ports import PluginEvent
+from gpuvitals.kubeletplugin.telemetry import Answered, Ended, Listeners
 from support.pluginworld import World, kubelet, uid_of
 from support.waiting import eventually
 

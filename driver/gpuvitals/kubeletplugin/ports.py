@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from gpuvitals.inventory.claims import ClaimRef
-from gpuvitals.kubeletplugin.claim import AllocatedClaim
+from gpuvitals.kubeletplugin.allocated_claim import AllocatedClaim
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.snapshot import Snapshot
 

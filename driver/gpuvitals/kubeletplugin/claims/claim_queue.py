@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from gpuvitals.inventory.claims import ClaimRef
-from gpuvitals.kubeletplugin.prepared import HeldDevice, excludes
-from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError, TransientError
+from gpuvitals.kubeletplugin.held_claim import HeldDevice, excludes
+from gpuvitals.kubeletplugin.outcome import RefusalCode, RefusedError, TransientError
 from gpuvitals.model.ids import ClaimUid
 
 

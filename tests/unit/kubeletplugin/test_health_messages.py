@@ -3,7 +3,7 @@
 import time
 from dataclasses import replace
 
-from gpuvitals.kubeletplugin.health_list import device_reports
+from gpuvitals.kubeletplugin.device_health import device_reports
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import Reason
 from gpuvitals.proto import dra_health_v1_pb2 as v1

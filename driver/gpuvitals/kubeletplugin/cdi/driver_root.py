@@ -26,10 +26,10 @@ from gpuvitals.driverfiles.search import (
     resolve,
 )
 from gpuvitals.driverfiles.tree import FileTree, loaded_version, query
-from gpuvitals.kubeletplugin.cdi_spec import ClaimParts, DriverParts, Mount
-from gpuvitals.kubeletplugin.device_nodes import DeviceNodes
-from gpuvitals.kubeletplugin.prepared import HeldDevice
-from gpuvitals.kubeletplugin.refusal import Refusal, RefusalCode, RefusedError
+from gpuvitals.kubeletplugin.cdi.device_nodes import DeviceNodes
+from gpuvitals.kubeletplugin.cdi.spec import ClaimParts, DriverParts, Mount
+from gpuvitals.kubeletplugin.held_claim import HeldDevice
+from gpuvitals.kubeletplugin.outcome import Refusal, RefusalCode, RefusedError
 from gpuvitals.kubeletplugin.settings import DriverRootSettings
 from gpuvitals.observability.logs import keys
 

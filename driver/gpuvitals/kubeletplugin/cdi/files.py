@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.kubeletplugin.cdi_spec import file_name, is_ours, recorded_claim, spec_bytes, uid_of_file
-from gpuvitals.kubeletplugin.driver_root import DriverRoot
-from gpuvitals.kubeletplugin.files import Directory, StorageError
-from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice
-from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
+from gpuvitals.kubeletplugin.cdi.driver_root import DriverRoot
+from gpuvitals.kubeletplugin.cdi.spec import file_name, is_ours, recorded_claim, spec_bytes, uid_of_file
+from gpuvitals.kubeletplugin.directory import Directory, StorageError
+from gpuvitals.kubeletplugin.held_claim import HeldClaim, HeldDevice
+from gpuvitals.kubeletplugin.outcome import RefusalCode, RefusedError
 from gpuvitals.model.ids import BootId, ClaimUid, GpuUuid
 from gpuvitals.model.snapshot import Snapshot
 from gpuvitals.observability.logs import keys

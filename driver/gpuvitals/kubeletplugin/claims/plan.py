@@ -12,9 +12,9 @@ from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.inventory.device import TaintEffect, device_name, is_offered, silicon
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.taints import taints
-from gpuvitals.kubeletplugin.claim import AllocatedClaim, AllocatedDevice, Toleration
-from gpuvitals.kubeletplugin.prepared import Conflict, HeldClaim, HeldDevice, MigIds, conflict, excludes
-from gpuvitals.kubeletplugin.refusal import Refusal, RefusalCode, RefusedError
+from gpuvitals.kubeletplugin.allocated_claim import AllocatedClaim, AllocatedDevice, Toleration
+from gpuvitals.kubeletplugin.held_claim import Conflict, HeldClaim, HeldDevice, MigIds, conflict, excludes
+from gpuvitals.kubeletplugin.outcome import Refusal, RefusalCode, RefusedError
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import DeviceName, GpuUuid, NodeName
 from gpuvitals.model.snapshot import GpuHealth, Snapshot

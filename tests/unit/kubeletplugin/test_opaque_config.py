@@ -5,9 +5,9 @@ import json
 import pytest
 
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.kubeletplugin.claim import AllocatedClaim, ConfigSource, OpaqueConfig
-from gpuvitals.kubeletplugin.claim_config import environment, parse
-from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
+from gpuvitals.kubeletplugin.allocated_claim import AllocatedClaim, ConfigSource, OpaqueConfig
+from gpuvitals.kubeletplugin.claims.opaque_config import environment, parse
+from gpuvitals.kubeletplugin.outcome import RefusalCode, RefusedError
 from support.pluginworld import DRIVER, uid_of
 
 HEAD = {"apiVersion": "vitals.internal/v1alpha1", "kind": "GpuConfig"}

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from gpuvitals.inventory.claims import ClaimRef
-from gpuvitals.kubeletplugin.prepared import HeldDevice
-from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
-from gpuvitals.kubeletplugin.turns import ClaimTurns, Operation, Reservations, Wait
+from gpuvitals.kubeletplugin.claims.claim_queue import ClaimTurns, Operation, Reservations, Wait
+from gpuvitals.kubeletplugin.held_claim import HeldDevice
+from gpuvitals.kubeletplugin.outcome import RefusalCode, RefusedError
 from gpuvitals.model.ids import DeviceName, GpuUuid
 from support.pluginworld import uid_of
 from support.waiting import eventually

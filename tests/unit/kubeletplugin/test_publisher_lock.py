@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuvitals.kubeletplugin.leadership import InstanceHooks, PublisherLock
+from gpuvitals.kubeletplugin.publisher_lock import InstanceHooks, PublisherLock
 from support.waiting import eventually
 
 

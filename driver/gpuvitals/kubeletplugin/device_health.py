@@ -10,7 +10,7 @@ from typing import assert_never
 
 from gpuvitals.inventory.claims import holders_verdict
 from gpuvitals.inventory.device import device_name, is_offered
-from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice
+from gpuvitals.kubeletplugin.held_claim import HeldClaim, HeldDevice
 from gpuvitals.model.health import HealthState, Phase, Verdict
 from gpuvitals.model.snapshot import Snapshot
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from gpuvitals.durable import DurableFile, DurableFileError, Heads, Stamps
 from gpuvitals.inventory.claims import ClaimRef
-from gpuvitals.kubeletplugin.checkpoint_format import SCHEMA, State, decode, encode
-from gpuvitals.kubeletplugin.prepared import HeldClaim, conflict
-from gpuvitals.kubeletplugin.refusal import RefusalCode, RefusedError
+from gpuvitals.kubeletplugin.checkpoint.format import SCHEMA, State, decode, encode
+from gpuvitals.kubeletplugin.held_claim import HeldClaim, conflict
+from gpuvitals.kubeletplugin.outcome import RefusalCode, RefusedError
 from gpuvitals.model.ids import BootId
 
 FILE = "checkpoint.json"

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 
 from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.kubeletplugin.cdi import CdiFiles
-from gpuvitals.kubeletplugin.checkpoint import Checkpoint
-from gpuvitals.kubeletplugin.checkpoint_format import State
-from gpuvitals.kubeletplugin.claim import AllocatedClaim
-from gpuvitals.kubeletplugin.claim_config import environment
-from gpuvitals.kubeletplugin.files import StorageError
-from gpuvitals.kubeletplugin.prepare import (
+from gpuvitals.kubeletplugin.allocated_claim import AllocatedClaim
+from gpuvitals.kubeletplugin.cdi.files import CdiFiles
+from gpuvitals.kubeletplugin.checkpoint.checkpoint import Checkpoint
+from gpuvitals.kubeletplugin.checkpoint.format import State
+from gpuvitals.kubeletplugin.claims.claim_queue import ClaimTurns, Mark, Operation, Reservations, Turn, Wait
+from gpuvitals.kubeletplugin.claims.opaque_config import environment
+from gpuvitals.kubeletplugin.claims.plan import (
     NodeView,
     PreparePlan,
     in_use,
@@ -27,11 +27,11 @@ from gpuvitals.kubeletplugin.prepare import (
     plan_prepare,
     same_allocation,
 )
-from gpuvitals.kubeletplugin.prepared import HeldClaim, conflict
-from gpuvitals.kubeletplugin.refusal import Refusal, RefusalCode, RefusedError, TransientError
+from gpuvitals.kubeletplugin.directory import StorageError
+from gpuvitals.kubeletplugin.held_claim import HeldClaim, conflict
+from gpuvitals.kubeletplugin.outcome import Refusal, RefusalCode, RefusedError, TransientError
+from gpuvitals.kubeletplugin.ports import ClaimNotFoundError, ClaimUnavailableError, PluginEvent, Sources
 from gpuvitals.kubeletplugin.settings import Limits
-from gpuvitals.kubeletplugin.sources import ClaimNotFoundError, ClaimUnavailableError, PluginEvent, Sources
-from gpuvitals.kubeletplugin.turns import ClaimTurns, Mark, Operation, Reservations, Turn, Wait
 from gpuvitals.model.clock import Clock
 from gpuvitals.model.ids import ClaimUid, NodeName
 from gpuvitals.model.snapshot import Snapshot

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpuvitals.kubeletplugin.files import StorageError
+from gpuvitals.kubeletplugin.directory import StorageError
 from gpuvitals.observability.logs import keys
 
 _NAME = re.compile(r"instance-(\d{20})-[0-9a-f]{8}\.lock")

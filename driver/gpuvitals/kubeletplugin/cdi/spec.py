@@ -9,8 +9,8 @@ from typing import Any
 
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.json_text import json_value
-from gpuvitals.kubeletplugin.checkpoint_format import claim_from_text, claim_to_text
-from gpuvitals.kubeletplugin.prepared import HeldClaim, HeldDevice
+from gpuvitals.kubeletplugin.checkpoint.format import claim_from_text, claim_to_text
+from gpuvitals.kubeletplugin.held_claim import HeldClaim, HeldDevice
 from gpuvitals.model.ids import BootId, ClaimUid
 
 CDI_VERSION = "0.6.0"

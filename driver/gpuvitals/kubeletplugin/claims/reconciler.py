@@ -13,20 +13,20 @@ from dataclasses import dataclass
 
 from gpuvitals.durable import Stamps
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.kubeletplugin.files import StorageError
-from gpuvitals.kubeletplugin.prepare import same_allocation
-from gpuvitals.kubeletplugin.prepared import HeldClaim
-from gpuvitals.kubeletplugin.preparer import Preparer, Store
-from gpuvitals.kubeletplugin.refusal import RefusedError
-from gpuvitals.kubeletplugin.settings import Limits
-from gpuvitals.kubeletplugin.sources import (
+from gpuvitals.kubeletplugin.claims.claim_queue import ClaimTurns, Operation
+from gpuvitals.kubeletplugin.claims.plan import same_allocation
+from gpuvitals.kubeletplugin.claims.preparer import Preparer, Store
+from gpuvitals.kubeletplugin.directory import StorageError
+from gpuvitals.kubeletplugin.held_claim import HeldClaim
+from gpuvitals.kubeletplugin.outcome import RefusedError
+from gpuvitals.kubeletplugin.ports import (
     ClaimNotFoundError,
     ClaimSource,
     ClaimUnavailableError,
     PluginEvent,
     Sources,
 )
-from gpuvitals.kubeletplugin.turns import ClaimTurns, Operation
+from gpuvitals.kubeletplugin.settings import Limits
 from gpuvitals.model.ids import ClaimUid, NodeName
 from gpuvitals.observability.logs import keys
 
