@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gpuvitals.cli.gpu_names import GpuNames
 from gpuvitals.cli.override_text import RULES, OverrideText
-from gpuvitals.kube.slice_view import DeviceView
+from gpuvitals.kube.slices.view import DeviceView
 from gpuvitals.model.clock import Moment
 from gpuvitals.signals.reports.text import StatementError, statements_from_json
 

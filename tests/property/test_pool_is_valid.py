@@ -16,7 +16,7 @@ from gpuvitals.inventory.device import MAX_STRING
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.pool import Pool, pool
 from gpuvitals.inventory.taints import ServiceMode
-from gpuvitals.kube.slice_codec import NodeOwner, Placement, Stored, slice_body
+from gpuvitals.kube.slices.codec import NodeOwner, Placement, Stored, slice_body
 from gpuvitals.model.gpu import DeviceKind, Gpu, MigInstance
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import InventoryReport, Reading, Signal, Source

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.pool import Pool, pool
 from gpuvitals.inventory.taints import ServiceMode
-from gpuvitals.kube.slice_codec import ObservedSlice, TaintKey, observed_slice
-from gpuvitals.kube.slice_metadata import NodeOwner
-from gpuvitals.kube.slice_plan import Known, plan
+from gpuvitals.kube.slices.codec import ObservedSlice, TaintKey, observed_slice
+from gpuvitals.kube.slices.metadata import NodeOwner
+from gpuvitals.kube.slices.plan import Known, plan
 from gpuvitals.model.health import HealthState, NvlinkStatus, RowRemap
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.snapshot import GpuHealth, NodeFacts, Snapshot

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpuvitals.kube.slice_cache import SliceCache
-from gpuvitals.kube.slice_codec import ObservedSlice
+from gpuvitals.kube.slices.cache import SliceCache
+from gpuvitals.kube.slices.codec import ObservedSlice
 from support.long_runs import cases, share
 
 NAMES = ("00000-a", "00001-b")

@@ -13,11 +13,11 @@ from gpuvitals.health.policy import Policy
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.pool import Pool, pool
 from gpuvitals.inventory.taints import ServiceMode
-from gpuvitals.kube.change_budget import ChangeBudget
-from gpuvitals.kube.slice_codec import observed_slice
-from gpuvitals.kube.slice_metadata import NodeOwner
-from gpuvitals.kube.slice_plan import Known, change_kind, plan
-from gpuvitals.kube.slice_service import ChangeKind
+from gpuvitals.kube.slices.change_budget import ChangeBudget
+from gpuvitals.kube.slices.codec import observed_slice
+from gpuvitals.kube.slices.metadata import NodeOwner
+from gpuvitals.kube.slices.plan import Known, change_kind, plan
+from gpuvitals.kube.slices.service_change import ChangeKind
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.signal import Source
 from support.agentworld import AgentWorld, inventory, monitor, reading

@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 from gpuvitals.config import ConfigError, load_config
 from gpuvitals.durable import DurableFile
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.kube.client import Call
+from gpuvitals.kube.claim_reader import ClaimReader
 from gpuvitals.kube.errors import ApiError, error_from_answer
-from gpuvitals.kube.neighbours import neighbour_devices
-from gpuvitals.kube.policies import PolicyError, policy_rule
-from gpuvitals.kube.resourceclaims import ClaimReader
-from gpuvitals.kube.slice_codec import observed_slices
-from gpuvitals.kube.slice_recall import shown_verdicts
-from gpuvitals.kube.slice_view import device_views, node_views
+from gpuvitals.kube.other_drivers import neighbour_devices
+from gpuvitals.kube.policy_watch import PolicyError, policy_rule
+from gpuvitals.kube.slices.codec import observed_slices
+from gpuvitals.kube.slices.recall import shown_verdicts
+from gpuvitals.kube.slices.view import device_views, node_views
+from gpuvitals.kube.transport import Call
 from gpuvitals.kubeletplugin.cdi.spec import is_ours, recorded_claim
 from gpuvitals.kubeletplugin.checkpoint.format import claim_from_text, decode, encode
 from gpuvitals.kubeletplugin.claims.opaque_config import parse

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpuvitals.kube.policy_definition import policy_definition
+from gpuvitals.kube.policy_crd import policy_definition
 from gpuvitals.proto import dra_v1_pb2 as dra
 from gpuvitals_sim.apiserver import ApiServer
 from gpuvitals_sim.apiserver.requestlog import RequestFacts

@@ -16,8 +16,8 @@ import yaml
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.pool import pool
 from gpuvitals.inventory.taints import ServiceMode
-from gpuvitals.kube.slice_codec import Placement, Stored, encode, generate_name, slice_body
-from gpuvitals.kube.slice_metadata import NodeOwner
+from gpuvitals.kube.slices.codec import Placement, Stored, encode, generate_name, slice_body
+from gpuvitals.kube.slices.metadata import NodeOwner
 from gpuvitals.model.gpu import DeviceKind, MigInstance
 from gpuvitals.model.health import HealthState, Verdict
 from gpuvitals.model.ids import GpuUuid, NodeName

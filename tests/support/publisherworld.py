@@ -10,9 +10,9 @@ from typing import Any
 from gpuvitals.inventory.device import Device, Taint, TaintEffect
 from gpuvitals.inventory.pool import Pool, PoolSlice
 from gpuvitals.inventory.taints import ServiceMode
-from gpuvitals.kube.client import Call, ConnectSettings, LineStream, Transport, connect
 from gpuvitals.kube.nodes import node_owner
-from gpuvitals.kube.slice_publisher import PublisherSettings, SlicePublisher
+from gpuvitals.kube.slices.publisher import PublisherSettings, SlicePublisher
+from gpuvitals.kube.transport import Call, ConnectSettings, LineStream, Transport, connect
 from gpuvitals.model.ids import DeviceName, NodeName
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals_sim.apiserver import ApiServer

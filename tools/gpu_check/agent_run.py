@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 from tools.gpu_check.machine import Machine
 
-from gpuvitals.kube.policy_definition import policy_definition
+from gpuvitals.kube.policy_crd import policy_definition
 from gpuvitals.proto import pluginregistration_v1_pb2 as registration
 from gpuvitals.proto.pluginregistration_v1_pb2_grpc import RegistrationStub
 from gpuvitals_sim.apiserver import ApiServer

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from gpuvitals.cli.errors import UsageError
-from gpuvitals.kube.client import ConnectSettings
 from gpuvitals.kube.kubeconfig import split
+from gpuvitals.kube.transport import ConnectSettings
 
 _NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\Z")
 _HOME_CONFIG = Path(".kube") / "config"

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from gpuvitals.inventory.device import silicon
-from gpuvitals.kube.slice_view import DeviceView
+from gpuvitals.kube.slices.view import DeviceView
 from gpuvitals.model.gpu_name import folded_name
 
 

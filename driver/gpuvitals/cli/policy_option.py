@@ -45,7 +45,7 @@ def chosen_policy(given: list[str], flag: str = "--policy") -> Policy:
 def _of_file(name: str, flag: str) -> dict[str, int]:
     """The values of the one policy in a file."""
     # Only where it is asked for: the Kubernetes client that stands behind it takes long to import.
-    from gpuvitals.kube.policies import PolicyError, policy_rule
+    from gpuvitals.kube.policy_watch import PolicyError, policy_rule
 
     try:
         documents = [each for each in yaml_documents(Path(name).read_text(encoding="utf-8")) if each]

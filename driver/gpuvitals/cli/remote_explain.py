@@ -10,10 +10,10 @@ from gpuvitals.cli.errors import UsageError
 from gpuvitals.cli.gpu_names import GpuNames
 from gpuvitals.decoding import decoded
 from gpuvitals.kube.agent_pods import SELECTOR, AgentPod, Finished, agent_pods, run_in_pod
-from gpuvitals.kube.client import ConnectSettings, connect
 from gpuvitals.kube.errors import ApiError, Permanent
-from gpuvitals.kube.slice_list import slice_pages
-from gpuvitals.kube.slice_view import DeviceView, device_views, node_views
+from gpuvitals.kube.slices.list import slice_pages
+from gpuvitals.kube.slices.view import DeviceView, device_views, node_views
+from gpuvitals.kube.transport import ConnectSettings, connect
 from gpuvitals.node.explanation import Station
 
 _STATIONS = msgspec.json.Decoder(list[dict[str, str]])

@@ -19,11 +19,11 @@ from gpuvitals.cli.errors import UsageError
 from gpuvitals.cli.gpu_names import GpuNames
 from gpuvitals.cli.override_text import RULES, Edited, Entry, OverrideText
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.kube.client import Transport, connect
 from gpuvitals.kube.errors import ApiError
 from gpuvitals.kube.nodes import edit_annotation
-from gpuvitals.kube.slice_list import slice_pages
-from gpuvitals.kube.slice_view import api_groups, device_views
+from gpuvitals.kube.slices.list import slice_pages
+from gpuvitals.kube.slices.view import api_groups, device_views
+from gpuvitals.kube.transport import Transport, connect
 from gpuvitals.model.clock import Moment
 from gpuvitals.signals.reports.text import StatementError, statements_from_json
 

@@ -9,10 +9,10 @@ from contextlib import closing
 import msgspec
 
 from gpuvitals.cli.connection import add_connection_options, connection
-from gpuvitals.kube.client import connect
 from gpuvitals.kube.errors import ApiError
-from gpuvitals.kube.slice_list import slice_pages
-from gpuvitals.kube.slice_view import DeviceView, NodeView, device_views, node_views
+from gpuvitals.kube.slices.list import slice_pages
+from gpuvitals.kube.slices.view import DeviceView, NodeView, device_views, node_views
+from gpuvitals.kube.transport import connect
 
 _COLUMNS = ("NODE", "DEVICE", "STATE", "SCORE", "REASON", "XIDS", "NVLINK", "SERVICE", "PRODUCT")
 

@@ -10,12 +10,12 @@ from gpuvitals.doctor.check import Finding, fail, ok, skipped, warn
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.neighbours import other_driver
 from gpuvitals.inventory.taints import ServiceMode
-from gpuvitals.kube.client import ApiTransport, ConnectSettings, connect
 from gpuvitals.kube.errors import ApiError, NotFound, Permanent
 from gpuvitals.kube.kubeconfig import split
 from gpuvitals.kube.nodes import node_owner
 from gpuvitals.kube.server_facts import agent_rights, denied, git_version, neighbours_now, resource_versions
-from gpuvitals.kube.slice_probe import probe_mode
+from gpuvitals.kube.slices.taint_support import probe_mode
+from gpuvitals.kube.transport import ApiTransport, ConnectSettings, connect
 from gpuvitals.kube.versions import NEWEST, OLDEST, kubernetes_version
 from gpuvitals.model.gpu import Gpu
 

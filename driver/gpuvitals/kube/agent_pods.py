@@ -12,9 +12,9 @@ import msgspec
 import urllib3
 
 from gpuvitals.decoding import decoded
-from gpuvitals.kube.client import Call, ConnectSettings, Transport
 from gpuvitals.kube.errors import Permanent, Retryable
 from gpuvitals.kube.kubeconfig import configuration, official_client
+from gpuvitals.kube.transport import Call, ConnectSettings, Transport
 
 SELECTOR = "app.kubernetes.io/name=gpuvitals,app.kubernetes.io/component=agent"
 """The labels that the chart gives its agents, unless nameOverride changes the first."""

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gpuvitals.inventory.claims import ClaimEntry, ClaimRef, ConditionStatus
-from gpuvitals.kube.change_budget import ChangeBudget
+from gpuvitals.kube.claim_reader import apply_body
 from gpuvitals.kube.errors import ApiError
-from gpuvitals.kube.resourceclaims import apply_body
 from gpuvitals.kube.retry import CLAIMS, Backoff
-from gpuvitals.kube.slice_service import ChangeKind
+from gpuvitals.kube.slices.change_budget import ChangeBudget
+from gpuvitals.kube.slices.service_change import ChangeKind
 
 PATIENT_SECONDS = 0.1
 """For so long claims wait that are only to show that they are prepared: pods that start together need the server first."""

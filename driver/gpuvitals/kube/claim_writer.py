@@ -12,11 +12,11 @@ from zlib import crc32
 
 from gpuvitals.inventory.claims import ClaimEntry, ClaimRef
 from gpuvitals.kube.cause_log import CauseLog
+from gpuvitals.kube.claim_reader import StoredEntries, apply_call, is_shown
 from gpuvitals.kube.claim_schedule import ClaimSchedule
-from gpuvitals.kube.client import Transport
 from gpuvitals.kube.errors import ApiError, Invalid, NoSuchObject, Refused
-from gpuvitals.kube.resourceclaims import StoredEntries, apply_call, is_shown
-from gpuvitals.kube.right_of_way import RightOfWay
+from gpuvitals.kube.transport import Transport
+from gpuvitals.kube.write_priority import RightOfWay
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
 

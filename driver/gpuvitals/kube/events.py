@@ -15,11 +15,11 @@ from urllib.parse import quote
 import msgspec
 
 from gpuvitals.kube.cause_log import CauseLog
-from gpuvitals.kube.client import Call, Transport
 from gpuvitals.kube.errors import ApiError, Permanent, Refused
-from gpuvitals.kube.repair_budget import RepairBudget
 from gpuvitals.kube.retry import EVENTS, Backoff, RetryPolicy
-from gpuvitals.kube.right_of_way import RightOfWay
+from gpuvitals.kube.slices.repair_budget import RepairBudget
+from gpuvitals.kube.transport import Call, Transport
+from gpuvitals.kube.write_priority import RightOfWay
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
 

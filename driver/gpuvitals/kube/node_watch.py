@@ -14,12 +14,12 @@ import msgspec
 
 from gpuvitals.decoding import decoded
 from gpuvitals.kube.cause_log import CauseLog
-from gpuvitals.kube.client import Call, Transport
 from gpuvitals.kube.errors import ApiError, Refused, Retryable
-from gpuvitals.kube.looking import Looker, Looking
+from gpuvitals.kube.polling import Looker, Looking
 from gpuvitals.kube.reflector import ObjectKey, Reflector, Selection, Turns
 from gpuvitals.kube.resource_version import is_newer
 from gpuvitals.kube.retry import WATCH_LATER
+from gpuvitals.kube.transport import Call, Transport
 from gpuvitals.observability.metrics import NodeMetrics
 
 log = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ from urllib.parse import quote
 import msgspec
 
 from gpuvitals.decoding import decoded
-from gpuvitals.kube.client import MERGE_PATCH, Call, Transport
 from gpuvitals.kube.errors import Conflict, Retryable
-from gpuvitals.kube.slice_metadata import NodeOwner
+from gpuvitals.kube.slices.metadata import NodeOwner
+from gpuvitals.kube.transport import MERGE_PATCH, Call, Transport
 
 _ATTEMPTS = 5
 

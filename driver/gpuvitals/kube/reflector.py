@@ -20,10 +20,10 @@ import msgspec
 
 from gpuvitals.decoding import decoded
 from gpuvitals.kube.cause_log import CauseLog
-from gpuvitals.kube.client import Call, LineStream, Transport
 from gpuvitals.kube.errors import ApiError, Gone, Retryable
 from gpuvitals.kube.resource_version import is_newer
 from gpuvitals.kube.retry import WATCH, Retries, RetryPolicy, retrying
+from gpuvitals.kube.transport import Call, LineStream, Transport
 from gpuvitals.kube.watch_wire import (
     EVENT,
     LIST,

@@ -9,11 +9,11 @@ import msgspec
 
 from gpuvitals.decoding import decoded
 from gpuvitals.inventory.neighbours import NeighbourDevice, Neighbours
-from gpuvitals.kube.client import Call, Transport
 from gpuvitals.kube.errors import NotFound, Retryable
-from gpuvitals.kube.neighbours import neighbour_devices
-from gpuvitals.kube.slice_codec import PATH as SLICES
-from gpuvitals.kube.slice_list import slice_pages
+from gpuvitals.kube.other_drivers import neighbour_devices
+from gpuvitals.kube.slices.codec import PATH as SLICES
+from gpuvitals.kube.slices.list import slice_pages
+from gpuvitals.kube.transport import Call, Transport
 
 _T = TypeVar("_T")
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.inventory.next_step import with_next_step
+from gpuvitals.kube.claim_reader import ClaimReader, DeviceConfig, DeviceResult, ReadClaim
 from gpuvitals.kube.errors import ApiError, NoSuchObject
 from gpuvitals.kube.events import EventRecord, EventRecorder, Regarding
-from gpuvitals.kube.resourceclaims import ClaimReader, DeviceConfig, DeviceResult, ReadClaim
 from gpuvitals.kubeletplugin.allocated_claim import (
     AllocatedClaim,
     AllocatedDevice,

@@ -12,8 +12,8 @@ from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.neighbours import other_driver
 from gpuvitals.inventory.pool import pool
 from gpuvitals.kube.claim_writer import ClaimStatusWriter
-from gpuvitals.kube.neighbours import NeighbourWatch
-from gpuvitals.kube.slice_publisher import SlicePublisher
+from gpuvitals.kube.other_drivers import NeighbourWatch
+from gpuvitals.kube.slices.publisher import SlicePublisher
 from gpuvitals.kubeletplugin.plugin import KubeletPlugin
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.snapshot import Snapshot

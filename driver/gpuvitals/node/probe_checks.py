@@ -6,7 +6,7 @@ stored slices are the intended ones, and whether claims can be prepared.
 
 from dataclasses import dataclass
 
-from gpuvitals.kube.slice_publisher import SlicePublisher
+from gpuvitals.kube.slices.publisher import SlicePublisher
 from gpuvitals.kubeletplugin.files_watch import FilesWatch
 from gpuvitals.kubeletplugin.plugin import KubeletPlugin
 from gpuvitals.kubeletplugin.self_probe import ProbeError

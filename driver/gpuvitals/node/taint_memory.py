@@ -9,7 +9,7 @@ import msgspec
 
 from gpuvitals.decoding import decoded
 from gpuvitals.durable import DurableFile, DurableFileError
-from gpuvitals.kube.slice_codec import TaintKey
+from gpuvitals.kube.slices.codec import TaintKey
 from gpuvitals.node.storage import StorageReport
 from gpuvitals.observability.logs import keys
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from gpuvitals.config import ConfigError
 from gpuvitals.health.policy import Policy
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.kube.client import Transport
 from gpuvitals.kube.node_watch import NodeMeta, NodeWatch, NodeWatchSettings
-from gpuvitals.kube.policies import PolicyWatch
+from gpuvitals.kube.policy_watch import PolicyWatch
+from gpuvitals.kube.transport import Transport
 from gpuvitals.model.clock import Clock
 from gpuvitals.model.signal import Source, StatementsReport
 from gpuvitals.node.annotations import AnnotationDoor, AnnotationPorts

@@ -12,15 +12,15 @@ from collections.abc import Callable
 
 from gpuvitals.bootstrap import NodeOptions
 from gpuvitals.config import NodeConfig
+from gpuvitals.kube.claim_reader import ClaimReader
 from gpuvitals.kube.claim_writer import ClaimStatusWriter
-from gpuvitals.kube.client import ConnectSettings, connect
 from gpuvitals.kube.events import EventRecorder, EventSource
-from gpuvitals.kube.neighbours import NeighbourSettings, NeighbourWatch
 from gpuvitals.kube.nodes import node_owner
-from gpuvitals.kube.resourceclaims import ClaimReader
-from gpuvitals.kube.right_of_way import RightOfWay
-from gpuvitals.kube.slice_publisher import PublisherSettings, SlicePublisher
-from gpuvitals.kube.slice_recall import SliceRecall
+from gpuvitals.kube.other_drivers import NeighbourSettings, NeighbourWatch
+from gpuvitals.kube.slices.publisher import PublisherSettings, SlicePublisher
+from gpuvitals.kube.slices.recall import SliceRecall
+from gpuvitals.kube.transport import ConnectSettings, connect
+from gpuvitals.kube.write_priority import RightOfWay
 from gpuvitals.kubeletplugin.files_watch import FilesWatch
 from gpuvitals.kubeletplugin.ports import Sources
 from gpuvitals.model.ids import NodeName

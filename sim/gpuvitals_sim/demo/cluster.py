@@ -12,7 +12,7 @@ from typing import Protocol
 
 from gpuvitals.inventory.device import device_name
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.kube.policy_definition import policy_definition
+from gpuvitals.kube.policy_crd import policy_definition
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals_sim.apiserver import ApiClient, ApiServer

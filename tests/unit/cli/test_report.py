@@ -9,7 +9,7 @@ import pytest
 
 from gpuvitals.cli.gpu_names import GpuNames
 from gpuvitals.cli.main import main
-from gpuvitals.kube.slice_view import DeviceView
+from gpuvitals.kube.slices.view import DeviceView
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu_name import folded_name, normal_bus_id
 from gpuvitals.signals.reports.text import Rules, statements_from_json

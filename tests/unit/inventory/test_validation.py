@@ -11,7 +11,7 @@ from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.pool import SHARD, Pool, PoolSlice, pool
 from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.inventory.validation import invalid
-from gpuvitals.kube.slice_codec import NodeOwner, Placement, Stored, slice_body
+from gpuvitals.kube.slices.codec import NodeOwner, Placement, Stored, slice_body
 from gpuvitals.model.ids import DeviceName, NodeName
 from gpuvitals_sim.apiserver.strategy.slices import SLICE_RULES
 from support.worlds import snapshot

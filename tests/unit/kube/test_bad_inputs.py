@@ -10,9 +10,9 @@ from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.pool import Pool, pool
 from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.kube.claim_writer import ClaimStatusWriter
-from gpuvitals.kube.client import ConnectSettings, connect
 from gpuvitals.kube.nodes import node_owner
-from gpuvitals.kube.slice_publisher import PublisherSettings, SlicePublisher
+from gpuvitals.kube.slices.publisher import PublisherSettings, SlicePublisher
+from gpuvitals.kube.transport import ConnectSettings, connect
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals_sim.apiserver import ApiServer
 from support.claims import allocated_claim, entry, reference

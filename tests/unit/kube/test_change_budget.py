@@ -7,9 +7,9 @@ import pytest
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.pool import pool
 from gpuvitals.inventory.taints import ServiceMode
-from gpuvitals.kube.change_budget import ChangeBudget
-from gpuvitals.kube.slice_codec import pool_uses
-from gpuvitals.kube.slice_service import ChangeKind, kind_of_change
+from gpuvitals.kube.slices.change_budget import ChangeBudget
+from gpuvitals.kube.slices.codec import pool_uses
+from gpuvitals.kube.slices.service_change import ChangeKind, kind_of_change
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.snapshot import Snapshot
 from support.worlds import snapshot

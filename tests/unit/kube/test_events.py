@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from gpuvitals.kube.client import ConnectSettings, connect
 from gpuvitals.kube.events import EventLimits, EventRecord, EventRecorder, EventSource, Regarding
 from gpuvitals.kube.retry import EVENTS
+from gpuvitals.kube.transport import ConnectSettings, connect
 from gpuvitals_sim.apiserver import ApiServer, Match
 from support.waiting import eventually
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from gpuvitals.kube.client import ApiTransport, Call, ConnectSettings, connect
 from gpuvitals.kube.credentials import Access, AccountToken, TrustedPool, plain, pod_account
 from gpuvitals.kube.errors import (
     ApiError,
@@ -21,6 +20,7 @@ from gpuvitals.kube.errors import (
     Refused,
     Retryable,
 )
+from gpuvitals.kube.transport import ApiTransport, Call, ConnectSettings, connect
 from gpuvitals_sim.apiserver import ApiServer
 from support.kubeserver import Answer, scripted
 from support.realpki import Pki

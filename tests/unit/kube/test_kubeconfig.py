@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gpuvitals.kube.client import ConnectSettings, connect
 from gpuvitals.kube.errors import Permanent
 from gpuvitals.kube.kubeconfig import configuration
+from gpuvitals.kube.transport import ConnectSettings, connect
 
 PLACES = {"a": "http://127.0.0.1:1001", "b": "http://127.0.0.1:1002"}
 BROKEN = {

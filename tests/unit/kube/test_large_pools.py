@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.pool import pool
-from gpuvitals.kube.client import ConnectSettings, connect
 from gpuvitals.kube.nodes import node_owner
-from gpuvitals.kube.slice_publisher import PublisherSettings, SlicePublisher
+from gpuvitals.kube.slices.publisher import PublisherSettings, SlicePublisher
+from gpuvitals.kube.transport import ConnectSettings, connect
 from gpuvitals.model.health import HealthState
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals_sim.apiserver import ApiClient, ApiServer

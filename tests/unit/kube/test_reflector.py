@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gpuvitals.kube.client import ConnectSettings, connect
 from gpuvitals.kube.reflector import ObjectKey, Reflector, Selection, Turns
 from gpuvitals.kube.retry import RetryPolicy
+from gpuvitals.kube.transport import ConnectSettings, connect
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals_sim.apiserver import ApiServer, Match
 from support.kubeserver import Answer, scripted

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gpuvitals.kube.repair_budget import QuarrelBudget
+from gpuvitals.kube.slices.repair_budget import QuarrelBudget
 
 
 def repairs(budget: QuarrelBudget, start: int, seconds: int) -> int:

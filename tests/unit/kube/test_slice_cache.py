@@ -4,9 +4,9 @@ import msgspec
 
 from gpuvitals.inventory.device import Device, Taint, TaintEffect
 from gpuvitals.inventory.pool import Pool, PoolSlice
-from gpuvitals.kube.repair_budget import RepairBudget
-from gpuvitals.kube.slice_cache import SliceCache
-from gpuvitals.kube.slice_codec import ObservedSlice, TaintKey
+from gpuvitals.kube.slices.cache import SliceCache
+from gpuvitals.kube.slices.codec import ObservedSlice, TaintKey
+from gpuvitals.kube.slices.repair_budget import RepairBudget
 from gpuvitals.model.ids import DeviceName, NodeName
 
 KEY: TaintKey = ("a", "d/unhealthy", "Xid79", "NoSchedule")

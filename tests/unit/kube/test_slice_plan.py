@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from gpuvitals.inventory.device import Device, Taint, TaintEffect
 from gpuvitals.inventory.pool import Pool, PoolSlice
-from gpuvitals.kube.slice_codec import ObservedSlice, generate_name, observed_slice
-from gpuvitals.kube.slice_metadata import NodeOwner
-from gpuvitals.kube.slice_plan import Known, SliceWrite, plan
+from gpuvitals.kube.slices.codec import ObservedSlice, generate_name, observed_slice
+from gpuvitals.kube.slices.metadata import NodeOwner
+from gpuvitals.kube.slices.plan import Known, SliceWrite, plan
 from gpuvitals.model.ids import DeviceName, NodeName
 
 OWNER = NodeOwner(name="node-a", uid="node-uid")

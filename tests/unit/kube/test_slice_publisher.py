@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from gpuvitals.inventory.taints import ServiceMode
-from gpuvitals.kube.client import ConnectSettings, Transport, connect
 from gpuvitals.kube.errors import Invalid
-from gpuvitals.kube.slice_probe import probe_mode
+from gpuvitals.kube.slices.taint_support import probe_mode
+from gpuvitals.kube.transport import ConnectSettings, Transport, connect
 from gpuvitals_sim.apiserver import ApiServer, Match
 from support.kubeserver import Answer, scripted
 from support.publisherworld import DRIVER, KIND, LateAnswers, World, pool_for, running, started

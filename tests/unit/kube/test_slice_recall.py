@@ -12,9 +12,9 @@ from gpuvitals.health.verdict import verdict
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.pool import pool
 from gpuvitals.inventory.taints import ServiceMode
-from gpuvitals.kube.slice_codec import Placement, Stored, slice_body
-from gpuvitals.kube.slice_metadata import NodeOwner
-from gpuvitals.kube.slice_recall import shown_verdicts
+from gpuvitals.kube.slices.codec import Placement, Stored, slice_body
+from gpuvitals.kube.slices.metadata import NodeOwner
+from gpuvitals.kube.slices.recall import shown_verdicts
 from gpuvitals.model.ids import BootId, NodeName
 from gpuvitals.model.snapshot import GpuHealth, NodeFacts, Snapshot
 from support.signals import GPU, UUID, fold, good, moment, xid

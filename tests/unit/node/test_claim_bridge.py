@@ -2,8 +2,8 @@
 
 import pytest
 
-from gpuvitals.kube.client import ConnectSettings, connect
-from gpuvitals.kube.resourceclaims import ClaimReader
+from gpuvitals.kube.claim_reader import ClaimReader
+from gpuvitals.kube.transport import ConnectSettings, connect
 from gpuvitals.kubeletplugin.ports import ClaimNotFoundError, ClaimUnavailableError
 from gpuvitals.node.bridges import ClaimBridge
 from gpuvitals_sim.apiserver import ApiServer, Match

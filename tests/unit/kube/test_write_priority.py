@@ -3,7 +3,7 @@
 import threading
 import time
 
-from gpuvitals.kube.right_of_way import LONGEST_SECONDS, RightOfWay
+from gpuvitals.kube.write_priority import LONGEST_SECONDS, RightOfWay
 
 
 def test_nobody_waits_while_nobody_goes_first() -> None:

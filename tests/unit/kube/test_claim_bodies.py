@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 
 from gpuvitals.inventory.claims import ConditionStatus
+from gpuvitals.kube.claim_reader import ClaimReader
 from gpuvitals.kube.claim_writer import ClaimStatusWriter
-from gpuvitals.kube.client import ConnectSettings, connect
 from gpuvitals.kube.errors import NotFound
 from gpuvitals.kube.events import EventRecord, EventRecorder, EventSource, Regarding
 from gpuvitals.kube.nodes import node_owner
-from gpuvitals.kube.resourceclaims import ClaimReader
+from gpuvitals.kube.transport import ConnectSettings, connect
 from gpuvitals.model.ids import ClaimUid
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals_sim.apiserver import ApiServer, Match

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpuvitals.inventory.pool import Pool, PoolSlice
-from gpuvitals.kube.client import Call
 from gpuvitals.kube.reflector import object_path
-from gpuvitals.kube.slice_codec import (
+from gpuvitals.kube.slices.codec import (
     PATH,
     ObservedSlice,
     Placement,
@@ -25,8 +24,9 @@ from gpuvitals.kube.slice_codec import (
     pool_uses,
     slice_body,
 )
-from gpuvitals.kube.slice_metadata import NodeOwner, recreated_metadata
-from gpuvitals.kube.slice_service import ChangeKind, kind_of_change
+from gpuvitals.kube.slices.metadata import NodeOwner, recreated_metadata
+from gpuvitals.kube.slices.service_change import ChangeKind, kind_of_change
+from gpuvitals.kube.transport import Call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

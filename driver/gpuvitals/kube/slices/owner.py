@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from gpuvitals.kube.cause_log import CauseLog
 from gpuvitals.kube.errors import ApiError
-from gpuvitals.kube.slice_metadata import NodeOwner
+from gpuvitals.kube.slices.metadata import NodeOwner
 
 log = logging.getLogger(__name__)
 

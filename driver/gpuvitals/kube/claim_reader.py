@@ -20,8 +20,8 @@ from gpuvitals.kube.claim_evidence import (
     allocated_by,
     prepared_before,
 )
-from gpuvitals.kube.client import APPLY_PATCH, Call, Transport
 from gpuvitals.kube.errors import Retryable
+from gpuvitals.kube.transport import APPLY_PATCH, Call, Transport
 
 _T = TypeVar("_T")
 

@@ -11,9 +11,9 @@ from gpuvitals.health.policy import Policy
 from gpuvitals.health.policy_pairs import camel
 from gpuvitals.health.policy_values import VALUES
 from gpuvitals.inventory.governing import Mode, PolicyRule
-from gpuvitals.kube.client import ConnectSettings, connect
-from gpuvitals.kube.policies import PolicyError, PolicyWatch, policy_rule
-from gpuvitals.kube.policy_definition import policy_definition
+from gpuvitals.kube.policy_crd import policy_definition
+from gpuvitals.kube.policy_watch import PolicyError, PolicyWatch, policy_rule
+from gpuvitals.kube.transport import ConnectSettings, connect
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals_sim.apiserver import ApiServer
 from gpuvitals_sim.demo.cluster import DEFINITIONS

@@ -6,7 +6,7 @@ import pytest
 
 from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.kube.errors import Retryable
-from gpuvitals.kube.slice_probe import ServerMode
+from gpuvitals.kube.slices.taint_support import ServerMode
 from support.publisherworld import World, running
 
 

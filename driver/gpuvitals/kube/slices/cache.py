@@ -11,14 +11,14 @@ from typing import Any
 
 from gpuvitals.inventory.pool import Pool
 from gpuvitals.kube.resource_version import is_newer
-from gpuvitals.kube.slice_codec import (
+from gpuvitals.kube.slices.codec import (
     ObservedSlice,
     TaintKey,
     observed_slice,
     observed_slices,
     pool_taints,
 )
-from gpuvitals.kube.slice_plan import Known
+from gpuvitals.kube.slices.plan import Known
 
 _MAX_DELETED = 256
 

@@ -16,7 +16,7 @@ from gpuvitals.decoding import decoded
 from gpuvitals.inventory.device import Device
 from gpuvitals.inventory.pool import Pool, without_devices
 from gpuvitals.kube.errors import Invalid
-from gpuvitals.kube.slice_plan import SliceWrite
+from gpuvitals.kube.slices.plan import SliceWrite
 from gpuvitals.model.ids import DeviceName
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics

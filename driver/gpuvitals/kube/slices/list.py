@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import msgspec
 
 from gpuvitals.decoding import decoded
-from gpuvitals.kube.client import Call, Transport
-from gpuvitals.kube.slice_codec import PATH
+from gpuvitals.kube.slices.codec import PATH
+from gpuvitals.kube.transport import Call, Transport
 
 _PAGE = 500
 _PAGE_SECONDS = 30.0

@@ -8,9 +8,9 @@ import msgspec
 
 from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.kube.cause_log import CauseLog
-from gpuvitals.kube.client import Call, Transport
 from gpuvitals.kube.errors import ApiError, Invalid, Retryable
-from gpuvitals.kube.slice_codec import API_VERSION, PATH, encode, observed_slice
+from gpuvitals.kube.slices.codec import API_VERSION, PATH, encode, observed_slice
+from gpuvitals.kube.transport import Call, Transport
 from gpuvitals.observability.logs import keys
 
 log = logging.getLogger(__name__)

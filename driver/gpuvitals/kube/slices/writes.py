@@ -8,14 +8,14 @@ import msgspec
 
 from gpuvitals.inventory.pool import Pool
 from gpuvitals.kube.cause_log import CauseLog
-from gpuvitals.kube.client import Transport
 from gpuvitals.kube.errors import ApiError, Conflict, Invalid, NotFound, Retryable
-from gpuvitals.kube.refused_devices import BODY_SECONDS, RefusedDevices
-from gpuvitals.kube.slice_cache import SliceCache
-from gpuvitals.kube.slice_codec import ObservedSlice, TaintKey, pool_taints
-from gpuvitals.kube.slice_plan import SliceWrite, slice_call
-from gpuvitals.kube.slice_probe import ServerMode
-from gpuvitals.kube.slice_trouble import SliceTrouble
+from gpuvitals.kube.slices.cache import SliceCache
+from gpuvitals.kube.slices.codec import ObservedSlice, TaintKey, pool_taints
+from gpuvitals.kube.slices.plan import SliceWrite, slice_call
+from gpuvitals.kube.slices.refused_devices import BODY_SECONDS, RefusedDevices
+from gpuvitals.kube.slices.taint_support import ServerMode
+from gpuvitals.kube.slices.trouble import SliceTrouble
+from gpuvitals.kube.transport import Transport
 from gpuvitals.observability.metrics import NodeMetrics
 
 log = logging.getLogger(__name__)

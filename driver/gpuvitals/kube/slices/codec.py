@@ -11,8 +11,8 @@ import msgspec
 from gpuvitals.decoding import decoded
 from gpuvitals.inventory.device import AttributeValue, Device, Taint, Version
 from gpuvitals.inventory.pool import Pool, PoolSlice
-from gpuvitals.kube.slice_metadata import NodeOwner, foreign_metadata, merged_metadata, owner_uid
-from gpuvitals.kube.slice_service import (
+from gpuvitals.kube.slices.metadata import NodeOwner, foreign_metadata, merged_metadata, owner_uid
+from gpuvitals.kube.slices.service_change import (
     UNSEEN,
     DeviceUse,
     ShownHealth,

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from gpuvitals.inventory.neighbours import Neighbours
-from gpuvitals.kube.client import ConnectSettings, connect
-from gpuvitals.kube.neighbours import NeighbourSettings, NeighbourWatch, neighbour_devices
 from gpuvitals.kube.node_watch import NodeWatch, NodeWatchSettings
+from gpuvitals.kube.other_drivers import NeighbourSettings, NeighbourWatch, neighbour_devices
+from gpuvitals.kube.transport import ConnectSettings, connect
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals_sim.apiserver import ApiServer, Match
 from support.kubeserver import Answer, scripted

@@ -12,11 +12,11 @@ from gpuvitals.health.policy import check_values
 from gpuvitals.health.policy_pairs import as_object_fields, camel
 from gpuvitals.health.policy_values import VALUES
 from gpuvitals.inventory.governing import Mode, PolicyRule
-from gpuvitals.kube.client import Transport
 from gpuvitals.kube.errors import ApiError, Permanent
-from gpuvitals.kube.policy_definition import PLURAL, VERSION
+from gpuvitals.kube.policy_crd import PLURAL, VERSION
 from gpuvitals.kube.reflector import ObjectKey, Reflector, Selection, Turns
 from gpuvitals.kube.retry import WATCH_LATER
+from gpuvitals.kube.transport import Transport
 from gpuvitals.observability.metrics import NodeMetrics
 
 

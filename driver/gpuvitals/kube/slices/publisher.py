@@ -17,23 +17,23 @@ import msgspec
 
 from gpuvitals.inventory.pool import Pool
 from gpuvitals.inventory.taints import ServiceMode
-from gpuvitals.kube.change_budget import ChangeBudget
-from gpuvitals.kube.client import Call, Transport
 from gpuvitals.kube.errors import ApiError, Retryable
 from gpuvitals.kube.reflector import ObjectKey, Reflector, Selection, Turns
-from gpuvitals.kube.refused_devices import RefusedDevices
-from gpuvitals.kube.repair_budget import QuarrelBudget
 from gpuvitals.kube.retry import SLICES, Retries, retrying
-from gpuvitals.kube.right_of_way import RightOfWay
-from gpuvitals.kube.slice_cache import SliceCache
-from gpuvitals.kube.slice_codec import PATH, TaintKey
-from gpuvitals.kube.slice_metadata import NodeOwner
-from gpuvitals.kube.slice_owner import KnownOwner
-from gpuvitals.kube.slice_plan import SliceWrite, change_kind, plan
-from gpuvitals.kube.slice_probe import ServerMode, probe_mode
-from gpuvitals.kube.slice_service import ChangeKind
-from gpuvitals.kube.slice_trouble import SliceTrouble
-from gpuvitals.kube.slice_writer import Overtaken, SliceKnowledge, SliceWriter
+from gpuvitals.kube.slices.cache import SliceCache
+from gpuvitals.kube.slices.change_budget import ChangeBudget
+from gpuvitals.kube.slices.codec import PATH, TaintKey
+from gpuvitals.kube.slices.metadata import NodeOwner
+from gpuvitals.kube.slices.owner import KnownOwner
+from gpuvitals.kube.slices.plan import SliceWrite, change_kind, plan
+from gpuvitals.kube.slices.refused_devices import RefusedDevices
+from gpuvitals.kube.slices.repair_budget import QuarrelBudget
+from gpuvitals.kube.slices.service_change import ChangeKind
+from gpuvitals.kube.slices.taint_support import ServerMode, probe_mode
+from gpuvitals.kube.slices.trouble import SliceTrouble
+from gpuvitals.kube.slices.writes import Overtaken, SliceKnowledge, SliceWriter
+from gpuvitals.kube.transport import Call, Transport
+from gpuvitals.kube.write_priority import RightOfWay
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
 

@@ -12,11 +12,11 @@ import msgspec
 
 from gpuvitals.decoding import decoded
 from gpuvitals.inventory.neighbours import NeighbourDevice, Neighbours
-from gpuvitals.kube.client import Transport
 from gpuvitals.kube.errors import ApiError
 from gpuvitals.kube.reflector import ObjectKey, Reflector, Selection, Turns
 from gpuvitals.kube.retry import WATCH_LATER
-from gpuvitals.kube.slice_codec import PATH
+from gpuvitals.kube.slices.codec import PATH
+from gpuvitals.kube.transport import Transport
 from gpuvitals.observability.metrics import NodeMetrics
 
 _UUID_KEYS = frozenset({"uuid", "parentUUID"})

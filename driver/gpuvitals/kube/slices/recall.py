@@ -15,10 +15,10 @@ from gpuvitals.decoding import decoded
 from gpuvitals.health.remembered import ShownVerdict
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kube.cause_log import CauseLog
-from gpuvitals.kube.client import Call, Transport
 from gpuvitals.kube.errors import ApiError, Retryable
 from gpuvitals.kube.retry import SLICES, Retries, retrying
-from gpuvitals.kube.slice_codec import PATH
+from gpuvitals.kube.slices.codec import PATH
+from gpuvitals.kube.transport import Call, Transport
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
