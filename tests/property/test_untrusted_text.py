@@ -34,11 +34,11 @@ from gpuvitals.kubeletplugin.outcome import RefusedError
 from gpuvitals.lint.documents import BadInput, documents
 from gpuvitals.model.ids import BootId
 from gpuvitals.model.signal import Source
-from gpuvitals.node.annotations import AnnotationDoor, AnnotationPorts
 from gpuvitals.node.memory_format import contents
 from gpuvitals.node.policy_memory import read_policies
+from gpuvitals.node.report_annotations import AnnotationDoor, AnnotationPorts
 from gpuvitals.node.storage import StorageReport
-from gpuvitals.node.taint_memory import TaintMemory
+from gpuvitals.node.taint_times import TaintMemory
 from gpuvitals.signals.dcgm_text import DcgmTextError, dcgm_gpus
 from gpuvitals.signals.kmsg.decode import kernel_signal
 from gpuvitals.signals.kmsg.record import header_seconds, header_sequence, kmsg_record, noise_sequence

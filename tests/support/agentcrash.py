@@ -19,8 +19,8 @@ from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import BootId, NodeName
 from gpuvitals.node.agent import AgentSettings, NodeAgent
 from gpuvitals.node.ports import AgentPorts
+from gpuvitals.node.state_store import StateStore
 from gpuvitals.node.storage import StorageReport
-from gpuvitals.node.store import StateStore
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.signals.clock import SystemClock
 from gpuvitals.signals.kmsg.source import KmsgPosition, KmsgSettings, KmsgSource

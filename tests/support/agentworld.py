@@ -23,11 +23,11 @@ from gpuvitals.model.signal import (
 )
 from gpuvitals.model.snapshot import Snapshot
 from gpuvitals.node.agent import AgentSettings, NodeAgent
-from gpuvitals.node.announcements import Announcement
-from gpuvitals.node.governor import Governor, GovernorPorts
+from gpuvitals.node.events import Announcement
+from gpuvitals.node.policy_resolver import Governor, GovernorPorts
 from gpuvitals.node.ports import AgentPorts
+from gpuvitals.node.state_store import StateStore
 from gpuvitals.node.storage import StorageReport
-from gpuvitals.node.store import StateStore
 from gpuvitals.observability.metrics import NodeMetrics
 from support.signals import good, moment, xid
 

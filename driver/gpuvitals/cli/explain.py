@@ -50,7 +50,7 @@ from gpuvitals.model.signal import (
     XidReport,
 )
 from gpuvitals.model.snapshot import GpuHealth
-from gpuvitals.node.explanation import Station, device_stations, rule_stations
+from gpuvitals.node.explain import Station, device_stations, rule_stations
 from gpuvitals.replay.hints import hint_of, hint_text
 from gpuvitals.replay.log_line import LogLine, MalformedLine, OtherLine
 from gpuvitals.replay.marks import MARK, holds_header, is_of_a_program

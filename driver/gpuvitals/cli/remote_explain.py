@@ -14,7 +14,7 @@ from gpuvitals.kube.errors import ApiError, Permanent
 from gpuvitals.kube.slices.list import slice_pages
 from gpuvitals.kube.slices.view import DeviceView, device_views, node_views
 from gpuvitals.kube.transport import ConnectSettings, connect
-from gpuvitals.node.explanation import Station
+from gpuvitals.node.explain import Station
 
 _STATIONS = msgspec.json.Decoder(list[dict[str, str]])
 _STATE_FLAG = "--state-dir="

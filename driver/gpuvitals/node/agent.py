@@ -18,16 +18,16 @@ from gpuvitals.model.health import Verdict
 from gpuvitals.model.ids import BootId, GpuUuid, NodeName
 from gpuvitals.model.signal import Signal
 from gpuvitals.model.snapshot import NodeFacts, Snapshot
-from gpuvitals.node.announcements import failed_announcement, is_new_fault, verdict_announcement
 from gpuvitals.node.changes import Change, with_change
 from gpuvitals.node.driver_files import DriverFiles, as_shown
+from gpuvitals.node.events import failed_announcement, is_new_fault, verdict_announcement
 from gpuvitals.node.forgetting import Forgetting
 from gpuvitals.node.head_start import HeadStart
-from gpuvitals.node.known import NodeHealth
+from gpuvitals.node.node_health import NodeHealth
 from gpuvitals.node.ports import AgentPorts
 from gpuvitals.node.queue import SignalQueue
 from gpuvitals.node.recall import Recall
-from gpuvitals.node.store import Memory, StateStore, StoredGpu, StoredNode
+from gpuvitals.node.state_store import Memory, StateStore, StoredGpu, StoredNode
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.health import Verdict
 from gpuvitals.model.ids import GpuUuid
-from gpuvitals.node.store import StoredGpu
+from gpuvitals.node.state_store import StoredGpu
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

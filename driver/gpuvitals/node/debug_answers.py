@@ -8,7 +8,7 @@ from gpuvitals.model.clock import Clock
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.snapshot import NodeFacts
 from gpuvitals.node.agent import NodeAgent
-from gpuvitals.node.explanation import Surroundings, find_gpu, gpu_stations
+from gpuvitals.node.explain import Surroundings, find_gpu, gpu_stations
 from gpuvitals.node.outputs import Outputs
 
 _FORGET_SECONDS = 1.5

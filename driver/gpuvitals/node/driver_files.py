@@ -13,8 +13,8 @@ from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.snapshot import GpuHealth, NodeFacts
-from gpuvitals.node.announcements import Announcement, lack_announcements
-from gpuvitals.node.store import StoredGpu
+from gpuvitals.node.events import Announcement, lack_announcements
+from gpuvitals.node.state_store import StoredGpu
 
 _COMING_UP_SECONDS = 5.0
 """How long a device that is new waits at most for a look that finds everything."""

@@ -17,9 +17,9 @@ from gpuvitals.kube.slices.publisher import SlicePublisher
 from gpuvitals.kubeletplugin.plugin import KubeletPlugin
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.snapshot import Snapshot
-from gpuvitals.node.announcements import Announcement, rival_announcement
-from gpuvitals.node.bridges import EventBridge
-from gpuvitals.node.taint_memory import TaintMemory
+from gpuvitals.node.edge_adapters import EventBridge
+from gpuvitals.node.events import Announcement, rival_announcement
+from gpuvitals.node.taint_times import TaintMemory
 from gpuvitals.observability.pending import PendingFaults
 
 

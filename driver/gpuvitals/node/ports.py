@@ -8,7 +8,7 @@ from gpuvitals.inventory.governing import Governing
 from gpuvitals.model.files import FilesSeen
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid
-from gpuvitals.node.announcements import Announcement
+from gpuvitals.node.events import Announcement
 from gpuvitals.node.storage import StorageReport
 
 

@@ -7,7 +7,7 @@ from gpuvitals.health.policy import Policy
 from gpuvitals.health.remembered import ShownVerdict, with_shown
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.ids import BootId, GpuUuid
-from gpuvitals.node.store import Memory, StoredGpu
+from gpuvitals.node.state_store import Memory, StoredGpu
 from gpuvitals.observability.logs import keys
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu import DeviceKind, Gpu
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import GpuSignal, InventoryReport
-from gpuvitals.node.instances import marked
-from gpuvitals.node.store import StoredGpu
+from gpuvitals.node.mig_instances import marked
+from gpuvitals.node.state_store import StoredGpu
 
 KnownGpus = dict[GpuUuid, StoredGpu]
 

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from gpuvitals.node.announcements import Announcement, storage_announcement
+from gpuvitals.node.events import Announcement, storage_announcement
 from gpuvitals.observability.logs import keys
 
 log = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ from gpuvitals.kube.policy_watch import PolicyWatch
 from gpuvitals.kube.transport import Transport
 from gpuvitals.model.clock import Clock
 from gpuvitals.model.signal import Source, StatementsReport
-from gpuvitals.node.annotations import AnnotationDoor, AnnotationPorts
-from gpuvitals.node.announcements import statement_refused
-from gpuvitals.node.governor import Governor, GovernorPorts
+from gpuvitals.node.events import statement_refused
+from gpuvitals.node.policy_resolver import Governor, GovernorPorts
+from gpuvitals.node.report_annotations import AnnotationDoor, AnnotationPorts
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.signals.dcgm import DcgmSettings, DcgmSource, refused_address
 from gpuvitals.signals.reports.folder import DropInSettings, DropInSource

@@ -26,18 +26,18 @@ from gpuvitals.kubeletplugin.ports import Sources
 from gpuvitals.model.ids import NodeName
 from gpuvitals.model.snapshot import Snapshot
 from gpuvitals.node.agent import AgentSettings, NodeAgent
-from gpuvitals.node.announcements import Announcement, memory_recovered
-from gpuvitals.node.bridges import ClaimBridge, EventBridge
 from gpuvitals.node.debug_answers import DebugAnswers
-from gpuvitals.node.governor import GovernorPorts
+from gpuvitals.node.edge_adapters import ClaimBridge, EventBridge
+from gpuvitals.node.events import Announcement, memory_recovered
 from gpuvitals.node.outputs import Outputs, Writers
+from gpuvitals.node.policy_resolver import GovernorPorts
 from gpuvitals.node.ports import AgentPorts
 from gpuvitals.node.probe_checks import NodeChecks
 from gpuvitals.node.probes import Checks, ProbeServer
 from gpuvitals.node.slots import in_a_slot
+from gpuvitals.node.state_store import Memory, StateStore
 from gpuvitals.node.storage import StorageReport
-from gpuvitals.node.store import Memory, StateStore
-from gpuvitals.node.taint_memory import TaintMemory
+from gpuvitals.node.taint_times import TaintMemory
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.observability.pending import PendingFaults

@@ -8,7 +8,7 @@ from gpuvitals.inventory.pool import pool
 from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.signal import InventoryReport, MonitorReport, MonitorState, Signal, Source
-from gpuvitals.node.store import StateStore
+from gpuvitals.node.state_store import StateStore
 from support.agentworld import AgentWorld, fault, gpu, inventory, lost, monitor, reading
 from support.signals import moment
 

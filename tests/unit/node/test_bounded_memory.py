@@ -7,7 +7,7 @@ from gpuvitals.inventory.identity import MAX_RETIRED
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.signal import InventoryReport, Source
-from gpuvitals.node.instances import MAX_REMEMBERED
+from gpuvitals.node.mig_instances import MAX_REMEMBERED
 from support.agentworld import AgentWorld, fault, gpu, reading
 from support.miginstances import in_mig_mode, instance
 from support.signals import moment

@@ -9,7 +9,7 @@ from gpuvitals.health.unusable import OF_FILES
 from gpuvitals.model.files import FilesSeen, Lack
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import GpuUuid
-from gpuvitals.node.announcements import lack_announcements
+from gpuvitals.node.events import lack_announcements
 from support.agentworld import AgentWorld, gpu, inventory, reading
 
 UVM = Lack(OF_FILES[1], "no nvidia-uvm; `nvidia-modprobe -u -c0` makes it")

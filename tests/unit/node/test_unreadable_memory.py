@@ -12,7 +12,7 @@ from gpuvitals.health.remembered import ShownVerdict
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.signal import IdentityReport, Source
-from gpuvitals.node.store import StateStore
+from gpuvitals.node.state_store import StateStore
 from support.agentworld import AgentWorld, fault, gpu, inventory, reading
 from support.signals import moment
 

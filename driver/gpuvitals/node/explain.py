@@ -24,7 +24,7 @@ from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu_name import folded_name
 from gpuvitals.model.health import NO_REASON, Confidence, Phase, Verdict
 from gpuvitals.model.snapshot import GpuHealth, NodeFacts
-from gpuvitals.node.explanation_text import (
+from gpuvitals.node.explain_text import (
     ago,
     checkup_text,
     class_text,
@@ -33,8 +33,8 @@ from gpuvitals.node.explanation_text import (
     way_out_text,
     xid_text,
 )
-from gpuvitals.node.instances import seen_as
-from gpuvitals.node.store import StoredGpu
+from gpuvitals.node.mig_instances import seen_as
+from gpuvitals.node.state_store import StoredGpu
 
 _CAREFUL = 90
 

@@ -43,7 +43,7 @@ from gpuvitals.model.signal import (
     XidReport,
 )
 from gpuvitals.model.snapshot import NodeFacts
-from gpuvitals.node.announcements import (
+from gpuvitals.node.events import (
     Announcement,
     gap_announcement,
     monitor_announcement,
@@ -51,13 +51,13 @@ from gpuvitals.node.announcements import (
     statement_unattributed,
     unattributed_announcement,
 )
-from gpuvitals.node.instances import hidden, seen_as, withheld
-from gpuvitals.node.judging import Judge, node_policy
+from gpuvitals.node.mig_instances import hidden, seen_as, withheld
 from gpuvitals.node.ports import AgentPorts
 from gpuvitals.node.recall import Recall
+from gpuvitals.node.reports import StandingStatements, names
 from gpuvitals.node.slots import Takeover, adopted, concerned_in, remembered_owners, seated, without
-from gpuvitals.node.statements import StandingStatements, names
-from gpuvitals.node.store import StoredGpu, StoredNode
+from gpuvitals.node.state_store import StoredGpu, StoredNode
+from gpuvitals.node.verdict_cache import Judge, node_policy
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
 

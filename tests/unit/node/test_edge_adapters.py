@@ -5,7 +5,7 @@ import pytest
 from gpuvitals.kube.claim_reader import ClaimReader
 from gpuvitals.kube.transport import ConnectSettings, connect
 from gpuvitals.kubeletplugin.ports import ClaimNotFoundError, ClaimUnavailableError
-from gpuvitals.node.bridges import ClaimBridge
+from gpuvitals.node.edge_adapters import ClaimBridge
 from gpuvitals_sim.apiserver import ApiServer, Match
 
 

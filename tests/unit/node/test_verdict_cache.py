@@ -7,7 +7,7 @@ from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import initial_state
 from gpuvitals.health.verdict import verdict
 from gpuvitals.model.health import HealthState
-from gpuvitals.node.judging import Judge
+from gpuvitals.node.verdict_cache import Judge
 from support.agentworld import fault, gpu, reading
 from support.signals import moment
 

@@ -16,7 +16,7 @@ from gpuvitals.kubeletplugin.allocated_claim import (
 )
 from gpuvitals.kubeletplugin.ports import ClaimNotFoundError, ClaimUnavailableError, PluginEvent
 from gpuvitals.model.ids import ClaimUid
-from gpuvitals.node.announcements import Announcement
+from gpuvitals.node.events import Announcement
 
 
 class ClaimBridge:

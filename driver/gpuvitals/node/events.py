@@ -18,7 +18,7 @@ from gpuvitals.model.signal import (
     Statement,
     XidReport,
 )
-from gpuvitals.node.store import Memory
+from gpuvitals.node.state_store import Memory
 
 _SEVERITY = {
     HealthState.HEALTHY: 0,

@@ -13,7 +13,7 @@ from gpuvitals.inventory.device import device_name
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import Verdict
 from gpuvitals.model.ids import GpuUuid
-from gpuvitals.node.store import StoredGpu
+from gpuvitals.node.state_store import StoredGpu
 
 MAX_REMEMBERED = 64
 """Destroyed instances whose faults are remembered, the newest first to stay."""

@@ -11,7 +11,7 @@ from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu_name import folded_name
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.signal import Source, Statement, StatementsReport
-from gpuvitals.node.store import StoredGpu
+from gpuvitals.node.state_store import StoredGpu
 
 
 class StandingStatements:

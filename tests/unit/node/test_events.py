@@ -9,7 +9,7 @@ from gpuvitals.health.unusable import NODES_MISSING
 from gpuvitals.model.files import Lack
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import GpuSignal, ReadStatus
-from gpuvitals.node.announcements import lack_announcements, unattributed_announcement, verdict_announcement
+from gpuvitals.node.events import lack_announcements, unattributed_announcement, verdict_announcement
 from support.signals import GPU, START, broken, fold, fresh, good, judge, xid
 
 

@@ -18,7 +18,7 @@ from gpuvitals.health.policy_pairs import as_object_fields, misfit_with_poll
 from gpuvitals.inventory.governing import Choice, Governing, PolicyRule, choice, governing
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid
-from gpuvitals.node.announcements import Announcement, policy_refused, policy_tied
+from gpuvitals.node.events import Announcement, policy_refused, policy_tied
 from gpuvitals.node.policy_memory import SCHEMA, KnownPolicies, read_policies
 from gpuvitals.node.storage import StorageReport
 from gpuvitals.observability.logs import keys

@@ -12,8 +12,8 @@ from gpuvitals.inventory.naming import Naming
 from gpuvitals.model.ids import ClaimUid
 from gpuvitals.model.signal import Checkup, ClearReport, MonitorState, ReadStatus, Source
 from gpuvitals.model.snapshot import NodeFacts
-from gpuvitals.node.explanation import Surroundings, find_gpu, gpu_stations
-from gpuvitals.node.store import StoredGpu
+from gpuvitals.node.explain import Surroundings, find_gpu, gpu_stations
+from gpuvitals.node.state_store import StoredGpu
 from support.signals import UUID, asks, broken, checkup, fold, good, judge, links, moment, xid
 from support.worlds import SINCE, gpu
 

@@ -15,10 +15,10 @@ from gpuvitals.model.gpu import DeviceKind, Gpu, MigInstance
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.signal import Says, Signal, Source, Statement, StatementsReport
-from gpuvitals.node.annotations import AnnotationDoor, AnnotationPorts
-from gpuvitals.node.statements import names
+from gpuvitals.node.report_annotations import AnnotationDoor, AnnotationPorts
+from gpuvitals.node.reports import names
+from gpuvitals.node.state_store import StoredGpu
 from gpuvitals.node.storage import StorageReport
-from gpuvitals.node.store import StoredGpu
 from support.agentworld import AgentWorld, TurnedClock, gpu, reading
 from support.signals import moment
 
