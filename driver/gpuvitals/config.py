@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from gpuvitals.decoding import misfit
+from gpuvitals.decode_error import misfit
 from gpuvitals.health.policy import Policy, policy_with
 from gpuvitals.health.policy_pairs import misfit_with_poll
 from gpuvitals.inventory.naming import Naming

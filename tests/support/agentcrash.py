@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from gpuvitals.health.policy import Policy
-from gpuvitals.inventory.governing import Governing
+from gpuvitals.inventory.policy_match import Governing
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import BootId, NodeName
 from gpuvitals.node.agent import AgentSettings, NodeAgent

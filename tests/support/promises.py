@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuvitals.health.attribution import concerns
+from gpuvitals.health.clearing import after_restart
 from gpuvitals.health.evaluate import advance, evaluate
 from gpuvitals.health.fault_classes import ASKS_FOR_RESET, FLAPPING, Clearing, FaultClass, xid_rule
 from gpuvitals.health.faults import HUNG, isolating, run_ends_at
-from gpuvitals.health.healing import after_restart
 from gpuvitals.health.isolation import isolated
 from gpuvitals.health.reasons import is_reason
 from gpuvitals.health.state import MAX_EPISODES, MAX_PAST, MAX_XIDS, GpuState, initial_state

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gpuvitals.health.checkup import growth, replay_limit
 from gpuvitals.health.evaluate import advance
+from gpuvitals.health.fold_checkup import growth, replay_limit
 from gpuvitals.health.state import GpuState
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.signal import ConfigSpace, PresenceReport, Source

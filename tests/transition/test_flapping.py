@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
+from gpuvitals.health.clearing import after_restart
 from gpuvitals.health.evaluate import advance
-from gpuvitals.health.healing import after_restart
 from gpuvitals.health.state import MAX_PAST, Ending, GpuState
 from gpuvitals.model.health import HealthState, Phase
 from gpuvitals.model.signal import ClearReport, Reading, Source

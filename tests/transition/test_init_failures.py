@@ -2,8 +2,8 @@
 
 import pytest
 
+from gpuvitals.health.clearing import after_restart
 from gpuvitals.health.fault_classes import FaultClass
-from gpuvitals.health.healing import after_restart
 from gpuvitals.health.witnesses import Witness, witnesses
 from gpuvitals.model.health import Confidence, HealthState
 from gpuvitals.model.signal import InitFailureReport, OffBusReport, Source

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gpuvitals.health.healing import after_restart
+from gpuvitals.health.clearing import after_restart
 from gpuvitals.health.state import GpuState
 from gpuvitals.model.health import Confidence, HealthState, NvlinkStatus, Phase, RowRemap
 from gpuvitals.model.signal import ClearReport, OffBusReport, Reading, ReadStatus, Source

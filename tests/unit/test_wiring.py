@@ -8,7 +8,7 @@ import pytest
 
 from gpuvitals.bootstrap import NodeOptions
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.wiring.sockets import early_naming, plugin_settings
+from gpuvitals.wiring.kubelet_sockets import early_naming, plugin_settings
 
 
 def test_the_runtime_is_told_the_paths_of_the_node_not_of_the_container() -> None:
@@ -30,7 +30,10 @@ def test_the_runtime_is_told_the_paths_of_the_node_not_of_the_container() -> Non
     ("imported", "not_loaded"),
     [
         # slow to import, and the kubelet's clock runs
-        ("gpuvitals.cli.node, gpuvitals.wiring.sockets", {"kubernetes", "msgspec", "prometheus_client"}),
+        (
+            "gpuvitals.cli.node, gpuvitals.wiring.kubelet_sockets",
+            {"kubernetes", "msgspec", "prometheus_client"},
+        ),
         # 10 MiB on every node, for scenarios that only the demo reads
         ("gpuvitals.wiring.node", {"pydantic"}),
     ],

@@ -23,13 +23,13 @@ from gpuvitals.health.advice import xid_advice
 from gpuvitals.health.evaluate import evaluate
 from gpuvitals.health.fault_classes import PEER_ADVICE, FaultClass, xid_rule
 from gpuvitals.health.isolation import isolated
-from gpuvitals.health.nvlink5 import nvlink5_action, points_at_peer
-from gpuvitals.health.nvlink_xid74 import xid74_meaning
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.reasons import person_should
 from gpuvitals.health.state import Fault, GpuState, initial_state
 from gpuvitals.health.verdict import verdict
 from gpuvitals.health.witnesses import WITNESSES, fault_kind, witnesses
+from gpuvitals.health.xid74 import xid74_meaning
+from gpuvitals.health.xid_nvlink5 import nvlink5_action, points_at_peer
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kube.agent_pods import SELECTOR
 from gpuvitals.kube.errors import ApiError

@@ -11,7 +11,7 @@ from gpuvitals.cli.node_options import add_node_options, node_options
 from gpuvitals.cli.termination import Termination
 
 if TYPE_CHECKING:
-    from gpuvitals.wiring.sockets import Sockets
+    from gpuvitals.wiring.kubelet_sockets import Sockets
 
 _SWITCH_SECONDS = 0.001
 """For so long a thread may keep the others from running. Python's 5 ms are as long as a whole preparation takes, and a
@@ -42,7 +42,7 @@ def _run(options: argparse.Namespace, node_options: NodeOptions, termination: Te
     from gpuvitals.kubeletplugin.publisher_lock import InstanceRunningError
     from gpuvitals.kubeletplugin.sockets import SocketError
     from gpuvitals.observability.logs import configure
-    from gpuvitals.wiring.sockets import Sockets, early_naming
+    from gpuvitals.wiring.kubelet_sockets import Sockets, early_naming
 
     # A crash in C code leaves no traceback otherwise. 2, since sys.stderr may be replaced.
     faulthandler.enable(2)

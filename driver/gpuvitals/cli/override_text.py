@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from gpuvitals.decoding import decoded
+from gpuvitals.decode_error import decoded
 from gpuvitals.model.clock import Moment
 from gpuvitals.signals.reports.text import MAX_BYTES, Rules, StatementError, statements_from_json
 

@@ -8,7 +8,7 @@ import msgspec
 
 from gpuvitals.cli.errors import UsageError
 from gpuvitals.cli.gpu_names import GpuNames
-from gpuvitals.decoding import decoded
+from gpuvitals.decode_error import decoded
 from gpuvitals.kube.agent_pods import SELECTOR, AgentPod, Finished, agent_pods, run_in_pod
 from gpuvitals.kube.errors import ApiError, Permanent
 from gpuvitals.kube.slices.list import slice_pages

@@ -8,7 +8,7 @@ from pathlib import Path
 from gpuvitals.bootstrap import NodeOptions
 from gpuvitals.doctor.check import Finding, fail, ok, skipped, warn
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.inventory.neighbours import other_driver
+from gpuvitals.inventory.other_drivers import other_driver
 from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.kube.errors import ApiError, NotFound, Permanent
 from gpuvitals.kube.kubeconfig import split

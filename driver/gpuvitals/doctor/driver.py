@@ -23,7 +23,7 @@ from gpuvitals.signals.nvml.worker_client import CallHung, Deadlines, NvmlLink
 from gpuvitals.signals.nvml.worker_process import SeatTaken, WorkerGone, WorkerSeat
 from gpuvitals.signals.nvml_worker.protocol import DRIVER_CODES, DriverFacts, NvmlFailure
 from gpuvitals.signals.sysfs import SysfsTree
-from gpuvitals.wiring.sockets import driver_place, plugin_settings
+from gpuvitals.wiring.kubelet_sockets import driver_place, plugin_settings
 
 NVML_SECONDS = 90.0
 """As long as the NVML checks may take: an open and a few calls that hang, each with two deadlines."""

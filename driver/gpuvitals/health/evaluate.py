@@ -7,7 +7,8 @@ the ways out.
 from dataclasses import replace
 from typing import assert_never
 
-from gpuvitals.health.checkup import fold_checkup, with_fatal_errors
+from gpuvitals.health.clearing import after_reset, cleared, disproved, last_before_reset, unwatched
+from gpuvitals.health.dcgm_reading import with_second_reading, without_stale
 from gpuvitals.health.fault_classes import (
     ASKS_FOR_RESET,
     LEVELS,
@@ -18,10 +19,9 @@ from gpuvitals.health.fault_classes import (
     xid_rule,
 )
 from gpuvitals.health.faults import End, Evidence, end_faults, isolating, raise_fault
-from gpuvitals.health.healing import after_reset, cleared, disproved, last_before_reset, unwatched
-from gpuvitals.health.levels import fold_levels, says_something
+from gpuvitals.health.fold_checkup import fold_checkup, with_fatal_errors
+from gpuvitals.health.fold_reading import fold_levels, says_something
 from gpuvitals.health.policy import Policy
-from gpuvitals.health.second_reading import with_second_reading, without_stale
 from gpuvitals.health.state import (
     MAX_XIDS,
     Ending,

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import assert_never
 
-from gpuvitals.health.nvlink5 import Nvlink5Action, nvlink5_action, points_at_peer
-from gpuvitals.health.nvlink_xid74 import Xid74Meaning, xid74_meaning
+from gpuvitals.health.xid74 import Xid74Meaning, xid74_meaning
 from gpuvitals.health.xid_catalog import CATALOG
+from gpuvitals.health.xid_nvlink5 import Nvlink5Action, nvlink5_action, points_at_peer
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import Source, XidReport

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
-from gpuvitals.health.expectations import expected_links, lacking_values
+from gpuvitals.health.expected_links import expected_links, lacking_values
 from gpuvitals.health.fault_classes import CauseRule
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu import Gpu

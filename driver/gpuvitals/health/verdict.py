@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import assert_never
 
-from gpuvitals.health.expectations import WITHOUT_LINKS
+from gpuvitals.health.expected_links import WITHOUT_LINKS
 from gpuvitals.health.fault_classes import RECOVERY_ACTIONS, Clearing, FaultClass, recovery_action
 from gpuvitals.health.faults import HUNG, confirmed, isolating, run_ends_at
-from gpuvitals.health.levels import unknown_links
+from gpuvitals.health.fold_reading import unknown_links
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.score import capped, factors, health_class, link_share, score
 from gpuvitals.health.state import Fault, GpuState, XidRecord

@@ -11,7 +11,7 @@ from itertools import groupby
 from gpuvitals.inventory.attributes import attributes, capacities
 from gpuvitals.inventory.device import Device, device_name, is_offered
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.inventory.report import LeftOut, node_report, with_left_out
+from gpuvitals.inventory.node_report import LeftOut, node_report, with_left_out
 from gpuvitals.inventory.taints import ServiceMode, taints
 from gpuvitals.inventory.validation import invalid
 from gpuvitals.model.health import HealthClass

@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 import urllib3
 
-from gpuvitals.decoding import decoded
+from gpuvitals.decode_error import decoded
 from gpuvitals.kube.errors import Permanent, Retryable
 from gpuvitals.kube.kubeconfig import configuration, official_client
 from gpuvitals.kube.transport import Call, ConnectSettings, Transport

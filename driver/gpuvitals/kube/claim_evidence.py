@@ -10,7 +10,7 @@ from datetime import datetime
 
 import msgspec
 
-from gpuvitals.decoding import decoded
+from gpuvitals.decode_error import decoded
 
 
 class ManagedFields(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from gpuvitals.decoding import decoded
+from gpuvitals.decode_error import decoded
 from gpuvitals.inventory.claims import ClaimEntry, ClaimRef, Condition
 from gpuvitals.kube.claim_evidence import (
     ManagedFields,

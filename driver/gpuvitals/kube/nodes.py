@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from gpuvitals.decoding import decoded
+from gpuvitals.decode_error import decoded
 from gpuvitals.kube.errors import Conflict, Retryable
 from gpuvitals.kube.slices.metadata import NodeOwner
 from gpuvitals.kube.transport import MERGE_PATCH, Call, Transport

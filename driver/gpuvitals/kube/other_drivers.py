@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from gpuvitals.decoding import decoded
-from gpuvitals.inventory.neighbours import NeighbourDevice, Neighbours
+from gpuvitals.decode_error import decoded
+from gpuvitals.inventory.other_drivers import NeighbourDevice, Neighbours
 from gpuvitals.kube.errors import ApiError
 from gpuvitals.kube.reflector import ObjectKey, Reflector, Selection, Turns
 from gpuvitals.kube.retry import WATCH_LATER

@@ -7,7 +7,7 @@ from typing import Any
 
 from gpuvitals.health.policy_pairs import PAIRS, PolicyPair, as_object_fields, camel, cel_rule
 from gpuvitals.health.policy_values import MAX_VALUE, VALUES, PolicyValue
-from gpuvitals.inventory.governing import Mode
+from gpuvitals.inventory.policy_match import Mode
 
 Json = dict[str, Any]
 

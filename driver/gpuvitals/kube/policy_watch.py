@@ -7,11 +7,11 @@ from typing import Protocol
 
 import msgspec
 
-from gpuvitals.decoding import decoded, misfit
+from gpuvitals.decode_error import decoded, misfit
 from gpuvitals.health.policy import check_values
 from gpuvitals.health.policy_pairs import as_object_fields, camel
 from gpuvitals.health.policy_values import VALUES
-from gpuvitals.inventory.governing import Mode, PolicyRule
+from gpuvitals.inventory.policy_match import Mode, PolicyRule
 from gpuvitals.kube.errors import ApiError, Permanent
 from gpuvitals.kube.policy_crd import PLURAL, VERSION
 from gpuvitals.kube.reflector import ObjectKey, Reflector, Selection, Turns

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from gpuvitals.decoding import decoded
+from gpuvitals.decode_error import decoded
 from gpuvitals.kube.cause_log import CauseLog
 from gpuvitals.kube.errors import ApiError, Gone, Retryable
 from gpuvitals.kube.resource_version import is_newer

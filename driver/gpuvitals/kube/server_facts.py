@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from gpuvitals.decoding import decoded
-from gpuvitals.inventory.neighbours import NeighbourDevice, Neighbours
+from gpuvitals.decode_error import decoded
+from gpuvitals.inventory.other_drivers import NeighbourDevice, Neighbours
 from gpuvitals.kube.errors import NotFound, Retryable
 from gpuvitals.kube.other_drivers import neighbour_devices
 from gpuvitals.kube.slices.codec import PATH as SLICES

@@ -4,7 +4,7 @@ from typing import TypeVar
 
 import msgspec
 
-from gpuvitals.decoding import decoded
+from gpuvitals.decode_error import decoded
 from gpuvitals.kube.errors import Retryable
 
 _T = TypeVar("_T")

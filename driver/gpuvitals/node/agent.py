@@ -12,7 +12,7 @@ from gpuvitals.durable import DurableFileError
 from gpuvitals.health.publication import worth_publishing
 from gpuvitals.health.verdict import next_change_at
 from gpuvitals.inventory.device import device_order
-from gpuvitals.inventory.governing import Governing, in_service
+from gpuvitals.inventory.policy_match import Governing, in_service
 from gpuvitals.model.clock import Clock, Moment
 from gpuvitals.model.health import Verdict
 from gpuvitals.model.ids import BootId, GpuUuid, NodeName

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gpuvitals.inventory.governing import Choice
+from gpuvitals.inventory.policy_match import Choice
 from gpuvitals.model.files import Lack
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import HealthState, Phase, Verdict

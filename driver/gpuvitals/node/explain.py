@@ -16,8 +16,8 @@ from gpuvitals.health.verdict import next_change_at, verdict
 from gpuvitals.health.witnesses import may_disrupt, witnesses
 from gpuvitals.inventory.claims import ClaimRef, healthy_status
 from gpuvitals.inventory.device import device_name, is_offered
-from gpuvitals.inventory.governing import Governing
 from gpuvitals.inventory.naming import Naming
+from gpuvitals.inventory.policy_match import Governing
 from gpuvitals.inventory.taints import taints
 from gpuvitals.kubeletplugin.device_health import kubelet_health
 from gpuvitals.model.clock import Moment

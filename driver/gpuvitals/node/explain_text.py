@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from gpuvitals.health.fault_classes import Clearing, FaultClass, recovery_action
-from gpuvitals.health.levels import active_links, unknown_links
+from gpuvitals.health.fold_reading import active_links, unknown_links
 from gpuvitals.health.state import PastFault, XidRecord
 from gpuvitals.model.signal import Checkup, Reading
 

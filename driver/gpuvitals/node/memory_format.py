@@ -15,7 +15,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from gpuvitals.decoding import decoded, misfit
+from gpuvitals.decode_error import decoded, misfit
 from gpuvitals.health.evaluate import advance
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.remembered import ShownVerdict

@@ -10,13 +10,13 @@ from dataclasses import replace
 from typing import assert_never
 
 from gpuvitals.health.attribution import told
+from gpuvitals.health.clearing import after_restart
+from gpuvitals.health.dcgm_reading import dcgm_accuses_too_many
 from gpuvitals.health.evaluate import advance, evaluate
-from gpuvitals.health.healing import after_restart
+from gpuvitals.health.fold_reports import with_statements
 from gpuvitals.health.isolation import is_capped, isolated
 from gpuvitals.health.reasons import DCGM_UNCONFIRMED, GPU_NOT_UP, ISOLATION_CAPPED, NVSWITCH_FAULT
-from gpuvitals.health.second_reading import dcgm_accuses_too_many
-from gpuvitals.health.statements import with_statements
-from gpuvitals.inventory.governing import Governing
+from gpuvitals.inventory.policy_match import Governing
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.driver_load import is_reload, known_load
 from gpuvitals.model.gpu import DeviceKind

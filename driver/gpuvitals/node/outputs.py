@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from gpuvitals.inventory.claims import claim_entries
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.inventory.neighbours import other_driver
+from gpuvitals.inventory.other_drivers import other_driver
 from gpuvitals.inventory.pool import pool
 from gpuvitals.kube.claim_writer import ClaimStatusWriter
 from gpuvitals.kube.other_drivers import NeighbourWatch
@@ -20,7 +20,7 @@ from gpuvitals.model.snapshot import Snapshot
 from gpuvitals.node.edge_adapters import EventBridge
 from gpuvitals.node.events import Announcement, rival_announcement
 from gpuvitals.node.taint_times import TaintMemory
-from gpuvitals.observability.pending import PendingFaults
+from gpuvitals.observability.publish_latency import PendingFaults
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,9 @@ from typing import TypeVar
 
 import msgspec
 
-from gpuvitals.decoding import decoded
+from gpuvitals.decode_error import decoded
 from gpuvitals.health.policy import check_values
-from gpuvitals.inventory.governing import Choice, PolicyRule
+from gpuvitals.inventory.policy_match import Choice, PolicyRule
 from gpuvitals.model.ids import GpuUuid
 
 SCHEMA = 1

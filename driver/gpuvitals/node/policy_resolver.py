@@ -15,7 +15,7 @@ import msgspec
 from gpuvitals.durable import DurableFile, DurableFileError
 from gpuvitals.health.policy import Policy, policy_with
 from gpuvitals.health.policy_pairs import as_object_fields, misfit_with_poll
-from gpuvitals.inventory.governing import Choice, Governing, PolicyRule, choice, governing
+from gpuvitals.inventory.policy_match import Choice, Governing, PolicyRule, choice, governing
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.node.events import Announcement, policy_refused, policy_tied

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gpuvitals.health.remembered import ShownVerdict
-from gpuvitals.inventory.governing import Governing
+from gpuvitals.inventory.policy_match import Governing
 from gpuvitals.model.files import FilesSeen
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid

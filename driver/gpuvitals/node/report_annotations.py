@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from gpuvitals.decoding import decoded
+from gpuvitals.decode_error import decoded
 from gpuvitals.durable import DurableFile, DurableFileError
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.model.clock import Clock

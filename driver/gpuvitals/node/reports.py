@@ -5,7 +5,7 @@ Owned by the agent's thread. A source tells all that it says at once; what expir
 
 from collections.abc import Collection
 
-from gpuvitals.health.statements import quoted
+from gpuvitals.health.fold_reports import quoted
 from gpuvitals.inventory.device import device_name, silicon
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu_name import folded_name

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from gpuvitals.health.attribution import concerned
-from gpuvitals.health.healing import after_restart
+from gpuvitals.health.clearing import after_restart
 from gpuvitals.health.state import expecting, initial_state, instance_state
 from gpuvitals.inventory.identity import SlotOwners, slot_owners
 from gpuvitals.model.clock import Moment

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from gpuvitals.decoding import decoded
+from gpuvitals.decode_error import decoded
 from gpuvitals.durable import DurableFile, DurableFileError
 from gpuvitals.kube.slices.codec import TaintKey
 from gpuvitals.node.storage import StorageReport

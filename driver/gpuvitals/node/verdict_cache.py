@@ -7,7 +7,7 @@ from gpuvitals.health.evaluate import advance
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import GpuState
 from gpuvitals.health.verdict import next_change_at, verdict
-from gpuvitals.inventory.governing import Governing
+from gpuvitals.inventory.policy_match import Governing
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.health import Verdict
 from gpuvitals.model.ids import GpuUuid

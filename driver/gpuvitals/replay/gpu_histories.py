@@ -21,9 +21,9 @@ from gpuvitals.model.signal import (
     Source,
     XidReport,
 )
+from gpuvitals.replay.assumed_readings import at_work, begun_anew, come_up, folded, seen_now, shows_work
 from gpuvitals.replay.findings import GpuEnd, Happening, Isolation, Kind, Tally
 from gpuvitals.replay.isolations import weigh, weigh_witnesses
-from gpuvitals.replay.presumed import at_work, begun_anew, come_up, folded, seen_now, shows_work
 from gpuvitals.replay.roster import Roster, phantoms
 
 MAX_KEPT = 1000

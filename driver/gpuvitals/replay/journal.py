@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from gpuvitals.replay.log_line import AnyLine, LogLine, MalformedLine, OtherLine, escaped, log_line
-from gpuvitals.replay.stamps import Stamp, wall_stamp
+from gpuvitals.replay.timestamps import Stamp, wall_stamp
 from gpuvitals.signals.kmsg.record import MAX_RECORD, KmsgRecord
 
 Value = str | bytes | float

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from gpuvitals.model.clock import Moment
-from gpuvitals.replay.stamps import Stamp
+from gpuvitals.replay.timestamps import Stamp
 
 _JITTER_SECONDS = 1.0
 """Stamps may be this much out of order: several processors write one log."""

@@ -18,7 +18,7 @@ from datetime import datetime
 
 from gpuvitals.replay.marks import KERNELS_NAMES, is_of_a_program
 from gpuvitals.replay.prefixes import COLOUR, OTHER_FACILITY, Outer, has_facility, is_listed, outer
-from gpuvitals.replay.stamps import BOOT, Stamp, Stamped, stamp_at_start, wall_stamp
+from gpuvitals.replay.timestamps import BOOT, Stamp, Stamped, stamp_at_start, wall_stamp
 from gpuvitals.signals.kmsg.record import DRIVER_PREFIXES, MAX_RECORD, KmsgRecord, kmsg_record
 
 BOOT_TEXT = "Linux version "

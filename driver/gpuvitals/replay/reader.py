@@ -13,8 +13,8 @@ from itertools import chain, islice
 
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.signal import GapReport, Signal, Source
-from gpuvitals.replay.blocks import ExportError, exported, lines_of
 from gpuvitals.replay.boots import BootSigns, is_boot_marker
+from gpuvitals.replay.chunks import ExportError, exported, lines_of
 from gpuvitals.replay.counts import Counts
 from gpuvitals.replay.documents import DocumentError, entries
 from gpuvitals.replay.encodings import as_utf8
@@ -34,8 +34,8 @@ from gpuvitals.replay.log_line import (
 )
 from gpuvitals.replay.marks import MARK, holds_header, is_of_a_program
 from gpuvitals.replay.prefixes import COLOUR
-from gpuvitals.replay.stamps import Stamp
 from gpuvitals.replay.text_log import SNIFFED_LINES, TextLog, stamp_of
+from gpuvitals.replay.timestamps import Stamp
 from gpuvitals.replay.verbose import verbose_entries
 from gpuvitals.signals.kmsg.decode import kernel_signal
 from gpuvitals.signals.kmsg.xid_line import LineKind, XidClassifier

@@ -5,12 +5,12 @@ from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 
-from gpuvitals.replay.blocks import lines_of
+from gpuvitals.replay.chunks import lines_of
 from gpuvitals.replay.encodings import as_utf8
 from gpuvitals.replay.journal import JournalLine, embedded, entry_stamp, json_object
 from gpuvitals.replay.log_line import AnyLine, LogLine, log_line, sniffed
 from gpuvitals.replay.prefixes import COLOUR
-from gpuvitals.replay.stamps import RelativeClock, Stamp
+from gpuvitals.replay.timestamps import RelativeClock, Stamp
 from gpuvitals.signals.recorded import heard_time
 
 SNIFFED_LINES = 200

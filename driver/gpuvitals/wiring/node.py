@@ -40,15 +40,15 @@ from gpuvitals.node.storage import StorageReport
 from gpuvitals.node.taint_times import TaintMemory
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
-from gpuvitals.observability.pending import PendingFaults
+from gpuvitals.observability.publish_latency import PendingFaults
 from gpuvitals.signals.clock import SystemClock, boot_id
 from gpuvitals.signals.kmsg.source import KmsgPosition, KmsgSettings, KmsgSource
 from gpuvitals.signals.nvml.monitor import NvmlMonitor, NvmlSettings
 from gpuvitals.signals.nvml.polling import NvmlPeriods
 from gpuvitals.signals.recording import SignalRecorder
 from gpuvitals.signals.sysfs import SysfsSource, SysfsTree
-from gpuvitals.wiring.governing import Government, Rulership, dcgm_settings
-from gpuvitals.wiring.sockets import Sockets, driver_place
+from gpuvitals.wiring.inputs import Government, Rulership, dcgm_settings
+from gpuvitals.wiring.kubelet_sockets import Sockets, driver_place
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ Source: docs.nvidia.com, "Analyzing Xid Errors with the Xid Catalog", NVLink5 de
 
 import pytest
 
-from gpuvitals.health.nvlink5 import Nvlink5Action, nvlink5_action
-from gpuvitals.health.nvlink_xid74 import Xid74Meaning, xid74_meaning
+from gpuvitals.health.xid74 import Xid74Meaning, xid74_meaning
+from gpuvitals.health.xid_nvlink5 import Nvlink5Action, nvlink5_action
 
 RESET, EVALUATE, IGNORE = Nvlink5Action.RESET_GPU, Nvlink5Action.XID_154_EVAL, Nvlink5Action.IGNORE
 # XID, unit as printed, its code before R575 and since, what resets, what 154 decides.

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from gpuvitals.health.nvlink5 import points_at_peer
 from gpuvitals.health.reasons import person_should
+from gpuvitals.health.xid_nvlink5 import points_at_peer
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import Nvlink5Detail, XidReport
 from support.signals import fold, good, judge, xid

@@ -9,7 +9,7 @@ from gpuvitals.config import ConfigError, load_config
 from gpuvitals.health.policy import Policy, policy_with
 from gpuvitals.health.policy_pairs import PAIRS, cel_rule, contradiction
 from gpuvitals.health.policy_values import VALUES
-from gpuvitals.inventory.governing import PolicyRule
+from gpuvitals.inventory.policy_match import PolicyRule
 from support.agentworld import AgentWorld
 
 

@@ -21,8 +21,8 @@ from gpuvitals.inventory.device import (
 )
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.next_step import NEXT_STEP, with_next_step
+from gpuvitals.inventory.node_report import MAX_BYTES, node_report
 from gpuvitals.inventory.pool import pool
-from gpuvitals.inventory.report import MAX_BYTES, node_report
 from gpuvitals.inventory.taints import ServiceMode, taints
 from gpuvitals.model.gpu import DeviceKind, Gpu, MigInstance
 from gpuvitals.model.health import HealthState

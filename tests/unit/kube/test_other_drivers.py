@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gpuvitals.inventory.neighbours import Neighbours
+from gpuvitals.inventory.other_drivers import Neighbours
 from gpuvitals.kube.node_watch import NodeWatch, NodeWatchSettings
 from gpuvitals.kube.other_drivers import NeighbourSettings, NeighbourWatch, neighbour_devices
 from gpuvitals.kube.transport import ConnectSettings, connect

@@ -10,7 +10,7 @@ import pytest
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.policy_pairs import camel
 from gpuvitals.health.policy_values import VALUES
-from gpuvitals.inventory.governing import Mode, PolicyRule
+from gpuvitals.inventory.policy_match import Mode, PolicyRule
 from gpuvitals.kube.policy_crd import policy_definition
 from gpuvitals.kube.policy_watch import PolicyError, PolicyWatch, policy_rule
 from gpuvitals.kube.transport import ConnectSettings, connect

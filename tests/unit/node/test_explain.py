@@ -7,8 +7,8 @@ import pytest
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import GpuState
 from gpuvitals.inventory.claims import ClaimRef
-from gpuvitals.inventory.governing import Governing
 from gpuvitals.inventory.naming import Naming
+from gpuvitals.inventory.policy_match import Governing
 from gpuvitals.model.ids import ClaimUid
 from gpuvitals.model.signal import Checkup, ClearReport, MonitorState, ReadStatus, Source
 from gpuvitals.model.snapshot import NodeFacts

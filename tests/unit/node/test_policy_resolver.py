@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from gpuvitals.health.policy import Policy
-from gpuvitals.inventory.governing import Mode, PolicyRule
 from gpuvitals.inventory.naming import Naming
+from gpuvitals.inventory.policy_match import Mode, PolicyRule
 from gpuvitals.inventory.pool import Pool, pool
 from gpuvitals.inventory.taints import ServiceMode
 from support.agentworld import AgentWorld, fault, gpu, inventory, reading

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 
 from gpuvitals.health.attribution import concerns
-from gpuvitals.health.nvlink5 import nvlink5_action
+from gpuvitals.health.xid_nvlink5 import nvlink5_action
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import GpuSignal

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from gpuvitals.decoding import decoded
+from gpuvitals.decode_error import decoded
 from gpuvitals.inventory.device import AttributeValue, Device, Taint, Version
 from gpuvitals.inventory.pool import Pool, PoolSlice
 from gpuvitals.kube.slices.metadata import NodeOwner, foreign_metadata, merged_metadata, owner_uid

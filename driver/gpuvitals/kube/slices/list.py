@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from gpuvitals.decoding import decoded
+from gpuvitals.decode_error import decoded
 from gpuvitals.kube.slices.codec import PATH
 from gpuvitals.kube.transport import Call, Transport
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from gpuvitals.decoding import decoded
+from gpuvitals.decode_error import decoded
 from gpuvitals.health.remembered import ShownVerdict
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kube.cause_log import CauseLog

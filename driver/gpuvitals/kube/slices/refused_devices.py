@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gpuvitals.decoding import decoded
+from gpuvitals.decode_error import decoded
 from gpuvitals.inventory.device import Device
 from gpuvitals.inventory.pool import Pool, without_devices
 from gpuvitals.kube.errors import Invalid

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gpuvitals.decoding import decoded
+from gpuvitals.decode_error import decoded
 
 _FAILED = "failed"
 _UNKNOWN = "/unknown"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from gpuvitals.decoding import decoded, misfit
+from gpuvitals.decode_error import decoded, misfit
 
 _MARK = "/xidErrors"
 _REPORT = "/node-report"

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from gpuvitals.decoding import decoded, misfit
+from gpuvitals.decode_error import decoded, misfit
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu_name import folded_name, normal_bus_id
 from gpuvitals.model.signal import Says, Statement

@@ -6,9 +6,9 @@ isolates after the dwell of class B and within the cap, since one that goes astr
 
 from dataclasses import replace
 
+from gpuvitals.health.clearing import cleared
 from gpuvitals.health.fault_classes import LEVELS, Clearing
 from gpuvitals.health.faults import End, Evidence, end_faults, raise_fault
-from gpuvitals.health.healing import cleared
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import Ending, GpuState
 from gpuvitals.model.clock import Moment

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from gpuvitals.health.checkup import CHECKED_LEVELS
 from gpuvitals.health.fault_classes import LEVELS, Clearing, recovery_action
 from gpuvitals.health.faults import Evidence, raise_fault
+from gpuvitals.health.fold_checkup import CHECKED_LEVELS
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import Fault, GpuState, Worst
 from gpuvitals.model.ids import Reason

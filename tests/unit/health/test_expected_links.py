@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gpuvitals.health.expectations import expected_links, lacking_values
+from gpuvitals.health.expected_links import expected_links, lacking_values
 from gpuvitals.health.state import expecting, initial_state
 from gpuvitals.model.health import HealthState, NvlinkStatus
 from gpuvitals.model.signal import Reading

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from gpuvitals.health.policy import Policy
-from gpuvitals.inventory.governing import (
+from gpuvitals.inventory.policy_match import (
     NO_CHOICE,
     Choice,
     Governing,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from gpuvitals.health.fault_classes import ASKS_FOR_RESET, Clearing
 from gpuvitals.health.faults import End, end_faults
-from gpuvitals.health.levels import can_tell, is_clean
+from gpuvitals.health.fold_reading import can_tell, is_clean
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import Ending, Fault, GpuState, Standing
 from gpuvitals.health.witnesses import is_agreed

@@ -7,9 +7,9 @@ or by a driver load after which the log shows it at work) read clean after it. S
 
 from dataclasses import replace
 
+from gpuvitals.health.clearing import after_restart
 from gpuvitals.health.evaluate import evaluate
 from gpuvitals.health.fault_classes import FaultClass, xid_rule
-from gpuvitals.health.healing import after_restart
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import GpuState
 from gpuvitals.model.clock import Moment

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from gpuvitals.health.healing import after_restart
+from gpuvitals.health.clearing import after_restart
 from gpuvitals.health.state import GpuState
 from gpuvitals.model.health import HealthState, Phase
 from gpuvitals.model.signal import ClearReport, Source

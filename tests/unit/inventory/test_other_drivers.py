@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.inventory.neighbours import NeighbourDevice, Neighbours, other_driver
+from gpuvitals.inventory.other_drivers import NeighbourDevice, Neighbours, other_driver
 from gpuvitals.inventory.pool import pool
 from gpuvitals.inventory.taints import ServiceMode
 from support.worlds import gpu, snapshot

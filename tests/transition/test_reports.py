@@ -4,11 +4,11 @@ from datetime import timedelta
 
 import pytest
 
+from gpuvitals.health.clearing import after_restart
 from gpuvitals.health.evaluate import advance
-from gpuvitals.health.healing import after_restart
+from gpuvitals.health.fold_reports import with_statements
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import Ending, GpuState
-from gpuvitals.health.statements import with_statements
 from gpuvitals.health.witnesses import Witness, witnesses
 from gpuvitals.model.health import Confidence, HealthState, Phase
 from gpuvitals.model.ids import Reason

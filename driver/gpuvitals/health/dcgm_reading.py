@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from gpuvitals.health.fault_classes import LEVELS, FaultClass, told_by_dcgm
 from gpuvitals.health.faults import Evidence, confirmed, raise_fault
+from gpuvitals.health.fold_reading import bad_levels, eased, says_something
 from gpuvitals.health.isolation import isolation_limit
-from gpuvitals.health.levels import bad_levels, eased, says_something
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import GpuState
 from gpuvitals.model.signal import Reading, ReadStatus, Source
