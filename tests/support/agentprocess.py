@@ -15,7 +15,7 @@ import grpc
 
 from gpuvitals.proto import pluginregistration_v1_pb2 as registration
 from gpuvitals.proto.pluginregistration_v1_pb2_grpc import RegistrationStub
-from gpuvitals.signals.nvml_worker.serve import DEFAULT_BACKEND
+from gpuvitals.signals.nvml_worker.protocol import DEFAULT_BACKEND
 from gpuvitals_sim.apiserver import ApiServer
 from gpuvitals_sim.hardware.nvml_backend import BACKEND
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode

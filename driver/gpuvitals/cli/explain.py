@@ -33,7 +33,7 @@ from gpuvitals.health.xid_nvlink5 import nvlink5_action, points_at_peer
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kube.agent_pods import SELECTOR
 from gpuvitals.kube.errors import ApiError
-from gpuvitals.kubeletplugin import debug
+from gpuvitals.kubeletplugin import debug_socket
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import NO_REASON, Confidence, HealthState
@@ -105,9 +105,9 @@ def run(options: argparse.Namespace) -> int:
         is_read = True
         try:
             stations = _of_gpu(options)
-        except debug.RefusedQuestionError as error:
+        except debug_socket.RefusedQuestionError as error:
             raise UsageError(f"explain: {error}") from error
-        except (debug.DebugError, ApiError) as error:
+        except (debug_socket.DebugError, ApiError) as error:
             print(f"gpuvitals: {error}", file=sys.stderr)
             return 1
     print(_json(stations) if options.json else _text(stations))
@@ -124,7 +124,7 @@ def _of_gpu(options: argparse.Namespace) -> list[Station]:
 
 def asked(state_directory: Path, gpu: str) -> list[Station]:
     """The agent's own explanation of one of its GPUs. Raises DebugError."""
-    answer = debug.ask(state_directory / debug.FILE, {"ask": "gpu", "gpu": gpu})
+    answer = debug_socket.ask(state_directory / debug_socket.FILE, {"ask": "gpu", "gpu": gpu})
     return [Station(each["station"], each["text"]) for each in msgspec.convert(answer, list[dict[str, str]])]
 
 

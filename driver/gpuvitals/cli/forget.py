@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gpuvitals.bootstrap import DEFAULT_STATE_DIRECTORY
-from gpuvitals.kubeletplugin import debug
+from gpuvitals.kubeletplugin import debug_socket
 
 
 def add_parser(verbs: "argparse._SubParsersAction[Any]") -> None:
@@ -22,8 +22,8 @@ def add_parser(verbs: "argparse._SubParsersAction[Any]") -> None:
 def run(options: argparse.Namespace) -> int:
     """0 where the GPU is forgotten, 1 where it has to stay or the agent can't be asked."""
     try:
-        answer = debug.ask(options.agent / debug.FILE, {"ask": "forget", "gpu": options.uuid})
-    except debug.DebugError as error:
+        answer = debug_socket.ask(options.agent / debug_socket.FILE, {"ask": "forget", "gpu": options.uuid})
+    except debug_socket.DebugError as error:
         print(f"gpuvitals: forget: {error}", file=sys.stderr)
         return 1
     print(answer)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpuvitals.signals.nvml_worker.serve import DEFAULT_BACKEND
+from gpuvitals.signals.nvml_worker.protocol import DEFAULT_BACKEND
 from gpuvitals_sim.hardware.nvml_backend import BACKEND
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 

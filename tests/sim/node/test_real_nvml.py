@@ -96,7 +96,7 @@ def test_the_worker_is_another_program_and_the_agent_never_forks(
         os.kill(first, 9)
         node.agent.wait(lambda: _worker(node.agent.process.pid) not in (0, first))
 
-    assert b"gpuvitals.signals.nvml_worker.serve" in command
+    assert b"gpuvitals.signals.nvml_worker" in command
     assert {name for name, target in files.items() if target.startswith("socket:")} == set()
     assert {name for name, target in files.items() if target.startswith("pipe:")} <= {"0", "1", "3"}
     assert not forks.exists(), f"forked: {forks.read_text()}"

@@ -60,7 +60,7 @@ class NvmlSettings:
 
 def worker_command(backend: str) -> tuple[str, ...]:
     """How a worker is started. `-P`: the agent's working directory is no place to import from."""
-    command = (sys.executable, "-P", "-m", "gpuvitals.signals.nvml_worker.serve")
+    command = (sys.executable, "-P", "-m", "gpuvitals.signals.nvml_worker")
     return (*command, "--backend", backend) if backend else command
 
 

@@ -1,12 +1,15 @@
 """What the NVML worker asks of the library below it: a narrow Protocol, and the plain values that cross the pipe.
 
-Two implementations exist: the real library (`nvml_pynvml`), and the scripted GPUs of the simulation. Both run in the
+Two implementations exist: the real library (`pynvml_backend`), and the scripted GPUs of the simulation. Both run in the
 worker process only, so a call may block for as long as it likes.
 """
 
 from typing import Protocol
 
 import msgspec
+
+DEFAULT_BACKEND = "gpuvitals.signals.nvml_worker.pynvml_backend:PynvmlBackend"
+"""The real library, by the name that `--backend` takes."""
 
 SUCCESS = 0
 UNINITIALIZED = 1

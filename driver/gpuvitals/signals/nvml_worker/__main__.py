@@ -1,7 +1,7 @@
 """The NVML worker: the child program that calls the library, so that a call that never returns blocks only it.
 
-Run as `python -m gpuvitals.signals.nvml_worker.serve [--backend module:factory]`. Requests come on stdin, answers and events
-go to stdout, one JSON object a line (`nvml_wire`). Stdin is read on a thread that no library call can block: when the
+Run as `python -m gpuvitals.signals.nvml_worker [--backend module:factory]`. Requests come on stdin, answers and events
+go to stdout, one JSON object a line (`wire`). Stdin is read on a thread that no library call can block: when the
 agent goes away, the worker ends at once, also in the middle of a call.
 
 The backend is named, not imported: the simulation passes its scripted GPUs, which live in a layer above this one.
@@ -17,7 +17,13 @@ import threading
 from collections.abc import Callable
 from typing import BinaryIO, cast
 
-from gpuvitals.signals.nvml_worker.protocol import UNKNOWN, AttentionEvent, NvmlBackend, NvmlFailure
+from gpuvitals.signals.nvml_worker.protocol import (
+    DEFAULT_BACKEND,
+    UNKNOWN,
+    AttentionEvent,
+    NvmlBackend,
+    NvmlFailure,
+)
 from gpuvitals.signals.nvml_worker.wire import (
     Answer,
     Checked,
@@ -31,8 +37,6 @@ from gpuvitals.signals.nvml_worker.wire import (
     line_from,
     request_from,
 )
-
-DEFAULT_BACKEND = "gpuvitals.signals.nvml_worker.pynvml_backend:PynvmlBackend"
 
 _EVENT_WAIT_SECONDS = 1.0
 _EVENT_ERROR_SECONDS = 1.0
