@@ -15,7 +15,7 @@ from gpuvitals.inventory.pool import Pool, pool
 from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.kube.slices.codec import ObservedSlice, TaintKey, observed_slice
 from gpuvitals.kube.slices.metadata import NodeOwner
-from gpuvitals.kube.slices.plan import Known, plan
+from gpuvitals.kube.slices.plan import PlanContext, plan
 from gpuvitals.model.health import HealthState, NvlinkStatus, RowRemap
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.snapshot import GpuHealth, NodeFacts, Snapshot
@@ -56,7 +56,7 @@ class Server:
 
     def publish(self, wanted: Pool) -> int:
         """Makes one plan and all its writes; how many there were."""
-        known = Known(generation=self.highest, taint_times=dict(self.times), foreign=dict(self.foreign))
+        known = PlanContext(generation=self.highest, taint_times=dict(self.times), foreign=dict(self.foreign))
         writes = plan(wanted, OWNER, self.observed(), known)
         for write in writes:
             if write.body is None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gpuvitals.health.fault_classes import Clearing
 from gpuvitals.model.health import HealthState
-from gpuvitals.model.signal import Says, Source, Statement, StatementsReport
+from gpuvitals.model.signal import ExternalReport, ReportedState, Source, StatementsReport
 from support.agentworld import AgentWorld, reading
 from support.long_runs import share
 from support.signals import moment
@@ -18,17 +18,17 @@ GPUS = 4
 STEP = 150.0
 """Seconds between two turns: three of them pass the dwell of a program's word."""
 
-Words = tuple[Source, dict[int, Says]]
+Words = tuple[Source, dict[int, ReportedState]]
 words: st.SearchStrategy[Words] = st.tuples(
     st.sampled_from([Source.OPERATOR, Source.DROP_IN]),
-    st.dictionaries(st.integers(1, GPUS - 1), st.sampled_from([Says.BAD, Says.DEGRADED])),
+    st.dictionaries(st.integers(1, GPUS - 1), st.sampled_from([ReportedState.BAD, ReportedState.DEGRADED])),
 )
 
 
 def report(at: float, said: Words) -> StatementsReport:
     source, about = said
     statements = (
-        Statement(gpu=f"GPU-{index}", says=says, by="someone", reason="x")
+        ExternalReport(gpu=f"GPU-{index}", says=says, by="someone", reason="x")
         for index, says in sorted(about.items())
     )
     return StatementsReport(source=source, seen=moment(at), statements=tuple(statements))
@@ -41,7 +41,10 @@ def check(course: list[Words]) -> None:
         world.publishing = False
         world.begin()
         untouched = world.published[-1].gpus[0]
-        at, standing = 1000.0, {Source.OPERATOR: dict[int, Says](), Source.DROP_IN: dict[int, Says]()}
+        at, standing = (
+            1000.0,
+            {Source.OPERATOR: dict[int, ReportedState](), Source.DROP_IN: dict[int, ReportedState]()},
+        )
         for said in course:
             at, standing[said[0]] = at + STEP, said[1]
             told = report(at, said)
@@ -59,9 +62,9 @@ def check(course: list[Words]) -> None:
     assert not [fault for fault in faults if fault.rule.clearing is Clearing.WORD]
 
 
-def _holds(world: AgentWorld, standing: dict[Source, dict[int, Says]]) -> None:
+def _holds(world: AgentWorld, standing: dict[Source, dict[int, ReportedState]]) -> None:
     shown = world.published[-1].gpus
-    by_people = {index for index, says in standing[Source.OPERATOR].items() if says is Says.BAD}
+    by_people = {index for index, says in standing[Source.OPERATOR].items() if says is ReportedState.BAD}
     for index in by_people:
         assert shown[index].isolated
         assert shown[index].verdict.state is HealthState.UNHEALTHY

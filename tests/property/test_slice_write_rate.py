@@ -16,7 +16,7 @@ from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.kube.slices.change_budget import ChangeBudget
 from gpuvitals.kube.slices.codec import observed_slice
 from gpuvitals.kube.slices.metadata import NodeOwner
-from gpuvitals.kube.slices.plan import Known, change_kind, plan
+from gpuvitals.kube.slices.plan import PlanContext, change_kind, plan
 from gpuvitals.kube.slices.service_change import ChangeKind
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.signal import Source
@@ -40,7 +40,7 @@ class Writer:
     def reconcile(self, wanted: Pool, now: float) -> float:
         """Writes what is due; how long the rest has to wait, 0 where everything is stored."""
         observed = [] if self.stored is None else [observed_slice(self.stored, NAMING.node_report)]
-        writes = plan(wanted, OWNER, observed, Known(generation=1, taint_times={}))
+        writes = plan(wanted, OWNER, observed, PlanContext(generation=1, taint_times={}))
         if not writes:
             return 0.0
         kind = change_kind(wanted, observed, writes)

@@ -36,7 +36,7 @@ from gpuvitals.model.ids import BootId
 from gpuvitals.model.signal import Source
 from gpuvitals.node.memory_format import contents
 from gpuvitals.node.policy_memory import read_policies
-from gpuvitals.node.report_annotations import AnnotationDoor, AnnotationPorts
+from gpuvitals.node.report_annotations import AnnotationPorts, ReportAnnotations
 from gpuvitals.node.storage import StorageReport
 from gpuvitals.node.taint_times import TaintMemory
 from gpuvitals.signals.dcgm_text import DcgmTextError, dcgm_gpus
@@ -261,7 +261,7 @@ def read_annotation(text: str) -> object:
             def now(self) -> Any:
                 return NOW
 
-        door = AnnotationDoor(NAMING, Path(folder) / "statements.json", Clock(), Sink(), ports)
+        door = ReportAnnotations(NAMING, Path(folder) / "statements.json", Clock(), Sink(), ports)
         door.seen({NAMING.report: text, NAMING.override: text})
     return told
 

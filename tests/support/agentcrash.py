@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from gpuvitals.health.policy import Policy
-from gpuvitals.inventory.policy_match import Governing
+from gpuvitals.inventory.policy_match import EffectivePolicy
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import BootId, NodeName
 from gpuvitals.node.agent import AgentSettings, NodeAgent
@@ -48,7 +48,7 @@ class Process:
             avoid=lambda _: None,
             kmsg_sequence=self._sequence,
             announce=lambda _: None,
-            rules=lambda gpus: {gpu.uuid: Governing(health=Policy()) for gpu in gpus},
+            rules=lambda gpus: {gpu.uuid: EffectivePolicy(health=Policy()) for gpu in gpus},
             is_settled=lambda: True,
             is_publishing=lambda: True,
             storage=StorageReport(lambda _: None),

@@ -24,7 +24,7 @@ from gpuvitals.model.signal import (
 from gpuvitals.model.snapshot import Snapshot
 from gpuvitals.node.agent import AgentSettings, NodeAgent
 from gpuvitals.node.events import Announcement
-from gpuvitals.node.policy_resolver import Governor, GovernorPorts
+from gpuvitals.node.policy_resolver import GovernorPorts, PolicyResolver
 from gpuvitals.node.ports import AgentPorts
 from gpuvitals.node.state_store import StateStore
 from gpuvitals.node.storage import StorageReport
@@ -114,7 +114,7 @@ class AgentWorld:
             may_save=lambda: self.publishing,
             storage=storage,
         )
-        self.governor = Governor(policy or Policy(), folder / "policies.json", governing, 5.0)
+        self.governor = PolicyResolver(policy or Policy(), folder / "policies.json", governing, 5.0)
         self.governor.load()
         if is_listed:
             self.governor.labels(labels or {})

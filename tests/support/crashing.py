@@ -22,7 +22,7 @@ from gpuvitals.kubeletplugin.cdi.driver_root import DriverRoot
 from gpuvitals.kubeletplugin.cdi.files import CdiFiles, CdiNames
 from gpuvitals.kubeletplugin.cdi.spec import file_name
 from gpuvitals.kubeletplugin.checkpoint.checkpoint import Checkpoint
-from gpuvitals.kubeletplugin.claims.claim_queue import ClaimTurns
+from gpuvitals.kubeletplugin.claims.claim_queue import ClaimQueue
 from gpuvitals.kubeletplugin.claims.preparer import Call, Context, Preparer, Store
 from gpuvitals.kubeletplugin.directory import Directory
 from gpuvitals.kubeletplugin.held_claim import HeldClaim, conflict
@@ -62,7 +62,7 @@ class Agent:
             snapshot=node.snapshots.current,
             emit=node.events.emit,
         )
-        self._preparer = Preparer(Store(checkpoint=self.checkpoint, cdi=self.cdi), ClaimTurns(), context)
+        self._preparer = Preparer(Store(checkpoint=self.checkpoint, cdi=self.cdi), ClaimQueue(), context)
         self._node = node
 
     def prepare(self, number: int) -> HeldClaim:

@@ -22,7 +22,7 @@ from gpuvitals.kubeletplugin.ports import (
     ClaimNotFoundError,
     ClaimUnavailableError,
     PluginEvent,
-    Sources,
+    PluginPorts,
 )
 from gpuvitals.kubeletplugin.settings import DriverRootSettings, Limits, PluginSettings
 from gpuvitals.model.clock import Moment
@@ -141,8 +141,8 @@ class World:
             limits=limits,
         )
 
-    def sources(self, **changed: Any) -> Sources:
-        sources = Sources(
+    def sources(self, **changed: Any) -> PluginPorts:
+        sources = PluginPorts(
             claims=self.claims,
             snapshots=self.snapshots,
             events=self.events,

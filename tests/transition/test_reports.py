@@ -12,23 +12,25 @@ from gpuvitals.health.state import Ending, GpuState
 from gpuvitals.health.witnesses import Witness, witnesses
 from gpuvitals.model.health import Confidence, HealthState, Phase
 from gpuvitals.model.ids import Reason
-from gpuvitals.model.signal import ClearReport, Says, Source, Statement
+from gpuvitals.model.signal import ClearReport, ExternalReport, ReportedState, Source
 from support.signals import UUID, fold, good, judge, moment, xid
 
 POLICY = Policy()
 PERSON, PROGRAM = Source.OPERATOR, Source.DROP_IN
 
 
-def says(what: Says, by: str = "jane", at: float | None = None) -> Statement:
-    return Statement(gpu=UUID, says=what, by=by, reason="ticket 123", at=None if at is None else moment(at))
+def says(what: ReportedState, by: str = "jane", at: float | None = None) -> ExternalReport:
+    return ExternalReport(
+        gpu=UUID, says=what, by=by, reason="ticket 123", at=None if at is None else moment(at)
+    )
 
 
-def told(state: GpuState, source: Source, at: float, *statements: Statement) -> GpuState:
+def told(state: GpuState, source: Source, at: float, *statements: ExternalReport) -> GpuState:
     return with_statements(advance(state, at, POLICY), source, statements, moment(at), POLICY)
 
 
 def test_a_persons_word_isolates_at_once_and_is_definitive() -> None:
-    judged = judge(told(fold(good(1000)), PERSON, 1001, says(Says.BAD)), 1001)
+    judged = judge(told(fold(good(1000)), PERSON, 1001, says(ReportedState.BAD)), 1001)
 
     assert (judged.state, judged.score, judged.reason) == (HealthState.UNHEALTHY, 0, "ReportedBad")
     assert judged.definitive
@@ -37,7 +39,7 @@ def test_a_persons_word_isolates_at_once_and_is_definitive() -> None:
 
 
 def test_a_programs_word_isolates_after_the_dwell_and_is_not_definitive() -> None:
-    state = told(fold(good(1000)), PROGRAM, 1001, says(Says.BAD, "burn-in"))
+    state = told(fold(good(1000)), PROGRAM, 1001, says(ReportedState.BAD, "burn-in"))
     state = fold(*(good(at) for at in range(1005, 1300, 5)), state=state)
     early, late = judge(state, 1300), judge(fold(good(1301), state=state), 1301)
 
@@ -53,14 +55,14 @@ def test_a_programs_word_isolates_after_the_dwell_and_is_not_definitive() -> Non
     ("source", "reason"), [(PERSON, "ReportedDegraded"), (PROGRAM, "ProgramReportedDegraded")]
 )
 def test_degraded_is_degraded_at_once_and_never_isolates(source: Source, reason: str) -> None:
-    state = told(fold(good(1000)), source, 1001, says(Says.DEGRADED))
+    state = told(fold(good(1000)), source, 1001, says(ReportedState.DEGRADED))
     judged = [judge(fold(good(at), state=state), at) for at in (1001.5, 90_000)]
 
     assert {(each.state, each.reason, each.score) for each in judged} == {(HealthState.DEGRADED, reason, 90)}
 
 
 def test_what_is_taken_back_is_followed_by_probation_and_stays_in_the_history() -> None:
-    state = told(fold(good(1000)), PERSON, 1001, says(Says.BAD))
+    state = told(fold(good(1000)), PERSON, 1001, says(ReportedState.BAD))
     state = told(state, PERSON, 1100)
     judged = judge(fold(good(1101), state=state), 1101)
 
@@ -76,7 +78,7 @@ def test_what_is_taken_back_is_followed_by_probation_and_stays_in_the_history() 
 def test_a_program_that_changes_its_mind_again_and_again_is_flapping() -> None:
     state = fold(good(1000))
     for at in range(1001, 4000, 900):
-        state = told(state, PROGRAM, at, says(Says.BAD, "burn-in"))
+        state = told(state, PROGRAM, at, says(ReportedState.BAD, "burn-in"))
         state = fold(good(at + 400), state=state)
         state = told(state, PROGRAM, at + 401)
 
@@ -84,7 +86,7 @@ def test_a_program_that_changes_its_mind_again_and_again_is_flapping() -> None:
 
 
 def test_neither_time_nor_good_readings_nor_a_reset_nor_a_boot_ends_it() -> None:
-    state = told(fold(good(1000)), PERSON, 1001, says(Says.BAD))
+    state = told(fold(good(1000)), PERSON, 1001, says(ReportedState.BAD))
     state = fold(*(good(at) for at in range(1005, 1400, 5)), state=state)
     rebooted = after_restart(state, same_boot=False, same_driver_load=False, age_seconds=60)
     rebooted = fold(good(30), good(90_000), state=rebooted)
@@ -95,13 +97,13 @@ def test_neither_time_nor_good_readings_nor_a_reset_nor_a_boot_ends_it() -> None
 
 def test_a_clear_ends_what_is_older_than_it_and_not_what_came_after() -> None:
     state = fold(good(1000), xid(79, 1010), xid(95, 1050))
-    state = told(state, PERSON, 1060, says(Says.CLEAR, at=1020))
+    state = told(state, PERSON, 1060, says(ReportedState.CLEAR, at=1020))
     state = fold(good(1061), state=state)
 
     assert [fault.rule.reason for fault in state.faults] == ["Xid95"]
-    again = told(state, PERSON, 1100, says(Says.CLEAR, at=1020))
+    again = told(state, PERSON, 1100, says(ReportedState.CLEAR, at=1020))
     assert again.faults == state.faults
-    cleared = told(state, PERSON, 1070, says(Says.CLEAR, at=1065))
+    cleared = told(state, PERSON, 1070, says(ReportedState.CLEAR, at=1065))
     judged = judge(fold(good(1071), state=cleared), 1071)
     assert (judged.state, judged.phase) == (HealthState.DEGRADED, Phase.PROBATION)
 
@@ -109,7 +111,7 @@ def test_a_clear_ends_what_is_older_than_it_and_not_what_came_after() -> None:
 @pytest.mark.parametrize("ahead", [0.0, 240.0])
 def test_a_clear_ends_nothing_newer_when_it_is_read_again(ahead: float) -> None:
     """Finding R3: its time is of the writer's clock, and each start of the agent reads it again."""
-    order = says(Says.CLEAR, at=1100 + ahead)
+    order = says(ReportedState.CLEAR, at=1100 + ahead)
     state = told(fold(good(1000), xid(48, 1001)), PERSON, 1101, order)
     state = fold(good(1102), xid(95, 1200), state=state)
     again = told(state, PERSON, 1400, order)
@@ -117,35 +119,35 @@ def test_a_clear_ends_nothing_newer_when_it_is_read_again(ahead: float) -> None:
 
     assert judge(fold(good(1401), state=again), 1401).reason == "Xid95"
     assert judge(fold(good(1102), state=older), 1102).phase is Phase.PROBATION
-    cleared = told(again, PERSON, 1500, says(Says.CLEAR, at=1499))
+    cleared = told(again, PERSON, 1500, says(ReportedState.CLEAR, at=1499))
     assert judge(fold(good(1501), state=cleared), 1501).phase is Phase.PROBATION
 
 
 def test_a_clear_does_not_end_what_is_still_being_said() -> None:
-    state = told(fold(good(1000)), PROGRAM, 1001, says(Says.BAD, "burn-in"))
-    state = told(state, PERSON, 1010, says(Says.CLEAR, at=1009))
+    state = told(fold(good(1000)), PROGRAM, 1001, says(ReportedState.BAD, "burn-in"))
+    state = told(state, PERSON, 1010, says(ReportedState.CLEAR, at=1009))
     order = ClearReport(source=PERSON, seen=moment(1020), uuid=UUID, operator_reason="x")
 
     assert [fault.rule.reason for fault in fold(order, state=state).faults] == ["ProgramReportedBad"]
 
 
 def test_sources_do_not_take_back_each_others_words() -> None:
-    state = told(fold(good(1000)), PROGRAM, 1001, says(Says.DEGRADED, "burn-in"))
-    state = told(state, PERSON, 1002, says(Says.BAD))
+    state = told(fold(good(1000)), PROGRAM, 1001, says(ReportedState.DEGRADED, "burn-in"))
+    state = told(state, PERSON, 1002, says(ReportedState.BAD))
     state = told(state, PERSON, 1003)
 
     assert [fault.rule.reason for fault in state.faults] == ["ProgramReportedDegraded"]
 
 
 def test_a_word_is_a_witness_of_its_own_and_never_the_drivers() -> None:
-    state = told(fold(good(1000)), PERSON, 1001, says(Says.BAD))
+    state = told(fold(good(1000)), PERSON, 1001, says(ReportedState.BAD))
 
     assert witnesses(state, state.faults[0]) == {Witness.PERSON}
 
 
 def test_an_end_is_quoted() -> None:
     ends = moment(1000).time + timedelta(days=1)
-    statement = Statement(gpu=UUID, says=Says.BAD, by="jane", reason="hot", expires=ends)
+    statement = ExternalReport(gpu=UUID, says=ReportedState.BAD, by="jane", reason="hot", expires=ends)
     judged = judge(told(fold(good(1000)), PERSON, 1001, statement), 1001)
 
     assert "jane: hot (until 2026-11-25T00:16:40Z)" in judged.message

@@ -18,9 +18,9 @@ from gpuvitals.model.ids import DeviceName
 from gpuvitals.signals.nvml.decode_mig import divided
 from gpuvitals.signals.nvml.discovery import Survey, survey
 from gpuvitals.signals.nvml.monitor import worker_command
-from gpuvitals.signals.nvml.schedule import Watchlist
-from gpuvitals.signals.nvml.worker_client import CallHung, Deadlines, NvmlLink
-from gpuvitals.signals.nvml.worker_process import SeatTaken, WorkerGone, WorkerSeat
+from gpuvitals.signals.nvml.schedule import PollSchedule
+from gpuvitals.signals.nvml.worker_client import CallHung, Deadlines, WorkerClient
+from gpuvitals.signals.nvml.worker_process import WorkerGone, WorkerLimitError, WorkerSlot
 from gpuvitals.signals.nvml_worker.protocol import DRIVER_CODES, DriverFacts, NvmlFailure
 from gpuvitals.signals.sysfs import SysfsTree
 from gpuvitals.wiring.kubelet_sockets import driver_place, plugin_settings
@@ -56,17 +56,17 @@ class DriverChecks:
         else:
             yield ok("pci-bus", f"{len(on_bus)} NVIDIA GPUs", gpus=sorted(on_bus))
         environment = {**os.environ, **driver_place(self._options).environment()}
-        seat = WorkerSeat(worker_command(self._options.nvml_backend), environment)
-        link = NvmlLink(seat, _DEADLINES, lambda event: None, lambda: False)
+        seat = WorkerSlot(worker_command(self._options.nvml_backend), environment)
+        link = WorkerClient(seat, _DEADLINES, lambda event: None, lambda: False)
         try:
             driver = link.open()
             where = _loaded_from(seat.worker.pid if seat.worker is not None else 0)
-            known = Watchlist(())
+            known = PollSchedule(())
             taken = survey(link, driver, self._tree, known)
         except NvmlFailure as failure:
             yield from self._refused(failure, nothing_there=not on_bus and not trouble)
             return
-        except (CallHung, WorkerGone, SeatTaken, OSError) as error:
+        except (CallHung, WorkerGone, WorkerLimitError, OSError) as error:
             yield fail(
                 "nvml", str(error), "look for XID 119, 120 or a hung nvidia-smi; a reboot may be needed"
             )
@@ -143,7 +143,7 @@ class DriverChecks:
         else:
             yield ok("nvml", text, **facts)
 
-    def _gpus(self, taken: Survey, known: Watchlist, on_bus: frozenset[str]) -> Iterator[Finding]:
+    def _gpus(self, taken: Survey, known: PollSchedule, on_bus: frozenset[str]) -> Iterator[Finding]:
         self.seen = Seen(gpus=taken.gpus)
         for gpu in taken.gpus:
             instances = ""

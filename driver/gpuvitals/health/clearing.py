@@ -54,7 +54,7 @@ def last_before_reset(before: Reading | None, after: Reading, state: GpuState) -
     return before.seen.at
 
 
-def disproved(state: GpuState, reading: Reading, policy: Policy) -> GpuState:
+def settle_unconfirmed(state: GpuState, reading: Reading, policy: Policy) -> GpuState:
     """Settles what stood only for lack of a reading: XIDs from before our start, faults from before the boot.
 
     The former stand only where the reading agrees, and are then like any other; else they go without a trace, since

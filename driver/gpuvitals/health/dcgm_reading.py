@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from gpuvitals.health.fault_classes import LEVELS, FaultClass, told_by_dcgm
 from gpuvitals.health.faults import Evidence, confirmed, raise_fault
-from gpuvitals.health.fold_reading import bad_levels, eased, says_something
+from gpuvitals.health.fold_reading import bad_levels, says_something, start_clearing
 from gpuvitals.health.isolation import isolation_limit
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import GpuState
@@ -39,7 +39,8 @@ def with_second_reading(state: GpuState, reading: Reading, policy: Policy) -> Gp
         )
         state = raise_fault(state, evidence, policy)
     faults = tuple(
-        eased(fault, reading, bad) if fault.sources == {Source.DCGM} else fault for fault in state.faults
+        start_clearing(fault, reading, bad) if fault.sources == {Source.DCGM} else fault
+        for fault in state.faults
     )
     return replace(state, faults=faults, last_ok_at=max(at, state.last_ok_at or at))
 

@@ -1,13 +1,13 @@
 """Folds one signal, or the passing of time, into the state of one GPU.
 
-The fold is idempotent, and a lesser event never ends a greater one. Nothing heals by being forgotten: `healing` has
+The fold is idempotent, and a lesser event never ends a greater one. Nothing heals by being forgotten: `clearing` has
 the ways out.
 """
 
 from dataclasses import replace
 from typing import assert_never
 
-from gpuvitals.health.clearing import after_reset, cleared, disproved, last_before_reset, unwatched
+from gpuvitals.health.clearing import after_reset, cleared, last_before_reset, settle_unconfirmed, unwatched
 from gpuvitals.health.dcgm_reading import with_second_reading, without_stale
 from gpuvitals.health.fault_classes import (
     ASKS_FOR_RESET,
@@ -55,7 +55,7 @@ def evaluate(state: GpuState, signal: GpuSignal, policy: Policy) -> GpuState:
     folded = _folded(state, signal, policy)
     if signal.seen.at < state.started_at and folded.reading is not None:
         # The log is read back while the GPU is polled: what is older than both is settled at once.
-        return disproved(folded, folded.reading, policy)
+        return settle_unconfirmed(folded, folded.reading, policy)
     return folded
 
 
@@ -237,7 +237,7 @@ def _good_reading(state: GpuState, signal: Reading, policy: Policy) -> GpuState:
     if before is not None:
         state = _initialised(state, before)
     state = _agreed(fold_levels(state, signal, policy))
-    return after_reset(disproved(state, signal, policy), policy)
+    return after_reset(settle_unconfirmed(state, signal, policy), policy)
 
 
 def _initialised(state: GpuState, at: float) -> GpuState:

@@ -21,7 +21,7 @@ def fold_levels(state: GpuState, reading: Reading, policy: Policy) -> GpuState:
             rule=LEVELS[reason], seen=reading.seen, source=reading.source, detail=detail, level=True
         )
         state = raise_fault(state, evidence, policy)
-    faults = tuple(eased(fault, reading, bad) for fault in state.faults)
+    faults = tuple(start_clearing(fault, reading, bad) for fault in state.faults)
     margin, step = _heat(state, reading, policy)
     at = reading.seen.at
     return replace(
@@ -118,7 +118,7 @@ def _bad_links(state: GpuState, reading: Reading) -> Iterator[tuple[Reason, str]
         yield Reason("NvlinkDown"), text
 
 
-def eased(fault: Fault, reading: Reading, bad: dict[Reason, str]) -> Fault:
+def start_clearing(fault: Fault, reading: Reading, bad: dict[Reason, str]) -> Fault:
     """A level that reads good starts its hold-down; a level that could not be read stays as it is."""
     if fault.rule.clearing is not Clearing.LEVEL or fault.rule.reason in bad or fault.good_since is not None:
         return fault

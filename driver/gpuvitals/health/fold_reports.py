@@ -13,26 +13,26 @@ from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import Ending, GpuState
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.ids import Reason
-from gpuvitals.model.signal import ClearReport, Says, Source, Statement
+from gpuvitals.model.signal import ClearReport, ExternalReport, ReportedState, Source
 
 _REASONS = {
-    (Source.OPERATOR, Says.BAD): Reason("ReportedBad"),
-    (Source.OPERATOR, Says.DEGRADED): Reason("ReportedDegraded"),
-    (Source.DROP_IN, Says.BAD): Reason("ProgramReportedBad"),
-    (Source.DROP_IN, Says.DEGRADED): Reason("ProgramReportedDegraded"),
+    (Source.OPERATOR, ReportedState.BAD): Reason("ReportedBad"),
+    (Source.OPERATOR, ReportedState.DEGRADED): Reason("ReportedDegraded"),
+    (Source.DROP_IN, ReportedState.BAD): Reason("ProgramReportedBad"),
+    (Source.DROP_IN, ReportedState.DEGRADED): Reason("ProgramReportedDegraded"),
 }
 
 
 def with_statements(
-    state: GpuState, source: Source, statements: tuple[Statement, ...], seen: Moment, policy: Policy
+    state: GpuState, source: Source, statements: tuple[ExternalReport, ...], seen: Moment, policy: Policy
 ) -> GpuState:
     """The state after everything that `source` says of this GPU now; what it said before and no longer says ends.
 
     Of several statements that amount to one reason the first is quoted. Only a person can clear.
     """
-    said: dict[Reason, Statement] = {}
+    said: dict[Reason, ExternalReport] = {}
     for statement in statements:
-        if statement.says is not Says.CLEAR:
+        if statement.says is not ReportedState.CLEAR:
             said.setdefault(_REASONS[source, statement.says], statement)
         elif source is Source.OPERATOR:
             state = _cleared_once(state, statement, seen, policy)
@@ -52,7 +52,7 @@ def with_statements(
     return end_faults(state, over, End(ending=ending, at=seen.at, note="taken back or expired"), policy)
 
 
-def _cleared_once(state: GpuState, statement: Statement, seen: Moment, policy: Policy) -> GpuState:
+def _cleared_once(state: GpuState, statement: ExternalReport, seen: Moment, policy: Policy) -> GpuState:
     """The state after a clear. Each start of the agent reads the clear again, for as long as its annotation stands.
 
     Its time is of the clock of whoever wrote it. Where that clock is ahead, the same text read later would end a fault
@@ -68,7 +68,7 @@ def _cleared_once(state: GpuState, statement: Statement, seen: Moment, policy: P
     return replace(cleared(state, report, policy), last_clear=order)
 
 
-def quoted(statement: Statement) -> str:
+def quoted(statement: ExternalReport) -> str:
     """The statement in one line, as it stands in claims, events and explanations."""
     until = "" if statement.expires is None else f" (until {statement.expires:%Y-%m-%dT%H:%M:%SZ})"
     return f"{statement.by}: {statement.reason}{until}"

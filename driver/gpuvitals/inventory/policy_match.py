@@ -45,7 +45,7 @@ class PolicyRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Governing:
+class EffectivePolicy:
     """What holds for one GPU. `rule` names the policy, empty where none matches; `health` are all values in force.
 
     `tied` names policies of which none could be chosen; what held before goes on then.
@@ -59,18 +59,20 @@ class Governing:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class PolicyMatch:
     """The rule that was chosen, None where none matches, and the names of those that stood against each other."""
 
     rule: PolicyRule | None
     tied: tuple[str, ...] = ()
 
 
-NO_CHOICE = Choice(None)
+NO_CHOICE = PolicyMatch(None)
 """No rule matches: the agent's own file governs, in mode Isolate."""
 
 
-def choice(rules: Iterable[PolicyRule], labels: Mapping[str, str], gpu: Gpu, before: Choice | None) -> Choice:
+def choice(
+    rules: Iterable[PolicyRule], labels: Mapping[str, str], gpu: Gpu, before: PolicyMatch | None
+) -> PolicyMatch:
     """The rule of the highest priority among those that match.
 
     Two of that priority that ask for different things are ambiguous: what was chosen `before` goes on, whatever it
@@ -82,17 +84,17 @@ def choice(rules: Iterable[PolicyRule], labels: Mapping[str, str], gpu: Gpu, bef
     highest = max(rule.priority for rule in matching)
     best = sorted((rule for rule in matching if rule.priority == highest), key=lambda rule: rule.name)
     if len({(rule.mode, rule.paused, rule.health) for rule in best}) == 1:
-        return Choice(best[0])
+        return PolicyMatch(best[0])
     tied = tuple(rule.name for rule in best)
-    return Choice(_careful(best) if before is None else before.rule, tied)
+    return PolicyMatch(_careful(best) if before is None else before.rule, tied)
 
 
-def governing(chosen: Choice, base: Policy) -> Governing:
+def governing(chosen: PolicyMatch, base: Policy) -> EffectivePolicy:
     """What the choice makes of the values in the agent's file. The rule's values were checked when it was read."""
     rule = chosen.rule
     if rule is None:
-        return Governing(health=base, tied=chosen.tied)
-    return Governing(
+        return EffectivePolicy(health=base, tied=chosen.tied)
+    return EffectivePolicy(
         health=policy_with(dict(rule.health), base),
         rule=rule.name,
         mode=rule.mode,
@@ -101,7 +103,7 @@ def governing(chosen: Choice, base: Policy) -> Governing:
     )
 
 
-def in_service(wanted_out: bool, was_out: bool, rule: Governing) -> tuple[bool, str]:
+def in_service(wanted_out: bool, was_out: bool, rule: EffectivePolicy) -> tuple[bool, str]:
     """Whether a GPU is out of service, and why it is not although it should be: empty where it is as it should be."""
     if rule.paused:
         is_out, why = was_out, f"policy {rule.rule} is paused"

@@ -15,8 +15,8 @@ import msgspec
 from gpuvitals.decode_error import decoded
 from gpuvitals.kube.cause_log import CauseLog
 from gpuvitals.kube.errors import ApiError, Refused, Retryable
-from gpuvitals.kube.polling import Looker, Looking
-from gpuvitals.kube.reflector import ObjectKey, Reflector, Selection, Turns
+from gpuvitals.kube.polling import Poller, PollTask
+from gpuvitals.kube.reflector import ObjectKey, Reflector, ReflectorHooks, Selection
 from gpuvitals.kube.resource_version import is_newer
 from gpuvitals.kube.retry import WATCH_LATER
 from gpuvitals.kube.transport import Call, Transport
@@ -67,9 +67,9 @@ class NodeWatch:
             query=(("fieldSelector", f"metadata.name={settings.node}"),),
             policy=WATCH_LATER,
         )
-        turns = Turns(listed=self._listed, urgent=lambda: self._seen is None)
+        turns = ReflectorHooks(listed=self._listed, urgent=lambda: self._seen is None)
         self._reflector = Reflector(selection, transport, self._watched, metrics, turns)
-        looking = Looking(
+        looking = PollTask(
             name="node-watch",
             look=self._look,
             is_urgent=lambda: self._seen is None,
@@ -77,7 +77,7 @@ class NodeWatch:
             # A fleet that started together must not ask together for ever.
             pause_seconds=lambda: settings.seconds * random.uniform(_SOONEST, 1),
         )
-        self._looker = Looker(looking, metrics)
+        self._looker = Poller(looking, metrics)
 
     def start(self) -> None:
         """Starts to watch."""

@@ -13,7 +13,7 @@ import msgspec
 from gpuvitals.decode_error import decoded
 from gpuvitals.inventory.other_drivers import NeighbourDevice, Neighbours
 from gpuvitals.kube.errors import ApiError
-from gpuvitals.kube.reflector import ObjectKey, Reflector, Selection, Turns
+from gpuvitals.kube.reflector import ObjectKey, Reflector, ReflectorHooks, Selection
 from gpuvitals.kube.retry import WATCH_LATER
 from gpuvitals.kube.slices.codec import PATH
 from gpuvitals.kube.transport import Transport
@@ -55,7 +55,7 @@ class NeighbourWatch:
             policy=WATCH_LATER,
             resync_seconds=_RESYNC_SECONDS,
         )
-        turns = Turns(urgent=lambda: True, listed=self._listed)
+        turns = ReflectorHooks(urgent=lambda: True, listed=self._listed)
         self._reflector = Reflector(selection, transport, self._watched, metrics, turns)
 
     @property

@@ -14,7 +14,7 @@ from gpuvitals.health.policy_values import VALUES
 from gpuvitals.inventory.policy_match import Mode, PolicyRule
 from gpuvitals.kube.errors import ApiError, Permanent
 from gpuvitals.kube.policy_crd import PLURAL, VERSION
-from gpuvitals.kube.reflector import ObjectKey, Reflector, Selection, Turns
+from gpuvitals.kube.reflector import ObjectKey, Reflector, ReflectorHooks, Selection
 from gpuvitals.kube.retry import WATCH_LATER
 from gpuvitals.kube.transport import Transport
 from gpuvitals.observability.metrics import NodeMetrics
@@ -53,7 +53,7 @@ class PolicyWatch:
             transport,
             self._changed,
             metrics,
-            Turns(urgent=lambda: not self._has_told, listed=self._listed),
+            ReflectorHooks(urgent=lambda: not self._has_told, listed=self._listed),
         )
 
     def start(self) -> None:

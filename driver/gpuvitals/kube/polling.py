@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Looking:
+class PollTask:
     """`look` raises ApiError and is tried again then; `is_urgent` until its first success; `failed` hears of each failure.
 
     `pause_seconds` gives the time between two looks, asked for each.
@@ -27,10 +27,10 @@ class Looking:
     pause_seconds: Callable[[], float]
 
 
-class Looker:
+class Poller:
     """One thread. It makes the first look at once."""
 
-    def __init__(self, looking: Looking, metrics: NodeMetrics) -> None:
+    def __init__(self, looking: PollTask, metrics: NodeMetrics) -> None:
         self._looking = looking
         self._metrics = metrics
         self._stop = threading.Event()

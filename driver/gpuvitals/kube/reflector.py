@@ -74,7 +74,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turns:
+class ReflectorHooks:
     """Callbacks of a reflector's life, on its thread.
 
     `urgent` tells whether something waits for the first list, which is then tried again in seconds.
@@ -108,9 +108,9 @@ class Reflector:
         transport: Transport,
         changed: Callable[[ObjectKey, bytes | None], None],
         metrics: NodeMetrics,
-        turns: Turns | None = None,
+        turns: ReflectorHooks | None = None,
     ) -> None:
-        self._turns = turns or Turns()
+        self._turns = turns or ReflectorHooks()
         self._selection = selection
         self._transport = transport
         self._changed = changed

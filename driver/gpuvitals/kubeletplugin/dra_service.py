@@ -24,7 +24,7 @@ from gpuvitals.kubeletplugin.claims.preparer import AT_ONCE, Call, Preparer
 from gpuvitals.kubeletplugin.held_claim import HeldClaim, HeldDevice
 from gpuvitals.kubeletplugin.outcome import Refusal, RefusalCode
 from gpuvitals.kubeletplugin.settings import Limits
-from gpuvitals.kubeletplugin.telemetry import Ended
+from gpuvitals.kubeletplugin.telemetry import ClaimOutcome
 from gpuvitals.model.clock import Clock
 from gpuvitals.model.ids import ClaimUid, NodeName
 from gpuvitals.observability.logs import keys
@@ -57,7 +57,7 @@ class DraContext:
     node: NodeName
     clock: Clock
     limits: Limits
-    answered: Callable[[list[Ended]], None]
+    answered: Callable[[list[ClaimOutcome]], None]
 
 
 class DraService:
@@ -74,7 +74,7 @@ class DraService:
     ) -> dict[ClaimUid, HeldClaim | Refusal]:
         """The outcome for each UID of the request."""
         refs = _refs(claims)
-        found: list[tuple[HeldClaim | Refusal, Ended]]
+        found: list[tuple[HeldClaim | Refusal, ClaimOutcome]]
         with self._prepares.place(free=not refs) as busy:
             if busy:
                 found = [(busy, _ended_at_once(Operation.PREPARE, ref, busy)) for ref in refs]
@@ -83,18 +83,20 @@ class DraService:
         self._when_answered(rpc, [ended for _, ended in found])
         return {ended.ref.uid: outcome for outcome, ended in found}
 
-    def _all_prepared(self, refs: list[ClaimRef], call: Call) -> list[tuple[HeldClaim | Refusal, Ended]]:
+    def _all_prepared(
+        self, refs: list[ClaimRef], call: Call
+    ) -> list[tuple[HeldClaim | Refusal, ClaimOutcome]]:
         if len(refs) < 2:
             return [self._prepared(ref, call) for ref in refs]
         with ThreadPoolExecutor(min(len(refs), AT_ONCE), "kubeletplugin-claims") as pool:
             return list(pool.map(lambda ref: self._prepared(ref, call), refs))
 
-    def _prepared(self, ref: ClaimRef, call: Call) -> tuple[HeldClaim | Refusal, Ended]:
+    def _prepared(self, ref: ClaimRef, call: Call) -> tuple[HeldClaim | Refusal, ClaimOutcome]:
         started = time.monotonic()
         outcome = self._guarded(ref, partial(self._preparer.prepare, ref, call))
         refusal = outcome if isinstance(outcome, Refusal) else None
         seconds = time.monotonic() - started
-        return outcome, Ended(operation=Operation.PREPARE, ref=ref, refusal=refusal, seconds=seconds)
+        return outcome, ClaimOutcome(operation=Operation.PREPARE, ref=ref, refusal=refusal, seconds=seconds)
 
     def unprepare(
         self, claims: Iterable[WireClaim], rpc: grpc.ServicerContext
@@ -110,11 +112,11 @@ class DraService:
         self._when_answered(rpc, found)
         return {ended.ref.uid: ended.refusal for ended in found}
 
-    def _unprepared(self, ref: ClaimRef, call: Call) -> Ended:
+    def _unprepared(self, ref: ClaimRef, call: Call) -> ClaimOutcome:
         started = time.monotonic()
         refusal = self._guarded(ref, partial(self._preparer.unprepare, ref, call))
         seconds = time.monotonic() - started
-        return Ended(operation=Operation.UNPREPARE, ref=ref, refusal=refusal, seconds=seconds)
+        return ClaimOutcome(operation=Operation.UNPREPARE, ref=ref, refusal=refusal, seconds=seconds)
 
     def cdi_ids(self, held: HeldClaim, device: HeldDevice) -> list[str]:
         """The device's CDI ids; the first is unique for it, since the kubelet merges entries with equal ids."""
@@ -145,7 +147,7 @@ class DraService:
                 message=f"{type(error).__name__}: {error}; this is a defect of the driver, see its log",
             )
 
-    def _when_answered(self, rpc: grpc.ServicerContext, found: list[Ended]) -> None:
+    def _when_answered(self, rpc: grpc.ServicerContext, found: list[ClaimOutcome]) -> None:
         tell = partial(self._context.answered, found)
         if not rpc.add_callback(tell):  # the caller has gone already
             tell()
@@ -246,8 +248,8 @@ class DraV1beta1(V1beta1Servicer):
         return answer
 
 
-def _ended_at_once(operation: Operation, ref: ClaimRef, refusal: Refusal) -> Ended:
-    return Ended(operation=operation, ref=ref, refusal=refusal, seconds=0.0)
+def _ended_at_once(operation: Operation, ref: ClaimRef, refusal: Refusal) -> ClaimOutcome:
+    return ClaimOutcome(operation=operation, ref=ref, refusal=refusal, seconds=0.0)
 
 
 def _granted(rpc: grpc.ServicerContext) -> float | None:

@@ -5,30 +5,30 @@ from collections import deque
 
 from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.kubeletplugin.claims.claim_queue import Operation
-from gpuvitals.kubeletplugin.ports import PluginEvent, Sources
+from gpuvitals.kubeletplugin.ports import PluginEvent, PluginPorts
 
 _KEPT = 256
 
 
-class Outbox:
+class TelemetryBuffer:
     """Takes from the first moment on; gives from `attach` on. Thread safe; nothing here blocks."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._sources: Sources | None = None
+        self._sources: PluginPorts | None = None
         self._events: deque[PluginEvent] = deque(maxlen=_KEPT)
         self._observed: deque[tuple[str, str, float]] = deque(maxlen=_KEPT)
         self._recoveries: deque[str] = deque(maxlen=_KEPT)
         self._streams = 0
         self._claims = 0
 
-    def attach(self, sources: Sources) -> None:
+    def attach(self, sources: PluginPorts) -> None:
         """Hands over what was kept, and everything from now on."""
         with self._lock:
             self._sources = sources
             self._flush()
 
-    def sources(self) -> Sources | None:
+    def sources(self) -> PluginPorts | None:
         """What was attached, None before."""
         return self._sources
 

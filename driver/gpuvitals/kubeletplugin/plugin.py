@@ -14,7 +14,7 @@ from gpuvitals.kubeletplugin.cdi.driver_root import DriverRoot
 from gpuvitals.kubeletplugin.cdi.files import CdiFiles, CdiNames
 from gpuvitals.kubeletplugin.checkpoint.checkpoint import Checkpoint
 from gpuvitals.kubeletplugin.checkpoint.format import State
-from gpuvitals.kubeletplugin.claims.claim_queue import ClaimTurns
+from gpuvitals.kubeletplugin.claims.claim_queue import ClaimQueue
 from gpuvitals.kubeletplugin.claims.preparer import Context, Preparer, Store
 from gpuvitals.kubeletplugin.claims.reconciler import ReconcileContext, Reconciler
 from gpuvitals.kubeletplugin.debug_socket import DebugSocket
@@ -22,16 +22,16 @@ from gpuvitals.kubeletplugin.directory import Directory, StorageError
 from gpuvitals.kubeletplugin.dra_service import DraContext, DraService
 from gpuvitals.kubeletplugin.health_service import HealthService, HealthView
 from gpuvitals.kubeletplugin.held_claim import prepared_devices
-from gpuvitals.kubeletplugin.outbox import Outbox
+from gpuvitals.kubeletplugin.outbox import TelemetryBuffer
 from gpuvitals.kubeletplugin.outcome import RefusedError
-from gpuvitals.kubeletplugin.ports import PluginEvent, Sources
+from gpuvitals.kubeletplugin.ports import PluginEvent, PluginPorts
 from gpuvitals.kubeletplugin.publisher_lock import InstanceHooks, PublisherLock
 from gpuvitals.kubeletplugin.registration import KubeletConnection, PluginIdentity, RegistrationService
 from gpuvitals.kubeletplugin.self_probe import probe
 from gpuvitals.kubeletplugin.server import PluginServer, Services, ensure_private
 from gpuvitals.kubeletplugin.settings import PluginSettings
 from gpuvitals.kubeletplugin.sockets import SocketPaths, socket_paths
-from gpuvitals.kubeletplugin.telemetry import Answered, Listeners
+from gpuvitals.kubeletplugin.telemetry import Listeners, OutcomeReporter
 from gpuvitals.model.clock import Clock
 from gpuvitals.model.ids import BootId
 from gpuvitals.model.snapshot import Snapshot
@@ -51,7 +51,7 @@ class KubeletPlugin:
         self.paths: SocketPaths = socket_paths(
             settings.naming.driver, settings.pod_uid, settings.data_directory, settings.registry_directory
         )
-        self._outbox = Outbox()
+        self._outbox = TelemetryBuffer()
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._told: State | None = None
@@ -60,7 +60,7 @@ class KubeletPlugin:
         self._prepared_callbacks: list[Callable[[], None]] = []
         self._kubelet_callbacks: list[Callable[[], None]] = []
         self._connection = KubeletConnection(settings.limits.connected_seconds, self._kubelet_changed)
-        self._turns = ClaimTurns()
+        self._turns = ClaimQueue()
         self.driver_root = DriverRoot(settings.driver_root)
         self._store = self._build_store()
         hooks = InstanceHooks(
@@ -71,7 +71,7 @@ class KubeletPlugin:
             standby_seconds=settings.limits.standby_seconds,
         )
         self._publisher = PublisherLock(settings.data_directory, clock.now().at, settings.pod_uid, hooks)
-        self._answered = Answered(
+        self._answered = OutcomeReporter(
             Listeners(observe=self._outbox.observe, emit=self._outbox.emit, changed=self._refresh)
         )
         self._preparer = self._build_preparer(clock)
@@ -93,7 +93,7 @@ class KubeletPlugin:
         self._reconciler.start()
         self._server.sweep()
 
-    def attach(self, sources: Sources) -> None:
+    def attach(self, sources: PluginPorts) -> None:
         """Brings the rest. Calls that waited for it go on at once. Raises OSError where the debug socket can't open."""
         self._outbox.attach(sources)
         self._turns.wake()

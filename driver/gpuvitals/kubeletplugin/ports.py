@@ -63,7 +63,7 @@ def _no_fence() -> frozenset[GpuUuid]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sources:
+class PluginPorts:
     """Everything that arrives after the sockets are open.
 
     `fenced` gives the devices that every first preparation is refused for. `tick_age` gives the seconds since the

@@ -29,7 +29,7 @@ Observe = Callable[[Operation, str, float], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class ClaimOutcome:
     """One claim of a call as it was answered; `refusal` None where it was not refused."""
 
     operation: Operation
@@ -47,12 +47,12 @@ class Listeners:
     changed: Callable[[], None]
 
 
-class Answered:
+class OutcomeReporter:
     """One thread. What is added before `start` is told too."""
 
     def __init__(self, listeners: Listeners) -> None:
         self._listeners = listeners
-        self._added: queue.SimpleQueue[list[Ended]] = queue.SimpleQueue()
+        self._added: queue.SimpleQueue[list[ClaimOutcome]] = queue.SimpleQueue()
         self._stop = threading.Event()
         # A daemon: told or not, what was answered is in the checkpoint, and the next agent reads it there.
         self._thread = threading.Thread(target=self._run, name="kubeletplugin-answered", daemon=True)
@@ -61,7 +61,7 @@ class Answered:
         """Begins to tell."""
         self._thread.start()
 
-    def add(self, ended: list[Ended]) -> None:
+    def add(self, ended: list[ClaimOutcome]) -> None:
         """Takes the claims of one call. Returns at once."""
         self._added.put(ended)
 
@@ -84,7 +84,7 @@ class Answered:
             if ended:
                 self._tell_all(ended)
 
-    def _tell_all(self, ended: list[Ended]) -> None:
+    def _tell_all(self, ended: list[ClaimOutcome]) -> None:
         try:
             self._listeners.changed()
             for each in ended:
@@ -92,7 +92,7 @@ class Answered:
         except Exception:  # no caller is left that could hear of it, and the next ones must be told
             log.exception("answered calls not told", extra=keys(claims=[each.ref.uid for each in ended]))
 
-    def _tell(self, ended: Ended) -> None:
+    def _tell(self, ended: ClaimOutcome) -> None:
         ref, refusal, operation = ended.ref, ended.refusal, ended.operation.value
         code = "ok" if refusal is None else refusal.code.value
         self._listeners.observe(ended.operation, code, ended.seconds)

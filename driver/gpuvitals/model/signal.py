@@ -295,7 +295,7 @@ class ClearReport:
     operator_reason: str
 
 
-class Says(Enum):
+class ReportedState(Enum):
     """What a statement makes of a GPU. CLEAR declares it repaired, and is a person's alone."""
 
     BAD = "bad"
@@ -304,7 +304,7 @@ class Says(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Statement:
+class ExternalReport:
     """What a person or a program says of one GPU: `by` whom and for what `reason`, both for display.
 
     `gpu` is as it was written: a device name, a UUID or a PCI bus id. `at` is when it was said; a CLEAR ends what is
@@ -312,7 +312,7 @@ class Statement:
     """
 
     gpu: str
-    says: Says
+    says: ReportedState
     by: str
     reason: str
     at: Moment | None = None
@@ -325,7 +325,7 @@ class StatementsReport:
 
     source: Source
     seen: Moment
-    statements: tuple[Statement, ...]
+    statements: tuple[ExternalReport, ...]
 
 
 GpuSignal = (

@@ -12,7 +12,7 @@ from gpuvitals.durable import DurableFileError
 from gpuvitals.health.publication import worth_publishing
 from gpuvitals.health.verdict import next_change_at
 from gpuvitals.inventory.device import device_order
-from gpuvitals.inventory.policy_match import Governing, in_service
+from gpuvitals.inventory.policy_match import EffectivePolicy, in_service
 from gpuvitals.model.clock import Clock, Moment
 from gpuvitals.model.health import Verdict
 from gpuvitals.model.ids import BootId, GpuUuid, NodeName
@@ -27,7 +27,7 @@ from gpuvitals.node.node_health import NodeHealth
 from gpuvitals.node.ports import AgentPorts
 from gpuvitals.node.queue import SignalQueue
 from gpuvitals.node.recall import Recall
-from gpuvitals.node.state_store import Memory, StateStore, StoredGpu, StoredNode
+from gpuvitals.node.state_store import GpuRecord, Memory, NodeRecord, StateStore
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
 
@@ -74,7 +74,7 @@ class NodeAgent:
         self._suppressed: dict[GpuUuid, Verdict] = {}
         self._facts = NodeFacts()
         self._snapshot: Snapshot | None = None
-        self._gpus: tuple[StoredGpu, ...] = ()
+        self._gpus: tuple[GpuRecord, ...] = ()
         self._revision = 0
         self._saved_at = 0.0
         self._read_to: int | None = None
@@ -92,11 +92,11 @@ class NodeAgent:
         return self._snapshot
 
     @property
-    def gpus(self) -> tuple[StoredGpu, ...]:
+    def gpus(self) -> tuple[GpuRecord, ...]:
         """Every GPU that is shown, with its state after the last turn, for explanations. Any thread may read it."""
         return self._gpus
 
-    def rule(self, uuid: GpuUuid) -> Governing:
+    def rule(self, uuid: GpuUuid) -> EffectivePolicy:
         """What governs a GPU of `gpus`. Any thread may ask."""
         return self._known.rules[uuid]
 
@@ -322,7 +322,7 @@ class NodeAgent:
         if not self._ports.is_publishing():
             return
         self._saved_at = now.at
-        node = StoredNode(
+        node = NodeRecord(
             boot_id=self._settings.boot_id,
             driver_load=self._known.driver_load,
             saved=now,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.health import Verdict
 from gpuvitals.model.ids import GpuUuid
-from gpuvitals.node.state_store import StoredGpu
+from gpuvitals.node.state_store import GpuRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +19,7 @@ class Change:
     spared: str
 
 
-def with_change(entry: StoredGpu, change: Change, now: Moment) -> StoredGpu:
+def with_change(entry: GpuRecord, change: Change, now: Moment) -> GpuRecord:
     """The record of the GPU with the change as its published verdict."""
     is_other = change.before is None or change.before.state is not change.now.state
     return replace(

@@ -14,7 +14,7 @@ from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.snapshot import GpuHealth, NodeFacts
 from gpuvitals.node.events import Announcement, lack_announcements
-from gpuvitals.node.state_store import StoredGpu
+from gpuvitals.node.state_store import GpuRecord
 
 _COMING_UP_SECONDS = 5.0
 """How long a device that is new waits at most for a look that finds everything."""
@@ -30,7 +30,7 @@ class DriverFiles:
         self._node: Lack | None = None
         self.lacks: Mapping[GpuUuid, Lack] = {}
 
-    def update(self, entries: Collection[StoredGpu], at: float, *, is_first: bool) -> frozenset[GpuUuid]:
+    def update(self, entries: Collection[GpuRecord], at: float, *, is_first: bool) -> frozenset[GpuUuid]:
         """Takes the newest look. The devices that must not be published yet; for the first snapshot, also known ones."""
         here = [entry for entry in entries if not entry.retired and not entry.gone]
         seen = self._look([entry.gpu for entry in here])
@@ -67,7 +67,7 @@ class DriverFiles:
 
 
 def as_shown(
-    entries: Iterable[StoredGpu], withheld: Mapping[GpuUuid, str], lacks: Mapping[GpuUuid, Lack]
+    entries: Iterable[GpuRecord], withheld: Mapping[GpuUuid, str], lacks: Mapping[GpuUuid, Lack]
 ) -> tuple[GpuHealth, ...]:
     """The devices of a snapshot. One that failed keeps its own verdict, whatever its driver lacks."""
     shown: list[GpuHealth] = []

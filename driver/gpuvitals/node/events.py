@@ -3,19 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gpuvitals.inventory.policy_match import Choice
+from gpuvitals.inventory.policy_match import PolicyMatch
 from gpuvitals.model.files import Lack
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import HealthState, Phase, Verdict
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import (
+    ExternalReport,
     GapReport,
     GpuSignal,
     MonitorReport,
     MonitorState,
     OffBusReport,
     Signal,
-    Statement,
     XidReport,
 )
 from gpuvitals.node.state_store import Memory
@@ -177,7 +177,7 @@ def policy_refused(name: str, why: str, *, goes_on: bool) -> Announcement:
     return Announcement(reason="PolicyInvalid", message=f"policy {name}: {why}; {then}")
 
 
-def policy_tied(gpu: Gpu, chosen: Choice) -> Announcement:
+def policy_tied(gpu: Gpu, chosen: PolicyMatch) -> Announcement:
     """Several policies of one priority match a GPU and ask for different things."""
     stays = chosen.rule.name if chosen.rule is not None else "the agent's own file"
     mode = chosen.rule.mode.value if chosen.rule is not None else "Isolate"
@@ -193,7 +193,7 @@ def statement_refused(where: str, why: str) -> Announcement:
     return Announcement(reason="ReportInvalid", message=f"{where}: {why}; nothing changes for it")
 
 
-def statement_unattributed(statement: Statement) -> Announcement:
+def statement_unattributed(statement: ExternalReport) -> Announcement:
     """A statement that names no GPU of this node."""
     message = (
         f"{statement.by} reports gpu {statement.gpu} as {statement.says.value}, which matches no GPU of this node; "

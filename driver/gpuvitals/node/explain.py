@@ -17,7 +17,7 @@ from gpuvitals.health.witnesses import may_disrupt, witnesses
 from gpuvitals.inventory.claims import ClaimRef, healthy_status
 from gpuvitals.inventory.device import device_name, is_offered
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.inventory.policy_match import Governing
+from gpuvitals.inventory.policy_match import EffectivePolicy
 from gpuvitals.inventory.taints import taints
 from gpuvitals.kubeletplugin.device_health import kubelet_health
 from gpuvitals.model.clock import Moment
@@ -34,7 +34,7 @@ from gpuvitals.node.explain_text import (
     xid_text,
 )
 from gpuvitals.node.mig_instances import seen_as
-from gpuvitals.node.state_store import StoredGpu
+from gpuvitals.node.state_store import GpuRecord
 
 _CAREFUL = 90
 
@@ -52,7 +52,7 @@ class Surroundings:
     """What an explanation needs beside the GPU itself."""
 
     now: Moment
-    rule: Governing
+    rule: EffectivePolicy
     naming: Naming
     facts: NodeFacts
     holders: tuple[ClaimRef, ...]
@@ -60,7 +60,7 @@ class Surroundings:
     unprepared: Verdict | None = None
 
 
-def find_gpu(entries: Iterable[StoredGpu], name: str) -> StoredGpu:
+def find_gpu(entries: Iterable[GpuRecord], name: str) -> GpuRecord:
     """The GPU of that device name, UUID or PCI bus id. Raises ValueError naming those there are."""
     known = sorted(entries, key=lambda entry: bool(entry.retired))
     for entry in known:
@@ -71,7 +71,7 @@ def find_gpu(entries: Iterable[StoredGpu], name: str) -> StoredGpu:
     raise ValueError(f"{name!r}: this node has no such GPU; it has {names}")
 
 
-def gpu_stations(entry: StoredGpu, around: Surroundings) -> Iterator[Station]:
+def gpu_stations(entry: GpuRecord, around: Surroundings) -> Iterator[Station]:
     """The walk of a live GPU, from its identity and sources to the claims that hold it."""
     gpu, state = entry.gpu, entry.state
     yield Station("gpu", f"{gpu.uuid} at {gpu.bus_id}, {gpu.product_name}")
@@ -160,7 +160,7 @@ def _score(state: GpuState, current: Verdict, around: Surroundings) -> str:
     return f"version {VERSION}: 100(1-0.4x)(0.7+0.3n)(1-0.2e)t with {', '.join(shown)} is {found}{capped}"
 
 
-def _rule(rule: Governing) -> str:
+def _rule(rule: EffectivePolicy) -> str:
     name = rule.rule or "none; the agent's own file holds"
     paused = ", paused: nothing enters or leaves service" if rule.paused else ""
     tied = f"; ambiguous with {', '.join(rule.tied)}" if rule.tied else ""

@@ -35,7 +35,7 @@ _FIRST_YEAR, _LAST_YEAR = 1970, 9000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredGpu:
+class GpuRecord:
     """One GPU as the agent knows it. `published` is the verdict that the cluster was last shown, at `published_at`.
 
     `spared` is why it is in service although it should be out, empty where it is as it should be.
@@ -56,14 +56,14 @@ class StoredGpu:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredNode:
+class NodeRecord:
     """Everything the agent remembers. `facts` are those that the cluster was last shown."""
 
     boot_id: BootId
     driver_load: str
     saved: Moment
     revision: int
-    gpus: tuple[StoredGpu, ...]
+    gpus: tuple[GpuRecord, ...]
     kmsg_sequence: int | None = None
     facts: NodeFacts = field(default_factory=NodeFacts)
 
@@ -77,7 +77,7 @@ class Contents:
     """
 
     schema: int = SCHEMA
-    node: StoredNode | None = None
+    node: NodeRecord | None = None
     shown: tuple[ShownVerdict, ...] = ()
     unread: tuple[str, ...] = ()
     trouble: str = ""
@@ -94,10 +94,10 @@ _HEAD = msgspec.json.Decoder(_Head)
 _PARTS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _NOTHING = msgspec.Raw(b"null")
 _ANY = msgspec.json.Decoder()
-_NODE = msgspec.json.Decoder(StoredNode)
+_NODE = msgspec.json.Decoder(NodeRecord)
 
 
-def encoded(node: StoredNode, unread: tuple[str, ...]) -> bytes:
+def encoded(node: NodeRecord, unread: tuple[str, ...]) -> bytes:
     """The memory as JSON."""
     head = _Head(schema=SCHEMA, node=msgspec.Raw(msgspec.json.encode(node)), unread=unread)
     return msgspec.json.encode(head)
@@ -170,8 +170,8 @@ def _piecewise(head: _Head, trouble: str, origin: str) -> Contents:
     for text in head.unread:
         records.read_again(text, found)
     gpus = tuple(entry for entry in found if entry is not None)
-    node, lost = _lenient({**raw, "gpus": []}, StoredNode)
-    if not isinstance(node, StoredNode):
+    node, lost = _lenient({**raw, "gpus": []}, NodeRecord)
+    if not isinstance(node, NodeRecord):
         shown = (*records.shown, *(_shown_entry(entry, records.boot, origin) for entry in gpus))
         return Contents(
             schema=head.schema,
@@ -207,18 +207,18 @@ class _Records:
         self.unread: list[str] = []
         self._origin = origin
 
-    def read(self, raw: object) -> StoredGpu | None:
+    def read(self, raw: object) -> GpuRecord | None:
         """The readable part of the record, None where the GPU itself can't be identified."""
-        entry, lost = _lenient(raw, StoredGpu)
-        usable = isinstance(entry, StoredGpu) and _can_be_judged(entry, None)
+        entry, lost = _lenient(raw, GpuRecord)
+        usable = isinstance(entry, GpuRecord) and _can_be_judged(entry, None)
         if usable and not lost:
-            assert isinstance(entry, StoredGpu)
+            assert isinstance(entry, GpuRecord)
             return entry
         self.unread.append(_as_text(raw))
         self.shown += _shown(raw, self.boot, self._origin)
-        return entry if usable and isinstance(entry, StoredGpu) else None
+        return entry if usable and isinstance(entry, GpuRecord) else None
 
-    def read_again(self, text: str, found: list[StoredGpu | None]) -> None:
+    def read_again(self, text: str, found: list[GpuRecord | None]) -> None:
         """Reads a record that an earlier version could not: its faults still stand where the GPU is still out."""
         try:
             raw = decoded(_ANY, text.encode())
@@ -229,8 +229,8 @@ class _Records:
         mine = None if at is None else found[at]
         if mine is not None and mine.published is not None and mine.published.state is HealthState.HEALTHY:
             return
-        entry, lost = _lenient(raw, StoredGpu)
-        if not isinstance(entry, StoredGpu) or lost or not _can_be_judged(entry, None):
+        entry, lost = _lenient(raw, GpuRecord)
+        if not isinstance(entry, GpuRecord) or lost or not _can_be_judged(entry, None):
             self.unread.append(text)
             self.shown += [] if mine is not None else _shown(raw, self.boot, self._origin)
         elif at is None or mine is None:
@@ -275,7 +275,7 @@ def _shown_fault(base: ShownVerdict, fault: Mapping[str, object]) -> ShownVerdic
     return replace(base, state=state, reason=_text(rule.get("reason")), isolated=is_definitive)
 
 
-def _shown_entry(entry: StoredGpu, boot: str, origin: str) -> ShownVerdict:
+def _shown_entry(entry: GpuRecord, boot: str, origin: str) -> ShownVerdict:
     published = entry.published
     return ShownVerdict(
         uuid=entry.gpu.uuid,
@@ -287,7 +287,7 @@ def _shown_entry(entry: StoredGpu, boot: str, origin: str) -> ShownVerdict:
     )
 
 
-def _can_be_judged(entry: StoredGpu, saved: Moment | None) -> bool:
+def _can_be_judged(entry: GpuRecord, saved: Moment | None) -> bool:
     """Whether the fold can go on from this state: a state that it can't judge must not end the agent."""
     now = saved or Moment(at=entry.published_at, time=entry.state_since)
     try:

@@ -13,13 +13,13 @@ from gpuvitals.inventory.device import device_name
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import Verdict
 from gpuvitals.model.ids import GpuUuid
-from gpuvitals.node.state_store import StoredGpu
+from gpuvitals.node.state_store import GpuRecord
 
 MAX_REMEMBERED = 64
 """Destroyed instances whose faults are remembered, the newest first to stay."""
 
 
-def marked(entry: StoredGpu, listed: Iterable[Gpu]) -> StoredGpu:
+def marked(entry: GpuRecord, listed: Iterable[Gpu]) -> GpuRecord:
     """The device, as gone or there: an instance is gone where the driver lists its GPU and not the instance."""
     uuids = {gpu.uuid for gpu in listed}
     gone = entry.gpu.mig is not None and entry.gpu.gpu_uuid in uuids and entry.gpu.uuid not in uuids
@@ -27,7 +27,7 @@ def marked(entry: StoredGpu, listed: Iterable[Gpu]) -> StoredGpu:
     return entry if unknown or gone == entry.gone else replace(entry, gone=gone)
 
 
-def seen_as(entry: StoredGpu, judged: Verdict) -> Verdict:
+def seen_as(entry: GpuRecord, judged: Verdict) -> Verdict:
     """The verdict to show: a device that is not there any more fails whatever its last readings were."""
     if entry.retired:
         return without_board(judged)
@@ -35,7 +35,7 @@ def seen_as(entry: StoredGpu, judged: Verdict) -> Verdict:
 
 
 def hidden(
-    gpus: Mapping[GpuUuid, StoredGpu], is_held: Callable[[GpuUuid], bool]
+    gpus: Mapping[GpuUuid, GpuRecord], is_held: Callable[[GpuUuid], bool]
 ) -> tuple[frozenset[GpuUuid], frozenset[GpuUuid]]:
     """Devices that are not to be shown, and those of them that may be forgotten.
 
@@ -60,7 +60,7 @@ def hidden(
 
 
 def withheld(
-    gpus: Mapping[GpuUuid, StoredGpu], claimed: Callable[[], Collection[GpuUuid]]
+    gpus: Mapping[GpuUuid, GpuRecord], claimed: Callable[[], Collection[GpuUuid]]
 ) -> Mapping[GpuUuid, str]:
     """Devices that are not offered since a claim holds their silicon in another form, each with the reason.
 

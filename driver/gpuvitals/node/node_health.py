@@ -16,7 +16,7 @@ from gpuvitals.health.evaluate import advance, evaluate
 from gpuvitals.health.fold_reports import with_statements
 from gpuvitals.health.isolation import is_capped, isolated
 from gpuvitals.health.reasons import DCGM_UNCONFIRMED, GPU_NOT_UP, ISOLATION_CAPPED, NVSWITCH_FAULT
-from gpuvitals.inventory.policy_match import Governing
+from gpuvitals.inventory.policy_match import EffectivePolicy
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.driver_load import is_reload, known_load
 from gpuvitals.model.gpu import DeviceKind
@@ -56,8 +56,8 @@ from gpuvitals.node.ports import AgentPorts
 from gpuvitals.node.recall import Recall
 from gpuvitals.node.reports import StandingStatements, names
 from gpuvitals.node.slots import Takeover, adopted, concerned_in, remembered_owners, seated, without
-from gpuvitals.node.state_store import StoredGpu, StoredNode
-from gpuvitals.node.verdict_cache import Judge, node_policy
+from gpuvitals.node.state_store import GpuRecord, NodeRecord
+from gpuvitals.node.verdict_cache import VerdictCache, node_policy
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
 
@@ -77,8 +77,8 @@ class NodeHealth:
     """Owned by the agent's thread alone. `gpus` may be replaced entry by entry by whoever publishes them."""
 
     def __init__(self, ports: AgentPorts, metrics: NodeMetrics) -> None:
-        self.gpus: dict[GpuUuid, StoredGpu] = {}
-        self.rules: Mapping[GpuUuid, Governing] = {}
+        self.gpus: dict[GpuUuid, GpuRecord] = {}
+        self.rules: Mapping[GpuUuid, EffectivePolicy] = {}
         self.driver_load = ""
         self._ports = ports
         self._metrics = metrics
@@ -90,7 +90,7 @@ class NodeHealth:
         self._recent: deque[XidReport | OffBusReport | RecoveryActionReport] = deque(maxlen=_MAX_RECENT)
         self._statements = StandingStatements()
         self._looked_at: set[GpuUuid] = set()
-        self._judge = Judge()
+        self._judge = VerdictCache()
         self._first_look_until: float | None = None
         self._settled_by: float | None = None
         self._recall = Recall(None, BootId(""))
@@ -105,7 +105,7 @@ class NodeHealth:
         """The GPU of each MIG instance."""
         return {uuid: entry.gpu.mig.parent for uuid, entry in self.gpus.items() if entry.gpu.mig is not None}
 
-    def restore(self, stored: StoredNode, now: Moment, *, same_boot: bool) -> None:
+    def restore(self, stored: NodeRecord, now: Moment, *, same_boot: bool) -> None:
         """Takes up the memory of an earlier agent."""
         self.driver_load = stored.driver_load
         if same_boot:
@@ -350,7 +350,7 @@ class NodeHealth:
             if signal.bus_id == takeover.slot and is_later:
                 self._fold_gpu(signal)
 
-    def _take_up(self, facts: NodeFacts, gpus: tuple[StoredGpu, ...]) -> None:
+    def _take_up(self, facts: NodeFacts, gpus: tuple[GpuRecord, ...]) -> None:
         """What the node could and could not see stands until a source says otherwise."""
         self._monitors = dict(facts.monitors)
         self._switch_fault = NVSWITCH_FAULT in facts.reasons

@@ -8,7 +8,7 @@ import msgspec
 
 from gpuvitals.decode_error import decoded
 from gpuvitals.health.policy import check_values
-from gpuvitals.inventory.policy_match import Choice, PolicyRule
+from gpuvitals.inventory.policy_match import PolicyMatch, PolicyRule
 from gpuvitals.model.ids import GpuUuid
 
 SCHEMA = 1
@@ -23,7 +23,7 @@ class KnownPolicies:
     schema: int = SCHEMA
     rules: dict[str, PolicyRule] = field(default_factory=dict)
     labels: dict[str, str] | None = None
-    choices: dict[GpuUuid, Choice] = field(default_factory=dict)
+    choices: dict[GpuUuid, PolicyMatch] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class _Kept:
 
 _KEPT = msgspec.json.Decoder(_Kept)
 _RULE = msgspec.json.Decoder(PolicyRule)
-_CHOICE = msgspec.json.Decoder(Choice)
+_CHOICE = msgspec.json.Decoder(PolicyMatch)
 
 
 def read_policies(payload: bytes) -> tuple[KnownPolicies, tuple[str, ...]]:

@@ -15,7 +15,7 @@ import msgspec
 from gpuvitals.durable import DurableFile, DurableFileError
 from gpuvitals.health.policy import Policy, policy_with
 from gpuvitals.health.policy_pairs import as_object_fields, misfit_with_poll
-from gpuvitals.inventory.policy_match import Choice, Governing, PolicyRule, choice, governing
+from gpuvitals.inventory.policy_match import EffectivePolicy, PolicyMatch, PolicyRule, choice, governing
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.node.events import Announcement, policy_refused, policy_tied
@@ -40,7 +40,7 @@ class GovernorPorts:
     storage: StorageReport
 
 
-class Governor:
+class PolicyResolver:
     """Thread safe, but for `rules`, which is the agent's thread's."""
 
     def __init__(self, base: Policy, path: Path, ports: GovernorPorts, poll_seconds: float) -> None:
@@ -53,7 +53,7 @@ class Governor:
         self._known = KnownPolicies()
         self._saved = self._known
         self._answered: tuple[KnownPolicies, tuple[Gpu, ...]] | None = None
-        self._rules: dict[GpuUuid, Governing] = {}
+        self._rules: dict[GpuUuid, EffectivePolicy] = {}
         self._listed = False
         self._has_memory = False
         self._is_newer = False
@@ -124,7 +124,7 @@ class Governor:
             self._known = replace(self._known, labels=dict(labels))
         self._ports.changed()
 
-    def rules(self, gpus: Collection[Gpu]) -> Mapping[GpuUuid, Governing]:
+    def rules(self, gpus: Collection[Gpu]) -> Mapping[GpuUuid, EffectivePolicy]:
         """What governs each of these GPUs. Makes durable what has changed."""
         asked = tuple(gpus)
         with self._lock:
@@ -141,7 +141,7 @@ class Governor:
 
         An agent that knows no GPU yet keeps all choices: they are for when the driver lists them.
         """
-        chosen: dict[GpuUuid, Choice] = {}
+        chosen: dict[GpuUuid, PolicyMatch] = {}
         for gpu in gpus:
             before = known.choices.get(gpu.uuid)
             now = choice(known.rules.values(), known.labels or {}, gpu, before)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gpuvitals.health.remembered import ShownVerdict
-from gpuvitals.inventory.policy_match import Governing
+from gpuvitals.inventory.policy_match import EffectivePolicy
 from gpuvitals.model.files import FilesSeen
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid
@@ -36,7 +36,7 @@ class AgentPorts:
     avoid: Callable[[GpuUuid], None]
     kmsg_sequence: Callable[[], int | None]
     announce: Callable[[Announcement], None]
-    rules: Callable[[Collection[Gpu]], Mapping[GpuUuid, Governing]]
+    rules: Callable[[Collection[Gpu]], Mapping[GpuUuid, EffectivePolicy]]
     is_settled: Callable[[], bool]
     is_publishing: Callable[[], bool]
     storage: StorageReport

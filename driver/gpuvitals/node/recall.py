@@ -7,7 +7,7 @@ from gpuvitals.health.policy import Policy
 from gpuvitals.health.remembered import ShownVerdict, with_shown
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.ids import BootId, GpuUuid
-from gpuvitals.node.state_store import Memory, StoredGpu
+from gpuvitals.node.state_store import GpuRecord, Memory
 from gpuvitals.observability.logs import keys
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Recall:
             if shown.uuid not in self._remembered:
                 self._waiting.setdefault(shown.uuid, []).append(shown)
 
-    def restored(self, entry: StoredGpu, now: Moment, policy: Policy) -> StoredGpu:
+    def restored(self, entry: GpuRecord, now: Moment, policy: Policy) -> GpuRecord:
         """The entry of a waiting GPU with the faults that were published of it."""
         for shown in self._waiting.pop(entry.gpu.uuid):
             same_boot = shown.boot_id in ("", self._boot)

@@ -14,7 +14,7 @@ from gpuvitals.decode_error import decoded
 from gpuvitals.durable import DurableFile, DurableFileError
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.model.clock import Clock
-from gpuvitals.model.signal import Source, Statement, StatementsReport
+from gpuvitals.model.signal import ExternalReport, Source, StatementsReport
 from gpuvitals.node.storage import StorageReport
 from gpuvitals.observability.logs import keys
 from gpuvitals.signals.reports.text import (
@@ -43,7 +43,7 @@ class AnnotationPorts:
     storage: StorageReport
 
 
-class AnnotationDoor:
+class ReportAnnotations:
     """`load` comes first; then `seen` is called on one thread, whenever the Node was looked at."""
 
     def __init__(
@@ -55,7 +55,7 @@ class AnnotationDoor:
         self._sink = sink
         self._ports = ports
         self._good: dict[str, str] = {}
-        self._statements: dict[str, tuple[Statement, ...]] = {}
+        self._statements: dict[str, tuple[ExternalReport, ...]] = {}
         self._looked: dict[str, str] | None = None
 
     def load(self) -> None:
@@ -94,7 +94,7 @@ class AnnotationDoor:
             log.error("report refused", extra=keys(annotation=key, reason=str(error)))
             self._ports.refused(f"annotation {key}", str(error))
 
-    def _parsed(self, key: str, text: str) -> tuple[Statement, ...]:
+    def _parsed(self, key: str, text: str) -> tuple[ExternalReport, ...]:
         try:
             content = text.encode()
         except UnicodeEncodeError as error:

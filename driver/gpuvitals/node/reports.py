@@ -10,16 +10,16 @@ from gpuvitals.inventory.device import device_name, silicon
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu_name import folded_name
 from gpuvitals.model.ids import GpuUuid
-from gpuvitals.model.signal import Source, Statement, StatementsReport
-from gpuvitals.node.state_store import StoredGpu
+from gpuvitals.model.signal import ExternalReport, Source, StatementsReport
+from gpuvitals.node.state_store import GpuRecord
 
 
 class StandingStatements:
     """The statements of each source, and what the fold was last told of them."""
 
     def __init__(self) -> None:
-        self._said: dict[Source, tuple[Statement, ...]] = {}
-        self._told: dict[Source, tuple[tuple[Statement, ...], frozenset[GpuUuid]]] = {}
+        self._said: dict[Source, tuple[ExternalReport, ...]] = {}
+        self._told: dict[Source, tuple[tuple[ExternalReport, ...], frozenset[GpuUuid]]] = {}
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -31,7 +31,9 @@ class StandingStatements:
         """Everything that a source says from now on."""
         self._said[report.source] = report.statements
 
-    def due(self, now: Moment, gpus: Collection[GpuUuid]) -> tuple[tuple[Source, tuple[Statement, ...]], ...]:
+    def due(
+        self, now: Moment, gpus: Collection[GpuUuid]
+    ) -> tuple[tuple[Source, tuple[ExternalReport, ...]], ...]:
         """The sources of which other statements stand now than were told, or were told to fewer GPUs."""
         if not gpus:
             return ()
@@ -45,7 +47,7 @@ class StandingStatements:
         return tuple(due)
 
 
-def names(text: str, entry: StoredGpu) -> bool:
+def names(text: str, entry: GpuRecord) -> bool:
     """Whether `text` means this device. The name of a GPU means each of its MIG instances as well.
 
     A retired device is meant by its UUID alone: the names of its slot are those of the GPU that is there now.

@@ -13,9 +13,9 @@ from gpuvitals.model.gpu import DeviceKind, Gpu
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import GpuSignal, InventoryReport
 from gpuvitals.node.mig_instances import marked
-from gpuvitals.node.state_store import StoredGpu
+from gpuvitals.node.state_store import GpuRecord
 
-KnownGpus = dict[GpuUuid, StoredGpu]
+KnownGpus = dict[GpuUuid, GpuRecord]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class Takeover:
     now: GpuUuid
 
 
-def remembered_owners(memory: Mapping[GpuUuid, StoredGpu]) -> SlotOwners:
+def remembered_owners(memory: Mapping[GpuUuid, GpuRecord]) -> SlotOwners:
     """Who owns which slot, as the memory has it. Of two GPUs in one slot the one that was met later owns it.
 
     A memory of an older agent can hold such pairs; the next inventory settles which of the two is there.
@@ -47,14 +47,14 @@ def remembered_owners(memory: Mapping[GpuUuid, StoredGpu]) -> SlotOwners:
     return SlotOwners(owners=owners, retired=tuple(retired))
 
 
-def in_a_slot(stored: Iterable[StoredGpu]) -> tuple[Gpu, ...]:
+def in_a_slot(stored: Iterable[GpuRecord]) -> tuple[Gpu, ...]:
     """The devices of a stored memory without those that have lost their slot: no source asks for these any more."""
     memory = {entry.gpu.uuid: entry for entry in stored}
     there = set(remembered_owners(memory).owners.values())
     return tuple(entry.gpu for entry in memory.values() if entry.gpu.gpu_uuid in there)
 
 
-def concerned_in(signal: GpuSignal, memory: Mapping[GpuUuid, StoredGpu]) -> tuple[GpuUuid, ...]:
+def concerned_in(signal: GpuSignal, memory: Mapping[GpuUuid, GpuRecord]) -> tuple[GpuUuid, ...]:
     """The devices whose state `signal` changes: a slot means the GPU that owns it, a UUID that GPU, retired or not."""
     found = concerned(signal, (entry.gpu for entry in memory.values() if not entry.retired))
     if found or signal.uuid is None:
@@ -63,7 +63,7 @@ def concerned_in(signal: GpuSignal, memory: Mapping[GpuUuid, StoredGpu]) -> tupl
 
 
 def adopted(
-    memory: Mapping[GpuUuid, StoredGpu],
+    memory: Mapping[GpuUuid, GpuRecord],
     report: InventoryReport,
     is_held: Callable[[GpuUuid], bool],
     *,
@@ -95,7 +95,7 @@ def adopted(
 
 
 def without(
-    memory: Mapping[GpuUuid, StoredGpu],
+    memory: Mapping[GpuUuid, GpuRecord],
     uuid: GpuUuid,
     enumerated: Collection[GpuUuid],
     holders: Callable[[GpuUuid], tuple[str, ...]],
@@ -122,7 +122,7 @@ def without(
 
 
 def seated(
-    memory: Mapping[GpuUuid, StoredGpu], owners: SlotOwners, taken: Iterable[Takeover], now: datetime
+    memory: Mapping[GpuUuid, GpuRecord], owners: SlotOwners, taken: Iterable[Takeover], now: datetime
 ) -> KnownGpus:
     """The memory with each device in its slot or retired; the retired stand last, the newest at the end."""
     there = set(owners.owners.values())
@@ -144,7 +144,7 @@ def seated(
     return present | {uuid: marked_out[uuid] for uuid in last}
 
 
-def _unnumbered(entry: StoredGpu, listed: Iterable[Gpu]) -> StoredGpu:
+def _unnumbered(entry: GpuRecord, listed: Iterable[Gpu]) -> GpuRecord:
     """The device without its minor number where the driver gives that number to another GPU.
 
     A driver that is loaded anew deals the numbers anew, and a GPU that it does not list keeps the one of before. Of two
@@ -158,11 +158,11 @@ def _unnumbered(entry: StoredGpu, listed: Iterable[Gpu]) -> StoredGpu:
     return replace(entry, gpu=replace(entry.gpu, minor=None))
 
 
-def _taken_in(gpu: Gpu, memory: Mapping[GpuUuid, StoredGpu], seen: Moment, *, reloaded: bool) -> StoredGpu:
+def _taken_in(gpu: Gpu, memory: Mapping[GpuUuid, GpuRecord], seen: Moment, *, reloaded: bool) -> GpuRecord:
     known = memory.get(gpu.uuid)
     if known is None:
         parent = memory.get(gpu.gpu_uuid)
-        return StoredGpu(
+        return GpuRecord(
             gpu=gpu,
             state=initial_state(gpu, seen) if parent is None else instance_state(parent.state, gpu),
             published=None,

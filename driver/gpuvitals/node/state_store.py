@@ -17,13 +17,12 @@ from gpuvitals.node.memory_format import (
     MAX_UNREAD,
     SCHEMA,
     Contents,
-    StoredGpu,
-    StoredNode,
+    NodeRecord,
     contents,
     encoded,
 )
 
-__all__ = ["SCHEMA", "Memory", "StateStore", "StoredGpu", "StoredNode"]
+__all__ = ["SCHEMA", "GpuRecord", "Memory", "NodeRecord", "StateStore"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +34,7 @@ class Memory:
     newest generation of the file is lost, so that what was published may be newer than the memory.
     """
 
-    node: StoredNode | None = None
+    node: NodeRecord | None = None
     shown: tuple[ShownVerdict, ...] = ()
     cause: str = ""
     trouble: str = ""
@@ -92,7 +91,7 @@ class StateStore:
             is_older=bool(torn or torn_beside),
         )
 
-    def save(self, node: StoredNode) -> bool:
+    def save(self, node: NodeRecord) -> bool:
         """Makes `node` durable; True where something was written. Raises DurableFileError."""
         content = encoded(node, self._unread)
         if content == self._last:
@@ -128,7 +127,7 @@ def _merged(main: Contents, beside: Contents) -> Contents:
     return replace(first, node=replace(first.node, gpus=gpus), shown=shown, unread=unread[:MAX_UNREAD])
 
 
-def _is_later(one: StoredNode | None, other: StoredNode | None) -> bool:
+def _is_later(one: NodeRecord | None, other: NodeRecord | None) -> bool:
     if one is None or other is None:
         return one is not None
     if one.boot_id == other.boot_id:

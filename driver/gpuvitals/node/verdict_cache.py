@@ -7,7 +7,7 @@ from gpuvitals.health.evaluate import advance
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import GpuState
 from gpuvitals.health.verdict import next_change_at, verdict
-from gpuvitals.inventory.policy_match import Governing
+from gpuvitals.inventory.policy_match import EffectivePolicy
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.health import Verdict
 from gpuvitals.model.ids import GpuUuid
@@ -26,7 +26,7 @@ class Judged:
     until: float
 
 
-class Judge:
+class VerdictCache:
     """Used by the agent's thread only."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Judge:
             self._judged = {uuid: judged for uuid, judged in self._judged.items() if uuid in uuids}
 
 
-def node_policy(rules: Collection[Governing]) -> Policy:
+def node_policy(rules: Collection[EffectivePolicy]) -> Policy:
     """The policy for the node as a whole: of values that differ among its GPUs, the most careful."""
     ruling = [rule.health for rule in rules] or [Policy()]
     return replace(

@@ -13,8 +13,8 @@ from gpuvitals.kube.transport import Transport
 from gpuvitals.model.clock import Clock
 from gpuvitals.model.signal import Source, StatementsReport
 from gpuvitals.node.events import statement_refused
-from gpuvitals.node.policy_resolver import Governor, GovernorPorts
-from gpuvitals.node.report_annotations import AnnotationDoor, AnnotationPorts
+from gpuvitals.node.policy_resolver import GovernorPorts, PolicyResolver
+from gpuvitals.node.report_annotations import AnnotationPorts, ReportAnnotations
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.signals.dcgm import DcgmSettings, DcgmSource, refused_address
 from gpuvitals.signals.reports.folder import DropInSettings, DropInSource
@@ -24,7 +24,7 @@ _FILE, _STATEMENTS = "policies.json", "statements.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rulership:
+class ExternalInputSettings:
     """The node, its naming, the policy values of its own file, and the folder that keeps the inputs.
 
     `poll_seconds` is between two readings of a GPU, `seconds` between two looks at the Node; `drop_in` is the folder of programs' reports, None for none; `dcgm` is how
@@ -53,12 +53,12 @@ def dcgm_settings(url: str, node_address: str, *, any_host: bool) -> DcgmSetting
     return DcgmSettings(url=url)
 
 
-class Government:
+class ExternalInputs:
     """The governor with those who tell it. `start` comes after `governor.load`."""
 
     def __init__(
         self,
-        settings: Rulership,
+        settings: ExternalInputSettings,
         transport: Transport,
         metrics: NodeMetrics,
         ports: GovernorPorts,
@@ -66,12 +66,14 @@ class Government:
     ) -> None:
         """`node_has` gets what the Node has allocatable."""
         self._node_has = node_has
-        self.governor = Governor(settings.base, settings.directory / _FILE, ports, settings.poll_seconds)
+        self.governor = PolicyResolver(
+            settings.base, settings.directory / _FILE, ports, settings.poll_seconds
+        )
         self._policies = PolicyWatch(settings.naming.api_group, transport, metrics, self.governor)
         watch = NodeWatchSettings(node=settings.node, seconds=settings.seconds)
         self._node = NodeWatch(watch, transport, metrics, self._node_changed)
         self._settings, self._metrics, self._ports = settings, metrics, ports
-        self._door: AnnotationDoor | None = None
+        self._door: ReportAnnotations | None = None
         self._sources: list[DropInSource | DcgmSource] = []
 
     def open_doors(self, clock: Clock, sink: SignalSink) -> None:
@@ -81,7 +83,7 @@ class Government:
             refused=self._refused, may_save=self._ports.may_save, storage=self._ports.storage
         )
         path = settings.directory / _STATEMENTS
-        self._door = AnnotationDoor(settings.naming, path, clock, sink, annotations)
+        self._door = ReportAnnotations(settings.naming, path, clock, sink, annotations)
         self._door.load()
         if settings.drop_in is None:
             # What programs said while there was a folder must not stand for ever.

@@ -22,7 +22,7 @@ from gpuvitals.kube.slices.recall import SliceRecall
 from gpuvitals.kube.transport import ConnectSettings, connect
 from gpuvitals.kube.write_priority import RightOfWay
 from gpuvitals.kubeletplugin.files_watch import FilesWatch
-from gpuvitals.kubeletplugin.ports import Sources
+from gpuvitals.kubeletplugin.ports import PluginPorts
 from gpuvitals.model.ids import NodeName
 from gpuvitals.model.snapshot import Snapshot
 from gpuvitals.node.agent import AgentSettings, NodeAgent
@@ -47,7 +47,7 @@ from gpuvitals.signals.nvml.monitor import NvmlMonitor, NvmlSettings
 from gpuvitals.signals.nvml.polling import NvmlPeriods
 from gpuvitals.signals.recording import SignalRecorder
 from gpuvitals.signals.sysfs import SysfsSource, SysfsTree
-from gpuvitals.wiring.inputs import Government, Rulership, dcgm_settings
+from gpuvitals.wiring.inputs import ExternalInputs, ExternalInputSettings, dcgm_settings
 from gpuvitals.wiring.kubelet_sockets import Sockets, driver_place
 
 log = logging.getLogger(__name__)
@@ -188,14 +188,14 @@ class Node:
             self._outputs.announce_once_publishing(memory_recovered(memory))
         return memory
 
-    def _govern(self) -> Government:
+    def _govern(self) -> ExternalInputs:
         ports = GovernorPorts(
             changed=lambda: self._agent.queue.wake(),
             announce=self._outputs.announce,
             may_save=self._plugin.publishing,
             storage=self._storage,
         )
-        settings = Rulership(
+        settings = ExternalInputSettings(
             node=self._options.node,
             naming=self._naming,
             base=self._config.health_policy,
@@ -207,7 +207,7 @@ class Node:
                 self._config.dcgm_url, self._options.node_address, any_host=self._config.dcgm_any_host
             ),
         )
-        return Government(
+        return ExternalInputs(
             settings,
             self._transport,
             self._metrics,
@@ -298,10 +298,10 @@ class Node:
         )
         self._outputs.attach(lambda: self._agent.snapshot, writers)
 
-    def _sources(self) -> Sources:
+    def _sources(self) -> PluginPorts:
         answers = DebugAnswers(self._naming, self._clock, self._agent, self._plugin, self._outputs)
         answers.on_forgotten(self._nvml.forget)
-        return Sources(
+        return PluginPorts(
             claims=ClaimBridge(ClaimReader(self._transport, self._claims.seen)),
             snapshots=_Snapshots(lambda: self._agent.snapshot),
             events=self._events,

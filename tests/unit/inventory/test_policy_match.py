@@ -7,9 +7,9 @@ import pytest
 from gpuvitals.health.policy import Policy
 from gpuvitals.inventory.policy_match import (
     NO_CHOICE,
-    Choice,
-    Governing,
+    EffectivePolicy,
     Mode,
+    PolicyMatch,
     PolicyRule,
     choice,
     governing,
@@ -37,14 +37,14 @@ LABELS = {"pool": "training", "rack": "r1"}
     ids=lambda value: value.name if isinstance(value, PolicyRule) else str(value),
 )
 def test_a_rule_matches_where_every_label_and_attribute_is_equal(rule: PolicyRule, matches: bool) -> None:
-    assert choice([rule], LABELS, gpu(3), None) == (Choice(rule) if matches else NO_CHOICE)
+    assert choice([rule], LABELS, gpu(3), None) == (PolicyMatch(rule) if matches else NO_CHOICE)
 
 
 def test_the_highest_priority_governs_alone_and_nothing_is_merged() -> None:
     special = PolicyRule(name="special", priority=5, health=(("dwell_seconds", 7),))
     ruled = governing(choice([FLEET, special], LABELS, gpu(0), None), replace(Policy(), probation_seconds=9))
 
-    assert ruled == Governing(
+    assert ruled == EffectivePolicy(
         rule="special",
         mode=Mode.ISOLATE,
         health=replace(Policy(), dwell_seconds=7, probation_seconds=9),
@@ -54,14 +54,14 @@ def test_the_highest_priority_governs_alone_and_nothing_is_merged() -> None:
 def test_equals_that_ask_for_the_same_are_no_ambiguity() -> None:
     twin = replace(FLEET, name="a-twin", node_labels=(("pool", "training"),))
 
-    assert choice([FLEET, twin], LABELS, gpu(0), None) == Choice(twin)
+    assert choice([FLEET, twin], LABELS, gpu(0), None) == PolicyMatch(twin)
 
 
-@pytest.mark.parametrize("before", [Choice(PolicyRule(name="old", mode=Mode.FULL)), NO_CHOICE])
-def test_an_ambiguity_leaves_in_force_what_was_before(before: Choice) -> None:
+@pytest.mark.parametrize("before", [PolicyMatch(PolicyRule(name="old", mode=Mode.FULL)), NO_CHOICE])
+def test_an_ambiguity_leaves_in_force_what_was_before(before: PolicyMatch) -> None:
     other = PolicyRule(name="other")
 
-    assert choice([FLEET, other], LABELS, gpu(0), before) == Choice(before.rule, ("fleet", "other"))
+    assert choice([FLEET, other], LABELS, gpu(0), before) == PolicyMatch(before.rule, ("fleet", "other"))
 
 
 def test_an_ambiguity_from_the_start_is_governed_by_the_most_careful_mode() -> None:
@@ -96,6 +96,8 @@ def test_an_ambiguity_from_the_start_is_governed_by_the_most_careful_mode() -> N
 def test_the_mode_has_the_last_word_on_service(
     mode: Mode, paused: bool, wanted: bool, was: bool, out: bool, told: bool
 ) -> None:
-    is_out, why = in_service(wanted, was, Governing(health=Policy(), rule="p", mode=mode, paused=paused))
+    is_out, why = in_service(
+        wanted, was, EffectivePolicy(health=Policy(), rule="p", mode=mode, paused=paused)
+    )
 
     assert (is_out, bool(why)) == (out, told)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gpuvitals.kube.reflector import ObjectKey, Reflector, Selection, Turns
+from gpuvitals.kube.reflector import ObjectKey, Reflector, ReflectorHooks, Selection
 from gpuvitals.kube.retry import RetryPolicy
 from gpuvitals.kube.transport import ConnectSettings, connect
 from gpuvitals.observability.metrics import NodeMetrics
@@ -342,7 +342,7 @@ def test_a_watch_that_is_due_begins_with_everything_and_settles_what_was_missed(
             transport,
             lambda key, raw: gone.append(key[1]) if raw is None else None,
             NodeMetrics("test"),
-            Turns(settled=settled),
+            ReflectorHooks(settled=settled),
         )
         reflector.start()
         wait(lambda: len(told) >= 2)
@@ -374,7 +374,7 @@ def test_a_server_that_has_not_come_to_our_place_is_listed_anew() -> None:
             transport,
             lambda key, raw: None,
             NodeMetrics("test"),
-            Turns(settled=lambda raws, place, rewound: told.append((place, rewound))),
+            ReflectorHooks(settled=lambda raws, place, rewound: told.append((place, rewound))),
         )
         reflector.start()
         wait(lambda: len(told) >= 2)

@@ -11,11 +11,11 @@ from gpuvitals.inventory.device import Device, Taint, TaintEffect
 from gpuvitals.inventory.pool import Pool, PoolSlice
 from gpuvitals.kube.slices.codec import ObservedSlice, generate_name, observed_slice
 from gpuvitals.kube.slices.metadata import NodeOwner
-from gpuvitals.kube.slices.plan import Known, SliceWrite, plan
+from gpuvitals.kube.slices.plan import PlanContext, SliceWrite, plan
 from gpuvitals.model.ids import DeviceName, NodeName
 
 OWNER = NodeOwner(name="node-a", uid="node-uid")
-NEW = Known(generation=0, taint_times={})
+NEW = PlanContext(generation=0, taint_times={})
 NOTE = "vitals.internal/node-report"
 
 
@@ -106,7 +106,7 @@ def test_a_taint_keeps_its_time_through_another_devices_change_and_through_a_wip
     server.apply(plan(pool_of((device("a", 0, tainted=True), device("b", 95))), OWNER, server.observed, NEW))
 
     assert dict(server.observed[0].taint_times) == times
-    wiped = plan(tainted, OWNER, [], Known(generation=1, taint_times=times))
+    wiped = plan(tainted, OWNER, [], PlanContext(generation=1, taint_times=times))
     assert wiped[0].body is not None
     assert b'"timeAdded":"t1"' in wiped[0].body
 
@@ -183,7 +183,7 @@ def test_any_history_converges_and_the_generation_never_falls(pools: list[Pool],
     server, generation = Stored(), 0
     for desired in pools:
         history(server, data)
-        known = Known(generation=generation, taint_times={})
+        known = PlanContext(generation=generation, taint_times={})
         before = max([generation, *(entry.placement.generation for entry in server.observed)])
         server.apply(plan(desired, OWNER, server.observed, known))
         assert plan(desired, OWNER, server.observed, known) == ()
@@ -212,7 +212,7 @@ def test_one_changed_device_is_exactly_one_put_and_siblings_keep_their_bytes(
     times = {key: at for each in server.observed for key, at in each.taint_times.items()}
     before = {each.name: each for each in server.observed}
     writes = plan(
-        replace(desired, slices=slices), OWNER, server.observed, Known(generation=1, taint_times=times)
+        replace(desired, slices=slices), OWNER, server.observed, PlanContext(generation=1, taint_times=times)
     )
 
     assert len(writes) == 1
@@ -249,7 +249,7 @@ def test_slices_that_a_wipe_took_come_back_under_their_generation_and_nothing_el
 
 def test_of_two_copies_the_one_of_the_newest_generation_stays_in_whatever_order_they_are_listed() -> None:
     server, desired = Stored(), pool_of((device("a"),))
-    server.apply(plan(desired, OWNER, [], Known(generation=4, taint_times={})))
+    server.apply(plan(desired, OWNER, [], PlanContext(generation=4, taint_times={})))
     (current,) = server.observed
     stale = replace(current, name="00000-aa", placement=replace(current.placement, generation=3))
     for listed in ([stale, current], [current, stale]):
@@ -293,7 +293,7 @@ def test_what_the_server_makes_of_a_slice_for_good_is_not_written_again() -> Non
     server.apply(writes)
     name = server.observed[0].name
     server.slices[name] = replace(server.slices[name], content=b"altered")
-    known = Known(generation=1, taint_times={}, accepted={writes[0].content: b"altered"})
+    known = PlanContext(generation=1, taint_times={}, accepted={writes[0].content: b"altered"})
 
     assert plan(desired, OWNER, server.observed, known) == ()
     assert len(plan(desired, OWNER, server.observed, NEW)) == 1

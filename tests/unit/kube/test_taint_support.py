@@ -6,7 +6,7 @@ import pytest
 
 from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.kube.errors import Retryable
-from gpuvitals.kube.slices.taint_support import ServerMode
+from gpuvitals.kube.slices.taint_support import TaintSupport
 from support.publisherworld import World, running
 
 
@@ -53,7 +53,7 @@ def test_a_question_that_fails_leaves_the_last_answer_and_is_put_again() -> None
             raise Retryable("too busy")
         return answer
 
-    mode = ServerMode(None, ask)
+    mode = TaintSupport(None, ask)
     assert [mode.current(), mode.current()] == [ServiceMode.TAINT] * 2
     mode.doubt()
     assert mode.current() is ServiceMode.TAINT
@@ -66,19 +66,19 @@ def test_a_first_question_that_fails_is_an_error() -> None:
         raise Retryable("too busy")
 
     with pytest.raises(Retryable, match="too busy"):
-        ServerMode(None, ask).current()
+        TaintSupport(None, ask).current()
 
 
 def test_an_answer_that_withdraws_counts_for_a_while_only_and_a_configured_mode_for_ever() -> None:
     """Of several servers that are upgraded one by one an old one may have answered, unnoticed by the watch."""
     answers = [ServiceMode.WITHDRAW, ServiceMode.WITHDRAW, ServiceMode.TAINT]
-    mode = ServerMode(None, lambda: answers.pop(0), again_seconds=0.0)
+    mode = TaintSupport(None, lambda: answers.pop(0), again_seconds=0.0)
     seen = []
     for _ in range(5):
         seen.append(mode.current())
         time.sleep(0.001)
     assert seen == [*[ServiceMode.WITHDRAW] * 2, *[ServiceMode.TAINT] * 3]
 
-    fixed = ServerMode(ServiceMode.WITHDRAW, lambda: answers.pop(0), again_seconds=0.0)
+    fixed = TaintSupport(ServiceMode.WITHDRAW, lambda: answers.pop(0), again_seconds=0.0)
     assert fixed.current() is ServiceMode.WITHDRAW
     assert answers == []

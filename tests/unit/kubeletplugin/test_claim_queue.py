@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gpuvitals.inventory.claims import ClaimRef
-from gpuvitals.kubeletplugin.claims.claim_queue import ClaimTurns, Operation, Reservations, Wait
+from gpuvitals.kubeletplugin.claims.claim_queue import ClaimQueue, Operation, Reservations, Wait
 from gpuvitals.kubeletplugin.held_claim import HeldDevice
 from gpuvitals.kubeletplugin.outcome import RefusalCode, RefusedError
 from gpuvitals.model.ids import DeviceName, GpuUuid
@@ -27,7 +27,7 @@ def device(number: int, **changed: object) -> HeldDevice:
     )
 
 
-def wait(turns: ClaimTurns, **changed: object) -> Wait:
+def wait(turns: ClaimQueue, **changed: object) -> Wait:
     return replace(
         Wait(stop=threading.Event(), since=turns.mark(), for_release=False, seconds=5.0), **changed
     )
@@ -38,7 +38,7 @@ def claim(number: int) -> ClaimRef:
 
 
 def test_calls_for_one_claim_run_in_the_order_of_their_arrival() -> None:
-    turns = ClaimTurns()
+    turns = ClaimQueue()
     order: list[int] = []
     threads: list[threading.Thread] = []
 
@@ -59,7 +59,7 @@ def test_calls_for_one_claim_run_in_the_order_of_their_arrival() -> None:
 
 
 def test_turn_that_does_not_come_in_time_is_busy() -> None:
-    turns = ClaimTurns()
+    turns = ClaimQueue()
     with turns.turn(ONE, Operation.PREPARE, 1.0):
         with pytest.raises(RefusedError) as caught, turns.turn(ONE, Operation.PREPARE, 0.05):
             pass
@@ -70,7 +70,7 @@ def test_turn_that_does_not_come_in_time_is_busy() -> None:
 
 
 def test_turn_is_superseded_by_the_opposite_and_not_by_the_same() -> None:
-    turns = ClaimTurns()
+    turns = ClaimQueue()
 
     def behind(operation: Operation) -> threading.Thread:
         def call() -> None:
@@ -96,7 +96,7 @@ def test_turn_is_superseded_by_the_opposite_and_not_by_the_same() -> None:
 
 def test_a_release_waits_for_no_preparation_and_a_preparation_for_every_earlier_call() -> None:
     """Finding R5."""
-    turns = ClaimTurns()
+    turns = ClaimQueue()
     with turns.turn(ONE, Operation.PREPARE, 0.0) as reading, turns.turn(ONE, Operation.UNPREPARE, 0.0):
         assert reading.is_superseded
         with pytest.raises(RefusedError), turns.turn(ONE, Operation.UNPREPARE, 0.05):
@@ -107,7 +107,7 @@ def test_a_release_waits_for_no_preparation_and_a_preparation_for_every_earlier_
 
 def test_a_preparation_stays_superseded_when_the_release_has_ended() -> None:
     """Finding R5: a claim that is released while it is read must not be recorded after that."""
-    turns = ClaimTurns()
+    turns = ClaimQueue()
     with turns.turn(ONE, Operation.PREPARE, 0.0) as reading:
         with turns.turn(ONE, Operation.UNPREPARE, 0.0):
             pass
@@ -116,7 +116,7 @@ def test_a_preparation_stays_superseded_when_the_release_has_ended() -> None:
 
 def test_a_wake_up_during_the_attempt_is_not_missed_and_a_release_wakes_those_who_wait_for_one() -> None:
     """Finding K11."""
-    turns = ClaimTurns()
+    turns = ClaimQueue()
     with turns.turn(ONE, Operation.PREPARE, 0.0) as turn:
         before = turns.mark()
         turns.released()

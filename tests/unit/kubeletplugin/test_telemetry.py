@@ -10,15 +10,15 @@ from gpuvitals.inventory.next_step import CORRECT, NEW_POD, NEXT_STEP
 from gpuvitals.kubeletplugin.claims.claim_queue import Operation
 from gpuvitals.kubeletplugin.outcome import Refusal, RefusalCode
 from gpuvitals.kubeletplugin.ports import PluginEvent
-from gpuvitals.kubeletplugin.telemetry import Answered, Ended, Listeners
+from gpuvitals.kubeletplugin.telemetry import ClaimOutcome, Listeners, OutcomeReporter
 from support.pluginworld import World, kubelet, uid_of
 from support.waiting import eventually
 
 
-def ended(number: int, code: RefusalCode | None = None) -> Ended:
+def ended(number: int, code: RefusalCode | None = None) -> ClaimOutcome:
     refusal = None if code is None else Refusal(code=code, message="why")
     ref = ClaimRef(namespace="ml", name=f"c{number}", uid=uid_of(number))
-    return Ended(operation=Operation.PREPARE, ref=ref, refusal=refusal, seconds=0.1)
+    return ClaimOutcome(operation=Operation.PREPARE, ref=ref, refusal=refusal, seconds=0.1)
 
 
 class Heard:
@@ -45,7 +45,7 @@ class Heard:
 
 def test_calls_that_end_together_are_told_together_and_a_stop_loses_none() -> None:
     heard = Heard()
-    answered = Answered(heard.listeners())
+    answered = OutcomeReporter(heard.listeners())
     for number in range(8):
         answered.add([ended(number)])
     answered.start()
@@ -57,7 +57,7 @@ def test_calls_that_end_together_are_told_together_and_a_stop_loses_none() -> No
 
 def test_a_refusal_is_an_event_of_its_claim_unless_it_is_nobodys_fault() -> None:
     heard = Heard()
-    answered = Answered(heard.listeners())
+    answered = OutcomeReporter(heard.listeners())
     answered.add([ended(1, RefusalCode.DEVICE_IN_USE), ended(2, RefusalCode.STOPPING)])
     answered.add([ended(3, RefusalCode.INVALID_ARGUMENT)])
     answered.start()
@@ -75,7 +75,7 @@ def test_a_defect_of_a_listener_is_logged_and_the_next_calls_are_told(
 ) -> None:
     heard = Heard()
     heard.fails = True
-    answered = Answered(heard.listeners())
+    answered = OutcomeReporter(heard.listeners())
     answered.start()
     with caplog.at_level(logging.ERROR, logger="gpuvitals"):
         answered.add([ended(1)])

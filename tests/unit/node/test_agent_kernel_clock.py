@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gpuvitals.model.health import HealthState
-from gpuvitals.model.signal import Says, Source, Statement, StatementsReport
+from gpuvitals.model.signal import ExternalReport, ReportedState, Source, StatementsReport
 from support.agentworld import AgentWorld, reading
 from support.kernellog import LaggingLog
 from support.signals import moment
@@ -75,8 +75,8 @@ def test_a_fault_soon_after_an_operators_clear_isolates(tmp_path: Path, lag: flo
     """Finding R3"""
     node = Node(tmp_path, lag)
     node.fails(95)
-    repaired = Statement(
-        gpu="GPU-3", says=Says.CLEAR, by="jane", reason="ticket 123", at=moment(node.log.at + 1)
+    repaired = ExternalReport(
+        gpu="GPU-3", says=ReportedState.CLEAR, by="jane", reason="ticket 123", at=moment(node.log.at + 1)
     )
     node.log.at += 2
     report = StatementsReport(source=Source.OPERATOR, seen=moment(node.log.at), statements=(repaired,))

@@ -8,21 +8,21 @@ from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import GpuState
 from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.inventory.policy_match import Governing
+from gpuvitals.inventory.policy_match import EffectivePolicy
 from gpuvitals.model.ids import ClaimUid
 from gpuvitals.model.signal import Checkup, ClearReport, MonitorState, ReadStatus, Source
 from gpuvitals.model.snapshot import NodeFacts
 from gpuvitals.node.explain import Surroundings, find_gpu, gpu_stations
-from gpuvitals.node.state_store import StoredGpu
+from gpuvitals.node.state_store import GpuRecord
 from support.signals import UUID, asks, broken, checkup, fold, good, judge, links, moment, xid
 from support.worlds import SINCE, gpu
 
 AT = 1100.0
 
 
-def stored(state: GpuState, *, isolated: bool = False) -> StoredGpu:
+def stored(state: GpuState, *, isolated: bool = False) -> GpuRecord:
     """That state on GPU 3, shown to the cluster as it is."""
-    return StoredGpu(
+    return GpuRecord(
         gpu=gpu(3),
         state=state,
         published=judge(state, AT),
@@ -32,10 +32,10 @@ def stored(state: GpuState, *, isolated: bool = False) -> StoredGpu:
     )
 
 
-def told(entry: StoredGpu, *holders: str) -> dict[str, str]:
+def told(entry: GpuRecord, *holders: str) -> dict[str, str]:
     around = Surroundings(
         now=moment(AT),
-        rule=Governing(health=Policy()),
+        rule=EffectivePolicy(health=Policy()),
         naming=Naming(),
         facts=NodeFacts(monitors=((Source.KMSG, MonitorState.WATCHING),)),
         holders=tuple(ClaimRef(namespace="ml", name=name, uid=ClaimUid(name)) for name in holders),

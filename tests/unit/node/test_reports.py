@@ -14,26 +14,26 @@ from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.model.gpu import DeviceKind, Gpu, MigInstance
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import GpuUuid
-from gpuvitals.model.signal import Says, Signal, Source, Statement, StatementsReport
-from gpuvitals.node.report_annotations import AnnotationDoor, AnnotationPorts
+from gpuvitals.model.signal import ExternalReport, ReportedState, Signal, Source, StatementsReport
+from gpuvitals.node.report_annotations import AnnotationPorts, ReportAnnotations
 from gpuvitals.node.reports import names
-from gpuvitals.node.state_store import StoredGpu
+from gpuvitals.node.state_store import GpuRecord
 from gpuvitals.node.storage import StorageReport
 from support.agentworld import AgentWorld, TurnedClock, gpu, reading
 from support.signals import moment
 
 
-def report(at: float, *statements: Statement, source: Source = Source.OPERATOR) -> StatementsReport:
+def report(at: float, *statements: ExternalReport, source: Source = Source.OPERATOR) -> StatementsReport:
     return StatementsReport(source=source, seen=moment(at), statements=statements)
 
 
-def bad(name: str, expires: float | None = None) -> Statement:
+def bad(name: str, expires: float | None = None) -> ExternalReport:
     until = None if expires is None else moment(expires).time
-    return Statement(gpu=name, says=Says.BAD, by="jane", reason="ticket 123", expires=until)
+    return ExternalReport(gpu=name, says=ReportedState.BAD, by="jane", reason="ticket 123", expires=until)
 
 
-def remembered(device: Gpu, *, retired: bool = False) -> StoredGpu:
-    return StoredGpu(
+def remembered(device: Gpu, *, retired: bool = False) -> GpuRecord:
+    return GpuRecord(
         gpu=device,
         state=initial_state(device, moment(1000)),
         published=None,
@@ -110,7 +110,9 @@ def test_a_clear_starts_probation(tmp_path: Path) -> None:
     world = AgentWorld(tmp_path)
     world.begin()
     world.turn(1001, report(1001, bad("GPU-3")))
-    repaired = Statement(gpu="GPU-3", says=Says.CLEAR, by="jane", reason="reseated", at=moment(1100))
+    repaired = ExternalReport(
+        gpu="GPU-3", says=ReportedState.CLEAR, by="jane", reason="reseated", at=moment(1100)
+    )
     world.turn(1101, report(1101, repaired), reading(3, 1101))
 
     assert out(world) == []
@@ -152,7 +154,7 @@ class Door:
             may_save=lambda: True,
             storage=StorageReport(lambda _: None),
         )
-        self.door = AnnotationDoor(Naming(), folder / "statements.json", TurnedClock(), self, ports)
+        self.door = ReportAnnotations(Naming(), folder / "statements.json", TurnedClock(), self, ports)
         self.door.load()
 
     def put(self, signal: Signal) -> None:

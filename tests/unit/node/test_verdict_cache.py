@@ -7,7 +7,7 @@ from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import initial_state
 from gpuvitals.health.verdict import verdict
 from gpuvitals.model.health import HealthState
-from gpuvitals.node.verdict_cache import Judge
+from gpuvitals.node.verdict_cache import VerdictCache
 from support.agentworld import fault, gpu, reading
 from support.signals import moment
 
@@ -16,13 +16,13 @@ STATE = evaluate(initial_state(gpu(0), moment(1000)), reading(0, 1000.0), POLICY
 
 
 def test_the_same_state_is_judged_once() -> None:
-    judge = Judge()
+    judge = VerdictCache()
     first = judge.judged(STATE, moment(1001), POLICY)
     assert judge.judged(first.state, moment(1002), POLICY) is first
 
 
 def test_a_new_signal_and_a_new_policy_are_judged_at_once() -> None:
-    judge = Judge()
+    judge = VerdictCache()
     healthy = judge.judged(STATE, moment(1001), POLICY)
     assert healthy.verdict.state is HealthState.HEALTHY
     failed = judge.judged(evaluate(STATE, fault(0, 79, 1001.5), POLICY), moment(1002), POLICY)
@@ -33,7 +33,7 @@ def test_a_new_signal_and_a_new_policy_are_judged_at_once() -> None:
 
 
 def test_what_time_alone_turns_is_seen_in_time() -> None:
-    judge = Judge()
+    judge = VerdictCache()
     state = STATE
     for tenth in range(10, 10 * POLICY.blind_seconds + 20):
         now = moment(1000 + tenth / 10)

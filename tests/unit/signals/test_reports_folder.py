@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuvitals.model.signal import Says, Signal, Source, StatementsReport
+from gpuvitals.model.signal import ReportedState, Signal, Source, StatementsReport
 from gpuvitals.signals.clock import SystemClock
 from gpuvitals.signals.reports.folder import DropInSettings, DropInSource
 from support.waiting import eventually
@@ -36,7 +36,7 @@ class Folder:
         made.chmod(mode)
         return made.rename(self.path / name)
 
-    def says(self, *expected: tuple[str, Says, str, str]) -> bool:
+    def says(self, *expected: tuple[str, ReportedState, str, str]) -> bool:
         if not self.told:
             return False
         last = self.told[-1].statements
@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> Iterator[Folder]:
     scanned.source.stop(2)
 
 
-GOOD = ("gpu-1", Says.BAD, "burn-in.txt", "failed the burn-in")
+GOOD = ("gpu-1", ReportedState.BAD, "burn-in.txt", "failed the burn-in")
 
 
 def test_a_file_stands_for_as_long_as_it_is_there(folder: Folder) -> None:
@@ -62,9 +62,9 @@ def test_a_file_stands_for_as_long_as_it_is_there(folder: Folder) -> None:
     eventually(lambda: folder.says(GOOD))
     entry = {"gpu": "gpu-2", "say": "degraded", "by": "nightly", "reason": "slow"}
     folder.write("nightly.json", json.dumps([entry]))
-    eventually(lambda: folder.says(GOOD, ("gpu-2", Says.DEGRADED, "nightly", "slow")))
+    eventually(lambda: folder.says(GOOD, ("gpu-2", ReportedState.DEGRADED, "nightly", "slow")))
     file.unlink()
-    eventually(lambda: folder.says(("gpu-2", Says.DEGRADED, "nightly", "slow")))
+    eventually(lambda: folder.says(("gpu-2", ReportedState.DEGRADED, "nightly", "slow")))
 
     assert len(folder.told) == 4
     assert folder.bad == []
@@ -137,7 +137,7 @@ def test_a_folder_that_others_may_write_changes_nothing(folder: Folder) -> None:
 
     assert folder.says(GOOD)
     folder.path.chmod(0o755)
-    eventually(lambda: folder.says(GOOD, ("gpu-2", Says.BAD, "more.txt", "x")))
+    eventually(lambda: folder.says(GOOD, ("gpu-2", ReportedState.BAD, "more.txt", "x")))
 
 
 def test_the_number_of_files_is_bounded(folder: Folder) -> None:

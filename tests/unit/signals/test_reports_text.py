@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gpuvitals.model.signal import Says, Statement
+from gpuvitals.model.signal import ExternalReport, ReportedState
 from gpuvitals.signals.reports.text import (
     Rules,
     StatementError,
@@ -32,7 +32,7 @@ def entry(**changes: Any) -> dict[str, Any]:
     return {key: value for key, value in (made | changes).items() if value is not None}
 
 
-def parsed(*entries: object, rules: Rules = PERSON) -> tuple[Statement, ...]:
+def parsed(*entries: object, rules: Rules = PERSON) -> tuple[ExternalReport, ...]:
     return statements_from_json(json.dumps(entries).encode(), NOW, rules)
 
 
@@ -40,16 +40,18 @@ def test_lines_are_for_a_person_in_a_hurry() -> None:
     text = "gpu-0000-3b-00-0 bad ticket 123; GPU-1 degraded   slow in the burn-in\n# a remark\n\n"
 
     assert statements_from_lines(text, Rules(by="annotation")) == (
-        Statement(gpu="GPU-1", says=Says.DEGRADED, by="annotation", reason="slow in the burn-in"),
-        Statement(gpu="gpu-0000-3b-00-0", says=Says.BAD, by="annotation", reason="ticket 123"),
+        ExternalReport(
+            gpu="GPU-1", says=ReportedState.DEGRADED, by="annotation", reason="slow in the burn-in"
+        ),
+        ExternalReport(gpu="gpu-0000-3b-00-0", says=ReportedState.BAD, by="annotation", reason="ticket 123"),
     )
 
 
 def test_an_override_says_who_why_since_when_and_until_when() -> None:
     assert parsed(entry()) == (
-        Statement(
+        ExternalReport(
             gpu="gpu-0000-3b-00-0",
-            says=Says.BAD,
+            says=ReportedState.BAD,
             by="jane",
             reason="ticket 123",
             at=moment(940),
@@ -116,7 +118,7 @@ def test_a_gpu_is_named_once_and_their_number_is_bounded() -> None:
 
 
 def test_only_a_persons_override_may_clear() -> None:
-    assert parsed(entry(say="clear"))[0].says is Says.CLEAR
+    assert parsed(entry(say="clear"))[0].says is ReportedState.CLEAR
     with pytest.raises(StatementError, match="only an override"):
         parsed(entry(say="clear"), rules=Rules(by="burn-in"))
     with pytest.raises(StatementError, match="only an override"):

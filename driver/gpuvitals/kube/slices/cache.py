@@ -18,7 +18,7 @@ from gpuvitals.kube.slices.codec import (
     observed_slices,
     pool_taints,
 )
-from gpuvitals.kube.slices.plan import Known
+from gpuvitals.kube.slices.plan import PlanContext
 
 _MAX_DELETED = 256
 
@@ -37,10 +37,10 @@ class SliceCache:
         self._accepted: dict[bytes, bytes] = {}
         self._foreign: dict[int, Mapping[str, Any]] = {}
 
-    def view(self) -> tuple[tuple[ObservedSlice, ...], Known]:
+    def view(self) -> tuple[tuple[ObservedSlice, ...], PlanContext]:
         """The slices, and what the planner needs besides."""
         with self._lock:
-            known = Known(
+            known = PlanContext(
                 generation=self._generation,
                 taint_times=dict(self._times),
                 accepted=dict(self._accepted),

@@ -49,7 +49,7 @@ class SliceWrite:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class PlanContext:
     """What the stored slices alone don't tell.
 
     `generation` is the highest ever used, `taint_times` since when each taint stands: both outlive a wipe. `accepted`
@@ -64,7 +64,7 @@ class Known:
 
 
 def plan(
-    pool: Pool, owner: NodeOwner, observed: Sequence[ObservedSlice], known: Known
+    pool: Pool, owner: NodeOwner, observed: Sequence[ObservedSlice], known: PlanContext
 ) -> tuple[SliceWrite, ...]:
     """The writes, deletes first; empty where the stored pool is the desired one."""
     wanted = {entry.index: entry for entry in pool.slices}
@@ -127,7 +127,7 @@ def slice_call(write: SliceWrite) -> Call:
     return Call(method="DELETE", path=path, body=encode(guard))
 
 
-def _foreign(index: int, current: Mapping[int, ObservedSlice], known: Known) -> Mapping[str, Any]:
+def _foreign(index: int, current: Mapping[int, ObservedSlice], known: PlanContext) -> Mapping[str, Any]:
     target = current.get(index)
     return target.foreign if target is not None else recreated_metadata(known.foreign.get(index, {}))
 
@@ -142,7 +142,7 @@ def _rewritten(missing: list[int], changed: list[int]) -> list[int] | None:
     return changed if len(changed) == 1 and not missing else None
 
 
-def _shows(entry: ObservedSlice, content: bytes, known: Known) -> bool:
+def _shows(entry: ObservedSlice, content: bytes, known: PlanContext) -> bool:
     return entry.content in (content, known.accepted.get(content))
 
 

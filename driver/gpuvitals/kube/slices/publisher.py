@@ -18,7 +18,7 @@ import msgspec
 from gpuvitals.inventory.pool import Pool
 from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.kube.errors import ApiError, Retryable
-from gpuvitals.kube.reflector import ObjectKey, Reflector, Selection, Turns
+from gpuvitals.kube.reflector import ObjectKey, Reflector, ReflectorHooks, Selection
 from gpuvitals.kube.retry import SLICES, Retries, retrying
 from gpuvitals.kube.slices.cache import SliceCache
 from gpuvitals.kube.slices.change_budget import ChangeBudget
@@ -29,7 +29,7 @@ from gpuvitals.kube.slices.plan import SliceWrite, change_kind, plan
 from gpuvitals.kube.slices.refused_devices import RefusedDevices
 from gpuvitals.kube.slices.repair_budget import QuarrelBudget
 from gpuvitals.kube.slices.service_change import ChangeKind
-from gpuvitals.kube.slices.taint_support import ServerMode, probe_mode
+from gpuvitals.kube.slices.taint_support import TaintSupport, probe_mode
 from gpuvitals.kube.slices.trouble import SliceTrouble
 from gpuvitals.kube.slices.writes import Overtaken, SliceKnowledge, SliceWriter
 from gpuvitals.kube.transport import Call, Transport
@@ -90,7 +90,9 @@ class SlicePublisher:
         self._transport = transport
         self._metrics = metrics
         self._published = published
-        self._mode = ServerMode(settings.mode, lambda: probe_mode(transport, settings.driver, settings.node))
+        self._mode = TaintSupport(
+            settings.mode, lambda: probe_mode(transport, settings.driver, settings.node)
+        )
         self._trouble = SliceTrouble(settings.refused)
         self._devices = RefusedDevices(metrics, settings.refused)
         self._cache = SliceCache(settings.annotation, settings.taint_times)
@@ -118,7 +120,7 @@ class SlicePublisher:
             is_cached=False,
             rejoin_seconds=0.5,
         )
-        turns = Turns(
+        turns = ReflectorHooks(
             urgent=lambda: True,
             rejoined=self._rejoined,
             deleted=lambda key, uid: self._news(self._cache.gone(key[1], uid)),

@@ -19,7 +19,7 @@ _ASK_AGAIN_SECONDS = 600.0
 """Of several servers that are upgraded one by one the question may go to an old one while the watch is on a new one."""
 
 
-class ServerMode:
+class TaintSupport:
     """How devices leave service: as configured, else as the server was found to be.
 
     A server can be upgraded under the agent, or rolled back: then somebody has to doubt the answer. Where taints were

@@ -13,7 +13,7 @@ from gpuvitals.kube.slices.cache import SliceCache
 from gpuvitals.kube.slices.codec import ObservedSlice, TaintKey, pool_taints
 from gpuvitals.kube.slices.plan import SliceWrite, slice_call
 from gpuvitals.kube.slices.refused_devices import BODY_SECONDS, RefusedDevices
-from gpuvitals.kube.slices.taint_support import ServerMode
+from gpuvitals.kube.slices.taint_support import TaintSupport
 from gpuvitals.kube.slices.trouble import SliceTrouble
 from gpuvitals.kube.transport import Transport
 from gpuvitals.observability.metrics import NodeMetrics
@@ -26,7 +26,7 @@ class SliceKnowledge:
     """What an answer changes: the cache, the mode of isolation, and what is in the way."""
 
     cache: SliceCache
-    mode: ServerMode
+    mode: TaintSupport
     trouble: SliceTrouble
     devices: RefusedDevices
 

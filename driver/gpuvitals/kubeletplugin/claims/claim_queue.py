@@ -21,7 +21,7 @@ class Operation(Enum):
     UNPREPARE = "unprepare"
 
 
-class Turn:
+class Ticket:
     """One call's place in its claim's queue."""
 
     def __init__(self, uid: ClaimUid, operation: Operation) -> None:
@@ -39,7 +39,7 @@ class Mark:
     releases: int
 
 
-class ClaimTurns:
+class ClaimQueue:
     """Serialises calls claim by claim, in the order of their arrival. Different claims never wait for each other.
 
     A release does not wait for the preparations before it: it marks them as superseded. The checkpoint refuses them
@@ -48,13 +48,13 @@ class ClaimTurns:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._queues: dict[ClaimUid, deque[Turn]] = {}
+        self._queues: dict[ClaimUid, deque[Ticket]] = {}
         self._mark = Mark(news=0, releases=0)
 
     @contextmanager
-    def turn(self, uid: ClaimUid, operation: Operation, wait_seconds: float) -> Iterator[Turn]:
+    def turn(self, uid: ClaimUid, operation: Operation, wait_seconds: float) -> Iterator[Ticket]:
         """The claim's turn, waited for. Raises RefusedError(Busy) where it does not come in time."""
-        mine = Turn(uid, operation)
+        mine = Ticket(uid, operation)
         until = time.monotonic() + wait_seconds
         with self._changed:
             queue = self._queues.setdefault(uid, deque())
@@ -88,7 +88,7 @@ class ClaimTurns:
         """The wake-ups until now, for `pause`."""
         return self._mark
 
-    def pause(self, turn: Turn, wait: "Wait") -> None:
+    def pause(self, turn: Ticket, wait: "Wait") -> None:
         """Waits until something may have changed: a wake-up since the mark, a superseding call, the stop or the time."""
 
         def is_over() -> bool:
@@ -122,7 +122,7 @@ class Wait:
     seconds: float
 
 
-def _is_next(turn: Turn, queue: deque[Turn]) -> bool:
+def _is_next(turn: Ticket, queue: deque[Ticket]) -> bool:
     """Whether no call before this one is waited for."""
     for earlier in queue:
         if earlier is turn:

@@ -1,4 +1,4 @@
-"""Prepares and unprepares one claim: the plan of `prepare`, made true in CDI files and checkpoint.
+"""Prepares and unprepares one claim: the plan of `plan`, made true in CDI files and checkpoint.
 
 Order of a first preparation: devices reserved in memory, CDI file durable, checkpoint durable, answer. A crash in
 between leaves at most an orphaned file. Unprepare reverses it and needs neither the API server nor the GPU.
@@ -17,7 +17,7 @@ from gpuvitals.kubeletplugin.allocated_claim import AllocatedClaim
 from gpuvitals.kubeletplugin.cdi.files import CdiFiles
 from gpuvitals.kubeletplugin.checkpoint.checkpoint import Checkpoint
 from gpuvitals.kubeletplugin.checkpoint.format import State
-from gpuvitals.kubeletplugin.claims.claim_queue import ClaimTurns, Mark, Operation, Reservations, Turn, Wait
+from gpuvitals.kubeletplugin.claims.claim_queue import ClaimQueue, Mark, Operation, Reservations, Ticket, Wait
 from gpuvitals.kubeletplugin.claims.opaque_config import environment
 from gpuvitals.kubeletplugin.claims.plan import (
     NodeView,
@@ -30,7 +30,7 @@ from gpuvitals.kubeletplugin.claims.plan import (
 from gpuvitals.kubeletplugin.directory import StorageError
 from gpuvitals.kubeletplugin.held_claim import HeldClaim, conflict
 from gpuvitals.kubeletplugin.outcome import Refusal, RefusalCode, RefusedError, TransientError
-from gpuvitals.kubeletplugin.ports import ClaimNotFoundError, ClaimUnavailableError, PluginEvent, Sources
+from gpuvitals.kubeletplugin.ports import ClaimNotFoundError, ClaimUnavailableError, PluginEvent, PluginPorts
 from gpuvitals.kubeletplugin.settings import Limits
 from gpuvitals.model.clock import Clock
 from gpuvitals.model.ids import ClaimUid, NodeName
@@ -72,7 +72,7 @@ class Context:
     limits: Limits
     clock: Clock
     stop: threading.Event
-    sources: Callable[[], Sources | None]
+    sources: Callable[[], PluginPorts | None]
     snapshot: Callable[[], Snapshot | None]
     emit: Callable[[PluginEvent], None]
 
@@ -81,13 +81,13 @@ class Context:
 class _Attempt:
     ref: ClaimRef
     call: Call
-    turn: Turn
+    turn: Ticket
 
 
 class Preparer:
     """Answers for single claims; every failure is a Refusal, none is an exception. Thread safe."""
 
-    def __init__(self, store: Store, turns: ClaimTurns, context: Context) -> None:
+    def __init__(self, store: Store, turns: ClaimQueue, context: Context) -> None:
         self._store = store
         self._turns = turns
         self._context = context
@@ -256,7 +256,7 @@ class Preparer:
         self._confirmed[attempt.ref.uid] = time.monotonic()
         return held
 
-    def _plan(self, ref: ClaimRef, claim: AllocatedClaim, sources: Sources) -> PreparePlan:
+    def _plan(self, ref: ClaimRef, claim: AllocatedClaim, sources: PluginPorts) -> PreparePlan:
         snapshot = self._context.snapshot()
         if snapshot is None:
             raise TransientError(
@@ -295,7 +295,7 @@ class Preparer:
             raise _superseded(attempt.ref)
 
 
-def _read_claim(sources: Sources, ref: ClaimRef) -> AllocatedClaim:
+def _read_claim(sources: PluginPorts, ref: ClaimRef) -> AllocatedClaim:
     try:
         return sources.claims.allocated(ref.namespace, ref.name)
     except ClaimNotFoundError as error:

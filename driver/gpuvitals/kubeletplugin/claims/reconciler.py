@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from gpuvitals.durable import Stamps
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.kubeletplugin.claims.claim_queue import ClaimTurns, Operation
+from gpuvitals.kubeletplugin.claims.claim_queue import ClaimQueue, Operation
 from gpuvitals.kubeletplugin.claims.plan import same_allocation
 from gpuvitals.kubeletplugin.claims.preparer import Preparer, Store
 from gpuvitals.kubeletplugin.directory import StorageError
@@ -24,7 +24,7 @@ from gpuvitals.kubeletplugin.ports import (
     ClaimSource,
     ClaimUnavailableError,
     PluginEvent,
-    Sources,
+    PluginPorts,
 )
 from gpuvitals.kubeletplugin.settings import Limits
 from gpuvitals.model.ids import ClaimUid, NodeName
@@ -44,7 +44,7 @@ class ReconcileContext:
     naming: Naming
     node: NodeName
     limits: Limits
-    sources: Callable[[], Sources | None]
+    sources: Callable[[], PluginPorts | None]
     publishing: Callable[[], bool]
     emit: Callable[[PluginEvent], None]
     changed: Callable[[], None]
@@ -54,7 +54,7 @@ class Reconciler:
     """One thread that looks every `watch_seconds` and works where there is a difference or the time has come."""
 
     def __init__(
-        self, store: Store, turns: ClaimTurns, preparer: Preparer, context: ReconcileContext
+        self, store: Store, turns: ClaimQueue, preparer: Preparer, context: ReconcileContext
     ) -> None:
         self._store = store
         self._turns = turns

@@ -8,8 +8,8 @@ from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.observability.logs import keys
 from gpuvitals.signals.nvml.decode import bus_id_from, gpu_from, with_expected_links
-from gpuvitals.signals.nvml.schedule import Watched, Watchlist
-from gpuvitals.signals.nvml.worker_client import CallHung, NvmlLink
+from gpuvitals.signals.nvml.schedule import PollSchedule, Watched
+from gpuvitals.signals.nvml.worker_client import CallHung, WorkerClient
 from gpuvitals.signals.nvml_worker.protocol import DRIVER_CODES, UNKNOWN, DriverFacts, MigFacts, NvmlFailure
 from gpuvitals.signals.sysfs import SysfsTree
 
@@ -34,10 +34,10 @@ class Survey:
     hanging: int
 
 
-def survey(link: NvmlLink, driver: DriverFacts, tree: SysfsTree, known: Watchlist) -> Survey:
+def survey(link: WorkerClient, driver: DriverFacts, tree: SysfsTree, known: PollSchedule) -> Survey:
     """Identifies index after index; one that hangs costs its worker, and the rest go on in the next.
 
-    Raises what NvmlLink raises for failures that are not one GPU's, and NvmlFailure for a count that can't be true.
+    Raises what WorkerClient raises for failures that are not one GPU's, and NvmlFailure for a count that can't be true.
     """
     if driver.gpu_count > _MAX_GPUS:
         raise NvmlFailure(UNKNOWN, f"the driver counts {driver.gpu_count} GPUs, more than {_MAX_GPUS}")
@@ -80,7 +80,7 @@ def survey(link: NvmlLink, driver: DriverFacts, tree: SysfsTree, known: Watchlis
 
 
 def _identified(
-    link: NvmlLink, index: int, driver: DriverFacts, tree: SysfsTree
+    link: WorkerClient, index: int, driver: DriverFacts, tree: SysfsTree
 ) -> tuple[Gpu, MigFacts | None]:
     """The GPU at an index and how it is divided. Raises ValueError where it does not say who it is."""
     facts = link.identify(index)

@@ -23,10 +23,10 @@ from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.signals.fd_poll import readable
 from gpuvitals.signals.nvml.decode import xid_report
 from gpuvitals.signals.nvml.discovery import survey
-from gpuvitals.signals.nvml.polling import NvmlPeriods, Visitor, WorkerStale
-from gpuvitals.signals.nvml.schedule import HANDS_OFF_XIDS, Avoid, Watchlist
-from gpuvitals.signals.nvml.worker_client import CallHung, Deadlines, NvmlLink, Stopping
-from gpuvitals.signals.nvml.worker_process import SeatTaken, WorkerGone, WorkerSeat
+from gpuvitals.signals.nvml.polling import GpuPoller, NvmlPeriods, WorkerStale
+from gpuvitals.signals.nvml.schedule import HANDS_OFF_XIDS, AvoidReason, PollSchedule
+from gpuvitals.signals.nvml.worker_client import CallHung, Deadlines, Stopping, WorkerClient
+from gpuvitals.signals.nvml.worker_process import WorkerGone, WorkerLimitError, WorkerSlot
 from gpuvitals.signals.nvml_worker.protocol import (
     DRIVER_CODES,
     BackendEvent,
@@ -84,10 +84,10 @@ class NvmlMonitor:
         self._on_gpus = on_gpus
         self._metrics = metrics
         self._tree = SysfsTree(settings.sysfs)
-        seat = WorkerSeat(worker_command(settings.backend), settings.environment)
-        self._link = NvmlLink(seat, settings.deadlines, self._heard, lambda: self._stop.is_set(), metrics)
-        self._list = Watchlist(settings.remembered)
-        self._visitor = Visitor(self._link, self._list, clock, sink)
+        seat = WorkerSlot(worker_command(settings.backend), settings.environment)
+        self._link = WorkerClient(seat, settings.deadlines, self._heard, lambda: self._stop.is_set(), metrics)
+        self._list = PollSchedule(settings.remembered)
+        self._visitor = GpuPoller(self._link, self._list, clock, sink)
         self._state: MonitorState | None = None
         self._driver: DriverFacts | None = None
         self._opened_at = 0.0
@@ -232,7 +232,7 @@ class NvmlMonitor:
         seconds = max(0.0, min(until - now, _LONGEST_WAIT_SECONDS))
         self._link.seat.reap()
         if self._metrics is not None:
-            self._metrics.nvml_hung.set(max(self._list.count(Avoid.HUNG), self._link.seat.stuck))
+            self._metrics.nvml_hung.set(max(self._list.count(AvoidReason.HUNG), self._link.seat.stuck))
         wake = self._wake
         assert wake is not None
         try:
@@ -261,7 +261,7 @@ class NvmlMonitor:
                 self._blind(MonitorState.UNRESPONSIVE, str(error))
             else:
                 self._detach(0.0)
-        except (WorkerGone, SeatTaken, OSError) as error:
+        except (WorkerGone, WorkerLimitError, OSError) as error:
             self._blind(MonitorState.UNRESPONSIVE, str(error))
 
     def _blind(self, state: MonitorState, detail: str) -> None:
@@ -278,12 +278,12 @@ class NvmlMonitor:
         self._renews, self._heeded = True, wish
         for entry in self._list:
             if entry.gpu.uuid in uuids:
-                self._list.avoid(entry, Avoid.ASKED, now)
+                self._list.avoid(entry, AvoidReason.ASKED, now)
 
     def _come_back(self, uuids: Collection[GpuUuid] | None, now: float) -> None:
         self._renews = True
         for entry in self._list:
-            if entry.avoid is Avoid.ASKED and (uuids is None or entry.gpu.uuid in uuids):
+            if entry.avoid is AvoidReason.ASKED and (uuids is None or entry.gpu.uuid in uuids):
                 entry.avoid, entry.due_at = None, now
 
     def _note_release(self) -> None:
@@ -308,7 +308,7 @@ class NvmlMonitor:
 
     def _must_not_attach(self) -> bool:
         """Whether a GPU hangs, or is somebody else's for now: then only those that are asked about are opened."""
-        return self._list.count(Avoid.HUNG) + self._list.count(Avoid.ASKED) > 0
+        return self._list.count(AvoidReason.HUNG) + self._list.count(AvoidReason.ASKED) > 0
 
     def _open(self) -> DriverFacts:
         """Opens the driver; where a GPU hangs, without touching any: to attach to all may hang for one of them."""
@@ -388,7 +388,7 @@ class NvmlMonitor:
     def _hands_off(self, uuid: GpuUuid, now: float) -> None:
         entry = self._list.get(uuid)
         if entry is not None and entry.avoid is None:
-            self._list.avoid(entry, Avoid.XID, now)
+            self._list.avoid(entry, AvoidReason.XID, now)
 
     def _monitor(self, state: MonitorState, detail: str) -> None:
         if state is not self._state:

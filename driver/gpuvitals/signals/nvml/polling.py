@@ -9,8 +9,8 @@ from gpuvitals.model.clock import Clock
 from gpuvitals.model.signal import Reading, ReadStatus, Source
 from gpuvitals.observability.logs import keys
 from gpuvitals.signals.nvml.decode import checkup_from, reading_from, status_from
-from gpuvitals.signals.nvml.schedule import Avoid, Watched, Watchlist
-from gpuvitals.signals.nvml.worker_client import CallHung, NvmlLink
+from gpuvitals.signals.nvml.schedule import AvoidReason, PollSchedule, Watched
+from gpuvitals.signals.nvml.worker_client import CallHung, WorkerClient
 from gpuvitals.signals.nvml.worker_process import WorkerGone
 from gpuvitals.signals.nvml_worker.protocol import DRIVER_CODES, GpuValues, NvmlFailure
 from gpuvitals.signals.source import SignalSink
@@ -44,10 +44,10 @@ class NvmlPeriods:
     retry_last: float = 60.0
 
 
-class Visitor:
+class GpuPoller:
     """Looks at GPUs and puts a Reading for each look. Used by the monitor's thread only."""
 
-    def __init__(self, link: NvmlLink, watchlist: Watchlist, clock: Clock, sink: SignalSink) -> None:
+    def __init__(self, link: WorkerClient, watchlist: PollSchedule, clock: Clock, sink: SignalSink) -> None:
         self._link = link
         self._list = watchlist
         self._clock = clock
@@ -64,7 +64,7 @@ class Visitor:
         try:
             if entry.avoid is None:
                 self._poll(entry, periods)
-            elif entry.avoid is Avoid.ASKED:
+            elif entry.avoid is AvoidReason.ASKED:
                 self.rest([entry], periods)
             else:
                 self._probe(entry, periods, opened_at)
@@ -86,7 +86,7 @@ class Visitor:
 
     def hung(self, entry: Watched, detail: str) -> None:
         """Reports a GPU as hung and leaves it alone."""
-        self._list.avoid(entry, Avoid.HUNG, time.monotonic())
+        self._list.avoid(entry, AvoidReason.HUNG, time.monotonic())
         self._put(entry, ReadStatus.HUNG, detail)
 
     def _poll(self, entry: Watched, periods: NvmlPeriods) -> None:
@@ -140,28 +140,28 @@ class Visitor:
 
     def _probe(self, entry: Watched, periods: NvmlPeriods, opened_at: float) -> None:
         now = time.monotonic()
-        if entry.avoid is Avoid.HUNG and self._link.seat.stuck:
+        if entry.avoid is AvoidReason.HUNG and self._link.seat.stuck:
             # Another hang would leave no worker for the siblings.
             entry.due_at = now + periods.settle
             return
-        if entry.avoid is Avoid.LOST and now - opened_at > periods.fresh:
+        if entry.avoid is AvoidReason.LOST and now - opened_at > periods.fresh:
             raise WorkerStale(f"gpu {entry.gpu.uuid}: looked for by a new worker")
         try:
             self._link.probe(entry.gpu)
         except NvmlFailure as failure:
             self._refused(entry, failure, periods)
         else:
-            if entry.avoid is not Avoid.LOST or entry.enumerated:
+            if entry.avoid is not AvoidReason.LOST or entry.enumerated:
                 self._answered(entry, periods, now)
                 return
             # It is back, but only a new worker will count it among the GPUs.
             entry.due_at = now + periods.probe
-        if entry.avoid is Avoid.LOST and entry.asked_at > opened_at:
+        if entry.avoid is AvoidReason.LOST and entry.asked_at > opened_at:
             entry.due_at = opened_at + periods.fresh
 
     def _answered(self, entry: Watched, periods: NvmlPeriods, now: float) -> None:
         settled = entry.avoided_at + periods.settle
-        if entry.avoid is Avoid.XID and now < settled:
+        if entry.avoid is AvoidReason.XID and now < settled:
             entry.due_at = settled
             return
         entry.avoid = None
@@ -172,14 +172,14 @@ class Visitor:
             raise failure
         status = status_from(failure.code)
         if status is ReadStatus.LOST:
-            self._list.avoid(entry, Avoid.LOST, time.monotonic())
+            self._list.avoid(entry, AvoidReason.LOST, time.monotonic())
         entry.due_at = time.monotonic() + (periods.poll if entry.avoid is None else periods.probe)
         self._put(entry, status, str(failure))
 
     def _crashed(self, entry: Watched, detail: str, periods: NvmlPeriods) -> None:
         entry.crashes += 1
         if entry.crashes >= _MAX_CRASHES:
-            self._list.avoid(entry, Avoid.CRASH, time.monotonic())
+            self._list.avoid(entry, AvoidReason.CRASH, time.monotonic())
             entry.due_at = time.monotonic() + periods.probe
         self._put(entry, ReadStatus.FAILED, detail)
 

@@ -25,7 +25,7 @@ _SPACING_SECONDS = 0.2
 """The least time between two looks at one GPU, however often it is asked about."""
 
 
-class Avoid(Enum):
+class AvoidReason(Enum):
     """Why a GPU is probed seldom instead of polled. ASKED: a reset wants it free, so it is not touched at all."""
 
     LOST = "lost"
@@ -49,7 +49,7 @@ class Watched:
     instances: tuple[Gpu, ...] = ()
     enumerated: bool = True
     status: ReadStatus | None = None
-    avoid: Avoid | None = None
+    avoid: AvoidReason | None = None
     avoided_at: float = 0.0
     due_at: float = 0.0
     asked_at: float = 0.0
@@ -61,7 +61,7 @@ class Watched:
     unchecked: str = ""
 
 
-class Watchlist:
+class PollSchedule:
     """Keeps a GPU after it was lost, until another GPU is in its slot: it may come back.
 
     `nameless` are the indexes whose GPU did not say who it is at the last survey, with the reason.
@@ -114,7 +114,7 @@ class Watchlist:
             entry.gpu = replace(gpu, mig_enabled=entry.gpu.mig_enabled)
             entry.instances = refreshed(gpu, entry.instances)
             self.divide(entry, divisions.get(uuid))
-            if entry.avoid is Avoid.LOST:
+            if entry.avoid is AvoidReason.LOST:
                 entry.avoid = None
             if entry.avoid is None:
                 entry.due_at = now
@@ -126,7 +126,7 @@ class Watchlist:
             if entry.gpu.bus_id in slots:
                 self.forget(uuid)
             elif entry.avoid is None:
-                self.avoid(entry, Avoid.LOST, now)
+                self.avoid(entry, AvoidReason.LOST, now)
 
     def forget(self, uuid: GpuUuid) -> None:
         """Looks for a GPU no more: another is in its slot, or a person has it forgotten. One that is enumerated stays."""
@@ -151,15 +151,15 @@ class Watchlist:
         entry.gpu, entry.instances = gpu, instances
         return is_news
 
-    def avoid(self, entry: Watched, why: Avoid, now: float) -> None:
+    def avoid(self, entry: Watched, why: AvoidReason, now: float) -> None:
         """Puts a GPU on the list of those that are left alone, and makes its first probe due."""
         if entry.avoid is None:
             entry.avoided_at = now
-        if entry.avoid is not Avoid.ASKED:
+        if entry.avoid is not AvoidReason.ASKED:
             entry.avoid = why
         entry.due_at = now
 
-    def count(self, why: Avoid) -> int:
+    def count(self, why: AvoidReason) -> int:
         """How many GPUs are left alone for that reason."""
         return sum(entry.avoid is why for entry in self._entries.values())
 
@@ -171,7 +171,7 @@ class Watchlist:
         for entry in self._entries.values():
             if uuid is None or entry.gpu.uuid == uuid:
                 entry.asked_at = now
-                rest = settle if entry.avoid is Avoid.HUNG else _SPACING_SECONDS
+                rest = settle if entry.avoid is AvoidReason.HUNG else _SPACING_SECONDS
                 entry.due_at = min(entry.due_at, max(now, entry.visited_at + rest))
 
     def due(self, now: float) -> list[Watched]:

@@ -9,7 +9,7 @@ from typing import NoReturn
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
-from gpuvitals.signals.nvml.worker_process import WorkerGone, WorkerProcess, WorkerSeat
+from gpuvitals.signals.nvml.worker_process import WorkerGone, WorkerProcess, WorkerSlot
 from gpuvitals.signals.nvml_worker.protocol import (
     UNKNOWN,
     AttentionEvent,
@@ -53,12 +53,12 @@ class Deadlines:
     call_seconds: float = 5.0
 
 
-class NvmlLink:
+class WorkerClient:
     """The agent's end of the pipe. Used by one thread; `on_event` is called on it, also in the middle of a call."""
 
     def __init__(
         self,
-        seat: WorkerSeat,
+        seat: WorkerSlot,
         deadlines: Deadlines,
         on_event: Callable[[BackendEvent], None],
         stopping: Callable[[], bool],
@@ -72,7 +72,7 @@ class NvmlLink:
         self._last_id = 0
 
     def open(self, *, attach: bool = True) -> DriverFacts:
-        """Starts a worker in the empty seat and lets it open the driver. Also raises SeatTaken, and OSError.
+        """Starts a worker in the empty seat and lets it open the driver. Also raises WorkerLimitError, and OSError.
 
         Without `attach` it touches no GPU but those that it is asked about.
         """

@@ -19,8 +19,8 @@ class WorkerGone(Exception):
     """The worker ended, or broke the protocol. It is of no more use."""
 
 
-class SeatTaken(Exception):
-    """No worker can be started now: others are stuck. `WorkerSeat.reap` tells when that changes."""
+class WorkerLimitError(Exception):
+    """No worker can be started now: others are stuck. `WorkerSlot.reap` tells when that changes."""
 
 
 class WorkerProcess:
@@ -112,7 +112,7 @@ class WorkerProcess:
             raise WorkerGone(f"worker {self.pid}: wrote what is no message: {error}") from error
 
 
-class WorkerSeat:
+class WorkerSlot:
     """Where the one worker sits. Used by one thread; `children` may be read by any."""
 
     MAX_STUCK = 1
@@ -140,11 +140,11 @@ class WorkerSeat:
         return len(self._stuck)
 
     def start(self) -> WorkerProcess:
-        """A new worker in the empty seat. Raises SeatTaken while too many are stuck, OSError as WorkerProcess does."""
+        """A new worker in the empty seat. Raises WorkerLimitError while too many are stuck, OSError as WorkerProcess does."""
         assert self._worker is None
         self.reap()
         if len(self._stuck) > self.MAX_STUCK:
-            raise SeatTaken(
+            raise WorkerLimitError(
                 f"{len(self._stuck)} killed workers do not die; no other is started until one does"
             )
         self._worker = WorkerProcess(self._command, self._environment)

@@ -1,6 +1,6 @@
 """The drop-in folder: programs on the node say what they know of a GPU by putting a file there, and take it back with it.
 
-`NAME.txt` has lines, `NAME.json` the long form (`statement_text`). The folder and each file must belong to root, or to
+`NAME.txt` has lines, `NAME.json` the long form (`text`). The folder and each file must belong to root, or to
 the agent's own user, and nobody else may write them. Looked at by a scan: a folder that is not there says nothing.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpuvitals.model.clock import Clock
-from gpuvitals.model.signal import Source, Statement, StatementsReport
+from gpuvitals.model.signal import ExternalReport, Source, StatementsReport
 from gpuvitals.observability.logs import keys
 from gpuvitals.signals.reports.text import (
     MAX_BYTES,
@@ -55,7 +55,7 @@ class _File:
     """What a file says, or last said; `trouble` is why it can't be used as it is now."""
 
     stamp: _Stamp | None
-    statements: tuple[Statement, ...]
+    statements: tuple[ExternalReport, ...]
     trouble: str = ""
 
 
@@ -72,7 +72,7 @@ class DropInSource:
         self._sink = sink
         self._refused = refused
         self._files: dict[str, _File] = {}
-        self._told: tuple[Statement, ...] | None = None
+        self._told: tuple[ExternalReport, ...] | None = None
         self._trouble = ""
         self._stop = threading.Event()
         # A daemon: a folder on a file system that hangs must not hold up the exit.
@@ -159,7 +159,7 @@ class DropInSource:
             self._refused(str(self._settings.folder / name), trouble)
         self._files[name] = _File(stamp, () if known is None else known.statements, trouble)
 
-    def _parsed(self, name: str, content: bytes) -> tuple[Statement, ...]:
+    def _parsed(self, name: str, content: bytes) -> tuple[ExternalReport, ...]:
         rules = Rules(by=name)
         if name.endswith(".json"):
             return statements_from_json(content, self._clock.now(), rules)

@@ -15,7 +15,7 @@ import msgspec
 from gpuvitals.decode_error import decoded, misfit
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu_name import folded_name, normal_bus_id
-from gpuvitals.model.signal import Says, Statement
+from gpuvitals.model.signal import ExternalReport, ReportedState
 
 MAX_BYTES = 16 * 1024
 MAX_STATEMENTS = 64
@@ -42,7 +42,7 @@ class Rules:
     must_expire: bool = False
 
 
-def statements_from_lines(text: str, rules: Rules) -> tuple[Statement, ...]:
+def statements_from_lines(text: str, rules: Rules) -> tuple[ExternalReport, ...]:
     """The statements of the short form. Raises StatementError."""
     entries = [line.strip() for line in re.split(r"[\n;]", text)]
     found = []
@@ -52,14 +52,14 @@ def statements_from_lines(text: str, rules: Rules) -> tuple[Statement, ...]:
             raise StatementError(f"entry {number}: expected GPU bad|degraded REASON")
         found.append(
             _checked(
-                Statement(gpu=parts[0], says=_says(parts[1], number), by=rules.by, reason=parts[2]),
+                ExternalReport(gpu=parts[0], says=_says(parts[1], number), by=rules.by, reason=parts[2]),
                 f"entry {number}",
             )
         )
     return _together(found, rules)
 
 
-def statements_from_json(text: bytes, now: Moment, rules: Rules) -> tuple[Statement, ...]:
+def statements_from_json(text: bytes, now: Moment, rules: Rules) -> tuple[ExternalReport, ...]:
     """The statements of the long form. Raises StatementError."""
     try:
         entries = decoded(_ENTRIES, text)
@@ -80,7 +80,7 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True):
 _ENTRIES = msgspec.json.Decoder(list[_Entry])
 
 
-def _read(entry: _Entry, now: Moment, rules: Rules, number: int) -> Statement:
+def _read(entry: _Entry, now: Moment, rules: Rules, number: int) -> ExternalReport:
     where = f"[{number}]"
     at, expires = _aware(entry.at, f"{where}.at"), _aware(entry.expires, f"{where}.expires")
     if at is not None and at > now.time + _AHEAD:
@@ -89,7 +89,7 @@ def _read(entry: _Entry, now: Moment, rules: Rules, number: int) -> Statement:
         raise StatementError(f"{where}.expires: is missing; an override needs an end")
     if expires is not None and expires > now.time + _LONGEST:
         raise StatementError(f"{where}.expires: lies more than {_LONGEST.days} days ahead")
-    statement = Statement(
+    statement = ExternalReport(
         gpu=entry.gpu,
         says=_says(entry.say, number, where),
         by=entry.by or rules.by,
@@ -97,21 +97,21 @@ def _read(entry: _Entry, now: Moment, rules: Rules, number: int) -> Statement:
         at=None if at is None else _moment(min(at, now.time), now),
         expires=expires,
     )
-    if statement.says is Says.CLEAR and statement.at is None:
+    if statement.says is ReportedState.CLEAR and statement.at is None:
         raise StatementError(f"{where}.at: is missing; a clear ends what is older than it")
     return _checked(statement, where)
 
 
-def _says(text: str, number: int, where: str = "") -> Says:
+def _says(text: str, number: int, where: str = "") -> ReportedState:
     try:
-        return Says(text)
+        return ReportedState(text)
     except ValueError as error:
         place = f"{where}.say" if where else f"entry {number}"
-        known = ", ".join(each.value for each in Says)
+        known = ", ".join(each.value for each in ReportedState)
         raise StatementError(f"{place}: {text[:20]!a} is none of {known}") from error
 
 
-def _checked(statement: Statement, where: str) -> Statement:
+def _checked(statement: ExternalReport, where: str) -> ExternalReport:
     if _GPU.match(statement.gpu) is None:
         raise StatementError(f"{where}.gpu: {statement.gpu[:80]!a} is no device name, UUID or PCI bus id")
     for field, text, longest in (("by", statement.by, _MAX_BY), ("reason", statement.reason, _MAX_REASON)):
@@ -121,12 +121,12 @@ def _checked(statement: Statement, where: str) -> Statement:
     return statement if bus_id is None else replace(statement, gpu=bus_id)
 
 
-def _together(found: list[Statement], rules: Rules) -> tuple[Statement, ...]:
+def _together(found: list[ExternalReport], rules: Rules) -> tuple[ExternalReport, ...]:
     if len(found) > MAX_STATEMENTS:
         raise StatementError(f"has {len(found)} entries, more than {MAX_STATEMENTS}")
     seen: set[str] = set()
     for statement in found:
-        if statement.says is Says.CLEAR and not rules.may_clear:
+        if statement.says is ReportedState.CLEAR and not rules.may_clear:
             raise StatementError(f"gpu {statement.gpu}: only an override on the Node may say clear")
         name = folded_name(statement.gpu)
         if name in seen:
