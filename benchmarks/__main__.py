@@ -30,7 +30,7 @@ from benchmarks.harness.machine import Meter
 from benchmarks.harness.page import page, table
 from benchmarks.harness.processes import LabError
 from cluster.build import BuildError
-from support.realserver import ServerError
+from support.realkube.server import ServerError
 
 BENCHMARKS: dict[str, ModuleType] = {
     "B1": fault_latency,

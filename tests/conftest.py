@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from support.long_runs import SLICE
-from support.realgate import REAL
+from support.realkube.gate import REAL
 
 # Two cores that others use too are slow now and then; that is no fault of a property or a strategy. In CI the examples
 # are the same each time, so that a change is judged by what it changes; at a desk they are new ones each time.

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from benchmarks.harness.build import build_peers
 from benchmarks.harness.processes import Json, LabError
 from benchmarks.harness.watcher import Watcher
-from support.realserver import RealServer, ServerSettings
+from support.realkube.server import RealServer, ServerSettings
 
 SLICES = "/apis/resource.k8s.io/v1/resourceslices"
 CLAIMS = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims"

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from chart.rendering import NAMESPACE, golden_objects
-from support.rawapi import APPLY_PATCH, Answer, RawApi
-from support.realserver import RealServer
+from support.raw_api import APPLY_PATCH, Answer, RawApi
+from support.realkube.server import RealServer
 
 Json = dict[str, Any]
 

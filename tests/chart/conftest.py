@@ -9,7 +9,7 @@ import pytest
 
 from chart.agents import Cluster
 from cluster.build import ON_REQUEST, PROGRAMS
-from support.realserver import RealServer, ServerSettings
+from support.realkube.server import RealServer, ServerSettings
 
 
 def _servers() -> dict[str, ServerSettings]:

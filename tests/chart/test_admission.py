@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chart.agents import CLAIMS, DRIVER, OTHER, SLICES, Cluster, applied, entry, event_about
-from support.rawapi import MERGE_PATCH, Answer
+from support.raw_api import MERGE_PATCH, Answer
 
 Json = dict[str, Any]
 Attempt = Callable[[Cluster], Answer]

@@ -18,7 +18,7 @@ from gpuvitals_sim.apiserver import ApiServer
 from gpuvitals_sim.cel.device import CelDevice
 from gpuvitals_sim.cel.selector import Selector
 from gpuvitals_sim.scheduler.nodes import refusal
-from support.rawapi import RawApi
+from support.raw_api import RawApi
 
 Json = dict[str, Any]
 

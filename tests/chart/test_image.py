@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 
 from gpuvitals.driverfiles.layouts import LIBRARY_DIRECTORIES
-from support.driverroots import elf, put
+from support.fakes.driver_roots import elf, put
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = ROOT / "deploy" / "image"

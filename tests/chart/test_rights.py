@@ -17,8 +17,8 @@ from gpuvitals_sim.demo.observer import Observer
 from gpuvitals_sim.demo.player import Looked, Player
 from gpuvitals_sim.demo.wiring import demo_cluster
 from gpuvitals_sim.scenario import load_builtin
-from support.simcluster import resource_slice
 from support.waiting import eventually
+from support.worlds.sim_cluster import resource_slice
 
 Right = tuple[str, str, str]
 

@@ -16,9 +16,9 @@ from cluster import debian
 from cluster.build import locate
 from cluster.machine import PREFIX, Machine, release, require_root
 from cluster.node import Node, NodeSettings
-from support.rawapi import RawApi
-from support.realserver import RealServer, ServerError, ServerSettings
-from support.realworkspace import Workspace
+from support.raw_api import RawApi
+from support.realkube.server import RealServer, ServerError, ServerSettings
+from support.realkube.workspace import Workspace
 
 RELEASES = ("1.34", "1.36", "1.37")
 PACKAGES = ("openssl", "iproute2", "util-linux", "busybox-static", "gcc", "libc6-dev")

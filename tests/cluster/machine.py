@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cluster import sysctls
-from support.realworkspace import Workspace
+from support.realkube.workspace import Workspace
 
 PREFIX = "gpuvitals-cluster-"
 START_SECONDS = 10.0

@@ -14,8 +14,8 @@ from pathlib import Path
 from cluster import images
 from cluster.build import locate
 from cluster.machine import Machine, hierarchies
-from support.realserver import ServerError, free_ports
-from support.realworkspace import Workspace
+from support.realkube.server import ServerError, free_ports
+from support.realkube.workspace import Workspace
 
 START_SECONDS = 60.0
 _NETWORKS = ipaddress.ip_network("10.88.0.0/16")

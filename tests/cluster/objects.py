@@ -5,7 +5,7 @@ import uuid
 from typing import Any
 
 from cluster.images import BUSYBOX
-from support.rawapi import MERGE_PATCH, RawApi
+from support.raw_api import MERGE_PATCH, RawApi
 
 Json = dict[str, Any]
 

@@ -18,7 +18,7 @@ from gpuvitals_sim.hardware.nvml_backend import BACKEND
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 from gpuvitals_sim.hardware.state_file import load_state, save_state
 from gpuvitals_sim.hardware.sysfs import SysfsFolder
-from support.realserver import free_ports
+from support.realkube.server import free_ports
 
 NAMESPACE = RELEASE = "gpuvitals"
 AGENTS = f"/api/v1/namespaces/{NAMESPACE}/pods"

@@ -35,9 +35,9 @@ from cluster.objects import (
 from cluster.obstacles import frozen
 from cluster.pods import Pods
 from cluster.release import versions
-from support.healthwords import words
-from support.podstatus import HELD_UP, WAITING, as_of, nobody_listens, shown
-from support.simplugin import Behaviour, TinyPlugin
+from support.fakes.dra_plugin import Behaviour, TinyPlugin
+from support.health_messages import words
+from support.pod_status import HELD_UP, WAITING, as_of, nobody_listens, shown
 
 pytestmark = [pytest.mark.needs_go, pytest.mark.needs_root, pytest.mark.timeout(240)]
 

@@ -18,7 +18,7 @@ from cluster.objects import (
     start_gpu_pod,
     taints,
 )
-from support.rawapi import WatchStream
+from support.raw_api import WatchStream
 
 pytestmark = [pytest.mark.needs_go, pytest.mark.needs_root, pytest.mark.timeout(240)]
 

@@ -9,7 +9,7 @@ import pytest
 
 from cluster.cluster import Cluster
 from cluster.machine import PREFIX, hierarchies, release
-from support.realworkspace import Workspace
+from support.realkube.workspace import Workspace
 
 pytestmark = [pytest.mark.needs_go, pytest.mark.needs_root, pytest.mark.timeout(240)]
 

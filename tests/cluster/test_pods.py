@@ -23,7 +23,7 @@ from cluster.objects import (
 )
 from cluster.obstacles import frozen, locked_checkpoint, without_device_nodes
 from cluster.pods import Pods
-from support.rawapi import MERGE_PATCH
+from support.raw_api import MERGE_PATCH
 
 pytestmark = [pytest.mark.needs_go, pytest.mark.needs_root, pytest.mark.timeout(300)]
 

@@ -6,7 +6,7 @@ from cluster.cluster import NODE, Cluster
 from cluster.objects import DRIVER, claim_condition, devices, is_running, start_gpu_pod, taints
 from cluster.release import Release
 from cluster.test_chart import BELIEVE, UNHEALTHY
-from support.rawapi import MERGE_PATCH
+from support.raw_api import MERGE_PATCH
 
 pytestmark = [pytest.mark.needs_go, pytest.mark.needs_root, pytest.mark.timeout(240)]
 

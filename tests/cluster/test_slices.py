@@ -8,7 +8,7 @@ import pytest
 from cluster.agent import Agent
 from cluster.cluster import NODE, Cluster
 from cluster.objects import DRIVER, SLICES, Json, devices, health, slices
-from support.rawapi import MERGE_PATCH, WatchStream
+from support.raw_api import MERGE_PATCH, WatchStream
 
 pytestmark = [pytest.mark.needs_go, pytest.mark.needs_root, pytest.mark.timeout(180)]
 

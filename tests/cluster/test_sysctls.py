@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cluster import sysctls
 from cluster.machine import PREFIX, is_last
-from support.realworkspace import Workspace
+from support.realkube.workspace import Workspace
 
 _SETTING = "vm/overcommit_memory"
 _MEET_SECONDS = 0.3

@@ -24,8 +24,8 @@ from cluster.debian import PackageError
 from cluster.images import BUSYBOX
 from cluster.machine import PREFIX, MachineError, release
 from cluster.objects import CLASSES, create, device_class
-from support.realserver import ServerError
-from support.realworkspace import Workspace
+from support.realkube.server import ServerError
+from support.realkube.workspace import Workspace
 
 UP_SECONDS = 240.0
 DOWN_SECONDS = 60.0

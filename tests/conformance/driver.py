@@ -21,7 +21,7 @@ from gpuvitals.proto.pluginregistration_v1_pb2_grpc import RegistrationStub
 from gpuvitals_sim.apiserver import ApiServer
 from gpuvitals_sim.demo.cluster import published_name
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode
-from support.pluginworld import channel
+from support.worlds.plugin_world import channel
 
 CLAIMS = "resourceclaims.resource.k8s.io"
 SLICES = "resourceslices.resource.k8s.io"

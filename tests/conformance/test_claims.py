@@ -17,7 +17,7 @@ from gpuvitals.proto import dra_health_v1alpha1_pb2 as alpha
 from gpuvitals.proto import dra_v1_pb2 as dra
 from gpuvitals.proto.dra_health_v1_pb2_grpc import DRAResourceHealthStub
 from gpuvitals.proto.dra_health_v1alpha1_pb2_grpc import DRAResourceHealthStub as AlphaStub
-from support.pluginworld import Kubelet, channel
+from support.worlds.plugin_world import Kubelet, channel
 
 ONE, TWO = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from support.agentnode import AgentNode, agent_node, serving
 from support.long_runs import share
+from support.worlds.agent_node import AgentNode, agent_node, serving
 
 COLD_STARTS = int(os.environ.get("GPUVITALS_COLD_STARTS", share(50)))
 """How often each interpreter starts the agent."""

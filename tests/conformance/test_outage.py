@@ -11,8 +11,8 @@ import pytest
 
 from gpuvitals.proto import dra_v1_pb2 as dra
 from gpuvitals_sim.apiserver import ApiServer
-from support.agentnode import AgentNode, agent_node, serving
-from support.pluginworld import Kubelet, channel
+from support.worlds.agent_node import AgentNode, agent_node, serving
+from support.worlds.plugin_world import Kubelet, channel
 
 PARKED = 24
 SILENCE_SECONDS = 20.0

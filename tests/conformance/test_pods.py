@@ -12,7 +12,17 @@ import pytest
 
 from conformance.cluster import AGENT, QUICK, Whole, whole
 from gpuvitals_sim.apiserver import Match
-from support.simcluster import CLAIMS, CLASSES, DRIVER, Json, choice, claim, device_class, exactly, pod
+from support.worlds.sim_cluster import (
+    CLAIMS,
+    CLASSES,
+    DRIVER,
+    Json,
+    choice,
+    claim,
+    device_class,
+    exactly,
+    pod,
+)
 
 pytestmark = pytest.mark.timeout(120)
 

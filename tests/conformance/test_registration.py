@@ -13,7 +13,7 @@ from gpuvitals.proto import dra_v1_pb2 as dra
 from gpuvitals.proto import dra_v1beta1_pb2 as beta
 from gpuvitals.proto.dra_v1_pb2_grpc import DRAPluginStub
 from gpuvitals.proto.dra_v1beta1_pb2_grpc import DRAPluginStub as BetaStub
-from support.pluginworld import channel
+from support.worlds.plugin_world import channel
 
 KNOWN = ("v1.DRAPlugin", "v1beta1.DRAPlugin", "v1.DRAResourceHealth", "v1alpha1.DRAResourceHealth")
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from support.agentnode import serving
-from support.agentprocess import AgentProcess
+from support.crash.random_signals import ENDING, bursts, ended, send
 from support.long_runs import share
-from support.signalled import ENDING, bursts, ended, send
+from support.worlds.agent_node import serving
+from support.worlds.agent_process import AgentProcess
 
 STARTS_IN = 1.5
 """Within so long the agent has started on an idle machine."""

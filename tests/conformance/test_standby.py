@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from support.agentnode import AgentNode, agent_node, serving
-from support.agentprocess import AgentProcess, agent
 from support.waiting import eventually
+from support.worlds.agent_node import AgentNode, agent_node, serving
+from support.worlds.agent_process import AgentProcess, agent
 
 OLD, NEW = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
 SOON = 20.0

@@ -11,10 +11,10 @@ import pytest
 from gpuvitals_sim.apiserver import ApiServer
 from gpuvitals_sim.apiserver.api import ApiSettings
 from gpuvitals_sim.cel import compile_errors
-from support.rawapi import RawApi
-from support.realanswers import Server
-from support.realgate import SIM_AND_REAL
-from support.realserver import RealServer, ServerSettings
+from support.raw_api import RawApi
+from support.realkube.answers import Server
+from support.realkube.gate import SIM_AND_REAL
+from support.realkube.server import RealServer, ServerSettings
 
 UNTAINTED = ServerSettings(feature_gates={"DRADeviceTaints": False, "DRADeviceTaintRules": False})
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from support.kubeobjects import LEASES, NODES, SLICES, device, lease, resource_slice, taint
-from support.rawapi import APPLY_PATCH, MERGE_PATCH, STRATEGIC_PATCH, Answer, Json, RawApi
-from support.realanswers import causes, owners, refusal, stored
+from support.kube_objects import LEASES, NODES, SLICES, device, lease, resource_slice, taint
+from support.raw_api import APPLY_PATCH, MERGE_PATCH, STRATEGIC_PATCH, Answer, Json, RawApi
+from support.realkube.answers import causes, owners, refusal, stored
 
 
 def node(name: str, **fields: object) -> Json:

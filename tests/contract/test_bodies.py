@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from support.kubeobjects import LEASES, SLICES, device, lease, resource_slice
-from support.rawapi import JSON_PATCH, MERGE_PATCH, Json, RawApi
-from support.realanswers import refusal, stored, warnings
+from support.kube_objects import LEASES, SLICES, device, lease, resource_slice
+from support.raw_api import JSON_PATCH, MERGE_PATCH, Json, RawApi
+from support.realkube.answers import refusal, stored, warnings
 
 
 def with_unknown_field(name: str) -> Json:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from support.kubeobjects import CLAIMS, CLASSES, DRIVER, NAMESPACES, RULES, TEMPLATES, claim, condition
-from support.rawapi import MERGE_PATCH, Answer, Json, RawApi
-from support.realanswers import causes, refusal, stored
+from support.kube_objects import CLAIMS, CLASSES, DRIVER, NAMESPACES, RULES, TEMPLATES, claim, condition
+from support.raw_api import MERGE_PATCH, Answer, Json, RawApi
+from support.realkube.answers import causes, refusal, stored
 
 REQUEST = "spec.devices.requests[0]"
 SELECTOR = f"{REQUEST}.exactly.selectors[0].cel.expression"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from support.kubeobjects import CLAIMS, DRIVER, allocate, claim, claim_status, condition, shown
-from support.rawapi import JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, Answer, Json, RawApi
-from support.realanswers import causes, refusal
+from support.kube_objects import CLAIMS, DRIVER, allocate, claim, claim_status, condition, shown
+from support.raw_api import JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, Answer, Json, RawApi
+from support.realkube.answers import causes, refusal
 
 
 def allocated(api: RawApi, name: str, *devices: str) -> Json:

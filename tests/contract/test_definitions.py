@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from support.rawapi import MERGE_PATCH, STRATEGIC_PATCH, TABLE, Json, RawApi
-from support.realanswers import causes, refusal, stored
+from support.raw_api import MERGE_PATCH, STRATEGIC_PATCH, TABLE, Json, RawApi
+from support.realkube.answers import causes, refusal, stored
 
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 GROUP = "contract.vitals.internal"

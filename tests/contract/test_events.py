@@ -2,9 +2,9 @@
 
 import pytest
 
-from support.kubeobjects import EVENTS, event
-from support.rawapi import MERGE_PATCH, STRATEGIC_PATCH, Json, RawApi
-from support.realanswers import causes, names, refusal, stored
+from support.kube_objects import EVENTS, event
+from support.raw_api import MERGE_PATCH, STRATEGIC_PATCH, Json, RawApi
+from support.realkube.answers import causes, names, refusal, stored
 
 NEW_EVENTS = "/apis/events.k8s.io/v1/namespaces/default/events"
 

@@ -6,7 +6,7 @@ import pytest
 
 from gpuvitals_sim.apiserver.kinds import BUILT_IN, Kind
 from gpuvitals_sim.apiserver.strategy.fieldnames import Field, fields_of, known_fields
-from support.kubeobjects import (
+from support.kube_objects import (
     EVENTS,
     JOBS,
     LEASES,
@@ -21,9 +21,9 @@ from support.kubeobjects import (
     resource_slice,
     taint,
 )
-from support.rawapi import Json, RawApi
-from support.realanswers import refusal, stored, warnings
-from support.realserver import RealServer
+from support.raw_api import Json, RawApi
+from support.realkube.answers import refusal, stored, warnings
+from support.realkube.server import RealServer
 
 _LETTERS = {"int64": "i", "int32": "n", "date-time": "tu"}
 

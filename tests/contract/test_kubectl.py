@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from gpuvitals_sim.apiserver import ApiServer
-from support.kubeobjects import (
+from support.kube_objects import (
     DRIVER,
     LEASES,
     claim,
@@ -23,9 +23,9 @@ from support.kubeobjects import (
     resource_slice,
     taint,
 )
-from support.rawapi import MERGE_PATCH, Json, RawApi
-from support.realkubectl import Kubectl, Output, comparable, plain_kubeconfig
-from support.realserver import RealServer
+from support.raw_api import MERGE_PATCH, Json, RawApi
+from support.realkube.kubectl import Kubectl, Output, comparable, plain_kubeconfig
+from support.realkube.server import RealServer
 
 pytestmark = pytest.mark.needs_go
 

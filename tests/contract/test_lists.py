@@ -2,9 +2,9 @@
 
 import pytest
 
-from support.kubeobjects import LEASES, PODS, SLICES, lease, pod, resource_slice
-from support.rawapi import MERGE_PATCH, Answer, RawApi
-from support.realanswers import Server, causes, names, refusal
+from support.kube_objects import LEASES, PODS, SLICES, lease, pod, resource_slice
+from support.raw_api import MERGE_PATCH, Answer, RawApi
+from support.realkube.answers import Server, causes, names, refusal
 
 
 def five(api: RawApi, unique: str) -> list[str]:

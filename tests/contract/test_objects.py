@@ -2,9 +2,9 @@
 
 import pytest
 
-from support.kubeobjects import EVENTS, LEASES, PODS, SLICES, device, event, lease, pod, resource_slice
-from support.rawapi import MERGE_PATCH, RawApi
-from support.realanswers import causes, refusal, stored
+from support.kube_objects import EVENTS, LEASES, PODS, SLICES, device, event, lease, pod, resource_slice
+from support.raw_api import MERGE_PATCH, RawApi
+from support.realkube.answers import causes, refusal, stored
 
 OTHER_UID = "00000000-0000-0000-0000-000000000000"
 FINALIZER = "vitals.internal/test"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from support.kubeobjects import LEASES, NODES, lease
-from support.rawapi import JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, Json, RawApi
-from support.realanswers import causes, names, refusal, stored
+from support.kube_objects import LEASES, NODES, lease
+from support.raw_api import JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, Json, RawApi
+from support.realkube.answers import causes, names, refusal, stored
 
 
 def node(name: str) -> Json:

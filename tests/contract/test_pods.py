@@ -2,9 +2,9 @@
 
 import pytest
 
-from support.kubeobjects import PODS, pod
-from support.rawapi import MERGE_PATCH, STRATEGIC_PATCH, Answer, Json, RawApi
-from support.realanswers import causes, refusal, stored
+from support.kube_objects import PODS, pod
+from support.raw_api import MERGE_PATCH, STRATEGIC_PATCH, Answer, Json, RawApi
+from support.realkube.answers import causes, refusal, stored
 
 BUDGETS = "/apis/policy/v1/namespaces/default/poddisruptionbudgets"
 VIOLATION = "Cannot evict pod as it would violate the pod's disruption budget."

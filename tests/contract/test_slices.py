@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from support.kubeobjects import DRIVER, SLICES, device, resource_slice, taint
-from support.rawapi import JSON_PATCH, MERGE_PATCH, Json, RawApi
+from support.kube_objects import DRIVER, SLICES, device, resource_slice, taint
+from support.raw_api import JSON_PATCH, MERGE_PATCH, Json, RawApi
 
 
 def causes(body: Json) -> list[str]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from support.kubeobjects import (
+from support.kube_objects import (
     CLAIMS,
     EVENTS,
     JOBS,
@@ -21,7 +21,7 @@ from support.kubeobjects import (
     pod,
     resource_slice,
 )
-from support.rawapi import MERGE_PATCH, TABLE, Json, RawApi
+from support.raw_api import MERGE_PATCH, TABLE, Json, RawApi
 
 PARTIAL = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 GROUP_VERSIONS = (

@@ -2,9 +2,9 @@
 
 import pytest
 
-from support.kubeobjects import LEASES, SLICES, device, lease, resource_slice
-from support.rawapi import MERGE_PATCH, Json, RawApi, WatchStream
-from support.realanswers import Server
+from support.kube_objects import LEASES, SLICES, device, lease, resource_slice
+from support.raw_api import MERGE_PATCH, Json, RawApi, WatchStream
+from support.realkube.answers import Server
 
 
 def watch_from_now(api: RawApi, selector: str) -> WatchStream:

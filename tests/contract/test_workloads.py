@@ -2,9 +2,9 @@
 
 import pytest
 
-from support.kubeobjects import JOBS, NAMESPACES, job
-from support.rawapi import MERGE_PATCH, RawApi
-from support.realanswers import causes, refusal, stored, warnings
+from support.kube_objects import JOBS, NAMESPACES, job
+from support.raw_api import MERGE_PATCH, RawApi
+from support.realkube.answers import causes, refusal, stored, warnings
 
 
 def test_a_namespace_is_active_and_carries_its_name_as_a_label(api: RawApi, unique: str) -> None:

@@ -10,9 +10,9 @@ import pytest
 from gpuvitals_sim.apiserver import ApiServer
 from gpuvitals_sim.apiserver.api import ApiSettings
 from gpuvitals_sim.cel import compile_errors
-from support.rawapi import RawApi
-from support.realgate import SIM_AND_REAL
-from support.realserver import RealServer
+from support.raw_api import RawApi
+from support.realkube.gate import SIM_AND_REAL
+from support.realkube.server import RealServer
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import pytest
 import yaml
 
-from support.examples import CASES, api_path, objects
-from support.rawapi import Json, RawApi
-from support.realanswers import stored
+from support.raw_api import Json, RawApi
+from support.realkube.answers import stored
+from support.worlds.example_cluster import CASES, api_path, objects
 
 
 @pytest.mark.parametrize("case", CASES)

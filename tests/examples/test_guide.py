@@ -20,9 +20,9 @@ from gpuvitals.lint.vocabulary import STANDARD, Attribute, Kind, Vocabulary
 from gpuvitals.model.files import Lack
 from gpuvitals.model.ids import Reason
 from gpuvitals_sim.cel import CelDevice, CelError, compile_errors, compiled
-from support.examples import api_path, entry
-from support.rawapi import RawApi
-from support.realanswers import stored
+from support.raw_api import RawApi
+from support.realkube.answers import stored
+from support.worlds.example_cluster import api_path, entry
 
 PAGE = (Path(__file__).parents[2] / "docs" / "guides" / "claims.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+) ?(\S*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from gpuvitals_sim.apiserver import ApiError
-from support.examples import (
+from support.worlds.example_cluster import (
     ExampleWorld,
     entry,
     example_world,
@@ -17,7 +17,17 @@ from support.examples import (
     promised,
     without_links,
 )
-from support.simcluster import CLAIMS, RULES, Json, claim, condition, eventually, exactly, held_devices, pod
+from support.worlds.sim_cluster import (
+    CLAIMS,
+    RULES,
+    Json,
+    claim,
+    condition,
+    eventually,
+    exactly,
+    held_devices,
+    pod,
+)
 
 UNSCHEDULABLE = "Unschedulable"
 

@@ -7,7 +7,7 @@ import pytest
 
 from gpuvitals.lint.findings import Level
 from gpuvitals.lint.linter import LintSettings, lint
-from support.examples import CASES, ROOT, manifests, promises
+from support.worlds.example_cluster import CASES, ROOT, manifests, promises
 
 HINTED = {"healthy-single": ["nvlink-none"]}
 """Hints that an example is meant to show."""

@@ -16,8 +16,8 @@ from gpuvitals_sim.kubelet import KubeletTimings
 from gpuvitals_sim.scenario import Entry, Scenario, Step
 from gpuvitals_sim.scenario.actions import Mark
 from gpuvitals_sim.scenario.story import Nodes
-from support.examples import STORES, objects, promised
-from support.simcluster import CLAIMS, SLICES, Json, condition, eventually
+from support.worlds.example_cluster import STORES, objects, promised
+from support.worlds.sim_cluster import CLAIMS, SLICES, Json, condition, eventually
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -1,4 +1,4 @@
-"""The promises of support.promises over random histories; and that the histories reach all there is."""
+"""The promises of property.promises over random histories; and that the histories reach all there is."""
 
 from dataclasses import dataclass, field
 
@@ -18,9 +18,9 @@ from gpuvitals.model.health import (
     RowRemap,
 )
 from gpuvitals.model.signal import GpuSignal, Source
-from support.histories import histories
+from property.promises import PROMISES, Promise
+from support.hypothesis.histories import histories
 from support.long_runs import share
-from support.promises import PROMISES, Promise
 from support.signals import START, fold, fresh, judge
 
 

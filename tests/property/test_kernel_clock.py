@@ -11,10 +11,10 @@ from gpuvitals.health.xid_catalog import CATALOG
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.signal import ClearReport, IdentityReport, Source, XidReport
 from gpuvitals.signals.kmsg.record_stream import KmsgFeed
-from support.kernellog import LaggingLog
+from support.fakes.lagging_kernel_log import LaggingLog
 from support.long_runs import share
-from support.nvmlworld import Recorder
 from support.signals import UUID, fold, good, judge, moment, xid
+from support.worlds.nvml_world import Recorder
 
 CLASS_A = sorted(code for code in CATALOG if xid_rule(xid(code, 0)).fault_class is FaultClass.A)
 BEGAN = 1_000_000.0

@@ -27,10 +27,10 @@ from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.signal import InventoryReport, Source
-from support.agentworld import AgentWorld, fault, gpu, reading
 from support.long_runs import share
-from support.miginstances import in_mig_mode, instance
+from support.mig_instances import in_mig_mode, instance
 from support.signals import moment
+from support.worlds.agent_world import AgentWorld, fault, gpu, reading
 
 GPUS = 3
 DIVIDED = (1, 2)

@@ -21,9 +21,9 @@ from gpuvitals.model.gpu import DeviceKind, Gpu, MigInstance
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import InventoryReport, Reading, Signal, Source
 from gpuvitals_sim.apiserver.strategy.slices import SLICE_RULES
-from support.agentworld import AgentWorld, fault, lost, reading
 from support.long_runs import share
 from support.signals import moment
+from support.worlds.agent_world import AgentWorld, fault, lost, reading
 
 SLOTS = 3
 SICK = 5

@@ -23,7 +23,7 @@ from gpuvitals.kubeletplugin.held_claim import HeldClaim
 from gpuvitals.kubeletplugin.outcome import Refusal, RefusalCode
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import BootId, GpuUuid
-from support.pluginworld import DRIVER, NODE, snapshot_of, uid_of
+from support.worlds.plugin_world import DRIVER, NODE, snapshot_of, uid_of
 
 GPUS = 3
 BOOT = BootId("boot-1")

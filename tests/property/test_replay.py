@@ -12,7 +12,7 @@ from gpuvitals.replay.findings import Kind
 from gpuvitals.replay.reader import LogError
 from support.log_writers import PEOPLES
 from support.long_runs import share
-from support.saved import STAMPED, Said, dmesg, journal_json, kmsg, replayed, syslog_iso, xid
+from support.saved_logs import STAMPED, Said, dmesg, journal_json, kmsg, replayed, syslog_iso, xid
 from support.signals import fold, judge
 from support.signals import xid as xid_report
 

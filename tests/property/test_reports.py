@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from gpuvitals.health.fault_classes import Clearing
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.signal import ExternalReport, ReportedState, Source, StatementsReport
-from support.agentworld import AgentWorld, reading
 from support.long_runs import share
 from support.signals import moment
+from support.worlds.agent_world import AgentWorld, reading
 
 GPUS = 4
 STEP = 150.0

@@ -20,9 +20,9 @@ from gpuvitals.kube.slices.plan import PlanContext, change_kind, plan
 from gpuvitals.kube.slices.service_change import ChangeKind
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.signal import Source
-from support.agentworld import AgentWorld, inventory, monitor, reading
 from support.long_runs import share
-from support.worlds import snapshot
+from support.worlds.agent_world import AgentWorld, inventory, monitor, reading
+from support.worlds.nodes import snapshot
 
 NAMING = Naming()
 OWNER = NodeOwner(name="node-a", uid="uid-node-a")

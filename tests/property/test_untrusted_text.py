@@ -50,10 +50,10 @@ from gpuvitals.signals.reports.text import (
     statements_from_json,
     statements_from_lines,
 )
-from support.agentworld import AgentWorld, fault, reading
-from support.hostile import hostile_bytes, hostile_lines
+from support.hypothesis.hostile import hostile_bytes, hostile_lines
 from support.long_runs import share
 from support.signals import moment, xid
+from support.worlds.agent_world import AgentWorld, fault, reading
 
 NAMING, NOW = Naming(), moment(1000)
 STATEMENTS = [

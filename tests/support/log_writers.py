@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
-from support.saved import EPOCH, Said, dmesg, dmesg_human, journal_short, syslog
+from support.saved_logs import EPOCH, Said, dmesg, dmesg_human, journal_short, syslog
 
 Form = Callable[[Iterable[Said]], bytes]
 _FRENCH = ["janv.", "févr.", "mars", "avril", "mai", "juin", "juil.", "août", "sept.", "oct.", "nov.", "déc."]

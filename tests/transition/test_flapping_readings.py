@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from gpuvitals.model.signal import FabricState, ReadStatus
-from support.agentworld import AgentWorld, gpu, reading
 from support.signals import POLICY, broken, fold, good, judge, links
+from support.worlds.agent_world import AgentWorld, gpu, reading
 
 BAD = {
     "a link": {"links": links(17)},

@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.namedtests import ROOT, missing_tests, named_tests, rows
+from support.named_tests import ROOT, missing_tests, named_tests, rows
 
 PAGE = ROOT / "docs" / "reference" / "faults.md"
 

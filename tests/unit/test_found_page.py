@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from support.namedtests import ROOT
+from support.named_tests import ROOT
 
 PAGE = ROOT / "docs" / "reference" / "found.md"
 _NAMED = re.compile(r"`(tests/[a-z0-9_/]+\.py)(?:::(\w+)(?:::(\w+))?)?`")

@@ -17,6 +17,7 @@ from gpuvitals.node.memory_format import (
     MAX_UNREAD,
     SCHEMA,
     Contents,
+    GpuRecord,
     NodeRecord,
     contents,
     encoded,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from support.nvmlmock import MockState, library
+from support.fakes.nvml_mock import MockState, library
 
 pytestmark = [pytest.mark.needs_go, pytest.mark.needs_cc, pytest.mark.timeout(400)]
 

@@ -14,9 +14,9 @@ from gpuvitals_sim.cel import compile_errors
 from gpuvitals_sim.controllers import ControllerManager
 from gpuvitals_sim.rest import Endpoint
 from gpuvitals_sim.scheduler import Scheduler
-from support.rawapi import RawApi
-from support.realgate import SIM_AND_REAL
-from support.realscheduler import RealScheduling
+from support.raw_api import RawApi
+from support.realkube.gate import SIM_AND_REAL
+from support.realkube.scheduler import RealScheduling
 
 
 @pytest.fixture(scope="session")

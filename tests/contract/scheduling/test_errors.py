@@ -2,8 +2,8 @@
 
 from contract.scheduling.test_selectors import HEALTHY, no_key
 from contract.scheduling.world import NO_DEVICES, NODES, World, cel, condition, gpu
-from support.rawapi import MERGE_PATCH
-from support.realanswers import stored
+from support.raw_api import MERGE_PATCH
+from support.realkube.answers import stored
 
 SCORE = 'device.attributes["health"].score > 90'
 

@@ -6,7 +6,7 @@ from contract.scheduling.test_lifecycle import FINALIZER
 from contract.scheduling.test_selectors import no_key
 from contract.scheduling.test_taints import rule, tells, what_if
 from contract.scheduling.world import NO_DEVICES, Json, World, gpu
-from support.realanswers import stored
+from support.realkube.answers import stored
 
 ANNOTATION = "resource.kubernetes.io/extended-resource-claim"
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from contract.scheduling.world import Json, World, eventually, gpu
-from support.realanswers import stored
+from support.realkube.answers import stored
 
 FINALIZER = "resource.kubernetes.io/delete-protection"
 ADMIN = {"metadata": {"labels": {"resource.kubernetes.io/admin-access": "true"}}}

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import pytest
 
 from contract.scheduling.world import Json, World, condition, eventually, gpu
-from support.rawapi import MERGE_PATCH
-from support.realanswers import stored
+from support.raw_api import MERGE_PATCH
+from support.realkube.answers import stored
 
 KEY = "example.com/unhealthy"
 

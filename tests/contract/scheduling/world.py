@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from support.rawapi import MERGE_PATCH, STRATEGIC_PATCH, Json, RawApi
-from support.realanswers import stored
+from support.raw_api import MERGE_PATCH, STRATEGIC_PATCH, Json, RawApi
+from support.realkube.answers import stored
 
 T = TypeVar("T")
 

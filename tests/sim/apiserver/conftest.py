@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from gpuvitals_sim.apiserver import ApiServer
-from support.rawapi import RawApi
+from support.raw_api import RawApi
 
 
 @pytest.fixture

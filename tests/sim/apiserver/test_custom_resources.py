@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from support.rawapi import APPLY_PATCH, MERGE_PATCH, STRATEGIC_PATCH, TABLE, RawApi
+from support.raw_api import APPLY_PATCH, MERGE_PATCH, STRATEGIC_PATCH, TABLE, RawApi
 
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 WIDGETS = "/apis/vitals.internal/v1/widgets"

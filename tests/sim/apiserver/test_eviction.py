@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from support.rawapi import MERGE_PATCH, STRATEGIC_PATCH, RawApi
+from support.raw_api import MERGE_PATCH, STRATEGIC_PATCH, RawApi
 
 PODS = "/api/v1/namespaces/default/pods"
 BUDGETS = "/apis/policy/v1/namespaces/default/poddisruptionbudgets"

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from gpuvitals_sim.apiserver import ApiServer, Match
-from support.rawapi import MERGE_PATCH, RawApi
+from support.raw_api import MERGE_PATCH, RawApi
 
 NODES = "/api/v1/nodes"
 SLICES = "/apis/resource.k8s.io/v1/resourceslices"

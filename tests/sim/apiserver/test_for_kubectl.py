@@ -7,7 +7,7 @@ import pytest
 from kubernetes import watch
 
 from gpuvitals_sim.apiserver import ApiServer
-from support.rawapi import TABLE, RawApi
+from support.raw_api import TABLE, RawApi
 
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
 PODS = "/api/v1/namespaces/default/pods"

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 import pytest
 
 from gpuvitals_sim.apiserver import Access, ApiServer, RequestFacts
-from support.rawapi import MERGE_PATCH, RawApi
+from support.raw_api import MERGE_PATCH, RawApi
 
 NODES = "/api/v1/nodes"
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from gpuvitals_sim.apiserver import ApiClient, ApiServer, ApiSettings
 from gpuvitals_sim.apiserver.api import Api
 from gpuvitals_sim.apiserver.request import ListOptions, Target
-from support.rawapi import MERGE_PATCH, RawApi
+from support.raw_api import MERGE_PATCH, RawApi
 
 NODES = "/api/v1/nodes"
 PODS = "/api/v1/namespaces/default/pods"

@@ -10,7 +10,7 @@ from gpuvitals_sim.apiserver.api import Api
 from gpuvitals_sim.controllers import ControllerManager, ControllerSettings
 from gpuvitals_sim.controllers.jobindexes import parsed, written
 from gpuvitals_sim.controllers.jobs import FINALIZER
-from support.simcluster import eventually
+from support.worlds.sim_cluster import eventually
 
 Json = dict[str, Any]
 JOBS, REPLICA_SETS = "jobs.batch", "replicasets.apps"

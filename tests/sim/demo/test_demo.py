@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from gpuvitals_sim.scenario import builtin_names, load_builtin
-from support.keptdemo import GPUVITALS, kept, played, said
 from support.waiting import eventually
+from support.worlds.demo_process import GPUVITALS, kept, played, said
 
 HEAD = "name: own\ndescription: d\nnodes: {count: 1, gpus: 2}\nsteps:\n- title: t\n  do:\n"
 OWN_TERMINAL = """

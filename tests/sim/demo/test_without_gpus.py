@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from support.keptdemo import kept, played, said
-from support.nvmlmock import library
+from support.fakes.nvml_mock import library
+from support.worlds.demo_process import kept, played, said
 
 pytestmark = [pytest.mark.needs_cc, pytest.mark.timeout(160)]
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from gpuvitals_sim.apiserver.kinds import BUILT_IN
-from support.keptdemo import kept, said
 from support.waiting import eventually
+from support.worlds.demo_process import kept, said
 
 Json = dict[str, Any]
 ROOT = Path(__file__).parents[3]

@@ -16,8 +16,8 @@ from gpuvitals_sim.apiserver import ApiServer
 from gpuvitals_sim.apiserver.access import Access
 from gpuvitals_sim.apiserver.requestlog import RequestFacts
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode
-from support.agentnode import serving
-from support.nvmlmock import library
+from support.fakes.nvml_mock import library
+from support.worlds.agent_node import serving
 
 pytestmark = pytest.mark.needs_cc
 

@@ -12,7 +12,8 @@ from gpuvitals_sim.controllers import ControllerManager
 from gpuvitals_sim.kubelet import Kubelet, KubeletConfig, KubeletTimings
 from gpuvitals_sim.rest import Endpoint
 from gpuvitals_sim.scheduler import Scheduler
-from support.simcluster import (
+from support.fakes.dra_plugin import TinyPlugin
+from support.worlds.sim_cluster import (
     CLAIMS,
     CLASSES,
     DRIVER,
@@ -26,7 +27,6 @@ from support.simcluster import (
     pod,
     resource_slice,
 )
-from support.simplugin import TinyPlugin
 
 NODE = "node-0"
 TEMPLATES = "resourceclaimtemplates.resource.k8s.io"

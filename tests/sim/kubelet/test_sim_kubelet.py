@@ -12,8 +12,18 @@ import pytest
 from gpuvitals_sim.apiserver import ApiClient, ApiServer, DeleteOptions
 from gpuvitals_sim.kubelet import Kubelet, KubeletConfig, KubeletTimings
 from gpuvitals_sim.rest import Endpoint
-from support.simcluster import CLAIMS, SLICES, Json, claim, condition, eventually, gpu, pod, resource_slice
-from support.simplugin import DRIVER, Behaviour, TinyPlugin
+from support.fakes.dra_plugin import DRIVER, Behaviour, TinyPlugin
+from support.worlds.sim_cluster import (
+    CLAIMS,
+    SLICES,
+    Json,
+    claim,
+    condition,
+    eventually,
+    gpu,
+    pod,
+    resource_slice,
+)
 
 NODE = "node-a"
 QUICK = KubeletTimings(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from gpuvitals_sim.apiserver import ApiServer
-from support.agentnode import AgentNode, agent_node, serving
+from support.worlds.agent_node import AgentNode, agent_node, serving
 
 
 @pytest.fixture

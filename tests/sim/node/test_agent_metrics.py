@@ -10,9 +10,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from gpuvitals.proto import dra_health_v1_pb2
 from gpuvitals.proto.dra_health_v1_pb2_grpc import DRAResourceHealthStub
 from gpuvitals_sim.apiserver import ApiServer, Match
-from support.agentnode import AgentNode, agent_node
-from support.agentprocess import agent
-from support.pluginworld import channel
+from support.worlds.agent_node import AgentNode, agent_node
+from support.worlds.agent_process import agent
+from support.worlds.plugin_world import channel
 
 PROMISED = {
     "gpuvitals_fault_to_publish_seconds_count": set(),

@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from gpuvitals.proto import dra_health_v1_pb2
 from gpuvitals.proto.dra_health_v1_pb2_grpc import DRAResourceHealthStub
 from gpuvitals_sim.apiserver import ApiServer, Match
-from support.agentnode import AgentNode, agent_node
-from support.agentprocess import SLICES, agent
-from support.pluginworld import channel
+from support.worlds.agent_node import AgentNode, agent_node
+from support.worlds.agent_process import SLICES, agent
+from support.worlds.plugin_world import channel
 
 UPDATES = Match(resource="resourceslices", verbs=("update",))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gpuvitals_sim.apiserver import ApiServer
-from support.agentprocess import SLICES, agent
+from support.worlds.agent_process import SLICES, agent
 
 
 @pytest.fixture

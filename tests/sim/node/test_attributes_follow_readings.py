@@ -8,8 +8,8 @@ import pytest
 
 from gpuvitals_sim.hardware.profiles import PROFILES
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode
-from support.agentnode import POLICY, AgentNode, agent_node, serving
-from support.nvmlmock import library
+from support.fakes.nvml_mock import library
+from support.worlds.agent_node import POLICY, AgentNode, agent_node, serving
 
 HEALTHY = {
     "score": 100,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpuvitals_sim.apiserver import ApiServer
-from support.agentnode import AgentNode, agent_node, serving
+from support.worlds.agent_node import AgentNode, agent_node, serving
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from gpuvitals_sim.apiserver import ApiServer
-from support.agentnode import AgentNode, agent_node
-from support.exporter import Exporter, exporting
+from support.fakes.dcgm_exporter import Exporter, exporting
+from support.worlds.agent_node import AgentNode, agent_node
 
 
 @pytest.fixture

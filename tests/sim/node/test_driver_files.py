@@ -14,9 +14,9 @@ import pytest
 from gpuvitals.cli.explain import asked
 from gpuvitals.proto import dra_v1_pb2 as dra
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode
-from support.agentnode import CLAIMS, POLICY, AgentNode, devices_of, serving
-from support.agentprocess import AgentProcess, agent
-from support.pluginworld import Kubelet, channel
+from support.worlds.agent_node import CLAIMS, POLICY, AgentNode, devices_of, serving
+from support.worlds.agent_process import AgentProcess, agent
+from support.worlds.plugin_world import Kubelet, channel
 
 TAINT = "gpu.vitals.internal/unprepared"
 REPORT = "vitals.internal/node-report"

@@ -3,7 +3,7 @@
 import json
 import time
 
-from support.agentnode import AgentNode, devices_of, encoded
+from support.worlds.agent_node import AgentNode, devices_of, encoded
 
 _FOLLOW_UP_SECONDS = 30.0
 

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from support.agentnode import AgentNode
-from support.agentprocess import agent
+from support.worlds.agent_node import AgentNode
+from support.worlds.agent_process import agent
 
 
 def test_a_gpu_lost_in_nvml_is_one_device_not_eight(node: AgentNode) -> None:

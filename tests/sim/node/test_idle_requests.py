@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from support.agentnode import agent_node, serving
+from support.worlds.agent_node import agent_node, serving
 
 
 @pytest.mark.timeout(120)

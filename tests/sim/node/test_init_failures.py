@@ -1,6 +1,6 @@
 """A GPU that the driver could not initialise, on the live agent."""
 
-from support.agentnode import AgentNode, encoded
+from support.worlds.agent_node import AgentNode, encoded
 
 
 def test_the_kernels_line_takes_that_gpu_out_of_service_and_no_other(node: AgentNode) -> None:

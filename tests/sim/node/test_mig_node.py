@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from gpuvitals_sim.hardware.mig import capability_minors
-from support.agentnode import AgentNode, agent_node, encoded, serving
+from support.worlds.agent_node import AgentNode, agent_node, encoded, serving
 
 pytestmark = pytest.mark.timeout(120)
 

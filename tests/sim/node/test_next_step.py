@@ -1,8 +1,8 @@
 """What the owner of a pod reads on its claim when the GPU fails."""
 
 from gpuvitals.inventory.next_step import NEXT_STEP
-from support.agentnode import AgentNode
-from support.pluginworld import Kubelet, channel
+from support.worlds.agent_node import AgentNode
+from support.worlds.plugin_world import Kubelet, channel
 
 
 def notes(node: AgentNode, reason: str, kind: str) -> list[str]:

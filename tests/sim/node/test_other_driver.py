@@ -10,8 +10,8 @@ import pytest
 
 from gpuvitals_sim.apiserver import ApiServer, Match
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode
-from support.agentnode import POLICY, AgentNode, agent_node
-from support.agentprocess import SLICES, AgentProcess, agent
+from support.worlds.agent_node import POLICY, AgentNode, agent_node
+from support.worlds.agent_process import SLICES, AgentProcess, agent
 
 OTHER = "gpu.nvidia.com"
 NOTE = "vitals.internal/node-report"

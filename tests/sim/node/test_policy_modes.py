@@ -9,9 +9,9 @@ import pytest
 
 from gpuvitals.proto import dra_v1_pb2 as dra
 from gpuvitals_sim.apiserver import ApiServer
-from support.agentnode import AgentNode, encoded, serving
-from support.agentprocess import agent
-from support.pluginworld import Kubelet, channel
+from support.worlds.agent_node import AgentNode, encoded, serving
+from support.worlds.agent_process import agent
+from support.worlds.plugin_world import Kubelet, channel
 
 POLICIES = "gpuhealthpolicies.vitals.internal"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from gpuvitals_sim.apiserver import ApiServer
-from support.agentnode import AgentNode, agent_node, encoded
-from support.nvmlmock import library
+from support.fakes.nvml_mock import library
+from support.worlds.agent_node import AgentNode, agent_node, encoded
 
 pytestmark = pytest.mark.needs_cc
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gpuvitals.cli.main import main
-from support.agentnode import AgentNode
+from support.worlds.agent_node import AgentNode
 
 
 def test_a_replay_of_a_recording_ends_as_the_agent_does(

@@ -8,9 +8,9 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from support.agentnode import CLAIMS, AgentNode
 from support.guides import blocks
-from support.pluginworld import Kubelet, channel
+from support.worlds.agent_node import CLAIMS, AgentNode
+from support.worlds.plugin_world import Kubelet, channel
 
 GPU = 5
 SIBLING = 2

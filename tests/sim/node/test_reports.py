@@ -8,7 +8,7 @@ import pytest
 
 from gpuvitals.cli.main import main
 from gpuvitals_sim.apiserver import ApiServer
-from support.agentnode import AgentNode, agent_node, encoded
+from support.worlds.agent_node import AgentNode, agent_node, encoded
 
 
 @pytest.fixture

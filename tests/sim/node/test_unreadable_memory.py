@@ -13,8 +13,8 @@ import pytest
 
 from gpuvitals.durable import DurableFile
 from gpuvitals_sim.apiserver import ApiServer
-from support.agentnode import AgentNode, agent_node, serving
-from support.agentprocess import AgentProcess
+from support.worlds.agent_node import AgentNode, agent_node, serving
+from support.worlds.agent_process import AgentProcess
 
 SICK = 3
 EVENTS = "events.events.k8s.io"

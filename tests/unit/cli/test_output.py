@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpuvitals.cli.main import main
-from support.saved import dmesg, xid
+from support.saved_logs import dmesg, xid
 
 LINE = "NVRM: Xid (PCI:0000:05:00): 79, x"
 _COMMAND = (sys.executable, "-m", "gpuvitals.cli.main")

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from gpuvitals.cli.main import main
-from support.saved import WRITTEN, Said, dmesg, journal_export, quiet, syslog, xid
+from support.saved_logs import WRITTEN, Said, dmesg, journal_export, quiet, syslog, xid
 
 Run = Callable[..., tuple[int, str, str]]
 LOST: list[Said] = quiet([(100, "usb 1-1: x"), (200, xid(79))], 500)

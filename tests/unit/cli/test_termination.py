@@ -10,8 +10,8 @@ import threading
 import pytest
 
 from gpuvitals.cli.termination import SIGNALS, Termination
+from support.crash.random_signals import ENDING, bursts, ended, send
 from support.long_runs import share
-from support.signalled import ENDING, bursts, ended, send
 
 WAITS = """
 from gpuvitals.cli.termination import Termination

@@ -13,8 +13,8 @@ from gpuvitals.kubeletplugin.held_claim import HeldDevice
 from gpuvitals.kubeletplugin.outcome import RefusalCode, RefusedError
 from gpuvitals.kubeletplugin.settings import DriverRootSettings
 from gpuvitals.model.ids import DeviceName, GpuUuid
-from support.driverroots import LAYOUTS, MULTIARCH, VERSION, Layout, elf, libraries, link, nodes, put
-from support.namedtests import ROOT
+from support.fakes.driver_roots import LAYOUTS, MULTIARCH, VERSION, Layout, elf, libraries, link, nodes, put
+from support.named_tests import ROOT
 
 DEVICE = HeldDevice(uuid=GpuUuid("GPU-0"), device=DeviceName("gpu-0"), minor=0, requests=("r",))
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gpuvitals.driverfiles.search import REQUIRED, Query, binary, find_driver, flaw, library, resolve
 from gpuvitals.driverfiles.tree import FileTree, loaded_version
-from support.driverroots import elf, put
+from support.fakes.driver_roots import elf, put
 from support.long_runs import share
 
 NAMES = ("usr", "lib64", "lib", "nvidia", "current", "libcuda.so.1", "libnvidia-ml.so.1", "run", "driver")

@@ -9,7 +9,7 @@ from gpuvitals.health.fault_classes import DECODED_XIDS, FaultClass, xid_rule
 from gpuvitals.health.reasons import person_should
 from gpuvitals.health.xid_catalog import CATALOG
 from gpuvitals.model.ids import Reason
-from support.namedtests import ROOT
+from support.named_tests import ROOT
 from support.signals import fold, good, judge, xid
 
 with (ROOT / "tools" / "data" / "xid-catalog.csv").open(newline="", encoding="utf-8") as file:

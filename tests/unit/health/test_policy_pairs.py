@@ -10,7 +10,7 @@ from gpuvitals.health.policy import Policy, policy_with
 from gpuvitals.health.policy_pairs import PAIRS, cel_rule, contradiction
 from gpuvitals.health.policy_values import VALUES
 from gpuvitals.inventory.policy_match import PolicyRule
-from support.agentworld import AgentWorld
+from support.worlds.agent_world import AgentWorld
 
 
 def settings(folder: Path, text: str) -> str:

@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 
 from gpuvitals.health.score import HEAT, VERSION, Factors, health_class, product, score
-from support.namedtests import ROOT, rows
+from support.named_tests import ROOT, rows
 from support.signals import POLICY
 
 PAGE = ROOT / "docs" / "reference" / "score.md"

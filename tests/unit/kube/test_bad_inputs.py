@@ -16,9 +16,9 @@ from gpuvitals.kube.transport import ConnectSettings, connect
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals_sim.apiserver import ApiServer
 from support.claims import allocated_claim, entry, reference
-from support.kubeserver import Answer, scripted
+from support.fakes.scripted_server import Answer, scripted
 from support.waiting import eventually
-from support.worlds import snapshot
+from support.worlds.nodes import snapshot
 
 NAMING = Naming()
 CLAIMS = "resourceclaims.resource.k8s.io"

@@ -22,8 +22,8 @@ from gpuvitals.kube.errors import (
 )
 from gpuvitals.kube.transport import ApiTransport, Call, ConnectSettings, connect
 from gpuvitals_sim.apiserver import ApiServer
-from support.kubeserver import Answer, scripted
-from support.realpki import Pki
+from support.fakes.scripted_server import Answer, scripted
+from support.realkube.pki import Pki
 
 CALL = Call(method="GET", path="/x")
 AUTHORITY = """

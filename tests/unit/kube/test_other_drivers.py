@@ -14,7 +14,7 @@ from gpuvitals.kube.other_drivers import NeighbourSettings, NeighbourWatch, neig
 from gpuvitals.kube.transport import ConnectSettings, connect
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals_sim.apiserver import ApiServer, Match
-from support.kubeserver import Answer, scripted
+from support.fakes.scripted_server import Answer, scripted
 from support.waiting import eventually
 
 DRIVER = "gpu.vitals.internal"

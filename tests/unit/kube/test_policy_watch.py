@@ -17,7 +17,7 @@ from gpuvitals.kube.transport import ConnectSettings, connect
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals_sim.apiserver import ApiServer
 from gpuvitals_sim.demo.cluster import DEFINITIONS
-from support.simcluster import eventually
+from support.worlds.sim_cluster import eventually
 
 POLICIES = "gpuhealthpolicies.vitals.internal"
 

@@ -17,7 +17,7 @@ from gpuvitals.kube.retry import RetryPolicy
 from gpuvitals.kube.transport import ConnectSettings, connect
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals_sim.apiserver import ApiServer, Match
-from support.kubeserver import Answer, scripted
+from support.fakes.scripted_server import Answer, scripted
 
 QUICK = RetryPolicy(first_seconds=0.01, cap_seconds=0.05, urgent_cap_seconds=0.05, refused_cap_seconds=0.05)
 NODES = Selection(path="/api/v1/nodes", policy=QUICK)

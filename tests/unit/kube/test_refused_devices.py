@@ -9,7 +9,7 @@ from gpuvitals.inventory.device import Device
 from gpuvitals.inventory.pool import Pool
 from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals_sim.apiserver.faults import Match
-from support.publisherworld import World, device, pool_for, running
+from support.worlds.publisher_world import World, device, pool_for, running
 
 SLICES = Match(resource="resourceslices", verbs=frozenset({"create", "update"}))
 

@@ -10,8 +10,8 @@ from gpuvitals.kube.errors import Invalid
 from gpuvitals.kube.slices.taint_support import probe_mode
 from gpuvitals.kube.transport import ConnectSettings, Transport, connect
 from gpuvitals_sim.apiserver import ApiServer, Match
-from support.kubeserver import Answer, scripted
-from support.publisherworld import DRIVER, KIND, LateAnswers, World, pool_for, running, started
+from support.fakes.scripted_server import Answer, scripted
+from support.worlds.publisher_world import DRIVER, KIND, LateAnswers, World, pool_for, running, started
 
 SLICES = Match(resource="resourceslices", verbs=("create", "update", "delete"))
 

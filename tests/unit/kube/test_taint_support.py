@@ -7,7 +7,7 @@ import pytest
 from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.kube.errors import Retryable
 from gpuvitals.kube.slices.taint_support import TaintSupport
-from support.publisherworld import World, running
+from support.worlds.publisher_world import World, running
 
 
 def names(world: World) -> list[str]:

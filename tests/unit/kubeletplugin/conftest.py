@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.leaks import no_leaks
-from support.pluginworld import World, world
+from support.worlds.plugin_world import World, world
 
 __all__ = ["no_leaks", "node"]
 

@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry
 from gpuvitals.kubeletplugin.allocated_claim import AllocatedDevice, ConfigSource, OpaqueConfig
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.proto import dra_v1_pb2 as dra
-from support.pluginworld import DRIVER, NODE, World, channel, kubelet, uid_of
 from support.waiting import eventually
+from support.worlds.plugin_world import DRIVER, NODE, World, channel, kubelet, uid_of
 
 GOOD, BAD = 1, 2
 

@@ -14,9 +14,9 @@ from gpuvitals.kubeletplugin.outcome import RefusalCode, RefusedError
 from gpuvitals.kubeletplugin.settings import DriverRootSettings
 from gpuvitals.model.ids import DeviceName, GpuUuid
 from gpuvitals_sim.hardware.driver_files import make_driver_root
-from support.driverroots import elf, put
-from support.pluginworld import DRIVER, FAST, World, kubelet, uid_of, world
+from support.fakes.driver_roots import elf, put
 from support.waiting import eventually
+from support.worlds.plugin_world import DRIVER, FAST, World, kubelet, uid_of, world
 
 DEVICE = HeldDevice(uuid=GpuUuid("GPU-0"), device=DeviceName("gpu-0"), minor=0, requests=("r",))
 

@@ -20,8 +20,8 @@ from gpuvitals.model.ids import BootId, DeviceName, GpuUuid
 from gpuvitals_sim.hardware.mig import capability_minors
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 from gpuvitals_sim.kubelet.cdi import resolve
-from support.namedtests import ROOT, missing_tests, named_tests, rows
-from support.pluginworld import uid_of
+from support.named_tests import ROOT, missing_tests, named_tests, rows
+from support.worlds.plugin_world import uid_of
 
 PAGE = ROOT / "docs" / "reference" / "cdi.md"
 VERSION = "595.45.04"

@@ -21,8 +21,8 @@ from gpuvitals.kubeletplugin.checkpoint.format import SCHEMA, State, claim_from_
 from gpuvitals.kubeletplugin.held_claim import HeldClaim, HeldDevice, MigIds
 from gpuvitals.kubeletplugin.outcome import RefusalCode, RefusedError
 from gpuvitals.model.ids import BootId, DeviceName, GpuUuid
-from support.pluginworld import FAST, World, kubelet, uid_of
 from support.waiting import eventually
+from support.worlds.plugin_world import FAST, World, kubelet, uid_of
 
 BOOT = BootId("boot-1")
 
@@ -258,8 +258,8 @@ def test_full_disk_refuses_leaves_the_old_file_and_no_cdi_file(node: World) -> N
 import resource, signal, sys
 sys.path[:0] = ["tests"]
 from pathlib import Path
-from support.pluginworld import World, kubelet
-import support.pluginworld as w
+from support.worlds.plugin_world import World, kubelet
+import support.worlds.plugin_world as w
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 node = World(Path({str(node.directory / "inner")!r}))
 first, second = node.allocate(1, 0), node.allocate(2, 1)

@@ -15,8 +15,8 @@ from gpuvitals.kubeletplugin.checkpoint.checkpoint import FILE, LOCK, Checkpoint
 from gpuvitals.kubeletplugin.checkpoint.format import State
 from gpuvitals.kubeletplugin.outcome import RefusalCode, RefusedError
 from gpuvitals.model.ids import BootId
-from support.pluginworld import uid_of
 from support.waiting import eventually
+from support.worlds.plugin_world import uid_of
 
 Change = Callable[[State], State]
 

@@ -11,8 +11,8 @@ from gpuvitals.kubeletplugin.claims.claim_queue import ClaimQueue, Operation, Re
 from gpuvitals.kubeletplugin.held_claim import HeldDevice
 from gpuvitals.kubeletplugin.outcome import RefusalCode, RefusedError
 from gpuvitals.model.ids import DeviceName, GpuUuid
-from support.pluginworld import uid_of
 from support.waiting import eventually
+from support.worlds.plugin_world import uid_of
 
 ONE = uid_of(1)
 

@@ -7,7 +7,7 @@ from subprocess import run
 
 import pytest
 
-from support.crashing import STORIES
+from support.crash.crash_points import STORIES
 
 _ROOT = Path(__file__).parents[3]
 
@@ -17,7 +17,7 @@ def test_killed_at_every_point_converges_without_losing_a_claim(story: str, tmp_
     """No device has two holders and no claim is lost after every point, after the replay, and after everything is unprepared."""
     environment = {**os.environ, "PYTHONPATH": f"{_ROOT / 'tests'}:{_ROOT / 'driver'}"}
     done = run(
-        [sys.executable, "-m", "support.crashing", str(tmp_path), story],
+        [sys.executable, "-m", "support.crash.crash_points", str(tmp_path), story],
         env=environment,
         capture_output=True,
         text=True,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gpuvitals.kubeletplugin.debug_socket import FILE, DebugError, DebugSocket, ask
-from support.pluginworld import World
+from support.worlds.plugin_world import World
 
 
 def answer(request: Mapping[str, object]) -> object:

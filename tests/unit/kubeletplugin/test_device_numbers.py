@@ -12,7 +12,7 @@ from gpuvitals.kubeletplugin.held_claim import HeldDevice
 from gpuvitals.kubeletplugin.outcome import RefusalCode
 from gpuvitals.kubeletplugin.settings import DriverRootSettings
 from gpuvitals.model.ids import DeviceName, GpuUuid
-from support.driverroots import libraries, put
+from support.fakes.driver_roots import libraries, put
 
 GPU = HeldDevice(uuid=GpuUuid("GPU-1"), device=DeviceName("gpu-0000-01-00-0"), minor=1, requests=("gpu",))
 MAJORS = {"nvidia": 195, "nvidiactl": 195, "nvidia-uvm": 511, "nvidia-caps": 508}

@@ -16,9 +16,9 @@ from gpuvitals.model.ids import Reason
 from gpuvitals.proto import dra_v1_pb2 as dra
 from gpuvitals.proto import dra_v1beta1_pb2 as dra_beta
 from gpuvitals.proto.dra_v1beta1_pb2_grpc import DRAPluginStub as BetaStub
-from support.crashing import Agent
-from support.pluginworld import FAST, NODE, World, channel, kubelet, uid_of, written
+from support.crash.crash_points import Agent
 from support.waiting import eventually
+from support.worlds.plugin_world import FAST, NODE, World, channel, kubelet, uid_of, written
 
 
 def test_prepare_answers_with_request_pool_device_and_a_cdi_id_of_its_own(node: World) -> None:

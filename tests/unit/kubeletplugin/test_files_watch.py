@@ -13,8 +13,8 @@ from gpuvitals.kubeletplugin.outcome import RefusalCode
 from gpuvitals.kubeletplugin.settings import DriverRootSettings
 from gpuvitals.model.gpu import DeviceKind, Gpu, MigInstance
 from gpuvitals.model.ids import GpuUuid
-from support.driverroots import libraries, nodes, put
-from support.worlds import gpu
+from support.fakes.driver_roots import libraries, nodes, put
+from support.worlds.nodes import gpu
 
 
 class Watched:

@@ -8,7 +8,7 @@ from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import Reason
 from gpuvitals.proto import dra_health_v1_pb2 as v1
 from gpuvitals.proto.dra_health_v1_pb2_grpc import DRAResourceHealthStub
-from support.pluginworld import FAST, World, channel
+from support.worlds.plugin_world import FAST, World, channel
 
 
 def test_a_message_that_changes_while_the_device_stays_unhealthy_is_sent_at_once(node: World) -> None:

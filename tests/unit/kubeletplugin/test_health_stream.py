@@ -23,8 +23,8 @@ from gpuvitals.proto import dra_health_v1_pb2 as v1
 from gpuvitals.proto import dra_health_v1alpha1_pb2 as v1alpha1
 from gpuvitals.proto.dra_health_v1_pb2_grpc import DRAResourceHealthStub
 from gpuvitals.proto.dra_health_v1alpha1_pb2_grpc import DRAResourceHealthStub as AlphaStub
-from support.pluginworld import FAST, NODE, World, channel, kubelet, snapshot_of, uid_of
 from support.waiting import eventually
+from support.worlds.plugin_world import FAST, NODE, World, channel, kubelet, snapshot_of, uid_of
 
 CALM = replace(FAST, heartbeat_seconds=5.0)
 

@@ -13,8 +13,8 @@ from gpuvitals.model.snapshot import GpuHealth
 from gpuvitals.proto import dra_v1_pb2 as dra
 from gpuvitals_sim.hardware.mig import CapabilityFiles, capability_minors, with_instance
 from gpuvitals_sim.hardware.profiles import PROFILES, gpu_script
-from support.pluginworld import DRIVER, NODE, World, kubelet, uid_of
 from support.waiting import eventually
+from support.worlds.plugin_world import DRIVER, NODE, World, kubelet, uid_of
 
 GPU = 2
 

@@ -8,7 +8,7 @@ from gpuvitals.inventory.naming import Naming
 from gpuvitals.kubeletplugin.allocated_claim import AllocatedClaim, ConfigSource, OpaqueConfig
 from gpuvitals.kubeletplugin.claims.opaque_config import environment, parse
 from gpuvitals.kubeletplugin.outcome import RefusalCode, RefusedError
-from support.pluginworld import DRIVER, uid_of
+from support.worlds.plugin_world import DRIVER, uid_of
 
 HEAD = {"apiVersion": "vitals.internal/v1alpha1", "kind": "GpuConfig"}
 

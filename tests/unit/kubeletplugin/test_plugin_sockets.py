@@ -22,8 +22,8 @@ from gpuvitals.proto import dra_health_v1_pb2 as health
 from gpuvitals.proto import pluginregistration_v1_pb2 as registration
 from gpuvitals.proto.dra_health_v1_pb2_grpc import DRAResourceHealthStub
 from gpuvitals.proto.pluginregistration_v1_pb2_grpc import RegistrationStub
-from support.pluginworld import DRIVER, FAST, World, channel, kubelet, uid_of
 from support.waiting import eventually
+from support.worlds.plugin_world import DRIVER, FAST, World, channel, kubelet, uid_of
 
 POD_UID = "6f2d1f0e-9a4b-4c1d-8e2f-0123456789ab"
 REGISTRY = Path("/var/lib/kubelet/plugins_registry")
@@ -126,7 +126,7 @@ def test_killed_instances_sockets_are_removed_and_rebound(node: World) -> None:
 import os, sys
 sys.path[:0] = ["tests"]
 from pathlib import Path
-from support.pluginworld import World
+from support.worlds.plugin_world import World
 node = World(Path({str(node.directory)!r}) / "x")
 node.directory = Path({str(node.directory)!r})
 for pod_uid in sys.argv[1:]:

@@ -22,7 +22,7 @@ from gpuvitals.model.gpu import DeviceKind, MigInstance
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import DeviceName, GpuUuid, Reason
 from gpuvitals.model.snapshot import GpuHealth
-from support.pluginworld import DRIVER, NODE, snapshot_of, uid_of
+from support.worlds.plugin_world import DRIVER, NODE, snapshot_of, uid_of
 
 SNAPSHOT = snapshot_of(3)
 VIEW = NodeView(snapshot=SNAPSHOT, naming=Naming())

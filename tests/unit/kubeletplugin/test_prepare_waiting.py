@@ -12,8 +12,8 @@ import pytest
 from gpuvitals.kubeletplugin.allocated_claim import AllocatedClaim
 from gpuvitals.kubeletplugin.claims.preparer import AT_ONCE
 from gpuvitals.model.snapshot import Snapshot
-from support.pluginworld import FAST, Claims, World, kubelet, uid_of
 from support.waiting import eventually
+from support.worlds.plugin_world import FAST, Claims, World, kubelet, uid_of
 
 
 def test_api_server_that_comes_back_in_time_costs_no_error(node: World) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from gpuvitals.kubeletplugin.self_probe import ProbeError, probe
 from gpuvitals.kubeletplugin.sockets import SocketPaths
-from support.pluginworld import FAST, World, kubelet, uid_of
 from support.waiting import eventually
+from support.worlds.plugin_world import FAST, World, kubelet, uid_of
 
 QUIET = replace(FAST, watch_seconds=30.0)
 """Nobody puts a lost name back while the test looks."""

@@ -18,7 +18,7 @@ from gpuvitals.kubeletplugin.sockets import (
     socket_paths,
     sweep_dead,
 )
-from support.pluginworld import DRIVER, SystemClock, World, kubelet, uid_of
+from support.worlds.plugin_world import DRIVER, SystemClock, World, kubelet, uid_of
 
 UID = "6f2d1f0e-9a4b-4c1d-8e2f-0123456789ab"
 DRIVERS = st.text(alphabet=string.ascii_lowercase + string.digits + ".-", min_size=1, max_size=63)

@@ -4,8 +4,8 @@ import threading
 import time
 from dataclasses import replace
 
-from support.pluginworld import FAST, World, kubelet
 from support.waiting import eventually
+from support.worlds.plugin_world import FAST, World, kubelet
 
 
 def test_stop_does_not_wait_for_an_api_server_that_holds_up_the_check_of_claims(node: World) -> None:

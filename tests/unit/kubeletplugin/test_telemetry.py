@@ -11,8 +11,8 @@ from gpuvitals.kubeletplugin.claims.claim_queue import Operation
 from gpuvitals.kubeletplugin.outcome import Refusal, RefusalCode
 from gpuvitals.kubeletplugin.ports import PluginEvent
 from gpuvitals.kubeletplugin.telemetry import ClaimOutcome, Listeners, OutcomeReporter
-from support.pluginworld import World, kubelet, uid_of
 from support.waiting import eventually
+from support.worlds.plugin_world import World, kubelet, uid_of
 
 
 def ended(number: int, code: RefusalCode | None = None) -> ClaimOutcome:

@@ -11,8 +11,8 @@ from gpuvitals.proto import dra_health_v1_pb2 as v1
 from gpuvitals.proto import pluginregistration_v1_pb2 as registration
 from gpuvitals.proto.dra_health_v1_pb2_grpc import DRAResourceHealthStub
 from gpuvitals.proto.pluginregistration_v1_pb2_grpc import RegistrationStub
-from support.pluginworld import DRIVER, FAST, World, channel, kubelet, uid_of
 from support.waiting import eventually
+from support.worlds.plugin_world import DRIVER, FAST, World, channel, kubelet, uid_of
 
 
 def test_the_sockets_path_is_accepted_as_authority(node: World) -> None:

@@ -18,8 +18,8 @@ from gpuvitals.model.signal import (
     ReadStatus,
     Source,
 )
-from support.agentworld import AgentWorld, fault, gpu, reading
 from support.signals import moment
+from support.worlds.agent_world import AgentWorld, fault, gpu, reading
 
 NAMING = Naming()
 

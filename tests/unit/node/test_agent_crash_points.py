@@ -11,7 +11,7 @@ _ROOT = Path(__file__).parents[3]
 def test_killed_at_every_point_the_next_agent_shows_the_fault(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": f"{_ROOT / 'tests'}:{_ROOT / 'driver'}"}
     done = run(
-        [sys.executable, "-m", "support.agentcrash", str(tmp_path)],
+        [sys.executable, "-m", "support.crash.agent_crash", str(tmp_path)],
         env=environment,
         capture_output=True,
         text=True,

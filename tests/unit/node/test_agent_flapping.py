@@ -17,7 +17,7 @@ from gpuvitals.model.signal import (
     Source,
     XidReport,
 )
-from support.agentworld import AgentWorld, gpu, reading
+from support.worlds.agent_world import AgentWorld, gpu, reading
 
 FLAPPING = 2
 MINUTES = 5

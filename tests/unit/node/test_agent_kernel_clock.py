@@ -6,9 +6,9 @@ import pytest
 
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.signal import ExternalReport, ReportedState, Source, StatementsReport
-from support.agentworld import AgentWorld, reading
-from support.kernellog import LaggingLog
+from support.fakes.lagging_kernel_log import LaggingLog
 from support.signals import moment
+from support.worlds.agent_world import AgentWorld, reading
 
 FAULTY = 3
 BUS = "0000:03:00"

@@ -9,8 +9,8 @@ from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.signal import InventoryReport, MonitorReport, MonitorState, Signal, Source
 from gpuvitals.node.state_store import StateStore
-from support.agentworld import AgentWorld, fault, gpu, inventory, lost, monitor, reading
 from support.signals import moment
+from support.worlds.agent_world import AgentWorld, fault, gpu, inventory, lost, monitor, reading
 
 
 def read_to(folder: Path) -> int | None:

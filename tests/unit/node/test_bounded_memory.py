@@ -8,9 +8,9 @@ from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.signal import InventoryReport, Source
 from gpuvitals.node.mig_instances import MAX_REMEMBERED
-from support.agentworld import AgentWorld, fault, gpu, reading
-from support.miginstances import in_mig_mode, instance
+from support.mig_instances import in_mig_mode, instance
 from support.signals import moment
+from support.worlds.agent_world import AgentWorld, fault, gpu, reading
 
 GPUS = 2
 CHURN = 100

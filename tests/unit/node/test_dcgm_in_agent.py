@@ -8,8 +8,8 @@ import pytest
 from gpuvitals.model.health import Confidence, HealthState
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.signal import Reading, ReadStatus, Source, XidReport
-from support.agentworld import AgentWorld, fault, gpu, inventory, reading
 from support.signals import moment
+from support.worlds.agent_world import AgentWorld, fault, gpu, inventory, reading
 
 
 def dcgm(index: int, at: float, **values: object) -> Reading:

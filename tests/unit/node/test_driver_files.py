@@ -10,7 +10,7 @@ from gpuvitals.model.files import FilesSeen, Lack
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.node.events import lack_announcements
-from support.agentworld import AgentWorld, gpu, inventory, reading
+from support.worlds.agent_world import AgentWorld, gpu, inventory, reading
 
 UVM = Lack(OF_FILES[1], "no nvidia-uvm; `nvidia-modprobe -u -c0` makes it")
 CUDA = Lack(OF_FILES[0], "no libcuda.so.1")

@@ -8,8 +8,8 @@ import pytest
 
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.node.forgetting import Forgetting
-from support.agentworld import AgentWorld, gpu, inventory, reading
-from support.miginstances import divided
+from support.mig_instances import divided
+from support.worlds.agent_world import AgentWorld, gpu, inventory, reading
 
 
 class Caller:

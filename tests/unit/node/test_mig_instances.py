@@ -11,9 +11,9 @@ from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.model.health import HealthState, NvlinkStatus
 from gpuvitals.model.signal import InventoryReport, Source, XidReport
 from gpuvitals.model.snapshot import GpuHealth
-from support.agentworld import AgentWorld, fault, gpu, reading
-from support.miginstances import divided, instance, instance_uuid
+from support.mig_instances import divided, instance, instance_uuid
 from support.signals import links, moment
+from support.worlds.agent_world import AgentWorld, fault, gpu, reading
 
 GONE = "MigInstanceGone"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from gpuvitals.health.reasons import GPU_NOT_UP
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import PciBusId
-from support.agentworld import AgentWorld, inventory, reading
+from support.worlds.agent_world import AgentWorld, inventory, reading
 
 ABSENT = PciBusId("0000:7f:00.0")
 

@@ -9,7 +9,7 @@ from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.policy_match import Mode, PolicyRule
 from gpuvitals.inventory.pool import Pool, pool
 from gpuvitals.inventory.taints import ServiceMode
-from support.agentworld import AgentWorld, fault, gpu, inventory, reading
+from support.worlds.agent_world import AgentWorld, fault, gpu, inventory, reading
 
 OBSERVE = PolicyRule(name="fleet", mode=Mode.OBSERVE)
 ISOLATE = replace(OBSERVE, mode=Mode.ISOLATE)

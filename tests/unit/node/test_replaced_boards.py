@@ -15,9 +15,9 @@ from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import ClaimUid, GpuUuid
 from gpuvitals.model.signal import InventoryReport, Reading, Source
-from support.agentworld import AgentWorld, fault, gpu, inventory, reading
-from support.miginstances import divided, in_mig_mode, instance
+from support.mig_instances import divided, in_mig_mode, instance
 from support.signals import moment
+from support.worlds.agent_world import AgentWorld, fault, gpu, inventory, reading
 
 
 def board(slot: int, uuid: str) -> Gpu:

@@ -19,8 +19,8 @@ from gpuvitals.node.report_annotations import AnnotationPorts, ReportAnnotations
 from gpuvitals.node.reports import names
 from gpuvitals.node.state_store import GpuRecord
 from gpuvitals.node.storage import StorageReport
-from support.agentworld import AgentWorld, TurnedClock, gpu, reading
 from support.signals import moment
+from support.worlds.agent_world import AgentWorld, TurnedClock, gpu, reading
 
 
 def report(at: float, *statements: ExternalReport, source: Source = Source.OPERATOR) -> StatementsReport:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from support.agentworld import AgentWorld, fault, reading
+from support.worlds.agent_world import AgentWorld, fault, reading
 
 
 def reasons(world: AgentWorld) -> list[str]:

@@ -13,8 +13,8 @@ from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.signal import IdentityReport, Source
 from gpuvitals.node.state_store import StateStore
-from support.agentworld import AgentWorld, fault, gpu, inventory, reading
 from support.signals import moment
+from support.worlds.agent_world import AgentWorld, fault, gpu, inventory, reading
 
 Json = dict[str, Any]
 SICK = 2

@@ -8,8 +8,8 @@ from gpuvitals.health.state import initial_state
 from gpuvitals.health.verdict import verdict
 from gpuvitals.model.health import HealthState
 from gpuvitals.node.verdict_cache import VerdictCache
-from support.agentworld import fault, gpu, reading
 from support.signals import moment
+from support.worlds.agent_world import fault, gpu, reading
 
 POLICY = Policy()
 STATE = evaluate(initial_state(gpu(0), moment(1000)), reading(0, 1000.0), POLICY)

@@ -7,7 +7,7 @@ import pytest
 from gpuvitals.model.signal import GapReport, IdentityReport, OffBusReport
 from gpuvitals.replay.findings import Booted
 from gpuvitals.replay.reader import LogError, LogReader
-from support.saved import (
+from support.saved_logs import (
     LOG,
     STAMPED,
     WRITTEN,

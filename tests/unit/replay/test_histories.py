@@ -11,7 +11,7 @@ from gpuvitals.replay.comparison import differences
 from gpuvitals.replay.findings import Kind
 from gpuvitals.replay.report import Ending, ending_json, ending_text, happening_json, happening_text
 from gpuvitals.signals.recorded import event_line
-from support.saved import BUS, Replayed, Said, dmesg, kmsg, quiet, replayed, syslog, xid
+from support.saved_logs import BUS, Replayed, Said, dmesg, kmsg, quiet, replayed, syslog, xid
 from support.signals import GPU, good, moment
 from support.signals import xid as xid_report
 

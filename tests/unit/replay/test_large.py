@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.long_runs import share
-from support.saved import xid
+from support.saved_logs import xid
 
 _MEGABYTE = 1 << 20
 _ALLOWED_KILOBYTES = 24 * 1024

@@ -15,7 +15,7 @@ from gpuvitals.replay.findings import Booted
 from gpuvitals.replay.months import month_number
 from gpuvitals.replay.reader import LogError, LogReader
 from support.log_writers import PEOPLES, SIGNED, Form
-from support.saved import (
+from support.saved_logs import (
     EPOCH,
     LOG,
     STAMPED,

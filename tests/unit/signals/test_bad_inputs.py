@@ -14,8 +14,8 @@ from gpuvitals.signals.clock import SystemClock
 from gpuvitals.signals.kmsg.record_stream import KmsgCounters, KmsgFeed
 from gpuvitals.signals.nvml.decode import Placement, gpu_from, reading_from
 from gpuvitals.signals.nvml_worker.protocol import DriverFacts, GpuFacts, GpuValues
-from support.agentworld import AgentWorld, inventory, reading
-from support.nvmlworld import Recorder
+from support.worlds.agent_world import AgentWorld, inventory, reading
+from support.worlds.nvml_world import Recorder
 
 BUS = "0000:03:00"
 

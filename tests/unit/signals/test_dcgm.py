@@ -10,7 +10,7 @@ from gpuvitals.model.signal import MonitorReport, MonitorState, Reading, Signal,
 from gpuvitals.signals.clock import SystemClock
 from gpuvitals.signals.dcgm import DcgmSettings, DcgmSource, refused_address
 from gpuvitals.signals.dcgm_text import UNCORRECTED, XID, DcgmTextError, dcgm_gpus
-from support.exporter import Exporter, exporting, exposition
+from support.fakes.dcgm_exporter import Exporter, exporting, exposition
 from support.waiting import eventually
 
 ONE, TWO = "GPU-604ac76c-d9cf-fef3-62e9-d92044ab6e52", "GPU-34319582-d595-d1c7-d1d2-179bcfa61660"

@@ -8,7 +8,7 @@ from gpuvitals.model.driver_load import is_reload, known_load
 from gpuvitals.model.signal import InventoryReport
 from gpuvitals_sim.hardware.nvml_backend import BACKEND
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode
-from support.nvmlworld import running
+from support.worlds.nvml_world import running
 
 
 @pytest.mark.parametrize(

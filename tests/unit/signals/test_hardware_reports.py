@@ -15,7 +15,7 @@ from gpuvitals.health.state import initial_state
 from gpuvitals.model.health import HealthState
 from gpuvitals.signals.nvml.decode import Placement, checkup_from, gpu_from, reading_from
 from gpuvitals.signals.nvml_worker.protocol import CheckupValues, DriverFacts, GpuFacts, GpuValues
-from support.nvmlmock import library
+from support.fakes.nvml_mock import library
 from support.signals import fold, judge, moment
 
 pytestmark = [pytest.mark.needs_cc, pytest.mark.timeout(180)]

@@ -10,9 +10,9 @@ from gpuvitals.model.signal import IdentityReport, Signal, XidReport
 from gpuvitals.signals.kmsg.clock import StampClock, is_stamp
 from gpuvitals.signals.kmsg.record_stream import KmsgFeed
 from gpuvitals.signals.kmsg.source import KmsgPosition, KmsgSettings, KmsgSource
-from support.kernellog import LaggingLog
-from support.nvmlworld import Recorder
+from support.fakes.lagging_kernel_log import LaggingLog
 from support.signals import moment
+from support.worlds.nvml_world import Recorder
 
 LAGS = [0.0, 10.0, 200.0, 3600.0, -30.0]
 

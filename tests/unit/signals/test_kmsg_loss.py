@@ -23,7 +23,7 @@ from gpuvitals.signals.clock import SystemClock
 from gpuvitals.signals.kmsg.log_file import DeviceLog, KernelLog, open_kernel_log
 from gpuvitals.signals.kmsg.record_stream import KmsgCounters, KmsgFeed
 from gpuvitals.signals.kmsg.source import KmsgPosition, KmsgSettings, KmsgSource
-from support.nvmlworld import Recorder
+from support.worlds.nvml_world import Recorder
 
 BOOT = BootId("b")
 

@@ -11,7 +11,7 @@ from gpuvitals.signals.clock import SystemClock
 from gpuvitals.signals.sysfs import SysfsSource, SysfsTree
 from gpuvitals_sim.hardware.nvml_backend import BACKEND
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode
-from support.nvmlworld import Recorder, running
+from support.worlds.nvml_world import Recorder, running
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from gpuvitals.model.signal import Checkup, Reading, ReadStatus, XidReport
 from gpuvitals_sim.hardware.nvml_backend import BACKEND
 from gpuvitals_sim.hardware.profiles import PROFILES
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode
-from support.nvmlmock import library
-from support.nvmlworld import NvmlWorld, running
+from support.fakes.nvml_mock import library
 from support.signals import moment
+from support.worlds.nvml_world import NvmlWorld, running
 
 pytestmark = pytest.mark.needs_cc
 

@@ -10,8 +10,8 @@ import pytest
 
 from gpuvitals.model.signal import MonitorReport, MonitorState, ReadStatus
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode
-from support.nvmlworld import NvmlWorld, running
-from support.unkillable import BACKEND, LET_GO
+from support.fakes.hung_worker import BACKEND, LET_GO
+from support.worlds.nvml_world import NvmlWorld, running
 
 SUPPORT = Path(__file__).resolve().parents[2]
 

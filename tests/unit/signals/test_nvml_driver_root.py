@@ -8,9 +8,9 @@ import pytest
 
 from gpuvitals.driverfiles.place import DriverPlace, place_in
 from gpuvitals.model.signal import MonitorReport, MonitorState
-from support.driverroots import LAYOUTS, MULTIARCH, VERSION, Layout, libraries, put
-from support.nvmlmock import MockState, library
-from support.nvmlworld import running
+from support.fakes.driver_roots import LAYOUTS, MULTIARCH, VERSION, Layout, libraries, put
+from support.fakes.nvml_mock import MockState, library
+from support.worlds.nvml_world import running
 
 pytestmark = pytest.mark.needs_cc
 

@@ -11,8 +11,8 @@ from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.signal import InventoryReport, Reading, ReadStatus
 from gpuvitals.signals.nvml.polling import NvmlPeriods
 from gpuvitals.signals.nvml.worker_client import Deadlines
-from support.nvmlmock import MockState, library
-from support.nvmlworld import QUICK, NvmlWorld, running
+from support.fakes.nvml_mock import MockState, library
+from support.worlds.nvml_world import QUICK, NvmlWorld, running
 
 pytestmark = pytest.mark.needs_cc
 

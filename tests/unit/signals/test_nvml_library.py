@@ -20,8 +20,8 @@ from gpuvitals.model.signal import (
 from gpuvitals.signals.nvml.monitor import worker_command
 from gpuvitals.signals.nvml.polling import NvmlPeriods
 from gpuvitals.signals.nvml_worker.wire import Request, Values, line_from, message_from
-from support.nvmlmock import MockState, library
-from support.nvmlworld import QUICK, NvmlWorld, running
+from support.fakes.nvml_mock import MockState, library
+from support.worlds.nvml_world import QUICK, NvmlWorld, running
 
 pytestmark = pytest.mark.needs_cc
 

@@ -14,8 +14,8 @@ from gpuvitals.model.signal import InventoryReport, Reading, ReadStatus, XidRepo
 from gpuvitals.signals.nvml.decode_mig import divided, refreshed
 from gpuvitals.signals.nvml.polling import NvmlPeriods
 from gpuvitals.signals.nvml_worker.protocol import InstanceFacts, MigFacts
-from support.nvmlmock import MockState, library
-from support.nvmlworld import QUICK, NvmlWorld, running
+from support.fakes.nvml_mock import MockState, library
+from support.worlds.nvml_world import QUICK, NvmlWorld, running
 
 NEVER = NvmlPeriods(poll=3600, probe=3600, look=3600)
 GPU = Gpu(

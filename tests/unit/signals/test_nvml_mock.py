@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.nvmlmock import MockState, library
+from support.fakes.nvml_mock import MockState, library
 
 pytestmark = pytest.mark.needs_cc
 

@@ -23,7 +23,7 @@ from gpuvitals.model.signal import (
 from gpuvitals.signals.nvml.polling import NvmlPeriods
 from gpuvitals_sim.hardware.nvml_backend import BACKEND
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode
-from support.nvmlworld import QUICK, NvmlWorld, running
+from support.worlds.nvml_world import QUICK, NvmlWorld, running
 
 
 @pytest.fixture
@@ -326,6 +326,8 @@ def test_a_backend_that_does_not_exist_is_blindness_not_a_crash(tmp_path: Path) 
 def test_a_count_that_cannot_be_true_is_told_and_not_walked_through(tmp_path: Path) -> None:
     """Finding N5: the number is the library's, and a walk through 2^32 indexes would never end."""
     environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
-    with running(backend="support.countless:Countless", environment=environment, sysfs=tmp_path) as world:
+    with running(
+        backend="support.fakes.countless_gpus:Countless", environment=environment, sysfs=tmp_path
+    ) as world:
         told = world.sink.wait(MonitorReport, lambda report: report.state is MonitorState.UNRESPONSIVE)
         assert "counts 4294967295 GPUs" in told.detail

@@ -8,8 +8,8 @@ import pytest
 
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.signal import InventoryReport, ReadStatus
-from support.nvmlmock import MockState, library
-from support.nvmlworld import NvmlWorld, running
+from support.fakes.nvml_mock import MockState, library
+from support.worlds.nvml_world import NvmlWorld, running
 
 pytestmark = pytest.mark.needs_cc
 

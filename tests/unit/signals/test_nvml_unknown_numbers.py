@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from gpuvitals.model.signal import Checkup, FabricState, InventoryReport, LinkState, Reading, ReadStatus
-from support.nvmlmock import MockState, library
-from support.nvmlworld import running
+from support.fakes.nvml_mock import MockState, library
+from support.worlds.nvml_world import running
 
 pytestmark = pytest.mark.needs_cc
 

@@ -28,8 +28,8 @@ from gpuvitals.model.signal import (
 from gpuvitals.signals.clock import SystemClock
 from gpuvitals.signals.recorded import event_line, signal_of_event
 from gpuvitals.signals.recording import MAX_WAITING, SignalRecorder
-from support.nvmlworld import Recorder
 from support.signals import BUS, GPU, UUID, asks, good, identity, links, moment, xid
+from support.worlds.nvml_world import Recorder
 
 KMSG, POLL, AT = Source.KMSG, Source.NVML_POLL, moment(1000)
 EXAMPLES: list[Signal] = [

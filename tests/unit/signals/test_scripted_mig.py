@@ -12,7 +12,7 @@ from gpuvitals_sim.hardware.mig import capability_minors
 from gpuvitals_sim.hardware.nvml_backend import BACKEND
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 from gpuvitals_sim.hardware.state_file import StateError
-from support.nvmlworld import running
+from support.worlds.nvml_world import running
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from gpuvitals.signals.clock import SystemClock
 from gpuvitals.signals.sysfs import SysfsSource, SysfsTree
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 from gpuvitals_sim.hardware.sysfs import SysfsFolder
-from support.nvmlworld import Recorder
+from support.worlds.nvml_world import Recorder
 
 
 @pytest.fixture

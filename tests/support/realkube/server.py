@@ -17,9 +17,9 @@ from types import TracebackType
 from typing import Self
 
 from cluster.build import locate
-from support.rawapi import Answer, RawApi
-from support.realpki import KeyPair, Pki
-from support.realworkspace import Workspace
+from support.raw_api import Answer, RawApi
+from support.realkube.pki import KeyPair, Pki
+from support.realkube.workspace import Workspace
 
 START_SECONDS = 45.0
 _ATTEMPTS = 3

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gpuvitals_sim.hardware.nvml_backend import ScriptedBackend, scripted_backend
 
-BACKEND = "support.unkillable:unkillable_backend"
+BACKEND = "support.fakes.hung_worker:unkillable_backend"
 LET_GO = "GPUVITALS_TEST_LET_GO"
 """Names a file; when it is there, the tracers end."""
 

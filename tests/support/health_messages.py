@@ -7,7 +7,7 @@ import grpc
 
 from gpuvitals.proto import dra_health_v1_pb2 as health
 from gpuvitals.proto.dra_health_v1_pb2_grpc import DRAResourceHealthStub
-from support.pluginworld import channel
+from support.worlds.plugin_world import channel
 
 
 def words(endpoint: Path, seconds: float) -> int:

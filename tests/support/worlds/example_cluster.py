@@ -30,10 +30,19 @@ from gpuvitals_sim.demo.objects import device_classes
 from gpuvitals_sim.rest import Endpoint
 from gpuvitals_sim.scheduler import Scheduler
 from support.signals import GPU, fold, good, identity, judge, moment, xid
-from support.simcluster import CLAIMS, CLASSES, SLICES, Json, condition, eventually, held_devices, ready_node
-from support.worlds import SINCE, gpu
+from support.worlds.nodes import SINCE, gpu
+from support.worlds.sim_cluster import (
+    CLAIMS,
+    CLASSES,
+    SLICES,
+    Json,
+    condition,
+    eventually,
+    held_devices,
+    ready_node,
+)
 
-ROOT = Path(__file__).parents[2] / "examples" / "claims"
+ROOT = Path(__file__).parents[3] / "examples" / "claims"
 CASES = sorted(path.name for path in ROOT.iterdir() if path.is_dir())
 NAMESPACE = "default"
 

@@ -1,6 +1,6 @@
 """Kills a process before each of its file-system calls in turn, and lets a fresh one take over.
 
-Run as a program (`python -m support.crashing <directory> <story>`), so that it forks from a process without gRPC
+Run as a program (`python -m support.crash.crash_points <directory> <story>`), so that it forks from a process without gRPC
 threads. Prints the number of points; any broken invariant ends it with a traceback.
 """
 
@@ -28,8 +28,8 @@ from gpuvitals.kubeletplugin.directory import Directory
 from gpuvitals.kubeletplugin.held_claim import HeldClaim, conflict
 from gpuvitals.kubeletplugin.outcome import Refusal
 from gpuvitals.model.ids import BootId, ClaimUid
-from support.killpoints import KILLED, in_halves, killed_before
-from support.pluginworld import FAST, NODE, SystemClock, World, uid_of
+from support.crash.kill_points import KILLED, in_halves, killed_before
+from support.worlds.plugin_world import FAST, NODE, SystemClock, World, uid_of
 
 HASTY = replace(FAST, transient_wait_seconds=0.0)
 """Nothing is waited for: one process alone runs here."""

@@ -2,8 +2,8 @@
 
 from gpuvitals.model.clock import Moment
 from gpuvitals.signals.kmsg.record_stream import KmsgFeed
-from support.nvmlworld import Recorder
 from support.signals import UUID, moment
+from support.worlds.nvml_world import Recorder
 
 
 class LaggingLog:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from support.rawapi import RawApi
+from support.raw_api import RawApi
 
 SLICES = "/apis/resource.k8s.io/v1/resourceslices"
 CLAIMS = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims"

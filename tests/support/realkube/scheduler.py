@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Self
 
 from cluster.build import locate
-from support.rawapi import RawApi
-from support.realserver import RealServer, ServerError, ServerSettings
-from support.realworkspace import Workspace
+from support.raw_api import RawApi
+from support.realkube.server import RealServer, ServerError, ServerSettings
+from support.realkube.workspace import Workspace
 
 CONTROLLERS = (
     "resourceclaim-controller",

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from support.rawapi import Answer, Json, RawApi
+from support.raw_api import Answer, Json, RawApi
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.build import locate
-from support.rawapi import Json
+from support.raw_api import Json
 
 TIMEOUT_SECONDS = 30
 _CHANGING = (

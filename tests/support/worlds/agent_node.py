@@ -15,8 +15,8 @@ from gpuvitals_sim.apiserver import ApiServer
 from gpuvitals_sim.apiserver.requestlog import RequestFacts
 from gpuvitals_sim.demo.cluster import DEFINITIONS
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode
-from support.agentprocess import AgentProcess, agent
-from support.pluginworld import Kubelet, channel
+from support.worlds.agent_process import AgentProcess, agent
+from support.worlds.plugin_world import Kubelet, channel
 
 CLAIMS = "resourceclaims.resource.k8s.io"
 DRIVER = "gpu.vitals.internal"

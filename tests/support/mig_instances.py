@@ -5,8 +5,8 @@ from dataclasses import replace
 from gpuvitals.model.gpu import DeviceKind, Gpu, MigInstance
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.signal import InventoryReport, Source
-from support.agentworld import gpu
 from support.signals import moment
+from support.worlds.agent_world import gpu
 
 
 def in_mig_mode(index: int) -> Gpu:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCES = sorted((Path(__file__).parents[2] / "tools" / "nvml_mock").glob("*.c"))
+SOURCES = sorted((Path(__file__).parents[3] / "tools" / "nvml_mock").glob("*.c"))
 
 
 def library(directory: Path, *flags: str) -> Path:

@@ -1,6 +1,6 @@
 """Kills the agent before each of its file-system calls and before it tells anybody, and lets a fresh one take over.
 
-Run as a program (`python -m support.agentcrash <directory>`), so that it forks from a process without threads. The
+Run as a program (`python -m support.crash.agent_crash <directory>`), so that it forks from a process without threads. The
 kernel log is a real file with a real reader; a fault is written to it, and whatever the moment of the kill, the next
 agent must show it. Prints the number of points; a lost fault ends it with a traceback.
 """
@@ -24,9 +24,9 @@ from gpuvitals.node.storage import StorageReport
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.signals.clock import SystemClock
 from gpuvitals.signals.kmsg.source import KmsgPosition, KmsgSettings, KmsgSource
-from support.agentworld import inventory, lost, reading
-from support.crashing import in_child, run_child
-from support.killpoints import KILLED, in_halves, killed_before
+from support.crash.crash_points import in_child, run_child
+from support.crash.kill_points import KILLED, in_halves, killed_before
+from support.worlds.agent_world import inventory, lost, reading
 
 BOOT = BootId("boot-1")
 FAULTY = 3
