@@ -33,8 +33,9 @@ def test_a_venv_that_is_not_whole_is_made_again(
 ) -> None:
     """Finding U4: a first `make demo` without ensurepip, or ended in its middle, spoiled every later one."""
     shutil.copy(ROOT / "Makefile", tmp_path)
-    (tmp_path / "requirements").mkdir()
-    for name in ("requirements/build.txt", "requirements/run.txt", "pyproject.toml"):
+    for folder in ("requirements", "sim"):
+        (tmp_path / folder).mkdir()
+    for name in ("requirements/build.txt", "requirements/run.txt", "pyproject.toml", "sim/pyproject.toml"):
         (tmp_path / name).touch()
     programs = {"python": MAKES_VENVS} | ({".venv/bin/python": python} if python else {})
     for name, text in programs.items():

@@ -14,8 +14,8 @@ PAGE = ROOT / "docs" / "reference" / "events.md"
 def test_every_reason_is_documented_and_none_is_made_up() -> None:
     package = ROOT / "driver" / "gpuvitals"
     sources = [
-        *(package / "node").glob("*.py"),
-        *(package / "kubeletplugin").glob("*.py"),
+        *(package / "node").rglob("*.py"),
+        *(package / "kubeletplugin").rglob("*.py"),
         package / "wiring" / "node.py",
     ]
     given = {
