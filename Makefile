@@ -13,7 +13,7 @@ SHARED_TESTS := tests/contract tests/chart tests/examples
 REAL_TESTS := tests/contract tests/chart tests/examples/test_accepted.py tests/examples/test_guide.py tests/cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help demo nvml-mock setup test long check fmt lint types contracts generated protos catalog chart chart-check lock cluster cluster-test cluster-up cluster-down bench gpu-check clean
+.PHONY: help demo nvml-mock setup test long check fmt lint types contracts generated protos catalog chart chart-check lock cluster cluster-test cluster-up cluster-down bench gpu-check clean architecture prose
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,7 +50,7 @@ test: $(DEV_STAMP) ## every test that needs Python only (and a C compiler for th
 long: $(DEV_STAMP) ## the long runs: enumerations, 10,000-example properties, cold starts (SLICE=<commit hash> plays a twentieth of each)
 	GPUVITALS_SLICE=$(SLICE) $(BIN)/python -m pytest -n $(WORKERS) -m long tests $(if $(SLICE),--hypothesis-seed=$(SLICE))
 
-check: lint types contracts generated chart-check ## what CI checks: lint, types, import contracts, generated files, chart
+check: lint prose types contracts generated chart-check ## run the checks of CI: lint, prose, types, import contracts, generated files, chart
 
 fmt: $(DEV_STAMP) ## format the code
 	$(BIN)/ruff check --fix-only -q .
@@ -60,6 +60,9 @@ lint: $(DEV_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/check_decoders.py
+
+prose: $(DEV_STAMP)
+	$(BIN)/python tools/check_prose.py
 
 types: $(DEV_STAMP)
 	$(BIN)/mypy
@@ -77,6 +80,9 @@ catalog: $(DEV_STAMP) ## regenerate the XID catalogue, the pages of reasons and 
 	$(BIN)/python tools/generate_catalog.py
 	$(BIN)/python tools/generate_reasons.py
 	$(BIN)/python tools/generate_definitions.py
+
+architecture: $(DEV_STAMP) ## draw docs/architecture.svg from the tree's imports
+	$(BIN)/python tools/generate_architecture.py
 
 chart: $(DEV_STAMP) ## render the chart's golden files and its table of values anew (needs the helm of make cluster)
 	PYTHONPATH=tests $(BIN)/python -m chart.rendering

@@ -11,6 +11,7 @@ GENERATORS = tuple(
 OUTPUTS = (
     "driver/gpuvitals/proto",
     "driver/gpuvitals/health/xid_catalog.py",
+    "docs/architecture.svg",
     "docs/reference",
     "deploy/helm/gpuvitals/templates",
 )

@@ -1,4 +1,4 @@
-"""Draws docs/architecture.svg from the tree's imports and the layers of .importlinter. `--check` compares instead.
+"""Draws docs/architecture.svg from the tree's imports and the layers of .importlinter. Run by `make architecture`.
 
 Boxes are packages, rows are layers, arrows are imports. An arrow that follows from others (a over b, b over c, hence a over
 c) is left out, and so are all arrows to the lowest row, which every layer may use: the picture shows the shape and not
@@ -120,16 +120,10 @@ def picture() -> str:
     return draw(rows, reduced(edges), {name: _described(name, is_lowest=name in lowest) for name in names})
 
 
-def main(arguments: list[str]) -> int:
-    """Writes the picture. With --check: 0 where the file is up to date, else 1."""
-    text = picture()
-    if "--check" not in arguments:
-        PICTURE.write_text(text, encoding="utf-8")
-        return 0
-    if PICTURE.is_file() and PICTURE.read_text(encoding="utf-8") == text:
-        return 0
-    print(f"{PICTURE.relative_to(ROOT)} is out of date; draw it again with: make architecture")
-    return 1
+def main() -> int:
+    """Writes the picture."""
+    PICTURE.write_text(picture(), encoding="utf-8")
+    return 0
 
 
 def _package(module: str) -> str:
@@ -197,4 +191,4 @@ def _box(box: Box) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
