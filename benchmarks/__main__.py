@@ -1,7 +1,7 @@
-"""`make bench`: runs the benchmarks, prints their table, and writes what ran into the page.
+"""`make bench`: runs the benchmarks, prints their table, and updates the measured sections of the page.
 
-BENCH=B1,B5 chooses some of them, ROUNDS=n the number of rounds (5). Exit code: 0; 1 where a ratio was missed beyond the
-noise; 2 where a measurement could not be made.
+BENCH=B1,B5 selects benchmarks, ROUNDS=n sets the number of rounds (default 5). Exit code: 0; 1 if a ratio was missed
+beyond the noise; 2 if a measurement failed.
 """
 
 import os
@@ -50,7 +50,7 @@ _ROUNDS = 5
 
 
 def main() -> int:
-    """Runs what the environment asks for."""
+    """Runs the benchmarks that the environment selects."""
     try:
         chosen, rounds = _chosen(os.environ.get("BENCH", "")), _rounds(os.environ.get("ROUNDS", ""))
     except ValueError as error:
@@ -65,7 +65,7 @@ def main() -> int:
     sys.stdout.write(f"{table(figures)}\n")
     about = {number: module.__doc__ or number for number, module in BENCHMARKS.items()}
     before = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    PAGE.write_text(page(figures, about, meter.machine(rounds), before), encoding="utf-8")
+    PAGE.write_text(page(figures, about, meter.machine(), before), encoding="utf-8")
     _say(f"written: {PAGE.name}")
     return 1 if is_failure(figures) else 0
 
@@ -88,11 +88,11 @@ def _chosen(text: str) -> list[str]:
 
 
 def _rounds(text: str) -> int:
-    """Raises ValueError for what is no number of rounds."""
+    """Raises ValueError for anything but a positive number."""
     if not text:
         return _ROUNDS
     if not text.isdigit() or int(text) < 1:
-        raise ValueError(f"ROUNDS: {text} is no number of rounds; expected 1 or more")
+        raise ValueError(f"ROUNDS: {text} is not a number of rounds; expected 1 or more")
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""The machine and the versions, as far as they bear on a figure; and who else used it meanwhile."""
+"""The machine, the versions that bear on a figure, and the load by other processes during the run."""
 
 import os
 import platform
@@ -21,23 +21,24 @@ _BUSY_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Facts for the page: label and text; and what is to be said of this run."""
+    """The machine of one run: facts by label, the run's date, and the load by other processes."""
 
     facts: tuple[tuple[str, str], ...]
-    run: str
+    date: str
+    load: str
     was_busy: bool
 
 
 class Meter:
-    """Begins with the run; `machine` when every process of it has ended."""
+    """Measures the load by other processes from its construction on. Call `machine` when the run's processes have ended."""
 
     def __init__(self) -> None:
         self._load = os.getloadavg()[0]
         self._began, self._busy, self._own = time.monotonic(), _busy_seconds(), _own_seconds()
         self._fsync = _fsync_milliseconds()
 
-    def machine(self, rounds: int) -> Machine:
-        """The facts, with the share of the cores that others used meanwhile."""
+    def machine(self) -> Machine:
+        """The facts, with the share of the cores that other processes used during the run."""
         seconds = time.monotonic() - self._began
         others = (_busy_seconds() - self._busy) - (_own_seconds() - self._own)
         share = max(0.0, others / (seconds * (os.cpu_count() or 1)))
@@ -49,15 +50,13 @@ class Meter:
             ("Python, grpcio", f"{platform.python_version()}, {version('grpcio')}"),
             ("Go, upstream helper", f"{_go()}, k8s.io/dynamic-resource-allocation {_helper()}"),
         )
-        run = (
-            f"Measured {datetime.now(UTC).date().isoformat()} in {rounds} rounds, both sides in turn; load "
-            f"{self._load:.2f} before, others used {share:.0%} of the cores meanwhile"
-        )
-        return Machine(facts=facts, run=run, was_busy=share > _BUSY_SHARE)
+        load = f"load {self._load:.2f} before, others used {share:.0%} of the cores meanwhile"
+        date = datetime.now(UTC).date().isoformat()
+        return Machine(facts=facts, date=date, load=load, was_busy=share > _BUSY_SHARE)
 
 
 def _busy_seconds() -> float:
-    """What all cores worked since the boot: all but idle and waiting for a disk."""
+    """Busy seconds of all cores since boot: neither idle nor waiting for a disk."""
     fields = [
         int(each) for each in Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:]
     ]
@@ -65,7 +64,7 @@ def _busy_seconds() -> float:
 
 
 def _own_seconds() -> float:
-    """What this process and the processes that have ended under it worked."""
+    """CPU seconds of this process and of its children that have ended."""
     own, ended = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
 

@@ -40,9 +40,9 @@ def table(figures: Sequence[Figure]) -> str:
 
 
 def page(figures: Sequence[Figure], about: Mapping[str, str], machine: Machine, before: str = "") -> str:
-    """The whole page. `about` has what each benchmark measures, by its number: its title, then how.
+    """The whole page. `about` has each benchmark's title and method by its number.
 
-    `before` is the page as it was: a benchmark without figures keeps its section of there.
+    `before` is the page before this run: a benchmark without figures keeps its section from there.
     """
     kept = _sections(before)
     parts = [_HEAD, "\n## Machine\n\n", _markdown(("", ""), machine.facts)]
@@ -55,8 +55,15 @@ def page(figures: Sequence[Figure], about: Mapping[str, str], machine: Machine, 
 def _section(text: str, figures: Sequence[Figure], machine: Machine) -> str:
     title, _, how = text.strip().partition("\n")
     said = f"{how.strip()}\n\n" if how.strip() else ""
-    run = f"{machine.run}{_BUSY if machine.was_busy else ''}.\n\n"
+    run = f"{_run(figures, machine)}{_BUSY if machine.was_busy else ''}.\n\n"
     return f"\n## {title}\n\n{said}{run}{_markdown(_COLUMNS, rows(figures))}"
+
+
+def _run(figures: Sequence[Figure], machine: Machine) -> str:
+    """The date, the rounds and the load. The rounds are counted from the figures: a benchmark may make fewer than asked."""
+    rounds = max(len(figure.ours) for figure in figures)
+    how_often = f"{rounds} rounds, both sides in turn" if rounds > 1 else "1 round"
+    return f"Measured {machine.date} in {how_often}; {machine.load}"
 
 
 def _sections(text: str) -> dict[str, str]:

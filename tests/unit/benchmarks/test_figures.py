@@ -70,27 +70,43 @@ def test_numbers_have_the_digits_that_count(value: float, shown: str) -> None:
 
 
 def test_the_page_has_the_machine_the_method_and_the_figures() -> None:
-    machine = Machine(facts=(("cores", "2"),), run="Measured in 1 round", was_busy=True)
+    machine = Machine(facts=(("cores", "2"),), date="today", load="load 0.1", was_busy=True)
     text = page(
         [figure([12.0], [10.0], Target(ratio=1.3))], {"B1": "B1: faults.\n\nHow it is done."}, machine
     )
 
     assert "| cores | 2 |" in text
-    assert "## B1: faults.\n\nHow it is done.\n\nMeasured in 1 round; **the machine was busy" in text
+    assert (
+        "## B1: faults.\n\nHow it is done.\n\nMeasured today in 1 round; load 0.1; **the machine was busy"
+        in text
+    )
     assert "| a fault | ms | 12 | 10 | 1.20 | 0% | <= 1.3x | held |" in text
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        pytest.param([12.0], "in 1 round; load", id="counted-once"),
+        pytest.param([12.0, 13.0], "in 2 rounds, both sides in turn; load", id="each-round"),
+    ],
+)
+def test_a_section_names_the_rounds_that_its_figures_have(values: list[float], told: str) -> None:
+    """B15 counts requests once, however many rounds the run has."""
+    machine = Machine(facts=(), date="today", load="load 0.1", was_busy=False)
+    assert told in page([figure(values, values)], {"B1": "B1: faults."}, machine)
 
 
 def test_what_a_run_did_not_measure_stays_on_the_page() -> None:
     about = {"B1": "B1: faults.", "B2": "B2: writes.", "B3": "B3: noise."}
-    first = Machine(facts=(), run="Measured first", was_busy=False)
-    second = replace(first, run="Measured later")
+    first = Machine(facts=(), date="first", load="load 0.1", was_busy=False)
+    second = replace(first, date="later")
     one = figure([12.0], [10.0])
     whole = page([one, replace(one, benchmark="B2")], about, first)
     text = page([replace(one, benchmark="B2"), replace(one, benchmark="B3")], about, second, whole)
 
     titles = [line for line in text.splitlines() if line.startswith("## B")]
     assert titles == ["## B1: faults.", "## B2: writes.", "## B3: noise."]
-    assert (text.count("Measured first."), text.count("Measured later.")) == (1, 2)
+    assert (text.count("Measured first "), text.count("Measured later ")) == (1, 2)
     assert page([one], about, first, page([one], about, first)) == page([one], about, first)
 
 
