@@ -63,7 +63,7 @@ class Ours:
             at = time.monotonic_ns()
             self._process = subprocess.Popen(
                 command,
-                env=_environment() | self._lab.service() | dict(self.gpus.environment()),
+                env=environment() | self._lab.service() | dict(self.gpus.environment()),
                 stdin=subprocess.DEVNULL,
                 stderr=log,
                 start_new_session=True,
@@ -148,6 +148,6 @@ class Ours:
         return [str(part) for flag in flags.items() for part in flag]
 
 
-def _environment() -> dict[str, str]:
-    """Ours without the paths of the tests: the agent has its package installed."""
+def environment() -> dict[str, str]:
+    """This process's variables without PYTHONPATH: the agent is an installed package."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
