@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.run-installed
 DEV_STAMP := $(VENV)/.dev-installed
 NVML_MOCK := .cache/nvml-mock/libnvidia-ml.so.1
+IMAGE ?= gpuvitals/agent:0.1.0
+SBOM := dist/gpuvitals-agent.cdx.json
 WORKERS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not needs_go and not long"
 # These keep a server for all their cases, and the other tests look whether one left a thread or a socket behind.
@@ -13,7 +15,7 @@ SHARED_TESTS := tests/contract tests/chart tests/examples
 REAL_TESTS := tests/contract tests/chart tests/examples/test_accepted.py tests/examples/test_guide.py tests/cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help demo nvml-mock setup test long check fmt lint types contracts generated protos catalog chart chart-check lock cluster cluster-test cluster-up cluster-down bench gpu-check clean architecture prose
+.PHONY: help demo nvml-mock setup test long check fmt lint types contracts generated protos catalog chart chart-check lock image sbom cluster cluster-test cluster-up cluster-down bench gpu-check clean architecture prose
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -93,6 +95,13 @@ chart-check: $(DEV_STAMP)
 lock: $(DEV_STAMP) ## resolve requirements/*.txt anew, with hashes and without URLs
 	$(BIN)/python tools/lock_requirements.py
 
+image: $(DEV_STAMP) ## build the agent's image, and its SBOM into dist/ (PYTHON_DIGEST=sha256:..., IMAGE=name:tag; needs podman or docker)
+	@$(BIN)/python tools/build_image.py --digest "$(PYTHON_DIGEST)" --tag "$(IMAGE)" --output $(SBOM) || { code=$$?; \
+	  if [ $$code -eq 3 ]; then $(MAKE) --no-print-directory sbom; fi; exit $$code; }
+
+sbom: $(DEV_STAMP) ## write the SBOM of the agent's lock into dist/: version, hashes and licence of each package (CycloneDX)
+	@$(BIN)/python tools/sbom.py --output $(SBOM)
+
 cluster: $(DEV_STAMP) ## build a Kubernetes from Go modules (cached); CLUSTER=1.36 builds that release too
 	PYTHONPATH=tests $(BIN)/python -m cluster.build $(if $(CLUSTER),--with kubernetes-$(CLUSTER))
 
@@ -114,4 +123,4 @@ bench: $(DEV_STAMP) ## measure the agent beside a Go peer on a real API server (
 	@PYTHONPATH=tests:. BENCH=$(BENCH) ROUNDS=$(ROUNDS) $(BIN)/python -m benchmarks
 
 clean: ## remove what builds and tests left here, but not .venv
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build .demo
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build sim/dist sim/build .demo

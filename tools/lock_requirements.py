@@ -1,6 +1,7 @@
-"""Resolves requirements/{agent,build,run,dev}.txt anew: exact versions, hashes, no URLs. Run by `make lock`.
+"""Resolves requirements/*.txt again: exact versions, hashes, no URLs. Run by `make lock`.
 
-`agent.txt` is all that the node image installs; `run.txt` is what a checkout runs on, the simulation among it.
+`agent.txt` is everything that the node image installs; `run.txt` is everything that a checkout runs on, the simulation
+included. A version that is locked already stays while it satisfies its source.
 """
 
 import os
@@ -9,45 +10,42 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-_FLAGS = [
+_FLAGS = (
     "--universal",
-    "--python-version",
-    "3.11",
+    "--python-version=3.11",
     "--generate-hashes",
     "--no-emit-index-url",
     "--no-header",
-    "-q",
-]
+    "--quiet",
+)
 _TARGETS = {
     "run.txt": [
-        "--no-emit-package",
-        "gpuvitals",
-        "--extra",
-        "kubeconfig",
+        "--no-emit-package=gpuvitals",
+        "--extra=kubeconfig",
         "pyproject.toml",
         "sim/pyproject.toml",
     ],
-    "agent.txt": ["-c", "requirements/run.txt", "pyproject.toml"],
+    "agent.txt": ["--constraints=requirements/run.txt", "pyproject.toml"],
     "build.txt": ["requirements/build.in"],
-    "dev.txt": ["-c", "requirements/run.txt", "requirements/dev.in"],
+    "sbom.txt": [
+        "--constraints=requirements/run.txt",
+        "--constraints=requirements/build.txt",
+        "requirements/sbom.in",
+    ],
+    "dev.txt": [
+        "--constraints=requirements/run.txt",
+        "--constraints=requirements/sbom.txt",
+        "requirements/dev.in",
+    ],
 }
 
 
 def main() -> int:
-    """Writes the files; the exit code is that of the first resolver run that fails, else 0."""
+    """Writes the files. Returns the exit code of the first resolver run that fails, else 0."""
     environment = {name: value for name, value in os.environ.items() if name != "PIP_FIND_LINKS"}
     for target, sources in _TARGETS.items():
-        command = [
-            sys.executable,
-            "-m",
-            "uv",
-            "pip",
-            "compile",
-            *_FLAGS,
-            *sources,
-            "-o",
-            f"requirements/{target}",
-        ]
+        output = f"--output-file=requirements/{target}"
+        command = [sys.executable, "-m", "uv", "pip", "compile", *_FLAGS, *sources, output]
         code = subprocess.run(command, cwd=ROOT, env=environment, check=False, timeout=600).returncode
         if code != 0:
             return code

@@ -1,7 +1,7 @@
-"""The agent's image, assembled without a container engine from what deploy/image/Containerfile says.
+"""The agent's image, assembled by the steps of deploy/image/Containerfile without a container engine.
 
-The base is a minimal Debian by debootstrap instead of a registry's image; the same lock file, the same environment, the
-same trimming. Base and image are kept in `.cache/cluster` and made anew when what they are made of changes.
+The base is a minimal Debian by debootstrap instead of a registry's image. The lock, the environment and the trimming are
+the same; the SBOM is left out. Base and image are kept in `.cache/cluster` and made again when their sources change.
 """
 
 import hashlib
@@ -42,11 +42,11 @@ _NEEDLESS = (
 
 
 class ImageError(Exception):
-    """The image can't be assembled; the text has the command that failed and its last lines."""
+    """A command failed while the image was assembled; the text has the command and its last lines."""
 
 
 def agent_image(say: Callable[[str], None]) -> Image:
-    """Returns the image of the tree as it is; needs root, and the network the first time. Raises ImageError."""
+    """The image of the current tree. Needs root, and the network the first time. Raises ImageError."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with exclusive(CACHE / "agent-image.lock"):
         tree = CACHE / f"agent-image-{_digest()}"
