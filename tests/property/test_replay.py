@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from gpuvitals.model.health import HealthState
 from gpuvitals.replay.comparison import differences
-from gpuvitals.replay.findings import Kind
 from gpuvitals.replay.reader import LogError
+from gpuvitals.replay.timeline import EntryKind
 from support.log_writers import PEOPLES
 from support.long_runs import share
 from support.saved_logs import STAMPED, Said, dmesg, journal_json, kmsg, replayed, syslog_iso, xid
@@ -48,7 +48,7 @@ def timed(steps: list[tuple[int, str]]) -> list[Said]:
 
 
 def told(form: Form, said: list[Said]) -> list[tuple[str, str, str]]:
-    return [(each.kind.value, each.gpu, each.text) for each in replayed(form(said)).happenings]
+    return [(each.kind.value, each.gpu, each.text) for each in replayed(form(said)).timeline]
 
 
 def form_does_not_matter(steps: list[tuple[int, str]], *forms: Form) -> None:
@@ -132,10 +132,10 @@ def test_isolations_and_returns_alternate_and_every_isolation_has_an_outcome(
     for gpu in found.ends:
         kinds = [
             each.kind
-            for each in found.happenings
-            if each.gpu == gpu and each.kind in (Kind.ISOLATED, Kind.RETURNED)
+            for each in found.timeline
+            if each.gpu == gpu and each.kind in (EntryKind.ISOLATED, EntryKind.RETURNED)
         ]
-        assert all(kind is (Kind.ISOLATED, Kind.RETURNED)[at % 2] for at, kind in enumerate(kinds))
+        assert all(kind is (EntryKind.ISOLATED, EntryKind.RETURNED)[at % 2] for at, kind in enumerate(kinds))
         assert found.ends[gpu].is_isolated is (len(kinds) % 2 == 1)
 
 
@@ -157,7 +157,7 @@ def test_any_bytes_are_a_log_or_bad_input(content: bytes) -> None:
 
 
 @st.composite
-def damaged(draw: st.DrawFn) -> bytes:
+def damaged_logs(draw: st.DrawFn) -> bytes:
     """A log of any form with a few of its bytes changed, left out or cut off."""
     content = bytearray(draw(st.sampled_from([*STAMPED, *PEOPLES]))(timed(draw(_LOGS))))
     for _ in range(draw(st.integers(0, 6))):
@@ -166,7 +166,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(content[: draw(st.integers(0, len(content)))])
 
 
-@given(damaged())
+@given(damaged_logs())
 def test_a_damaged_log_is_a_log_or_bad_input(content: bytes) -> None:
     any_bytes_are_a_log_or_bad_input(content)
 
@@ -187,6 +187,6 @@ class TestLong:
         judges_as_the_fold(steps)
 
     @settings(max_examples=share(10_000))
-    @given(damaged())
+    @given(damaged_logs())
     def test_a_damaged_log_is_a_log_or_bad_input(self, content: bytes) -> None:
         any_bytes_are_a_log_or_bad_input(content)

@@ -10,9 +10,9 @@ import pytest
 from gpuvitals.health.policy import Policy
 from gpuvitals.model.signal import OffBusReport, XidReport
 from gpuvitals.replay.counts import Counts
-from gpuvitals.replay.findings import GpuEnd, Happening, Heard, Kind, Tally
 from gpuvitals.replay.history import History
 from gpuvitals.replay.reader import LogReader
+from gpuvitals.replay.timeline import EntryKind, GpuSummary, LogEvent, Tally, TimelineEntry
 
 EPOCH = datetime(2026, 11, 24, 10, 0, 0, tzinfo=UTC)
 WRITTEN = EPOCH + timedelta(days=30)
@@ -139,24 +139,24 @@ STAMPED = (
 class Replayed:
     """What a replay found."""
 
-    happenings: list[Happening]
+    timeline: list[TimelineEntry]
     tally: Tally
-    ends: dict[str, GpuEnd]
+    ends: dict[str, GpuSummary]
     counts: Counts
     reader: LogReader
 
-    def texts(self, kind: Kind) -> list[str]:
-        return [happening.text for happening in self.happenings if happening.kind is kind]
+    def texts(self, kind: EntryKind) -> list[str]:
+        return [entry.text for entry in self.timeline if entry.kind is kind]
 
     @property
     def outcomes(self) -> list[tuple[str, str]]:
         return [(each.outcome.value, each.because) for each in self.tally.kept]
 
 
-def heard(*files: bytes, reader: LogReader | None = None, block: int = 1 << 16) -> list[Heard]:
+def heard(*files: bytes, reader: LogReader | None = None, block: int = 1 << 16) -> list[LogEvent]:
     """What a reader hears in the files."""
     reader = reader or LogReader()
-    found: list[Heard] = []
+    found: list[LogEvent] = []
     for number, content in enumerate(files, start=1):
         found += reader.read(f"log-{number}", blocks(content, block), WRITTEN)
     return found
@@ -185,13 +185,13 @@ def blocks(content: bytes, size: int) -> Iterator[bytes]:
 def replayed(*files: bytes, policy: Policy | None = None, gpus: int = 8) -> Replayed:
     """The files, oldest first, as one node's log."""
     reader, history = LogReader(), History(policy or Policy(), gpus)
-    found: list[Happening] = []
+    found: list[TimelineEntry] = []
     for number, content in enumerate(files, start=1):
         for each in reader.read(f"log-{number}", blocks(content, 1 << 16), WRITTEN):
             found += history.take(each, reader.clock.now)
     now = reader.clock.now
     found += history.end(now)
-    ends = {end.gpu: end for end in history.ends(now)}
+    ends = {end.gpu: end for end in history.summaries(now)}
     return Replayed(found, history.tally, ends, reader.counts, reader)
 
 

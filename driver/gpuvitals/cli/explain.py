@@ -51,10 +51,10 @@ from gpuvitals.model.signal import (
 )
 from gpuvitals.model.snapshot import GpuHealth
 from gpuvitals.node.explain import Station, device_stations, rule_stations
-from gpuvitals.replay.hints import hint_of, hint_text
+from gpuvitals.replay.advisories import advisory_of, advisory_text
+from gpuvitals.replay.driver_markers import DRIVER_MARKER, contains_fault_header, is_program_line
 from gpuvitals.replay.log_line import LogLine, MalformedLine, OtherLine
-from gpuvitals.replay.marks import MARK, holds_header, is_of_a_program
-from gpuvitals.replay.one_line import one_line
+from gpuvitals.replay.single_line import single_line
 from gpuvitals.signals.kmsg.decode import kernel_signal
 from gpuvitals.signals.kmsg.xid_line import Line, LineKind, XidClassifier
 
@@ -142,8 +142,8 @@ def _text(stations: list[Station]) -> str:
 
 def walk(text: str, policy: Policy) -> tuple[list[Station], bool]:
     """The stations of one line on a GPU that was healthy until then, and whether the line could be read."""
-    found = one_line(os.fsencode(text.rstrip("\n")), datetime.now(UTC))
-    if isinstance(found, OtherLine) and (found.is_named or not MARK.search(os.fsencode(text))):
+    found = single_line(os.fsencode(text.rstrip("\n")), datetime.now(UTC))
+    if isinstance(found, OtherLine) and (found.is_named or not DRIVER_MARKER.search(os.fsencode(text))):
         return [Station("record", "another program's: only what the kernel wrote counts")], True
     if isinstance(found, MalformedLine):
         why = "malformed: its header is damaged, or it is too long; counted, no effect on any GPU"
@@ -152,7 +152,7 @@ def walk(text: str, policy: Policy) -> tuple[list[Station], bool]:
         why = "not read: it has no form in which kernel lines are kept (docs/guides/replay.md lists them)"
         return [Station("record", why)], False
     inside = found.record.text
-    if holds_header(inside) and not is_of_a_program(inside.encode("ascii", errors="replace")):
+    if contains_fault_header(inside) and not is_program_line(inside.encode("ascii", errors="replace")):
         return [
             Station("record", "not read: a driver's line is inside of it, behind text that no known form has")
         ], False
@@ -168,9 +168,9 @@ def _walked(found: LogLine, line: Line, policy: Policy) -> Iterator[Station]:
     )
     yield Station("record", f"facility {record.facility}{numbered}{signed}")
     yield Station("line", _line(line))
-    hint = hint_of(record, _NOW)
+    hint = advisory_of(record, _NOW)
     if hint is not None:
-        yield Station("hint", hint_text(hint))
+        yield Station("hint", advisory_text(hint))
     signal = kernel_signal(line, _NOW, record.sequence)
     if signal is None:
         yield Station("signal", "none: it says nothing about a GPU's health")

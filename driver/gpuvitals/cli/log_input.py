@@ -1,4 +1,4 @@
-"""The logs that `gpuvitals replay` is given: files, pipes and standard input, packed or not, each opened once."""
+"""The input logs of `gpuvitals replay`: files, pipes and standard input, compressed or not, each opened once."""
 
 import bz2
 import gzip

@@ -1,6 +1,6 @@
-"""What the health fold would have made of a saved log: read line by line, in constant memory, on the log's own time.
+"""Replay of saved kernel logs through the health fold: line by line, in constant memory, on the log's own time.
 
-Stands beside `node`: both turn the same fold of `health`, one on a live node, one on what a node left behind. Here may
-be readers of log formats, the walk over them and its figures. No file is opened here and no clock is read: blocks of
-bytes come in, findings go out (docs/adr/019-replay-room.md).
+`node` and this package drive the same fold of `health`, one with live signals and one with saved logs. This package
+holds the parsers of log formats, the replay itself and its report. It opens no file and reads no clock: the input is
+blocks of bytes, the output is timeline entries and a summary (docs/adr/019-replay-room.md).
 """

@@ -1,8 +1,9 @@
-"""What is presumed of a GPU where the log has no reading of it: nothing but what a driver that works would show. Pure.
+"""NVML readings that a replay assumes if the log contains none. Pure.
 
-A kernel log says what went wrong, never that all is well; the agent has NVML for that. So a GPU can be read as long as
-it is not judged failed, its recovery action is what XID 154 last said, and what was initialised anew (by a reset or a boot,
-or by a driver load after which the log shows it at work) read clean after it. See docs/adr/019-replay-room.md.
+A kernel log records faults and never the absence of faults; a live agent learns that from NVML. A replay therefore
+assumes that a GPU is readable until it is judged failed, that its recovery action is the last one logged with XID 154,
+and that it reads clean after a reset, after a boot, and after a driver load once the log shows that the GPU is in use.
+See docs/adr/019-replay-room.md.
 """
 
 from dataclasses import replace
@@ -25,21 +26,21 @@ from gpuvitals.model.signal import (
 
 _CLEANUPS = frozenset({43, 45})
 _STEP_SECONDS = 1e-6
-"""Between signals of one instant that are folded in their order."""
+"""Offset between signals with equal time stamps, so that the fold keeps their order."""
 
 
-def folded(state: GpuState, signal: GpuSignal, policy: Policy, *, is_read: bool) -> GpuState:
-    """The state after the signal and, unless the log has readings of its own, those that it lets presume."""
-    if is_read:
+def fold_signal(state: GpuState, signal: GpuSignal, policy: Policy, *, has_readings: bool) -> GpuState:
+    """The state after the signal. Adds the assumed readings unless the log has readings of its own."""
+    if has_readings:
         return evaluate(state, signal, policy)
     if isinstance(signal, RecoveryActionReport):
         if state.reading is None and signal.action_from != signal.action_to:
             before = replace(signal.seen, at=signal.seen.at - _STEP_SECONDS)
             state = evaluate(state, _reading(state, before, signal.action_from), policy)
-        # A reading of the same instant would settle what the line asks for.
+        # A reading with the same time stamp would clear the request that the line reports.
         signal = replace(signal, seen=_after(state, signal.seen))
         state = evaluate(state, signal, policy)
-        # Later than the XIDs of the same instant, since a reset repairs what came before the last reading that asked for it.
+        # Later than XIDs with the same time stamp: a reset repairs the faults before the last reading that requested it.
         after = replace(signal.seen, at=signal.seen.at + _STEP_SECONDS)
         return evaluate(state, _reading(state, after, signal.action_to), policy)
     state = evaluate(state, signal, policy)
@@ -48,16 +49,17 @@ def folded(state: GpuState, signal: GpuSignal, policy: Policy, *, is_read: bool)
     return state
 
 
-def begun_anew(state: GpuState, seen: Moment, policy: Policy, *, is_presumed: bool) -> GpuState:
-    """The state after a boot or driver load: the instants of a log are on one clock, so that none of them moves."""
+def after_node_restart(state: GpuState, seen: Moment, policy: Policy, *, assume_clean: bool) -> GpuState:
+    """The state after a boot or driver load. All instants of a log are on one clock, so none is shifted."""
     state = after_restart(state, same_boot=True, same_driver_load=False, age_seconds=0.0)
-    return evaluate(state, _reading(state, seen, 0), policy) if is_presumed else state
+    return evaluate(state, _reading(state, seen, 0), policy) if assume_clean else state
 
 
-def shows_work(signal: GpuSignal) -> bool:
-    """Whether the signal shows that the driver has brought the GPU up: it works, or the driver asks for nothing.
+def shows_gpu_up(signal: GpuSignal) -> bool:
+    """Whether the signal proves that the driver has initialised the GPU.
 
-    An application's XID names the process that worked with the GPU. XIDs 43 and 45 are cleanups and show nothing.
+    An application XID names a process that uses the GPU, XID 154 with action 0 reports that no recovery is needed.
+    XIDs 43 and 45 are cleanups and prove nothing.
     """
     match signal:
         case XidReport():
@@ -71,24 +73,24 @@ def shows_work(signal: GpuSignal) -> bool:
             return False
 
 
-def come_up(state: GpuState, seen: Moment, policy: Policy) -> GpuState:
-    """The state of a GPU that the log shows at work after a driver load."""
+def with_clean_reading(state: GpuState, seen: Moment, policy: Policy) -> GpuState:
+    """The state of a GPU that the log shows in use after a driver load: it reads clean."""
     return evaluate(state, _reading(state, _after(state, seen), 0), policy)
 
 
-def at_work(state: GpuState, seen: Moment, policy: Policy) -> GpuState:
-    """The state of a GPU that did not come up at first and that the log shows at work: whoever works has come up."""
+def with_assumed_reading(state: GpuState, seen: Moment, policy: Policy) -> GpuState:
+    """The state of a GPU that failed to initialise and is in use later. Its recovery action stays as last read."""
     asked = 0 if state.reading is None else state.reading.recovery_action or 0
     return evaluate(state, _reading(state, _after(state, seen), asked), policy)
 
 
-def seen_now(state: GpuState, now: Moment) -> GpuState:
-    """The state of a GPU that can be read, which says nothing of what the reading would show."""
+def readable_at(state: GpuState, now: Moment) -> GpuState:
+    """The state of a GPU that is readable at `now`. No value of the reading is assumed."""
     return replace(state, last_ok_at=now.at)
 
 
 def _after(state: GpuState, seen: Moment) -> Moment:
-    """The fold takes no second reading of one instant; stamps of a log are often the same."""
+    """An instant after the last reading: the fold ignores a second reading with the same time stamp."""
     if state.reading is None or state.reading.seen.at < seen.at:
         return seen
     return replace(seen, at=state.reading.seen.at + _STEP_SECONDS)

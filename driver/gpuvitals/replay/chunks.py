@@ -1,16 +1,16 @@
-"""Blocks of bytes cut into lines or into the records of `journalctl -o export`, in bounded memory. Pure."""
+"""Splits blocks of bytes into lines or into records of `journalctl -o export`, in bounded memory. Pure."""
 
 from collections.abc import Iterable, Iterator
 
 MAX_LINE = 1 << 17
-"""Bytes kept of a line: no kernel record is as long, also not as the JSON of a journal."""
+"""Bytes kept of a line, the rest is dropped. No kernel record is this long, even as JSON of the journal."""
 _FIELD_LIMIT = 1 << 16
-"""Bytes kept of a field's value. The longest text of the kernel is far shorter."""
+"""Bytes kept of a field's value. Kernel messages are far shorter."""
 _SIZE_BYTES = 8
 
 
 class ExportError(ValueError):
-    """The export does not go on as an export must. `line` counts newlines outside of binary values, from 1."""
+    """The journal export is malformed. `line` is 1-based and counts newlines outside of binary values."""
 
     def __init__(self, line: int, message: str) -> None:
         super().__init__(message)
@@ -18,10 +18,10 @@ class ExportError(ValueError):
 
 
 def lines_of(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines without their newline (or carriage return). Of a line that is too long only the start is kept."""
+    """The lines without their line ending. Lines are truncated to MAX_LINE bytes."""
     rest = b""
     for block in blocks:
-        # A machine that lost its power leaves blocks of zeros in the files that it was writing.
+        # After a power loss, files that were being written can contain blocks of zeros.
         *whole, rest = (rest + block.replace(b"\0", b"")).split(b"\n")
         for line in whole:
             yield line[:MAX_LINE].removesuffix(b"\r")
@@ -34,8 +34,8 @@ def lines_of(blocks: Iterable[bytes]) -> Iterator[bytes]:
 def exported(blocks: Iterable[bytes]) -> Iterator[tuple[int, dict[bytes, bytes]]]:
     """Each record of a journal export with the line of its first field. Raises ExportError.
 
-    A record ends with an empty line. A value with bytes of any kind stands behind its size: `KEY`, newline, eight bytes
-    of it little-endian, the value, newline. Source: systemd, docs/JOURNAL_EXPORT_FORMATS.md.
+    A record ends with an empty line. A binary value is size-prefixed: `KEY`, newline, the size as 8 bytes
+    little-endian, the value, newline. Source: systemd, docs/JOURNAL_EXPORT_FORMATS.md.
     """
     source = _Source(blocks)
     record: dict[bytes, bytes] = {}
@@ -55,7 +55,7 @@ def exported(blocks: Iterable[bytes]) -> Iterator[tuple[int, dict[bytes, bytes]]
 
 
 class _Source:
-    """Bytes on demand. `number` is that of the line that was read last."""
+    """A buffered byte source. `number` is the 1-based number of the last line read."""
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
         self._blocks = iter(blocks)
@@ -77,7 +77,7 @@ class _Source:
         return found[:MAX_LINE]
 
     def binary(self) -> bytes:
-        """The value behind its size, of which only a start is kept. Raises ExportError where it is cut off."""
+        """A size-prefixed value, truncated to _FIELD_LIMIT bytes. Raises ExportError if the value is cut off."""
         size = int.from_bytes(self._take(_SIZE_BYTES, _SIZE_BYTES), "little")
         value = self._take(size, _FIELD_LIMIT)
         if self._take(1, 1) != b"\n":
@@ -96,7 +96,7 @@ class _Source:
         return kept
 
     def _more(self) -> bool:
-        """Replaces the buffer, whose rest the caller has taken, by the next block; False at the end."""
+        """Loads the next block into the buffer, which the caller has consumed. False at the end of the input."""
         block = next(self._blocks, None)
         self._buffer, self._at = bytearray(block or b""), 0
         return block is not None

@@ -1,23 +1,25 @@
-"""Two policies on one log: whom the one would have taken out and the other not, or for how much longer. Pure."""
+"""Comparison of two policies on one log: isolations, time out of service and final verdicts that differ. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gpuvitals.replay.findings import GpuEnd, Isolation
+from gpuvitals.replay.timeline import GpuSummary, Isolation
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One isolation that only one policy makes, or a GPU that they leave or keep out otherwise."""
+    """One difference: an isolation under only one policy, a different time out of service, or another final verdict."""
 
     gpu: str
     text: str
 
 
 def differences(
-    first: Sequence[GpuEnd], second: Sequence[GpuEnd], kept: tuple[Sequence[Isolation], Sequence[Isolation]]
+    first: Sequence[GpuSummary],
+    second: Sequence[GpuSummary],
+    kept: tuple[Sequence[Isolation], Sequence[Isolation]],
 ) -> list[Difference]:
-    """What differs, in the order of the GPUs. Both are of the same log, so isolations match by when they began."""
+    """The differences, sorted by GPU. Both replays read the same log, so isolations match by GPU and start time."""
     found = [*_one_sided(kept[0], kept[1], "policy"), *_one_sided(kept[1], kept[0], "compare")]
     others = {end.gpu: end for end in second}
     for end in first:
@@ -40,5 +42,5 @@ def _one_sided(mine: Sequence[Isolation], others: Sequence[Isolation], whose: st
     ]
 
 
-def _end(end: GpuEnd) -> str:
+def _end(end: GpuSummary) -> str:
     return f"{end.verdict.state.value} ({end.verdict.reason})"

@@ -1,4 +1,4 @@
-"""What was read of the logs, and which lines of the driver could not be. Pure."""
+"""Counts of the lines read, with samples of driver lines that could not be parsed. Pure."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ _SHOWN_BYTES = 160
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One line that could not be read: its file and line, and how it begins."""
+    """One line that could not be parsed: its file and line number, and its first bytes."""
 
     where: str
     text: str
@@ -18,12 +18,13 @@ class Sample:
 
 @dataclass(slots=True)
 class Counts:
-    """What was read so far.
+    """Counts so far. The field names are keys of the JSON summary.
 
-    `about_gpus` are lines and recorded signals that say something about a GPU or a switch; `unsigned` are those of them
-    whose form does not tell who wrote them, `undated` those whose date could not be read. `unread` are lines with a
-    driver's mark in no known form, `mentions` lines of other programs that name the driver. `hosts` are the first few nodes
-    that lines about GPUs name.
+    `about_gpus` are lines and recorded signals that report on a GPU or an NVSwitch. Of these, `unsigned` are in a format
+    that does not identify the writer, and `undated` have a date that could not be parsed. `unread` are lines with a
+    driver marker in an unknown format, `malformed` driver lines with a damaged header, `spoofed` lines that imitate the
+    driver but were not written by the kernel, `mentions` lines of other programs that quote the driver, and `lost` the
+    kernel records missing from the log. `hosts` are the first MAX_SAMPLES nodes named by lines about GPUs.
     """
 
     files: int = 0
@@ -41,21 +42,21 @@ class Counts:
 
     @property
     def is_incomplete(self) -> bool:
-        """Whether lines of a driver were not understood, so that the answer may lack faults."""
+        """Whether driver lines could not be parsed, so that the result may lack faults."""
         return bool(self.unread or self.malformed)
 
-    def not_read(self, where: str, line: bytes) -> None:
-        """Counts a line that has a driver's mark and no known form, and keeps the first few."""
+    def add_unread(self, where: str, line: bytes) -> None:
+        """Counts a line with a driver marker in an unknown format, and keeps the first samples."""
         self.unread += 1
         self._keep(where, line)
 
-    def damaged(self, where: str, line: bytes) -> None:
-        """Counts a line that begins as a driver's and does not go on as one."""
+    def add_malformed(self, where: str, line: bytes) -> None:
+        """Counts a driver line with a damaged header, and keeps the first samples."""
         self.malformed += 1
         self._keep(where, line)
 
-    def of_host(self, host: str) -> None:
-        """Notes the node that a line about a GPU names; a domain behind its name makes no other node of it."""
+    def add_host(self, host: str) -> None:
+        """Records the host name of a line about a GPU, without its DNS domain."""
         name = host.partition(".")[0] if not host[:1].isdigit() else host
         if name and name not in self.hosts and len(self.hosts) < MAX_SAMPLES:
             self.hosts.append(name)

@@ -1,4 +1,4 @@
-"""Logs that were saved as UTF-16 or with a byte order mark, as Windows shells do, made into UTF-8. Pure."""
+"""Converts logs saved as UTF-16 or with a byte order mark, as Windows shells do, to UTF-8. Pure."""
 
 import codecs
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,7 @@ _LOOK_BYTES = 64
 
 
 def as_utf8(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same text in UTF-8 and without a mark; other bytes pass as they are."""
+    """The text as UTF-8 without a byte order mark. Other bytes pass unchanged."""
     stream, first = iter(blocks), b""
     while len(first) < _LOOK_BYTES and (block := next(stream, b"")):
         first += block
@@ -19,7 +19,7 @@ def as_utf8(blocks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _utf_16(first: bytes) -> str | None:
-    """The encoding by its mark, or by the zero byte that it has beside each letter."""
+    """The UTF-16 encoding, by its byte order mark or by the zero byte beside each ASCII letter."""
     marked = next((name for mark, name in _UTF_16.items() if first.startswith(mark)), None)
     if marked is not None or len(first) < _LOOK_BYTES:
         return marked

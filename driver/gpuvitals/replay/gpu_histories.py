@@ -1,4 +1,4 @@
-"""The GPUs of a log under one policy: each folded and judged as time goes on, and who of them would be out. Pure."""
+"""The GPUs of a log under one policy: their fold states, verdicts and isolations over time. Pure."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -21,35 +21,42 @@ from gpuvitals.model.signal import (
     Source,
     XidReport,
 )
-from gpuvitals.replay.assumed_readings import at_work, begun_anew, come_up, folded, seen_now, shows_work
-from gpuvitals.replay.findings import GpuEnd, Happening, Isolation, Kind, Tally
-from gpuvitals.replay.isolations import weigh, weigh_witnesses
-from gpuvitals.replay.roster import Roster, phantoms
+from gpuvitals.replay.assumed_readings import (
+    after_node_restart,
+    fold_signal,
+    readable_at,
+    shows_gpu_up,
+    with_assumed_reading,
+    with_clean_reading,
+)
+from gpuvitals.replay.gpu_inventory import GpuInventory, unnamed_gpus
+from gpuvitals.replay.isolations import apply_confidence, apply_signal
+from gpuvitals.replay.timeline import EntryKind, GpuSummary, Isolation, Tally, TimelineEntry
 
 MAX_KEPT = 1000
-"""Isolations kept for the summary; the rest is counted."""
+"""Isolations kept for the summary; further ones are only counted."""
 _MAX_CODES = 64
 _RECOVERY_ACTION = 154
 _INIT_FAILED = Reason("InitFailed")
 _ROUNDING_SECONDS = 0.001
-"""An instant that was computed is looked at this much later: a sum of floats may fall short of what it stands for."""
-_NEVER = Moment(at=0.0, time=datetime.fromtimestamp(0, UTC))
+"""Delay of scheduled evaluations, since a sum of floats can be slightly below the exact instant."""
+_EPOCH = Moment(at=0.0, time=datetime.fromtimestamp(0, UTC))
 
 
 @dataclass(slots=True)
-class _Watched:
-    """One GPU or instance while the log is read. `is_read`: the log itself has readings of it.
+class _GpuTrack:
+    """One GPU or MIG instance during the replay. `has_readings`: the log contains NVML readings of it.
 
-    `is_unproven`: the driver was loaded again, and nothing has shown since that the GPU came up in it.
+    `is_unproven`: the driver was reloaded, and no later line proves that it initialised the GPU.
     """
 
     state: GpuState
     verdict: Verdict
     since: Moment
     next_at: float | None = None
-    is_read: bool = False
+    has_readings: bool = False
     is_unproven: bool = False
-    hint: str = ""
+    advice: str = ""
     isolation: Isolation | None = None
     isolations: int = 0
     seconds_out: float = 0.0
@@ -58,194 +65,196 @@ class _Watched:
 
 
 class GpuHistories:
-    """`node_gpus` is how many GPUs the node has at least: those that the log never names are well."""
+    """All GPUs of the node. `node_gpus` is their least number; GPUs that the log never names count as healthy."""
 
     def __init__(self, policy: Policy, node_gpus: int, tally: Tally) -> None:
         self._policy = policy
         self._tally = tally
-        self._roster = Roster()
-        self._watched: dict[GpuUuid, _Watched] = {}
+        self._inventory = GpuInventory()
+        self._tracks: dict[GpuUuid, _GpuTrack] = {}
         self._unnamed = [
-            verdict(seen_now(initial_state(gpu, _NEVER), _NEVER), _NEVER, policy)
-            for gpu in phantoms(node_gpus)
+            verdict(readable_at(initial_state(gpu, _EPOCH), _EPOCH), _EPOCH, policy)
+            for gpu in unnamed_gpus(node_gpus)
         ]
 
     @property
-    def roster(self) -> Roster:
-        """Who there is."""
-        return self._roster
+    def inventory(self) -> GpuInventory:
+        """The GPUs and MIG instances named so far."""
+        return self._inventory
 
     def states(self) -> Iterator[GpuState]:
-        """What the fold remembers of each."""
-        return (watched.state for watched in self._watched.values())
+        """The fold state of each GPU."""
+        return (track.state for track in self._tracks.values())
 
-    def until(self, now: Moment) -> Iterator[Happening]:
-        """Lets time pass: dwells end, probation ends, counts run out, each at its own instant."""
+    def advance_to(self, now: Moment) -> Iterator[TimelineEntry]:
+        """Evaluates each GPU at every instant up to `now` at which its verdict can change without a signal."""
         while True:
-            due = [(each.next_at, name) for name, each in self._watched.items() if each.next_at is not None]
+            due = [(each.next_at, name) for name, each in self._tracks.items() if each.next_at is not None]
             if not due or min(due)[0] + _ROUNDING_SECONDS > now.at:
                 return
             at, name = min(due)
             at += _ROUNDING_SECONDS
-            yield from self._judge((name,), Moment(at=at, time=now.time - timedelta(seconds=now.at - at)))
+            yield from self._update_verdicts(
+                (name,), Moment(at=at, time=now.time - timedelta(seconds=now.at - at))
+            )
 
-    def take(self, signal: GpuSignal, now: Moment) -> Iterator[Happening]:
+    def fold(self, signal: GpuSignal, now: Moment) -> Iterator[TimelineEntry]:
         """Folds a signal into the GPUs that it means. One that means none is counted."""
-        signal, meant = self._roster.meant(signal)
-        self._tally.unattributed += not meant
-        yield from self._judge([name for name in meant if self._fold(name, signal, now)], now)
+        signal, names = self._inventory.resolve(signal)
+        self._tally.unattributed += not names
+        yield from self._update_verdicts([name for name in names if self._fold(name, signal, now)], now)
 
-    def begin_anew(self, now: Moment, *, is_boot: bool) -> Iterator[Happening]:
-        """A boot or a driver load, for all of them.
+    def restart(self, now: Moment, *, is_boot: bool) -> Iterator[TimelineEntry]:
+        """Applies a boot or a driver load to all GPUs.
 
-        A node that has booted is taken to have brought its GPUs up, until a line says otherwise. The driver announces its
-        load after it has probed the GPUs, also those that failed: a load alone repairs nothing.
+        After a boot the GPUs are assumed to be initialised until a line reports otherwise. The driver logs its load
+        after it has probed all GPUs, including those that failed, so a load alone repairs nothing.
         """
-        for watched in self._watched.values():
-            is_presumed = is_boot and not watched.is_read
-            watched.state = begun_anew(watched.state, now, self._policy, is_presumed=is_presumed)
-            watched.is_unproven = not is_boot and not watched.is_read
-            if watched.isolation is not None:
-                watched.isolation.is_settled = True
-        yield from self._judge(tuple(self._watched), now)
+        for track in self._tracks.values():
+            assume_clean = is_boot and not track.has_readings
+            track.state = after_node_restart(track.state, now, self._policy, assume_clean=assume_clean)
+            track.is_unproven = not is_boot and not track.has_readings
+            if track.isolation is not None:
+                track.isolation.is_settled = True
+        yield from self._update_verdicts(tuple(self._tracks), now)
 
-    def none_up(self, now: Moment) -> Iterator[Happening]:
-        """The driver has brought up no GPU of the node, which a boot alone lets presume."""
-        for bus_id in dict.fromkeys(gpu.bus_id for gpu in self._roster.gpus.values()):
-            yield from self.take(InitFailureReport(source=Source.KMSG, seen=now, bus_id=bus_id), now)
+    def fail_all(self, now: Moment) -> Iterator[TimelineEntry]:
+        """Applies the report that the driver initialised no GPU of the node."""
+        for bus_id in dict.fromkeys(gpu.bus_id for gpu in self._inventory.gpus.values()):
+            yield from self.fold(InitFailureReport(source=Source.KMSG, seen=now, bus_id=bus_id), now)
 
-    def advise(self, bus_id: PciBusId, hint: str) -> None:
-        """Adds to the advice about the GPU in that slot."""
-        for name, watched in self._watched.items():
-            if self._roster.gpus[name].bus_id == bus_id:
-                watched.hint = hint
+    def advise(self, bus_id: PciBusId, advice: str) -> None:
+        """Adds `advice` to the summary of the GPU in that slot."""
+        for name, track in self._tracks.items():
+            if self._inventory.gpus[name].bus_id == bus_id:
+                track.advice = advice
 
-    def end(self, now: Moment) -> None:
-        """Closes the isolations that last to the end of the log."""
-        for watched in self._watched.values():
-            if watched.isolation is not None:
-                watched.seconds_out += now.at - watched.isolation.began.at
-                self._tally.close(watched.isolation)
+    def close(self, now: Moment) -> None:
+        """Closes the isolations that last to the end of the log, at `now`."""
+        for track in self._tracks.values():
+            if track.isolation is not None:
+                track.seconds_out += now.at - track.isolation.began.at
+                self._tally.close(track.isolation)
 
-    def ends(self, now: Moment) -> list[GpuEnd]:
-        """How the log leaves each of them, in the order of their names."""
-        return [self._ended(name, watched, now) for name, watched in sorted(self._watched.items())]
+    def summaries(self, now: Moment) -> list[GpuSummary]:
+        """The final state of each GPU, sorted by name."""
+        return [self._summary(name, track, now) for name, track in sorted(self._tracks.items())]
 
     def _fold(self, name: GpuUuid, signal: GpuSignal, now: Moment) -> bool:
-        """Whether the fold had to look: of a flood of one XID within a second it needs the first only."""
-        watched = self._watched.get(name) or self._met(name, now)
+        """Folds a signal. False for a repetition of one XID within a second, which only counts."""
+        track = self._tracks.get(name) or self._start_track(name, now)
         if isinstance(signal, XidReport):
-            _count(watched, signal.code)
-            second = replace(_NEVER, at=float(int(signal.seen.at)))
+            _count(track, signal.code)
+            second = replace(_EPOCH, at=float(int(signal.seen.at)))
             same = replace(signal, seen=second, pid=None, process=None, record_seq=None)
-            if same == watched.last_xid:
+            if same == track.last_xid:
                 return False
-            watched.last_xid = same
+            track.last_xid = same
         elif isinstance(signal, RecoveryActionReport):
-            _count(watched, _RECOVERY_ACTION)
+            _count(track, _RECOVERY_ACTION)
         elif isinstance(signal, Reading):
-            watched.is_read = True
-        if watched.isolation is not None:
-            weigh(watched.isolation, signal, self._policy)
-        watched.state = advance(watched.state, now.at, self._policy)
-        if watched.is_unproven and shows_work(signal):
-            watched.is_unproven = False
-            watched.state = come_up(watched.state, signal.seen, self._policy)
-        elif watched.state.fault(_INIT_FAILED) is not None and not watched.is_read and shows_work(signal):
-            watched.state = at_work(watched.state, signal.seen, self._policy)
-        watched.state = folded(watched.state, signal, self._policy, is_read=watched.is_read)
+            track.has_readings = True
+        if track.isolation is not None:
+            apply_signal(track.isolation, signal, self._policy)
+        track.state = advance(track.state, now.at, self._policy)
+        if track.is_unproven and shows_gpu_up(signal):
+            track.is_unproven = False
+            track.state = with_clean_reading(track.state, signal.seen, self._policy)
+        elif track.state.fault(_INIT_FAILED) is not None and not track.has_readings and shows_gpu_up(signal):
+            track.state = with_assumed_reading(track.state, signal.seen, self._policy)
+        track.state = fold_signal(track.state, signal, self._policy, has_readings=track.has_readings)
         return True
 
-    def _met(self, name: GpuUuid, now: Moment) -> _Watched:
-        """A GPU heard of for the first time: it was there all along, and well as far as the log goes."""
-        state = initial_state(self._roster.gpus[name], replace(now, at=now.at - 1))
-        judged = verdict(seen_now(state, now), now, self._policy)
-        self._watched[name] = _Watched(state=state, verdict=judged, since=now)
-        return self._watched[name]
+    def _start_track(self, name: GpuUuid, now: Moment) -> _GpuTrack:
+        """Starts the history of a GPU at its first line: it was present before and healthy as far as the log shows."""
+        state = initial_state(self._inventory.gpus[name], replace(now, at=now.at - 1))
+        judged = verdict(readable_at(state, now), now, self._policy)
+        self._tracks[name] = _GpuTrack(state=state, verdict=judged, since=now)
+        return self._tracks[name]
 
-    def _judge(self, names: Iterable[GpuUuid], now: Moment) -> Iterator[Happening]:
-        is_news = False
+    def _update_verdicts(self, names: Iterable[GpuUuid], now: Moment) -> Iterator[TimelineEntry]:
+        has_changed = False
         for name in names:
-            watched = self._watched[name]
-            watched.state = advance(watched.state, now.at, self._policy)
-            shown = watched.state if watched.is_read else seen_now(watched.state, now)
-            before, watched.verdict = watched.verdict, verdict(shown, now, self._policy)
-            # A GPU that can be read at any time never goes blind.
-            lasting = watched.state if watched.is_read else replace(watched.state, last_ok_at=None)
-            watched.next_at = next_change_at(lasting, now.at, self._policy)
-            if watched.isolation is not None:
-                weigh_witnesses(watched.isolation, watched.verdict)
-            if _told(before) != _told(watched.verdict):
-                is_news = True
-                watched.since = watched.since if before.state is watched.verdict.state else now
-                yield _judged(name, watched.verdict, now)
-        if is_news:
+            track = self._tracks[name]
+            track.state = advance(track.state, now.at, self._policy)
+            shown = track.state if track.has_readings else readable_at(track.state, now)
+            before, track.verdict = track.verdict, verdict(shown, now, self._policy)
+            # A GPU that is assumed to be readable never becomes Unknown.
+            lasting = track.state if track.has_readings else replace(track.state, last_ok_at=None)
+            track.next_at = next_change_at(lasting, now.at, self._policy)
+            if track.isolation is not None:
+                apply_confidence(track.isolation, track.verdict)
+            if _shown_fields(before) != _shown_fields(track.verdict):
+                has_changed = True
+                track.since = track.since if before.state is track.verdict.state else now
+                yield _verdict_entry(name, track.verdict, now)
+        if has_changed:
             yield from self._isolate(now)
 
-    def _isolate(self, now: Moment) -> Iterator[Happening]:
-        verdicts = [each.verdict for each in self._watched.values()]
-        verdicts += self._unnamed[self._roster.physical() :]
-        already = frozenset(name for name, each in self._watched.items() if each.isolation is not None)
-        out = isolated(verdicts, self._policy, already, self._roster.parents())
-        for name, watched in self._watched.items():
-            if name in out and watched.isolation is None:
-                yield self._isolated(name, watched, now)
-            elif name not in out and watched.isolation is not None:
-                yield self._returned(name, watched, watched.isolation, now)
+    def _isolate(self, now: Moment) -> Iterator[TimelineEntry]:
+        verdicts = [each.verdict for each in self._tracks.values()]
+        verdicts += self._unnamed[self._inventory.gpu_count() :]
+        already = frozenset(name for name, each in self._tracks.items() if each.isolation is not None)
+        out = isolated(verdicts, self._policy, already, self._inventory.parents())
+        for name, track in self._tracks.items():
+            if name in out and track.isolation is None:
+                yield self._isolation_entry(name, track, now)
+            elif name not in out and track.isolation is not None:
+                yield self._return_entry(name, track, track.isolation, now)
 
-    def _isolated(self, name: GpuUuid, watched: _Watched, now: Moment) -> Happening:
+    def _isolation_entry(self, name: GpuUuid, track: _GpuTrack, now: Moment) -> TimelineEntry:
         self._tally.isolations += 1
-        watched.isolations += 1
-        watched.isolation = Isolation(
-            gpu=name, reason=watched.verdict.reason, began=now, number=watched.isolations
-        )
+        track.isolations += 1
+        track.isolation = Isolation(gpu=name, reason=track.verdict.reason, began=now, number=track.isolations)
         if len(self._tally.kept) < MAX_KEPT:
-            self._tally.kept.append(watched.isolation)
-        weigh_witnesses(watched.isolation, watched.verdict)
-        text = f"would leave service: {watched.verdict.reason}"
-        return Happening(kind=Kind.ISOLATED, seen=now, gpu=name, text=text, verdict=watched.verdict)
+            self._tally.kept.append(track.isolation)
+        apply_confidence(track.isolation, track.verdict)
+        text = f"would leave service: {track.verdict.reason}"
+        return TimelineEntry(kind=EntryKind.ISOLATED, seen=now, gpu=name, text=text, verdict=track.verdict)
 
-    def _returned(self, name: GpuUuid, watched: _Watched, isolation: Isolation, now: Moment) -> Happening:
-        watched.isolation, isolation.ended_at = None, now.at
-        watched.seconds_out += now.at - isolation.began.at
+    def _return_entry(
+        self, name: GpuUuid, track: _GpuTrack, isolation: Isolation, now: Moment
+    ) -> TimelineEntry:
+        track.isolation, isolation.ended_at = None, now.at
+        track.seconds_out += now.at - isolation.began.at
         self._tally.close(isolation)
         text = f"would be back in service; {isolation.outcome.value}: {isolation.because}"
-        return Happening(kind=Kind.RETURNED, seen=now, gpu=name, text=text, verdict=watched.verdict)
+        return TimelineEntry(kind=EntryKind.RETURNED, seen=now, gpu=name, text=text, verdict=track.verdict)
 
-    def _ended(self, name: GpuUuid, watched: _Watched, now: Moment) -> GpuEnd:
-        cause = watched.state.fault(watched.verdict.reason)
-        return GpuEnd(
+    def _summary(self, name: GpuUuid, track: _GpuTrack, now: Moment) -> GpuSummary:
+        cause = track.state.fault(track.verdict.reason)
+        return GpuSummary(
             gpu=name,
-            uuid=self._roster.uuids.get(name, GpuUuid("")),
-            verdict=watched.verdict,
-            is_isolated=watched.isolation is not None,
-            since=watched.since,
-            next_change_seconds=None if watched.next_at is None else watched.next_at - now.at,
+            uuid=self._inventory.uuids.get(name, GpuUuid("")),
+            verdict=track.verdict,
+            is_isolated=track.isolation is not None,
+            since=track.since,
+            next_change_seconds=None if track.next_at is None else track.next_at - now.at,
             person="; ".join(
                 filter(
                     None,
                     (
-                        person_should(watched.verdict.reason, None if cause is None else cause.rule),
-                        watched.hint,
+                        person_should(track.verdict.reason, None if cause is None else cause.rule),
+                        track.advice,
                     ),
                 )
             ),
-            xids=tuple(sorted(watched.codes.items())),
-            isolations=watched.isolations,
-            seconds_out=watched.seconds_out,
+            xids=tuple(sorted(track.codes.items())),
+            isolations=track.isolations,
+            seconds_out=track.seconds_out,
         )
 
 
-def _count(watched: _Watched, code: int) -> None:
-    if code in watched.codes or len(watched.codes) < _MAX_CODES:
-        watched.codes[code] = watched.codes.get(code, 0) + 1
+def _count(track: _GpuTrack, code: int) -> None:
+    if code in track.codes or len(track.codes) < _MAX_CODES:
+        track.codes[code] = track.codes.get(code, 0) + 1
 
 
-def _told(judged: Verdict) -> tuple[object, ...]:
-    """What the timeline tells of a verdict: the score alone, which ages by the hour, is no news."""
+def _shown_fields(judged: Verdict) -> tuple[object, ...]:
+    """The fields that make a new timeline entry when they change. The score alone changes by the hour and makes none."""
     return judged.state, judged.phase, judged.reason, judged.definitive
 
 
-def _judged(name: GpuUuid, judged: Verdict, now: Moment) -> Happening:
+def _verdict_entry(name: GpuUuid, judged: Verdict, now: Moment) -> TimelineEntry:
     text = f"{judged.state.value}, score {judged.score}: {judged.message or 'nothing is wrong'}"
-    return Happening(kind=Kind.VERDICT, seen=now, gpu=name, text=text, verdict=judged)
+    return TimelineEntry(kind=EntryKind.VERDICT, seen=now, gpu=name, text=text, verdict=judged)

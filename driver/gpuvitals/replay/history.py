@@ -1,4 +1,4 @@
-"""One node's log under one policy: the fold of `health`, turned on the log's own time. Pure."""
+"""Replay of one node's log under one policy, on the log's own time. Pure."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -25,16 +25,16 @@ from gpuvitals.model.signal import (
     SwitchReport,
     XidReport,
 )
-from gpuvitals.replay.findings import Booted, GpuEnd, Happening, Heard, Kind, Tally
+from gpuvitals.replay.advisories import Advisory, AdvisoryKind, advisory_text, surprise_down_text
 from gpuvitals.replay.gpu_histories import GpuHistories
-from gpuvitals.replay.hints import Hint, HintKind, hint_text, surprise_down_text
+from gpuvitals.replay.timeline import EntryKind, GpuSummary, LogEvent, Restart, Tally, TimelineEntry
 
 _MAX_SWITCH_ERRORS = 256
 _OFF_BUS_XID = 79
 
 
 class History:
-    """Takes what a LogReader heard, in its order; `tally` is whole after `end`."""
+    """Replays the events of a LogReader in order. `tally` is complete after `end`."""
 
     def __init__(self, policy: Policy, node_gpus: int) -> None:
         self.tally = Tally()
@@ -43,56 +43,56 @@ class History:
         self._burst_lines = 0
         self._burst_at = 0.0
         self._burst_began = Moment(at=0.0, time=datetime.fromtimestamp(0, UTC))
-        self._surprise: Hint | None = None
-        self._reset_hinted = False
+        self._surprise: Advisory | None = None
+        self._reset_advised = False
         self._driver_load = ""
         self._switch_errors: set[tuple[int, int]] = set()
 
-    def take(self, heard: Heard, now: Moment) -> Iterator[Happening]:
-        """What happens until `now`, when this was heard, and by it."""
-        yield from self._until(now)
-        match heard:
-            case Booted():
-                yield from self._booted(heard.what, now)
+    def take(self, event: LogEvent, now: Moment) -> Iterator[TimelineEntry]:
+        """The timeline entries up to `now`, the time of `event`, and those that the event causes."""
+        yield from self._advance(now)
+        match event:
+            case Restart():
+                yield from self._booted(event.what, now)
             case InventoryReport():
-                self._gpus.roster.enlist(heard)
-                if is_reload(self._driver_load, heard.driver_load):
+                self._gpus.inventory.add_report(event)
+                if is_reload(self._driver_load, event.driver_load):
                     yield from self._booted("driver load", now)
-                self._driver_load = known_load(self._driver_load, heard.driver_load)
+                self._driver_load = known_load(self._driver_load, event.driver_load)
             case GapReport():
-                yield _of_node(
+                yield _node_entry(
                     now,
-                    f"{heard.lost} records are missing from the log; the agent would read everything anew",
+                    f"{event.lost} records are missing from the log; the agent would read every GPU again",
                 )
             case MonitorReport():
-                yield _of_node(now, f"{heard.source.value}: {heard.state.value} {heard.detail}".rstrip())
+                yield _node_entry(now, f"{event.source.value}: {event.state.value} {event.detail}".rstrip())
             case StatementsReport():
-                yield _of_node(
+                yield _node_entry(
                     now,
-                    f"{heard.source.value}: {len(heard.statements)} statements; a log has no names for them",
+                    f"{event.source.value}: {len(event.statements)} reports; a replay ignores them",
                 )
             case SwitchReport():
-                yield from self._switch(heard, now)
-            case Hint():
-                yield from self._hinted(heard)
+                yield from self._switch(event, now)
+            case Advisory():
+                yield from self._advised(event)
             case XidReport():
                 if not self._burst_lines:
                     self._burst_began = now
                 self._burst_lines += 1
                 self._burst_at = now.at
-                yield from self._gpus.take(heard, now)
-                if heard.code == _OFF_BUS_XID and heard.bus_id is not None:
-                    yield from self._fell_off(heard.bus_id, now)
-            case OffBusReport() | InitFailureReport() if heard.bus_id is None and heard.uuid is None:
+                yield from self._gpus.fold(event, now)
+                if event.code == _OFF_BUS_XID and event.bus_id is not None:
+                    yield from self._gpu_fell_off(event.bus_id, now)
+            case OffBusReport() | InitFailureReport() if event.bus_id is None and event.uuid is None:
                 self.tally.unattributed += 1
-                what = "fell off the bus" if isinstance(heard, OffBusReport) else "could not be initialised"
-                yield _of_node(
-                    now, f"a GPU {what}, and the line does not say which: the agent would probe all"
+                what = "fell off the bus" if isinstance(event, OffBusReport) else "could not be initialised"
+                yield _node_entry(
+                    now, f"a GPU {what}, and the line does not say which: the agent would probe all GPUs"
                 )
             case OffBusReport():
-                yield from self._gpus.take(heard, now)
-                if heard.bus_id is not None:
-                    yield from self._fell_off(heard.bus_id, now)
+                yield from self._gpus.fold(event, now)
+                if event.bus_id is not None:
+                    yield from self._gpu_fell_off(event.bus_id, now)
             case (
                 Reading()
                 | InitFailureReport()
@@ -102,97 +102,98 @@ class History:
                 | PresenceReport()
                 | ClearReport()
             ):
-                yield from self._gpus.take(heard, now)
+                yield from self._gpus.fold(event, now)
             case _:
-                assert_never(heard)
+                assert_never(event)
 
-    def end(self, now: Moment) -> Iterator[Happening]:
-        """What happens until the end of the log. Isolations that last are counted with what is known by then."""
-        yield from self._until(now)
-        yield from self._burst_over(now)
-        self._gpus.end(now)
+    def end(self, now: Moment) -> Iterator[TimelineEntry]:
+        """The timeline entries up to the end of the log. Counts the isolations that are still open."""
+        yield from self._advance(now)
+        yield from self._end_burst(now)
+        self._gpus.close(now)
 
-    def ends(self, now: Moment) -> list[GpuEnd]:
-        """How the log leaves each GPU that it names, in the order of their names."""
-        return self._gpus.ends(now)
+    def summaries(self, now: Moment) -> list[GpuSummary]:
+        """The final state of each GPU that the log names, sorted by name."""
+        return self._gpus.summaries(now)
 
-    def _until(self, now: Moment) -> Iterator[Happening]:
+    def _advance(self, now: Moment) -> Iterator[TimelineEntry]:
         if self._burst_lines and now.at - self._burst_at >= self._policy.burst_silence_seconds:
-            yield from self._burst_over(now)
-        yield from self._gpus.until(now)
+            yield from self._end_burst(now)
+        yield from self._gpus.advance_to(now)
 
-    def _booted(self, what: str, now: Moment) -> Iterator[Happening]:
+    def _booted(self, what: str, now: Moment) -> Iterator[TimelineEntry]:
         self.tally.boots += what == "boot"
         self.tally.driver_loads += what != "boot"
-        self._reset_hinted = False
+        self._reset_advised = False
         if what == "boot":
-            yield _of_node(now, "boot: what it repaired goes on probation")
+            yield _node_entry(now, "boot: repaired GPUs go on probation")
         else:
-            yield _of_node(now, f"{what}: it repairs a GPU that the log shows at work after it")
-        yield from self._gpus.begin_anew(now, is_boot=what == "boot")
+            yield _node_entry(now, f"{what}: repairs the GPUs that the log shows in use afterwards")
+        yield from self._gpus.restart(now, is_boot=what == "boot")
 
-    def _burst_over(self, now: Moment) -> Iterator[Happening]:
+    def _end_burst(self, now: Moment) -> Iterator[TimelineEntry]:
         lines, self._burst_lines = self._burst_lines, 0
         found = bursts(self._gpus.states(), self._policy) if lines > 1 else ()
         if found and len(found[-1].xids) > 1:
             root = found[-1].root
-            yield Happening(
-                kind=Kind.BURST,
+            yield TimelineEntry(
+                kind=EntryKind.BURST,
                 seen=self._burst_began,
                 gpu=root.gpu,
                 text=_burst_text(found[-1], lines, self._burst_at),
             )
 
-    def _switch(self, error: SwitchReport, now: Moment) -> Iterator[Happening]:
+    def _switch(self, error: SwitchReport, now: Moment) -> Iterator[TimelineEntry]:
         self.tally.switch_errors += 1
         self.tally.fatal_switch_errors += error.fatal is True
         self.tally.unrated_switch_errors += error.fatal is None
         key = (error.switch, error.code)
-        is_told = key in self._switch_errors or len(self._switch_errors) >= _MAX_SWITCH_ERRORS
-        if error.fatal is False or is_told:
+        is_known = key in self._switch_errors or len(self._switch_errors) >= _MAX_SWITCH_ERRORS
+        if error.fatal is False or is_known:
             return
         self._switch_errors.add(key)
         severity = "fatal SXid" if error.fatal else "SXid of unknown severity"
         link = "" if error.link is None else f" on link {error.link}"
-        yield _of_node(
-            now, f"NVSwitch {error.switch}: {severity} {error.code}{link}; the fabric's, no GPU is blamed"
+        yield _node_entry(
+            now,
+            f"NVSwitch {error.switch}: {severity} {error.code}{link}; a fabric error, attributed to no GPU",
         )
 
-    def _hinted(self, hint: Hint) -> Iterator[Happening]:
-        match hint.kind:
-            case HintKind.SURPRISE_DOWN:
-                self._surprise = hint
-                yield _of_node(hint.seen, hint_text(hint))
-            case HintKind.RESET_REQUIRED:
-                # The driver prints one for each refused call.
-                if not self._reset_hinted:
-                    self._reset_hinted = True
-                    yield _of_node(hint.seen, hint_text(hint))
-            case HintKind.NONE_UP:
-                yield _of_node(hint.seen, hint_text(hint))
-                yield from self._gpus.none_up(hint.seen)
+    def _advised(self, advisory: Advisory) -> Iterator[TimelineEntry]:
+        match advisory.kind:
+            case AdvisoryKind.SURPRISE_DOWN:
+                self._surprise = advisory
+                yield _node_entry(advisory.seen, advisory_text(advisory))
+            case AdvisoryKind.RESET_REQUIRED:
+                # The driver prints this line for each rejected call.
+                if not self._reset_advised:
+                    self._reset_advised = True
+                    yield _node_entry(advisory.seen, advisory_text(advisory))
+            case AdvisoryKind.NO_GPU_INITIALIZED:
+                yield _node_entry(advisory.seen, advisory_text(advisory))
+                yield from self._gpus.fail_all(advisory.seen)
             case _:
-                assert_never(hint.kind)
+                assert_never(advisory.kind)
 
-    def _fell_off(self, bus_id: PciBusId, now: Moment) -> Iterator[Happening]:
-        """Says once where to look if a PCIe link broke off just before the GPU was lost."""
-        hint, self._surprise = self._surprise, None
-        if hint is None or now.at - hint.seen.at >= self._policy.burst_silence_seconds:
+    def _gpu_fell_off(self, bus_id: PciBusId, now: Moment) -> Iterator[TimelineEntry]:
+        """Adds advice, once, if a PCIe link was lost shortly before the GPU."""
+        advisory, self._surprise = self._surprise, None
+        if advisory is None or now.at - advisory.seen.at >= self._policy.burst_silence_seconds:
             return
-        text = surprise_down_text(hint.port)
+        text = surprise_down_text(advisory.port)
         self._gpus.advise(bus_id, text)
-        yield Happening(kind=Kind.NODE, seen=now, gpu=bus_id, text=text)
+        yield TimelineEntry(kind=EntryKind.NODE, seen=now, gpu=bus_id, text=text)
 
 
-def _of_node(now: Moment, text: str) -> Happening:
-    return Happening(kind=Kind.NODE, seen=now, gpu="", text=text)
+def _node_entry(now: Moment, text: str) -> TimelineEntry:
+    return TimelineEntry(kind=EntryKind.NODE, seen=now, gpu="", text=text)
 
 
 def _burst_text(burst: Burst, lines: int, until: float) -> str:
     codes = ", ".join(str(code) for code in sorted({each.record.code for each in burst.xids}))
     gpus = len({each.gpu for each in burst.xids})
-    how = ", as the driver says" if burst.is_named else ""
+    source = ", named by the driver" if burst.is_named else ""
     return (
         f"burst of {lines} lines in {until - burst.first_at:.0f} s on {gpus} GPU{'s' if gpus != 1 else ''}: "
-        f"XID {codes}; begun by XID {burst.root.record.code} on {burst.root.gpu}{how}"
+        f"XID {codes}; started by XID {burst.root.record.code} on {burst.root.gpu}{source}"
     )

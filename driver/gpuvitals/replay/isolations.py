@@ -1,7 +1,7 @@
-"""Whether an isolation would have been right, as far as the rest of the log can tell. Pure.
+"""Rates an isolation as confirmed, contradicted or undecided by the log lines that follow it. Pure.
 
-The definition, which docs/guides/replay.md gives in full: later evidence on the same GPU confirms it; applications that
-work on with the GPU, with no such evidence and no reset in between, contradict it; silence decides nothing.
+docs/guides/replay.md has the full definition: later evidence on the same GPU confirms it. Applications that keep using
+the GPU contradict it, if there is no such evidence and no reset in between. Without further lines it is undecided.
 """
 
 from typing import assert_never
@@ -24,28 +24,28 @@ from gpuvitals.model.signal import (
     RecoveryActionReport,
     XidReport,
 )
-from gpuvitals.replay.findings import Isolation, Outcome
+from gpuvitals.replay.timeline import Isolation, Outcome
 
 _CLEANUPS = frozenset({43, 45})
 _GPU_LOST = Reason("GpuLost")
 
 
-def weigh_witnesses(isolation: Isolation, verdict: Verdict) -> None:
-    """Two independent witnesses, or the driver's own advice, confirm at once and at any later time."""
+def apply_confidence(isolation: Isolation, verdict: Verdict) -> None:
+    """Confirms the isolation once the verdict has two independent witnesses or the driver's own recovery action."""
     if isolation.outcome is Outcome.CONFIRMED or isolation.is_settled:
         return
     if verdict.confidence in (Confidence.CORROBORATED, Confidence.DRIVER):
         _settle(isolation, Outcome.CONFIRMED, f"confidence {verdict.confidence.value}")
 
 
-def weigh(isolation: Isolation, signal: GpuSignal, policy: Policy) -> None:
-    """What a later signal about the GPU says of its isolation. A contradiction can still be confirmed."""
+def apply_signal(isolation: Isolation, signal: GpuSignal, policy: Policy) -> None:
+    """Updates the outcome by a later signal of the GPU. A contradicted isolation can still be confirmed."""
     if isolation.outcome is Outcome.CONFIRMED or isolation.is_settled:
         return
     after = signal.seen.at - isolation.began.at
     match signal:
         case XidReport():
-            _weigh_xid(isolation, signal, after, policy)
+            _apply_xid(isolation, signal, after, policy)
         case OffBusReport():
             if not _is_one_breakdown(isolation, _GPU_LOST, after, policy):
                 _settle(isolation, Outcome.CONFIRMED, f"the GPU fell off the bus {_later(after)}")
@@ -60,17 +60,17 @@ def weigh(isolation: Isolation, signal: GpuSignal, policy: Policy) -> None:
                 _settle(isolation, Outcome.CONFIRMED, f"the driver asked for {name} {_later(after)}")
         case IdentityReport():
             if after > 0:
-                _settle(isolation, Outcome.CONFIRMED, f"the GPU was initialised anew {_later(after)}")
+                _settle(isolation, Outcome.CONFIRMED, f"the GPU was initialised again {_later(after)}")
         case Reading():
             if signal.status in (ReadStatus.LOST, ReadStatus.RESET_REQUIRED):
-                _settle(isolation, Outcome.CONFIRMED, f"NVML said {signal.status.value} {_later(after)}")
+                _settle(isolation, Outcome.CONFIRMED, f"NVML reported {signal.status.value} {_later(after)}")
         case Checkup() | PresenceReport() | ClearReport():
             pass
         case _:
             assert_never(signal)
 
 
-def _weigh_xid(isolation: Isolation, signal: XidReport, after: float, policy: Policy) -> None:
+def _apply_xid(isolation: Isolation, signal: XidReport, after: float, policy: Policy) -> None:
     is_later = after >= policy.burst_silence_seconds
     rule = xid_rule(signal)
     match rule.fault_class:
@@ -78,9 +78,9 @@ def _weigh_xid(isolation: Isolation, signal: XidReport, after: float, policy: Po
             if not _is_one_breakdown(isolation, rule.reason, after, policy):
                 _settle(isolation, Outcome.CONFIRMED, f"XID {signal.code} {_later(after)}")
         case FaultClass.C | FaultClass.NONE:
-            works = signal.pid is not None and signal.code not in _CLEANUPS
-            if works and is_later and isolation.outcome is Outcome.UNDECIDED:
-                text = f"a process worked on with the GPU (XID {signal.code} {_later(after)})"
+            in_use = signal.pid is not None and signal.code not in _CLEANUPS
+            if in_use and is_later and isolation.outcome is Outcome.UNDECIDED:
+                text = f"a process kept using the GPU (XID {signal.code} {_later(after)})"
                 _settle(isolation, Outcome.CONTRADICTED, text)
         case FaultClass.B0:
             pass
@@ -89,9 +89,9 @@ def _weigh_xid(isolation: Isolation, signal: XidReport, after: float, policy: Po
 
 
 def _is_one_breakdown(isolation: Isolation, reason: Reason, after: float, policy: Policy) -> bool:
-    """Whether a line so long after the isolation may be printed by the same function of the driver.
+    """Whether the line can be part of the fault that caused the isolation, `after` seconds later.
 
-    XID 79 and the line that the GPU has fallen off the bus are, and so are the lines of one memory error.
+    One function of the driver logs XID 79 and "GPU has fallen off the bus", one handler several XIDs of a memory error.
     """
     kinds = fault_kind(isolation.reason), fault_kind(reason)
     is_alike = isolation.reason == reason or (kinds[0] is kinds[1] and kinds[0] is not FaultKind.OTHER)

@@ -1,12 +1,12 @@
-"""Kernel lines out of structured logs: the journal's fields, dmesg -J, cloud logging, log shippers. Pure.
+"""Extracts kernel lines from structured logs: journal fields, dmesg -J, cloud logging, log shippers. Pure.
 
     {"_TRANSPORT":"kernel","SYSLOG_FACILITY":"0","__REALTIME_TIMESTAMP":"1764000000123456","MESSAGE":"NVRM: Xid ..."}
     {"pri":3,"time":502.133400,"msg":"NVRM: Xid ..."}                                                    dmesg -J
     {"jsonPayload":{"MESSAGE":"NVRM: Xid ..."},"timestamp":"2026-11-24T10:00:00.1Z"}                     Google Cloud
     {"log":"[  502.133400] NVRM: Xid ...\\n","stream":"stdout","time":"2026-11-24T10:00:00.1Z"}           Docker
 
-The journal keeps apart what came over the kernel's ring (`_TRANSPORT`) and, there, which facility wrote it. Where an
-entry has no such field, it does not say who wrote its text.
+The journal records the transport of each entry (`_TRANSPORT`) and, for the kernel ring buffer, the facility. An entry
+without these fields does not identify its writer.
 """
 
 import json
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from gpuvitals.replay.log_line import AnyLine, LogLine, MalformedLine, OtherLine, escaped, log_line
+from gpuvitals.replay.log_line import LogLine, MalformedLine, OtherLine, ParsedLine, escaped, log_line
 from gpuvitals.replay.timestamps import Stamp, wall_stamp
 from gpuvitals.signals.kmsg.record import MAX_RECORD, KmsgRecord
 
@@ -57,53 +57,53 @@ _NAMES = (
 )
 _HOSTS = ("_HOSTNAME", "hostname", "host", "node_name", "nodeName")
 _OF_A_PROCESS = ("_PID", "_COMM", "_EXE", "_CMDLINE", "_SYSTEMD_UNIT")
-"""The journal adds these to what a process wrote. Source: systemd, systemd.journal-fields(7)."""
+"""The journal adds these fields to entries written by a process. Source: systemd, systemd.journal-fields(7)."""
 _TRANSPORTS = frozenset({"audit", "driver", "syslog", "journal", "stdout", "kernel"})
 """Source: systemd, systemd.journal-fields(7)."""
 _KERNEL = frozenset({"0", "kern", "kernel"})
 _SHIPPED_DATE = re.compile(rb"\[([0-9]{9,11}\.[0-9]{1,9})[,\]]")
 _DEEPEST = 4
 _MILLISECONDS, _MICROSECONDS, _NANOSECONDS = 1e11, 1e14, 1e17
-"""Numbers beyond these count in smaller units than seconds."""
+"""Larger numbers are in milliseconds, microseconds or nanoseconds."""
 _FIRST_DATE = 1e8
-"""Seconds below this count from boot, not from 1970."""
+"""Smaller numbers are seconds since boot, not since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
 class JournalLine:
-    """An entry of a structured log, and the boot that it is of, empty where it is not told.
+    """An entry of a structured log, and its boot ID, empty if unknown.
 
-    `line` is None where the entry does not say who wrote it, and its text has no form in which kernel lines are kept.
+    `line` is None if the entry does not identify its writer and its text has no known format of kernel lines.
     """
 
-    line: AnyLine | None
+    line: ParsedLine | None
     boot: str
     stamp: Stamp | None
 
 
 def json_object(line: bytes) -> dict[str, object]:
-    """The object on one line. Raises ValueError saying what is wrong with it."""
+    """The JSON object on one line. Raises ValueError with the reason."""
     try:
         found = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"is no JSON: {str(error)[:100].lower()}") from error
+        raise ValueError(f"is not JSON: {str(error)[:100].lower()}") from error
     if not isinstance(found, dict):
-        raise ValueError("is JSON, but no object")
+        raise ValueError("is JSON, but not an object")
     return found
 
 
 def from_json(entry: Mapping[str, object], latest: datetime) -> JournalLine | None:
-    """The line of one JSON entry, None where it has no text. Raises ValueError naming the field.
+    """The line of one JSON entry, None if it has no text. Raises ValueError naming the field.
 
-    A message of the journal that is no UTF-8 comes as a list of numbers, a field that was too large as null.
+    journalctl prints a message that is not UTF-8 as a list of numbers, and a field that is too large as null.
     """
     return _journal_line(dict(_fields(entry)), latest)
 
 
 def embedded(line: bytes, latest: datetime) -> JournalLine | None:
-    """The entry of a line that has an object behind what a shipper puts in front; None where there is none to read.
+    """The entry of a line with a JSON object after a log shipper's prefix; None if there is no such object.
 
-    Fluent Bit's own output has `=>` between the names and their values.
+    Fluent Bit's own output has `=>` between names and values.
     """
     start, end = line.find(b'{"'), line.rfind(b"}") + 1
     if start < 0 or end <= start:
@@ -123,7 +123,7 @@ def embedded(line: bytes, latest: datetime) -> JournalLine | None:
 
 
 def from_export(record: Mapping[bytes, bytes], latest: datetime) -> JournalLine | None:
-    """The line of one exported record, None where it has no text. Raises ValueError."""
+    """The line of one exported record, None if it has no text. Raises ValueError."""
     fields: dict[str, Value] = {
         key.decode(errors="replace"): value if key == b"MESSAGE" else value.decode(errors="replace")
         for key, value in record.items()
@@ -136,23 +136,23 @@ def realtime_stamp(text: str | None) -> Stamp | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise ValueError(f"__REALTIME_TIMESTAMP: {text[:40]!r} is no number of microseconds")
+        raise ValueError(f"__REALTIME_TIMESTAMP: {text[:40]!r} is not a number of microseconds")
     return Stamp(int(text) / 1e6, is_wall=True)
 
 
 def entry_stamp(entry: Mapping[str, object]) -> Stamp | None:
-    """When an entry was written, None where it does not say so. Raises ValueError."""
+    """The time stamp of an entry, None if it has none. Raises ValueError."""
     return _stamp(dict(_fields(entry)))
 
 
 def _fields(entry: Mapping[str, object], depth: int = 0) -> Iterator[tuple[str, Value]]:
-    """The values of an entry and of the objects in it, those further out last: they win."""
+    """The values of an entry and of its nested objects. Outer values come last, so they take precedence."""
     for value in entry.values():
         if isinstance(value, dict) and depth < _DEEPEST:
             yield from _fields(value, depth + 1)
     facility = entry.get("facility")
     if isinstance(facility, dict):
-        # Elastic's schema has {"facility": {"code": 0, "name": "kern"}}.
+        # Elastic Common Schema: {"facility": {"code": 0, "name": "kern"}}.
         yield from (
             ("facility", facility[key])
             for key in ("name", "code")
@@ -162,7 +162,7 @@ def _fields(entry: Mapping[str, object], depth: int = 0) -> Iterator[tuple[str, 
         if isinstance(value, str) or (isinstance(value, int | float) and not isinstance(value, bool)):
             yield key, value
         elif isinstance(value, list) and value and all(isinstance(each, str) for each in value):
-            # Search engines give each field as a list of its values.
+            # Search engines return each field as a list of values.
             yield key, "\n".join(value)
         elif isinstance(value, list) and key in _TEXTS:
             if not all(isinstance(each, int) and 0 <= each <= 255 for each in value):
@@ -179,14 +179,14 @@ def _journal_line(fields: Mapping[str, Value], latest: datetime) -> JournalLine 
     transport = _transport(fields)
     facility = _facility(fields)
     name = _first(fields, _NAMES)
-    is_kernels = transport == "kernel" or (transport is None and facility == 0)
+    is_kernel_form = transport == "kernel" or (transport is None and facility == 0)
     is_others = transport not in (None, "kernel") or (
-        not is_kernels
+        not is_kernel_form
         and (any(key in fields for key in _OF_A_PROCESS) or str(name or "kernel") not in _KERNEL)
     )
     if is_others:
         return JournalLine(OtherLine(stamp), boot, stamp)
-    # What a shipper of files sends has the form of the file's own lines.
+    # A log shipper that reads files keeps the format of their lines.
     inner = log_line(text, latest) if transport is None else None
     host = str(_first(fields, _HOSTS) or "")
     if isinstance(inner, LogLine):
@@ -194,7 +194,7 @@ def _journal_line(fields: Mapping[str, Value], latest: datetime) -> JournalLine 
         return JournalLine(shipped, boot, stamp)
     if inner is not None:
         return JournalLine(replace(inner, stamp=stamp or inner.stamp), boot, stamp)
-    if not is_kernels and name is None:
+    if not is_kernel_form and name is None:
         return JournalLine(None, boot, stamp)
     record = _record(text, facility, stamp, is_signed=transport == "kernel")
     found = replace(record, host=host) if isinstance(record, LogLine) else record
@@ -202,7 +202,7 @@ def _journal_line(fields: Mapping[str, Value], latest: datetime) -> JournalLine 
 
 
 def _shipped(inner: LogLine, stamp: Stamp | None, facility: int | None) -> LogLine:
-    """The line with what the entry around it tells."""
+    """The line with time stamp and facility of the entry around it."""
     uptime = inner.uptime
     if inner.stamp is not None and not inner.stamp.is_wall and stamp is not None:
         uptime = inner.stamp.seconds
@@ -215,8 +215,8 @@ def _shipped(inner: LogLine, stamp: Stamp | None, facility: int | None) -> LogLi
     )
 
 
-def _record(text: bytes, facility: int | None, stamp: Stamp | None, *, is_signed: bool) -> AnyLine:
-    # The three driver-load lines are one record, whose inner newlines the journal keeps and the kernel escapes.
+def _record(text: bytes, facility: int | None, stamp: Stamp | None, *, is_signed: bool) -> ParsedLine:
+    # The three driver-load lines are one record. The journal keeps its newlines, the kernel escapes them.
     if len(text) > MAX_RECORD:
         return MalformedLine(stamp)
     record = KmsgRecord(facility or 0, 0, 0, escaped(text))
@@ -231,12 +231,12 @@ def _text(fields: Mapping[str, Value]) -> bytes | None:
         if isinstance(value, str):
             return value.encode(errors="replace").rstrip(b"\r\n")
         if value is not None:
-            raise ValueError(f"{key}: is no text")
+            raise ValueError(f"{key}: is not text")
     return None
 
 
 def _transport(fields: Mapping[str, Value]) -> Value | None:
-    """How the entry came into the journal. Shippers write the field's name in their own way."""
+    """The transport of the entry. Log shippers spell the field's name differently."""
     name = next((each for each in _TRANSPORT_NAMES if each in fields), None)
     if name is None or (name != "_TRANSPORT" and fields[name] not in _TRANSPORTS):
         return None
@@ -248,7 +248,7 @@ def _first(fields: Mapping[str, Value], names: tuple[str, ...]) -> Value | None:
 
 
 def _facility(fields: Mapping[str, Value]) -> int | None:
-    """The facility, None where it is not told. Of `pri`, which dmesg -J prints, only that it is not the kernel's."""
+    """The facility, None if unknown. `pri`, printed by dmesg -J, only shows that the facility is not the kernel."""
     value = _first(fields, _FACILITIES)
     if value is None:
         priority = fields.get("pri")
@@ -259,7 +259,7 @@ def _facility(fields: Mapping[str, Value]) -> int | None:
     if text.isascii() and text.isdigit() and len(text) <= 4:
         return int(text)
     if "SYSLOG_FACILITY" in fields:
-        raise ValueError(f"SYSLOG_FACILITY: {text[:40]!r} is no facility")
+        raise ValueError(f"SYSLOG_FACILITY: {text[:40]!r} is not a facility")
     return 1
 
 

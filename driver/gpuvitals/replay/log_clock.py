@@ -1,4 +1,4 @@
-"""The time of a log as the fold needs it: one clock that never steps back, over time stamps that may. Pure."""
+"""A monotonic clock over the time stamps of a log, which can step back. Pure."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,18 +6,18 @@ from gpuvitals.model.clock import Moment
 from gpuvitals.replay.timestamps import Stamp
 
 _JITTER_SECONDS = 1.0
-"""Stamps may be this much out of order: several processors write one log."""
+"""Time stamps may be out of order by this much: several CPUs write one log."""
 _BOOT_STEP_SECONDS = 5.0
-"""Stamps that count from boot and fall back by more belong to another boot."""
+"""A larger step back of time stamps since boot means another boot."""
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _LONGEST_SECONDS = 1e11
-"""No stamp is later: what a defect or a forger wrote must not be a date that does not exist."""
+"""Later stamps are capped: a defective or forged stamp must stay within the range of datetime."""
 
 
 class LogClock:
-    """Turns the stamps of a log, in its order, into Moments. A step of the log's clock back stops ours, no more.
+    """Converts the time stamps of a log, in order, into Moments. A stamp that steps back does not move the clock.
 
-    `steps_back` counts them. Where stamps count from boot, the wall clock is unknown and `time` counts from 1970.
+    `steps_back` counts such stamps. For stamps since boot the wall clock is unknown, and `time` counts from 1970.
     """
 
     def __init__(self) -> None:
@@ -33,8 +33,8 @@ class LogClock:
         """The Moment of the newest stamp."""
         return self._now
 
-    def take(self, stamp: Stamp | None) -> bool:
-        """Goes on to the stamp. True where it shows that another boot has begun; None is "at the same time"."""
+    def advance(self, stamp: Stamp | None) -> bool:
+        """Advances to the stamp. True if it shows a new boot. None leaves the clock unchanged."""
         if stamp is None:
             return False
         stamp = Stamp(min(stamp.seconds, _LONGEST_SECONDS), stamp.is_wall)

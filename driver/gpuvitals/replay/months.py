@@ -1,8 +1,7 @@
-"""Month names as journalctl, dmesg and syslog daemons print them in the languages of their users. Pure.
+"""Abbreviated month names in the locales that journalctl, dmesg and syslog daemons use. Pure.
 
-`%b` follows the locale of the process that prints: a German journalctl writes `Okt`, a Japanese one `10月`. Source: the
-abbreviated month names of glibc's locales. Croatian uses `lip`, `srp` and `lis` for other months than Polish and Czech,
-which are taken.
+`%b` depends on the locale of the process: a German journalctl prints `Okt`, a Japanese one `10月`. Source: glibc's
+locales. Croatian uses `lip`, `srp` and `lis` for other months than Polish and Czech; the latter are supported.
 """
 
 _NAMES = (
@@ -22,11 +21,11 @@ _NAMES = (
 )
 _BY_NAME = {name.encode(): number for number, names in enumerate(_NAMES, start=1) for name in names.split()}
 _NUMBERED = ("月", "월")
-"""Chinese, Japanese and Korean months are numbers with one of these behind them."""
+"""Suffixes of numbered months in Chinese, Japanese and Korean."""
 
 
 def month_number(name: bytes) -> int | None:
-    """The month of that name, in any case; None for a name that is not known."""
+    """The month of that name, ignoring case; None for an unknown name."""
     text = name.decode(errors="replace")
     for ending in _NUMBERED:
         number = text.removesuffix(ending)

@@ -1,4 +1,4 @@
-"""What tools put in front of a log's own lines: grep, kubectl, container runtimes, syslog transports. Pure.
+"""Prefixes that tools add to log lines: grep, kubectl, container runtimes, syslog transports. Pure.
 
 /var/log/kern.log-12-Nov 24 10:00:00 ...                   grep -rn, also with -A and -B
 [pod/tail-x/tail] 2026-11-24T10:00:00.1Z ...               kubectl logs --prefix --timestamps
@@ -11,9 +11,9 @@ import re
 from dataclasses import dataclass
 
 COLOUR = re.compile(rb"\x1b\[[0-9;:?]*[A-Za-z]")
-"""Colours and other terminal sequences, as `dmesg --color` and `grep --color` print them."""
+"""Terminal escape sequences, as `dmesg --color` and `grep --color` print them."""
 OTHER_FACILITY = 1
-"""Stands for every facility that is not the kernel's."""
+"""Any facility other than the kernel."""
 
 _RUNTIME = re.compile(
     rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(?:Z|[+-][0-9]{2}:[0-9]{2}) (?:stdout|stderr) [FP] "
@@ -37,15 +37,15 @@ _START = (
     rb'|kernel(?:\[[0-9]+\])?: |kern *:[a-z]|NVRM: |nvidia-nvswitch[0-9]|Linux version |\{")'
 )
 _GREP = re.compile(rb"(?:[^\s:]{1,300}?[:-](?:[0-9]{1,10}[:-])?|[0-9]{1,10}[:-]| *[0-9]{1,10}\t)" + _START)
-"""As grep lists lines of files, and `cat -n` numbers them."""
+"""File names and line numbers, as grep and `cat -n` print them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outer:
-    """What the prefixes of a line tell. `facility` is None where they do not say which facility wrote it.
+class LinePrefix:
+    """The parsed prefixes of a line. The message begins at offset `end`. `facility` is None if unknown.
 
-    `is_proof`: the kernel's own log told the facility. `stamp` is the date of a syslog header, and `app` its program;
-    the message begins at `end`. `host` is the node that a header names.
+    `is_proof`: the facility comes from the kernel log itself, so it can't be forged. `stamp`, `app` and `host` are the
+    date, the program and the node of a syslog header.
     """
 
     end: int
@@ -56,10 +56,10 @@ class Outer:
     host: bytes | None = None
 
 
-def outer(line: bytes, *, is_listed: bool) -> Outer:
-    """The prefixes of a line. `is_listed`: its file has the prefixes that grep prints."""
+def line_prefix(line: bytes, *, has_grep_prefix: bool) -> LinePrefix:
+    """The prefixes of a line. `has_grep_prefix`: lines of its file have grep's prefixes."""
     at = 0
-    if is_listed and (match := _GREP.match(line)):
+    if has_grep_prefix and (match := _GREP.match(line)):
         at = match.end()
     for pattern in (_POD, _COMPOSE, _RUNTIME):
         if match := pattern.match(line, at):
@@ -67,29 +67,29 @@ def outer(line: bytes, *, is_listed: bool) -> Outer:
     if match := _RAW.match(line, at):
         facility = int(match["priority"]) >> 3
         rest = match.end()
-        # The kernel's ring is printed with `<4>[`; any other form came through a syslog socket.
-        return _syslog_5424(line, rest, facility) or Outer(rest, facility, line.startswith(b"[", rest))
+        # Records of the kernel ring buffer begin with `<4>[`; any other form came through a syslog socket.
+        return _syslog_5424(line, rest, facility) or LinePrefix(rest, facility, line.startswith(b"[", rest))
     node = None
     if match := _NODE.match(line, at):
         at, node = match.end(), match["node"]
     if match := _DECODED.match(line, at):
         facility = 0 if match["facility"] == b"kern" else OTHER_FACILITY
-        return Outer(match.end(), facility, is_proof=True, host=node)
-    return _syslog_5424(line, at, None) or Outer(at)
+        return LinePrefix(match.end(), facility, is_proof=True, host=node)
+    return _syslog_5424(line, at, None) or LinePrefix(at)
 
 
 def has_facility(line: bytes) -> bool:
-    """Whether the line begins with the facility as dmesg prints it."""
+    """Whether the line begins with a facility in a format of dmesg."""
     return _RAW.match(line) is not None or _DECODED.match(line) is not None
 
 
-def is_listed(line: bytes) -> bool:
-    """Whether the line begins as grep prints lines of files."""
+def has_grep_prefix(line: bytes) -> bool:
+    """Whether the line begins with grep's prefix of file name or line number."""
     return _GREP.match(line) is not None
 
 
-def _syslog_5424(line: bytes, at: int, facility: int | None) -> Outer | None:
+def _syslog_5424(line: bytes, at: int, facility: int | None) -> LinePrefix | None:
     match = _SYSLOG_5424.match(line, at)
     if match is None:
         return None
-    return Outer(match.end(), facility, stamp=match["stamp"], app=match["app"], host=match["host"])
+    return LinePrefix(match.end(), facility, stamp=match["stamp"], app=match["app"], host=match["host"])

@@ -1,11 +1,11 @@
-"""Reads saved logs of a node in their order: what they say of its GPUs, and where a boot or a driver load lies between.
+"""Reads the saved logs of a node in order, and yields signals about its GPUs, boots and driver loads.
 
-Nearly every line of a log is of no interest. It costs a search for a few words; only the rest is taken apart. A line
-that has a driver's mark and can't be read is counted and kept, so that no answer looks whole that is not.
+Most lines of a log are irrelevant and cost one regular-expression search; only the others are parsed. A line with a
+driver marker that can't be parsed is counted and kept as a sample, so that an incomplete result is reported as such.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -13,90 +13,90 @@ from itertools import chain, islice
 
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.signal import GapReport, Signal, Source
-from gpuvitals.replay.boots import BootSigns, is_boot_marker
+from gpuvitals.replay.advisories import advisory_of
+from gpuvitals.replay.boot_detector import BootDetector, is_boot_marker
 from gpuvitals.replay.chunks import ExportError, exported, lines_of
 from gpuvitals.replay.counts import Counts
-from gpuvitals.replay.documents import DocumentError, entries
+from gpuvitals.replay.driver_markers import DRIVER_MARKER, contains_fault_header, is_program_line
 from gpuvitals.replay.encodings import as_utf8
-from gpuvitals.replay.findings import Booted, Heard
-from gpuvitals.replay.forms import Form, form_of
-from gpuvitals.replay.hints import hint_of
 from gpuvitals.replay.journal import JournalLine, from_export, from_json, json_object
+from gpuvitals.replay.journal_verbose import verbose_entries
+from gpuvitals.replay.json_stream import JsonStreamError, entries
 from gpuvitals.replay.log_clock import LogClock
+from gpuvitals.replay.log_formats import LogFormat, detected_format
 from gpuvitals.replay.log_line import (
     BOOT_TEXT,
     LOAD_TEXT,
-    AnyLine,
     LogLine,
     MalformedLine,
     OtherLine,
+    ParsedLine,
     last_load_line,
 )
-from gpuvitals.replay.marks import MARK, holds_header, is_of_a_program
 from gpuvitals.replay.prefixes import COLOUR
-from gpuvitals.replay.text_log import SNIFFED_LINES, TextLog, stamp_of
+from gpuvitals.replay.text_log import DETECTION_LINES, TextLog, stamp_of
+from gpuvitals.replay.timeline import LogEvent, Restart
 from gpuvitals.replay.timestamps import Stamp
-from gpuvitals.replay.verbose import verbose_entries
 from gpuvitals.signals.kmsg.decode import kernel_signal
 from gpuvitals.signals.kmsg.xid_line import LineKind, XidClassifier
 from gpuvitals.signals.recorded import HeardSignal, signal_of_event
 
 _LOOK_BYTES = 4096
 _SEQUENCE = re.compile(rb"[0-9]{1,4},([0-9]{1,20}),")
-_OF_INTEREST = re.compile(
+_is_relevant = re.compile(
     rb'NVRM|nvidia|Xid|Linux version |fallen off|SDES|urprise|78,86,82,77|"signal"|\x1b'
 ).search
-"""Lines without any of these are not taken apart: the driver's words, also as numbers and in colours, and the kernel's."""
-_IS_JSON_SEQ = b"\x1e"
-Parse = Callable[[bytes], AnyLine | None]
+"""Only lines that match are parsed: driver and kernel markers, also as byte lists in JSON and with terminal colours."""
+_RECORD_SEPARATOR = b"\x1e"
+"""Source: RFC 7464, JSON text sequences."""
 
 
 class LogError(Exception):
-    """The input is at fault. The message names file and line."""
+    """The input can't be read. The message names file and line."""
 
 
 class LogReader:
-    """Reads one file after the other, oldest first. `counts` and `clock` are as of the last thing that was heard."""
+    """Reads files one after another, oldest first. `counts` and `clock` are those of the last event."""
 
     def __init__(self) -> None:
         self.counts = Counts()
         self.clock = LogClock()
         self._classifier = XidClassifier()
-        self._signs = BootSigns()
+        self._signs = BootDetector()
         self._boot = ""
-        self._loaded: Booted | None = None
+        self._loaded: Restart | None = None
         self._marked = False
 
-    def read(self, name: str, blocks: Iterable[bytes], latest: datetime) -> Iterator[Heard]:
-        """What the file says. `latest` is when it was last written: it settles the year of stamps without one.
+    def read(self, name: str, blocks: Iterable[bytes], latest: datetime) -> Iterator[LogEvent]:
+        """The events of one file. `latest` is the time of its last write: it determines the year of stamps without one.
 
-        Raises LogError where the file is no log or is damaged.
+        Raises LogError if the file is not a log or is damaged.
         """
         self.counts.files += 1
         stream, first = iter(as_utf8(blocks)), b""
         while len(first) < _LOOK_BYTES and (block := next(stream, b"")):
             first += block
         whole = chain((first,), stream)
-        match form_of(first):
-            case Form.EXPORT:
+        match detected_format(first):
+            case LogFormat.EXPORT:
                 yield from self._exported(name, whole, latest)
-            case Form.DOCUMENT:
+            case LogFormat.JSON_DOCUMENT:
                 yield from self._documents(name, whole, latest)
-            case Form.OBJECTS:
+            case LogFormat.JSON_LINES:
                 yield from self._objects(name, lines_of(whole), latest)
-            case Form.VERBOSE:
+            case LogFormat.VERBOSE:
                 yield from self._verbose(name, lines_of(whole), latest)
-            case Form.JOURNAL_FILE:
+            case LogFormat.JOURNAL_FILE:
                 raise LogError(
-                    f"{name}:1: is a file of the journal itself; print it: journalctl --file FILE -k -o json"
+                    f"{name}:1: is a binary journal file; export it: journalctl --file FILE -k -o json"
                 )
-            case Form.TEXT:
+            case LogFormat.TEXT:
                 yield from self._texts(name, lines_of(whole), latest)
 
-    def _texts(self, name: str, lines: Iterator[bytes], latest: datetime) -> Iterator[Heard]:
-        head = list(islice(lines, SNIFFED_LINES))
+    def _texts(self, name: str, lines: Iterator[bytes], latest: datetime) -> Iterator[LogEvent]:
+        head = list(islice(lines, DETECTION_LINES))
         text = TextLog(head, latest)
-        yield from self._passed(text.began)
+        yield from self._advance(text.began)
         expected, line = text.sequence or 0, b""
         counts, classifier, numbers, unread = (
             self.counts,
@@ -107,102 +107,104 @@ class LogReader:
         has_begun = False
         for number, line in enumerate(chain(head, lines), start=1):
             counts.lines += 1
-            text.pass_by(line)
+            text.advance(line)
             if text.sequence is not None and (match := numbers(line)) is not None:
                 if int(match[1]) > expected:
                     yield self._missing(int(match[1]) - expected)
                 expected = int(match[1]) + 1
-            if line.startswith(b"-- ") and MARK.search(line) is None:
+            if line.startswith(b"-- ") and DRIVER_MARKER.search(line) is None:
                 self._marked = self._marked or (is_boot_marker(line) and (has_begun or counts.files > 1))
                 continue
             has_begun = True
-            if _OF_INTEREST(line) or classifier.waiting or self._marked:
+            if _is_relevant(line) or classifier.waiting or self._marked:
                 yield from self._text(f"{name}:{number}", line, text)
         if not text.is_log and counts.unread == unread and any(each.strip() for each in (*head, line)):
             raise LogError(
-                f"{name}:1: is no log; expected lines of /dev/kmsg, dmesg, syslog, kubectl or journalctl (also -o json, "
+                f"{name}:1: is not a log; expected lines of /dev/kmsg, dmesg, syslog, kubectl or journalctl (also -o json, "
                 "-o export and -o verbose), JSON of a log service, or recorded signals"
             )
-        last = text.parsed(line) or text.embedded(line)
-        yield from self._passed(last.stamp if last is not None else None)
+        last = text.parse(line) or text.embedded(line)
+        yield from self._advance(last.stamp if last is not None else None)
 
-    def _text(self, where: str, line: bytes, text: TextLog) -> Iterator[Heard]:
+    def _text(self, position: str, line: bytes, text: TextLog) -> Iterator[LogEvent]:
         line = COLOUR.sub(b"", line)
-        found = text.parsed(line)
+        found = text.parse(line)
         is_part = text.is_stamped and isinstance(found, LogLine) and not found.is_dated
         if is_part:
-            # What stood behind a newline inside of a record must not pass for a record of its own.
+            # Text after a newline within a record must not count as a record of its own.
             found = None
         if found is None and self._classifier.waiting:
             found = last_load_line(line)
         if found is None and (entry := text.embedded(line)) is not None:
-            yield from self._journal(where, line, entry)
+            yield from self._journal(position, line, entry)
         elif found is not None:
-            yield from self._heard(where, line, found)
-        elif MARK.search(line) and not (is_part and line[:1] in (b" ", b"\t") and b"Xid" not in line):
-            self.counts.not_read(where, line)
+            yield from self._parsed_line(position, line, found)
+        elif DRIVER_MARKER.search(line) and not (
+            is_part and line[:1] in (b" ", b"\t") and b"Xid" not in line
+        ):
+            self.counts.add_unread(position, line)
 
-    def _missing(self, lost: int) -> Heard:
-        """A jump in the kernel's numbering is a loss, and no log may be silent about it."""
+    def _missing(self, lost: int) -> LogEvent:
+        """The report of a gap in the kernel's sequence numbers."""
         self.counts.lost += lost
         return GapReport(source=Source.KMSG, seen=self.clock.now, lost=lost)
 
-    def _objects(self, name: str, lines: Iterator[bytes], latest: datetime) -> Iterator[Heard]:
+    def _objects(self, name: str, lines: Iterator[bytes], latest: datetime) -> Iterator[LogEvent]:
         last = (0, b"")
         for number, raw in enumerate(lines, start=1):
-            line = raw.removeprefix(_IS_JSON_SEQ).removeprefix(b"data: ")
+            line = raw.removeprefix(_RECORD_SEPARATOR).removeprefix(b"data: ")
             self.counts.lines += 1
-            if number == 1 or _OF_INTEREST(line):
+            if number == 1 or _is_relevant(line):
                 yield from self._object(f"{name}:{number}", line, latest)
             last = (number, line) if line.strip() else last
         if last[0] > 1:
-            # The last line tells when the log ends, and that it is whole.
-            with _named(f"{name}:{last[0]}"):
-                yield from self._passed(stamp_of(json_object(last[1])))
+            # The last line gives the end time of the log and shows that the log is not truncated.
+            with _located_errors(f"{name}:{last[0]}"):
+                yield from self._advance(stamp_of(json_object(last[1])))
 
-    def _documents(self, name: str, blocks: Iterable[bytes], latest: datetime) -> Iterator[Heard]:
+    def _documents(self, name: str, blocks: Iterable[bytes], latest: datetime) -> Iterator[LogEvent]:
         number, entry = 1, b""
         try:
             for number, entry in entries(blocks):
                 self.counts.lines += 1
                 yield from self._object(f"{name}:{number}", entry, latest)
-        except DocumentError as error:
+        except JsonStreamError as error:
             raise LogError(f"{name}:{error.line}: {error}") from error
 
-    def _object(self, where: str, line: bytes, latest: datetime) -> Iterator[Heard]:
+    def _object(self, position: str, line: bytes, latest: datetime) -> Iterator[LogEvent]:
         if not line.strip():
             return
-        with _named(where):
+        with _located_errors(position):
             entry = json_object(line)
             recorded = signal_of_event(entry)
             found = from_json(entry, latest) if recorded is None else None
             stamp = stamp_of(entry)
         if recorded is not None:
-            yield from self._passed(stamp)
+            yield from self._advance(stamp)
             self.counts.about_gpus += 1
             yield self._recorded(recorded)
         elif found is not None:
-            yield from self._journal(where, line, found)
+            yield from self._journal(position, line, found)
         else:
-            yield from self._passed(stamp)
-            if MARK.search(line):
-                self.counts.not_read(where, line)
+            yield from self._advance(stamp)
+            if DRIVER_MARKER.search(line):
+                self.counts.add_unread(position, line)
 
     def _recorded(self, recorded: HeardSignal) -> Signal:
-        """The signal on the replay's clock, as long before it was heard as it was seen."""
+        """The signal on the replay's clock, with the recorded delay between observation and record."""
         now, seen = self.clock.now, recorded.signal.seen
         late = max(0.0, (recorded.time - seen.time).total_seconds())
         return replace(recorded.signal, seen=Moment(at=now.at - late, time=seen.time))
 
-    def _verbose(self, name: str, lines: Iterator[bytes], latest: datetime) -> Iterator[Heard]:
+    def _verbose(self, name: str, lines: Iterator[bytes], latest: datetime) -> Iterator[LogEvent]:
         for number, fields in verbose_entries(lines):
             self.counts.lines += 1
-            with _named(f"{name}:{number}"):
+            with _located_errors(f"{name}:{number}"):
                 found = from_json(fields, latest)
             if found is not None:
                 yield from self._journal(f"{name}:{number}", str(fields.get("MESSAGE", "")).encode(), found)
 
-    def _exported(self, name: str, blocks: Iterable[bytes], latest: datetime) -> Iterator[Heard]:
+    def _exported(self, name: str, blocks: Iterable[bytes], latest: datetime) -> Iterator[LogEvent]:
         began = 1
         try:
             for line, record in exported(blocks):
@@ -216,92 +218,94 @@ class LogReader:
         except ValueError as error:
             raise LogError(f"{name}:{began}: {error}") from error
 
-    def _journal(self, where: str, line: bytes, found: JournalLine) -> Iterator[Heard]:
+    def _journal(self, position: str, line: bytes, found: JournalLine) -> Iterator[LogEvent]:
         is_other = bool(self._boot) and bool(found.boot) and found.boot != self._boot
         self._boot = found.boot or self._boot
         if is_other:
-            self.clock.take(found.stamp)
+            self.clock.advance(found.stamp)
             yield from self._booted("boot id")
         if found.line is not None:
-            yield from self._heard(where, line, found.line)
+            yield from self._parsed_line(position, line, found.line)
         else:
-            yield from self._passed(found.stamp)
-            if MARK.search(line):
-                self.counts.not_read(where, line)
+            yield from self._advance(found.stamp)
+            if DRIVER_MARKER.search(line):
+                self.counts.add_unread(position, line)
 
-    def _heard(self, where: str, line: bytes, found: AnyLine) -> Iterator[Heard]:
-        yield from self._passed(found.stamp)
+    def _parsed_line(self, position: str, line: bytes, found: ParsedLine) -> Iterator[LogEvent]:
+        yield from self._advance(found.stamp)
         if isinstance(found, OtherLine):
-            if MARK.search(line):
-                self._of_others(where, line, is_named=found.is_named)
+            if DRIVER_MARKER.search(line):
+                self._other_program(position, line, is_named=found.is_named)
             return
         if isinstance(found, MalformedLine):
-            self.counts.damaged(where, line)
+            self.counts.add_malformed(position, line)
             return
         record = found.record
-        if self._signs.has_fallen(found.uptime):
+        if self._signs.uptime_fell(found.uptime):
             yield from self._booted("uptime")
         if record.facility == 0 and record.text.startswith(BOOT_TEXT):
             yield from self._booted("first record")
         if record.facility == 0 and record.text.startswith(LOAD_TEXT):
             yield from self._loading()
-        yield from self._classified(where, line, found)
+        yield from self._classified(position, line, found)
 
-    def _classified(self, where: str, line: bytes, found: LogLine) -> Iterator[Heard]:
+    def _classified(self, position: str, line: bytes, found: LogLine) -> Iterator[LogEvent]:
         classified = self._classifier.classify(found.record)
         self.counts.spoofed += classified.kind is LineKind.SPOOFED
         if not classified.is_understood:
-            self.counts.damaged(where, line)
+            self.counts.add_malformed(position, line)
         elif classified.kind is LineKind.NONE:
-            hint = hint_of(found.record, self.clock.now)
-            if hint is not None:
-                yield hint
-            self._mentioned(where, line, found.record.text)
+            advisory = advisory_of(found.record, self.clock.now)
+            if advisory is not None:
+                yield advisory
+            self._mentioned(position, line, found.record.text)
         signal = kernel_signal(classified, self.clock.now, found.record.sequence)
         if signal is not None:
             self.counts.about_gpus += 1
             self.counts.unsigned += not found.is_signed
             self.counts.undated += found.is_dated and found.stamp is None
-            self.counts.of_host(found.host)
+            self.counts.add_host(found.host)
             yield signal
 
-    def _mentioned(self, where: str, line: bytes, text: str) -> None:
-        """A kernel line that has the driver's words, but not at its start, is none of the driver's or can't be read."""
-        if holds_header(text):
-            self._of_others(where, line, is_named=is_of_a_program(text.encode("ascii", errors="replace")))
+    def _mentioned(self, position: str, line: bytes, text: str) -> None:
+        """Counts a kernel line with a driver header that is not at its start."""
+        if contains_fault_header(text):
+            self._other_program(
+                position, line, is_named=is_program_line(text.encode("ascii", errors="replace"))
+            )
 
-    def _of_others(self, where: str, line: bytes, *, is_named: bool) -> None:
-        """A line with the driver's words behind the name of a program quotes them; else it can't be read."""
+    def _other_program(self, position: str, line: bytes, *, is_named: bool) -> None:
+        """Counts a line as a quotation if it names another program, else as not parsed."""
         if is_named:
             self.counts.mentions += 1
         else:
-            self.counts.not_read(where, line)
+            self.counts.add_unread(position, line)
 
-    def _passed(self, stamp: Stamp | None) -> Iterator[Heard]:
-        """Time goes on to the stamp."""
-        has_fallen = self.clock.take(stamp)
+    def _advance(self, stamp: Stamp | None) -> Iterator[LogEvent]:
+        """Advances the clock, and yields the boots that the stamp shows."""
+        uptime_fell = self.clock.advance(stamp)
         if self._marked and stamp is not None:
             self._marked = False
             yield from self._booted("marker")
-        if has_fallen:
+        if uptime_fell:
             yield from self._booted("uptime")
 
-    def _booted(self, sign: str) -> Iterator[Heard]:
-        """Once, however many signs of it there are."""
-        if self._signs.is_new(sign, self.clock.now):
-            yield Booted(self.clock.now, "boot")
+    def _booted(self, sign: str) -> Iterator[LogEvent]:
+        """Yields each boot once, whatever the number of its signs."""
+        if self._signs.is_new_boot(sign, self.clock.now):
+            yield Restart(self.clock.now, "boot")
 
-    def _loading(self) -> Iterator[Heard]:
-        loaded = Booted(self.clock.now, "driver load")
+    def _loading(self) -> Iterator[LogEvent]:
+        loaded = Restart(self.clock.now, "driver load")
         if loaded != self._loaded:
             self._loaded = loaded
             yield loaded
 
 
 @contextmanager
-def _named(where: str) -> Iterator[None]:
-    """Raises LogError, with the place in front, for whatever is wrong with what is read inside."""
+def _located_errors(position: str) -> Iterator[None]:
+    """Converts a ValueError of the body into a LogError that names the position."""
     try:
         yield
     except ValueError as error:
-        raise LogError(f"{where}: {error}") from error
+        raise LogError(f"{position}: {error}") from error

@@ -1,4 +1,4 @@
-"""A replay as text for a person and as JSON lines for a program. Pure."""
+"""Formats a replay as text and as JSON lines. Pure."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ from gpuvitals.model.clock import Moment
 from gpuvitals.model.health import HealthState
 from gpuvitals.replay.comparison import Difference
 from gpuvitals.replay.counts import Counts
-from gpuvitals.replay.findings import GpuEnd, Happening, Isolation, Tally
+from gpuvitals.replay.timeline import GpuSummary, Isolation, Tally, TimelineEntry
 
 _SHOWN_ISOLATIONS = 50
 _WIDTH = 14
@@ -16,7 +16,7 @@ _WIDTH = 14
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """Everything that the summary tells. `differences` is None where no second policy was given."""
+    """The input of the summary. `differences` is None if no second policy was given."""
 
     counts: Counts
     steps_back: int
@@ -24,29 +24,29 @@ class Ending:
     began: Moment | None
     ended: Moment
     tally: Tally
-    gpus: Sequence[GpuEnd]
+    gpus: Sequence[GpuSummary]
     differences: Sequence[Difference] | None = None
 
 
-def happening_text(happening: Happening, *, is_wall: bool) -> str:
+def entry_text(entry: TimelineEntry, *, is_wall: bool) -> str:
     """One line of the timeline."""
-    who = happening.gpu or "node"
-    return f"{shown(happening.seen, is_wall=is_wall)}  {who:<{_WIDTH}}  {happening.text}"
+    subject = entry.gpu or "node"
+    return f"{shown(entry.seen, is_wall=is_wall)}  {subject:<{_WIDTH}}  {entry.text}"
 
 
-def happening_json(happening: Happening, *, is_wall: bool) -> str:
-    """The same as a line of JSON; `kind` says what it is."""
-    judged = happening.verdict
-    told: dict[str, object] = {
-        "kind": happening.kind.value,
-        "at": round(happening.seen.at, 6),
-        "time": happening.seen.time.isoformat() if is_wall else None,
-        "gpu": happening.gpu or None,
-        "text": happening.text,
+def entry_json(entry: TimelineEntry, *, is_wall: bool) -> str:
+    """One entry of the timeline as a line of JSON; `kind` is its EntryKind."""
+    judged = entry.verdict
+    fields: dict[str, object] = {
+        "kind": entry.kind.value,
+        "at": round(entry.seen.at, 6),
+        "time": entry.seen.time.isoformat() if is_wall else None,
+        "gpu": entry.gpu or None,
+        "text": entry.text,
     }
     if judged is not None:
-        told |= {"state": judged.state.value, "score": judged.score, "reason": judged.reason}
-    return json.dumps(told)
+        fields |= {"state": judged.state.value, "score": judged.score, "reason": judged.reason}
+    return json.dumps(fields)
 
 
 def ending_text(ending: Ending) -> Iterator[str]:
@@ -57,9 +57,9 @@ def ending_text(ending: Ending) -> Iterator[str]:
     )
     yield from _about_isolations(ending)
     if ending.differences is not None:
-        yield "" if ending.differences else "\nThe two policies judge this log alike."
+        yield "" if ending.differences else "\nBoth policies give the same result for this log."
         if ending.differences:
-            yield "What the two policies judge differently:"
+            yield "Differences between the two policies:"
         for each in ending.differences:
             yield f"  {each.gpu:<{_WIDTH}}  {each.text}"
 
@@ -88,7 +88,7 @@ def ending_json(ending: Ending) -> str:
 
 
 def shown(moment: Moment, *, is_wall: bool) -> str:
-    """A moment for a person: the log's wall clock, or seconds since boot where it has none."""
+    """A moment as text: the log's wall clock, or seconds since boot if it has none."""
     if is_wall:
         return moment.time.isoformat(timespec="seconds").replace("+00:00", "Z")
     return f"+{moment.at:.3f} s"
@@ -105,56 +105,54 @@ def _about_log(ending: Ending) -> Iterator[str]:
     for name, count, text in (
         ("boots", tally.boots, ""),
         ("driver loads", tally.driver_loads, ""),
-        ("missing records", counts.lost, "faults may be among them"),
+        ("missing records", counts.lost, "may have reported faults"),
         (
-            "lines with a driver's mark in no known form",
+            "driver lines in an unknown format",
             counts.unread,
-            "not judged: the answer is incomplete",
+            "not evaluated: the result is incomplete",
         ),
-        ("damaged driver lines", counts.malformed, "not judged: the answer is incomplete"),
-        ("lines whose form does not tell who wrote them", counts.unsigned, "taken to be the kernel's"),
-        ("lines whose date can't be read", counts.undated, "taken to be of the time before them"),
-        ("lines of other programs that name the driver", counts.mentions, "no effect"),
-        ("lines that claim to be the driver's, not written by the kernel", counts.spoofed, "no effect"),
+        ("damaged driver lines", counts.malformed, "not evaluated: the result is incomplete"),
+        ("lines in a format without the writer", counts.unsigned, "assumed to be from the kernel"),
+        ("lines with an unreadable date", counts.undated, "assumed to have the time of the line before"),
+        ("lines of other programs that quote the driver", counts.mentions, "no effect"),
+        ("lines that imitate the driver, not written by the kernel", counts.spoofed, "no effect"),
         ("lines that name no GPU", tally.unattributed, "no effect"),
         ("NVSwitch errors", tally.switch_errors, _severities(tally)),
-        ("time stamps that step back", ending.steps_back, "give the oldest file first"),
+        ("time stamps that step back", ending.steps_back, "pass the oldest file first"),
     ):
         if count:
             yield f"  {name}: {count}" + (f" ({text})" if text else "")
     if len(counts.hosts) > 1:
-        yield f"  lines of several nodes: {', '.join(counts.hosts)} (GPUs with one bus id count as one: replay one node at a time)"
+        yield f"  lines of several nodes: {', '.join(counts.hosts)} (GPUs with the same bus ID count as one GPU: replay one node at a time)"
     for sample in counts.samples:
         yield f"    {sample.where}: {sample.text}"
     if ending.began is None and counts.about_gpus:
-        yield "  without time stamps nothing lasts or is quiet: dwells and probations can't be judged"
+        yield "  no time stamps: dwell times and probation can't be evaluated"
 
 
 def _severities(tally: Tally) -> str:
     unknown = f", {tally.unrated_switch_errors} of unknown severity" if tally.unrated_switch_errors else ""
-    return f"{tally.fatal_switch_errors} fatal{unknown}; the fabric's"
+    return f"{tally.fatal_switch_errors} fatal{unknown}; attributed to no GPU"
 
 
-def _about_gpus(ends: Sequence[GpuEnd], *, is_partial: bool) -> Iterator[str]:
+def _about_gpus(ends: Sequence[GpuSummary], *, is_partial: bool) -> Iterator[str]:
     yield ""
     if not ends:
-        yield (
-            "No GPU is named in what could be read." if is_partial else "The log says nothing about a GPU."
-        )
+        yield ("The readable lines name no GPU." if is_partial else "The log has no line about a GPU.")
         return
     for end in ends:
-        xids = ", ".join(f"{code} x{times}" for code, times in end.xids) or "no XID"
+        xids = ", ".join(f"{code} x{times}" for code, times in end.xids) or "none"
         yield f"{end.gpu}{f'  {end.uuid}' if end.uuid else ''}"
-        yield f"  now    {end.verdict.state.value}, score {end.verdict.score}, {end.verdict.reason}; " + (
+        yield f"  state  {end.verdict.state.value}, score {end.verdict.score}, {end.verdict.reason}; " + (
             "out of service" if end.is_isolated else "in service"
         )
         if end.verdict.message:
-            yield f"  why    {end.verdict.message}"
-        yield f"  heard  {xids}; out {_times(end.isolations, 'time')}, {end.seconds_out:.0f} s in all"
+            yield f"  cause  {end.verdict.message}"
+        yield f"  XIDs   {xids}; out of service {_times(end.isolations, 'time')}, {end.seconds_out:.0f} s in total"
         if end.next_change_seconds is not None and end.verdict.state is HealthState.DEGRADED:
             yield f"  next   re-evaluated {end.next_change_seconds:.0f} s after the end of the log"
         if not end.is_well:
-            yield f"  do     {end.person}"
+            yield f"  action {end.person}"
 
 
 def _about_isolations(ending: Ending) -> Iterator[str]:
@@ -179,7 +177,7 @@ def _about_isolations(ending: Ending) -> Iterator[str]:
         yield f"  and {tally.isolations - _SHOWN_ISOLATIONS} more"
 
 
-def _gpu(end: GpuEnd, *, is_wall: bool) -> dict[str, object]:
+def _gpu(end: GpuSummary, *, is_wall: bool) -> dict[str, object]:
     judged = end.verdict
     return {
         "gpu": end.gpu,

@@ -1,4 +1,4 @@
-"""When a line of a saved log was written, in the ways in which logs say so. Pure."""
+"""Parses the time stamps of log lines in all supported formats. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from gpuvitals.replay.months import month_number
 
 _CLOCK = rb"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
 _DELTA = rb"(?: *<[ +]*[0-9.]* ?>| {8,})?"
-"""What `dmesg -d` and `journalctl -o short-delta` print behind the stamp: the time since the line before."""
+"""The time since the line before, as `dmesg -d` and `journalctl -o short-delta` print it after the stamp."""
 _CALLER = rb"(?: ?\[ *[TC][0-9]+\])?"
 _WORD = rb"[^\s:\[\]<>]{1,16}"
 
 BOOT = re.compile(rb"\[ *(?P<uptime>[0-9]{1,10}\.[0-9]{1,9})" + _DELTA + rb"\]" + _CALLER + rb" ?")
-"""`[ 1234.567890] `, with the caller behind it where the kernel is built to tell."""
+"""`[ 1234.567890] `, followed by the caller if the kernel is built with CONFIG_PRINTK_CALLER."""
 _HUMAN = re.compile(
     rb"\[" + _WORD + rb" (?P<month>" + _WORD + rb") {1,2}(?P<day>[0-9]{1,2}) " + _CLOCK + rb" (?P<year>[0-9]{4})"
     + _DELTA + rb"\]" + _CALLER + rb" "
@@ -24,31 +24,31 @@ _ISO = re.compile(
     + rb"(?:[.,](?P<fraction>[0-9]{1,9}))?(?P<zone>Z| ?[+-][0-9]{2}:?[0-9]{2}| [+-][0-9]{2}| [A-Z]{3,5})?"
     + _DELTA + rb"\]?:?" + _CALLER + rb"(?: |\Z)"
 )  # fmt: skip
-"""`dmesg --time-format iso`, `journalctl -o short-iso` and `-o short-full`, kubectl, Talos and the syslog files of today."""
+"""`dmesg --time-format iso`, `journalctl -o short-iso` and `-o short-full`, kubectl, Talos and current syslog files."""
 _SYSLOG = re.compile(
     rb"(?:(?:" + _WORD + rb" )?(?P<month>" + _WORD + rb") {1,2}(?P<day>[0-9]{1,2}),? (?:(?P<before>[0-9]{4}) )?"
     + _CLOCK + rb"(?:\.(?P<fraction>[0-9]{1,9}))?(?: (?P<year>(?:19|20)[0-9]{2}))?)(?: |\Z)"
 )  # fmt: skip
-"""Syslog files of old and journalctl: `Nov 24 10:00:00 `; some devices add the year."""
+"""Traditional syslog files and journalctl: `Nov 24 10:00:00 `; some devices add the year."""
 _UNIX = re.compile(rb"(?P<seconds>[0-9]{9,11}\.[0-9]{1,9}) ")
 """`journalctl -o short-unix`."""
 _RELATIVE = re.compile(
     rb"\[(?:(?P<month>" + _WORD + rb"?) ?(?P<day>[0-9]{1,2}) (?P<hour>[0-9]{2}):(?P<minute>[0-9]{2})"
     rb"| *[+<][ +]*(?P<delta>[0-9]{1,10}(?:\.[0-9]{1,9})?)>?)\]" + _CALLER + rb" "
 )  # fmt: skip
-"""`dmesg -H`: the minute where it has changed, else the time since the line before, which says nothing of a line alone."""
+"""`dmesg -H`: the date and minute when the minute changes, else the time since the line before."""
 
 _ZONES = {
     b"EST": -5.0, b"EDT": -4.0, b"CST": -6.0, b"CDT": -5.0, b"MST": -7.0, b"MDT": -6.0, b"PST": -8.0, b"PDT": -7.0,
     b"WEST": 1.0, b"BST": 1.0, b"CET": 1.0, b"CEST": 2.0, b"EET": 2.0, b"EEST": 3.0, b"MSK": 3.0, b"IST": 5.5,
     b"SGT": 8.0, b"HKT": 8.0, b"JST": 9.0, b"KST": 9.0, b"AEST": 10.0, b"AEDT": 11.0, b"NZST": 12.0, b"NZDT": 13.0,
 }  # fmt: skip
-"""Hours east of UTC of the abbreviations that `journalctl -o short-full` prints. Any other counts as UTC."""
+"""UTC offsets in hours of the abbreviations that `journalctl -o short-full` prints. Others count as UTC."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Seconds: of the epoch where `is_wall`, else since boot."""
+    """Seconds since 1970 if `is_wall`, else since boot."""
 
     seconds: float
     is_wall: bool
@@ -56,49 +56,49 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Stamped:
-    """A time stamp at the start of a line. `stamp` is None where its date can't be read. The text begins at `end`.
+    """A time stamp at the start of a line. `stamp` is None if its date can't be parsed. The text begins at `end`.
 
-    `is_kernels`: the form is one that only dmesg prints, so that no tag of a program follows.
+    `is_kernel_form`: only dmesg prints this format, so no program tag follows.
     """
 
     stamp: Stamp | None
     end: int
-    is_kernels: bool
+    is_kernel_form: bool
 
 
 def stamp_at_start(line: bytes, latest: datetime) -> Stamped | None:
-    """The stamp at the start of a line, None without one. `latest` settles the year of a stamp that has none."""
+    """The stamp at the start of a line, None without one. `latest` determines the year of a stamp without one."""
     if line.startswith(b"["):
         if match := BOOT.match(line):
-            return Stamped(Stamp(float(match["uptime"]), is_wall=False), match.end(), is_kernels=False)
+            return Stamped(Stamp(float(match["uptime"]), is_wall=False), match.end(), is_kernel_form=False)
         if match := _HUMAN.match(line):
-            return Stamped(_dated(match, int(match["year"])), match.end(), is_kernels=True)
+            return Stamped(_dated(match, int(match["year"])), match.end(), is_kernel_form=True)
         if match := _RELATIVE.match(line):
-            return Stamped(None, match.end(), is_kernels=True)
+            return Stamped(None, match.end(), is_kernel_form=True)
     if match := _ISO.match(line):
-        return Stamped(_dated(match, int(match["year"])), match.end(), is_kernels=False)
+        return Stamped(_dated(match, int(match["year"])), match.end(), is_kernel_form=False)
     if match := _UNIX.match(line):
-        return Stamped(Stamp(float(match["seconds"]), is_wall=True), match.end(), is_kernels=False)
+        return Stamped(Stamp(float(match["seconds"]), is_wall=True), match.end(), is_kernel_form=False)
     if match := _SYSLOG.match(line):
         year = match["year"] or match["before"]
         stamp = _dated(match, int(year)) if year else _without_year(match, latest)
-        return Stamped(stamp, match.end(), is_kernels=False)
+        return Stamped(stamp, match.end(), is_kernel_form=False)
     return None
 
 
 class RelativeClock:
-    """The time of a log in which each line has the time since the one before: every line has to be taken, in order."""
+    """The clock of a log with relative time stamps. `advance` has to be called with every line, in order."""
 
     def __init__(self) -> None:
         self.stamp: Stamp | None = None
 
     @staticmethod
-    def reads(line: bytes) -> bool:
-        """Whether the line has such a stamp."""
+    def matches(line: bytes) -> bool:
+        """Whether the line has a relative time stamp."""
         return _RELATIVE.match(line) is not None
 
-    def take(self, line: bytes, latest: datetime) -> None:
-        """Goes on to the line. Lines without such a stamp are of the same time."""
+    def advance(self, line: bytes, latest: datetime) -> None:
+        """Advances by the line's stamp. A line without one has the time of the line before."""
         match = _RELATIVE.match(line)
         if match is None:
             return
@@ -110,14 +110,14 @@ class RelativeClock:
 
 
 def wall_stamp(text: str) -> Stamp | None:
-    """The stamp of a date as a field of JSON has it; None where it is no date."""
+    """The stamp of a date in a JSON field; None if the text is not a date."""
     match = _ISO.match(text.encode(errors="replace"))
     return None if match is None else _dated(match, int(match["year"]))
 
 
 def _without_year(match: re.Match[bytes], latest: datetime) -> Stamp | None:
-    """The stamp in the last year in which it is not after `latest` by more than a day."""
-    # Nine years back there is a 29 February for sure.
+    """The stamp in the latest year for which it is at most a day after `latest`."""
+    # Nine years include at least one 29 February, also around 2100.
     for year in range(latest.year + 1, latest.year - 9, -1):
         stamp = _dated(match, year)
         if stamp is not None and stamp.seconds <= (latest + timedelta(days=1)).timestamp():
@@ -126,14 +126,14 @@ def _without_year(match: re.Match[bytes], latest: datetime) -> Stamp | None:
 
 
 def _dated(match: re.Match[bytes], year: int) -> Stamp | None:
-    """The stamp of a match; None for a date that does not exist. Without a zone it is taken to be UTC."""
+    """The stamp of a match; None for a date that does not exist. A stamp without a zone is in UTC."""
     named = match.groupdict()
     month = int(named["month"]) if named["month"].isdigit() else month_number(named["month"])
     if month is None:
         return None
     day, hour, minute, second = (int(named.get(part) or 0) for part in ("day", "hour", "minute", "second"))
     try:
-        # 60 is a leap second, which no clock of ours has.
+        # 60 is a leap second, which datetime does not support.
         found = datetime(year, month, day, hour, minute, min(second, 59), tzinfo=UTC)
     except ValueError:
         return None

@@ -87,7 +87,7 @@ def test_explain_walks_a_fatal_line_to_the_claim(run: Run) -> None:
         ("NVRM: None of the NVIDIA devices were initialized.", "brought up no GPU"),
         (
             "NVRM: GPU0 nvAssertFailed: x [NV_ERR_RESET_REQUIRED] (0x62) returned",
-            "refuses work until a GPU is reset",
+            "rejects work until a GPU is reset",
         ),
         ("NVRM: GPU 0000:05:00.0: RmInitAdapter failed! (0x22:0x56:894)", "InitFailed"),
         ("Mar 27 17:40:36 kernel: NVRM: Xid (PCI:0000:05:00): 62, x", "taken to be the kernel's"),

@@ -54,7 +54,7 @@ def test_a_log_becomes_a_timeline_and_a_summary(run: Run, kept: Kept) -> None:
     assert code == 0
     assert out.splitlines()[0].startswith("2026-11-24T10:03:20Z  0000:3b:00.0    Unhealthy, score 0: XID 79")
     assert "lines: 3 of 1 file, 2026-11-24T10:01:40Z to 2026-11-24T10:08:20Z; 1 about GPUs" in out
-    assert "do     restart the machine" in out
+    assert "action restart the machine" in out
     assert "false: between 0 and 1" in out
 
 
@@ -157,7 +157,7 @@ def test_a_second_policy_is_compared(run: Run, kept: Kept) -> None:
     _, alike, _ = run(log, "--compare", "publish_step=7")
 
     assert "0000:3b:00.0    only with policy: out for Xid74 (undecided)" in out
-    assert "The two policies judge this log alike." in alike
+    assert "Both policies give the same result for this log." in alike
 
 
 @pytest.mark.parametrize(
@@ -165,9 +165,9 @@ def test_a_second_policy_is_compared(run: Run, kept: Kept) -> None:
     [
         (("/nowhere/kern.log",), "/nowhere/kern.log: no such file"),
         (("{folder}",), "is a directory"),
-        (("{text}",), "text:1: is no log"),
+        (("{text}",), "text:1: is not a log"),
         (("{cut}",), "cut.gz: is damaged or cut off"),
-        (("{json}",), "json:2: is no JSON"),
+        (("{json}",), "json:2: is not JSON"),
         (("{good}", "--policy", "dwell_seconds"), "--policy 'dwell_seconds'"),
         (("{good}", "--compare", "dwel_seconds=1"), "--compare: policy value 'dwel_seconds'"),
         (("{good}", "--gpus", "0"), "--gpus: 0 is not from 1"),
@@ -224,7 +224,7 @@ def test_a_log_that_cannot_all_be_read_ends_with_code_3_and_shows_what_is_missin
     _, counted, _ = run("--json", log)
 
     assert code == 3
-    assert "the answer is incomplete" in out
+    assert "the result is incomplete" in out
     assert f"{log}:4: ?? NVRM: Xid" in out
     assert json.loads(counted.splitlines()[-1])["log"]["unread"] == 1
 
@@ -269,7 +269,7 @@ def test_pipes_are_logs_and_put_in_order(packer: str, run: Run, kept: Kept, tmp_
         (b"PK\x03\x04" + bytes(40), "is a zip archive"),
         (b"BZh9" + bytes(40), "is damaged or cut off"),
         (b"\xfd7zXZ\x00" + bytes(40), "is damaged or cut off"),
-        (b"LPKSHHRH" + bytes(300), "is a file of the journal itself"),
+        (b"LPKSHHRH" + bytes(300), "is a binary journal file"),
     ],
 )
 def test_what_is_no_text_is_named_in_one_line(run: Run, kept: Kept, content: bytes, named: str) -> None:

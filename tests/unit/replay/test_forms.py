@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from gpuvitals.model.signal import GapReport, IdentityReport, OffBusReport
-from gpuvitals.replay.findings import Booted
 from gpuvitals.replay.reader import LogError, LogReader
+from gpuvitals.replay.timeline import Restart
 from support.saved_logs import (
     LOG,
     STAMPED,
@@ -128,13 +128,13 @@ def test_missing_records_are_told_with_their_number() -> None:
     ids=["first record", "stamps fall back", "syslog", "journal"],
 )
 def test_a_boot_within_a_log_is_found_once(files: tuple[bytes, ...]) -> None:
-    assert [each.what for each in heard(*files) if isinstance(each, Booted)] == ["boot"]
+    assert [each.what for each in heard(*files) if isinstance(each, Restart)] == ["boot"]
 
 
 def test_a_driver_load_is_found() -> None:
     text = "NVRM: loading NVIDIA UNIX Open Kernel Module for x86_64  595.45.04"
 
-    assert [each.what for each in heard(dmesg([(5, text)])) if isinstance(each, Booted)] == ["driver load"]
+    assert [each.what for each in heard(dmesg([(5, text)])) if isinstance(each, Restart)] == ["driver load"]
 
 
 def test_identity_lines_come_through() -> None:
@@ -155,10 +155,10 @@ def test_the_year_of_a_stamp_without_one_is_the_last_that_it_can_be() -> None:
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        (b"\x89PNG\r\n\x1a\n\x00", "log-1:1: is no log"),
-        (b"hello\nworld\n", "log-1:1: is no log"),
-        (b'{"MESSAGE": "x"\n', "log-1:1: is no json"),
-        (b'{"MESSAGE":"x"}\n{"_TRANSPORT":"kernel","MESSAGE":"NVRM', "log-1:2: is no json"),
+        (b"\x89PNG\r\n\x1a\n\x00", "log-1:1: is not a log"),
+        (b"hello\nworld\n", "log-1:1: is not a log"),
+        (b'{"MESSAGE": "x"\n', "log-1:1: is not json"),
+        (b'{"MESSAGE":"x"}\n{"_TRANSPORT":"kernel","MESSAGE":"NVRM', "log-1:2: is not json"),
         (b'{"MESSAGE": 5}\n', "log-1:1: MESSAGE"),
         (
             b'{"MESSAGE":"x","__REALTIME_TIMESTAMP":"y","_TRANSPORT":"kernel"}\n',

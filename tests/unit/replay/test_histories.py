@@ -8,8 +8,8 @@ from gpuvitals.health.policy import Policy, policy_with
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.signal import InventoryReport, Signal, Source
 from gpuvitals.replay.comparison import differences
-from gpuvitals.replay.findings import Kind
-from gpuvitals.replay.report import Ending, ending_json, ending_text, happening_json, happening_text
+from gpuvitals.replay.report import Ending, ending_json, ending_text, entry_json, entry_text
+from gpuvitals.replay.timeline import EntryKind
 from gpuvitals.signals.recorded import event_line
 from support.saved_logs import BUS, Replayed, Said, dmesg, kmsg, quiet, replayed, syslog, xid
 from support.signals import GPU, good, moment
@@ -91,7 +91,7 @@ def test_a_boot_after_which_the_driver_brought_up_no_gpu_repairs_none(line: str)
 
     end = found.ends[DEVICE]
     assert (end.verdict.reason, end.is_isolated) == ("InitFailed", True)
-    assert any("brought up no GPU" in each.text for each in found.happenings)
+    assert any("brought up no GPU" in each.text for each in found.timeline)
 
 
 def test_application_errors_take_nobody_out() -> None:
@@ -133,7 +133,7 @@ def test_time_alone_brings_no_gpu_back() -> None:
 
 def test_the_end_of_a_probation_stands_at_its_own_instant() -> None:
     found = replayed(dmesg(quiet([*LOST, (1000, IDENTITY)], 9000)))
-    ends = [each.seen.at for each in found.happenings if each.kind is Kind.VERDICT]
+    ends = [each.seen.at for each in found.timeline if each.kind is EntryKind.VERDICT]
 
     assert ends[-1] == pytest.approx(1000 + Policy().probation_seconds, abs=1)
 
@@ -154,10 +154,10 @@ def test_a_flood_is_one_fault_and_a_burst_has_a_root() -> None:
     found = replayed(dmesg(quiet([(299.9, root), *flood], 1000)))
 
     assert found.ends[DEVICE].xids == ((45, 2000), (145, 1))
-    assert found.texts(Kind.BURST) == [
-        f"burst of 2001 lines in 4 s on 1 GPU: XID 45, 145; begun by XID 145 on {DEVICE}, as the driver says"
+    assert found.texts(EntryKind.BURST) == [
+        f"burst of 2001 lines in 4 s on 1 GPU: XID 45, 145; started by XID 145 on {DEVICE}, named by the driver"
     ]
-    assert len(found.texts(Kind.ISOLATED)) == 1
+    assert len(found.texts(EntryKind.ISOLATED)) == 1
 
 
 def test_suspicion_takes_no_more_than_half_of_the_node() -> None:
@@ -182,7 +182,7 @@ def outcome(*later: Said) -> tuple[str, str]:
         ((201, xid(120)), "XID 120 1 s later"),
         ((900, xid(79)), "XID 79 700 s later"),
         ((201, asks(0, 1)), "the driver asked for ResetGpu 1 s later"),
-        ((900, IDENTITY), "the GPU was initialised anew 700 s later"),
+        ((900, IDENTITY), "the GPU was initialised again 700 s later"),
     ],
 )
 def test_later_evidence_confirms_an_isolation(later: Said, because: str) -> None:
@@ -216,7 +216,7 @@ def test_lines_of_one_breakdown_are_one_witness(said: list[Said]) -> None:
 def test_a_gpu_that_works_on_contradicts_its_isolation_until_something_confirms_it() -> None:
     works = (900.0, xid(31, "pid=9, name=infer, MMU fault"))
 
-    assert outcome(works) == ("contradicted", "a process worked on with the GPU (XID 31 700 s later)")
+    assert outcome(works) == ("contradicted", "a process kept using the GPU (XID 31 700 s later)")
     assert outcome(works, (950.0, xid(120)))[0] == "confirmed"
 
 
@@ -317,22 +317,22 @@ def ending(found: Replayed) -> Ending:
 def test_the_summary_says_state_reason_way_out_and_next_step() -> None:
     text = "\n".join(ending_text(ending(replayed(kmsg(quiet(LOST, 500))))))
 
-    assert "now    Unhealthy, score 0, Xid79; out of service" in text
+    assert "state  Unhealthy, score 0, Xid79; out of service" in text
     assert "a reset, a reboot or an operator clears it" in text
-    assert "do     restart the machine" in text
+    assert "action restart the machine" in text
     assert "1 would-be isolation: 0 confirmed, 0 contradicted, 1 undecided; false: between 0 and 1" in text
 
 
 def test_json_is_one_object_a_line_with_the_summary_last() -> None:
     found = replayed(syslog(quiet(LOST, 500)))
-    lines = [happening_json(each, is_wall=True) for each in found.happenings] + [ending_json(ending(found))]
+    lines = [entry_json(each, is_wall=True) for each in found.timeline] + [ending_json(ending(found))]
     objects = [json.loads(line) for line in lines]
 
     assert [each["kind"] for each in objects] == ["verdict", "isolated", "summary"]
     assert objects[0]["time"] == "2026-11-24T10:03:20+00:00"
     assert objects[-1]["gpus"][0]["reason"] == "Xid79"
     assert objects[-1]["false_isolations"] == {"least": 0, "most": 1}
-    assert "2026-11-24T10:03:20Z" in happening_text(found.happenings[0], is_wall=True)
+    assert "2026-11-24T10:03:20Z" in entry_text(found.timeline[0], is_wall=True)
 
 
 FAILED = f"NVRM: GPU {DEVICE}: RmInitAdapter failed! (0x24:0x1c:1603)"
@@ -402,7 +402,7 @@ def test_a_failed_initialisation_that_names_no_gpu_is_told_and_blames_none() -> 
 
     assert found.ends == {}
     assert found.tally.unattributed == 1
-    assert "a GPU could not be initialised, and the line does not say which" in found.texts(Kind.NODE)[0]
+    assert "a GPU could not be initialised, and the line does not say which" in found.texts(EntryKind.NODE)[0]
 
 
 @pytest.mark.parametrize("boot", ["Linux version 6.8.0", LOADING])
@@ -415,7 +415,7 @@ def test_nothing_after_a_boot_or_load_says_anything_of_an_isolation_before_it(bo
 def test_a_burst_carries_its_own_time() -> None:
     """Finding L10."""
     found = replayed(dmesg(quiet([(1000, xid(62)), (1001, xid(45, "pid=7, name=a, Ch 1"))], 200_000)))
-    (burst,) = (each for each in found.happenings if each.kind is Kind.BURST)
+    (burst,) = (each for each in found.timeline if each.kind is EntryKind.BURST)
 
     assert burst.seen.at == 1000
     assert burst.text.startswith("burst of 2 lines in 1 s")
@@ -433,7 +433,7 @@ def test_switch_errors_without_a_severity_are_counted_and_told() -> None:
         found.tally.unrated_switch_errors,
     ) == (2, 0, 2)
     assert "NVSwitch errors: 2 (0 fatal, 2 of unknown severity" in text
-    assert "NVSwitch 0: SXid of unknown severity 26006" in found.texts(Kind.NODE)[0]
+    assert "NVSwitch 0: SXid of unknown severity 26006" in found.texts(EntryKind.NODE)[0]
 
 
 SURPRISE = "pcieport 0000:37:01.0:    [ 5] SDES                   (First)"
@@ -445,7 +445,7 @@ def test_a_link_that_broke_off_before_a_gpu_was_lost_is_told_and_advised() -> No
     late = replayed(dmesg(quiet([(199, SURPRISE), (2000, xid(79))], 2500)))
 
     assert "0000:37:01.0 broke off first: check the seating" in found.ends[DEVICE].person
-    assert [each.gpu for each in found.happenings if "broke off first" in each.text] == [DEVICE]
+    assert [each.gpu for each in found.timeline if "broke off first" in each.text] == [DEVICE]
     assert "broke off" not in late.ends[DEVICE].person
 
 
@@ -454,7 +454,7 @@ def test_a_refusal_until_a_reset_is_told_once() -> None:
     line = "NVRM: GPU0 nvAssertOkFailedNoLog: Assertion failed: GPU requires reset [NV_ERR_RESET_REQUIRED] (0x00000062) returned"
     found = replayed(dmesg([(1, line), (2, line)]))
 
-    assert ["NV_ERR_RESET_REQUIRED" in text for text in found.texts(Kind.NODE)] == [True]
+    assert ["NV_ERR_RESET_REQUIRED" in text for text in found.texts(EntryKind.NODE)] == [True]
 
 
 def test_the_summary_says_what_could_not_be_read() -> None:
@@ -462,6 +462,6 @@ def test_the_summary_says_what_could_not_be_read() -> None:
     found = replayed(dmesg([(1, "usb 1-1: x")]) + b"?? NVRM: Xid (PCI:0000:3b:00): 79, x\n")
     text = "\n".join(ending_text(ending(found)))
 
-    assert "lines with a driver's mark in no known form: 1 (not judged: the answer is incomplete)" in text
+    assert "driver lines in an unknown format: 1 (not evaluated: the result is incomplete)" in text
     assert "log-1:2: ?? NVRM: Xid (PCI:0000:3b:00): 79, x" in text
     assert "The log says nothing about a GPU" not in text

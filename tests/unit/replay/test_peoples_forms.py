@@ -11,9 +11,9 @@ from gpuvitals.model.signal import (
     SwitchReport,
     XidReport,
 )
-from gpuvitals.replay.findings import Booted
 from gpuvitals.replay.months import month_number
 from gpuvitals.replay.reader import LogError, LogReader
+from gpuvitals.replay.timeline import Restart
 from support.log_writers import PEOPLES, SIGNED, Form
 from support.saved_logs import (
     EPOCH,
@@ -198,7 +198,7 @@ def test_a_boot_that_the_log_shows_is_found_once(content: bytes) -> None:
     if content.startswith(b"Nov 24 10:00:00 n kernel: [90000.5]"):
         content = content.replace(b"usb x", xid(31).encode())
 
-    assert [each.what for each in heard(content) if isinstance(each, Booted)] == ["boot"]
+    assert [each.what for each in heard(content) if isinstance(each, Restart)] == ["boot"]
 
 
 def test_no_boot_is_found_where_the_log_shows_none() -> None:
@@ -206,7 +206,7 @@ def test_no_boot_is_found_where_the_log_shows_none() -> None:
     head = b"-- Journal begins at Tue 2026-11-24. --\n-- Boot 0123456789abcdef0123456789abcdef --\n"
     content = head + syslog([(100, xid(13)), (99, xid(13)), (5000, xid(13))])
 
-    assert [each for each in heard(content) if isinstance(each, Booted)] == []
+    assert [each for each in heard(content) if isinstance(each, Restart)] == []
 
 
 @pytest.mark.parametrize(
@@ -360,9 +360,9 @@ def test_the_kernels_tag_is_known_however_a_relay_writes_it(tag: str) -> None:
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        (b"LPKSHHRH\x00\x01" + b"\x00" * 200, "log-1:1: is a file of the journal"),
-        (b'{\n "dmesg": [\n  {"pri": 1, "msg": "x"},\n  {"pri": 2,', "log-1:4: is no json"),
-        (b'[\n {"a": 1}\n]\n]', "log-1:4: is no json"),
+        (b"LPKSHHRH\x00\x01" + b"\x00" * 200, "log-1:1: is a binary journal file"),
+        (b'{\n "dmesg": [\n  {"pri": 1, "msg": "x"},\n  {"pri": 2,', "log-1:4: is not json"),
+        (b'[\n {"a": 1}\n]\n]', "log-1:4: is not json"),
         (b'[\n {"a": ' + b"1" * (1 << 22), "log-1:2: an entry of more than"),
     ],
 )

@@ -1,6 +1,7 @@
-"""Which GPUs a log names, under which names, and whom of them a signal means. Pure.
+"""The GPUs and MIG instances that a log names, and the GPUs that a signal concerns. Pure.
 
-A kernel log names a GPU by its bus id; the UUID comes late, with the first XID, or never. So the bus id is its name here.
+A kernel log identifies a GPU by its PCI bus ID; the UUID appears with the first XID or never. A replay therefore uses the
+bus ID as the name of a GPU.
 """
 
 from collections.abc import Iterable
@@ -12,30 +13,30 @@ from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import Checkup, ClearReport, GpuSignal, InventoryReport, Reading, XidReport
 
 MAX_GPUS = 1024
-"""No node has as many: beyond it a log is garbage or forged, and what it names is counted and no more."""
+"""The most GPUs of a replay. A log that names more is damaged or forged; further names are only counted."""
 
 
-class Roster:
-    """The GPUs and MIG instances named so far. `uuids` has the real UUID of each name, where the log told it."""
+class GpuInventory:
+    """The GPUs and MIG instances named so far. `uuids` maps names to real UUIDs, as far as the log has them."""
 
     def __init__(self) -> None:
         self.gpus: dict[GpuUuid, Gpu] = {}
         self.uuids: dict[GpuUuid, GpuUuid] = {}
         self._names: dict[GpuUuid, GpuUuid] = {}
 
-    def enlist(self, report: InventoryReport) -> None:
-        """Takes over what the driver enumerated."""
+    def add_report(self, report: InventoryReport) -> None:
+        """Adds the GPUs that the driver enumerated."""
         parents = [gpu for gpu in report.gpus if gpu.mig is None]
         for gpu in (*parents, *(gpu for gpu in report.gpus if gpu.mig is not None)):
             mig = gpu.mig
             name = _named(gpu.bus_id, None if mig is None else (mig.gpu_instance, mig.compute_instance))
             if mig is not None:
                 mig = replace(mig, parent=self._names.get(mig.parent, mig.parent))
-            self._knows(name, gpu.uuid)
+            self._map_uuid(name, gpu.uuid)
             self._add(replace(gpu, uuid=name, mig=mig))
 
-    def meant(self, signal: GpuSignal) -> tuple[GpuSignal, tuple[GpuUuid, ...]]:
-        """The signal in the names used here, and who is meant: a GPU that is heard of for the first time is added."""
+    def resolve(self, signal: GpuSignal) -> tuple[GpuSignal, tuple[GpuUuid, ...]]:
+        """The signal with replay names, and the names of the GPUs that it concerns. Adds a GPU at its first line."""
         if isinstance(signal, Reading | Checkup | ClearReport):
             name = self._names.get(signal.uuid)
             if name is None:
@@ -44,7 +45,7 @@ class Roster:
         elif signal.bus_id is not None:
             self._add(_gpu(signal.bus_id))
             if signal.uuid is not None:
-                self._knows(_named(signal.bus_id), signal.uuid)
+                self._map_uuid(_named(signal.bus_id), signal.uuid)
             if isinstance(signal, XidReport) and signal.gpu_instance is not None:
                 self._add_instance(signal.bus_id, signal.gpu_instance, signal.compute_instance)
             signal = replace(signal, uuid=None)
@@ -52,15 +53,15 @@ class Roster:
             signal = replace(signal, uuid=self._names.get(signal.uuid, signal.uuid))
         return signal, concerned(signal, self.gpus.values())
 
-    def physical(self) -> int:
-        """How many GPUs, instances aside."""
+    def gpu_count(self) -> int:
+        """The number of physical GPUs, without MIG instances."""
         return sum(gpu.mig is None for gpu in self.gpus.values())
 
     def parents(self) -> dict[GpuUuid, GpuUuid]:
-        """The GPU of each instance."""
+        """The parent GPU of each MIG instance."""
         return {name: gpu.mig.parent for name, gpu in self.gpus.items() if gpu.mig is not None}
 
-    def _knows(self, name: GpuUuid, uuid: GpuUuid) -> None:
+    def _map_uuid(self, name: GpuUuid, uuid: GpuUuid) -> None:
         if len(self._names) < MAX_GPUS:
             self._names[uuid] = name
             self.uuids[name] = uuid
@@ -70,7 +71,7 @@ class Roster:
             self.gpus[gpu.uuid] = gpu
 
     def _add_instance(self, bus_id: PciBusId, gpu_instance: int, compute_instance: int | None) -> None:
-        """A line that names no compute instance means all of them; where none is known, the first."""
+        """A line without a compute instance concerns all of them; if none is known, the first is added."""
         if compute_instance is None and _has_instance(self.gpus.values(), bus_id, gpu_instance):
             return
         compute = compute_instance or 0
@@ -94,8 +95,8 @@ def _gpu(bus_id: PciBusId) -> Gpu:
     return Gpu(uuid=_named(bus_id), bus_id=bus_id, product_name="", memory_bytes=0)
 
 
-def phantoms(count: int) -> list[Gpu]:
-    """That many GPUs that no log names, for counting the share of a node that is out."""
+def unnamed_gpus(count: int) -> list[Gpu]:
+    """Placeholders for GPUs that the log does not name, so that the isolation cap counts them."""
     return [
         Gpu(uuid=GpuUuid(f"unnamed-{number}"), bus_id=PciBusId(""), product_name="", memory_bytes=0)
         for number in range(count)

@@ -1,4 +1,4 @@
-"""Where a log goes from one boot to the next: what shows it, and that several signs of one boot count once. Pure."""
+"""Detection of boots in a log. Several signs of one boot count once. Pure."""
 
 import re
 
@@ -6,9 +6,9 @@ from gpuvitals.model.clock import Moment
 
 _MARKER = re.compile(rb"-- (?:Boot [0-9a-f]{32}|Reboot) --\s*\Z")
 _FALL_SECONDS = 5.0
-"""An uptime that falls by more is another boot's; several processors write one log, a little out of order."""
+"""A larger decrease of the uptime means a new boot; CPUs write to the log slightly out of order."""
 _ONE_BOOT_SECONDS = 120.0
-"""Different signs within this time are of one boot."""
+"""Different signs within this time belong to one boot."""
 
 
 def is_boot_marker(line: bytes) -> bool:
@@ -16,23 +16,23 @@ def is_boot_marker(line: bytes) -> bool:
     return _MARKER.match(line) is not None
 
 
-class BootSigns:
-    """Tells a new boot from a further sign of the one that has just begun."""
+class BootDetector:
+    """Distinguishes a new boot from a further sign of the boot that has just begun."""
 
     def __init__(self) -> None:
         self._uptime: float | None = None
         self._began_at: float | None = None
         self._signs: set[str] = set()
 
-    def has_fallen(self, uptime: float | None) -> bool:
-        """Whether the seconds since boot beside a date show another boot. None tells nothing."""
+    def uptime_fell(self, uptime: float | None) -> bool:
+        """Whether the uptime fell since the last call, which means a new boot. None is ignored."""
         if uptime is None:
             return False
         before, self._uptime = self._uptime, uptime
         return before is not None and uptime < before - _FALL_SECONDS
 
-    def is_new(self, sign: str, now: Moment) -> bool:
-        """Whether the sign is of a boot that no other sign has shown yet."""
+    def is_new_boot(self, sign: str, now: Moment) -> bool:
+        """Whether the sign is the first one of its boot."""
         is_same = (
             self._began_at is not None
             and now.at - self._began_at < _ONE_BOOT_SECONDS

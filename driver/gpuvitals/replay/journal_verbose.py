@@ -1,4 +1,4 @@
-"""Entries of `journalctl -o verbose`: a line with date and cursor, then one field a line, four spaces in. Pure.
+"""Parses `journalctl -o verbose`: a line with date and cursor, then one field per line, indented by 4 spaces. Pure.
 
 Tue 2026-11-24 10:00:00.123456 UTC [s=0b1c;i=5;b=9a3f;m=1a2b;t=6b;x=7c]
     _TRANSPORT=kernel
@@ -17,12 +17,12 @@ _MAX_VALUE = 1 << 16
 
 
 def is_verbose(line: bytes) -> bool:
-    """Whether the line is the first of such an entry."""
+    """Whether the line is the first of an entry."""
     return _HEAD.match(line) is not None
 
 
 def verbose_entries(lines: Iterable[bytes]) -> Iterator[tuple[int, dict[str, object]]]:
-    """Each entry with the number of its first line. A date is under `timestamp` unless a field has a better one."""
+    """Each entry with the 1-based number of its first line. The date of that line is the field `timestamp`."""
     fields: dict[str, object] = {}
     began, last = 1, ""
     for number, line in enumerate(lines, start=1):
@@ -38,7 +38,7 @@ def verbose_entries(lines: Iterable[bytes]) -> Iterator[tuple[int, dict[str, obj
             last = field["key"].decode()
             fields[last] = field["value"].decode(errors="backslashreplace")[:_MAX_VALUE]
         elif last and line.startswith(b"     "):
-            # The later lines of a value are indented to stand below its first.
+            # Continuation lines of a value are indented below its first line.
             fields[last] = f"{fields[last]}\n{line.strip().decode(errors='backslashreplace')}"[:_MAX_VALUE]
     if fields:
         yield began, fields

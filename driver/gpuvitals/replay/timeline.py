@@ -1,4 +1,4 @@
-"""What a replay finds: happenings in their order, isolations with what became of them, and where it all ended. Pure."""
+"""Results of a replay: timeline entries, isolations with their outcomes, and the final state of each GPU. Pure."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -7,25 +7,25 @@ from gpuvitals.model.clock import Moment
 from gpuvitals.model.health import HealthState, Verdict
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import Signal
-from gpuvitals.replay.hints import Hint
+from gpuvitals.replay.advisories import Advisory
 
 
 @dataclass(frozen=True, slots=True)
-class Booted:
-    """The driver began anew: with the node (`boot`) or alone (`driver load`)."""
+class Restart:
+    """A restart of the driver, with the node (`what` is `boot`) or alone (`driver load`)."""
 
     seen: Moment
     what: str
 
 
-Heard = Signal | Booted | Hint
+LogEvent = Signal | Restart | Advisory
 
 
 class Outcome(Enum):
-    """What the rest of the log says about an isolation, as long as it lasted. docs/guides/replay.md defines it.
+    """The rating of an isolation by the log lines that follow it. docs/guides/replay.md defines it.
 
-    CONFIRMED: something else agreed, the same fault came back, or the GPU was reset. CONTRADICTED: nothing did, and
-    applications worked on with it. UNDECIDED: the log says nothing more about it.
+    CONFIRMED: another witness agreed, the same fault came back, or the GPU was reset. CONTRADICTED: none of these, and
+    applications kept using the GPU. UNDECIDED: the log has no further evidence.
     """
 
     CONFIRMED = "confirmed"
@@ -35,9 +35,9 @@ class Outcome(Enum):
 
 @dataclass(slots=True)
 class Isolation:
-    """One time that a GPU would have been out of service. `ended_at` None: to the end of the log.
+    """One period in which a GPU would have been out of service. `ended_at` is None if it lasts to the end of the log.
 
-    `is_settled`: the node booted or the driver was loaded since, so that later lines say nothing about it.
+    `is_settled`: the node booted or the driver was reloaded since, so later lines are no evidence about it.
     """
 
     gpu: str
@@ -45,13 +45,13 @@ class Isolation:
     began: Moment
     number: int
     outcome: Outcome = Outcome.UNDECIDED
-    because: str = "nothing more was logged about it"
+    because: str = "no further evidence in the log"
     ended_at: float | None = None
     is_settled: bool = False
 
 
-class Kind(Enum):
-    """What happened."""
+class EntryKind(Enum):
+    """The kind of a timeline entry; the values are part of the JSON output."""
 
     VERDICT = "verdict"
     ISOLATED = "isolated"
@@ -61,10 +61,10 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Happening:
-    """One line of the timeline. `gpu` is empty for what concerns the node."""
+class TimelineEntry:
+    """One line of the timeline. `gpu` is empty for an entry about the node."""
 
-    kind: Kind
+    kind: EntryKind
     seen: Moment
     gpu: str
     text: str
@@ -72,8 +72,11 @@ class Happening:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GpuEnd:
-    """How the log leaves one GPU: its verdict, since when, what would clear it, and what a person should do."""
+class GpuSummary:
+    """The state of one GPU at the end of the log, with advice for an operator.
+
+    `xids` are pairs of code and number of lines. `seconds_out` is the total time out of service.
+    """
 
     gpu: str
     uuid: str
@@ -88,13 +91,16 @@ class GpuEnd:
 
     @property
     def is_well(self) -> bool:
-        """Whether nothing has to be said about it."""
+        """Whether the GPU is healthy, so that no advice is needed."""
         return self.verdict.state is HealthState.HEALTHY
 
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the isolations of a policy, and what the node itself met."""
+    """Totals of one replay: isolations by outcome, restarts, NVSwitch errors and lines that name no GPU.
+
+    The field names, except `kept`, are keys of the JSON summary.
+    """
 
     isolations: int = 0
     confirmed: int = 0
@@ -109,7 +115,7 @@ class Tally:
     kept: list[Isolation] = field(default_factory=list)
 
     def close(self, isolation: Isolation) -> None:
-        """Counts an isolation whose outcome is settled."""
+        """Counts an isolation by its final outcome."""
         match isolation.outcome:
             case Outcome.CONFIRMED:
                 self.confirmed += 1
