@@ -1,4 +1,4 @@
-"""B12: a fault on a GPU in use, until its claim's condition is at a watcher, and until the kubelet has the message.
+"""B12: from a fault on a GPU in use to its claim's condition at a watcher, and to the health message at the kubelet.
 
 No driver in the field writes the claim's condition. The peer does, with the typed client's server-side apply, as the
 floor: it publishes the taint, puts the message on the upstream helper's stream and then patches the claim.
@@ -48,12 +48,12 @@ def _faults(side: Side, watcher: Watcher) -> _Samples:
     for number in range(FAULTS):
         index = number % side.driver.count
         watcher.drain()
-        side.kubelet.forget_health()
+        side.kubelet.drain_health()
         at = side.fault(index)
-        heard = side.kubelet.hears(side.driver.device(index), _SEEN_SECONDS)
+        reported_at = side.kubelet.unhealthy_at(side.driver.device(index), _SEEN_SECONDS)
         name = str(side.claims[index]["name"])
         seen = watcher.first(f"condition of claim {name}", _is_unhealthy(name), _SEEN_SECONDS)
-        found[_STREAM].append((heard - at) / 1e6)
+        found[_STREAM].append((reported_at - at) / 1e6)
         found[_CLAIM].append((seen.at - at) / 1e6)
         time.sleep(_APART_SECONDS + random.uniform(0.0, 0.1))
         if index == side.driver.count - 1:

@@ -1,9 +1,9 @@
-"""B1: from a fault to the watcher that sees its taint, 8 devices.
+"""B1: from a fault to its taint at a watcher, 8 devices.
 
-Ours: from one XID line in the kernel log, with the fold, the durable store and the status of the holding claim on.
-Peer: from the call of the upstream helper that publishes a taint. The devices fail one after the other; when all are
-out, a reset is shown to the agent (its probation is set to 0 s, and it takes any number of repairs) and the peer is told
-to publish none.
+Ours: from one XID line in the kernel log, with the fold, the durable store and the status of the holding claim enabled.
+Peer: from the call of the upstream helper that publishes a taint. The devices fail one after the other. When all are out
+of service, the kernel log shows the agent a reset (its probation is 0 s, and the number of repairs is not limited), and the
+peer is ordered to publish no taint.
 """
 
 import random
@@ -20,7 +20,7 @@ from benchmarks.harness.watcher import Seen, Watcher
 FAULTS = 104
 _SEEN_SECONDS = 10.0
 _APART_SECONDS = 0.25
-"""Lone faults: the agent waits 0.2 s between two writes, so that what fails together is one write."""
+"""Between two faults. The agent waits 0.2 s between two writes, so closer faults would share one write."""
 
 
 def run(lab: Lab, rounds: int) -> list[Figure]:

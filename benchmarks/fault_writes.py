@@ -1,8 +1,8 @@
-"""B2: what a fault costs in writes, as the API server counts them.
+"""B2: writes of a fault, as the API server counts them.
 
-One GPU of eight, then eight at once fall off the bus, each on a fresh agent whose eight GPUs are held by claims, with all
-that such GPUs make (three kernel lines, an NVML event, a lost handle). Counted until half a minute later. The peer is
-told once a device, as its own monitor would tell it; it has nothing to follow up with.
+One GPU of eight, then all eight at once fall off the bus, each time on a fresh agent whose eight GPUs are held by claims.
+Each GPU makes three kernel lines, an NVML event and a lost handle. The writes are counted for half a minute. The peer gets
+one order per device, as from a monitor of its own, and has no later writes.
 """
 
 import time
@@ -37,13 +37,13 @@ def run(lab: Lab, rounds: int) -> list[Figure]:
         figures += [
             Figure(
                 benchmark="B2",
-                name=f"{name}: {what}",
+                name=f"{name}: {label}",
                 unit="writes",
                 ours=[float(counts.get(resource, 0)) for counts in ours],
                 peer=[float(counts.get(resource, 0)) for counts in peer],
                 targets=targets,
             )
-            for resource, what, targets in (
+            for resource, label, targets in (
                 (_SLICES, "slice writes", (Target(limit=most),)),
                 (_STATUS, "claim status patches", (Target(limit=len(gpus)),)),
                 (_EVENTS, "events", ()),
@@ -59,7 +59,7 @@ def _ours(lab: Lab, gpus: Sequence[int]) -> tuple[Counts, list[Json]]:
         devices = published(lab, side)
         side.allocate()
         side.kubelet.prepare([[claim] for claim in side.claims])
-        time.sleep(3.0)  # the claims are told, and their events written, before the count begins
+        time.sleep(3.0)  # the writes for the new claims and their events end before the count begins
         before = lab.writes()
         agent.off_bus(*gpus)
         time.sleep(AFTER_SECONDS)

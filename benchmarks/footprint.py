@@ -1,7 +1,7 @@
 """B9: memory and CPU of idle drivers with 8 devices and one prepared claim: the agent's parent and worker, the peer.
 
-Both idle side by side in the same minute, each freshly started a round. The worker stands on scripted GPUs: it has what
-the real one has but for NVIDIA's library.
+Both idle side by side in the same minute, freshly started in each round. The worker reads scripted GPUs: it is the real one
+without NVIDIA's library.
 """
 
 import os
@@ -70,14 +70,14 @@ def _over(before: Usage, after: Usage) -> _Idle:
 
 
 def _figures(
-    who: str, ours: Sequence[_Idle], peer: Sequence[_Idle], memory: Sequence[Target]
+    process: str, ours: Sequence[_Idle], peer: Sequence[_Idle], memory: Sequence[Target]
 ) -> list[Figure]:
     def figure(
         name: str, unit: str, value: Callable[[_Idle], float], targets: Sequence[Target] = ()
     ) -> Figure:
         return Figure(
             benchmark="B9",
-            name=f"{who}, {name}",
+            name=f"{process}, {name}",
             unit=unit,
             ours=[value(each) for each in ours],
             peer=[value(each) for each in peer],

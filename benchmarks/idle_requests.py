@@ -1,11 +1,11 @@
-"""B15: requests that a fleet of 5,000 idle nodes makes, one prepared claim on each.
+"""B15: requests of a fleet of 5,000 idle nodes, one prepared claim on each.
 
-Ours and the peer (an informer of its slices and one read of a claim for each preparation, as NVIDIA's driver does it), one
-after the other, counted by the API server for five minutes after two minutes of rest and multiplied by 5,000. The API
-server's own requests in the same time are taken off. A watch is counted when it ends: those that are open are given
-instead, with the renewals that follow from client-go's 5 to 10 minutes a watch. For comparison, by the kubelet's defaults
-(a lease renewed every 10 s, a Node status every 5 min) 5,000 kubelets make 500 lease updates and 17 status patches a
-second. One round: requests are counted, not timed.
+Ours and the peer (an informer of its slices and one read of a claim for each preparation, like NVIDIA's driver), one after
+the other, counted by the API server for five minutes after two minutes of rest and multiplied by 5,000. The API server's own
+requests in the same time are subtracted. The API server counts a watch when it ends, so the page has the open watches with
+the renewals that follow from client-go's 5 to 10 minutes per watch. For comparison, by the kubelet's defaults (a lease
+renewed every 10 s, a Node status every 5 min) 5,000 kubelets make 500 lease updates and 17 status patches a second. There
+is one round, since requests are counted and not timed.
 """
 
 import os
@@ -26,14 +26,14 @@ SETTLE_SECONDS = 120.0
 WINDOW_SECONDS = float(os.environ.get("WINDOW_SECONDS", "300"))
 _WATCH_SECONDS = 450.0
 _RESOURCES = frozenset({"nodes", "resourceslices", "resourceclaims", "gpuhealthpolicies", "events"})
-"""What a driver could ask for. Leases are not among them: the API server renews its own, and neither side has one."""
+"""Resources that a driver may request. Leases are left out: neither side has one, and the API server renews its own."""
 
 Counts = dict[tuple[str, str], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Idle:
-    """What one side asked for, a second and node; `open_watches` at the end."""
+    """Requests of one side per second and node, and its open watches at the end."""
 
     requests: Counts
     open_watches: float

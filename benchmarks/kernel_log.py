@@ -1,9 +1,8 @@
 """B4: a million lines of kernel log, one in a thousand an XID, in bursts; then the corpora, then a log with holes.
 
-CPU time of one core from bytes to signals: the agent's own reader of the kernel log, with its counters and its checks,
-on lines that are in memory already. The peer reads records as the common monitors do (`benchmarks/peers/scan`): header,
-then a list of regular expressions on each text. Recall and false reports are over `tests/data/kmsg`; the holes are of
-one record each.
+CPU time of one core from bytes to signals: the agent's own reader of the kernel log, with its counters and its checks, on
+lines in memory. The peer reads records as common monitors do (`benchmarks/peers/scan`): the header, then a list of regular
+expressions on each text. Recall and false reports are measured on `tests/data/kmsg`; each hole is one record.
 """
 
 import json
@@ -46,8 +45,8 @@ _XIDS = (
 )
 
 
-class _Heard(list[Signal]):
-    """A sink that keeps what it was given."""
+class _Signals(list[Signal]):
+    """A sink that keeps its signals."""
 
     put = list.append
 
@@ -62,7 +61,7 @@ class _Read:
 def run(lab: Lab, rounds: int) -> list[Figure]:
     """The figures of B4."""
     log = lab.folder / "kernel.log"
-    log.write_bytes(b"\n".join(made(LINES)) + b"\n")
+    log.write_bytes(b"\n".join(records(LINES)) + b"\n")
     lines = log.read_bytes().splitlines()
     ours: list[_Read] = []
     peer: list[float] = []
@@ -84,12 +83,12 @@ def run(lab: Lab, rounds: int) -> list[Figure]:
         _count("XIDs missed among them", missed),
         _count("reports of the corpus missed", [float(missed_in_corpus())]),
         _count("false reports on the corpus", [float(false_in_corpus())]),
-        _count(f"lost records not told, of {HOLES}", [float(HOLES - told_holes())]),
+        _count(f"lost records not reported, of {HOLES}", [float(HOLES - reported_holes())]),
     ]
 
 
-def made(count: int) -> Iterator[bytes]:
-    """That many records, in bursts of XIDs among noise. The same ones each time."""
+def records(count: int) -> Iterator[bytes]:
+    """`count` records, bursts of XIDs among noise. Equal on each call."""
     chance = random.Random(4)
     burst = 0
     for number in range(1, count + 1):
@@ -110,17 +109,19 @@ def false_in_corpus() -> int:
     return sum((found - wanted).total() for wanted, found in _corpus())
 
 
-def told_holes() -> int:
-    """Of holes of one record each, how many records the reader says are lost."""
-    lines = [line for number, line in enumerate(made(3 * HOLES + 2)) if number % 3 != 2 or number > 3 * HOLES]
+def reported_holes() -> int:
+    """The number of lost records that the reader reports for `HOLES` holes of one record."""
+    lines = [
+        line for number, line in enumerate(records(3 * HOLES + 2)) if number % 3 != 2 or number > 3 * HOLES
+    ]
     return sum(signal.lost for signal in _read(lines).signals if isinstance(signal, GapReport))
 
 
 def _corpus() -> Iterator[tuple[Counter[_Report], Counter[_Report]]]:
-    """For each file of the corpus the reports that there should be, and those that there are."""
+    """The expected and the actual reports of each file of the corpus."""
     rows = [json.loads(row) for row in (CORPUS / "expected.jsonl").read_text(encoding="utf-8").splitlines()]
     for name in ("good-xid.kmsg", "noise.kmsg", "hostile.kmsg"):
-        # A record that comes twice is read once.
+        # The reader skips a duplicate record.
         wanted = Counter(
             (row["kind"], row["pci"], row["code"])
             for row in rows
@@ -144,7 +145,7 @@ def _report(signal: Signal) -> _Report | None:
 
 def _read(lines: Sequence[bytes]) -> _Read:
     logging.getLogger("gpuvitals").addHandler(logging.NullHandler())
-    heard = _Heard()
+    heard = _Signals()
     feed = KmsgFeed(SystemClock(), heard, resume_after=None, accept_user_facility=False)
     began = time.process_time()
     for at in range(0, len(lines), _BATCH):

@@ -1,9 +1,9 @@
 """B5: NodePrepareResources through the driver's own socket, called by one Go program on both sides.
 
 The claim is read from the API server; CDI file and checkpoint are durable before the answer, one after the other for
-each claim, on both sides. Lone calls are 0.2 s apart, as pods start; eight claims of one call and eight callers at once
-are not. A replay is a call for what is prepared. Eight callers at once have no aim for their median: eight threads of
-one Python interpreter run one at a time, and wait for each other where the peer's do not.
+each claim, on both sides. Lone calls are 0.2 s apart, as pods start; calls of eight claims and of eight callers are not
+spaced. A replay is a call for claims that are prepared already. The median of eight callers has no target: eight threads
+of one Python interpreter run one at a time, and the peer's run in parallel.
 """
 
 import time
@@ -19,7 +19,7 @@ from benchmarks.harness.stats import percentile
 CYCLES = 8
 _APART_SECONDS = 0.2
 _SETTLED_SECONDS = 0.3
-"""Between two steps: the agent tells eight claims that they are prepared, which no kubelet waits for."""
+"""Between two steps: the agent writes the status of eight claims after the answer."""
 
 Samples = dict[str, list[float]]
 """Milliseconds by case."""
@@ -36,7 +36,7 @@ def run(lab: Lab, rounds: int) -> list[Figure]:
     with pair(lab) as both:
         for side in both.sides:
             side.allocate()
-            _cycle(side)  # the first calls of a process load what later ones find
+            _cycle(side)  # the first calls of a process fill its caches
         for number in range(rounds):
             lab.say(f"B5 round {number + 1} of {rounds}")
             ours.append(_samples(both.ours))

@@ -1,8 +1,8 @@
-"""B6: NodePrepareResources while NVML hangs and a fault storm runs, beside our own quiet.
+"""B6: NodePrepareResources while NVML hangs and a fault storm runs, beside the same agent at rest.
 
-One agent with eight GPUs, of which six are claimed. In a round it is quiet first; then the calls about one GPU stop
-returning, and another one floods the kernel log with XIDs of applications and of contained errors, 200 lines a second.
-The calls are timed from the moment of the hang on, so through both deadlines, the kill and the replacement.
+One agent with eight GPUs, six of them claimed. Each round begins at rest; then the NVML calls on one GPU stop returning, and
+another GPU floods the kernel log with XIDs of applications and of contained errors, 200 lines a second. The calls are timed
+from the start of the hang, through both deadlines, the kill and the replacement of the worker.
 """
 
 import itertools
@@ -25,7 +25,7 @@ _CLAIMED, _STORMY, _HUNG = 6, 6, 7
 _APART_SECONDS = 0.1
 _HANG_SECONDS = 3600.0
 _CALM_SECONDS = 8.0
-"""From the end of a storm until every GPU was polled again."""
+"""From the end of a storm to the next poll of every GPU."""
 
 _LINES_PER_SECOND = 200
 _STORM = (
@@ -37,7 +37,7 @@ _STORM = (
 
 
 class Hardware(Protocol):
-    """What a storm is made on."""
+    """The GPUs and the kernel log of a storm."""
 
     gpus: ScriptedNode
 
@@ -54,7 +54,7 @@ def run(lab: Lab, rounds: int) -> list[Figure]:
     with Side(lab, agent) as side:
         side.up()
         side.allocate(_CLAIMED)
-        _cycle(side)  # the first calls of a process load what later ones find
+        _cycle(side)  # the first calls of a process fill its caches
         for number in range(rounds):
             lab.say(f"B6 round {number + 1} of {rounds}")
             quiet.append(_samples(side))
@@ -112,7 +112,7 @@ def _figure(
 ) -> Figure:
     return Figure(
         benchmark="B6",
-        name=f"1 claim a call in the storm, {name}, beside our own quiet",
+        name=f"1 claim a call in the storm, {name}, beside the agent at rest",
         unit="ms",
         ours=[percentile(samples, share) for samples in ours],
         peer=[percentile(samples, share) for samples in quiet],

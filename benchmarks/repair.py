@@ -1,8 +1,7 @@
-"""B11: how long a node is without its slices after somebody deleted them, and after a kubelet's start wiped them.
+"""B11: time without slices after a foreign deletion, and after the wipe of a starting kubelet.
 
-The wipe is what a kubelet does when it starts: every connection ends, all slices of the node are deleted, and the driver
-is registered anew. The upstream helper repairs 30 s after the last change that it saw, so two peers wait at the same time,
-one for each case.
+A starting kubelet ends every connection, deletes all slices of the node, and registers the driver again. The upstream
+helper repairs 30 s after the last change that it saw, so two peers wait at the same time, one for each case.
 """
 
 import time
@@ -69,7 +68,7 @@ def _wiped(lab: Lab, side: Side, watcher: Watcher) -> float:
 
 
 def _until_back(side: Side, watcher: Watcher) -> float:
-    """From the event of the deletion to that of the last slice which is back."""
+    """Milliseconds from the event of the deletion to that of the last restored slice."""
     gone = watcher.first(f"slices of {side.node} gone", lambda seen: seen.kind == "DELETED", BACK_SECONDS)
     back = watcher.first(f"slices of {side.node} back", Complete(side.driver.count), BACK_SECONDS)
     return (back.at - gone.at) / 1e6

@@ -64,7 +64,7 @@ def _published(lab: Lab, side: Side) -> _Published:
     with side, lab.watch_slices(side.node) as watcher:
         before = _slice_writes(lab)
         started = start(side, watcher)
-        time.sleep(_APART_SECONDS)  # so that a second write of the same would be counted
+        time.sleep(_APART_SECONDS)  # a second write of the same slice would be counted
         writes, items = _slice_writes(lab) - before, lab.slices(side.node)
         before = _slice_writes(lab)
         took = [_fault(side, watcher, gpu) for gpu in range(FAULTS)]
@@ -82,7 +82,7 @@ def _published(lab: Lab, side: Side) -> _Published:
 
 
 def _fault(side: Side, watcher: Watcher, gpu: int) -> float:
-    """Milliseconds until it was seen."""
+    """Milliseconds from a fault to its taint at the watcher."""
     device = side.driver.device(gpu)
     at = side.fault(gpu)
     seen = watcher.first(f"taint on {device} of {side.node}", is_tainted(device), _SEEN_SECONDS)

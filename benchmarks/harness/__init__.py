@@ -1,1 +1,1 @@
-"""What every benchmark stands on: the control plane, both drivers under measurement, the measuring ends, the figures."""
+"""The parts that all benchmarks share: control plane, both drivers, kubelet, watcher, figures."""

@@ -13,11 +13,11 @@ BUILD_SECONDS = 20 * 60
 
 
 class BuildError(Exception):
-    """The peers can't be built; the text says what to do."""
+    """The peers can't be built; the text has the reason or the next step."""
 
 
 def build_peers() -> dict[str, Path]:
-    """The peers' programs by name, built where they were not. Raises BuildError."""
+    """The peers' programs by name, built if they are not cached. Raises BuildError."""
     folder = CACHE / _digest()
     found = {name: folder / name for name in PROGRAMS}
     if all(path.is_file() for path in found.values()):

@@ -1,4 +1,4 @@
-"""Figures, what they were to be, and whether that held. Pure."""
+"""Figures, their targets and outcomes. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from benchmarks.harness.stats import median, paired_ratio, spread
 
 
 class Outcome(Enum):
-    """Whether a target held. UNCLEAR: missed by less than the peer varied by itself from round to round."""
+    """Outcome of a target. UNCLEAR: missed by less than the spread of the peer's own rounds."""
 
     HELD = "held"
     UNCLEAR = "unclear"
@@ -28,7 +28,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One figure of one benchmark: a value a round on each side. `peer` is empty where nothing there compares."""
+    """One figure of one benchmark: a value per round on each side. `peer` is empty if the peer has no such figure."""
 
     benchmark: str
     name: str
@@ -44,11 +44,11 @@ class Figure:
 
     @property
     def noise(self) -> float | None:
-        """How far the peer's rounds lie apart; None without a peer."""
+        """The spread of the peer's rounds; None without a peer."""
         return spread(self.peer) if self.peer else None
 
     def outcome(self, target: Target) -> Outcome:
-        """Whether the target held. A limit has no peer to be unclear by."""
+        """The outcome of a target; a limit is never UNCLEAR."""
         if target.ratio is None:
             assert target.limit is not None
             return Outcome.HELD if median(self.ours) <= target.limit else Outcome.MISSED
@@ -59,7 +59,7 @@ class Figure:
 
 
 def is_failure(figures: Sequence[Figure]) -> bool:
-    """Whether a ratio was missed beyond the noise. Absolute limits are reported: another machine has others."""
+    """Whether a ratio was missed beyond the noise. A missed limit is no failure: it depends on the machine."""
     return any(
         target.ratio is not None and figure.outcome(target) is Outcome.MISSED
         for figure in figures

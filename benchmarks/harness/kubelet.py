@@ -1,4 +1,4 @@
-"""The kubelet of both sides: one Go program that registers a driver, calls it, and hears its health stream."""
+"""The kubelet of both sides: one Go program that registers a driver, calls it, and reads its health stream."""
 
 import queue
 import time
@@ -26,10 +26,10 @@ class Kubelet:
     def __init__(self, program: Path, registry: Path, log: Path) -> None:
         self._registry = registry
         self._health: queue.Queue[Json] = queue.Queue()
-        self._ends = Answering([str(program)], log, self._told)
+        self._ends = Answering([str(program)], log, self._health_message)
 
     def register(self) -> int:
-        """Waits for a driver's socket; the instant (ns) at which it had answered GetInfo."""
+        """Waits for a driver's socket and registers it. Returns the instant (ns) of the answer to GetInfo."""
         return int(self._ends.ask({"op": "register", "registry": str(self._registry)})["answered"])
 
     def forget(self) -> None:
@@ -37,15 +37,15 @@ class Kubelet:
         self._ends.ask({"op": "forget"})
 
     def prepare(self, calls: Sequence[Call], *, callers: int = 1, apart_seconds: float = 0.0) -> Timed:
-        """Makes the calls, shared out to this many callers at once. Raises LabError where one is refused."""
+        """Makes the calls from `callers` threads at once. Raises LabError if one is refused."""
         return self._timed("prepare", calls, callers, apart_seconds)
 
     def unprepare(self, calls: Sequence[Call], *, callers: int = 1, apart_seconds: float = 0.0) -> Timed:
-        """The opposite."""
+        """The same for NodeUnprepareResources."""
         return self._timed("unprepare", calls, callers, apart_seconds)
 
-    def hears(self, device: str, seconds: float) -> int:
-        """The instant (ns) of the next health message in which the device is unhealthy. Raises LabError."""
+    def unhealthy_at(self, device: str, seconds: float) -> int:
+        """The instant (ns) of the next health message with the device unhealthy. Raises LabError after `seconds`."""
         until = time.monotonic() + seconds
         while True:
             try:
@@ -55,8 +55,8 @@ class Kubelet:
             if device in message["health"]:
                 return int(message["at"])
 
-    def forget_health(self) -> None:
-        """Drops the messages that nobody asked for."""
+    def drain_health(self) -> None:
+        """Drops the messages that have arrived."""
         while not self._health.empty():
             self._health.get_nowait()
 
@@ -72,7 +72,7 @@ class Kubelet:
             calls=tuple(each / 1e9 for each in answer["took"]), altogether=answer["altogether"] / 1e9
         )
 
-    def _told(self, message: Json) -> bool:
+    def _health_message(self, message: Json) -> bool:
         if "health" not in message:
             return False
         self._health.put(message)

@@ -1,4 +1,4 @@
-"""The laboratory: a real API server and etcd that waits for the disk, the programs, a folder, nodes and claims."""
+"""The test bed: a real API server, an etcd with fsync, the Go programs, a folder, nodes and claims."""
 
 import shutil
 import tempfile
@@ -20,7 +20,7 @@ _WRITES = frozenset({"POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTIO
 
 
 class Lab:
-    """Context manager. `folder` is on the disk whose fsync is measured; `say` hears what is going on."""
+    """Context manager. `folder` is on the disk with the measured fsync; `say` gets one line per step."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.say = say
@@ -43,7 +43,7 @@ class Lab:
         self._cleanup.close()
 
     def new_name(self, kind: str) -> str:
-        """A name that nothing of this run has yet."""
+        """A name that is unique in this run."""
         self._numbers[kind] = self._numbers.get(kind, 0) + 1
         return f"{kind}-{self._numbers[kind]}"
 
@@ -52,7 +52,7 @@ class Lab:
         self._created("/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
 
     def create_claim(self, name: str, driver: str, pool: str, device: str) -> Json:
-        """A claim allocated to one device, as the scheduler would leave it; as the kubelet names it."""
+        """A claim that is allocated to one device, in the kubelet's form: namespace, name and uid."""
         body = {
             "apiVersion": "resource.k8s.io/v1",
             "kind": "ResourceClaim",
@@ -81,23 +81,23 @@ class Lab:
         return self._watch(f"{CLAIMS}?watch=1")
 
     def writes(self) -> dict[str, int]:
-        """How many writes the API server has answered since its start, by resource, without dry runs."""
+        """Writes that the API server has answered since its start, by resource, without dry runs."""
         return writes_from(self._metrics())
 
     def requests(self, resources: Set[str]) -> dict[tuple[str, str], int]:
-        """How many requests the API server has answered since its start, by verb and resource; a watch when it ends."""
+        """Requests that the API server has answered since its start, by verb and resource. A watch counts when it ends."""
         return requests_from(self._metrics(), resources)
 
     def open_watches(self, resources: Set[str]) -> int:
-        """How many watches of these resources are open."""
+        """The number of open watches of these resources."""
         return watches_from(self._metrics(), resources)
 
     def log(self, name: str) -> Path:
-        """Where a program logs."""
+        """The log file of a program."""
         return self.folder / f"{name}.log"
 
     def service(self) -> dict[str, str]:
-        """The variables by which a pod finds the API server."""
+        """The environment variables that name the API server to a pod."""
         found = urlsplit(self.server.url)
         return {
             "KUBERNETES_SERVICE_HOST": str(found.hostname),
@@ -108,7 +108,7 @@ class Lab:
         return str(self.server.api.get("/metrics", accept="text/plain").body["text"])
 
     def _account(self) -> Path:
-        """A folder as a pod's account is mounted, of one that may do everything."""
+        """The mounted folder of a service account with all rights."""
         name = "agent"
         subject = {"kind": "ServiceAccount", "name": name, "namespace": "default"}
         role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
@@ -175,7 +175,7 @@ def _series(metrics: str, name: str) -> Iterator[tuple[dict[str, str], int]]:
 
 
 def tainted(item: Json) -> frozenset[str]:
-    """The devices of a slice that carry a taint which keeps new claims away."""
+    """The devices of a slice with a taint that keeps new claims away."""
     return frozenset(
         str(device["name"])
         for device in item["spec"].get("devices") or []

@@ -1,6 +1,6 @@
 """gpuvitals: the agent's real process on scripted GPUs, with its kernel log in a FIFO.
 
-A FIFO wakes its reader as /dev/kmsg does; a plain file would be looked at every 50 ms only.
+A FIFO wakes its reader as /dev/kmsg does; a plain file would be polled every 50 ms.
 """
 
 import json
@@ -20,15 +20,15 @@ from gpuvitals_sim.hardware.nvml_backend import BACKEND
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 
 _XID = 95
-"""An uncontained memory error: definitive, and unlike XID 79 it does not make the agent leave the GPU alone, so that a
-reset can be observed soon."""
+"""An uncontained memory error: definitive, and unlike XID 79 it does not stop the agent's polls of the GPU, so that the
+agent soon observes a reset."""
 
 _OBSERVED_SECONDS = 0.7
-"""In this time a poll that was asked for has been made, also by an agent that others slow down."""
+"""Time for a requested poll, on a loaded machine too."""
 
 
 class Ours:
-    """The node agent, a Driver. Every setting is its default, but for two: a repaired GPU is whole at once, however often."""
+    """The node agent, a Driver. Two settings differ from the defaults: no probation, and no limit on repairs."""
 
     name = "gpu.vitals.internal"
 
@@ -42,7 +42,7 @@ class Ours:
         self._process: subprocess.Popen[bytes] | None = None
         self._log_path = self.place.root / "kmsg"
         os.mkfifo(self._log_path)
-        # Held open for reading too: what is written while no agent reads waits for the next one.
+        # Open for reading too: lines that are written while no agent runs wait for the next one.
         self._kernel_log = os.open(self._log_path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._config = self.place.root / "agent.yaml"
         self._config.write_text(
@@ -56,7 +56,7 @@ class Ours:
         return self._process.pid
 
     def start(self) -> int:
-        """Starts the agent; the kernel ends it with this process, whatever way that ends."""
+        """Starts the agent. The kernel kills it when this process ends in any way."""
         command = ["setpriv", "--pdeathsig", "KILL", "--"]
         command += [sys.executable, "-m", "gpuvitals.cli.main", "node", *self._flags()]
         with self._lab.log(self.place.node).open("ab") as log:
@@ -89,18 +89,18 @@ class Ours:
         os.close(self._kernel_log)
 
     def device(self, index: int) -> str:
-        """As the agent names it: by the bus id."""
+        """The agent's name of the device, made from the bus id."""
         return "gpu-" + re.sub(r"[:.]", "-", self.gpus.gpus[index].bus_id.lower())
 
     def fault(self, index: int, claim: str = "") -> int:
-        """One XID line; the instant just before it is written. Whose claim it is the agent knows itself."""
+        """Writes one XID line and returns the instant before. `claim` is not used: the agent knows its claims."""
         where = self.gpus.gpus[index].bus_id.rsplit(".", 1)[0]
         text = f"NVRM: Xid (PCI:{where}): {_XID}, pid='<unknown>', name=<unknown>, Uncontained: LTC TAG (0x2,0x0)"
         self._broken.add(index)
         return self.kernel_line(text)
 
     def kernel_line(self, text: str) -> int:
-        """Appends one record of the kernel; the instant just before."""
+        """Appends one kernel record and returns the instant before."""
         self._sequence += 1
         microseconds = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
         record = f"4,{self._sequence},{microseconds},-;{text}\n".encode("ascii")
@@ -109,7 +109,7 @@ class Ours:
         return at
 
     def off_bus(self, *indexes: int) -> None:
-        """All that GPUs make which fall off the bus together: three kernel lines, an NVML event, a lost handle each."""
+        """GPUs fall off the bus together: three kernel lines, an NVML event and a lost handle each."""
         for index in indexes:
             bus_id = self.gpus.gpus[index].bus_id
             self.kernel_line(f"NVRM: Xid (PCI:{bus_id.rsplit('.', 1)[0]}): 79, GPU has fallen off the bus.")
@@ -120,9 +120,9 @@ class Ours:
             self.gpus.lose(index)
 
     def repair(self, claims: Sequence[str]) -> None:
-        """Resets what is broken. A reset shows in the kernel log: the driver says anew which GPUs there are."""
+        """Resets the broken GPUs. The kernel log shows a reset: the driver lists the GPU again."""
         for index in self._broken:
-            # Not ScriptedNode.reset: that logs to a plain file, which nobody reads here.
+            # ScriptedNode.reset would log to a plain file, which this agent does not read.
             where = self.gpus.gpus[index].bus_id.rsplit(".", 1)[0]
             self.kernel_line(f"NVRM: GPU at PCI:{where}: {self.gpus.gpus[index].uuid}")
             self.kernel_line(f"NVRM: GPU Board Serial Number: {self.gpus.gpus[index].serial}")

@@ -13,7 +13,7 @@ from benchmarks.harness.side import Side
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """The agent (also as what can do more than a Driver) and the peer, both up."""
+    """The agent and the peer, both published and registered. `agent` has the methods beyond a Driver's."""
 
     ours: Side
     agent: Ours
@@ -27,7 +27,7 @@ class Pair:
 
 @contextmanager
 def pair(lab: Lab, devices: int = 8) -> Iterator[Pair]:
-    """Both on nodes of their own, published and registered."""
+    """Both sides, on a node each, published and registered."""
     agent = Ours(lab, devices)
     with Side(lab, agent) as ours:
         ours.up()
@@ -37,5 +37,5 @@ def pair(lab: Lab, devices: int = 8) -> Iterator[Pair]:
 
 
 def published(lab: Lab, side: Side) -> list[Json]:
-    """What a side has published, for the other to publish too."""
+    """The published devices of a side, for the other side to publish too."""
     return devices_of(lab.slices(side.node))

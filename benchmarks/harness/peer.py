@@ -1,4 +1,4 @@
-"""The Go peer: a driver on the upstream helper, told of its faults by an order instead of finding them out."""
+"""The Go peer: a driver on the upstream helper that gets its faults as orders and detects none."""
 
 import json
 import uuid
@@ -10,7 +10,7 @@ from benchmarks.harness.side import new_place
 
 
 class Peer:
-    """A Driver. It publishes the devices it is given: those of gpuvitals, so that both slices are equally large."""
+    """A Driver. It publishes the devices of gpuvitals, so that both slices are equally large."""
 
     name = "peer.vitals.internal"
 
@@ -54,34 +54,34 @@ class Peer:
         return program.program.stop()
 
     def close(self) -> None:
-        """It holds nothing else."""
+        """Nothing to close beside the process."""
 
     def device(self, index: int) -> str:
-        """As gpuvitals named it."""
+        """The name of the device, which gpuvitals chose."""
         return self._names[index]
 
     def fault(self, index: int, claim: str = "") -> int:
-        """Has a taint published; the instant just before the call of the upstream helper."""
+        """Orders one taint. Returns the instant before the call of the upstream helper."""
         self._faulty.append(self._names[index])
-        return self._told(index, claim)
+        return self._order(index, claim)
 
     def repair(self, claims: Sequence[str]) -> None:
-        """Has every taint taken away, and every claim told."""
+        """Orders the removal of every taint and a healthy status of every claim."""
         self._faulty = []
         for index, claim in enumerate(claims or [""]):
-            self._told(index, claim)
+            self._order(index, claim)
 
     @property
     def _running(self) -> Answering:
         assert self._program is not None, "the peer does not run"
         return self._program
 
-    def _told(self, index: int, claim: str) -> int:
+    def _order(self, index: int, claim: str) -> int:
         order = {"faulty": self._faulty, "claim": claim, "device": self._names[index]}
         return int(self._running.ask(order)["at"])
 
 
 def devices_of(slices: Sequence[Json]) -> list[Json]:
-    """The devices of slices, as a driver would publish them."""
+    """The devices of slices, in a driver's form."""
     devices: list[Json] = [device for item in slices for device in item["spec"].get("devices") or []]
     return devices

@@ -1,4 +1,4 @@
-"""The programs of the measuring ends and of the peer: JSON lines in and out, ended with whoever started them."""
+"""Child programs of the harness: JSON lines in and out. A program ends when its input closes."""
 
 import json
 import queue
@@ -16,11 +16,11 @@ STOP_SECONDS = 10.0
 
 
 class LabError(Exception):
-    """A measurement can't go on: a process ended, refused, or did not answer in time. The text says which."""
+    """A measurement failed: a process ended, refused, or did not answer in time. The text has the process and the reason."""
 
 
 class LineProgram:
-    """One program; every line that it prints goes to `take` on a thread of its own. It ends when its input closes."""
+    """One program. A reader thread passes each line of its output to `take`. It ends when its input closes."""
 
     def __init__(self, command: Sequence[str], log: Path, take: Callable[[bytes], None]) -> None:
         self.name = Path(command[0]).name
@@ -44,11 +44,11 @@ class LineProgram:
             raise LabError(f"{self.name} takes no orders: {error}\n{self.log_end()}") from error
 
     def log_end(self) -> str:
-        """The end of what it logged."""
+        """The last 2,000 characters of its log."""
         return self._log.read_text(encoding="utf-8", errors="replace")[-2000:]
 
     def stop(self) -> float:
-        """SIGTERM; the seconds until it had ended. Kills it where that takes too long."""
+        """Sends SIGTERM and returns the seconds to the exit. Kills it after STOP_SECONDS."""
         began = time.monotonic()
         self.process.terminate()
         try:
@@ -70,16 +70,16 @@ class LineProgram:
 
 
 class Answering:
-    """A LineProgram that answers each order with one object; what else it prints goes to `told`."""
+    """A LineProgram that answers each order with one object. `takes` gets every object first."""
 
-    def __init__(self, command: Sequence[str], log: Path, told: Callable[[Json], bool]) -> None:
-        """`told` returns whether the object was its own and no answer."""
-        self._told = told
+    def __init__(self, command: Sequence[str], log: Path, takes: Callable[[Json], bool]) -> None:
+        """`takes` returns True for an object that is no answer to an order."""
+        self._takes = takes
         self._answers: queue.Queue[Json] = queue.Queue()
-        self.program = LineProgram(command, log, self._taken)
+        self.program = LineProgram(command, log, self._received)
 
     def ask(self, order: Mapping[str, object], seconds: float = ANSWER_SECONDS) -> Json:
-        """The answer. Raises LabError where it is an error or does not come."""
+        """The answer to one order. Raises LabError for an error, and after `seconds` without an answer."""
         self.program.write(order)
         try:
             answer = self._answers.get(timeout=seconds)
@@ -92,16 +92,16 @@ class Answering:
             raise LabError(f"{self.program.name}: {answer['error']}")
         return answer
 
-    def _taken(self, line: bytes) -> None:
+    def _received(self, line: bytes) -> None:
         message: Json = json.loads(line)
-        if not self._told(message):
+        if not self._takes(message):
             self._answers.put(message)
 
 
-def wait_until(what: str, holds: Callable[[], bool], seconds: float) -> None:
-    """Returns once it holds. Raises LabError with `what` where it does not in time."""
+def wait_until(condition: str, holds: Callable[[], bool], seconds: float) -> None:
+    """Returns when `holds` is true. Raises LabError with `condition` after `seconds`."""
     until = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > until:
-            raise LabError(f"{what}: not within {seconds:.0f} s")
+            raise LabError(f"{condition}: not within {seconds:.0f} s")
         time.sleep(0.01)

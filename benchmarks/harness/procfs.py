@@ -1,4 +1,4 @@
-"""What the kernel says of a process: memory, time on a core, how often it woke up."""
+"""Memory, CPU time and wake-ups of a process, from /proc."""
 
 import os
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """`resident_mib` is RSS, `private_mib` what no other process shares; the other two count since the start."""
+    """`resident_mib` is RSS, `private_mib` its unshared part; CPU seconds and wake-ups count from the process's start."""
 
     resident_mib: float
     private_mib: float
@@ -18,7 +18,7 @@ class Usage:
 
 
 def usage(pid: int) -> Usage:
-    """The process, all its threads. Raises OSError where it has ended."""
+    """The usage of a process with all its threads. Raises OSError if it has ended."""
     folder = Path(f"/proc/{pid}")
     rollup = _kilobytes((folder / "smaps_rollup").read_text(encoding="ascii"))
     fields = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
@@ -31,7 +31,7 @@ def usage(pid: int) -> Usage:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that this one has started and that still run."""
+    """The running child processes of a process."""
     found: list[int] = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         found += [int(child) for child in (task / "children").read_text(encoding="ascii").split()]

@@ -1,4 +1,4 @@
-"""A driver under measurement on a node of its own, with its kubelet; the same steps are made on both sides."""
+"""A measured driver on its own node, with its kubelet. Both sides run the same steps."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -19,7 +19,7 @@ _HEAL_TRIES = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A node's name and its folder, whose path is short: a Unix socket's has 108 characters at most."""
+    """A node's name and folder. The folder's path is short, since a Unix socket's path has at most 108 characters."""
 
     node: str
     root: Path
@@ -59,19 +59,19 @@ class Driver(Protocol):
 
     @property
     def pid(self) -> int:
-        """The process that runs."""
+        """The running process."""
         ...
 
     def start(self) -> int:
-        """Starts the process and returns the instant of it; nothing is waited for. May be repeated after `stop`."""
+        """Starts the process and returns the instant, without waiting. May be repeated after `stop`."""
         ...
 
     def stop(self) -> float:
-        """SIGTERM; the seconds until it had ended. Nothing happens where it does not run."""
+        """Sends SIGTERM and returns the seconds to the exit; 0 if no process runs."""
         ...
 
     def close(self) -> None:
-        """Gives back what it holds besides its process."""
+        """Releases its resources beside the process."""
         ...
 
     def device(self, index: int) -> str:
@@ -79,16 +79,16 @@ class Driver(Protocol):
         ...
 
     def fault(self, index: int, claim: str = "") -> int:
-        """Breaks one device, held by `claim` where that is named, and returns when: the clock runs from there."""
+        """Breaks one device and returns the instant. `claim` names the claim that holds it, if any."""
         ...
 
     def repair(self, claims: Sequence[str]) -> None:
-        """Repairs what is broken, once. `claims` hold the devices, one each, where there are any."""
+        """Repairs the broken devices, once. `claims` are the claims that hold the devices, one each."""
         ...
 
 
 class Side:
-    """Context manager over a driver, its kubelet and its claims. The driver is started by `up`."""
+    """Context manager over a driver, its kubelet and its claims. `up` starts the driver."""
 
     def __init__(self, lab: Lab, driver: Driver) -> None:
         self.lab, self.driver, self.node = lab, driver, driver.place.node
@@ -121,7 +121,7 @@ class Side:
         return found == self.driver.count and not any(tainted(item) for item in items)
 
     def allocate(self, count: int | None = None) -> None:
-        """Claims for the first devices (all of them by default), one each, in `claims`."""
+        """Allocates one claim for each of the first `count` devices (default: all), and stores them in `claims`."""
         create = partial(self.lab.create_claim, driver=self.driver.name, pool=self.node)
         numbers = range(self.driver.count if count is None else count)
         self.claims = [
@@ -129,11 +129,11 @@ class Side:
         ]
 
     def fault(self, index: int) -> int:
-        """Breaks one device and returns when."""
+        """Breaks one device and returns the instant."""
         return self.driver.fault(index, self.claims[index]["name"] if self.claims else "")
 
     def heal(self) -> None:
-        """Repairs what is broken, and returns when neither a slice nor a claim says otherwise."""
+        """Repairs the broken devices, and returns when all slices and claims are healthy."""
         for attempt in range(1, _HEAL_TRIES + 1):
             self.driver.repair([claim["name"] for claim in self.claims])
             try:
@@ -145,10 +145,10 @@ class Side:
                 return
 
     def _is_healed(self) -> bool:
-        return self.is_published() and all(self._is_told(claim["name"]) for claim in self.claims)
+        return self.is_published() and all(self._is_healthy(claim["name"]) for claim in self.claims)
 
-    def _is_told(self, claim: str) -> bool:
-        """Whether a claim's condition is healthy, or it has none because it is not prepared."""
+    def _is_healthy(self, claim: str) -> bool:
+        """Whether a claim's condition is healthy, or absent since the claim is not prepared."""
         status = self.lab.server.api.get(f"{CLAIMS}/{claim}").body.get("status") or {}
         conditions = [entry for device in status.get("devices") or [] for entry in device["conditions"]]
         return all(entry["status"] == "True" for entry in conditions if entry["type"] == "Healthy")

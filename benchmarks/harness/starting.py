@@ -1,4 +1,4 @@
-"""A driver's start as others see it: from exec to the answer to GetInfo, and to its last device at a watcher."""
+"""A driver's start from outside: from exec to the answer to GetInfo, and to its last device at a watcher."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The independent observer: a process with a connection of its own, which stamps each event as its line arrives."""
+"""An independent observer: a process with its own connection that stamps each event when its line arrives."""
 
 import json
 import queue
@@ -41,19 +41,19 @@ class Watcher:
     def __exit__(self, *_: object) -> None:
         self._program.stop()
 
-    def first(self, what: str, holds: Callable[[Seen], bool], seconds: float) -> Seen:
-        """The next event for which it holds; those before it are gone. Raises LabError."""
+    def first(self, event: str, holds: Callable[[Seen], bool], seconds: float) -> Seen:
+        """The next event that `holds` accepts; earlier ones are dropped. Raises LabError after `seconds`."""
         until = time.monotonic() + seconds
         while True:
             try:
                 seen = _parsed(self._lines.get(timeout=max(0.0, until - time.monotonic())))
             except queue.Empty:
-                raise LabError(f"{what}: no watcher saw it in {seconds:.0f} s") from None
+                raise LabError(f"{event}: no watcher saw it in {seconds:.0f} s") from None
             if holds(seen):
                 return seen
 
     def drain(self) -> int:
-        """Drops what has come and was not asked for, and says how much it was."""
+        """Drops the events that have arrived, and returns their number."""
         dropped = 0
         while not self._lines.empty():
             self._lines.get_nowait()
