@@ -1,7 +1,7 @@
-"""Fails where msgspec could build the type information of a class on a thread. Run by `make check`.
+"""Fails if msgspec could build the type information of a class on a thread. Run by `make check`.
 
-msgspec builds that information at the first use of a type and other threads can see it half built, which crashes the
-process (docs/adr/039-decoders-at-import.md). So decoders are made at module level, and nothing names a type at a call.
+msgspec builds that information at the first use of a type. Other threads can read it half built, which crashes the process
+(docs/adr/039-decoders-at-import.md). So decoders are made at module level, and no call names a type.
 """
 
 import ast
@@ -27,7 +27,7 @@ _DECODERS = frozenset(f"msgspec.{form}.Decoder" for form in _FORMATS)
 
 
 def violations(source: str, module: str) -> list[tuple[int, str]]:
-    """(line, what is wrong) of one module's text; `module` is its path below the package."""
+    """Line and message of each violation in one module's text; `module` is its path below the package."""
     tree = ast.parse(source)
     names = _names(tree)
     found: list[tuple[int, str]] = []
@@ -40,7 +40,7 @@ def violations(source: str, module: str) -> list[tuple[int, str]]:
         if name == "msgspec.convert" and module not in CONVERTS:
             found.append((call.lineno, "msgspec.convert; decode with a decoder of the module"))
     for line, name in _handed_on(tree, names):
-        found.append((line, f"{name} without a call; it would be given a type elsewhere"))
+        found.append((line, f"{name} without a call; its later caller would pass a type"))
     if not module.startswith("cli/"):
         found.extend(
             (line, "import inside a function; a decoder of that module would be made on the caller's thread")
@@ -50,7 +50,7 @@ def violations(source: str, module: str) -> list[tuple[int, str]]:
 
 
 def main(root: Path = ROOT) -> int:
-    """0 where no module violates the rule; else 1 and a line for each violation."""
+    """Prints a line for each violation. Returns 0 if there is none, else 1."""
     code = 0
     modules = {
         path: folder for source in SOURCES for folder in [root / source] for path in folder.rglob("*.py")
@@ -98,7 +98,7 @@ def _calls(node: ast.AST, *, in_function: bool) -> Iterator[tuple[ast.Call, bool
 
 
 def _handed_on(tree: ast.Module, names: dict[str, str]) -> Iterator[tuple[int, str]]:
-    """References to functions that take a type, but for those that are called where they stand."""
+    """References, other than calls, to functions that take a type."""
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Name | ast.Attribute) and id(node) not in called:

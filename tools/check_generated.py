@@ -1,4 +1,4 @@
-"""Regenerates every generated file and fails where the result differs from what is committed. Run by `make check`."""
+"""Regenerates every generated file and fails if a result differs from the committed file. Run by `make check`."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ OUTPUTS = (
 
 
 def main() -> int:
-    """0 where the committed files are what the generators write; else 1 and the names of those that are not."""
+    """Prints the files that differ from their generator's output. Returns 0 if there is none, else 1."""
     before = _contents()
     for generator in GENERATORS:
         subprocess.run(
@@ -27,7 +27,7 @@ def main() -> int:
     after = _contents()
     stale = sorted(str(path) for path in before.keys() | after.keys() if before.get(path) != after.get(path))
     for path in stale:
-        print(f"{path}: differs from what its generator writes; commit the regenerated file")
+        print(f"{path}: differs from its generator's output; commit the regenerated file")
     return 1 if stale else 0
 
 

@@ -76,7 +76,7 @@ def rate(found: list[Passage]) -> float:
 
 
 def main(arguments: list[str]) -> int:
-    """0 where every area is within the limit, else 1. With paths: prints their lines with such clauses, and their rate."""
+    """Returns 0 if every area is within the limit, else 1. For paths it also prints the lines with such clauses."""
     code = 0
     for name in arguments or AREAS:
         by_file = {path: passages(path) for path in files(ROOT / name)}

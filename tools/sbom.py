@@ -102,9 +102,9 @@ def _compare(installed: dict[str, Json], locked: dict[str, Json]) -> None:
 
 
 def _complete(component: Json, locked: Json) -> None:
-    """Adds the hashes of the lock, and the licence where the package's metadata has none. Raises SbomError.
+    """Adds the hashes of the lock, and a licence if the package's metadata has none. Raises SbomError.
 
-    The hashes are those of all files that pip may download for this version: pip records no hash of what it installed.
+    The hashes are those of all files that pip may download for this version: pip does not record which one it installed.
     """
     component["externalReferences"] = [
         *component.get("externalReferences", []),
@@ -132,7 +132,7 @@ def _container(base: str) -> Json:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0; 1 where the packages are not those of the lock, or the document is not valid."""
+    """Returns 0, or 1 if the packages differ from the lock or the document is not valid."""
     parser = argparse.ArgumentParser(prog="sbom", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
         "--python",

@@ -1,9 +1,8 @@
-"""Links by which programs of the image find NVML below the driver root by its name. The agent's worker needs none.
+"""Makes links by which programs of the image load NVML from below the driver root. The agent's worker needs no link.
 
-A library path that led into the driver root itself would hand this image's Python the C library of another
-distribution. So each folder of that path holds one link, and each link is one place where NVML may be. A link that
-leads nowhere is skipped by the loader. Where a driver is there already, there is one link, to the library that the
-agent would use.
+A library path into the driver root itself would give this image's Python the C library of another distribution. So each
+folder of the path holds one link, to one possible place of NVML. The loader skips a dangling link. If a driver is there
+already, there is one link, to the library that the agent would choose.
 """
 
 import sys
@@ -16,7 +15,7 @@ from gpuvitals.driverfiles.tree import FileTree, query
 DRIVER_ROOT = Path("/driver-root")
 LINKS = Path("/opt/gpuvitals/nvml")
 DIRECTORIES = LIBRARY_DIRECTORIES[:8]
-"""The usual ones: the loader looks into each of them for every library of every program."""
+"""The common ones only: the loader searches each of them for every library of every program."""
 LIBRARY = "libnvidia-ml.so.1"
 
 
@@ -26,7 +25,7 @@ def search_path(links: Path = LINKS) -> str:
 
 
 def make_links(links: Path = LINKS, driver_root: Path = DRIVER_ROOT) -> None:
-    """Makes the folders and their links. Raises OSError."""
+    """Creates the folders and their links. Raises OSError."""
     found = _found(driver_root)
     targets = [found] if found else [f"{directory}/{LIBRARY}" for directory in DIRECTORIES]
     for number in range(len(DIRECTORIES)):
@@ -36,8 +35,8 @@ def make_links(links: Path = LINKS, driver_root: Path = DRIVER_ROOT) -> None:
 
 
 def _found(driver_root: Path) -> str:
-    tree, asked = FileTree(driver_root), query(Path("/proc"))
-    places = candidates(tree, find_driver(tree, asked), NVML, asked)
+    tree, wanted = FileTree(driver_root), query(Path("/proc"))
+    places = candidates(tree, find_driver(tree, wanted), NVML, wanted)
     return next((place.path for place in places if not place.flaw), "")
 
 

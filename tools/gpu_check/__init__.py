@@ -1,4 +1,4 @@
-"""`make gpu-check`: records on a real NVIDIA GPU what NVML answers and what the agent makes of it.
+"""`make gpu-check`: records the answers of NVML on a real NVIDIA GPU, and the agent's verdicts on them.
 
 It reads only, and needs no network. The report has no serial numbers and no UUIDs.
 """

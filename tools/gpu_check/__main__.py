@@ -1,6 +1,6 @@
 """Runs the whole check: `python -m tools.gpu_check [--library FOLDER]`, from the root of the checkout.
 
-Exit code: 0 where a report was stored, and where there is no GPU; 1 where a part failed, which the report then says.
+Exit code: 0 if a report was stored, or if there is no GPU; 1 if a part failed, and then the report has the failure.
 """
 
 import argparse
@@ -20,27 +20,25 @@ from tools.gpu_check.report import FORMAT, stored, without_identity
 _ROOT = Path(__file__).parents[2]
 _REPORTS = _ROOT / "docs" / "reference" / "hardware"
 _MOCK_REPORTS = _ROOT / ".cache" / "gpu-check"
-"""What a mock answers is no fact about hardware, and stays out of the tree."""
+"""Answers of a mock are no facts about hardware, and stay out of the tree."""
 _DOCTOR_SECONDS, _CALLS_SECONDS = 100, 60
 
 
 class PartFailed(Exception):
-    """A part of the check gave no report."""
+    """A part of the check ended without a report."""
 
 
 def main() -> int:
-    """Checks, and stores the report."""
+    """Runs every part and stores the report. Returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="gpu-check", description="records what NVML answers on this machine"
+        prog="gpu-check", description="record the answers of NVML on this machine"
     )
     parser.add_argument(
-        "--library", type=Path, help="folder of a mock libnvidia-ml.so.1, with a made machine"
+        "--library", type=Path, help="folder of a mock libnvidia-ml.so.1; the machine is made up"
     )
-    parser.add_argument("--profile", default="h100", help="the model of the made machine")
-    parser.add_argument(
-        "--reports", type=Path, help="where the report goes; default: docs/reference/hardware"
-    )
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long the agent runs")
+    parser.add_argument("--profile", default="h100", help="the GPU model of the made-up machine")
+    parser.add_argument("--reports", type=Path, help="folder of the report; default: docs/reference/hardware")
+    parser.add_argument("--seconds", type=float, default=60.0, help="run time of the agent")
     options = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="gv-", dir="/tmp") as made:
@@ -91,7 +89,7 @@ def _checked(
 
 
 def _json(machine: Machine, command: list[str], seconds: float) -> dict[str, Any]:
-    """What a program prints. Raises PartFailed where it ends without a document, or not at all."""
+    """The JSON document that a program prints. Raises PartFailed if it prints none, or does not end in time."""
     try:
         done = subprocess.run(
             command, cwd=_ROOT, env=machine.environment, stdout=subprocess.PIPE, timeout=seconds, check=False
@@ -106,7 +104,7 @@ def _json(machine: Machine, command: list[str], seconds: float) -> dict[str, Any
 
 
 def _calls(machine: Machine) -> tuple[dict[str, Any], list[str]]:
-    """Every call of NVML, and what failed."""
+    """The report on every NVML call, and the failures."""
     try:
         found = _json(machine, [sys.executable, "-m", "tools.gpu_check.calls"], _CALLS_SECONDS)
     except PartFailed as error:

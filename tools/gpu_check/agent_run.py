@@ -1,4 +1,4 @@
-"""Runs the agent for a while against the embedded API server, with a kubelet's two calls, and looks at what it does."""
+"""Runs the agent against the embedded API server, registers it as a kubelet does, and records its output and cost."""
 
 import json
 import os
@@ -24,11 +24,11 @@ _STEP_SECONDS = 0.2
 
 
 class AgentFailed(Exception):
-    """The agent did not come up, or ended."""
+    """The agent did not start, or ended early."""
 
 
 def run_agent(machine: Machine, folder: Path, seconds: float) -> dict[str, Any]:
-    """What was published, each GPU's explanation, and what the agent cost. Raises AgentFailed."""
+    """Published devices, each GPU's explanation, and the agent's CPU and memory. Raises AgentFailed."""
     with ApiServer() as server:
         client = server.client("gpu-check")
         client.create("nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-a"}})

@@ -1,4 +1,4 @@
-"""Runs the worker's own backend in this process, with every call of the binding timed and its answer kept.
+"""Runs the worker's own backend in this process, and records time and answer of every call of the binding.
 
 Run as `python -m tools.gpu_check.calls`: one JSON document on stdout. The parent has the deadline.
 """
@@ -23,13 +23,13 @@ _MAX_ANSWERS = 12
 
 
 class Recorder:
-    """Times the functions of pynvml. Each distinct answer of a function is kept, up to a few."""
+    """Times the functions of pynvml, and keeps the first distinct answers of each."""
 
     def __init__(self) -> None:
         self._calls: dict[str, dict[str, Any]] = {}
 
     def install(self) -> None:
-        """Replaces every nvml function of the binding by a timed one."""
+        """Replaces every nvml function of the binding with a timed one."""
         for name in dir(pynvml):
             function = getattr(pynvml, name)
             if name.startswith("nvml") and callable(function) and not isinstance(function, type):
@@ -75,7 +75,7 @@ class Recorder:
 
 
 def plain(value: Any) -> Any:
-    """An answer as JSON has it; handles are left out, and names of a board too."""
+    """An answer as JSON, without handles and without fields that identify a board."""
     if isinstance(value, bytes):
         return value.rstrip(b"\0").decode("utf-8", "replace")
     if isinstance(value, bool | int | float | str) or value is None:
@@ -91,7 +91,7 @@ def plain(value: Any) -> Any:
 
 
 def main() -> int:
-    """Prints the calls and what the worker makes of them. 0; 1 where the driver can't be opened."""
+    """Prints the calls and the worker's readings. Returns 0, or 1 if the driver can't be opened."""
     recorder, backend = Recorder(), PynvmlBackend()
     recorder.install()
     document: dict[str, Any] = {"gpus": []}
@@ -108,7 +108,7 @@ def main() -> int:
 
 
 def _gpu(backend: PynvmlBackend, index: int) -> dict[str, Any]:
-    """All that the worker reads of one GPU; what fails is part of it."""
+    """Everything that the worker reads of one GPU, failures included."""
     try:
         facts = backend.identify(index)
         found: dict[str, Any] = {"facts": msgspec.to_builtins(facts)}

@@ -1,4 +1,4 @@
-"""The machine that is checked: this one, or a made one on the mock library."""
+"""The checked machine: this one, or a made-up one on the mock library."""
 
 import os
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Machine:
 
 
 def this_machine(folder: Path) -> Machine:
-    """The machine as it is; the kubelet's and the CDI folder are made ones."""
+    """This machine, with temporary folders in place of the kubelet's and of CDI's."""
     place = DriverPlace(root=Path("/"))
     return Machine(flags=_folders(folder), environment={**os.environ, **place.environment()}, is_mock=False)
 

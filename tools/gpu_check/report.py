@@ -1,4 +1,4 @@
-"""The report as a file: without what names one board, one claim or one host."""
+"""The report as a file, without identifiers of a board, a claim or a host."""
 
 import json
 import re
@@ -10,16 +10,16 @@ FORMAT = 1
 _UUID = re.compile(r"\b(GPU|MIG)-[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b")
 _SERIAL = "serial"
 _SHORTEST = 6
-"""A shorter "serial number" is a placeholder such as 0, which other values have too."""
+"""A shorter "serial number" is a placeholder such as 0, which is also a common value."""
 _UNSAFE = re.compile(r"[^a-z0-9]+")
 
 
 class IdentityLeft(Exception):
-    """The report still has something that names a board."""
+    """The report still has an identifier of a board."""
 
 
 def without_identity(document: dict[str, Any]) -> dict[str, Any]:
-    """The document with placeholders for UUIDs and serial numbers, the same one for each of them. Raises IdentityLeft."""
+    """The document with a placeholder for each UUID and serial number. Raises IdentityLeft."""
     serials = sorted({each for each in _serials(document) if len(each) >= _SHORTEST}, key=len, reverse=True)
     text = json.dumps(_unnumbered(document))
     for number, serial in enumerate(serials):
@@ -37,7 +37,7 @@ def without_identity(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def stored(document: dict[str, Any], folder: Path) -> Path:
-    """Writes the report under a name of the model and the driver; the path."""
+    """Writes the report to a file named after model and driver. Returns the path."""
     gpus = document["nvml"]["gpus"]
     product = next((gpu["facts"]["name"] for gpu in gpus if "facts" in gpu), "unknown")
     driver = document["nvml"].get("driver", {}).get("driver_version", "unknown")
@@ -56,7 +56,7 @@ def _unnumbered(value: Any) -> Any:
 
 
 def _serials(value: Any) -> list[str]:
-    """The serial numbers that the worker read, wherever they stand."""
+    """The serial numbers in a document, at any depth."""
     if isinstance(value, dict):
         own = value.get(_SERIAL)
         found = [own] if isinstance(own, str) and own else []

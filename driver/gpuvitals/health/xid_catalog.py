@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class XidEntry:
-    """One XID. `bucket` is NVIDIA's immediate action, `investigatory` its next one; empty where NVIDIA names none.
+    """One XID. `bucket` is NVIDIA's immediate action, `investigatory` its next one; empty if NVIDIA names none.
 
     `unused`: on Ampere and later.
     """
