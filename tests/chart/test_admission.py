@@ -271,7 +271,7 @@ def test_accepted_own_claim_status_and_nothing_else_of_the_claim_changes(cluster
     assert {**after, "devices": after["devices"][:1]} == before
 
 
-def test_a_claim_that_was_deallocated_answers_as_the_agent_expects_and_not_as_a_missing_right(
+def test_a_deallocated_claim_gets_its_own_error_and_not_that_of_a_missing_right(
     cluster: Cluster,
 ) -> None:
     """A 403 would make the agent tell of a missing right, and hold up the status of every other claim."""

@@ -223,7 +223,7 @@ LINUX = {"kubernetes.io/os": "linux"}
     ],
     ids=str,
 )
-def test_the_agent_runs_where_a_label_names_a_gpu_or_where_nothing_has_labelled_the_node(
+def test_the_agent_runs_on_nodes_labelled_with_a_gpu_and_on_unlabelled_nodes(
     labels: dict[str, str], auto: bool, only: bool
 ) -> None:
     """Finding U5: Linux nodes with NVIDIA GPUs, by the labels of NFD or of the GPU Operator where there are any."""
@@ -234,7 +234,7 @@ def test_the_agent_runs_where_a_label_names_a_gpu_or_where_nothing_has_labelled_
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_driver_root_is_where_the_image_looks_for_nvml_and_a_later_mount_reaches_it(name: str) -> None:
+def test_the_image_searches_nvml_at_the_driver_root_also_after_a_later_mount(name: str) -> None:
     mounts = [each for each in container(name)["volumeMounts"] if each["name"] == "driver-root"]
 
     assert [each["mountPath"] for each in mounts] == [str(parsed(name).driver_root)] == ["/driver-root"]

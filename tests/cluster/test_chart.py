@@ -58,7 +58,7 @@ def test_an_installed_agent_is_ready_has_published_and_stays(
     assert restarts(later) == restarts(pod) == 0
 
 
-def test_a_line_in_the_real_kernel_log_reaches_slice_kubelet_and_pod_and_a_reset_takes_it_back(
+def test_a_real_kernel_line_reaches_slice_kubelet_and_pod_and_a_reset_reverts_it(
     cluster: Cluster, release: Release
 ) -> None:
     """The line names a PCI domain that this machine doesn't have, so nobody else can take it for a fault of theirs."""
@@ -108,7 +108,7 @@ def test_a_person_with_a_kubeconfig_has_the_agent_of_a_node_explain_its_gpu(
     assert "the API server shows" not in done.stdout
 
 
-def test_an_upgrade_with_live_claims_loses_nothing_and_an_uninstall_without_leaves_only_its_memory(
+def test_an_upgrade_keeps_live_claims_and_an_uninstall_leaves_only_the_memory(
     cluster: Cluster, release: Release
 ) -> None:
     release.install(flags=[BELIEVE])

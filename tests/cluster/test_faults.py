@@ -54,7 +54,7 @@ def test_xid_79_takes_that_gpu_out_and_says_so_in_slice_claim_and_pod(
     assert is_running(api, "train")
 
 
-def test_a_kubelet_restart_brings_the_slice_back_with_its_taint_and_time_within_a_second(
+def test_a_kubelet_restart_restores_the_slice_with_taint_and_time_in_a_second(
     cluster: Cluster, start_agent: Start
 ) -> None:
     """The kubelet deletes every slice of its node when it starts; nobody may slip through to the failed GPU."""

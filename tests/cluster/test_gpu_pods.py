@@ -27,7 +27,7 @@ void
 """
 
 
-def test_a_cel_claim_gets_one_gpu_with_its_device_nodes_and_libraries_and_nothing_stays(
+def test_a_cel_claim_gets_one_gpu_with_nodes_and_libraries_and_leaves_nothing(
     cluster: Cluster, start_agent: Callable[[Cluster], Agent]
 ) -> None:
     """The way of a healthy GPU: published, chosen by score, prepared, seen in the container, given back."""

@@ -54,7 +54,7 @@ def test_a_claim_that_no_container_uses_is_prepared_all_the_same(pods: Pods) -> 
     assert pods.agent.calls(claim_uid(pods.api, "unused")) == ["prepared"]
 
 
-def test_devices_and_configs_reach_the_containers_of_their_requests_init_containers_too(pods: Pods) -> None:
+def test_devices_and_configs_reach_the_containers_and_init_containers_of_a_request(pods: Pods) -> None:
     names = ("r0", "r1", "r2")
     wanted = claim("three")
     devices = wanted["spec"]["devices"]
@@ -172,7 +172,7 @@ def test_an_unprepare_that_fails_keeps_the_pod_until_it_succeeds(pods: Pods) -> 
     assert pods.agent.prepared() == []
 
 
-def test_an_unprepare_that_failed_or_is_in_progress_when_the_kubelet_restarts_is_made_again(
+def test_an_unfinished_unprepare_is_repeated_after_a_kubelet_restart(
     pods: Pods,
 ) -> None:
     """While the second try waits for the lock the kubelet goes."""

@@ -135,7 +135,7 @@ def test_shares_of_a_device_are_answered_with_their_ids_and_edits_of_their_own(
     assert len({device.cdi_device_ids[0] for device in devices}) == len(devices)
 
 
-def test_different_shares_of_a_device_go_to_different_claims_and_the_same_share_to_one(bench: Bench) -> None:
+def test_shares_of_a_device_go_to_different_claims_and_each_share_to_one(bench: Bench) -> None:
     first, second = (
         bench.allocate(Given(device=0, share_id=ONE)),
         bench.allocate(Given(device=0, share_id=TWO)),
@@ -183,7 +183,7 @@ def test_names_that_are_paths_are_refused_and_write_nothing(bench: Bench) -> Non
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha1"])
-def test_the_health_stream_begins_with_the_whole_list_and_repeats_it_within_5_seconds(
+def test_the_health_stream_sends_the_whole_list_first_and_again_within_5_seconds(
     bench: Bench, version: str
 ) -> None:
     if version == "v1":

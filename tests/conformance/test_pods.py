@@ -365,7 +365,7 @@ def test_pods_that_come_and_go_quickly_leak_nothing(cluster: Whole) -> None:
     cluster.nothing_is_left()
 
 
-def test_three_pods_are_prepared_at_once_over_one_connection_with_the_health_stream_open(
+def test_three_pods_are_prepared_over_one_connection_beside_the_health_stream(
     cluster: Whole,
 ) -> None:
     names = ["a", "b", "c"]

@@ -110,7 +110,7 @@ def test_a_frozen_agent_fails_its_calls_in_time_and_goes_on_when_it_is_thawed() 
         cluster.nothing_is_left()
 
 
-def test_a_pod_is_shown_as_healthy_again_soon_after_a_freeze_that_outlasted_the_lease() -> None:
+def test_a_pod_is_healthy_again_soon_after_a_freeze_longer_than_the_lease() -> None:
     """The kubelet takes a repeated value for no news; without one it looks only at the next sync of the pod."""
     with whole() as cluster:
         timings = replace(

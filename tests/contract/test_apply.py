@@ -88,9 +88,7 @@ def test_a_conflict_names_the_owner_and_the_field_and_force_takes_it(api: RawApi
     assert conditions(forced) == {"GPUHealthy": "False"}
 
 
-def test_a_nodes_taints_are_one_value_for_an_apply_and_a_list_by_key_for_a_strategic_patch(
-    api: RawApi, unique: str
-) -> None:
+def test_node_taints_are_atomic_for_apply_and_keyed_for_a_strategic_patch(api: RawApi, unique: str) -> None:
     stored(api.post(NODES, node(unique)))
     ours = {"key": "gpu.health/unhealthy", "value": "true", "effect": "NoSchedule"}
     applied = api.apply(f"{NODES}/{unique}", "us", node(unique, spec={"taints": [ours]}), force=True)

@@ -43,7 +43,7 @@ def test_what_is_not_there_is_not_found(api: RawApi, unique: str, verb: str) -> 
     assert answer.body["details"] == {"name": unique, "group": "coordination.k8s.io", "kind": "leases"}
 
 
-def test_an_update_of_a_slice_that_is_not_there_is_not_found_and_of_a_lease_creates_it(
+def test_an_update_of_an_absent_slice_is_not_found_and_of_a_lease_creates_it(
     api: RawApi, unique: str
 ) -> None:
     assert refusal(api.put(f"{SLICES}/{unique}", resource_slice(unique))) == (404, "NotFound")

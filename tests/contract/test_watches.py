@@ -95,7 +95,7 @@ def test_a_watch_without_a_version_starts_with_what_is_there(
         assert watch.take(2) == [("ADDED", unique), ("DELETED", unique)]
 
 
-def test_a_watch_from_version_0_begins_with_all_that_is_stored_and_then_bookmarks_a_place_behind_it(
+def test_a_watch_from_version_0_sends_all_stored_objects_and_then_a_later_bookmark(
     api: RawApi, unique: str
 ) -> None:
     """The agent settles by it what its watch has missed, without a list (ADR 037)."""

@@ -129,7 +129,7 @@ def test_gpus_that_come_in_and_out_of_sight_are_one_write_a_minute(course: list[
 
 @given(flaps(*HealthState))
 @settings(max_examples=500, deadline=None)
-def test_whatever_flaps_no_fault_and_no_return_waits_and_the_rest_is_one_write_a_minute(
+def test_under_flapping_faults_and_returns_are_immediate_and_the_rest_once_a_minute(
     course: list[Flap],
 ) -> None:
     """Finding R4."""

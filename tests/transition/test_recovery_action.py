@@ -123,7 +123,7 @@ def test_a_line_that_is_heard_of_after_a_newer_reading_of_the_field_asks_for_not
     assert judge(fold(asks(1, 1001), state=state), 1005) == judge(state, 1005)
 
 
-def test_of_two_definitive_causes_the_graver_one_names_the_verdict_whichever_came_first() -> None:
+def test_the_graver_of_two_definitive_causes_names_the_verdict_in_any_order() -> None:
     grave_last = fold(good(1000), xid(48, 1001), good(1002, recovery_action=2))
     grave_first = fold(good(1000), good(1001, recovery_action=2), xid(48, 1002))
 

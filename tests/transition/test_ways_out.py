@@ -147,7 +147,7 @@ def test_an_answer_of_a_gpu_that_was_lost_shows_none() -> None:
     ],
     ids=["action", "memory", "remap", "remap failed", "SRAM", "action unread", "nothing telling read"],
 )
-def test_a_reset_that_left_something_behind_or_that_nobody_can_vouch_for_heals_nothing(
+def test_an_incomplete_or_unobserved_reset_clears_nothing(
     left: dict[str, object],
 ) -> None:
     state = fold(good(1000), xid(119, 1001), identity(1100), *steady(1101, 1500, **left))
@@ -222,7 +222,7 @@ def test_no_instant_of_an_earlier_boot_is_in_the_future_of_the_next() -> None:
 
 
 @pytest.mark.parametrize("restart", [rebooted, reloaded], ids=["boot", "driver load"])
-def test_a_boot_or_driver_load_ends_with_clean_readings_what_degraded_and_what_had_isolated(
+def test_a_boot_or_driver_load_with_clean_readings_clears_both_kinds_of_fault(
     restart: object,
 ) -> None:
     assert callable(restart)
@@ -316,7 +316,7 @@ def test_a_contained_level_ends_with_its_cause_and_needs_no_probation() -> None:
         "nothing telling can be read",
     ],
 )
-def test_at_first_install_an_older_fault_stands_only_where_a_reading_agrees_or_none_can_tell(
+def test_at_first_install_an_old_fault_needs_a_reading_that_agrees_or_none_that_can(
     early: object, reading: dict[str, object], stands: bool
 ) -> None:
     unread = fold(early)  # type: ignore[arg-type]  # a table of signals

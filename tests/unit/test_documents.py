@@ -73,3 +73,13 @@ def test_nothing_is_named_by_a_number_of_a_list_that_the_tree_lacks() -> None:
     }
 
     assert found == set()
+
+
+def test_no_name_of_a_test_has_more_than_80_characters() -> None:
+    names = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^\s*def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+
+    assert sorted(name for name in names if len(name) > 80) == []

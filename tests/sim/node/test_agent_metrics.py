@@ -120,7 +120,7 @@ def test_a_fault_is_an_event_on_the_node_and_on_the_claim_that_holds_the_gpu(ser
         assert node.gpus.gpus[3].bus_id in about_node["note"]
 
 
-def test_the_probes_say_whether_the_loop_turns_and_whether_the_cluster_shows_what_is_known(
+def test_liveness_follows_the_loop_and_readiness_the_published_state(
     server: ApiServer,
 ) -> None:
     with agent_node(server) as node:

@@ -29,7 +29,7 @@ def held(node: AgentNode) -> tuple[int, int]:
     return len(os.listdir(f"{process}/fd")), len(os.listdir(f"{process}/task"))
 
 
-def test_a_wipe_is_repaired_within_a_second_with_taint_and_time_and_without_duplicates(
+def test_a_wipe_is_repaired_in_a_second_with_taint_and_time_without_duplicates(
     node: AgentNode,
 ) -> None:
     node.burst(3)
@@ -74,7 +74,7 @@ def test_a_kubelet_in_a_crash_loop_makes_nothing_grow_and_one_slice_a_wipe(node:
     assert methods == ["POST"] * wipes
 
 
-def test_an_agent_that_dies_and_is_born_in_an_outage_publishes_the_fault_when_it_ends(
+def test_an_agent_restarted_in_an_outage_publishes_the_fault_when_it_ends(
     node: AgentNode,
 ) -> None:
     with ExitStack() as stack:

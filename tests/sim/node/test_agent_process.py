@@ -31,7 +31,7 @@ def server() -> Iterator[ApiServer]:
         yield running
 
 
-def test_an_agent_without_a_driver_registers_and_publishes_an_empty_slice_that_says_so(
+def test_an_agent_without_a_driver_registers_and_publishes_an_empty_slice(
     folder: Path, server: ApiServer
 ) -> None:
     with agent(folder, server) as running:

@@ -8,7 +8,7 @@ from support.worlds.agent_node import AgentNode, devices_of, encoded
 _FOLLOW_UP_SECONDS = 30.0
 
 
-def test_xid_79_under_two_pods_is_one_put_at_most_one_follow_up_and_one_patch_of_the_holding_claim(
+def test_xid_79_under_two_pods_is_one_put_one_follow_up_and_one_claim_patch(
     node: AgentNode,
 ) -> None:
     node.hold("faulty", 3)

@@ -54,7 +54,7 @@ def told(node: AgentNode, reason: str) -> bool:
     return any(event["reason"] == reason for event in node.agent.client.list("events"))
 
 
-def test_a_slice_of_another_driver_with_one_of_our_gpus_ends_publication_until_it_is_gone(
+def test_a_foreign_slice_with_one_of_our_gpus_stops_publication_until_it_is_gone(
     node: AgentNode,
 ) -> None:
     before = names(node)

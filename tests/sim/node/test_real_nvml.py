@@ -46,7 +46,7 @@ def inject(node: AgentNode, *facts: str) -> float:
     return time.monotonic()
 
 
-def test_a_gpu_that_is_lost_leaves_within_a_second_and_its_siblings_stay_as_they_were(
+def test_a_lost_gpu_leaves_service_within_a_second_and_its_siblings_stay(
     node: AgentNode,
 ) -> None:
     """The event wait fails without a word about whom, and nothing but NVML knows: every GPU is probed."""

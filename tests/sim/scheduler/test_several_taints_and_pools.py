@@ -97,7 +97,7 @@ def test_an_incomplete_pool_of_another_node_is_no_obstacle(world: World) -> None
     assert world.taken("train") == ["gpu-1"]
 
 
-def test_a_prioritized_list_takes_the_next_alternative_where_a_constraint_does_not_hold(
+def test_a_prioritized_list_takes_the_next_alternative_if_a_constraint_fails(
     world: World,
 ) -> None:
     def on(name: str, rack: str, score: int) -> Json:

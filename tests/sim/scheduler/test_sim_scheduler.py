@@ -117,7 +117,7 @@ def test_an_allocated_claim_has_finalizer_reservation_and_node_selector(
     assert allocation["nodeSelector"] == {"nodeSelectorTerms": [term]}
 
 
-def test_a_full_node_refuses_with_the_real_text_and_takes_the_pod_when_a_device_comes(
+def test_a_full_node_refuses_with_the_real_text_and_accepts_after_a_device_appears(
     client: ApiClient,
     publish: Publish,
 ) -> None:

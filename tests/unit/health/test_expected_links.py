@@ -49,7 +49,7 @@ def test_a_single_gpu_of_a_board_in_a_virtual_machine_misses_no_link() -> None:
     assert (verdict.state, verdict.nvlink_status) == (HealthState.HEALTHY, NvlinkStatus.NONE)
 
 
-def test_links_that_come_up_later_are_learned_and_kept_where_an_inventory_does_not_say() -> None:
+def test_links_that_come_up_later_are_learned_and_kept_without_an_inventory_value() -> None:
     met = initial_state(replace(GPU, product_name="a model of tomorrow", expected_links=None), moment(1000))
     learned = fold(good(1000, links=links(4)), good(1005, links=links(16)), state=met)
     again = expecting(learned, replace(GPU, product_name="a model of tomorrow", expected_links=None))

@@ -65,7 +65,7 @@ def test_interrupts_of_the_link_and_its_management_always_reset(status: int) -> 
     assert nvlink5_action(150, "MSE_WATCHDOG", 0, status) is RESET
 
 
-def test_what_is_in_no_sheet_is_ignored_where_the_sheet_says_so_and_undecided_elsewhere() -> None:
+def test_codes_outside_the_sheet_are_ignored_or_undecided_as_the_sheet_requires() -> None:
     assert nvlink5_action(145, "RLW_NEW", 0x3FF, 2) is IGNORE
     assert nvlink5_action(149, "NETIR_NEW", 0x3FF, 2) is None
     assert nvlink5_action(145, "RLW_REMAP", None, None) is None

@@ -43,9 +43,7 @@ def test_one_factor_at_a_time(change: dict[str, Fraction], expected: int) -> Non
 
 @pytest.mark.parametrize("heat_step", [0, 1, 2])
 @pytest.mark.parametrize("percent", range(0, 101, 5))
-def test_heat_alone_never_crosses_a_class_and_below_the_slowdown_point_is_never_worth_a_write(
-    heat_step: int, percent: int
-) -> None:
+def test_heat_alone_changes_no_class_and_below_slowdown_causes_no_write(heat_step: int, percent: int) -> None:
     cool = Factors(xid=Fraction(0), links=Fraction(percent, 100), memory=Fraction(0), heat_step=0)
     hot = replace(cool, heat_step=heat_step)
 
@@ -132,7 +130,7 @@ def test_an_xid_weighs_on_for_three_days_after_its_day_as_a_fault(hours: int, sh
         assert judge(fold(identity(at + 2), good(at + 3), state=state), at + 3).score == 100
 
 
-def test_a_claim_that_meets_an_old_fault_of_two_others_alone_does_not_renew_its_weight() -> None:
+def test_a_claim_that_meets_an_old_fault_of_two_others_does_not_renew_its_weight() -> None:
     pair = [xid(13, 1001, claim="a"), xid(13, 1002, claim="b")]
     later = 1002 + 30 * 3600
     state = fold(good(1000), *pair, good(later - 1), xid(13, later, claim="c"), good(later + 1))

@@ -251,7 +251,7 @@ def test_a_device_keeps_its_slice_whatever_becomes_of_any() -> None:
     assert homes(mixed) == homes({})
 
 
-def test_withdrawing_takes_out_the_failed_gpu_alone_and_moves_nobody_to_another_slice() -> None:
+def test_withdrawing_removes_the_failed_gpu_alone_and_moves_no_sibling() -> None:
     planned = pool(snapshot(70, {3: HealthState.UNHEALTHY}), NAMING, ServiceMode.WITHDRAW)
 
     assert [len(part.devices) for part in planned.slices] == [63, 6]

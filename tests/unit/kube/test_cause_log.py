@@ -68,7 +68,7 @@ def test_answers_that_name_their_object_are_one_cause(caplog: pytest.LogCaptureF
     assert lines(caplog, fail(errors)) == 1
 
 
-def test_a_cause_is_logged_again_after_its_minute_with_the_number_of_those_in_between(
+def test_a_cause_is_logged_again_after_its_minute_with_the_count_in_between(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Finding K6."""

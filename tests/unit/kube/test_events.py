@@ -153,7 +153,7 @@ def test_events_of_an_outage_are_sent_when_it_ends() -> None:
         eventually(lambda: len(notes(server)) == 5)
 
 
-def test_texts_that_differ_in_a_count_are_ten_events_and_then_one_that_counts_the_others() -> None:
+def test_texts_that_differ_in_a_count_are_ten_events_and_then_one_summary() -> None:
     """Finding R16."""
     with ApiServer() as server:
         with recording(server, replace(QUICK, seconds=1.0)) as recorder:

@@ -77,7 +77,7 @@ def test_the_first_publication_creates_and_the_second_writes_nothing() -> None:
     assert plan(desired, OWNER, server.observed, NEW) == ()
 
 
-def test_one_changed_device_is_one_put_under_the_same_generation_and_siblings_keep_their_bytes() -> None:
+def test_one_changed_device_is_one_put_of_the_same_generation() -> None:
     server = Stored()
     server.apply(plan(pool_of((device("a"), device("b"))), OWNER, [], NEW))
     generation = server.observed[0].placement.generation
@@ -235,7 +235,7 @@ def test_one_changed_device_is_exactly_one_put_and_siblings_keep_their_bytes(
     assert b"[" + b",".join(kept) + b"]" == stored
 
 
-def test_slices_that_a_wipe_took_come_back_under_their_generation_and_nothing_else_is_written() -> None:
+def test_wiped_slices_come_back_with_their_generation_and_no_other_write() -> None:
     server, desired = Stored(), pool_of((device("a"),), (device("b"),), (device("c"),))
     server.apply(plan(desired, OWNER, [], NEW))
     survivor = server.observed[1]
@@ -247,7 +247,7 @@ def test_slices_that_a_wipe_took_come_back_under_their_generation_and_nothing_el
     assert {entry.placement.generation for entry in server.observed} == {1}
 
 
-def test_of_two_copies_the_one_of_the_newest_generation_stays_in_whatever_order_they_are_listed() -> None:
+def test_of_two_copies_the_newest_generation_stays_in_any_list_order() -> None:
     server, desired = Stored(), pool_of((device("a"),))
     server.apply(plan(desired, OWNER, [], PlanContext(generation=4, taint_times={})))
     (current,) = server.observed

@@ -267,7 +267,7 @@ def test_what_others_wrote_into_a_slice_survives_a_fault_and_a_wipe(world: World
     assert theirs in again["ownerReferences"]
 
 
-def test_a_slice_that_waits_for_a_finalizer_is_kept_true_and_created_anew_once_it_is_gone(
+def test_a_slice_with_a_finalizer_stays_current_and_is_created_again_once_gone(
     world: World,
 ) -> None:
     """Finding K2."""

@@ -14,7 +14,7 @@ def names(world: World) -> list[str]:
     return [entry["name"] for entry in world.slices()[0]["spec"]["devices"]]
 
 
-def test_an_upgrade_and_a_rollback_of_the_server_are_noticed_without_a_restart_or_a_fault() -> None:
+def test_a_server_upgrade_and_rollback_are_followed_without_a_restart() -> None:
     with running(mode=None) as world:
         world.server.faults.drop_device_taints()
         world.publish(1, 3)
@@ -69,7 +69,7 @@ def test_a_first_question_that_fails_is_an_error() -> None:
         TaintSupport(None, ask).current()
 
 
-def test_an_answer_that_withdraws_counts_for_a_while_only_and_a_configured_mode_for_ever() -> None:
+def test_a_detected_withdraw_mode_expires_and_a_configured_one_does_not() -> None:
     """Of several servers that are upgraded one by one an old one may have answered, unnoticed by the watch."""
     answers = [ServiceMode.WITHDRAW, ServiceMode.WITHDRAW, ServiceMode.TAINT]
     mode = TaintSupport(None, lambda: answers.pop(0), again_seconds=0.0)

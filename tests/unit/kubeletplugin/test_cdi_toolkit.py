@@ -264,7 +264,7 @@ def test_no_socket_of_a_daemon_is_given(driver: Driver) -> None:
     assert not [word for word in ("persistenced", "fabricmanager", "nvidia-mps/") if word in text]
 
 
-def test_there_is_no_hook_and_every_library_lies_where_a_loader_looks_without_a_cache(
+def test_there_is_no_hook_and_every_library_is_on_the_loaders_default_path(
     driver: Driver,
 ) -> None:
     spec = driver.spec(WHOLE, PART)

@@ -114,7 +114,7 @@ def test_a_preparation_stays_superseded_when_the_release_has_ended() -> None:
         assert reading.is_superseded
 
 
-def test_a_wake_up_during_the_attempt_is_not_missed_and_a_release_wakes_those_who_wait_for_one() -> None:
+def test_a_wake_up_during_an_attempt_is_kept_and_a_release_wakes_waiters() -> None:
     """Finding K11."""
     turns = ClaimQueue()
     with turns.turn(ONE, Operation.PREPARE, 0.0) as turn:

@@ -208,7 +208,7 @@ def test_claims_beyond_the_parking_places_are_answered_at_once_with_the_cause(no
         ]
 
 
-def test_calls_of_every_kind_at_their_bounds_leave_the_probe_and_the_others_their_threads(
+def test_calls_at_their_bounds_leave_threads_for_the_probe_and_other_calls(
     node: World,
 ) -> None:
     """Finding R5: reads that hang take every Prepare; what is over the bound is refused, the rest goes on."""
@@ -238,7 +238,7 @@ def _is_busy(error: str) -> bool:
     return error == "Busy: 6 other prepare calls are being worked on; the kubelet asks again"
 
 
-def test_unprepare_does_not_wait_for_a_read_of_its_own_claim_and_nothing_is_recorded_after_it(
+def test_unprepare_does_not_wait_for_a_claim_read_and_nothing_is_recorded_after(
     node: World,
 ) -> None:
     """Finding R5: the API server is silent, and the pod is deleted meanwhile."""

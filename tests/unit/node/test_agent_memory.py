@@ -98,7 +98,7 @@ def test_an_absent_driver_is_shown_at_once_as_a_node_without_devices(tmp_path: P
     assert [entry.reason for entry in world.announced] == ["MonitorBlind"]
 
 
-def test_an_heir_on_the_same_boot_shows_the_very_same_pool_before_any_source_has_spoken(
+def test_a_restart_on_the_same_boot_publishes_the_same_pool_before_any_signal(
     tmp_path: Path,
 ) -> None:
     """A restart of the agent must cost no write of a slice."""
@@ -134,7 +134,7 @@ def test_a_position_of_another_boot_is_not_taken_over(tmp_path: Path) -> None:
     assert read_to(tmp_path) is None
 
 
-def test_only_a_new_fault_counts_as_pending_and_old_records_are_heard_when_the_agent_began(
+def test_only_a_new_fault_counts_as_pending_and_old_records_date_from_the_start(
     tmp_path: Path,
 ) -> None:
     world = AgentWorld(tmp_path)
@@ -185,7 +185,7 @@ def test_a_source_that_goes_blind_and_sees_again_is_announced_both_times(tmp_pat
     assert "Permission denied" in world.announced[0].message
 
 
-def test_a_signal_that_the_fold_cannot_take_costs_neither_the_loop_nor_its_neighbours(tmp_path: Path) -> None:
+def test_a_signal_that_the_fold_rejects_stops_neither_the_loop_nor_other_signals(tmp_path: Path) -> None:
     world = AgentWorld(tmp_path)
     world.begin()
     poison = replace(reading(1, 1010), links=5)  # type: ignore[arg-type]  # what no source should ever put

@@ -90,7 +90,7 @@ def test_a_lack_and_its_end_are_one_snapshot_each(world: AgentWorld) -> None:
     assert [each.reason for each in world.announced] == ["DeviceNodesMissing", "DriverFilesFound"]
 
 
-def test_an_agent_that_is_started_again_shows_no_device_as_whole_before_it_has_looked(
+def test_a_restarted_agent_publishes_no_device_as_prepared_before_its_first_check(
     world: AgentWorld, tmp_path: Path
 ) -> None:
     """Finding P2: nor does it take the lack for a fault of the GPU that it remembers."""

@@ -92,7 +92,7 @@ def test_a_failed_gpu_says_why_since_when_who_holds_it_and_what_ends_it() -> Non
     assert stations["holders"] == "ml/train"
 
 
-def test_the_score_is_told_with_its_inputs_its_version_and_what_the_state_makes_of_it() -> None:
+def test_the_score_is_explained_with_inputs_version_and_the_cap_of_the_state() -> None:
     degraded = told(stored(fold(good(AT - 20), xid(94, AT - 10), good(AT - 5))))
     failed = told(stored(fold(good(AT - 20), xid(79, AT - 10))))
 

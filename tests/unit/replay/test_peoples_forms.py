@@ -291,7 +291,7 @@ def test_a_lost_gpu_is_a_signal_in_the_words_of_every_driver(text: str) -> None:
     ],
     ids=["one record", "two records"],
 )
-def test_a_gpu_that_the_driver_does_not_support_is_not_blamed_for_another_that_is_lost(
+def test_an_unsupported_gpu_is_not_blamed_for_another_lost_one(
     lines: list[str],
 ) -> None:
     """Finding L3: no line hurts a GPU that it does not name."""
