@@ -1,7 +1,7 @@
-"""The debug socket: `gpuvitals explain GPU` and `gpuvitals forget UUID` ask the running agent over it.
+"""The debug socket, over which `gpuvitals explain GPU` and `gpuvitals forget UUID` query the running agent.
 
-One JSON object a line each way: `{"ask": "gpu", "gpu": "<name>"}`; the answer comes from a callable that wiring gives.
-Root and the agent's own user alone may ask.
+One JSON object per line in each direction, for example `{"ask": "gpu", "gpu": "<name>"}`. Only root and the agent's own
+user may connect.
 """
 
 import json
@@ -10,13 +10,14 @@ import os
 import secrets
 import socket
 import struct
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from gpuvitals.json_text import json_value
+from gpuvitals.kubeletplugin.ports import DebugResponder
 from gpuvitals.observability.logs import keys
+from gpuvitals.stoppable_thread import StoppableThread
 
 FILE = "debug.sock"
 
@@ -27,31 +28,27 @@ _ACCEPT_SECONDS = 0.5
 
 log = logging.getLogger(__name__)
 
-Answer = Callable[[Mapping[str, object]], object]
-"""Takes the request, gives what json.dumps can print; raises ValueError for a request that it can't answer."""
-
 
 class DebugError(Exception):
-    """The agent could not be asked. The message says why."""
+    """The agent can't be queried. The message has the reason."""
 
 
 class RefusedQuestionError(DebugError):
-    """The agent was asked and can't answer: the question is at fault."""
+    """The agent refused the request as invalid."""
 
 
 class DebugSocket:
-    """Answers one caller at a time, root or the agent's own user, each within a deadline."""
+    """Serves one caller at a time, each within a deadline."""
 
-    def __init__(self, directory: Path, answer: Answer) -> None:
+    def __init__(self, directory: Path, responder: DebugResponder) -> None:
         self._path = directory / FILE
-        self._answer = answer
-        self._stop = threading.Event()
+        self._responder = responder
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._inode = 0
-        self._thread = threading.Thread(target=self._serve, name="kubeletplugin-debug", daemon=False)
+        self._thread = StoppableThread(self._serve, name="kubeletplugin-debug", daemon=False)
 
     def start(self) -> None:
-        """Takes the name, also from an older instance. Raises OSError."""
+        """Starts to listen, and takes the socket's name over from an older instance. Raises OSError."""
         private = self._path.with_name(f".{secrets.token_hex(4)}.sock")
         self._listener.bind(os.fspath(private))
         os.chmod(private, 0o600)
@@ -63,9 +60,7 @@ class DebugSocket:
 
     def stop(self) -> None:
         """Closes the socket and removes its name, unless a newer instance has taken it."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join(_SECONDS + _ACCEPT_SECONDS)
+        self._thread.stop(_SECONDS + _ACCEPT_SECONDS)
         self._listener.close()
         try:
             if os.lstat(self._path).st_ino == self._inode:
@@ -74,22 +69,22 @@ class DebugSocket:
             return
 
     def _serve(self) -> None:
-        while not self._stop.is_set():
+        while not self._thread.stopping.is_set():
             try:
                 connection, _ = self._listener.accept()
             except TimeoutError:
                 continue
             except OSError as error:
                 log.warning("debug socket", extra=keys(reason=error))
-                self._stop.wait(_ACCEPT_SECONDS)
+                self._thread.stopping.wait(_ACCEPT_SECONDS)
                 continue
             with connection:
                 try:
-                    self._talk(connection)
+                    self._serve_caller(connection)
                 except OSError as error:
                     log.info("debug caller lost", extra=keys(reason=error))
 
-    def _talk(self, connection: socket.socket) -> None:
+    def _serve_caller(self, connection: socket.socket) -> None:
         connection.settimeout(_SECONDS)
         if _peer_uid(connection) not in (0, os.geteuid()):
             log.warning("debug caller refused", extra=keys(uid=_peer_uid(connection)))
@@ -98,15 +93,13 @@ class DebugSocket:
 
     def _reply(self, request: bytes) -> bytes:
         try:
-            asked = json.loads(request)
-            if not isinstance(asked, dict):
+            document = json.loads(request)
+            if not isinstance(document, dict):
                 raise ValueError("the request must be a JSON object")
-            reply = json.dumps({"answer": self._answer(asked)}).encode() + b"\n"
+            reply = json.dumps({"answer": self._responder.answer(document)}).encode() + b"\n"
         except (ValueError, TypeError, RecursionError) as error:
             return _error(f"{error}")
-        except (
-            Exception
-        ) as error:  # the answer is somebody else's code; a caller's question must not end this thread
+        except Exception as error:  # a defect of the responder must not end this thread
             log.exception("debug answer failed")
             return _error(f"{type(error).__name__}: {error}")
         if len(reply) > _MAX_ANSWER:
@@ -115,7 +108,7 @@ class DebugSocket:
 
 
 def ask(path: Path, request: Mapping[str, object], seconds: float = _SECONDS) -> object:
-    """The agent's answer. Raises DebugError where it can't be asked, RefusedQuestionError where it refuses."""
+    """The agent's answer. Raises DebugError if it can't be reached, RefusedQuestionError for an invalid request."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(seconds)
         try:
@@ -132,7 +125,7 @@ def ask(path: Path, request: Mapping[str, object], seconds: float = _SECONDS) ->
 
 
 def _line(connection: socket.socket, limit: int, seconds: float) -> bytes:
-    """One line, within the limit and the time. Raises OSError."""
+    """Reads one line of at most `limit` bytes within `seconds`. Raises OSError."""
     until = time.monotonic() + seconds
     received = b""
     while not received.endswith(b"\n"):

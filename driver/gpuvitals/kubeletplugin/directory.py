@@ -1,4 +1,4 @@
-"""Files in one directory: reached through its descriptor, never through a symlink, written whole."""
+"""Files in one directory: opened through its descriptor, never through a symlink, and replaced as a whole."""
 
 import os
 import secrets
@@ -7,16 +7,19 @@ from pathlib import Path
 from gpuvitals.durable import remove_if_there, write_new
 
 _TEMPORARY = ".gpuvitals-"
-"""What the names of half-written files start with; a killed process can leave one behind."""
+"""Prefix of files that are being written; a killed process can leave one behind."""
 _MAX_BYTES = 8 << 20
+
+Stamp = tuple[int, int, int] | None
+"""Inode, time of the last change in ns and size; None for a missing file."""
 
 
 class StorageError(Exception):
-    """The disk refused. The message names the file and the reason."""
+    """A file operation failed. The message names the file and the reason."""
 
 
 class Directory:
-    """A directory that may be wiped and made anew by others at any time: it is opened for each operation."""
+    """A directory that others may remove and create again at any time, so it is opened for each operation."""
 
     def __init__(self, path: Path, mode: int = 0o755) -> None:
         self.path = path
@@ -24,14 +27,14 @@ class Directory:
         self._writing: set[str] = set()
 
     def ensure(self) -> None:
-        """Creates it where it is missing. Raises StorageError."""
+        """Creates the directory if it is missing. Raises StorageError."""
         try:
             self.path.mkdir(mode=self._mode, parents=True, exist_ok=True)
         except OSError as error:
             raise _failed(self.path, error) from error
 
     def read(self, name: str) -> bytes | None:
-        """The file's content, None where there is no such file. Raises StorageError, also for a symlink."""
+        """The file's content, None if it does not exist. Raises StorageError, also for a symlink."""
         try:
             with _Opened(self.path) as directory:
                 file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
@@ -43,12 +46,10 @@ class Directory:
             raise _failed(self.path / name, error) from error
 
     def write(self, name: str, content: bytes, mode: int = 0o644) -> None:
-        """Makes the file's content durable, then gives it its name. A symlink of that name is replaced.
+        """Writes the content durably under a temporary name, then renames it. A symlink of that name is replaced.
 
-        The name is not flushed: a power cut that takes it ends the boot, and with it everything that is prepared.
-
-        A failed fsync is never taken for success: the file is written once more, fresh, and then given up.
-        Raises StorageError.
+        The directory itself is not flushed: a power failure that loses the name also ends the boot, and nothing stays
+        prepared across boots. After a failure the file is written once more as a new file. Raises StorageError.
         """
         try:
             self._replace(name, content, mode)
@@ -60,7 +61,7 @@ class Directory:
                 raise _failed(self.path / name, error) from error
 
     def remove(self, name: str) -> None:
-        """Unlinks the file; fine where it is gone already. Raises StorageError."""
+        """Removes the file, if it exists. Raises StorageError."""
         try:
             with _Opened(self.path) as directory:
                 remove_if_there(directory, name)
@@ -70,7 +71,7 @@ class Directory:
             raise _failed(self.path / name, error) from error
 
     def names(self) -> tuple[str, ...]:
-        """The names in it, sorted; none where the directory is missing. Raises StorageError."""
+        """The names in the directory, sorted; none if it is missing. Raises StorageError."""
         try:
             return tuple(sorted(os.listdir(self.path)))
         except FileNotFoundError:
@@ -79,21 +80,21 @@ class Directory:
             raise _failed(self.path, error) from error
 
     def is_half_written(self, name: str) -> bool:
-        """Whether it is a temporary file that no thread of this process is at work on."""
+        """Whether it is a temporary file that no thread of this process is writing."""
         return name.startswith(_TEMPORARY) and name not in self._writing
 
     def modified(self, name: str) -> float | None:
-        """When the file was written (Unix seconds), None where it is gone."""
+        """The time of the file's last change in Unix seconds, None if it is gone."""
         try:
             return os.lstat(self.path / name).st_mtime
-        except OSError:  # gone or unreachable: either way it has no age
+        except OSError:  # gone or not reachable
             return None
 
-    def stamp(self, name: str = ".") -> tuple[int, int, int] | None:
-        """Changes whenever the directory's listing (or the named file) does; None where it is missing."""
+    def stamp(self, name: str = ".") -> Stamp:
+        """A stamp that changes with the directory's listing, or with the named file."""
         try:
             status = os.lstat(self.path / name)
-        except OSError:  # missing is an answer here: the caller compares stamps
+        except OSError:  # a missing file has a stamp too: the caller compares stamps
             return None
         return status.st_ino, status.st_mtime_ns, status.st_size
 

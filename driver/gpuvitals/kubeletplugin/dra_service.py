@@ -1,263 +1,275 @@
-"""The DRA service: v1 and v1beta1 from one implementation.
+"""The DRA service of the kubelet plugin: one implementation, served in the wire versions v1 and v1beta1.
 
-Exactly one entry a claim of the request, and none beside; one claim's failure is that claim's alone.
-Source: kubernetes/kubernetes pkg/kubelet/cm/dra/manager.go (a missing or an unknown entry fails the pod).
+Source: kubernetes/kubernetes pkg/kubelet/cm/dra/manager.go (a missing or an unknown entry of an answer fails the pod).
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any
 
 import grpc
 
 from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kubeletplugin.cdi.spec import cdi_device_id
-from gpuvitals.kubeletplugin.claims.claim_queue import Operation
-from gpuvitals.kubeletplugin.claims.preparer import AT_ONCE, Call, Preparer
+from gpuvitals.kubeletplugin.claims.preparer import PARALLEL_PREPARES, Call, Preparer
 from gpuvitals.kubeletplugin.held_claim import HeldClaim, HeldDevice
-from gpuvitals.kubeletplugin.outcome import Refusal, RefusalCode
+from gpuvitals.kubeletplugin.outcome import ClaimOutcome, Operation, Refusal, RefusalCode
 from gpuvitals.kubeletplugin.settings import Limits
-from gpuvitals.kubeletplugin.telemetry import ClaimOutcome
+from gpuvitals.kubeletplugin.telemetry import OutcomeReporter
 from gpuvitals.model.clock import Clock
 from gpuvitals.model.ids import ClaimUid, NodeName
 from gpuvitals.observability.logs import keys
-from gpuvitals.proto import dra_v1_pb2 as v1
-from gpuvitals.proto import dra_v1beta1_pb2 as v1beta1
-from gpuvitals.proto.dra_v1_pb2_grpc import DRAPluginServicer as V1Servicer
-from gpuvitals.proto.dra_v1beta1_pb2_grpc import DRAPluginServicer as V1beta1Servicer
+from gpuvitals.proto import dra_v1_pb2 as pb
 
 KUBELET_SECONDS = 45.0
 """The kubelet's deadline. Source: kubernetes/kubernetes pkg/kubelet/cm/dra/plugin/dra_plugin.go."""
 
 log = logging.getLogger(__name__)
 
-_T = TypeVar("_T")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraVersion:
+    """One wire version. The messages of all versions are v1's; v1beta1 has no `share_id`."""
+
+    advertised: str
+    service: str
+    has_share_id: bool
 
 
-class WireClaim(Protocol):
-    """A claim of a request, in either version."""
-
-    namespace: str
-    uid: str
-    name: str
+DRA_VERSIONS = (
+    DraVersion(
+        advertised="v1.DRAPlugin", service="k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin", has_share_id=True
+    ),
+    DraVersion(
+        advertised="v1beta1.DRAPlugin",
+        service="k8s.io.kubelet.pkg.apis.dra.v1beta1.DRAPlugin",
+        has_share_id=False,
+    ),
+)
+"""Newest first. A test compares the messages of both versions field by field."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DraContext:
-    """What the service is constructed with. `answered` takes every claim of a call once its answer has gone."""
+    """Settings and collaborators of the service. `reporter` gets the outcomes of each call after its answer was sent."""
 
     naming: Naming
     node: NodeName
     clock: Clock
     limits: Limits
-    answered: Callable[[list[ClaimOutcome]], None]
+    reporter: OutcomeReporter
 
 
 class DraService:
-    """Answers whole requests, claim by claim."""
+    """Prepares and unprepares the claims of a request, each on its own."""
 
     def __init__(self, preparer: Preparer, context: DraContext) -> None:
         self._preparer = preparer
         self._context = context
-        self._prepares = _Places(Operation.PREPARE, context.limits.max_prepares)
-        self._unprepares = _Places(Operation.UNPREPARE, context.limits.max_unprepares)
+        self._prepares = _CallLimit(Operation.PREPARE, context.limits.max_prepares)
+        self._unprepares = _CallLimit(Operation.UNPREPARE, context.limits.max_unprepares)
 
     def prepare(
-        self, claims: Iterable[WireClaim], rpc: grpc.ServicerContext
+        self, claims: Iterable[pb.Claim], rpc: grpc.ServicerContext
     ) -> dict[ClaimUid, HeldClaim | Refusal]:
-        """The outcome for each UID of the request."""
+        """Prepares every claim of the request. This is the whole contract with the kubelet:
+
+        - One result per claim UID of the request and no other, in its order: the devices, or a refusal. The refusal of
+          one claim leaves the others as they are. The call itself never fails.
+        - Idempotent. A claim that is prepared already gets the same answer again, also when its GPU has become
+          unhealthy or the API server can't be reached. Such a replay reads the checkpoint (two stats), compares the
+          CDI file and writes nothing; if `confirmed_seconds` have passed, it reads the claim from the API server once.
+          A claim that was allocated anew under its UID is released and prepared with its new devices.
+        - Durable before the answer: first the CDI file, then the checkpoint's entry, normally with one flush each. After
+          a crash in between, the next call prepares the claim as if for the first time.
+        - Exclusive: the checkpoint's lock makes sure that no two claims hold a device, also between two instances of
+          the plugin. Admin access and different shares of a device are no conflict.
+        - Ordered per claim: calls for one claim run one after the other, calls for different claims at the same time.
+          A Prepare that is overtaken by an Unprepare, or cancelled by the kubelet, records nothing.
+        - Causes that can clear (API server away, device not yet released, agent starting) are waited for, up to
+          `transient_wait_seconds` and always less than the caller's deadline, since the kubelet retries only after 60
+          to 80 s.
+        """
         refs = _refs(claims)
-        found: list[tuple[HeldClaim | Refusal, ClaimOutcome]]
-        with self._prepares.place(free=not refs) as busy:
+        results: list[tuple[HeldClaim | Refusal, ClaimOutcome]]
+        with self._prepares.admit(is_free=not refs) as busy:
             if busy:
-                found = [(busy, _ended_at_once(Operation.PREPARE, ref, busy)) for ref in refs]
+                results = [(busy, _refused(Operation.PREPARE, ref, busy)) for ref in refs]
             else:
-                found = self._all_prepared(refs, self._call(rpc))
-        self._when_answered(rpc, [ended for _, ended in found])
-        return {ended.ref.uid: outcome for outcome, ended in found}
-
-    def _all_prepared(
-        self, refs: list[ClaimRef], call: Call
-    ) -> list[tuple[HeldClaim | Refusal, ClaimOutcome]]:
-        if len(refs) < 2:
-            return [self._prepared(ref, call) for ref in refs]
-        with ThreadPoolExecutor(min(len(refs), AT_ONCE), "kubeletplugin-claims") as pool:
-            return list(pool.map(lambda ref: self._prepared(ref, call), refs))
-
-    def _prepared(self, ref: ClaimRef, call: Call) -> tuple[HeldClaim | Refusal, ClaimOutcome]:
-        started = time.monotonic()
-        outcome = self._guarded(ref, partial(self._preparer.prepare, ref, call))
-        refusal = outcome if isinstance(outcome, Refusal) else None
-        seconds = time.monotonic() - started
-        return outcome, ClaimOutcome(operation=Operation.PREPARE, ref=ref, refusal=refusal, seconds=seconds)
+                results = self._prepare_all(refs, self._call(rpc))
+        self._report_after(rpc, [outcome for _, outcome in results])
+        return {outcome.ref.uid: result for result, outcome in results}
 
     def unprepare(
-        self, claims: Iterable[WireClaim], rpc: grpc.ServicerContext
+        self, claims: Iterable[pb.Claim], rpc: grpc.ServicerContext
     ) -> dict[ClaimUid, Refusal | None]:
-        """The refusal for each UID of the request, None where it is not prepared any more."""
+        """Releases every claim of the request. The result per claim UID is None once it is not prepared, else a refusal.
+
+        Succeeds for claims that were never prepared or are gone from the API server. Durable before the answer.
+        """
         refs = _refs(claims)
-        with self._unprepares.place(free=not refs) as busy:
+        with self._unprepares.admit(is_free=not refs) as busy:
             if busy:
-                found = [_ended_at_once(Operation.UNPREPARE, ref, busy) for ref in refs]
+                outcomes = [_refused(Operation.UNPREPARE, ref, busy) for ref in refs]
             else:
                 call = self._call(rpc)
-                found = [self._unprepared(ref, call) for ref in refs]
-        self._when_answered(rpc, found)
-        return {ended.ref.uid: ended.refusal for ended in found}
-
-    def _unprepared(self, ref: ClaimRef, call: Call) -> ClaimOutcome:
-        started = time.monotonic()
-        refusal = self._guarded(ref, partial(self._preparer.unprepare, ref, call))
-        seconds = time.monotonic() - started
-        return ClaimOutcome(operation=Operation.UNPREPARE, ref=ref, refusal=refusal, seconds=seconds)
+                outcomes = [self._unprepare(ref, call) for ref in refs]
+        self._report_after(rpc, outcomes)
+        return {outcome.ref.uid: outcome.refusal for outcome in outcomes}
 
     def cdi_ids(self, held: HeldClaim, device: HeldDevice) -> list[str]:
-        """The device's CDI ids; the first is unique for it, since the kubelet merges entries with equal ids."""
+        """The device's CDI ids. The first is unique per claim, because the kubelet merges entries with equal ids."""
         return [cdi_device_id(self._context.naming, held.claim.uid, device)]
 
     @property
     def pool(self) -> str:
-        """The pool of every device here: the node's name."""
+        """The pool of all devices of this plugin: the node's name."""
         return self._context.node
 
-    def _call(self, rpc: grpc.ServicerContext) -> Call:
-        granted = _granted(rpc)
-        until = time.monotonic() + (KUBELET_SECONDS if granted is None else min(granted, KUBELET_SECONDS))
-        return Call(
-            arrived=self._context.clock.now().at,
-            active=rpc.is_active,
-            remaining=lambda: max(0.0, until - time.monotonic()),
-        )
+    def _prepare_all(
+        self, refs: list[ClaimRef], call: Call
+    ) -> list[tuple[HeldClaim | Refusal, ClaimOutcome]]:
+        if len(refs) < 2:
+            return [self._prepare(ref, call) for ref in refs]
+        with ThreadPoolExecutor(min(len(refs), PARALLEL_PREPARES), "kubeletplugin-claims") as pool:
+            return list(pool.map(lambda ref: self._prepare(ref, call), refs))
 
-    def _guarded(self, ref: ClaimRef, answer: Callable[[], _T]) -> _T | Refusal:
-        """The answer, or InternalError: an unforeseen failure of one claim must not fail its neighbours."""
+    def _prepare(self, ref: ClaimRef, call: Call) -> tuple[HeldClaim | Refusal, ClaimOutcome]:
+        started = time.monotonic()
+        result: HeldClaim | Refusal
         try:
-            return answer()
-        except Exception as error:  # the batch's other claims have to be answered whatever happened here
-            log.exception("claim failed", extra=keys(claim=ref.uid))
-            return Refusal(
-                code=RefusalCode.INTERNAL,
-                message=f"{type(error).__name__}: {error}; this is a defect of the driver, see its log",
-            )
+            result = self._preparer.prepare(ref, call)
+        except Exception as error:  # noqa: BLE001 - logged; a defect must not fail the other claims of the call
+            result = _internal_error(ref, error)
+        refusal = result if isinstance(result, Refusal) else None
+        seconds = time.monotonic() - started
+        return result, ClaimOutcome(operation=Operation.PREPARE, ref=ref, refusal=refusal, seconds=seconds)
 
-    def _when_answered(self, rpc: grpc.ServicerContext, found: list[ClaimOutcome]) -> None:
-        tell = partial(self._context.answered, found)
-        if not rpc.add_callback(tell):  # the caller has gone already
-            tell()
+    def _unprepare(self, ref: ClaimRef, call: Call) -> ClaimOutcome:
+        started = time.monotonic()
+        try:
+            refusal = self._preparer.unprepare(ref, call)
+        except Exception as error:  # noqa: BLE001 - logged; a defect must not fail the other claims of the call
+            refusal = _internal_error(ref, error)
+        seconds = time.monotonic() - started
+        return ClaimOutcome(operation=Operation.UNPREPARE, ref=ref, refusal=refusal, seconds=seconds)
+
+    def _call(self, rpc: grpc.ServicerContext) -> Call:
+        granted = _granted_seconds(rpc)
+        seconds = KUBELET_SECONDS if granted is None else min(granted, KUBELET_SECONDS)
+        return Call(arrived=self._context.clock.now().at, deadline=time.monotonic() + seconds, caller=rpc)
+
+    def _report_after(self, rpc: grpc.ServicerContext, outcomes: list[ClaimOutcome]) -> None:
+        """Reports the outcomes once the answer was sent, so that the pod does not wait for telemetry."""
+
+        def report() -> None:
+            self._context.reporter.add(outcomes)
+
+        if not rpc.add_callback(report):  # the caller has gone already
+            report()
 
 
-class _Places:
-    """Bounds the calls of one kind: each parks a thread of the server, and other kinds need threads too."""
+class DraServicer:
+    """The RPCs of the DRA service in one wire version."""
+
+    def __init__(self, service: DraService, version: DraVersion) -> None:
+        self._service = service
+        self._version = version
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """The handler to add to a server."""
+        methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            "NodePrepareResources": grpc.unary_unary_rpc_method_handler(
+                self.prepare,
+                request_deserializer=pb.NodePrepareResourcesRequest.FromString,
+                response_serializer=pb.NodePrepareResourcesResponse.SerializeToString,
+            ),
+            "NodeUnprepareResources": grpc.unary_unary_rpc_method_handler(
+                self.unprepare,
+                request_deserializer=pb.NodeUnprepareResourcesRequest.FromString,
+                response_serializer=pb.NodeUnprepareResourcesResponse.SerializeToString,
+            ),
+        }
+        return grpc.method_handlers_generic_handler(self._version.service, methods)
+
+    def prepare(
+        self, request: pb.NodePrepareResourcesRequest, rpc: grpc.ServicerContext
+    ) -> pb.NodePrepareResourcesResponse:
+        """NodePrepareResources."""
+        answer = pb.NodePrepareResourcesResponse()
+        for uid, result in self._service.prepare(request.claims, rpc).items():
+            entry = answer.claims[uid]
+            if isinstance(result, Refusal):
+                entry.error = str(result)
+                continue
+            for device in result.devices:
+                entry.devices.add(
+                    request_names=device.requests,
+                    pool_name=self._service.pool,
+                    device_name=device.device,
+                    cdi_device_ids=self._service.cdi_ids(result, device),
+                    share_id=device.share_id if self._version.has_share_id else None,
+                )
+        return answer
+
+    def unprepare(
+        self, request: pb.NodeUnprepareResourcesRequest, rpc: grpc.ServicerContext
+    ) -> pb.NodeUnprepareResourcesResponse:
+        """NodeUnprepareResources."""
+        answer = pb.NodeUnprepareResourcesResponse()
+        for uid, refusal in self._service.unprepare(request.claims, rpc).items():
+            answer.claims[uid].error = "" if refusal is None else str(refusal)
+        return answer
+
+
+class _CallLimit:
+    """Bounds the calls of one kind: each occupies a thread of the server, and the other kinds need threads too."""
 
     def __init__(self, operation: Operation, count: int) -> None:
-        self._places = threading.BoundedSemaphore(count)
+        self._slots = threading.BoundedSemaphore(count)
         self._refusal = Refusal(
             code=RefusalCode.BUSY,
-            message=f"{count} other {operation.value} calls are being worked on; the kubelet asks again",
+            message=f"{count} other {operation.value} calls are in progress; the kubelet retries",
         )
 
     @contextmanager
-    def place(self, *, free: bool) -> Iterator[Refusal | None]:
-        """A place for the block, or the refusal where there is none. `free`: the call needs none."""
-        if free:
+    def admit(self, *, is_free: bool) -> Iterator[Refusal | None]:
+        """A slot for the block, or the refusal if none is free. A call that `is_free` needs no slot."""
+        if is_free:
             yield None
-        elif self._places.acquire(blocking=False):
+        elif self._slots.acquire(blocking=False):
             try:
                 yield None
             finally:
-                self._places.release()
+                self._slots.release()
         else:
             yield self._refusal
 
 
-class DraV1(V1Servicer):
-    """k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin."""
-
-    def __init__(self, service: DraService) -> None:
-        self._service = service
-
-    def NodePrepareResources(  # noqa: N802 - the RPC's name
-        self, request: v1.NodePrepareResourcesRequest, context: grpc.ServicerContext
-    ) -> v1.NodePrepareResourcesResponse:
-        """Prepares each claim of the request."""
-        answer = v1.NodePrepareResourcesResponse()
-        for uid, outcome in self._service.prepare(request.claims, context).items():
-            entry = answer.claims[uid]
-            if isinstance(outcome, Refusal):
-                entry.error = str(outcome)
-                continue
-            for device in outcome.devices:
-                entry.devices.add(
-                    request_names=device.requests,
-                    pool_name=self._service.pool,
-                    device_name=device.device,
-                    cdi_device_ids=self._service.cdi_ids(outcome, device),
-                    share_id=device.share_id,
-                )
-        return answer
-
-    def NodeUnprepareResources(  # noqa: N802 - the RPC's name
-        self, request: v1.NodeUnprepareResourcesRequest, context: grpc.ServicerContext
-    ) -> v1.NodeUnprepareResourcesResponse:
-        """Releases each claim of the request."""
-        answer = v1.NodeUnprepareResourcesResponse()
-        for uid, refusal in self._service.unprepare(request.claims, context).items():
-            answer.claims[uid].error = "" if refusal is None else str(refusal)
-        return answer
+def _internal_error(ref: ClaimRef, error: Exception) -> Refusal:
+    log.error("claim failed", extra=keys(claim=ref.uid), exc_info=error)
+    return Refusal(
+        code=RefusalCode.INTERNAL,
+        message=f"{type(error).__name__}: {error}; this is a defect of the driver, see its log",
+    )
 
 
-class DraV1beta1(V1beta1Servicer):
-    """k8s.io.kubelet.pkg.apis.dra.v1beta1.DRAPlugin: the same without share ids."""
-
-    def __init__(self, service: DraService) -> None:
-        self._service = service
-
-    def NodePrepareResources(  # noqa: N802 - the RPC's name
-        self, request: v1beta1.NodePrepareResourcesRequest, context: grpc.ServicerContext
-    ) -> v1beta1.NodePrepareResourcesResponse:
-        """Prepares each claim of the request."""
-        answer = v1beta1.NodePrepareResourcesResponse()
-        for uid, outcome in self._service.prepare(request.claims, context).items():
-            entry = answer.claims[uid]
-            if isinstance(outcome, Refusal):
-                entry.error = str(outcome)
-                continue
-            for device in outcome.devices:
-                entry.devices.add(
-                    request_names=device.requests,
-                    pool_name=self._service.pool,
-                    device_name=device.device,
-                    cdi_device_ids=self._service.cdi_ids(outcome, device),
-                )
-        return answer
-
-    def NodeUnprepareResources(  # noqa: N802 - the RPC's name
-        self, request: v1beta1.NodeUnprepareResourcesRequest, context: grpc.ServicerContext
-    ) -> v1beta1.NodeUnprepareResourcesResponse:
-        """Releases each claim of the request."""
-        answer = v1beta1.NodeUnprepareResourcesResponse()
-        for uid, refusal in self._service.unprepare(request.claims, context).items():
-            answer.claims[uid].error = "" if refusal is None else str(refusal)
-        return answer
-
-
-def _ended_at_once(operation: Operation, ref: ClaimRef, refusal: Refusal) -> ClaimOutcome:
+def _refused(operation: Operation, ref: ClaimRef, refusal: Refusal) -> ClaimOutcome:
     return ClaimOutcome(operation=operation, ref=ref, refusal=refusal, seconds=0.0)
 
 
-def _granted(rpc: grpc.ServicerContext) -> float | None:
-    """Seconds until the caller's deadline; None where it set none, which the stubs' types do not say."""
+def _granted_seconds(rpc: grpc.ServicerContext) -> float | None:
+    """Seconds until the caller's deadline; None if it set none, which the stubs' types leave out."""
     return rpc.time_remaining()
 
 
-def _refs(claims: Iterable[WireClaim]) -> list[ClaimRef]:
+def _refs(claims: Iterable[pb.Claim]) -> list[ClaimRef]:
     """Each UID once, in the order of the request."""
     found: dict[str, ClaimRef] = {}
     for claim in claims:

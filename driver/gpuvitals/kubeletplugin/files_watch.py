@@ -1,12 +1,13 @@
-"""Watches what Prepare needs of the driver, so that a device which can't be prepared is not offered.
+"""Checks the driver files that Prepare needs, so that a device which can't be prepared is not offered.
 
-It calls the code that prepares claims. A lack counts once two looks in a row saw it, since an upgrade replaces files one
-by one; files that are back count at once. A driver container that starts late needs no notice to the agent.
+The checks call the code that prepares claims. A missing file counts after two consecutive checks, because an upgrade
+replaces files one by one; a restored file counts at once. So a driver container may start after the agent.
 """
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from gpuvitals.inventory.device import device_name, is_offered
 from gpuvitals.kubeletplugin.cdi.driver_root import DriverRoot, brief
@@ -16,28 +17,43 @@ from gpuvitals.model.files import FilesSeen, Lack
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid, Reason
 from gpuvitals.observability.logs import keys
+from gpuvitals.stoppable_thread import StoppableThread
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 2.0
+_CHECK_SECONDS = 2.0
+
+
+class PciBus(Protocol):
+    """The machine's PCI devices."""
+
+    def has_gpu(self) -> bool:
+        """Whether the machine has an NVIDIA GPU, even one that NVML does not list."""
+        ...
+
+
+class Waker(Protocol):
+    """The agent's loop."""
+
+    def wake(self) -> None:
+        """Makes the loop run its next turn now. Contract: returns at once."""
+        ...
 
 
 class FilesWatch:
-    """A thread that looks every 2 s, and at once where the devices have changed."""
+    """A thread that checks every 2 s, and at once after a change of the devices. `agent` is woken after a new result."""
 
-    def __init__(self, root: DriverRoot, has_gpu: Callable[[], bool], changed: Callable[[], None]) -> None:
-        """`has_gpu` says whether the machine has a GPU, known or not; `changed` is called when `seen_of` has news."""
-        self._root, self._has_gpu, self._changed = root, has_gpu, changed
+    def __init__(self, root: DriverRoot, bus: PciBus, agent: Waker) -> None:
+        self._root, self._bus, self._agent = root, bus, agent
         self._gpus: tuple[Gpu, ...] = ()
         self._seen = FilesSeen(looked_at=frozenset(), lacks={})
         self._suspects: dict[GpuUuid | None, Reason] = {}
         self._problem = ""
         self._wake = threading.Event()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="driver-files")
+        self._thread = StoppableThread(self._run, name="driver-files", daemon=False)
 
     def seen_of(self, gpus: Sequence[Gpu]) -> FilesSeen:
-        """The newest look. Devices that are new are looked at next, at once. One thread asks."""
+        """The newest result. New devices are checked at once, for the next call. Called on one thread only."""
         known = tuple(gpus)
         if known != self._gpus:
             self._gpus = known
@@ -46,24 +62,24 @@ class FilesWatch:
 
     @property
     def problem(self) -> str:
-        """Why claims can't be prepared here, in full; "" where nothing is missing. Any thread."""
+        """The full reason why claims can't be prepared here; "" if nothing is missing. Thread safe."""
         return self._problem
 
     def start(self) -> None:
-        """Begins to look."""
+        """Starts the thread."""
         self._thread.start()
 
     def stop(self, deadline_seconds: float) -> None:
-        """Ends the thread."""
-        self._stop.set()
+        """Ends the thread within the deadline."""
+        self._thread.stopping.set()
         self._wake.set()
-        self._thread.join(deadline_seconds)
+        self._thread.stop(deadline_seconds)
 
-    def look(self) -> None:
-        """One look. Public for those who own the time."""
+    def check(self) -> None:
+        """Checks all devices once. Called by the thread, and by tests in its place."""
         known = self._gpus
         offered = [gpu for gpu in known if is_offered(gpu)]
-        common = self._root.lacking() if offered or self._has_gpu() else None
+        common = self._root.lacking() if offered or self._bus.has_gpu() else None
         held = {gpu.uuid: _held(gpu, known) for gpu in offered}
         refusals: dict[GpuUuid | None, Refusal] = {None: common} if common is not None else {}
         for uuid, device in held.items():
@@ -82,7 +98,7 @@ class FilesWatch:
         suspected: Mapping[GpuUuid | None, Refusal],
     ) -> None:
         lacks = {uuid: _lack(refusal) for uuid, refusal in certain.items() if uuid is not None}
-        # A suspicion that is not certain yet leaves a device as it was.
+        # A lack that only one check has found leaves a device as it was.
         lacks |= {
             uuid: lack
             for uuid, lack in self._seen.lacks.items()
@@ -96,21 +112,21 @@ class FilesWatch:
         )
         before, self._seen = self._seen, seen
         if certain or not lacks:
-            self._problem = _told(certain, len(held))
+            self._problem = _problem(certain, len(held))
         if seen != before:
             if (seen.lacks, seen.node) != (before.lacks, before.node):
                 log.warning("driver files", extra=keys(reason=self._problem or "nothing is missing"))
-            self._changed()
+            self._agent.wake()
 
     def _run(self) -> None:
-        while not self._stop.is_set():
+        while not self._thread.stopping.is_set():
             self._wake.clear()
-            self.look()
-            self._wake.wait(_LOOK_SECONDS)
+            self.check()
+            self._wake.wait(_CHECK_SECONDS)
 
 
 def _held(gpu: Gpu, gpus: Sequence[Gpu]) -> HeldDevice | None:
-    """The device as a claim would hold it; None where its GPU's minor is not known, which Prepare refuses by itself."""
+    """The device as a claim would hold it; None if its GPU's minor number is unknown, which Prepare refuses itself."""
     minor = next((each.minor for each in gpus if each.uuid == gpu.gpu_uuid), None)
     if minor is None:
         return None
@@ -130,7 +146,7 @@ def _lack(refusal: Refusal) -> Lack:
     return Lack(reason=Reason(refusal.code.value), message=brief(refusal))
 
 
-def _told(certain: Mapping[GpuUuid | None, Refusal], devices: int) -> str:
+def _problem(certain: Mapping[GpuUuid | None, Refusal], devices: int) -> str:
     common = certain.get(None)
     if common is not None:
         return f"no claim can be prepared here: {common}"

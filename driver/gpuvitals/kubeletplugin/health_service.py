@@ -1,36 +1,37 @@
-"""The health stream: v1 and v1alpha1 from one implementation.
+"""The health stream to the kubelet: one implementation, served in the wire versions v1 and v1alpha1.
 
-Stage 9 of the walk: the snapshot reaches the pod's status. A message goes out at once when the list changes and
-again before the kubelet's lease ends. An agent whose loop stands still vouches for nothing: it says Unknown once and
-then falls silent. In a rolling update only the publishing instance speaks; the other keeps its stream open and
-silent, since the end of any stream clears the kubelet's cache of this driver.
+A message is sent at once after a change, and again before the kubelet's lease ends. If the agent's loop stands still,
+the stream reports Unknown once and then stays silent, so that the lease runs out. In a rolling update only the
+publishing instance reports; the other one keeps its stream open and silent, because the end of any stream clears the
+kubelet's cache of this driver.
 Source: kubernetes/kubernetes pkg/kubelet/cm/dra/{manager,healthinfo}.go; KEP-4680.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
 import grpc
 
+from gpuvitals.kubeletplugin.attached_ports import AttachedPorts
+from gpuvitals.kubeletplugin.checkpoint.checkpoint import Checkpoint
 from gpuvitals.kubeletplugin.device_health import DeviceReport, all_unknown, device_reports
-from gpuvitals.kubeletplugin.held_claim import HeldClaim
-from gpuvitals.kubeletplugin.registration import KubeletConnection
+from gpuvitals.kubeletplugin.kubelet_connection import KubeletConnection
+from gpuvitals.kubeletplugin.publisher_lock import PublisherLock
 from gpuvitals.kubeletplugin.settings import Limits
 from gpuvitals.model.ids import NodeName
-from gpuvitals.model.snapshot import Snapshot
 from gpuvitals.observability.logs import keys
-from gpuvitals.proto import dra_health_v1_pb2 as v1
-from gpuvitals.proto import dra_health_v1alpha1_pb2 as v1alpha1
-from gpuvitals.proto.dra_health_v1_pb2_grpc import DRAResourceHealthServicer as V1Servicer
-from gpuvitals.proto.dra_health_v1alpha1_pb2_grpc import DRAResourceHealthServicer as V1alpha1Servicer
+from gpuvitals.proto import dra_health_v1_pb2 as pb
 
 _LATE = "the agent was silent for too long; its health report begins anew"
-"""Said before the list of an agent that was stopped in its tracks: the kubelet's lease has ended, so pods are shown as
-Unknown, and a repeated value is no news that would have it look at them again. Observed on 1.37.2."""
+"""Message of the Unknown list that precedes the first list after a silence longer than the kubelet's lease.
+
+After such a silence pods show Unknown, and the kubelet ignores a list that equals the last one. Observed on 1.37.2.
+"""
+_STALLED = "the agent's health loop stands still; health is unknown until it runs again"
 
 log = logging.getLogger(__name__)
 
@@ -38,56 +39,66 @@ Reports = tuple[DeviceReport, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HealthView:
-    """What a stream looks at; every callable returns at once.
+class HealthVersion:
+    """One wire version. Both have the same messages."""
 
-    `tick_age` None: the agent's loop has not begun. `speaks`: this instance is the one that publishes.
-    """
+    advertised: str
+    service: str
 
-    snapshot: Callable[[], Snapshot | None]
-    prepared: Callable[[], tuple[HeldClaim, ...]]
-    tick_age: Callable[[], float | None]
-    speaks: Callable[[], bool]
+
+HEALTH_VERSIONS = tuple(
+    HealthVersion(advertised=name, service=name)
+    for name in ("v1.DRAResourceHealth", "v1alpha1.DRAResourceHealth")
+)
+"""Newest first. v1 is used by kubelets from 1.37 on, v1alpha1 by 1.34 to 1.36. A test compares the messages."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthSources:
+    """The objects from which the list is computed. All of them answer at once."""
+
+    ports: AttachedPorts
+    checkpoint: Checkpoint
+    publisher: PublisherLock
+    connection: KubeletConnection
 
 
 class HealthService:
-    """Feeds every open stream. Each parks one thread of the server's pool, so their number is bounded."""
+    """Feeds every open stream. Each occupies a thread of the server, so their number is bounded. Thread safe."""
 
-    def __init__(
-        self, view: HealthView, connection: KubeletConnection, limits: Limits, node: NodeName
-    ) -> None:
+    def __init__(self, sources: HealthSources, limits: Limits, node: NodeName) -> None:
         self.node = node
         self.timeout_seconds = limits.health_timeout_seconds
-        self._view = view
-        self._connection = connection
+        self._sources = sources
+        self._connection = sources.connection
         self._limits = limits
-        self._places = threading.BoundedSemaphore(limits.max_streams)
-        self._changed = threading.Condition()
-        self._round = 0
-        self._repeat = 0
-        self._stopped = False
+        self._slots = threading.BoundedSemaphore(limits.max_streams)
+        self._condition = threading.Condition()
+        self._changes = 0
+        self._repeats = 0
+        self._is_stopped = False
 
     def notify(self) -> None:
-        """Something that the list shows may have changed: every stream looks, and sends where it did."""
-        with self._changed:
-            self._round += 1
-            self._changed.notify_all()
+        """Makes every stream compute its list, and send it if it has changed."""
+        with self._condition:
+            self._changes += 1
+            self._condition.notify_all()
 
     def repeat(self) -> None:
-        """Every stream sends its list again: another instance's stream ended and took the kubelet's cache along."""
-        with self._changed:
-            self._repeat += 1
-            self._changed.notify_all()
+        """Makes every stream send its list again, after the end of another instance's stream cleared the kubelet's cache."""
+        with self._condition:
+            self._repeats += 1
+            self._condition.notify_all()
 
     def stop(self) -> None:
         """Ends all streams, also those opened later."""
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
+        with self._condition:
+            self._is_stopped = True
+            self._condition.notify_all()
 
     def watch(self, rpc: grpc.ServicerContext) -> Iterator[Reports]:
-        """The lists to send, for as long as the stream is open."""
-        if not self._places.acquire(blocking=False):
+        """The lists to send, until the stream ends. Aborts the RPC if too many streams are open."""
+        if not self._slots.acquire(blocking=False):
             log.warning("health stream refused", extra=keys(limit=self._limits.max_streams))
             rpc.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many health streams; close one and try again")
         try:
@@ -96,98 +107,88 @@ class HealthService:
                 log.info("health stream opened", extra=keys(streams=self._connection.streams()))
                 yield from self._lists(rpc)
         finally:
-            self._places.release()
+            self._slots.release()
             log.info("health stream ended", extra=keys(streams=self._connection.streams()))
 
     def _lists(self, rpc: grpc.ServicerContext) -> Iterator[Reports]:
         sent: Reports | None = None
-        opened = due = spoke = time.monotonic()
-        repeated = self._repeat
-        while not self._stopped and rpc.is_active():
-            seen, repeat = self._round, self._repeat
+        opened = due = sent_at = time.monotonic()
+        last_repeat = self._repeats
+        while not self._is_stopped and rpc.is_active():
+            changes, repeats = self._changes, self._repeats
             now = time.monotonic()
-            wanted = self._wanted(now - opened)
-            again = repeat != repeated or now >= due
+            list_ = self._list(now - opened)
+            again = repeats != last_repeat or now >= due
             due = now + self._limits.heartbeat_seconds if again else due
-            repeated = repeat
-            if wanted is None:
-                sent = None  # once this instance speaks again, its first word is the whole list
-            elif wanted.reports != sent or (again and wanted.vouched):
-                if wanted.reports == sent and time.monotonic() - spoke > self.timeout_seconds:
+            last_repeat = repeats
+            if list_ is None:
+                sent = None  # once this instance publishes again, it sends the whole list
+            elif list_.reports != sent or (again and list_.is_current):
+                if list_.reports == sent and time.monotonic() - sent_at > self.timeout_seconds:
                     yield all_unknown(sent, _LATE)
-                sent, due = wanted.reports, now + self._limits.heartbeat_seconds
-                yield wanted.reports
-                spoke = time.monotonic()
-            self._wait(seen, repeat, due)
+                sent, due = list_.reports, now + self._limits.heartbeat_seconds
+                yield list_.reports
+                sent_at = time.monotonic()
+            self._wait(changes, repeats, due)
 
-    def _wanted(self, open_seconds: float) -> "_Wanted | None":
-        """The list to send now, None where this instance has nothing to say."""
-        if not self._view.speaks():
+    def _list(self, open_seconds: float) -> "_List | None":
+        """The list to send now, None if this instance must stay silent."""
+        if not self._sources.publisher.publishing():
             return None
-        snapshot = self._view.snapshot()
+        snapshot = self._sources.ports.snapshot
         if snapshot is None and open_seconds < self._limits.heartbeat_seconds:
-            return None  # an agent that starts fast need not flip every pod to Unknown and back
-        reports = device_reports(snapshot, self._view.prepared())
-        age = self._view.tick_age()
+            return None  # a fast start must not turn every pod to Unknown and back
+        reports = device_reports(snapshot, self._sources.checkpoint.known())
+        age = self._sources.ports.tick_age_seconds
         if age is None or age <= self._limits.stale_tick_seconds:
-            return _Wanted(reports=reports, vouched=True)
-        message = "the agent's health loop stands still; nothing is known until it turns again"
-        return _Wanted(reports=all_unknown(reports, message), vouched=False)
+            return _List(reports=reports, is_current=True)
+        return _List(reports=all_unknown(reports, _STALLED), is_current=False)
 
-    def _wait(self, seen: int, repeated: int, due: float) -> None:
-        """Until something changes or the next look is due, which is also a look at the agent's tick."""
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._stopped or self._round != seen or self._repeat != repeated,
+    def _wait(self, changes: int, repeats: int, due: float) -> None:
+        """Waits for a change, a repeat or the next heartbeat, at which the agent's loop is checked too."""
+        with self._condition:
+            self._condition.wait_for(
+                lambda: self._is_stopped or self._changes != changes or self._repeats != repeats,
                 max(0.0, due - time.monotonic()),
             )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Wanted:
+class _List:
+    """A list to send. One that is not current is sent once, and not repeated as a heartbeat."""
+
     reports: Reports
-    vouched: bool
+    is_current: bool
 
 
-class HealthV1(V1Servicer):
-    """v1.DRAResourceHealth: kubelets from 1.37 on."""
+class HealthServicer:
+    """The RPC of the health service in one wire version."""
 
-    def __init__(self, service: HealthService) -> None:
+    def __init__(self, service: HealthService, version: HealthVersion) -> None:
         self._service = service
+        self._version = version
 
-    def NodeWatchResources(  # noqa: N802 - the RPC's name
-        self, request: v1.NodeWatchResourcesRequest, context: grpc.ServicerContext
-    ) -> Iterator[v1.NodeWatchResourcesResponse]:
-        """Complete lists until either side ends the stream."""
-        for reports in self._service.watch(context):
-            message = v1.NodeWatchResourcesResponse()
+    def handler(self) -> grpc.GenericRpcHandler:
+        """The handler to add to a server."""
+        methods = {
+            "NodeWatchResources": grpc.unary_stream_rpc_method_handler(
+                self.watch,
+                request_deserializer=pb.NodeWatchResourcesRequest.FromString,
+                response_serializer=pb.NodeWatchResourcesResponse.SerializeToString,
+            )
+        }
+        return grpc.method_handlers_generic_handler(self._version.service, methods)
+
+    def watch(
+        self, request: pb.NodeWatchResourcesRequest, rpc: grpc.ServicerContext
+    ) -> Iterator[pb.NodeWatchResourcesResponse]:
+        """NodeWatchResources: complete lists until either side ends the stream."""
+        for reports in self._service.watch(rpc):
+            message = pb.NodeWatchResourcesResponse()
             for report in reports:
                 message.devices.add(
-                    device=v1.DeviceIdentifier(pool_name=self._service.node, device_name=report.device),
-                    health=cast(v1.HealthStatus.ValueType, report.health.value),
-                    last_updated_time=report.updated,
-                    health_check_timeout_seconds=self._service.timeout_seconds,
-                    message=report.message,
-                )
-            yield message
-
-
-class HealthV1alpha1(V1alpha1Servicer):
-    """v1alpha1.DRAResourceHealth: kubelets 1.34 to 1.36."""
-
-    def __init__(self, service: HealthService) -> None:
-        self._service = service
-
-    def NodeWatchResources(  # noqa: N802 - the RPC's name
-        self, request: v1alpha1.NodeWatchResourcesRequest, context: grpc.ServicerContext
-    ) -> Iterator[v1alpha1.NodeWatchResourcesResponse]:
-        """Complete lists until either side ends the stream."""
-        for reports in self._service.watch(context):
-            message = v1alpha1.NodeWatchResourcesResponse()
-            for report in reports:
-                message.devices.add(
-                    device=v1alpha1.DeviceIdentifier(pool_name=self._service.node, device_name=report.device),
-                    health=cast(v1alpha1.HealthStatus.ValueType, report.health.value),
+                    device=pb.DeviceIdentifier(pool_name=self._service.node, device_name=report.device),
+                    health=cast(pb.HealthStatus.ValueType, report.health.value),
                     last_updated_time=report.updated,
                     health_check_timeout_seconds=self._service.timeout_seconds,
                     message=report.message,

@@ -1,13 +1,21 @@
-"""Why a claim was not prepared: a code for metrics and events, a message for people. Pure."""
+"""Outcomes of claim operations: the refusal of one claim, with its code and message, and the outcome for telemetry. Pure."""
 
 from dataclasses import dataclass
 from enum import Enum
 
+from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.inventory.next_step import CORRECT, NEW_POD, NEXT_STEP, with_next_step
 
 
+class Operation(Enum):
+    """An operation that the kubelet requests for a claim. The value labels metrics and log lines."""
+
+    PREPARE = "prepare"
+    UNPREPARE = "unprepare"
+
+
 class RefusalCode(Enum):
-    """The closed list. The value is the event's reason and the metric's code."""
+    """All refusal codes. The value is the event's reason and the code label of the metric."""
 
     INVALID_ARGUMENT = "InvalidArgument"
     STARTING = "Starting"
@@ -46,12 +54,12 @@ _STEPS = {
     RefusalCode.CLAIM_NOT_FOUND: NEW_POD,
     RefusalCode.CLAIM_REPLACED: NEW_POD,
 }
-"""The refusals that stay the same however often the kubelet asks again, and what helps instead."""
+"""The next step for each refusal that the kubelet's retries can't clear."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """One claim's failure: a result, not an exception of the call. `message` is lower case."""
+    """The failure of one claim, as a result: the call itself succeeds. `message` is lower case."""
 
     code: RefusalCode
     message: str
@@ -60,14 +68,14 @@ class Refusal:
         return f"{self.code.value}: {self.text()}"
 
     def text(self, before: str = "") -> str:
-        """The message after `before`, and the next step for the pod's owner where a retry can't help."""
-        whole = f"{before}{self.message}"
+        """The message, prefixed with `before`. Adds the pod owner's next step if retries can't clear the refusal."""
+        message = f"{before}{self.message}"
         step = _STEPS.get(self.code)
-        return whole if step is None else with_next_step(whole, step)
+        return message if step is None else with_next_step(message, step)
 
 
 class RefusedError(Exception):
-    """Carries a Refusal out of a nested step to the one place that answers for the claim."""
+    """Raised by a step of a claim operation; the operation returns `refusal` as the claim's result."""
 
     def __init__(self, code: RefusalCode, message: str) -> None:
         super().__init__(message)
@@ -75,4 +83,14 @@ class RefusedError(Exception):
 
 
 class TransientError(RefusedError):
-    """A Refusal whose cause can pass by itself: the call waits and tries again while it has time."""
+    """A refusal that may clear by itself: the call waits and retries until its time is up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimOutcome:
+    """The result of one claim in a finished call. `refusal` is None for success; `seconds` is the claim's duration."""
+
+    operation: Operation
+    ref: ClaimRef
+    refusal: Refusal | None
+    seconds: float

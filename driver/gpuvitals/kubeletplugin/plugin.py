@@ -1,277 +1,198 @@
-"""Composes the kubelet edge: one object that wiring starts first and stops last.
+"""Composes the kubelet edge into one object, which is started first and stopped last.
 
-Two steps, because the kubelet's clock runs: `start` opens the sockets with nothing but the settings; `attach` brings
-what takes longer to construct. In between, registration works, prepared claims are released and answered again, and a
-first preparation waits.
+It starts in two steps, because the kubelet does not wait: `start` opens the sockets with the settings alone; `attach`
+adds the parts that take longer to construct. In between, registration and Unprepare work, prepared claims are answered
+again, and a first Prepare waits.
 """
 
-import logging
 import threading
 from collections.abc import Callable
 
 from gpuvitals.inventory.claims import PreparedDevice
+from gpuvitals.kubeletplugin.attached_ports import AttachedPorts
 from gpuvitals.kubeletplugin.cdi.driver_root import DriverRoot
 from gpuvitals.kubeletplugin.cdi.files import CdiFiles, CdiNames
 from gpuvitals.kubeletplugin.checkpoint.checkpoint import Checkpoint
-from gpuvitals.kubeletplugin.checkpoint.format import State
 from gpuvitals.kubeletplugin.claims.claim_queue import ClaimQueue
-from gpuvitals.kubeletplugin.claims.preparer import Context, Preparer, Store
-from gpuvitals.kubeletplugin.claims.reconciler import ReconcileContext, Reconciler
+from gpuvitals.kubeletplugin.claims.preparer import Preparer, PreparerContext, Store
+from gpuvitals.kubeletplugin.claims.reconciler import Reconciler, ReconcilerContext
 from gpuvitals.kubeletplugin.debug_socket import DebugSocket
 from gpuvitals.kubeletplugin.directory import Directory, StorageError
 from gpuvitals.kubeletplugin.dra_service import DraContext, DraService
-from gpuvitals.kubeletplugin.health_service import HealthService, HealthView
+from gpuvitals.kubeletplugin.health_service import HealthService, HealthSources
 from gpuvitals.kubeletplugin.held_claim import prepared_devices
-from gpuvitals.kubeletplugin.outbox import TelemetryBuffer
-from gpuvitals.kubeletplugin.outcome import RefusedError
-from gpuvitals.kubeletplugin.ports import PluginEvent, PluginPorts
-from gpuvitals.kubeletplugin.publisher_lock import InstanceHooks, PublisherLock
-from gpuvitals.kubeletplugin.registration import KubeletConnection, PluginIdentity, RegistrationService
+from gpuvitals.kubeletplugin.instance import Instance
+from gpuvitals.kubeletplugin.kubelet_connection import KubeletConnection
+from gpuvitals.kubeletplugin.ports import PluginListener, PluginPorts
+from gpuvitals.kubeletplugin.prepared_claims import PluginListeners, PreparedClaims
+from gpuvitals.kubeletplugin.publisher_lock import PublisherLock
+from gpuvitals.kubeletplugin.registration import PluginIdentity, RegistrationService
 from gpuvitals.kubeletplugin.self_probe import probe
 from gpuvitals.kubeletplugin.server import PluginServer, Services, ensure_private
 from gpuvitals.kubeletplugin.settings import PluginSettings
 from gpuvitals.kubeletplugin.sockets import SocketPaths, socket_paths
-from gpuvitals.kubeletplugin.telemetry import Listeners, OutcomeReporter
+from gpuvitals.kubeletplugin.telemetry import OutcomeReporter, TelemetryBuffer
 from gpuvitals.model.clock import Clock
 from gpuvitals.model.ids import BootId
 from gpuvitals.model.snapshot import Snapshot
-from gpuvitals.observability.logs import keys
-
-log = logging.getLogger(__name__)
 
 
 class KubeletPlugin:
-    """The DRA kubelet plugin of one node. It alone owns what is prepared. Thread safe.
+    """The DRA kubelet plugin of one node, and the only writer of its prepared claims. Thread safe.
 
-    `fatal` is called, from a thread of the plugin, with the reason why it can't go on: the process should end.
+    `fatal` is called on one of the plugin's threads, with the reason, if it can't continue; the process should end.
     """
 
     def __init__(self, settings: PluginSettings, clock: Clock, fatal: Callable[[str], None]) -> None:
+        limits = settings.limits
         self.settings = settings
         self.paths: SocketPaths = socket_paths(
             settings.naming.driver, settings.pod_uid, settings.data_directory, settings.registry_directory
         )
-        self._outbox = TelemetryBuffer()
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._told: State | None = None
-        self._notified: Snapshot | None = None
-        self._debug: DebugSocket | None = None
-        self._prepared_callbacks: list[Callable[[], None]] = []
-        self._kubelet_callbacks: list[Callable[[], None]] = []
-        self._connection = KubeletConnection(settings.limits.connected_seconds, self._kubelet_changed)
-        self._turns = ClaimQueue()
         self.driver_root = DriverRoot(settings.driver_root)
+        self._clock = clock
+        self._fatal = fatal
+        self._stop = threading.Event()
+        self._ports = AttachedPorts()
+        self._telemetry = TelemetryBuffer()
+        self._listeners = PluginListeners()
+        self._debug: DebugSocket | None = None
+        self._connection = KubeletConnection(limits.connected_seconds, self._telemetry, self._listeners)
+        self._queue = ClaimQueue()
         self._store = self._build_store()
-        hooks = InstanceHooks(
-            is_ready=self._can_publish,
-            changed=self._publishing_changed,
-            departed=self._departed,
-            stands_by=self._stands_by,
-            standby_seconds=settings.limits.standby_seconds,
+        self._publisher = PublisherLock(
+            settings.data_directory, clock.now().at, settings.pod_uid, limits.standby_seconds
         )
-        self._publisher = PublisherLock(settings.data_directory, clock.now().at, settings.pod_uid, hooks)
-        self._answered = OutcomeReporter(
-            Listeners(observe=self._outbox.observe, emit=self._outbox.emit, changed=self._refresh)
+        sources = HealthSources(
+            ports=self._ports,
+            checkpoint=self._store.checkpoint,
+            publisher=self._publisher,
+            connection=self._connection,
         )
-        self._preparer = self._build_preparer(clock)
-        self._health = self._build_health()
+        self._health = HealthService(sources, limits, settings.node)
+        self._prepared = PreparedClaims(
+            self._store.checkpoint, self._health, self._telemetry, self._listeners
+        )
+        self._reporter = OutcomeReporter(self._telemetry, self._prepared)
+        self._preparer = self._build_preparer()
         self._reconciler = self._build_reconciler()
-        self._server = self._build_server(clock, fatal)
+        self._server = self._build_server()
 
     def start(self) -> None:
-        """Opens the sockets. Raises SocketError, StorageError or InstanceRunningError; nothing is left open then."""
+        """Opens the sockets. Raises SocketError, StorageError or InstanceRunningError, with everything closed again."""
         ensure_private(self.settings)
         self._publisher.announce(exclusive=not self.settings.pod_uid)
         try:
             self._server.start()
-        except Exception:  # whatever it was, the directory must be free for the next attempt; it is raised on
+        except Exception:  # raised on; the directory must be free for the next attempt
             self._publisher.stop()
             raise
-        self._answered.start()
-        self._publisher.start()
+        self._reporter.start()
+        instance = Instance(self.settings, self._ports, self._telemetry, self._health, self._listeners)
+        self._publisher.start(instance)
         self._reconciler.start()
         self._server.sweep()
 
-    def attach(self, sources: PluginPorts) -> None:
-        """Brings the rest. Calls that waited for it go on at once. Raises OSError where the debug socket can't open."""
-        self._outbox.attach(sources)
-        self._turns.wake()
+    def attach(self, ports: PluginPorts) -> None:
+        """Sets the ports; calls that waited for them continue. Raises OSError if the debug socket can't be opened."""
+        self._ports.attach(ports)
+        self._telemetry.attach(ports)
+        self._queue.wake()
         self._health.notify()
-        if sources.answer is not None:
-            self._debug = DebugSocket(self.settings.data_directory, sources.answer)
+        if ports.debug is not None:
+            self._debug = DebugSocket(self.settings.data_directory, ports.debug)
             self._debug.start()
 
     def stop(self, deadline_seconds: float) -> None:
-        """Ends the streams, lets calls in flight finish, removes the own sockets. Slices and claims stay."""
+        """Ends the streams, lets current calls finish, and removes this instance's sockets. Prepared claims stay."""
         self._stop.set()
-        self._turns.wake()
+        self._queue.wake()
         if self._debug is not None:
             self._debug.stop()
         self._server.stop(deadline_seconds)
-        self._answered.stop(deadline_seconds)
+        self._reporter.stop(deadline_seconds)
         self._reconciler.stop(deadline_seconds)
         self._publisher.stop()
 
     def notify(self, snapshot: Snapshot) -> None:
-        """A new snapshot: the health streams send it at once, waiting preparations look again. Returns at once."""
-        self._notified = snapshot
-        self._turns.wake()
+        """Sends a new snapshot to the health streams and wakes waiting Prepares. Returns at once."""
+        self._ports.notify(snapshot)
+        self._queue.wake()
         self._health.notify()
 
+    def subscribe(self, listener: PluginListener) -> None:
+        """Calls `listener` after changes. Before `attach`."""
+        self._listeners.add(listener)
+
     def prepared(self) -> tuple[PreparedDevice, ...]:
-        """Every device that is prepared on this node, by this instance or another."""
+        """All prepared devices of this node, whichever instance prepared them."""
         return prepared_devices(self._store.checkpoint.known())
 
-    def on_prepared_change(self, callback: Callable[[], None]) -> None:
-        """Calls back soon after `prepared()` has changed. The callback returns at once and raises nothing."""
-        self._prepared_callbacks.append(callback)
-
     def kubelet_connected(self) -> bool:
-        """Whether a kubelet is there that could serve pods of this driver."""
+        """Whether a kubelet is connected that can run pods with this driver's devices."""
         return self._connection.connected()
 
     def publishing(self) -> bool:
-        """Whether this instance is the one that publishes: the newest that lives and is ready."""
+        """Whether this instance publishes: it is the newest one that runs and is ready."""
         return self._publisher.publishing()
 
     def stands_by(self) -> str:
-        """The pod UID of the instance that publishes in place of this one; empty where there is none."""
+        """The pod UID of the instance that publishes in place of this one; empty without one."""
         return self._publisher.stands_by
 
-    def on_kubelet_change(self, callback: Callable[[], None]) -> None:
-        """Calls back when `kubelet_connected()` or `publishing()` may have changed. The callback returns at once."""
-        self._kubelet_callbacks.append(callback)
-
     def probe(self, seconds: float) -> None:
-        """Asks itself over the real sockets. Raises ProbeError where it does not answer in time."""
+        """Calls the plugin's own sockets. Raises ProbeError if one does not answer within `seconds`."""
         probe(self.paths, seconds)
 
     def _build_store(self) -> Store:
         settings = self.settings
         boot = _boot_id(settings)
-        cdi = CdiFiles(
-            Directory(settings.cdi_directory),
-            self.driver_root,
-            CdiNames(naming=settings.naming, boot=boot),
-            self._snapshot,
-        )
+        names = CdiNames(naming=settings.naming, boot=boot)
+        cdi = CdiFiles(Directory(settings.cdi_directory), self.driver_root, names, self._ports)
         checkpoint = Checkpoint(
-            settings.data_directory,
-            boot,
-            cdi.recorded,
-            self._outbox.recovered,
-            settings.limits.lock_wait_seconds,
+            settings.data_directory, boot, cdi, self._telemetry, settings.limits.lock_wait_seconds
         )
         return Store(checkpoint=checkpoint, cdi=cdi)
 
-    def _build_preparer(self, clock: Clock) -> Preparer:
-        context = Context(
+    def _build_preparer(self) -> Preparer:
+        context = PreparerContext(
             naming=self.settings.naming,
             node=self.settings.node,
             limits=self.settings.limits,
-            clock=clock,
+            clock=self._clock,
             stop=self._stop,
-            sources=self._outbox.sources,
-            snapshot=self._snapshot,
-            emit=self._outbox.emit,
+            ports=self._ports,
+            events=self._telemetry,
         )
-        return Preparer(self._store, self._turns, context)
-
-    def _build_health(self) -> HealthService:
-        view = HealthView(
-            snapshot=self._snapshot,
-            prepared=self._store.checkpoint.known,
-            tick_age=self._tick_age,
-            speaks=self._publisher.publishing,
-        )
-        return HealthService(view, self._connection, self.settings.limits, self.settings.node)
+        return Preparer(self._store, self._queue, context)
 
     def _build_reconciler(self) -> Reconciler:
-        context = ReconcileContext(
+        context = ReconcilerContext(
             naming=self.settings.naming,
             node=self.settings.node,
             limits=self.settings.limits,
-            sources=self._outbox.sources,
-            publishing=self._publisher.publishing,
-            emit=self._outbox.emit,
-            changed=self._refresh,
+            ports=self._ports,
+            publisher=self._publisher,
+            events=self._telemetry,
+            prepared=self._prepared,
         )
-        return Reconciler(self._store, self._turns, self._preparer, context)
+        return Reconciler(self._store, self._queue, self._preparer, context)
 
-    def _build_server(self, clock: Clock, fatal: Callable[[str], None]) -> PluginServer:
+    def _build_server(self) -> PluginServer:
         context = DraContext(
             naming=self.settings.naming,
             node=self.settings.node,
-            clock=clock,
+            clock=self._clock,
             limits=self.settings.limits,
-            answered=self._answered.add,
+            reporter=self._reporter,
         )
         identity = PluginIdentity(driver=self.settings.naming.driver, endpoint=str(self.paths.dra))
         services = Services(
             dra=DraService(self._preparer, context),
             health=self._health,
-            registration=RegistrationService(identity, self._connection, self._outbox.emit),
+            registration=RegistrationService(identity, self._connection, self._telemetry),
         )
-        return PluginServer(self.settings, self.paths, services, fatal)
-
-    def _snapshot(self) -> Snapshot | None:
-        """The newest snapshot that either way has brought."""
-        sources = self._outbox.sources()
-        current = None if sources is None else sources.snapshots.current()
-        notified = self._notified
-        if current is None or notified is None:
-            return current or notified
-        return current if current.revision > notified.revision else notified
-
-    def _tick_age(self) -> float | None:
-        sources = self._outbox.sources()
-        return None if sources is None else sources.tick_age()
-
-    def _refresh(self) -> None:
-        """Takes over what the checkpoint says now, and tells whoever asked where it differs."""
-        # the read is a stat where nothing changed; unordered, an older view could replace a newer one
-        with self._lock:
-            try:
-                state = self._store.checkpoint.read()
-            except RefusedError as error:
-                log.warning("checkpoint not readable", extra=keys(reason=error))
-                return
-            # the very object, not an equal one: somebody may have looked at what came and went between two tellings
-            if state is self._told:
-                return
-            self._told = state
-        self._outbox.claims(len(state.claims))
-        self._health.notify()
-        for callback in self._prepared_callbacks:
-            callback()
-
-    def _kubelet_changed(self) -> None:
-        self._outbox.streams(self._connection.streams())
-        for callback in self._kubelet_callbacks:
-            callback()
-
-    def _publishing_changed(self, publishing: bool) -> None:
-        log.info("publishing" if publishing else "not publishing any more")
-        self._health.notify()
-        self._kubelet_changed()
-
-    def _can_publish(self) -> bool:
-        sources = self._outbox.sources()
-        return sources is not None and self._snapshot() is not None and sources.can_publish()
-
-    def _stands_by(self, pod: str) -> None:
-        message = (
-            f"agent {self.settings.pod_uid} stands by: agent {pod} on this node publishes for "
-            f"driver {self.settings.naming.driver}; two installations have one driver name: remove one of them, or give "
-            "it a driver name and a state folder of its own"
-        )
-        log.warning("stands by", extra=keys(publisher=pod))
-        self._outbox.emit(PluginEvent(reason="StandingBy", message=message))
-
-    def _departed(self) -> None:
-        """Another instance has gone, and its stream's end emptied the kubelet's cache: say everything again."""
-        self._health.repeat()
+        return PluginServer(self.settings, self.paths, services, self._fatal)
 
 
 def _boot_id(settings: PluginSettings) -> BootId:
@@ -279,5 +200,5 @@ def _boot_id(settings: PluginSettings) -> BootId:
         return BootId(settings.boot_id_file.read_text(encoding="ascii").strip())
     except (OSError, UnicodeDecodeError) as error:
         raise StorageError(
-            f"{settings.boot_id_file}: {error}; without a boot id the checkpoint can't be trusted"
+            f"{settings.boot_id_file}: {error}; without a boot id the checkpoint can't be used"
         ) from error

@@ -1,7 +1,7 @@
-"""What the kubelet edge needs from others, as small Protocols; `wiring` passes the implementations."""
+"""Protocols through which the kubelet edge uses other parts of the agent. `wiring` passes the implementations."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from gpuvitals.inventory.claims import ClaimRef
@@ -9,40 +9,88 @@ from gpuvitals.kubeletplugin.allocated_claim import AllocatedClaim
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.snapshot import Snapshot
 
-if TYPE_CHECKING:  # its import costs more than opening the sockets does
+if TYPE_CHECKING:  # importing it takes longer than opening the sockets
     from gpuvitals.observability.metrics import NodeMetrics
 
 
 class ClaimNotFoundError(Exception):
-    """The API server has no claim of that namespace and name."""
+    """The API server has no claim with this namespace and name."""
 
 
 class ClaimUnavailableError(Exception):
-    """The claim could not be read now (server away, busy, no permission); asking again later can help."""
+    """The claim can't be read at present (server away, busy, no permission); a later read may succeed."""
 
 
 class ClaimSource(Protocol):
-    """Reads claims live from the API server."""
+    """Reads claims from the API server."""
 
     def allocated(self, namespace: str, name: str) -> AllocatedClaim:
-        """The claim as it is now, never from a cache.
+        """The claim as stored now, never from a cache.
 
-        Contract: answers or raises ClaimNotFoundError or ClaimUnavailableError within 10 s; raises nothing else.
+        Contract: returns or raises ClaimNotFoundError or ClaimUnavailableError within 10 s; raises nothing else.
         """
         ...
 
 
 class SnapshotSource(Protocol):
-    """Where the node's present state is read."""
+    """Provides the node's newest snapshot."""
 
-    def current(self) -> Snapshot | None:
-        """The newest snapshot, None before the first. Contract: returns at once, from any thread."""
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The newest snapshot, None before the first. Contract: returns at once, on any thread."""
+        ...
+
+
+class AgentState(SnapshotSource, Protocol):
+    """The node's agent: its snapshot, and whether its loop runs."""
+
+    @property
+    def tick_age_seconds(self) -> float:
+        """Seconds since the last turn of the agent's loop. Contract: returns at once, on any thread."""
+        ...
+
+
+class Fences(Protocol):
+    """Devices that are fenced for a remediation."""
+
+    @property
+    def fenced(self) -> frozenset[GpuUuid]:
+        """Devices refused to every first preparation. Contract: returns at once, on any thread."""
+        ...
+
+
+class Readiness(Protocol):
+    """Whether this instance can take over publishing."""
+
+    @property
+    def can_publish(self) -> bool:
+        """True once everything that a publisher needs was read; until then an older instance keeps publishing."""
+        ...
+
+
+class DebugResponder(Protocol):
+    """Answers requests on the debug socket."""
+
+    def answer(self, request: Mapping[str, object]) -> object:
+        """A value that json.dumps can encode. Raises ValueError for an invalid request."""
+        ...
+
+
+class PluginListener(Protocol):
+    """Is called, on any thread, after changes in the plugin. Contract: both methods return at once and raise nothing."""
+
+    def prepared_changed(self) -> None:
+        """The prepared devices may have changed."""
+        ...
+
+    def kubelet_changed(self) -> None:
+        """The kubelet's connection or this instance's right to publish may have changed."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginEvent:
-    """Something a person should see. `reason` is CamelCase; `claim` None means that the event is about the node."""
+    """An event for people. `reason` is in CamelCase; an event without a `claim` is about the Node."""
 
     reason: str
     message: str
@@ -58,25 +106,18 @@ class EventSink(Protocol):
         ...
 
 
-def _no_fence() -> frozenset[GpuUuid]:
-    return frozenset()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginPorts:
-    """Everything that arrives after the sockets are open.
+    """Everything that is attached after the sockets are open.
 
-    `fenced` gives the devices that every first preparation is refused for. `tick_age` gives the seconds since the
-    agent's loop last turned: health is vouched for only while it turns. `can_publish`: whether all that a publisher needs
-    was read; until then an older instance goes on. `answer` answers the debug socket's questions
-    (see `debug.Answer`); None opens no such socket.
+    Without `fences` no device is fenced; without `readiness` the first snapshot makes the instance ready to publish;
+    without `debug` there is no debug socket.
     """
 
     claims: ClaimSource
-    snapshots: SnapshotSource
+    agent: AgentState
     events: EventSink
-    tick_age: Callable[[], float]
-    fenced: Callable[[], frozenset[GpuUuid]] = field(default=_no_fence)
-    can_publish: Callable[[], bool] = field(default=lambda: True)
+    fences: Fences | None = None
+    readiness: Readiness | None = None
     metrics: "NodeMetrics | None" = None
-    answer: Callable[[Mapping[str, object]], object] | None = None
+    debug: DebugResponder | None = None

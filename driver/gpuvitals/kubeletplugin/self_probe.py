@@ -1,4 +1,4 @@
-"""Asks the plugin what the kubelet would ask it: the liveness probe's question, over the real sockets."""
+"""The liveness probe: calls the plugin over its own sockets, as the kubelet does."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -15,13 +15,13 @@ _Answer = TypeVar("_Answer")
 
 
 class ProbeError(Exception):
-    """The plugin does not answer on its own sockets. The message names the socket."""
+    """The plugin does not answer on one of its sockets. The message names the socket."""
 
 
 def probe(paths: SocketPaths, seconds: float) -> None:
-    """Returns where GetInfo and an empty Prepare are answered in time. Raises ProbeError."""
+    """Calls GetInfo and an empty Prepare, each with the deadline `seconds`. Raises ProbeError."""
     with _channel(paths.registration) as channel:
-        _ask(
+        _call(
             paths.registration,
             RegistrationStub(channel).GetInfo,
             pluginregistration_v1_pb2.InfoRequest(),
@@ -29,14 +29,14 @@ def probe(paths: SocketPaths, seconds: float) -> None:
         )
     with _channel(paths.dra) as channel:
         request = dra_v1_pb2.NodePrepareResourcesRequest()
-        _ask(paths.dra, DRAPluginStub(channel).NodePrepareResources, request, seconds)
+        _call(paths.dra, DRAPluginStub(channel).NodePrepareResources, request, seconds)
 
 
 def _channel(path: Path) -> grpc.Channel:
     return grpc.insecure_channel(f"unix:{path}", options=[("grpc.default_authority", "localhost")])
 
 
-def _ask(
+def _call(
     path: Path, method: "grpc.UnaryUnaryMultiCallable[_Request, _Answer]", request: _Request, seconds: float
 ) -> None:
     try:

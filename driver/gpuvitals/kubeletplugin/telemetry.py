@@ -1,108 +1,182 @@
-"""Tells of answered claims, once the answer has gone: logs, metrics, events, and whoever asks what is prepared.
+"""Metrics, events and log lines of the plugin.
 
-No pod waits for any of it. Calls that are answered together are told together, after the last of them.
+`TelemetryBuffer` holds events and metrics until their sinks are attached, because the sockets open first.
+`OutcomeReporter` reports finished calls on a thread of its own, so that no pod waits for telemetry.
 """
 
 import logging
 import queue
-import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import deque
+from threading import Lock
+from typing import Protocol
 
 from gpuvitals.inventory.claims import ClaimRef
-from gpuvitals.kubeletplugin.claims.claim_queue import Operation
-from gpuvitals.kubeletplugin.outcome import Refusal, RefusalCode
-from gpuvitals.kubeletplugin.ports import PluginEvent
+from gpuvitals.kubeletplugin.outcome import ClaimOutcome, Operation, RefusalCode
+from gpuvitals.kubeletplugin.ports import EventSink, PluginEvent, PluginPorts
 from gpuvitals.observability.logs import keys
+from gpuvitals.stoppable_thread import StoppableThread
 
-_PATIENT_SECONDS = 0.01
-"""For so long telling waits: pods that start together need the processor first."""
+_BUFFERED = 256
+"""Entries of each kind held before the sinks are attached; the oldest are dropped first."""
+_BATCH_SECONDS = 0.01
+"""Delay before a report: pods that start together need the processor first, and their calls are reported together."""
 _IDLE_SECONDS = 30.0
 
-_QUIET = frozenset({RefusalCode.STOPPING, RefusalCode.SUPERSEDED, RefusalCode.STARTING})
-"""Refusals that are nobody's fault: logged and counted, no event."""
+_WITHOUT_EVENT = frozenset({RefusalCode.STOPPING, RefusalCode.SUPERSEDED, RefusalCode.STARTING})
+"""Refusals in normal operation: logged and counted, without an event."""
 
 log = logging.getLogger(__name__)
 
-Observe = Callable[[Operation, str, float], None]
-"""Takes (operation, code, seconds) of one answered claim."""
+
+class TelemetryBuffer:
+    """Accepts events and metrics at any time and passes them on once `attach` was called. Thread safe; never blocks."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._ports: PluginPorts | None = None
+        self._events: deque[PluginEvent] = deque(maxlen=_BUFFERED)
+        self._durations: deque[tuple[str, str, float]] = deque(maxlen=_BUFFERED)
+        self._recoveries: deque[str] = deque(maxlen=_BUFFERED)
+        self._streams = 0
+        self._claims = 0
+
+    def attach(self, ports: PluginPorts) -> None:
+        """Passes on everything buffered so far, and later entries at once."""
+        with self._lock:
+            self._ports = ports
+            self._flush()
+
+    def emit(self, event: PluginEvent) -> None:
+        """Queues an event."""
+        with self._lock:
+            self._events.append(event)
+            self._flush()
+
+    def observe(self, operation: Operation, code: str, seconds: float) -> None:
+        """Records the duration of one claim's operation."""
+        with self._lock:
+            self._durations.append((operation.value, code, seconds))
+            self._flush()
+
+    def recovered(self, cause: str, message: str, claims: tuple[ClaimRef, ...] = ()) -> None:
+        """Counts the recovery of the checkpoint, and emits events on the Node and on the affected `claims`."""
+        reason = {"newer": "CheckpointNewer"}.get(cause, "CheckpointCorrupt")
+        with self._lock:
+            self._recoveries.append(cause)
+            for claim in (None, *claims):
+                self._events.append(PluginEvent(reason=reason, message=message, claim=claim))
+            self._flush()
+
+    def streams(self, count: int) -> None:
+        """Sets the number of open health streams."""
+        with self._lock:
+            self._streams = count
+            self._flush()
+
+    def claims(self, count: int) -> None:
+        """Sets the number of prepared claims."""
+        with self._lock:
+            self._claims = count
+            self._flush()
+
+    def _flush(self) -> None:
+        """Runs under the lock to keep the order of events. Both sinks return at once, by their contract."""
+        if self._ports is None:
+            return
+        while self._events:
+            self._ports.events.emit(self._events.popleft())
+        metrics = self._ports.metrics
+        if metrics is None:
+            self._durations.clear()
+            self._recoveries.clear()
+            return
+        while self._durations:
+            operation, code, seconds = self._durations.popleft()
+            metrics.prepare_seconds.labels(operation, code).observe(seconds)
+        while self._recoveries:
+            metrics.checkpoint_recoveries.labels(self._recoveries.popleft()).inc()
+        metrics.health_stream_clients.set(self._streams)
+        metrics.prepared_claims.set(self._claims)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimOutcome:
-    """One claim of a call as it was answered; `refusal` None where it was not refused."""
+class OutcomeSink(EventSink, Protocol):
+    """Takes the metrics and events of finished calls."""
 
-    operation: Operation
-    ref: ClaimRef
-    refusal: Refusal | None
-    seconds: float
+    def observe(self, operation: Operation, code: str, seconds: float) -> None:
+        """Records the duration of one claim's operation. Contract: returns at once, never raises."""
+        ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listeners:
-    """Who is told. `changed` is called first, when what is prepared may have changed."""
+class PreparedState(Protocol):
+    """The prepared claims, as other parts of the agent see them."""
 
-    observe: Observe
-    emit: Callable[[PluginEvent], None]
-    changed: Callable[[], None]
+    def refresh(self) -> None:
+        """Reads the checkpoint and notifies listeners if it has changed."""
+        ...
 
 
 class OutcomeReporter:
-    """One thread. What is added before `start` is told too."""
+    """Reports finished calls after their RPCs have returned: one refresh of the prepared claims, then each outcome.
 
-    def __init__(self, listeners: Listeners) -> None:
-        self._listeners = listeners
+    Outcomes added before `start` are reported too.
+    """
+
+    def __init__(self, sink: OutcomeSink, prepared: PreparedState) -> None:
+        self._sink = sink
+        self._prepared = prepared
         self._added: queue.SimpleQueue[list[ClaimOutcome]] = queue.SimpleQueue()
-        self._stop = threading.Event()
-        # A daemon: told or not, what was answered is in the checkpoint, and the next agent reads it there.
-        self._thread = threading.Thread(target=self._run, name="kubeletplugin-answered", daemon=True)
+        # A daemon thread: a lost report loses no state, because prepared claims are in the checkpoint.
+        self._thread = StoppableThread(self._run, name="kubeletplugin-telemetry", daemon=True)
 
     def start(self) -> None:
-        """Begins to tell."""
+        """Starts the thread."""
         self._thread.start()
 
-    def add(self, ended: list[ClaimOutcome]) -> None:
-        """Takes the claims of one call. Returns at once."""
-        self._added.put(ended)
+    def add(self, outcomes: list[ClaimOutcome]) -> None:
+        """Queues the outcomes of one call. Returns at once."""
+        self._added.put(outcomes)
 
     def stop(self, deadline_seconds: float) -> None:
-        """Tells what was added until now."""
-        self._stop.set()
+        """Reports the queued outcomes within the deadline and ends the thread."""
+        self._thread.stopping.set()
         self._added.put([])
-        if self._thread.ident is not None:
-            self._thread.join(deadline_seconds)
+        self._thread.stop(deadline_seconds)
 
     def _run(self) -> None:
-        while not (self._stop.is_set() and self._added.empty()):
+        stopping = self._thread.stopping
+        while not (stopping.is_set() and self._added.empty()):
             try:
-                ended = self._added.get(timeout=_IDLE_SECONDS)
+                outcomes = self._added.get(timeout=_IDLE_SECONDS)
             except queue.Empty:
                 continue
-            self._stop.wait(_PATIENT_SECONDS)
+            stopping.wait(_BATCH_SECONDS)
             while not self._added.empty():
-                ended = [*ended, *self._added.get()]
-            if ended:
-                self._tell_all(ended)
+                outcomes = [*outcomes, *self._added.get()]
+            if outcomes:
+                self._report_all(outcomes)
 
-    def _tell_all(self, ended: list[ClaimOutcome]) -> None:
+    def _report_all(self, outcomes: list[ClaimOutcome]) -> None:
         try:
-            self._listeners.changed()
-            for each in ended:
-                self._tell(each)
-        except Exception:  # no caller is left that could hear of it, and the next ones must be told
-            log.exception("answered calls not told", extra=keys(claims=[each.ref.uid for each in ended]))
+            self._prepared.refresh()
+            for outcome in outcomes:
+                self._report(outcome)
+        except Exception:  # no caller is left to receive the error, and the next calls must be reported
+            log.exception(
+                "finished calls not reported", extra=keys(claims=[each.ref.uid for each in outcomes])
+            )
 
-    def _tell(self, ended: ClaimOutcome) -> None:
-        ref, refusal, operation = ended.ref, ended.refusal, ended.operation.value
+    def _report(self, outcome: ClaimOutcome) -> None:
+        ref, refusal, operation = outcome.ref, outcome.refusal, outcome.operation.value
         code = "ok" if refusal is None else refusal.code.value
-        self._listeners.observe(ended.operation, code, ended.seconds)
+        self._sink.observe(outcome.operation, code, outcome.seconds)
         claim = f"{ascii(ref.namespace[:80])[1:-1]}/{ascii(ref.name[:260])[1:-1]}"
         if refusal is None:
-            log.info(f"{operation}d", extra=keys(claim=claim, uid=ref.uid, seconds=round(ended.seconds, 4)))
+            log.info(f"{operation}d", extra=keys(claim=claim, uid=ref.uid, seconds=round(outcome.seconds, 4)))
             return
         extra = keys(claim=claim, uid=ascii(ref.uid[:80])[1:-1], reason=code, detail=refusal.message)
         log.warning(f"{operation} refused", extra=extra)
-        if refusal.code not in _QUIET:
-            known = None if refusal.code is RefusalCode.INVALID_ARGUMENT else ref
+        if refusal.code not in _WITHOUT_EVENT:
+            # The names of an invalid reference can't be those of an object: its event is about the Node.
+            about = None if refusal.code is RefusalCode.INVALID_ARGUMENT else ref
             message = refusal.text(f"{operation} of claim {claim} refused: ")
-            self._listeners.emit(PluginEvent(reason=refusal.code.value, message=message, claim=known))
+            self._sink.emit(PluginEvent(reason=refusal.code.value, message=message, claim=about))

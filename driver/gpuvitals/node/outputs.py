@@ -131,6 +131,10 @@ class Outputs:
         else:
             self._held.append(announcement)
 
+    def prepared_changed(self) -> None:
+        """Writes the newest snapshot into the claims after a change of the prepared ones."""
+        self.show_claims(urgent=False)
+
     def kubelet_changed(self) -> None:
         """Follows the kubelet's connection and this instance's right to publish."""
         if self._writers is None:

@@ -8,7 +8,6 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
 
 from gpuvitals.bootstrap import NodeOptions
 from gpuvitals.config import NodeConfig
@@ -24,7 +23,6 @@ from gpuvitals.kube.write_priority import RightOfWay
 from gpuvitals.kubeletplugin.files_watch import FilesWatch
 from gpuvitals.kubeletplugin.ports import PluginPorts
 from gpuvitals.model.ids import NodeName
-from gpuvitals.model.snapshot import Snapshot
 from gpuvitals.node.agent import AgentSettings, NodeAgent
 from gpuvitals.node.debug_answers import DebugAnswers
 from gpuvitals.node.edge_adapters import ClaimBridge, EventBridge
@@ -126,9 +124,8 @@ class Node:
         self._agent.listen(self._outputs.slices_first, early=True)
         self._agent.listen(self._outputs.then_the_rest)
         self._agent.restore(memory)
-        self._plugin.on_prepared_change(lambda: self._outputs.show_claims(urgent=False))
-        self._plugin.on_kubelet_change(self._outputs.kubelet_changed)
-        self._plugin.attach(self._sources())
+        self._plugin.subscribe(self._outputs)
+        self._plugin.attach(self._plugin_ports())
         for part in (
             self._government,
             self._neighbours,
@@ -252,7 +249,7 @@ class Node:
         self._kmsg = KmsgSource(log_settings, self._clock, self._heard, metrics=self._metrics)
         tree = SysfsTree(self._options.sysfs_root)
         self._sysfs = SysfsSource(tree, self._clock, self._heard)
-        self._files = FilesWatch(self._plugin.driver_root, tree.has_gpu, self._agent.queue.wake)
+        self._files = FilesWatch(self._plugin.driver_root, tree, self._agent.queue)
         nvml = NvmlSettings(
             backend=self._options.nvml_backend,
             environment={**os.environ, **driver_place(self._options).environment()},
@@ -298,17 +295,16 @@ class Node:
         )
         self._outputs.attach(lambda: self._agent.snapshot, writers)
 
-    def _sources(self) -> PluginPorts:
+    def _plugin_ports(self) -> PluginPorts:
         answers = DebugAnswers(self._naming, self._clock, self._agent, self._plugin, self._outputs)
         answers.on_forgotten(self._nvml.forget)
         return PluginPorts(
             claims=ClaimBridge(ClaimReader(self._transport, self._claims.seen)),
-            snapshots=_Snapshots(lambda: self._agent.snapshot),
+            agent=self._agent,
             events=self._events,
-            tick_age=lambda: self._agent.tick_age_seconds,
-            can_publish=lambda: self._outputs.can_publish,
+            readiness=self._outputs,
             metrics=self._metrics,
-            answer=answers.answer,
+            debug=answers,
         )
 
     def _kmsg_sequence(self) -> int | None:
@@ -326,11 +322,3 @@ class Node:
         trace = (died.exc_type, error, died.exc_traceback) if error is not None else None
         log.critical("thread died", extra=keys(thread=name), exc_info=trace)
         self._fail(f"thread {name} died of {died.exc_type.__name__}: {error}; the agent ends")
-
-
-class _Snapshots:
-    def __init__(self, current: Callable[[], Snapshot | None]) -> None:
-        self._current = current
-
-    def current(self) -> Snapshot | None:
-        return self._current()

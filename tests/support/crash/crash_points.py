@@ -18,15 +18,17 @@ from pathlib import Path
 
 from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.inventory.naming import Naming
+from gpuvitals.kubeletplugin.attached_ports import AttachedPorts
 from gpuvitals.kubeletplugin.cdi.driver_root import DriverRoot
 from gpuvitals.kubeletplugin.cdi.files import CdiFiles, CdiNames
 from gpuvitals.kubeletplugin.cdi.spec import file_name
 from gpuvitals.kubeletplugin.checkpoint.checkpoint import Checkpoint
 from gpuvitals.kubeletplugin.claims.claim_queue import ClaimQueue
-from gpuvitals.kubeletplugin.claims.preparer import Call, Context, Preparer, Store
+from gpuvitals.kubeletplugin.claims.preparer import Call, Preparer, PreparerContext, Store
 from gpuvitals.kubeletplugin.directory import Directory
 from gpuvitals.kubeletplugin.held_claim import HeldClaim, conflict
 from gpuvitals.kubeletplugin.outcome import Refusal
+from gpuvitals.kubeletplugin.telemetry import TelemetryBuffer
 from gpuvitals.model.ids import BootId, ClaimUid
 from support.crash.kill_points import KILLED, in_halves, killed_before
 from support.worlds.plugin_world import FAST, NODE, SystemClock, World, uid_of
@@ -48,19 +50,19 @@ class Agent:
             Directory(node.directory / "cdi"),
             DriverRoot(node.settings().driver_root),
             CdiNames(naming=self.naming, boot=boot),
-            node.snapshots.current,
+            node.agent,
         )
-        self.checkpoint = Checkpoint(node.directory / "data", boot, self.cdi.recorded, lambda *told: None)
-        sources = node.sources()
-        context = Context(
+        self.checkpoint = Checkpoint(node.directory / "data", boot, self.cdi, TelemetryBuffer())
+        ports = AttachedPorts()
+        ports.attach(node.ports())
+        context = PreparerContext(
             naming=self.naming,
             node=NODE,
             limits=HASTY,
             clock=SystemClock(),
             stop=threading.Event(),
-            sources=lambda: sources,
-            snapshot=node.snapshots.current,
-            emit=node.events.emit,
+            ports=ports,
+            events=node.events,
         )
         self._preparer = Preparer(Store(checkpoint=self.checkpoint, cdi=self.cdi), ClaimQueue(), context)
         self._node = node
@@ -77,7 +79,8 @@ class Agent:
     def settle(self) -> None:
         """What the reconciler does at start."""
         self.cdi.reconcile(self.checkpoint.read().claims)
-        self.cdi.sweep(lambda: [held.claim.uid for held in self.checkpoint.read().claims], 0.0)
+        names = self.cdi.names()
+        self.cdi.sweep(names, [held.claim.uid for held in self.checkpoint.read().claims], 0.0)
 
     def check_files(self) -> None:
         """Whatever the checkpoint says is prepared has its CDI file, at every moment: a pod may start on it now."""
@@ -97,9 +100,15 @@ class Agent:
 
     @staticmethod
     def _call() -> Call:
-        return Call(
-            arrived=time.clock_gettime(time.CLOCK_BOOTTIME), active=lambda: True, remaining=lambda: 10.0
-        )
+        arrived = time.clock_gettime(time.CLOCK_BOOTTIME)
+        return Call(arrived=arrived, deadline=time.monotonic() + 10.0, caller=_PatientCaller())
+
+
+class _PatientCaller:
+    """A caller that never cancels."""
+
+    def is_active(self) -> bool:
+        return True
 
 
 def ref(number: int) -> ClaimRef:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -84,14 +84,12 @@ class Claims:
             raise ClaimNotFoundError(f"{namespace}/{name}") from None
 
 
-class Snapshots:
-    """The agent's current snapshot."""
+@dataclass
+class AgentStub:
+    """The agent's current snapshot, and the age of its loop's last turn."""
 
-    def __init__(self, snapshot: Snapshot | None) -> None:
-        self.snapshot = snapshot
-
-    def current(self) -> Snapshot | None:
-        return self.snapshot
+    snapshot: Snapshot | None
+    tick_age_seconds: float = 0.0
 
 
 class Events:
@@ -117,10 +115,9 @@ class World:
         self.root = directory / "root"
         make_driver_root(self.root, gpus=gpus, version="570.86.15")
         self.snapshot = snapshot_of(gpus)
-        self.snapshots = Snapshots(self.snapshot)
+        self.agent = AgentStub(self.snapshot)
         self.claims = Claims()
         self.events = Events()
-        self.tick_age = 0.0
         self.fenced: frozenset[GpuUuid] = frozenset()
         self.fatal: list[str] = []
 
@@ -141,25 +138,19 @@ class World:
             limits=limits,
         )
 
-    def sources(self, **changed: Any) -> PluginPorts:
-        sources = PluginPorts(
-            claims=self.claims,
-            snapshots=self.snapshots,
-            events=self.events,
-            tick_age=lambda: self.tick_age,
-            fenced=lambda: self.fenced,
-        )
-        return replace(sources, **changed)
+    def ports(self, **changed: Any) -> PluginPorts:
+        ports = PluginPorts(claims=self.claims, agent=self.agent, events=self.events, fences=self)
+        return replace(ports, **changed)
 
     def plugin(self, pod_uid: str = "", limits: Limits = FAST) -> KubeletPlugin:
         return KubeletPlugin(self.settings(pod_uid, limits), SystemClock(), self.fatal.append)
 
     @contextmanager
-    def running(self, pod_uid: str = "", limits: Limits = FAST, **sources: Any) -> Iterator[KubeletPlugin]:
+    def running(self, pod_uid: str = "", limits: Limits = FAST, **ports: Any) -> Iterator[KubeletPlugin]:
         plugin = self.plugin(pod_uid, limits)
         plugin.start()
         try:
-            plugin.attach(self.sources(**sources))
+            plugin.attach(self.ports(**ports))
             yield plugin
         finally:
             plugin.stop(1.0)
@@ -187,7 +178,7 @@ class World:
         isolated = state is HealthState.UNHEALTHY
         entries[index] = replace(entries[index], verdict=verdict, isolated=isolated)
         self.snapshot = replace(self.snapshot, revision=self.snapshot.revision + 1, gpus=tuple(entries))
-        self.snapshots.snapshot = self.snapshot
+        self.agent.snapshot = self.snapshot
         return self.snapshot
 
     def cdi_files(self) -> list[str]:

@@ -271,7 +271,7 @@ def test_renumbered_device_minor_reaches_the_file(node: World) -> None:
         calls.prepare(node.allocate(1, 0))
         entries = list(node.snapshot.gpus)
         entries[0] = replace(entries[0], gpu=replace(entries[0].gpu, minor=3))
-        node.snapshots.snapshot = replace(node.snapshot, revision=2, gpus=tuple(entries))
+        node.agent.snapshot = replace(node.snapshot, revision=2, gpus=tuple(entries))
         eventually(
             lambda: spec_of(node)["devices"][0]["containerEdits"]["deviceNodes"][0]["path"] == "/dev/nvidia3"
         )
@@ -285,7 +285,7 @@ def test_a_minor_number_that_another_gpu_has_now_opens_nothing(node: World) -> N
             replace(entry, gpu=replace(entry.gpu, minor=index - 1 if index else None))
             for index, entry in enumerate(node.snapshot.gpus)
         ]
-        node.snapshots.snapshot = replace(node.snapshot, revision=2, gpus=tuple(gpus))
+        node.agent.snapshot = replace(node.snapshot, revision=2, gpus=tuple(gpus))
         eventually(lambda: spec_of(node)["devices"][0]["containerEdits"]["deviceNodes"] == [])
 
 
@@ -294,7 +294,7 @@ def test_a_minor_number_that_was_not_read_costs_no_node(node: World) -> None:
         calls.prepare(node.allocate(1, 0))
         gpus = list(node.snapshot.gpus)
         gpus[0] = replace(gpus[0], gpu=replace(gpus[0].gpu, minor=None))
-        node.snapshots.snapshot = replace(node.snapshot, revision=2, gpus=tuple(gpus))
+        node.agent.snapshot = replace(node.snapshot, revision=2, gpus=tuple(gpus))
         calls.prepare(node.allocate(1, 0))
         assert spec_of(node)["devices"][0]["containerEdits"]["deviceNodes"][0]["path"] == "/dev/nvidia0"
 
@@ -315,7 +315,7 @@ def test_a_replaced_board_loses_its_node_to_nobody(node: World) -> None:
         calls.prepare(claim)
         old, gpus = node.snapshot.gpus[2], list(node.snapshot.gpus)
         gpus[2] = replace(old, gpu=replace(old.gpu, uuid=GpuUuid("GPU-new")))
-        node.snapshots.snapshot = replace(node.snapshot, revision=2, gpus=tuple(gpus), replaced=(old,))
+        node.agent.snapshot = replace(node.snapshot, revision=2, gpus=tuple(gpus), replaced=(old,))
 
         def edits() -> list[dict[str, object]]:
             return [device["containerEdits"] for device in spec_of(node)["devices"]]

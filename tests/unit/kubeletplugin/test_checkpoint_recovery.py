@@ -16,8 +16,9 @@ import pytest
 
 from gpuvitals.durable import DurableFile
 from gpuvitals.inventory.claims import ClaimRef
-from gpuvitals.kubeletplugin.checkpoint.checkpoint import DAMAGED, FILE, LOCK, Checkpoint
+from gpuvitals.kubeletplugin.checkpoint.checkpoint import FILE, LOCK, Checkpoint
 from gpuvitals.kubeletplugin.checkpoint.format import SCHEMA, State, claim_from_text, decode, encode
+from gpuvitals.kubeletplugin.checkpoint.recovery import DAMAGED
 from gpuvitals.kubeletplugin.held_claim import HeldClaim, HeldDevice, MigIds
 from gpuvitals.kubeletplugin.outcome import RefusalCode, RefusedError
 from gpuvitals.model.ids import BootId, DeviceName, GpuUuid
@@ -38,24 +39,34 @@ def held(number: int, **changed: object) -> HeldClaim:
     )
 
 
-class Told:
-    """What the checkpoint reported."""
+class Reports:
+    """The recoveries that the checkpoint reported."""
 
     def __init__(self) -> None:
         self.causes: list[str] = []
         self.messages: list[str] = []
-        self.concerned: list[tuple[ClaimRef, ...]] = []
+        self.claims: list[tuple[ClaimRef, ...]] = []
 
-    def __call__(self, cause: str, message: str, concerned: tuple[ClaimRef, ...]) -> None:
-        self.concerned.append(concerned)
+    def recovered(self, cause: str, message: str, claims: tuple[ClaimRef, ...]) -> None:
+        self.claims.append(claims)
         self.causes.append(cause)
         self.messages.append(message)
 
 
+class Records:
+    """The claims that have a CDI file."""
+
+    def __init__(self, *held: HeldClaim) -> None:
+        self._held = held
+
+    def recorded(self) -> tuple[HeldClaim, ...]:
+        return self._held
+
+
 def opened(
-    directory: Path, told: Told, *recorded: HeldClaim, boot: BootId = BOOT, wait: float = 10.0
+    directory: Path, reports: Reports, *recorded: HeldClaim, boot: BootId = BOOT, wait: float = 10.0
 ) -> Checkpoint:
-    return Checkpoint(directory, boot, lambda: recorded, told, lock_wait_seconds=wait)
+    return Checkpoint(directory, boot, Records(*recorded), reports, lock_wait_seconds=wait)
 
 
 def add(claim: HeldClaim) -> Callable[[State], State]:
@@ -77,16 +88,16 @@ def test_entry_survives_the_round_trip_with_every_field(tmp_path: Path) -> None:
         env=(("NCCL_ALGO", ""), ("NCCL_DEBUG", "INFO")),
         mig=MigIds(gpu_instance=7, compute_instance=0),
     )
-    told = Told()
-    opened(tmp_path, told).update(add(full))
-    assert opened(tmp_path, told).read().claims == (full,)
-    assert told.causes == []
+    reports = Reports()
+    opened(tmp_path, reports).update(add(full))
+    assert opened(tmp_path, reports).read().claims == (full,)
+    assert reports.causes == []
 
 
 def test_file_cut_at_every_byte_loses_no_claim_that_cdi_tells_of(tmp_path: Path) -> None:
     """The previous generation has the first claim, the CDI files have both."""
-    told = Told()
-    checkpoint = opened(tmp_path, told)
+    reports = Reports()
+    checkpoint = opened(tmp_path, reports)
     checkpoint.update(add(held(1)))
     checkpoint.update(add(held(2)))
     files = {path: path.read_bytes() for path in tmp_path.iterdir()}
@@ -96,32 +107,32 @@ def test_file_cut_at_every_byte_loses_no_claim_that_cdi_tells_of(tmp_path: Path)
         for path, content in files.items():
             path.write_bytes(content)
         torn.write_bytes(whole[:size])
-        told = Told()
-        state = opened(tmp_path, told, held(1), held(2)).read()
+        reports = Reports()
+        state = opened(tmp_path, reports, held(1), held(2)).read()
         assert {entry.claim.uid for entry in state.claims} == {uid_of(1), uid_of(2)}
-        assert told.causes == ["corrupt"]
-        assert opened(tmp_path, told).read() == state, "the recovered state was saved"
-        assert told.causes == ["corrupt"], "and is told once"
+        assert reports.causes == ["corrupt"]
+        assert opened(tmp_path, reports).read() == state, "the recovered state was saved"
+        assert reports.causes == ["corrupt"], "and is told once"
 
 
 def test_previous_generation_serves_where_cdi_has_nothing(tmp_path: Path) -> None:
-    told = Told()
-    checkpoint = opened(tmp_path, told)
+    reports = Reports()
+    checkpoint = opened(tmp_path, reports)
     checkpoint.update(add(held(1)))
     checkpoint.update(add(held(2)))
     newest(tmp_path).write_bytes(b"")
-    assert opened(tmp_path, told).read().claims == (held(1),)
+    assert opened(tmp_path, reports).read().claims == (held(1),)
 
 
 def test_claim_that_cdi_tells_of_wins_its_device_over_an_older_generation(tmp_path: Path) -> None:
     """The torn save released claim 1 and prepared claim 2 on its device: the device is never held twice."""
-    told = Told()
-    checkpoint = opened(tmp_path, told)
+    reports = Reports()
+    checkpoint = opened(tmp_path, reports)
     checkpoint.update(add(held(1)))
     checkpoint.update(lambda state: state.without_claim(uid_of(1)))
     newest(tmp_path).write_bytes(b"torn")
     successor = held(2, uuid=GpuUuid("GPU-1"))
-    assert opened(tmp_path, told, successor).read().claims == (successor,)
+    assert opened(tmp_path, reports, successor).read().claims == (successor,)
 
 
 @pytest.mark.parametrize(
@@ -133,32 +144,32 @@ def test_garbage_in_both_generations_leaves_what_cdi_tells(tmp_path: Path, conte
     """The process stays up and works on."""
     (tmp_path / FILE).write_bytes(content)
     (tmp_path / f"{FILE}.2").write_bytes(content)
-    told = Told()
-    checkpoint = opened(tmp_path, told, held(3))
+    reports = Reports()
+    checkpoint = opened(tmp_path, reports, held(3))
     assert checkpoint.read().claims == (held(3),)
-    assert told.causes == ["corrupt"]
+    assert reports.causes == ["corrupt"]
     assert (tmp_path / DAMAGED).read_bytes() == content
     checkpoint.update(add(held(1)))
-    assert len(opened(tmp_path, told).read().claims) == 2
+    assert len(opened(tmp_path, reports).read().claims) == 2
 
 
 def test_edit_by_hand_counts_as_corruption(tmp_path: Path) -> None:
-    told = Told()
-    checkpoint = opened(tmp_path, told)
+    reports = Reports()
+    checkpoint = opened(tmp_path, reports)
     checkpoint.update(add(held(1)))
     checkpoint.update(add(held(2)))
     path = newest(tmp_path)
     path.write_bytes(path.read_bytes().replace(b"GPU-2", b"GPU-9"))
-    assert opened(tmp_path, told).read().claims == (held(1),)
-    assert told.causes == ["corrupt"]
+    assert opened(tmp_path, reports).read().claims == (held(1),)
+    assert reports.causes == ["corrupt"]
 
 
 def test_missing_file_is_a_first_start_unless_cdi_tells_otherwise(tmp_path: Path) -> None:
-    told = Told()
-    assert opened(tmp_path, told).read() == State(boot=BOOT)
-    assert told.causes == []
-    assert opened(tmp_path, told, held(1)).read().claims == (held(1),)
-    assert told.causes == ["missing"]
+    reports = Reports()
+    assert opened(tmp_path, reports).read() == State(boot=BOOT)
+    assert reports.causes == []
+    assert opened(tmp_path, reports, held(1)).read().claims == (held(1),)
+    assert reports.causes == ["missing"]
 
 
 def saved(directory: Path, document: dict[str, object]) -> None:
@@ -169,14 +180,14 @@ def test_one_bad_entry_is_quarantined_and_its_unprepare_succeeds(tmp_path: Path)
     document = json.loads(encode(State(boot=BOOT, claims=(held(1), held(2)))))
     del document["claims"][0]["devices"]
     saved(tmp_path, document)
-    told = Told()
-    checkpoint = opened(tmp_path, told)
+    reports = Reports()
+    checkpoint = opened(tmp_path, reports)
     assert checkpoint.read().claims == (held(2),)
-    assert told.causes == ["quarantined"]
+    assert reports.causes == ["quarantined"]
     checkpoint.update(add(held(3)))
-    assert len(opened(tmp_path, told).read().quarantined) == 1, "it is carried along"
+    assert len(opened(tmp_path, reports).read().quarantined) == 1, "it is carried along"
     checkpoint.update(lambda state: state.without_claim(uid_of(1)))
-    assert opened(tmp_path, told).read().quarantined == ()
+    assert opened(tmp_path, reports).read().quarantined == ()
 
 
 def test_bad_entry_whose_cdi_file_tells_of_it_still_holds_its_device(tmp_path: Path) -> None:
@@ -184,13 +195,13 @@ def test_bad_entry_whose_cdi_file_tells_of_it_still_holds_its_device(tmp_path: P
     document = json.loads(encode(State(boot=BOOT, claims=(held(1), held(2)))))
     document["claims"][0]["devices"] = [{"uuid": 7}]
     saved(tmp_path, document)
-    told = Told()
-    state = opened(tmp_path, told, held(1)).read()
+    reports = Reports()
+    state = opened(tmp_path, reports, held(1)).read()
 
     assert set(state.claims) == {held(1), held(2)}
     assert state.quarantined == ()
-    assert told.causes == ["quarantined"]
-    assert set(opened(tmp_path, Told()).read().claims) == {held(1), held(2)}, "it is on disk again"
+    assert reports.causes == ["quarantined"]
+    assert set(opened(tmp_path, Reports()).read().claims) == {held(1), held(2)}, "it is on disk again"
 
 
 def test_newer_schema_is_read_and_never_overwritten(tmp_path: Path) -> None:
@@ -200,13 +211,13 @@ def test_newer_schema_is_read_and_never_overwritten(tmp_path: Path) -> None:
     document["novelty"] = {"a": 1}
     saved(tmp_path, document)
     before = (tmp_path / FILE).read_bytes()
-    told = Told()
-    checkpoint = opened(tmp_path, told)
+    reports = Reports()
+    checkpoint = opened(tmp_path, reports)
     assert checkpoint.read().claims == (held(1),)
-    assert told.causes == ["newer"]
-    assert told.concerned == [(held(1).claim,)]
-    assert f"schema {SCHEMA + 1}" in told.messages[0]
-    assert f"schema {SCHEMA}" in told.messages[0].partition("this agent")[2]
+    assert reports.causes == ["newer"]
+    assert reports.claims == [(held(1).claim,)]
+    assert f"schema {SCHEMA + 1}" in reports.messages[0]
+    assert f"schema {SCHEMA}" in reports.messages[0].partition("this agent")[2]
     with pytest.raises(RefusedError) as caught:
         checkpoint.update(add(held(2)))
     assert caught.value.refusal.code is RefusalCode.CHECKPOINT_NEWER
@@ -224,10 +235,10 @@ def test_fields_that_a_later_version_adds_do_not_disturb(tmp_path: Path) -> None
 
 
 def test_another_boot_voids_every_entry(tmp_path: Path) -> None:
-    told = Told()
-    opened(tmp_path, told).update(add(held(1)))
-    assert opened(tmp_path, told, boot=BootId("boot-2")).read() == State(boot=BootId("boot-2"))
-    assert told.causes == []
+    reports = Reports()
+    opened(tmp_path, reports).update(add(held(1)))
+    assert opened(tmp_path, reports, boot=BootId("boot-2")).read() == State(boot=BootId("boot-2"))
+    assert reports.causes == []
 
 
 def test_reboot_prepares_again_and_writes_the_cdi_file_anew(node: World) -> None:
@@ -284,8 +295,8 @@ with node.running() as plugin, kubelet(plugin) as calls:
 
 def test_fsync_that_fails_is_never_taken_for_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bus that is faked here is the system call."""
-    told = Told()
-    checkpoint = opened(tmp_path, told)
+    reports = Reports()
+    checkpoint = opened(tmp_path, reports)
     checkpoint.update(add(held(1)))
     checkpoint.update(lambda state: state.with_tombstone(uid_of(3), 0.0, 60.0))
     real = os.fdatasync
@@ -306,7 +317,7 @@ def test_fsync_that_fails_is_never_taken_for_success(tmp_path: Path, monkeypatch
 
 
 def test_held_lock_is_waited_for_and_then_names_its_holder(tmp_path: Path) -> None:
-    checkpoint = opened(tmp_path, Told(), wait=0.2)
+    checkpoint = opened(tmp_path, Reports(), wait=0.2)
     with open(tmp_path / LOCK, "w+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         lock.write("4711\n")
@@ -329,7 +340,7 @@ time.sleep(30)
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         process.kill()
-    opened(tmp_path, Told()).update(add(held(1)))
+    opened(tmp_path, Reports()).update(add(held(1)))
 
 
 def test_symlink_in_place_of_the_checkpoint_is_not_followed(tmp_path: Path) -> None:
@@ -337,17 +348,17 @@ def test_symlink_in_place_of_the_checkpoint_is_not_followed(tmp_path: Path) -> N
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / FILE).symlink_to(victim)
-    told = Told()
-    opened(tmp_path, told).update(add(held(1)))
-    assert told.causes == ["corrupt"]
+    reports = Reports()
+    opened(tmp_path, reports).update(add(held(1)))
+    assert reports.causes == ["corrupt"]
     assert victim.read_text() == "precious"
     assert not (tmp_path / FILE).is_symlink()
 
 
 def test_two_handles_see_each_others_writes_and_lose_none(tmp_path: Path) -> None:
     """Two instances of a rolling update, many threads each."""
-    told = Told()
-    instances = [opened(tmp_path, told), opened(tmp_path, told)]
+    reports = Reports()
+    instances = [opened(tmp_path, reports), opened(tmp_path, reports)]
 
     def work(offset: int) -> None:
         for number in range(offset, offset + 5):

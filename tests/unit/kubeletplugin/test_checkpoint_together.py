@@ -13,7 +13,9 @@ import pytest
 from gpuvitals.durable import DurableFile
 from gpuvitals.kubeletplugin.checkpoint.checkpoint import FILE, LOCK, Checkpoint
 from gpuvitals.kubeletplugin.checkpoint.format import State
+from gpuvitals.kubeletplugin.held_claim import HeldClaim
 from gpuvitals.kubeletplugin.outcome import RefusalCode, RefusedError
+from gpuvitals.kubeletplugin.telemetry import TelemetryBuffer
 from gpuvitals.model.ids import BootId
 from support.waiting import eventually
 from support.worlds.plugin_world import uid_of
@@ -21,8 +23,15 @@ from support.worlds.plugin_world import uid_of
 Change = Callable[[State], State]
 
 
+class NoRecords:
+    """A CDI directory without files."""
+
+    def recorded(self) -> tuple[HeldClaim, ...]:
+        return ()
+
+
 def opened(directory: Path, wait: float = 10.0) -> Checkpoint:
-    return Checkpoint(directory, BootId("boot-1"), tuple, lambda *told: None, lock_wait_seconds=wait)
+    return Checkpoint(directory, BootId("boot-1"), NoRecords(), TelemetryBuffer(), lock_wait_seconds=wait)
 
 
 def bury(number: int) -> Change:
@@ -65,9 +74,9 @@ def waiting(checkpoint: Checkpoint, pool: ThreadPoolExecutor, *changes: Change) 
     """The changes asked for, in this order, all of them waiting."""
     asked: list[Future[State]] = []
     for change in changes:
-        before = len(checkpoint._waiting)
+        before = len(checkpoint._pending)
         asked.append(pool.submit(checkpoint.update, change))
-        eventually(lambda before=before: len(checkpoint._waiting) > before)
+        eventually(lambda before=before: len(checkpoint._pending) > before)
     return asked
 
 

@@ -14,21 +14,29 @@ from gpuvitals.kubeletplugin.debug_socket import FILE, DebugError, DebugSocket, 
 from support.worlds.plugin_world import World
 
 
-def answer(request: Mapping[str, object]) -> object:
-    match request.get("ask"):
-        case "snapshot":
-            return {"revision": 7}
-        case "big":
-            return "x" * (2 << 20)
-        case "broken":
-            raise RuntimeError("no such station")
-        case _:
-            raise ValueError(f"unknown question {request.get('ask')}")
+class Responder:
+    """Answers with a fixed value, or as the request says."""
+
+    def __init__(self, fixed: object = None) -> None:
+        self._fixed = fixed
+
+    def answer(self, request: Mapping[str, object]) -> object:
+        match request.get("ask"):
+            case "snapshot":
+                return {"revision": 7}
+            case "big":
+                return "x" * (2 << 20)
+            case "broken":
+                raise RuntimeError("no such station")
+            case None if self._fixed is not None:
+                return self._fixed
+            case _:
+                raise ValueError(f"unknown question {request.get('ask')}")
 
 
 @contextmanager
 def served(directory: Path) -> Iterator[Path]:
-    debug = DebugSocket(directory, answer)
+    debug = DebugSocket(directory, Responder())
     debug.start()
     try:
         yield directory / FILE
@@ -76,8 +84,8 @@ def test_absent_agent_is_one_clear_error(node: World) -> None:
 
 def test_newer_instance_takes_the_name_and_the_older_leaves_it(node: World) -> None:
     with served(node.directory) as path:
-        older = DebugSocket(node.directory, answer)
-        newer = DebugSocket(node.directory, lambda request: "newer")
+        older = DebugSocket(node.directory, Responder())
+        newer = DebugSocket(node.directory, Responder("newer"))
         older.start()
         newer.start()
         older.stop()
@@ -90,7 +98,7 @@ def test_plugin_serves_it_once_attached(node: World) -> None:
     plugin = node.plugin()
     plugin.start()
     try:
-        plugin.attach(node.sources(answer=answer))
+        plugin.attach(node.ports(debug=Responder()))
         assert ask(plugin.settings.data_directory / FILE, {"ask": "snapshot"}) == {"revision": 7}
     finally:
         plugin.stop(1.0)

@@ -118,7 +118,7 @@ def test_unprepare_needs_neither_api_nor_snapshot_nor_driver(node: World) -> Non
     with node.running() as plugin, kubelet(plugin) as calls:
         calls.prepare(claim)
         node.claims.fail = "gone"
-        node.snapshots.snapshot = None
+        node.agent.snapshot = None
         (node.root / "dev/nvidia0").unlink()
         assert calls.unprepare(claim) == {uid_of(1): ""}
         assert node.cdi_files() == []

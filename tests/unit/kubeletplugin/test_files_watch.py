@@ -28,18 +28,21 @@ class Watched:
             driver_root=root, dev_root=root, proc_root=root / "proc", require_character_devices=False
         )
         self.changes = 0
-        self.has_gpu = False
+        self.is_gpu_on_bus = False
         self.gpus: list[Gpu] = [gpu(0), gpu(1)]
-        self.watch = FilesWatch(DriverRoot(settings), lambda: self.has_gpu, self._changed)
+        self.watch = FilesWatch(DriverRoot(settings), self, self)
 
-    def _changed(self) -> None:
+    def has_gpu(self) -> bool:
+        return self.is_gpu_on_bus
+
+    def wake(self) -> None:
         self.changes += 1
 
     def look(self, times: int = 1) -> dict[str, str]:
         """The reasons by UUID after that many looks."""
         self.watch.seen_of(self.gpus)
         for _ in range(times):
-            self.watch.look()
+            self.watch.check()
         return {uuid: lack.reason for uuid, lack in self.watch.seen_of(self.gpus).lacks.items()}
 
     def looked_at(self) -> set[GpuUuid]:
@@ -137,7 +140,7 @@ def test_without_a_known_gpu_a_lack_is_told_where_the_machine_has_one(watched: W
         path.unlink()
     watched.look(2)
     assert watched.watch.problem == ""
-    watched.has_gpu = True
+    watched.is_gpu_on_bus = True
     watched.look(2)
     seen = watched.watch.seen_of([])
     assert seen.node is not None

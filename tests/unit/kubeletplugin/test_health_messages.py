@@ -39,12 +39,16 @@ def test_after_a_silence_longer_than_the_lease_the_list_begins_with_unknown(node
     limits = replace(FAST, health_timeout_seconds=1)
     freeze = [0.0]
 
-    def tick_age() -> float:
-        seconds, freeze[0] = freeze[0], 0.0
-        time.sleep(seconds)
-        return 0.0
+    class FreezingAgent:
+        snapshot = node.snapshot
 
-    with node.running(limits=limits, tick_age=tick_age) as plugin, channel(plugin.paths.dra) as opened:
+        @property
+        def tick_age_seconds(self) -> float:
+            seconds, freeze[0] = freeze[0], 0.0
+            time.sleep(seconds)
+            return 0.0
+
+    with node.running(limits=limits, agent=FreezingAgent()) as plugin, channel(plugin.paths.dra) as opened:
         call = DRAResourceHealthStub(opened).NodeWatchResources(v1.NodeWatchResourcesRequest(), timeout=20)
         before = next(call)
         assert next(call) == before

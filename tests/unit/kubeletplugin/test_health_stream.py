@@ -108,7 +108,7 @@ def test_prepared_device_that_left_the_node_stays_in_the_list_as_unknown(node: W
         watched.next()
         calls.prepare(claim)
         gone = replace(node.snapshot, revision=2, gpus=node.snapshot.gpus[:3])
-        node.snapshots.snapshot = gone
+        node.agent.snapshot = gone
         plugin.notify(gone)
         devices = watched.next(1.0)
         assert devices[node.device(3)].health == v1.UNKNOWN
@@ -120,12 +120,12 @@ def test_prepared_device_that_left_the_node_stays_in_the_list_as_unknown(node: W
 def test_agent_that_stands_still_is_unknown_once_and_then_silent_until_it_turns(node: World) -> None:
     with node.running() as plugin, stream(plugin) as watched:
         watched.next()
-        node.tick_age = 60.0
+        node.agent.tick_age_seconds = 60.0
         states: set[int] = set()
         while states != {v1.UNKNOWN}:
             states = {device.health for device in watched.next().values()}
         assert watched.silent(FAST.heartbeat_seconds * 3)
-        node.tick_age = 0.0
+        node.agent.tick_age_seconds = 0.0
         assert {device.health for device in watched.next().values()} == {v1.HEALTHY}
 
 
@@ -133,7 +133,7 @@ def test_before_the_first_snapshot_prepared_devices_are_unknown_after_a_grace(no
     with node.running() as plugin, kubelet(plugin) as calls:
         calls.prepare(node.allocate(1, 0))
     snapshot = node.snapshot
-    node.snapshots.snapshot = None
+    node.agent.snapshot = None
     with node.running() as plugin, stream(plugin) as watched:
         assert watched.silent(FAST.heartbeat_seconds / 2)
         devices = watched.next()
@@ -173,7 +173,7 @@ def test_streams_are_bounded_and_never_use_up_the_threads_of_calls(node: World) 
 def test_stop_ends_the_streams_with_ok(node: World) -> None:
     plugin = node.plugin()
     plugin.start()
-    plugin.attach(node.sources())
+    plugin.attach(node.ports())
     with stream(plugin) as watched:
         watched.next()
         plugin.stop(2.0)
@@ -189,7 +189,7 @@ def test_open_streams_and_prepared_claims_are_counted(node: World) -> None:
     plugin = node.plugin()
     plugin.start()
     try:
-        plugin.attach(node.sources(metrics=metrics))
+        plugin.attach(node.ports(metrics=metrics))
         with stream(plugin) as watched, kubelet(plugin) as calls:
             watched.next()
             calls.prepare(node.allocate(1, 0), node.allocate(2, 0))
@@ -223,7 +223,7 @@ def test_in_a_rolling_update_only_the_newest_instance_speaks(node: World) -> Non
 def test_departure_of_the_old_instance_makes_the_new_one_say_everything_again(node: World) -> None:
     old = node.plugin("pod-a")
     old.start()
-    old.attach(node.sources())
+    old.attach(node.ports())
     with node.running("pod-b", limits=CALM) as new, stream(new) as watched:
         watched.next()
         eventually(new.publishing)

@@ -28,7 +28,7 @@ def divided(node: World) -> World:
     gpus = list(node.snapshot.gpus)
     gpus[GPU] = replace(whole, gpu=replace(whole.gpu, mig_enabled=True))
     node.snapshot = replace(node.snapshot, gpus=(*gpus, *parts))
-    node.snapshots.snapshot = node.snapshot
+    node.agent.snapshot = node.snapshot
     return node
 
 
@@ -55,7 +55,7 @@ def test_a_gpu_that_is_renumbered_takes_its_instances_along(divided: World) -> N
         _show_files(divided, 3)
         gpus = list(divided.snapshot.gpus)
         gpus[GPU] = replace(gpus[GPU], gpu=replace(gpus[GPU].gpu, minor=3))
-        divided.snapshots.snapshot = replace(divided.snapshot, revision=2, gpus=tuple(gpus))
+        divided.agent.snapshot = replace(divided.snapshot, revision=2, gpus=tuple(gpus))
         eventually(lambda: _paths(divided, 1) == ["/dev/nvidia3", *_caps(3, 7)])
 
 

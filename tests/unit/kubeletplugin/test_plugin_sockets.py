@@ -198,7 +198,15 @@ def test_refused_registration_is_an_rpc_error_an_event_and_survived(node: World)
 def test_kubelet_counts_as_connected_while_its_stream_is_open_or_was_so_recently(node: World) -> None:
     changes: list[bool] = []
     with node.running() as plugin:
-        plugin.on_kubelet_change(lambda: changes.append(plugin.kubelet_connected()))
+
+        class Listener:
+            def prepared_changed(self) -> None:
+                pass
+
+            def kubelet_changed(self) -> None:
+                changes.append(plugin.kubelet_connected())
+
+        plugin.subscribe(Listener())
         assert not plugin.kubelet_connected()
         notify(plugin.paths.registration, True)
         assert plugin.kubelet_connected()
@@ -220,7 +228,7 @@ def test_call_in_flight_is_finished_at_stop(node: World) -> None:
     claim = node.allocate(1, 0)
     plugin = node.plugin()
     plugin.start()
-    plugin.attach(node.sources())
+    plugin.attach(node.ports())
     with kubelet(plugin) as calls, ThreadPoolExecutor(1) as pool:
         answer = pool.submit(calls.prepare, claim)
         eventually(lambda: node.claims.reads == 1)
@@ -235,7 +243,7 @@ def test_call_that_waits_for_the_api_server_is_told_at_stop(node: World) -> None
     claim = node.allocate(1, 0)
     plugin = node.plugin()
     plugin.start()
-    plugin.attach(node.sources())
+    plugin.attach(node.ports())
     with kubelet(plugin) as calls, ThreadPoolExecutor(1) as pool:
         answer = pool.submit(calls.prepare, claim)
         eventually(lambda: node.claims.reads == 1)

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from gpuvitals.kubeletplugin.allocated_claim import AllocatedClaim
-from gpuvitals.kubeletplugin.claims.preparer import AT_ONCE
+from gpuvitals.kubeletplugin.claims.preparer import PARALLEL_PREPARES
 from gpuvitals.model.snapshot import Snapshot
 from support.waiting import eventually
 from support.worlds.plugin_world import FAST, Claims, World, kubelet, uid_of
@@ -27,9 +27,9 @@ def test_api_server_that_comes_back_in_time_costs_no_error(node: World) -> None:
 
 
 def test_first_snapshot_is_waited_for_and_ends_the_wait_at_once(node: World) -> None:
-    snapshot = node.snapshots.snapshot
+    snapshot = node.agent.snapshot
     assert isinstance(snapshot, Snapshot)
-    node.snapshots.snapshot = None
+    node.agent.snapshot = None
     claim = node.allocate(1, 0)
     with node.running() as plugin, kubelet(plugin) as calls, ThreadPoolExecutor(1) as pool:
         answer = pool.submit(calls.prepare, claim)
@@ -49,7 +49,7 @@ def test_prepare_waits_for_the_sources_and_unprepare_does_not(node: World) -> No
             answer = pool.submit(calls.prepare, claim)
             assert calls.unprepare(node.allocate(2, 1)) == {uid_of(2): ""}
             assert not answer.done()
-            plugin.attach(node.sources())
+            plugin.attach(node.ports())
             assert answer.result(5)[uid_of(1)].error == ""
     finally:
         plugin.stop(1.0)
@@ -97,12 +97,12 @@ def test_unprepare_ends_a_waiting_prepare_and_the_last_intent_wins(node: World) 
 
 def test_claims_beyond_those_at_work_are_refused_as_busy_before_their_deadline(node: World) -> None:
     gate = node.claims.gate = threading.Event()
-    working = [node.allocate(number, number % 4) for number in range(AT_ONCE)]
-    with node.running() as plugin, kubelet(plugin) as calls, ThreadPoolExecutor(AT_ONCE) as pool:
+    working = [node.allocate(number, number % 4) for number in range(PARALLEL_PREPARES)]
+    with node.running() as plugin, kubelet(plugin) as calls, ThreadPoolExecutor(PARALLEL_PREPARES) as pool:
         answers = [pool.submit(calls.prepare, claim) for claim in working]
-        eventually(lambda: node.claims.reads == AT_ONCE)
+        eventually(lambda: node.claims.reads == PARALLEL_PREPARES)
         late = calls.prepare(node.allocate(9, 0), timeout=0.6)[uid_of(9)].error
-        assert late.startswith(f"Busy: {AT_ONCE} other claims are being prepared")
+        assert late.startswith(f"Busy: {PARALLEL_PREPARES} other claims are being prepared")
         gate.set()
         assert all(
             answer.result(5)[claim.uid].error == "" for answer, claim in zip(answers, working, strict=True)
@@ -110,11 +110,15 @@ def test_claims_beyond_those_at_work_are_refused_as_busy_before_their_deadline(n
 
 
 def test_claims_that_wait_for_better_times_leave_room_for_others(node: World) -> None:
-    waiting = [node.allocate(number, number % 4) for number in range(2 * AT_ONCE)]
+    waiting = [node.allocate(number, number % 4) for number in range(2 * PARALLEL_PREPARES)]
     node.claims.fail = "connection refused"
-    with node.running() as plugin, kubelet(plugin) as calls, ThreadPoolExecutor(2 * AT_ONCE) as pool:
+    with (
+        node.running() as plugin,
+        kubelet(plugin) as calls,
+        ThreadPoolExecutor(2 * PARALLEL_PREPARES) as pool,
+    ):
         answers = [pool.submit(calls.prepare, claim, timeout=3.0) for claim in waiting]
-        eventually(lambda: node.claims.reads >= 2 * AT_ONCE)
+        eventually(lambda: node.claims.reads >= 2 * PARALLEL_PREPARES)
         node.claims.fail = ""
         errors = [answer.result(5)[claim.uid].error for answer, claim in zip(answers, waiting, strict=True)]
 
@@ -221,7 +225,7 @@ def test_calls_at_their_bounds_leave_threads_for_the_probe_and_other_calls(
         assert calls.prepare(held)[held.uid].error == ""
         node.claims.gate = gate
         working = [pool.submit(calls.prepare, claim) for claim in claims[:6]]
-        eventually(lambda: node.claims.reads == 1 + AT_ONCE)
+        eventually(lambda: node.claims.reads == 1 + PARALLEL_PREPARES)
         eventually(lambda: _is_busy(calls.prepare(claims[6], timeout=2.0)[claims[6].uid].error))
         plugin.probe(1.0)
         started = time.monotonic()
@@ -235,7 +239,7 @@ def test_calls_at_their_bounds_leave_threads_for_the_probe_and_other_calls(
 
 
 def _is_busy(error: str) -> bool:
-    return error == "Busy: 6 other prepare calls are being worked on; the kubelet asks again"
+    return error == "Busy: 6 other prepare calls are in progress; the kubelet retries"
 
 
 def test_unprepare_does_not_wait_for_a_claim_read_and_nothing_is_recorded_after(
@@ -339,7 +343,7 @@ def test_an_unprepare_at_any_instant_of_a_prepare_leaves_nothing(node: World, se
         for number in range(60):
             claim = node.allocate(number, number % 4)
             preparing = pool.submit(calls.prepare, claim)
-            eventually(lambda call=preparing, uid=claim.uid: call.done() or uid in plugin._turns.active())
+            eventually(lambda call=preparing, uid=claim.uid: call.done() or uid in plugin._queue.active())
             threading.Event().wait(source.uniform(0.0, 0.02))
             assert calls.unprepare(claim) == {claim.uid: ""}
             error = preparing.result(10)[claim.uid].error

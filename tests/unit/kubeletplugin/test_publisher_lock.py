@@ -1,4 +1,4 @@
-"""Who of two instances publishes: the newest that is ready, and never nobody while one could."""
+"""The publisher lock: the newest ready instance publishes, and one always does while one could."""
 
 import fcntl
 import os
@@ -10,18 +10,30 @@ from pathlib import Path
 
 import pytest
 
-from gpuvitals.kubeletplugin.publisher_lock import InstanceHooks, PublisherLock
+from gpuvitals.kubeletplugin.publisher_lock import PublisherLock
 from support.waiting import eventually
 
 
 @dataclass
 class Instance:
-    """One instance, and what it was told."""
+    """One instance, and the calls that it got from its lock."""
 
     lock: PublisherLock
     ready: threading.Event
     changes: list[bool] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
+    publishers: list[str] = field(default_factory=list)
+
+    def is_ready(self) -> bool:
+        return self.ready.is_set()
+
+    def publishing_changed(self, *, is_publishing: bool) -> None:
+        self.changes.append(is_publishing)
+
+    def instance_departed(self) -> None:
+        pass
+
+    def standing_by(self, publisher: str) -> None:
+        self.publishers.append(publisher)
 
 
 @contextmanager
@@ -31,20 +43,12 @@ def instance(
     is_ready = threading.Event()
     if ready:
         is_ready.set()
-    changes: list[bool] = []
-    told: list[str] = []
-    hooks = InstanceHooks(
-        is_ready=is_ready.is_set,
-        changed=changes.append,
-        departed=lambda: None,
-        stands_by=told.append,
-        standby_seconds=standby_seconds,
-    )
-    lock = PublisherLock(directory, age, f"pod-{age:.0f}", hooks)
+    lock = PublisherLock(directory, age, f"pod-{age:.0f}", standby_seconds)
+    made = Instance(lock, is_ready)
     lock.announce(exclusive=False)
-    lock.start()
+    lock.start(made)
     try:
-        yield Instance(lock, is_ready, changes, told)
+        yield made
     finally:
         lock.stop()
 
@@ -98,13 +102,13 @@ def test_a_standby_that_lasts_is_told_once_and_a_rolling_update_is_not(tmp_path:
     with instance(tmp_path, 1, ready=True, standby_seconds=0.5) as old:
         eventually(old.lock.publishing)
         with instance(tmp_path, 2, ready=True, standby_seconds=0.5) as new:
-            eventually(lambda: old.told)
+            eventually(lambda: old.publishers)
             with instance(tmp_path, 3, ready=True, standby_seconds=60.0) as newest:
                 eventually(newest.lock.publishing)
                 eventually(lambda: old.lock.stands_by == "pod-3")
             eventually(new.lock.publishing)
-            assert old.told == ["pod-2"]
-            assert new.told == []
+            assert old.publishers == ["pod-2"]
+            assert new.publishers == []
         eventually(old.lock.publishing)
 
 

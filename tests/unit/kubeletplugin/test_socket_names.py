@@ -118,7 +118,7 @@ def test_a_plugin_serves_at_the_deepest_folders_that_there_can_be(node: World) -
     plugin = KubeletPlugin(settings, SystemClock(), node.fatal.append)
     plugin.start()
     try:
-        plugin.attach(node.sources())
+        plugin.attach(node.ports())
         plugin.probe(5.0)
         with kubelet(plugin) as calls:
             assert calls.prepare(node.allocate(1, 0))[uid_of(1)].error == ""

@@ -14,7 +14,7 @@ def test_stop_does_not_wait_for_an_api_server_that_holds_up_the_check_of_claims(
     claim = node.allocate(1, 0)
     plugin = node.plugin(limits=limits)
     plugin.start()
-    plugin.attach(node.sources())
+    plugin.attach(node.ports())
     try:
         with kubelet(plugin) as calls:
             calls.prepare(claim)

@@ -1,4 +1,4 @@
-"""What nobody waits for comes after the answer, is told together, and is never lost."""
+"""Telemetry of finished calls: after the answer, in batches, and without loss."""
 
 import logging
 import threading
@@ -7,22 +7,21 @@ import pytest
 
 from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.inventory.next_step import CORRECT, NEW_POD, NEXT_STEP
-from gpuvitals.kubeletplugin.claims.claim_queue import Operation
-from gpuvitals.kubeletplugin.outcome import Refusal, RefusalCode
+from gpuvitals.kubeletplugin.outcome import ClaimOutcome, Operation, Refusal, RefusalCode
 from gpuvitals.kubeletplugin.ports import PluginEvent
-from gpuvitals.kubeletplugin.telemetry import ClaimOutcome, Listeners, OutcomeReporter
+from gpuvitals.kubeletplugin.telemetry import OutcomeReporter
 from support.waiting import eventually
 from support.worlds.plugin_world import World, kubelet, uid_of
 
 
-def ended(number: int, code: RefusalCode | None = None) -> ClaimOutcome:
+def outcome(number: int, code: RefusalCode | None = None) -> ClaimOutcome:
     refusal = None if code is None else Refusal(code=code, message="why")
     ref = ClaimRef(namespace="ml", name=f"c{number}", uid=uid_of(number))
     return ClaimOutcome(operation=Operation.PREPARE, ref=ref, refusal=refusal, seconds=0.1)
 
 
-class Heard:
-    """Everything that was told, in order."""
+class Recorder:
+    """Records every report in order, as the sink and as the prepared claims."""
 
     def __init__(self) -> None:
         self.changes = 0
@@ -30,41 +29,41 @@ class Heard:
         self.events: list[PluginEvent] = []
         self.fails = False
 
-    def listeners(self) -> Listeners:
-        return Listeners(observe=self._observe, emit=self.events.append, changed=self._changed)
+    def emit(self, event: PluginEvent) -> None:
+        self.events.append(event)
 
-    def _observe(self, operation: Operation, code: str, seconds: float) -> None:
+    def observe(self, operation: Operation, code: str, seconds: float) -> None:
         assert (operation, seconds) == (Operation.PREPARE, 0.1)
         self.codes.append(code)
 
-    def _changed(self) -> None:
+    def refresh(self) -> None:
         self.changes += 1
         if self.fails:
             raise RuntimeError("a listener's defect")
 
 
 def test_calls_that_end_together_are_told_together_and_a_stop_loses_none() -> None:
-    heard = Heard()
-    answered = OutcomeReporter(heard.listeners())
+    recorder = Recorder()
+    reporter = OutcomeReporter(recorder, recorder)
     for number in range(8):
-        answered.add([ended(number)])
-    answered.start()
-    answered.stop(5.0)
+        reporter.add([outcome(number)])
+    reporter.start()
+    reporter.stop(5.0)
 
-    assert heard.codes == ["ok"] * 8
-    assert heard.changes == 1
+    assert recorder.codes == ["ok"] * 8
+    assert recorder.changes == 1
 
 
 def test_a_refusal_is_an_event_of_its_claim_unless_it_is_nobodys_fault() -> None:
-    heard = Heard()
-    answered = OutcomeReporter(heard.listeners())
-    answered.add([ended(1, RefusalCode.DEVICE_IN_USE), ended(2, RefusalCode.STOPPING)])
-    answered.add([ended(3, RefusalCode.INVALID_ARGUMENT)])
-    answered.start()
-    answered.stop(5.0)
+    recorder = Recorder()
+    reporter = OutcomeReporter(recorder, recorder)
+    reporter.add([outcome(1, RefusalCode.DEVICE_IN_USE), outcome(2, RefusalCode.STOPPING)])
+    reporter.add([outcome(3, RefusalCode.INVALID_ARGUMENT)])
+    reporter.start()
+    reporter.stop(5.0)
 
-    assert heard.codes == ["DeviceInUse", "Stopping", "InvalidArgument"]
-    assert [(event.reason, event.claim and event.claim.name) for event in heard.events] == [
+    assert recorder.codes == ["DeviceInUse", "Stopping", "InvalidArgument"]
+    assert [(event.reason, event.claim and event.claim.name) for event in recorder.events] == [
         ("DeviceInUse", "c1"),
         ("InvalidArgument", None),
     ]
@@ -73,31 +72,35 @@ def test_a_refusal_is_an_event_of_its_claim_unless_it_is_nobodys_fault() -> None
 def test_a_defect_of_a_listener_is_logged_and_the_next_calls_are_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    heard = Heard()
-    heard.fails = True
-    answered = OutcomeReporter(heard.listeners())
-    answered.start()
+    recorder = Recorder()
+    recorder.fails = True
+    reporter = OutcomeReporter(recorder, recorder)
+    reporter.start()
     with caplog.at_level(logging.ERROR, logger="gpuvitals"):
-        answered.add([ended(1)])
-        eventually(lambda: "answered calls not told" in caplog.text)
-    heard.fails = False
-    answered.add([ended(2)])
-    answered.stop(5.0)
+        reporter.add([outcome(1)])
+        eventually(lambda: "finished calls not reported" in caplog.text)
+    recorder.fails = False
+    reporter.add([outcome(2)])
+    reporter.stop(5.0)
 
-    assert heard.codes == ["ok"]
+    assert recorder.codes == ["ok"]
 
 
 def test_the_kubelet_does_not_wait_for_whoever_is_told(node: World) -> None:
-    gate, told = threading.Event(), threading.Event()
+    gate, notified = threading.Event(), threading.Event()
 
-    def slow() -> None:
-        told.set()
-        assert gate.wait(10)
+    class SlowListener:
+        def prepared_changed(self) -> None:
+            notified.set()
+            assert gate.wait(10)
+
+        def kubelet_changed(self) -> None:
+            pass
 
     with node.running() as plugin, kubelet(plugin) as calls:
-        plugin.on_prepared_change(slow)
+        plugin.subscribe(SlowListener())
         assert calls.prepare(node.allocate(1, 0), timeout=5.0)[uid_of(1)].error == ""
-        assert told.wait(5)
+        assert notified.wait(5)
         assert calls.prepare(node.allocate(2, 1), timeout=5.0)[uid_of(2)].error == ""
         assert len(plugin.prepared()) == 2
         gate.set()

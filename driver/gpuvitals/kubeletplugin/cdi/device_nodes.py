@@ -1,7 +1,7 @@
-"""Finds the device nodes of a claim: `dev/` of the driver's own root where it has a node, else that of the node.
+"""Finds the device nodes of a claim, below the driver's own root or in the host's /dev.
 
-The GPU Operator's driver container makes its nodes below its own root only; programs on the host may add some of them
-to the host's /dev. So each node is looked for by itself. Source: NVIDIA/gpu-operator#1741; NVIDIA MIG User Guide,
+The GPU Operator's driver container creates its nodes below its own root only, and programs on the host may add some of
+them to the host's /dev. So each device node is searched separately. Source: NVIDIA/gpu-operator#1741; NVIDIA MIG User Guide,
 "Device Nodes and Capabilities" (capability files).
 """
 
@@ -9,11 +9,10 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from gpuvitals.driverfiles.layouts import WSL_NODE
-from gpuvitals.driverfiles.search import Installation
+from gpuvitals.driverfiles.layouts import WSL_NODE, Home
 from gpuvitals.kubeletplugin.cdi.spec import DeviceNode
 from gpuvitals.kubeletplugin.held_claim import HeldDevice, MigIds
 from gpuvitals.kubeletplugin.outcome import RefusalCode, RefusedError
@@ -32,23 +31,23 @@ _NUMBERS = (
     (re.compile(r"dev/nvidia-uvm-tools"), 1, ("nvidia-uvm",)),
     (re.compile(r"dev/nvidia-caps/nvidia-cap(\d+)"), None, ("nvidia-caps",)),
 )
-"""Node, its minor number (None: the one in its name), and the names in /proc/devices that have its major number.
+"""Device node, its minor number (None: the number in its name), and the names of its major number in /proc/devices.
 
 Source: NVIDIA/nvidia-modprobe modprobe-utils/nvidia-modprobe-utils.h and .c.
 """
 
 
 class DeviceNodes:
-    """The device nodes of this moment. `installed` gives the driver whose root is looked at first."""
+    """The device nodes as found now. `home` is the driver installation whose root is searched first."""
 
-    def __init__(self, settings: DriverRootSettings, installed: Callable[[], Installation]) -> None:
+    def __init__(self, settings: DriverRootSettings) -> None:
+        self.home = Home(path="")
         self._settings = settings
-        self._installed = installed
-        self._told: dict[str, str] = {}
+        self._logged: dict[str, str] = {}
         self._known_roots: tuple[str, tuple[tuple[str, str], ...]] | None = None
 
     def control(self) -> tuple[DeviceNode, ...]:
-        """The nodes that every container with a GPU gets. Raises RefusedError (DeviceNodesMissing)."""
+        """The nodes for every container with a GPU. Raises RefusedError (DeviceNodesMissing)."""
         advice = {_UVM: self._command("-u -c0")}
         nodes = [self._required(path, advice.get(path, self._command("-c0"))) for path in _CONTROL_NODES]
         return (*nodes, *(node for path in _OPTIONAL_NODES if (node := self._node(path)) is not None))
@@ -61,7 +60,7 @@ class DeviceNodes:
         return tuple(nodes)
 
     def _capability_nodes(self, device: HeldDevice, mig: MigIds) -> list[DeviceNode]:
-        """The nodes that open the GPU instance and the compute instance."""
+        """The capability nodes of the GPU instance and of the compute instance."""
         base = f"driver/nvidia/capabilities/gpu{device.minor}/mig/gi{mig.gpu_instance}"
         nodes: list[DeviceNode] = []
         for below in (f"{base}/access", f"{base}/ci{mig.compute_instance}/access"):
@@ -71,7 +70,7 @@ class DeviceNodes:
         return nodes
 
     def _capability(self, device: HeldDevice, below: str) -> int:
-        """The minor in a capability file. One real line: `DeviceFileMinor: 12`."""
+        """The minor number in a capability file. One real line: `DeviceFileMinor: 12`."""
         path = self._settings.proc_root / below
         try:
             text = path.read_text(encoding="ascii", errors="replace")
@@ -92,20 +91,20 @@ class DeviceNodes:
         if node is not None:
             return node
         kind = "character device" if self._settings.require_character_devices else "file"
-        looked = " and ".join(os.path.join(inside, below) for inside, _ in self._roots())
+        searched = " and ".join(os.path.join(inside, below) for inside, _ in self._roots())
         wrong = [
             why for inside, _ in self._roots() if (why := self._wrong(os.path.join(inside, below), below))
         ]
         if self._is_wsl():
             raise RefusedError(
                 RefusalCode.PLATFORM_UNSUPPORTED,
-                f"/{WSL_NODE} is there and {looked} is not: GPUs of WSL2 have no device nodes of their own, so no "
+                f"/{WSL_NODE} is there and {searched} is not: GPUs of WSL2 have no device nodes of their own, so no "
                 "claim can be prepared here; use NVIDIA's container toolkit on such machines",
             )
-        problem = "; ".join(wrong) or f"no {kind} at {looked}"
+        problem = "; ".join(wrong) or f"no {kind} at {searched}"
         raise RefusedError(
             RefusalCode.NODES_MISSING,
-            f"{problem}; `{command}` on the node makes it; the pod is tried again",
+            f"{problem}; `{command}` on the node creates it; the kubelet retries",
         )
 
     def _node(self, below: str) -> DeviceNode | None:
@@ -113,8 +112,8 @@ class DeviceNodes:
             path = os.path.join(inside, below)
             if self._is_node(path) and not self._wrong(path, below):
                 host_path = os.path.join(on_host, below)
-                if self._told.get(below) != host_path:
-                    self._told[below] = host_path
+                if self._logged.get(below) != host_path:
+                    self._logged[below] = host_path
                     log.info("device node found", extra=keys(node=f"/{below}", path=host_path))
                 return DeviceNode(path=f"/{below}", host_path=host_path)
         return None
@@ -122,27 +121,27 @@ class DeviceNodes:
     def _is_node(self, path: str) -> bool:
         try:
             mode = os.lstat(path).st_mode
-        except OSError:  # absent, or a parent that can't be entered: no node either way
+        except OSError:  # absent, or in a directory that can't be entered
             return False
         return stat.S_ISCHR(mode) or (not self._settings.require_character_devices and stat.S_ISREG(mode))
 
     def _wrong(self, path: str, below: str) -> str:
-        """What is wrong with the numbers of a node, "" for nothing: a runtime would inject another device by them."""
+        """The error in a node's major or minor number, "" if both are right. By wrong ones, a runtime would inject another device."""
         try:
             status = os.lstat(path)
-        except OSError:  # no node, which is told by itself
+        except OSError:  # a missing node is a separate error
             return ""
         if not self._settings.require_character_devices or not stat.S_ISCHR(status.st_mode):
             return ""
-        has = os.major(status.st_rdev), os.minor(status.st_rdev)
-        wanted = wrong_numbers(below, has, self._majors())
-        return f"{path} has the numbers {has[0]}:{has[1]} in place of {wanted}" if wanted else ""
+        actual = os.major(status.st_rdev), os.minor(status.st_rdev)
+        expected = wrong_numbers(below, actual, self._majors())
+        return f"{path} has the numbers {actual[0]}:{actual[1]} in place of {expected}" if expected else ""
 
     def _majors(self) -> dict[str, int]:
         """The major numbers of the loaded drivers. One real line: `195 nvidia`."""
         try:
             text = (self._settings.proc_root / "devices").read_text(encoding="ascii", errors="replace")
-        except OSError:  # not shown here: only minor numbers are compared
+        except OSError:  # not mounted here: only minor numbers are compared
             return {}
         found = re.findall(r"^\s*(\d{1,9}) (nvidia\S*)$", text.partition("\nBlock devices")[0], re.MULTILINE)
         return {name: int(number) for number, name in found}
@@ -151,8 +150,8 @@ class DeviceNodes:
         return any(self._is_node(os.path.join(inside, WSL_NODE)) for inside, _ in self._roots())
 
     def _roots(self) -> tuple[tuple[str, str], ...]:
-        """Folders with a `dev/`, as this process and as the container runtime see them, the driver's own first."""
-        home = self._installed().home.path
+        """Folders with a `dev/`, as seen by this process and by the container runtime; the driver's own first."""
+        home = self.home.path
         if self._known_roots is None or self._known_roots[0] != home:
             settings = self._settings
             host = settings.driver_root_on_host or settings.driver_root
@@ -161,13 +160,13 @@ class DeviceNodes:
                 (str(settings.driver_root), str(host)),
                 (str(settings.dev_root), str(settings.dev_root_on_host or settings.dev_root)),
             )
-            # Where two are one folder here, the runtime's name is that which was given for devices.
+            # If two of them are the same folder here, the runtime's path is the one configured for devices.
             self._known_roots = home, tuple(dict(listed).items())
         return self._known_roots[1]
 
     def _command(self, flags: str) -> str:
-        """What makes a node, as it is run on the node."""
-        home = self._installed().home
+        """The command that creates a device node, to be run on the node."""
+        home = self.home
         root = (self._settings.driver_root_on_host or self._settings.driver_root) / home.path
         if root == Path("/"):
             return f"nvidia-modprobe {flags}"
@@ -176,10 +175,10 @@ class DeviceNodes:
         return f"{root}/bin/nvidia-modprobe {flags}"
 
 
-def wrong_numbers(below: str, has: tuple[int, int], majors: Mapping[str, int]) -> str:
-    """The numbers that the node `below` should have, where `has` are others; "" where they fit or nothing is known.
+def wrong_numbers(below: str, actual: tuple[int, int], majors: Mapping[str, int]) -> str:
+    """The expected `major:minor` of the node `below` if `actual` differs; "" if it is right or nothing is known.
 
-    A node that was made before the driver was loaded anew can be another driver's: the major number of nvidia-uvm moves.
+    The node may date from before a driver reload, after which nvidia-uvm can have another major number.
     """
     for pattern, number, names in _NUMBERS:
         found = pattern.fullmatch(below)
@@ -187,7 +186,7 @@ def wrong_numbers(below: str, has: tuple[int, int], majors: Mapping[str, int]) -
             continue
         minor = int(found[1]) if number is None else number
         known = {majors[name] for name in names if name in majors}
-        if has[1] == minor and (not known or has[0] in known):
+        if actual[1] == minor and (not known or actual[0] in known):
             return ""
-        return f"{' or '.join(map(str, sorted(known))) or has[0]}:{minor}"
+        return f"{' or '.join(map(str, sorted(known))) or actual[0]}:{minor}"
     return ""

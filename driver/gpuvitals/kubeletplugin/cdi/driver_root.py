@@ -1,7 +1,7 @@
-"""Finds what a container needs of the NVIDIA driver: libraries, programs, device nodes. Asks only the file system.
+"""Finds the parts of the NVIDIA driver that a container needs: libraries, programs and device nodes.
 
-Works with no driver loaded, as far as files go. `driverfiles` finds the installed driver, `device_nodes` its nodes.
-Source: NVIDIA/nvidia-container-toolkit pkg/nvcdi (which files a container gets).
+Reads the file system only, so the driver need not be loaded. `driverfiles` finds the installed driver, `device_nodes` its
+device nodes. Source: NVIDIA/nvidia-container-toolkit pkg/nvcdi (the list of files).
 """
 
 import logging
@@ -9,7 +9,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -28,6 +28,7 @@ from gpuvitals.driverfiles.search import (
 from gpuvitals.driverfiles.tree import FileTree, loaded_version, query
 from gpuvitals.kubeletplugin.cdi.device_nodes import DeviceNodes
 from gpuvitals.kubeletplugin.cdi.spec import ClaimParts, DriverParts, Mount
+from gpuvitals.kubeletplugin.directory import Stamp
 from gpuvitals.kubeletplugin.held_claim import HeldDevice
 from gpuvitals.kubeletplugin.outcome import Refusal, RefusalCode, RefusedError
 from gpuvitals.kubeletplugin.settings import DriverRootSettings
@@ -51,7 +52,7 @@ _OPTIONAL = (
     ("libnvidia-pkcs11", None),
     ("libnvidia-pkcs11-openssl3", None),
 )
-"""Library and the number in its soname; None where the soname carries the driver's version."""
+"""Library and the number in its soname; None if the soname has the driver's version."""
 _GRAPHICS = (
     "libnvidia-egl",
     "libnvidia-fbc",
@@ -65,7 +66,7 @@ _GRAPHICS = (
     "libnvidia-wayland",
     "libnvidia-xcb",
 )
-"""How libraries begin that only graphics needs. Source: NVIDIA driver README, "Installed Components"."""
+"""Name prefixes of libraries that only graphics needs. Source: NVIDIA driver README, "Installed Components"."""
 _NAMED_AS_ONE = re.compile(r"lib(?:cuda|nvidia-)[\w.+-]*", re.ASCII)
 _OF_THE_DRIVER = re.compile(r"(lib(?:cuda|nvidia-)[\w+-]*)\.so\.(\d+(?:\.\d+)+)", re.ASCII)
 _BINARIES = (
@@ -76,26 +77,24 @@ _BINARIES = (
 )
 _PASSED_OVER, _SEARCHED = "; passed over: ", "; searched "
 _SETTLED_NANOSECONDS = 1_000_000_000
-_BELIEVED_SECONDS = 60.0
-"""How long a look-up is used at most: a driver may be installed in another folder meanwhile."""
-
-Stamp = tuple[int, int, int] | None
+_CACHED_SECONDS = 60.0
+"""Longest use of a look-up: a driver may be installed in another folder meanwhile."""
 
 
 class DriverRoot:
-    """The driver as found at this moment, since it can be upgraded under a running agent.
+    """The driver as installed now; it can be upgraded while the agent runs. Thread safe.
 
-    The mounts are looked up again whenever a directory in which a file was found has changed, or another driver was
-    loaded; device nodes are looked at each time. Thread safe.
+    The mounts are looked up again after a change in any of their directories and after the load of another driver
+    version; device nodes are looked up each time.
     """
 
     def __init__(self, settings: DriverRootSettings) -> None:
         self._settings = settings
         directories = settings.container_library_directories
         self._targets = directories if directories is not None else _default_targets()
-        self._known: _LookUp | None = None
+        self._cached: _LookUp | None = None
         self._installed = Installation(home=Home(path=""), folders=(), remarks=())
-        self._nodes = DeviceNodes(settings, lambda: self._installed)
+        self._nodes = DeviceNodes(settings)
 
     def parts(self, devices: tuple[HeldDevice, ...]) -> ClaimParts:
         """All parts for these devices. Raises RefusedError: DriverLibrariesMissing, DeviceNodesMissing, PlatformUnsupported."""
@@ -106,30 +105,35 @@ class DriverRoot:
         )
 
     def lacking(self) -> Refusal | None:
-        """Why no claim at all can be prepared now; None where nothing is missing."""
-
-        def look() -> None:
+        """The reason why no claim can be prepared now, None if nothing is missing."""
+        try:
             self._mounts()
             self._nodes.control()
-
-        return _refusal(look)
+        except RefusedError as refused:
+            return refused.refusal
+        return None
 
     def lacking_of(self, device: HeldDevice) -> Refusal | None:
-        """Why no claim for this device can be prepared now; None where its own nodes are there."""
-        return _refusal(lambda: self._nodes.device(device))
+        """The reason why no claim for this device can be prepared now, None if its device nodes exist."""
+        try:
+            self._nodes.device(device)
+        except RefusedError as refused:
+            return refused.refusal
+        return None
 
     def _query(self) -> Query:
         return query(self._settings.proc_root, self._settings.library_directories)
 
     def _mounts(self) -> tuple[Mount, ...]:
-        known, now = self._known, time.monotonic()
-        if known is not None and now < known.until and self._holds(known):
-            return known.mounts
+        cached, now = self._cached, time.monotonic()
+        if cached is not None and now < cached.until and self._is_valid(cached):
+            return cached.mounts
         root, asked = self._settings.driver_root, self._query()
         tree = FileTree(root)
         installed = find_driver(tree, asked)
         if installed != self._installed:
             self._installed = installed
+            self._nodes.home = installed.home
             log.info("driver found", extra=keys(path=f"/{installed.home.path}", version=asked.loaded))
         found = self._parts_of(tree, installed, asked)
         stamps = {path: _stamp(path) for path in {str((root / part.below).parent) for part in found}}
@@ -140,18 +144,18 @@ class DriverRoot:
             for target in part.targets
         )
         # A directory that has just changed may change again within the resolution of its time stamp.
-        if _settled(stamps.values()):
-            until = now + _BELIEVED_SECONDS
-            self._known = _LookUp(stamps=stamps, loaded=asked.loaded, until=until, mounts=mounts)
+        if _is_settled(stamps.values()):
+            until = now + _CACHED_SECONDS
+            self._cached = _LookUp(stamps=stamps, loaded=asked.loaded, until=until, mounts=mounts)
         return mounts
 
-    def _holds(self, known: "_LookUp") -> bool:
-        if loaded_version(self._settings.proc_root) != known.loaded:
+    def _is_valid(self, cached: "_LookUp") -> bool:
+        if loaded_version(self._settings.proc_root) != cached.loaded:
             return False
-        return all(_stamp(path) == stamp for path, stamp in known.stamps.items())
+        return all(_stamp(path) == stamp for path, stamp in cached.stamps.items())
 
     def _parts_of(self, tree: FileTree, installed: Installation, asked: Query) -> list["_Part"]:
-        """Each library at its soname and its development name, in each container directory, so that no link hook is needed."""
+        """Each library under its soname and its development name, in each container directory: no link hook is needed."""
         parts: list[_Part] = []
         missing: list[str] = []
         for name in (*REQUIRED, *_OPTIONAL):
@@ -180,7 +184,7 @@ class DriverRoot:
     def _libraries_missing(
         self, missing: list[str], installed: Installation, asked: Query, troubles: dict[str, str]
     ) -> RefusedError:
-        """The error that names every place that was searched, and what stood there instead."""
+        """The error with all searched places, and the files there that were not usable."""
         root, host = self._settings.driver_root, self._settings.driver_root_on_host
         named = str(root) if host is None or host == root else f"{root} ({host} on the node)"
         passed_over = [*installed.remarks, *(f"{path}: {why}" for path, why in troubles.items())]
@@ -193,13 +197,13 @@ class DriverRoot:
 
 
 def brief(refusal: Refusal) -> str:
-    """The refusal's message without the list of places, for objects of the API."""
+    """The refusal's message without the list of searched places, for API objects."""
     return refusal.message.partition(_SEARCHED)[0].partition(_PASSED_OVER)[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
-    """A file of the driver, below its root, and where a container sees it."""
+    """A file of the driver: its path below the driver root, and its paths in a container."""
 
     below: str
     targets: tuple[str, ...]
@@ -207,7 +211,7 @@ class _Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _LookUp:
-    """Mounts that were found. They are used until `until`, while the stamps and the loaded driver stay the same."""
+    """The mounts found by one look-up, valid until `until` while the stamps and the loaded driver are unchanged."""
 
     stamps: dict[str, Stamp]
     loaded: str
@@ -216,9 +220,9 @@ class _LookUp:
 
 
 def _others(tree: Tree, installed: Installation, cuda: PurePosixPath) -> list[tuple[str, list[str]]]:
-    """Libraries beside libcuda, of its version, that the lists do not know: a newer driver may have more.
+    """Unlisted libraries beside libcuda of its version, because a newer driver may have more than the lists name.
 
-    Each with its own name and every name that links to it there, its soname among them.
+    Each with all names under which it is found there, its soname among them.
     """
     own = _OF_THE_DRIVER.fullmatch(cuda.name)
     if own is None:
@@ -236,29 +240,21 @@ def _others(tree: Tree, installed: Installation, cuda: PurePosixPath) -> list[tu
     return [(real, sorted(found)) for real, found in sorted(names.items())]
 
 
-def _refusal(look: Callable[[], object]) -> Refusal | None:
-    try:
-        look()
-    except RefusedError as refused:
-        return refused.refusal
-    return None
-
-
 def _stamp(path: str) -> Stamp:
     try:
         status = os.stat(path)
-    except OSError:  # a directory that is not there is searched in vain, until it is
+    except OSError:  # a missing directory: a change once it exists
         return None
     return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
-def _settled(stamps: Iterable[Stamp]) -> bool:
-    """Whether the newest change is old enough for the clock of the file system to tell it from the next one."""
+def _is_settled(stamps: Iterable[Stamp]) -> bool:
+    """Whether the newest change is old enough that a later one gets another time stamp."""
     newest = max((stamp[2] for stamp in stamps if stamp is not None), default=0)
     return abs(time.time_ns() - newest) > _SETTLED_NANOSECONDS
 
 
 def _default_targets() -> tuple[str, ...]:
-    """Directories that the loader of a Debian and of a Red Hat image searches without any cache."""
+    """Directories that the loaders of Debian and Red Hat images search without a cache."""
     multiarch = "aarch64-linux-gnu" if platform.machine() == "aarch64" else "x86_64-linux-gnu"
     return (f"/usr/lib/{multiarch}", "/usr/lib64")

@@ -1,21 +1,22 @@
-"""The CDI files on disk: written before a claim counts as prepared, kept equal to the checkpoint ever after.
+"""The CDI files on disk: written before their claim counts as prepared, and then kept in step with the checkpoint.
 
-Nobody calls again for a running pod: a file that gets lost breaks every later start of its containers, so the files
-are compared with the checkpoint at start, on a timer and when the directory changes.
+The kubelet makes no call for a running pod, and a lost file breaks every later start of its containers. So the files
+are compared with the checkpoint at start, on a timer and after each change of the directory.
 """
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kubeletplugin.cdi.driver_root import DriverRoot
 from gpuvitals.kubeletplugin.cdi.spec import file_name, is_ours, recorded_claim, spec_bytes, uid_of_file
-from gpuvitals.kubeletplugin.directory import Directory, StorageError
+from gpuvitals.kubeletplugin.directory import Directory, Stamp, StorageError
 from gpuvitals.kubeletplugin.held_claim import HeldClaim, HeldDevice
 from gpuvitals.kubeletplugin.outcome import RefusalCode, RefusedError
+from gpuvitals.kubeletplugin.ports import SnapshotSource
 from gpuvitals.model.ids import BootId, ClaimUid, GpuUuid
 from gpuvitals.model.snapshot import Snapshot
 from gpuvitals.observability.logs import keys
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CdiProblem:
-    """A spec file that is missing or wrong and could not be made. `claim` None concerns the directory."""
+    """A spec file that is missing or wrong and could not be written. A problem without a `claim` is the directory's."""
 
     claim: ClaimRef | None
     message: str
@@ -33,29 +34,29 @@ class CdiProblem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CdiNames:
-    """What the files are called and which boot they are for."""
+    """The naming of the files, and the boot that they are valid for."""
 
     naming: Naming
     boot: BootId
 
 
 class CdiFiles:
-    """The spec files of our claims in one CDI directory that other vendors share. Thread safe."""
+    """This driver's spec files in a CDI directory that is shared with other vendors. Thread safe."""
 
     def __init__(
         self,
         directory: Directory,
         root: DriverRoot,
         names: CdiNames,
-        snapshot: Callable[[], Snapshot | None],
+        snapshots: SnapshotSource,
     ) -> None:
         self._directory = directory
         self._root = root
         self._names = names
-        self._snapshot = snapshot
+        self._snapshots = snapshots
 
     def write(self, held: HeldClaim) -> None:
-        """Makes the claim's file durable. Raises RefusedError where the driver or the disk does not allow it."""
+        """Writes the claim's file durably. Raises RefusedError if driver files are missing or the disk refuses."""
         content = self._content(held)
         try:
             self._directory.write(self._file(held.claim.uid), content)
@@ -65,10 +66,9 @@ class CdiFiles:
             ) from error
 
     def ensure(self, held: HeldClaim) -> bool:
-        """Writes the file only where it is missing or differs; whether it did.
+        """Writes the file if it is missing or differs. Returns whether it was written.
 
-        A file that names this very claim is left alone where a better one can't be made. Raises RefusedError where
-        there is neither.
+        If it can't be written, an existing file for this same claim is kept; without one, raises RefusedError.
         """
         present = self._present(held.claim.uid)
         try:
@@ -82,16 +82,16 @@ class CdiFiles:
         return True
 
     def remove(self, uid: ClaimUid) -> None:
-        """Removes the claim's file; fine where there is none. Raises StorageError."""
+        """Removes the claim's file, if there is one. Raises StorageError."""
         self._directory.remove(self._file(uid))
 
     def recorded(self) -> tuple[HeldClaim, ...]:
-        """The claims of this boot that the files themselves tell of: the witness for a torn checkpoint."""
+        """The claims of this boot that have a file: the second record, from which a damaged checkpoint is recovered."""
         found: list[HeldClaim] = []
         try:
             names = self._directory.names()
         except StorageError as error:
-            log.warning("cdi directory bears no witness", extra=keys(reason=error))
+            log.warning("cdi directory not readable", extra=keys(reason=error))
             return ()
         for name in names:
             uid = uid_of_file(self._names.naming, name)
@@ -103,12 +103,12 @@ class CdiFiles:
                 found.append(held)
         return tuple(found)
 
-    def stamp(self) -> tuple[int, int, int] | None:
-        """Changes when a file comes or goes."""
+    def stamp(self) -> Stamp:
+        """A stamp of the directory, which changes when a file is added or removed."""
         return self._directory.stamp()
 
     def reconcile(self, claims: Collection[HeldClaim]) -> tuple[CdiProblem, ...]:
-        """Makes every claim's file right; the problems that are left."""
+        """Restores the file of every claim. Returns the problems that remain."""
         problems: list[CdiProblem] = []
         for held in claims:
             try:
@@ -117,27 +117,30 @@ class CdiFiles:
                 problems.append(CdiProblem(claim=held.claim, message=refused.refusal.message))
         return tuple(problems)
 
-    def sweep(self, known: Callable[[], Collection[ClaimUid]], grace_seconds: float) -> tuple[str, ...]:
-        """Removes our files that belong to no known claim and are older than the grace; their names.
+    def names(self) -> tuple[str, ...]:
+        """The names of all files in the directory, for `sweep`. Raises StorageError."""
+        return self._directory.names()
 
-        `known` is asked after the listing, so a claim that was prepared meanwhile is among its answer. Raises
-        StorageError.
+    def sweep(
+        self, names: Collection[str], live: Collection[ClaimUid], grace_seconds: float
+    ) -> tuple[str, ...]:
+        """Removes those of `names` that are this driver's, older than the grace and of no live claim. Returns them.
+
+        Read `live` after `names`, so that the file of a claim that was prepared in between is kept. Raises StorageError.
         """
-        listed = self._directory.names()
-        keep = set(known())
         removed: list[str] = []
-        for name in listed:
+        for name in names:
             written = self._directory.modified(name)
             if written is None or abs(time.time() - written) < grace_seconds:
                 continue
-            if self._directory.is_half_written(name) or self._is_orphan(name, keep):
+            if self._directory.is_half_written(name) or self._is_orphan(name, live):
                 self._directory.remove(name)
                 removed.append(name)
         return tuple(removed)
 
-    def _is_orphan(self, name: str, keep: Collection[ClaimUid]) -> bool:
+    def _is_orphan(self, name: str, live: Collection[ClaimUid]) -> bool:
         uid = uid_of_file(self._names.naming, name)
-        if uid is None or uid in keep:
+        if uid is None or uid in live:
             return False
         content = self._present(uid)
         return content is None or is_ours(content, self._names.naming)
@@ -146,24 +149,27 @@ class CdiFiles:
         try:
             return self._directory.read(self._file(uid))
         except StorageError:
-            return None  # unreadable (a planted symlink, say) counts as missing: it is written anew
+            return (
+                None  # an unreadable file, for example a planted symlink, counts as missing and is replaced
+            )
 
     def _content(self, held: HeldClaim) -> bytes:
-        """A device whose board was replaced, or whose minor number another GPU has now, gets no node."""
-        snapshot = self._snapshot()
-        gone = {device.uuid for device in held.devices if _is_nodeless(device, snapshot)}
-        there = tuple(device for device in held.devices if device.uuid not in gone)
-        parts = self._root.parts(_renumbered(there, snapshot))
+        """The spec. A device whose board was replaced, or whose minor number another GPU now has, gets no device node."""
+        snapshot = self._snapshots.snapshot
+        absent = {device.uuid for device in held.devices if _is_nodeless(device, snapshot)}
+        present = tuple(device for device in held.devices if device.uuid not in absent)
+        parts = self._root.parts(_renumbered(present, snapshot))
         nodes = iter(parts.device_nodes)
-        whole = tuple(() if device.uuid in gone else next(nodes) for device in held.devices)
-        return spec_bytes(held, replace(parts, device_nodes=whole), self._names.naming, self._names.boot)
+        device_nodes = tuple(() if device.uuid in absent else next(nodes) for device in held.devices)
+        parts = replace(parts, device_nodes=device_nodes)
+        return spec_bytes(held, parts, self._names.naming, self._names.boot)
 
     def _file(self, uid: ClaimUid) -> str:
         return file_name(self._names.naming, uid)
 
 
 def _is_nodeless(device: HeldDevice, snapshot: Snapshot | None) -> bool:
-    """Whether the node of the device is, or can be, another GPU's by now."""
+    """Whether the device's node belongs, or may belong, to another GPU now."""
     if snapshot is None:
         return False
     if any(entry.gpu.uuid == device.uuid for entry in snapshot.replaced):
@@ -177,7 +183,7 @@ def _is_nodeless(device: HeldDevice, snapshot: Snapshot | None) -> bool:
 
 
 def _renumbered(devices: tuple[HeldDevice, ...], snapshot: Snapshot | None) -> tuple[HeldDevice, ...]:
-    """The devices with the minor numbers of now: a driver that was loaded again may have dealt them anew."""
+    """The devices with their current minor numbers, because a driver reload can renumber them."""
     return tuple(_with_minor(device, snapshot) for device in devices)
 
 

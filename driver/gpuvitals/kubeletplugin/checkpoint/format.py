@@ -2,9 +2,9 @@
 
     {"schema": 1, "boot": "<boot id>", "claims": [<entry>...], "tombstones": [...], "quarantined": [<raw>...]}
 
-New fields may be added under the same schema as long as an older reader may drop them. A reader refuses to write
-over a newer schema and reads what it knows of it. One entry that can't be read is quarantined: it is carried along
-as it is and never fails the others.
+A field that older readers may drop can be added under the same schema. A newer schema is read as far as its fields are
+known, and never overwritten. An entry that can't be read is quarantined: it is kept unchanged, and the other entries
+are used.
 """
 
 import json
@@ -23,7 +23,7 @@ _FIRST_YEAR, _LAST_YEAR = 1970, 9000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tombstone:
-    """A claim that was unprepared at `at` (seconds since boot): an older Prepare of it must not come back."""
+    """The release of a claim at `at` (seconds since boot). It refuses a Prepare that arrived earlier."""
 
     uid: ClaimUid
     at: float
@@ -31,7 +31,7 @@ class Tombstone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """Everything prepared on this node. `schema` is the one that it was written with: a newer one is read-only."""
+    """Everything prepared on this node. `schema` is the version of the file; a newer one is read-only."""
 
     boot: BootId
     claims: tuple[HeldClaim, ...] = ()
@@ -41,34 +41,34 @@ class State:
 
     @property
     def newer(self) -> bool:
-        """Whether a newer version wrote it."""
+        """Whether a newer version of the agent wrote the file."""
         return self.schema > SCHEMA
 
     def find(self, uid: ClaimUid) -> HeldClaim | None:
-        """The claim's entry, None where it is not prepared here."""
+        """The claim's entry, None if it is not prepared here."""
         return next((held for held in self.claims if held.claim.uid == uid), None)
 
-    def buried_at(self, uid: ClaimUid) -> float | None:
-        """When the claim was unprepared, None where no tombstone remembers it."""
+    def released_at(self, uid: ClaimUid) -> float | None:
+        """Seconds since boot at the claim's release, None without a tombstone."""
         return next((stone.at for stone in self.tombstones if stone.uid == uid), None)
 
     def with_claim(self, held: HeldClaim) -> "State":
-        """The state with this entry, in place of an older one of the same claim."""
+        """The state with this entry, which replaces an older one of the same claim."""
         others = tuple(entry for entry in self.claims if entry.claim.uid != held.claim.uid)
         stones = tuple(stone for stone in self.tombstones if stone.uid != held.claim.uid)
         return replace(self, claims=(*others, held), tombstones=stones)
 
     def without_claim(self, uid: ClaimUid) -> "State":
-        """The state without the claim, readable or quarantined; the same state where it is unknown."""
+        """The state without the claim's entries, readable or quarantined; the same state if it has none."""
         claims = tuple(entry for entry in self.claims if entry.claim.uid != uid)
         return replace(self.without_quarantined(uid), claims=claims)
 
     def without_quarantined(self, uid: ClaimUid) -> "State":
-        """The state without the claim's entries that can't be read; the same state where there is none."""
+        """The state without the claim's unreadable entries; the same state if it has none."""
         return replace(self, quarantined=tuple(raw for raw in self.quarantined if _raw_uid(raw) != uid))
 
     def with_tombstone(self, uid: ClaimUid, at: float, kept_seconds: float) -> "State":
-        """The state that remembers the claim's release; tombstones older than `kept_seconds` are dropped."""
+        """The state with a tombstone for the claim; tombstones older than `kept_seconds` are dropped."""
         kept = tuple(
             stone for stone in self.tombstones if stone.uid != uid and 0 <= at - stone.at < kept_seconds
         )
@@ -88,9 +88,9 @@ def encode(state: State) -> bytes:
 
 
 def decode(text: bytes, boot: BootId) -> State:
-    """The state of this boot: entries of another boot are void, for devices and CDI files are made anew.
+    """The state of this boot. Entries of another boot are dropped: no device or CDI file outlives a boot.
 
-    Raises ValueError where the text as a whole is not a checkpoint.
+    Raises ValueError if the text is not a checkpoint.
     """
     document = json_value(text)
     if not isinstance(document, dict) or not isinstance(document.get("schema"), int):
@@ -115,12 +115,12 @@ def decode(text: bytes, boot: BootId) -> State:
 
 
 def claim_to_text(held: HeldClaim) -> str:
-    """One entry alone, as a CDI file carries it."""
+    """One entry as JSON, for the annotation of a CDI file."""
     return json.dumps(_claim_object(held), separators=(",", ":"), sort_keys=True)
 
 
 def claim_from_text(text: str) -> HeldClaim:
-    """The entry back. Raises ValueError, KeyError or TypeError where it is none."""
+    """The inverse of `claim_to_text`. Raises ValueError, KeyError or TypeError."""
     return _claim(json_value(text))
 
 
@@ -130,7 +130,7 @@ def _list(document: dict[str, object], key: str) -> list[object]:
 
 
 def _tombstones(raws: list[object]) -> list[Tombstone]:
-    """Those that can be read: losing one costs a guard against a rare race, never an entry."""
+    """The readable tombstones. A lost one only weakens the guard against a late Prepare."""
     found: list[Tombstone] = []
     for raw in raws:
         if (
@@ -178,7 +178,7 @@ def _claim(raw: object) -> HeldClaim:
         raise ValueError("entry has no devices")
     time = _time(_text(entry["time"]))
     if time.tzinfo is None or not _FIRST_YEAR <= time.year <= _LAST_YEAR:
-        raise ValueError("entry's time has no time zone, or lies beyond the calendar")
+        raise ValueError("entry's time has no time zone, or its year is out of range")
     return HeldClaim(
         claim=ClaimRef(
             namespace=_text(entry["namespace"]),
@@ -240,8 +240,8 @@ def _time(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text)
     except ValueError as error:
-        # The error of fromisoformat quotes the text, however long it is.
-        raise ValueError(f"entry's time {text[:40]!r} is no time of ISO 8601") from error
+        # The message of fromisoformat quotes the whole text.
+        raise ValueError(f"entry's time {text[:40]!r} is not an ISO 8601 time") from error
 
 
 def _raw_uid(raw: str) -> object:

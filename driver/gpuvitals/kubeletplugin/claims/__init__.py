@@ -1,4 +1,4 @@
-"""Preparing and releasing claims: `plan` decides, `preparer` acts, `reconciler` keeps files and API server in step.
+"""Preparing and releasing claims: `plan` decides, `preparer` acts, `reconciler` compares files and API server.
 
-May live here: the order of calls for a claim and the decision which devices it gets. May not: gRPC, file formats.
+May live here: the order of a claim's calls and the choice of its devices. May not: gRPC, file formats.
 """

@@ -1,23 +1,26 @@
-"""Prepares and unprepares one claim: the plan of `plan`, made true in CDI files and checkpoint.
+"""Prepares and unprepares single claims: writes the plan of `plan` into CDI file and checkpoint.
 
-Order of a first preparation: devices reserved in memory, CDI file durable, checkpoint durable, answer. A crash in
-between leaves at most an orphaned file. Unprepare reverses it and needs neither the API server nor the GPU.
+Order of a first Prepare: devices reserved in memory, CDI file durable, checkpoint durable, answer. A crash in between
+leaves at most an orphaned CDI file, which the reconciler removes. Unprepare runs in reverse order and needs neither the
+API server nor the GPU. The contract with the kubelet is in `DraService.prepare`.
 """
 
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from gpuvitals.inventory.claims import ClaimRef
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kubeletplugin.allocated_claim import AllocatedClaim
+from gpuvitals.kubeletplugin.attached_ports import AttachedPorts
 from gpuvitals.kubeletplugin.cdi.files import CdiFiles
 from gpuvitals.kubeletplugin.checkpoint.checkpoint import Checkpoint
 from gpuvitals.kubeletplugin.checkpoint.format import State
-from gpuvitals.kubeletplugin.claims.claim_queue import ClaimQueue, Mark, Operation, Reservations, Ticket, Wait
+from gpuvitals.kubeletplugin.claims.claim_queue import ClaimQueue, Reservations, Ticket, Wait, WakeCounts
 from gpuvitals.kubeletplugin.claims.opaque_config import environment
 from gpuvitals.kubeletplugin.claims.plan import (
     NodeView,
@@ -29,144 +32,161 @@ from gpuvitals.kubeletplugin.claims.plan import (
 )
 from gpuvitals.kubeletplugin.directory import StorageError
 from gpuvitals.kubeletplugin.held_claim import HeldClaim, conflict
-from gpuvitals.kubeletplugin.outcome import Refusal, RefusalCode, RefusedError, TransientError
-from gpuvitals.kubeletplugin.ports import ClaimNotFoundError, ClaimUnavailableError, PluginEvent, PluginPorts
+from gpuvitals.kubeletplugin.outcome import Operation, Refusal, RefusalCode, RefusedError, TransientError
+from gpuvitals.kubeletplugin.ports import (
+    ClaimNotFoundError,
+    ClaimSource,
+    ClaimUnavailableError,
+    EventSink,
+    PluginEvent,
+)
 from gpuvitals.kubeletplugin.settings import Limits
 from gpuvitals.model.clock import Clock
 from gpuvitals.model.ids import ClaimUid, NodeName
-from gpuvitals.model.snapshot import Snapshot
 
-AT_ONCE = 4
-"""First preparations that are worked on side by side; more would only take each other's processor.
-
-Most of one is waiting, for the API server and for the disk. One that waits for better times holds no place.
-"""
+PARALLEL_PREPARES = 4
+"""First Prepares that run at the same time. They mostly wait for the API server and the disk; more would compete for
+the processor. A Prepare that waits for a cause to clear does not count."""
 
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 5.0
 
 
+class Caller(Protocol):
+    """The RPC's other end."""
+
+    def is_active(self) -> bool:
+        """Whether the caller still waits for the answer. Contract: returns at once."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One RPC as the preparer sees it. `arrived` is in seconds since boot; `remaining` until the caller gives up."""
+    """One RPC. `arrived` is in seconds since boot; `deadline` is the caller's, on the monotonic clock."""
 
     arrived: float
-    active: Callable[[], bool]
-    remaining: Callable[[], float]
+    deadline: float
+    caller: Caller
+
+    def remaining(self) -> float:
+        """Seconds until the deadline, at least 0."""
+        return max(0.0, self.deadline - time.monotonic())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """Where prepared claims are made true."""
+    """The durable records of prepared claims."""
 
     checkpoint: Checkpoint
     cdi: CdiFiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
-    """What the preparer is constructed with. `sources` gives None until they are attached."""
+class PreparerContext:
+    """Settings and collaborators of the preparer. `stop` ends all waiting Prepares."""
 
     naming: Naming
     node: NodeName
     limits: Limits
     clock: Clock
     stop: threading.Event
-    sources: Callable[[], PluginPorts | None]
-    snapshot: Callable[[], Snapshot | None]
-    emit: Callable[[PluginEvent], None]
+    ports: AttachedPorts
+    events: EventSink
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Attempt:
+class _Request:
+    """One Prepare of a claim, admitted by the claim queue."""
+
     ref: ClaimRef
     call: Call
-    turn: Ticket
+    ticket: Ticket
 
 
 class Preparer:
-    """Answers for single claims; every failure is a Refusal, none is an exception. Thread safe."""
+    """Prepares and unprepares claims. Returns each failure as a Refusal, never as an exception. Thread safe."""
 
-    def __init__(self, store: Store, turns: ClaimQueue, context: Context) -> None:
+    def __init__(self, store: Store, queue: ClaimQueue, context: PreparerContext) -> None:
         self._store = store
-        self._turns = turns
+        self._queue = queue
         self._context = context
         self._reservations = Reservations()
         self._confirmed: dict[ClaimUid, float] = {}
-        self._places = threading.BoundedSemaphore(AT_ONCE)
-        self._parking = threading.BoundedSemaphore(context.limits.max_parked)
+        self._running = threading.BoundedSemaphore(PARALLEL_PREPARES)
+        self._waiting = threading.BoundedSemaphore(context.limits.max_parked)
 
     def prepare(self, ref: ClaimRef, call: Call) -> HeldClaim | Refusal:
-        """The claim prepared, on disk before this returns; the same answer and no write where it was already."""
-        wrong = invalid_ref(ref)
-        if wrong is not None:
-            return wrong
+        """The claim's devices, durable in CDI file and checkpoint. A replay returns the same answer and writes nothing."""
+        invalid = invalid_ref(ref)
+        if invalid is not None:
+            return invalid
         try:
-            with self._turns.turn(ref.uid, Operation.PREPARE, call.remaining()) as turn:
-                attempt = _Attempt(ref=ref, call=call, turn=turn)
-                return self._replayed(attempt) or self._first(attempt)
+            with self._queue.admit(ref.uid, Operation.PREPARE, call.remaining()) as ticket:
+                request = _Request(ref=ref, call=call, ticket=ticket)
+                return self._replay(request) or self._prepare_new(request)
         except RefusedError as refused:
             return refused.refusal
 
     def unprepare(self, ref: ClaimRef, call: Call) -> Refusal | None:
-        """None when the claim is not prepared here any more, also where it never was."""
+        """None once the claim is not prepared here, whether or not it ever was."""
         if invalid_ref(ref) is not None:
-            return None  # no such claim can have been prepared, and nothing may be opened by that name
+            return None  # such a claim can't have been prepared, and its UID must not reach a file name
         try:
-            with self._turns.turn(ref.uid, Operation.UNPREPARE, call.remaining()):
+            with self._queue.admit(ref.uid, Operation.UNPREPARE, call.remaining()):
                 self.release(ref)
         except RefusedError as refused:
             return refused.refusal
         return None
 
     def release(self, ref: ClaimRef) -> None:
-        """Takes the claim out of checkpoint and CDI directory. The caller has its turn. Raises RefusedError."""
+        """Removes the claim from checkpoint and CDI directory. The caller is admitted to the claim. Raises RefusedError."""
         at = self._context.clock.now().at
-        kept = self._context.limits.tombstone_seconds
+        kept_seconds = self._context.limits.tombstone_seconds
 
         def released(state: State) -> State:
             without = state.without_claim(ref.uid)
-            return state if without == state else without.with_tombstone(ref.uid, at, kept)
+            return state if without == state else without.with_tombstone(ref.uid, at, kept_seconds)
 
         self._store.checkpoint.update(released)
         self._confirmed.pop(ref.uid, None)
-        self._discard(ref)
-        self._turns.released()
+        self._remove_file(ref)
+        self._queue.wake_for_release()
 
-    def _discard(self, ref: ClaimRef) -> None:
-        """Removes the claim's CDI file. One that stays is harmless and swept later: no pod may hang for it."""
+    def _remove_file(self, ref: ClaimRef) -> None:
+        """Removes the claim's CDI file. A file that stays is harmless and swept later, so no pod waits for it."""
         try:
             self._store.cdi.remove(ref.uid)
         except StorageError as error:
-            message = f"cdi file not removed: {error}; it names no claim any more and is swept later"
-            self._context.emit(PluginEvent(reason="CdiFileNotRemoved", message=message, claim=ref))
+            message = f"cdi file not removed: {error}; it belongs to no prepared claim and is removed later"
+            self._context.events.emit(PluginEvent(reason="CdiFileNotRemoved", message=message, claim=ref))
 
-    def _replayed(self, attempt: _Attempt) -> HeldClaim | None:
-        held = self._store.checkpoint.read().find(attempt.ref.uid)
+    def _replay(self, request: _Request) -> HeldClaim | None:
+        """The answer for a claim that is prepared already; None if it is not, or was reallocated since."""
+        held = self._store.checkpoint.read().find(request.ref.uid)
         if held is None:
             return None
-        if self._moved(held):
-            # no tombstone: this very call goes on to prepare the claim's new devices
+        if self._is_reallocated(held):
+            # No tombstone here: this call goes on to prepare the claim's new devices.
             self._store.checkpoint.update(lambda state: state.without_claim(held.claim.uid))
-            self._discard(held.claim)
+            self._remove_file(held.claim)
             return None
         self._store.cdi.ensure(held)
-        if attempt.turn.is_superseded:
-            # Released meanwhile: the file may have been made after the release had removed it.
-            self._discard(held.claim)
+        if request.ticket.is_superseded:
+            # An Unprepare came in between, and the file may have been written after it was removed.
+            self._remove_file(held.claim)
             raise _superseded(held.claim)
         return held
 
-    def _moved(self, held: HeldClaim) -> bool:
-        """Whether the claim was given other devices since, as far as can be told: doubt keeps what is prepared."""
+    def _is_reallocated(self, held: HeldClaim) -> bool:
+        """Whether the API server now allocates other devices to the claim. False if it can't be read."""
         confirmed = self._confirmed.get(held.claim.uid)
         if confirmed is not None and time.monotonic() - confirmed < self._context.limits.confirmed_seconds:
             return False
-        sources = self._context.sources()
-        if sources is None:
+        ports = self._context.ports.ports
+        if ports is None:
             return False
         try:
-            claim = sources.claims.allocated(held.claim.namespace, held.claim.name)
+            claim = ports.claims.allocated(held.claim.namespace, held.claim.name)
         except (ClaimNotFoundError, ClaimUnavailableError):
             return False
         if claim.uid != held.claim.uid or not claim.allocated:
@@ -176,26 +196,26 @@ class Preparer:
         self._confirmed[held.claim.uid] = time.monotonic()
         return False
 
-    def _first(self, attempt: _Attempt) -> HeldClaim | Refusal:
-        """The first attempt; where a cause that can pass is in the way, it is waited for in a parking place."""
-        since = self._turns.mark()
+    def _prepare_new(self, request: _Request) -> HeldClaim | Refusal:
+        """Prepares the claim; after a transient failure waits and retries, if fewer than `max_parked` claims do."""
+        since = self._queue.wake_counts()
         try:
-            return self._tried(attempt)
+            return self._attempt(request)
         except TransientError as transient:
             refusal = transient.refusal
-        if not self._parking.acquire(blocking=False):
-            waiting = f"{self._context.limits.max_parked} other claims wait for such a cause already"
-            return replace(refusal, message=f"{refusal.message}; not waited for, since {waiting}")
+        if not self._waiting.acquire(blocking=False):
+            bound = f"{self._context.limits.max_parked} other claims wait for such a cause already"
+            return replace(refusal, message=f"{refusal.message}; not waited for, since {bound}")
         try:
-            return self._waited(attempt, refusal, since)
+            return self._retry(request, refusal, since)
         finally:
-            self._parking.release()
+            self._waiting.release()
 
-    def _waited(self, attempt: _Attempt, refusal: Refusal, since: Mark) -> HeldClaim | Refusal:
-        """Tries until it works, is refused for good, or the time for waiting is over."""
+    def _retry(self, request: _Request, refusal: Refusal, since: WakeCounts) -> HeldClaim | Refusal:
+        """Retries until success, a permanent refusal or the end of the waiting time; then the last refusal."""
         limits = self._context.limits
         until = time.monotonic() + min(
-            limits.transient_wait_seconds, attempt.call.remaining() - limits.deadline_margin_seconds
+            limits.transient_wait_seconds, request.call.remaining() - limits.deadline_margin_seconds
         )
         pause = _FIRST_PAUSE_SECONDS
         while (left := until - time.monotonic()) > 0:
@@ -205,69 +225,69 @@ class Preparer:
                 for_release=refusal.code is RefusalCode.DEVICE_IN_USE,
                 seconds=min(pause * random.uniform(0.5, 1), left),
             )
-            self._turns.pause(attempt.turn, wait)
-            self._check_wanted(attempt)
+            self._queue.pause(request.ticket, wait)
+            _check_is_wanted(request)
             if self._context.stop.is_set():
-                raise RefusedError(
-                    RefusalCode.STOPPING, "the agent is stopping; its successor is asked again"
-                )
-            since = self._turns.mark()
+                raise RefusedError(RefusalCode.STOPPING, "the agent is stopping; the kubelet retries")
+            since = self._queue.wake_counts()
             try:
-                return self._tried(attempt)
+                return self._attempt(request)
             except TransientError as transient:
                 refusal = transient.refusal
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
         return refusal
 
-    def _tried(self, attempt: _Attempt) -> HeldClaim:
-        with self._place(attempt):
-            self._check_wanted(attempt)
-            return self._once(attempt)
+    def _attempt(self, request: _Request) -> HeldClaim:
+        with self._slot(request):
+            _check_is_wanted(request)
+            return self._prepare_once(request)
 
     @contextmanager
-    def _place(self, attempt: _Attempt) -> Iterator[None]:
-        wait = attempt.call.remaining() - self._context.limits.deadline_margin_seconds
-        if not self._places.acquire(timeout=max(0.0, wait)):
+    def _slot(self, request: _Request) -> Iterator[None]:
+        """One of the PARALLEL_PREPARES slots, for the block. Raises RefusedError (Busy)."""
+        wait = request.call.remaining() - self._context.limits.deadline_margin_seconds
+        if not self._running.acquire(timeout=max(0.0, wait)):
             raise RefusedError(
                 RefusalCode.BUSY,
-                f"{AT_ONCE} other claims are being prepared for more than {wait:.0f} s; the kubelet asks again",
+                f"{PARALLEL_PREPARES} other claims are being prepared for more than {wait:.0f} s; the kubelet retries",
             )
         try:
             yield
         finally:
-            self._places.release()
+            self._running.release()
 
-    def _once(self, attempt: _Attempt) -> HeldClaim:
-        sources = self._context.sources()
-        if sources is None:
-            raise TransientError(RefusalCode.STARTING, "the agent is starting; the kubelet asks again")
-        claim = _read_claim(sources, attempt.ref)
-        plan = self._plan(attempt.ref, claim, sources)
+    def _prepare_once(self, request: _Request) -> HeldClaim:
+        ports = self._context.ports.ports
+        if ports is None:
+            raise TransientError(RefusalCode.STARTING, "the agent is starting; the kubelet retries")
+        claim = _read_claim(ports.claims, request.ref)
+        plan = self._plan(request.ref, claim)
         held = self._held(plan, claim)
         if not held.devices:
             return held
-        with self._reservations.taken(attempt.ref, held.devices):
+        with self._reservations.reserve(request.ref, held.devices):
             self._store.cdi.write(held)
             try:
-                self._store.checkpoint.update(lambda state: self._recorded(state, held, attempt))
+                self._store.checkpoint.update(lambda state: _recorded(state, held, request))
             except RefusedError:
-                self._discard(attempt.ref)
+                self._remove_file(request.ref)
                 raise
-        self._confirmed[attempt.ref.uid] = time.monotonic()
+        self._confirmed[request.ref.uid] = time.monotonic()
         return held
 
-    def _plan(self, ref: ClaimRef, claim: AllocatedClaim, sources: PluginPorts) -> PreparePlan:
-        snapshot = self._context.snapshot()
+    def _plan(self, ref: ClaimRef, claim: AllocatedClaim) -> PreparePlan:
+        snapshot = self._context.ports.snapshot
         if snapshot is None:
             raise TransientError(
-                RefusalCode.STARTING, "the node's GPUs have not been read yet; the kubelet asks again"
+                RefusalCode.STARTING, "the node's GPUs have not been read yet; the kubelet retries"
             )
-        view = NodeView(snapshot=snapshot, naming=self._context.naming, fenced=sources.fenced())
+        fenced = self._context.ports.fenced
+        view = NodeView(snapshot=snapshot, naming=self._context.naming, fenced=fenced)
         plan = plan_prepare(ref, claim, self._store.checkpoint.read().claims, view)
         if isinstance(plan, Refusal):
-            # Its pod may have been deleted by force: the kubelet releases it within seconds.
-            can_pass = plan.code is RefusalCode.DEVICE_IN_USE
-            raise (TransientError if can_pass else RefusedError)(plan.code, plan.message)
+            # The holder's pod may have been deleted by force; the kubelet then unprepares its claim within seconds.
+            is_transient = plan.code is RefusalCode.DEVICE_IN_USE
+            raise (TransientError if is_transient else RefusedError)(plan.code, plan.message)
         return plan
 
     def _held(self, plan: PreparePlan, claim: AllocatedClaim) -> HeldClaim:
@@ -279,25 +299,28 @@ class Preparer:
         now = self._context.clock.now().time.replace(microsecond=0)
         return HeldClaim(claim=plan.claim, devices=devices, prepared_time=now)
 
-    def _recorded(self, state: State, held: HeldClaim, attempt: _Attempt) -> State:
-        """The state with the claim; runs under the checkpoint's lock, so what it checks holds between processes."""
-        self._check_wanted(attempt)
-        buried = state.buried_at(held.claim.uid)
-        if buried is not None and buried > attempt.call.arrived:
-            raise _superseded(held.claim)
-        found = conflict(held.claim.uid, held.devices, state.claims)
-        if found is not None:
-            raise TransientError(RefusalCode.DEVICE_IN_USE, in_use(found))
-        return state.with_claim(held)
 
-    def _check_wanted(self, attempt: _Attempt) -> None:
-        if attempt.turn.is_superseded or not attempt.call.active():
-            raise _superseded(attempt.ref)
+def _recorded(state: State, held: HeldClaim, request: _Request) -> State:
+    """The state with the claim. Runs under the checkpoint's lock, so that its checks hold between processes too."""
+    _check_is_wanted(request)
+    released_at = state.released_at(held.claim.uid)
+    if released_at is not None and released_at > request.call.arrived:
+        raise _superseded(held.claim)
+    found = conflict(held.claim.uid, held.devices, state.claims)
+    if found is not None:
+        raise TransientError(RefusalCode.DEVICE_IN_USE, in_use(found))
+    return state.with_claim(held)
 
 
-def _read_claim(sources: PluginPorts, ref: ClaimRef) -> AllocatedClaim:
+def _check_is_wanted(request: _Request) -> None:
+    """Raises RefusedError (Superseded) after a later Unprepare, or once the caller has cancelled the call."""
+    if request.ticket.is_superseded or not request.call.caller.is_active():
+        raise _superseded(request.ref)
+
+
+def _read_claim(claims: ClaimSource, ref: ClaimRef) -> AllocatedClaim:
     try:
-        return sources.claims.allocated(ref.namespace, ref.name)
+        return claims.allocated(ref.namespace, ref.name)
     except ClaimNotFoundError as error:
         raise RefusedError(
             RefusalCode.CLAIM_NOT_FOUND,
@@ -306,13 +329,13 @@ def _read_claim(sources: PluginPorts, ref: ClaimRef) -> AllocatedClaim:
     except ClaimUnavailableError as error:
         raise TransientError(
             RefusalCode.CLAIM_UNREADABLE,
-            f"claim {ref.namespace}/{ref.name} can't be read: {error}; the kubelet asks again",
+            f"claim {ref.namespace}/{ref.name} can't be read: {error}; the kubelet retries",
         ) from error
 
 
 def _superseded(ref: ClaimRef) -> RefusedError:
     return RefusedError(
         RefusalCode.SUPERSEDED,
-        f"claim {ref.namespace}/{ref.name} ({ref.uid}) was asked to be released, or the caller has gone; "
+        f"claim {ref.namespace}/{ref.name} ({ref.uid}) was unprepared meanwhile, or the kubelet cancelled the call; "
         "nothing was prepared",
     )
