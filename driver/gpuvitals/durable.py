@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _MODE = 0o600
-_BLOCK = 4096
+BLOCK_BYTES = 4096
 _HEAD = re.compile(rb'\{"generation":([0-9]{1,18}),"checksum":"(sha256:[0-9a-f]{64})","payload":')
 _HEAD_BYTES = 160
 _MAX_BYTES = 64 << 20
@@ -145,7 +145,7 @@ class DurableFile:
 
 def _overwrite(path: Path, body: bytes) -> None:
     """Makes the slot's bytes durable. What stands under its name and is not ours alone is replaced, never followed."""
-    file = _opened(path, os.O_WRONLY)
+    file = open_existing(path, os.O_WRONLY)
     if file is None:
         _create(path, body)
         return
@@ -154,15 +154,15 @@ def _overwrite(path: Path, body: bytes) -> None:
         is_ours_alone = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
         if is_ours_alone:
             # Never shrunk, and grown by whole blocks: a flush of the same size needs no change of the inode.
-            _flush(file, body.ljust(max(_blocks(len(body)), status.st_size), b"\n"))
+            _flush(file, body.ljust(max(in_blocks(len(body)), status.st_size), b"\n"))
     finally:
         os.close(file)
     if not is_ours_alone:
         _create(path, body)
 
 
-def _opened(path: Path, flags: int) -> int | None:
-    """A descriptor of the slot; None where it is missing or a symlink stands in its place. Raises OSError."""
+def open_existing(path: Path, flags: int) -> int | None:
+    """A descriptor of the file; None where it is missing or a symlink stands in its place. Raises OSError."""
     try:
         # Non-blocking: a FIFO in the place of the file must not hold up the start.
         return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -189,7 +189,7 @@ def _flush(file: int, body: bytes) -> None:
 def _create(path: Path, body: bytes) -> None:
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        write_new(directory, path.name, body.ljust(_blocks(len(body)), b"\n"))
+        write_new(directory, path.name, body.ljust(in_blocks(len(body)), b"\n"))
         os.fsync(directory)
     except OSError:
         remove_if_there(directory, path.name)
@@ -198,8 +198,9 @@ def _create(path: Path, body: bytes) -> None:
         os.close(directory)
 
 
-def _blocks(size: int) -> int:
-    return -(-size // _BLOCK) * _BLOCK
+def in_blocks(size: int) -> int:
+    """`size` rounded up to whole blocks."""
+    return -(-size // BLOCK_BYTES) * BLOCK_BYTES
 
 
 def write_new(directory: int, name: str, body: bytes, mode: int = _MODE) -> None:
@@ -230,7 +231,7 @@ def _write(file: int, body: bytes) -> None:
 
 
 def _head(path: Path) -> Head:
-    file = _opened(path, os.O_RDONLY)
+    file = open_existing(path, os.O_RDONLY)
     if file is None:
         return None
     try:
@@ -260,8 +261,8 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def _encode(generation: int, payload: bytes) -> bytes:
-    checksum = _checksum(generation, payload)
-    return b'{"generation":%d,"checksum":"%s","payload":%s}\n' % (generation, checksum, payload)
+    head = (generation, checksum(generation, payload))
+    return b'{"generation":%d,"checksum":"%s","payload":%s}\n' % (*head, payload)
 
 
 def _decode(path: Path) -> tuple[int, bytes] | None:
@@ -284,10 +285,11 @@ def _decode(path: Path) -> tuple[int, bytes] | None:
     if match is None or not body.endswith(b"}"):
         raise ValueError("not a whole checksummed document")
     generation, payload = int(match[1]), body[match.end() : -1]
-    if match[2] != _checksum(generation, payload):
+    if match[2] != checksum(generation, payload):
         raise ValueError("checksum does not match the payload")
     return generation, payload
 
 
-def _checksum(generation: int, payload: bytes) -> bytes:
-    return b"sha256:" + hashlib.sha256(b"%d\n" % generation + payload).hexdigest().encode()
+def checksum(number: int, payload: bytes) -> bytes:
+    """SHA-256 over the generation or sequence number and the payload."""
+    return b"sha256:" + hashlib.sha256(b"%d\n" % number + payload).hexdigest().encode()

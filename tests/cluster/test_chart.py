@@ -140,6 +140,7 @@ def test_an_upgrade_keeps_live_claims_and_an_uninstall_leaves_only_the_memory(
     cluster.wait("the kubelet has removed the slices", lambda: not slices(api), seconds=40)
     assert _left_on_node(release) == {
         "checkpoint.json",
+        "health.journal",
         "health.json",
         "policies.json",
         "statements.json",

@@ -1,29 +1,12 @@
 """The durable file: torn anywhere it falls back, and says so."""
 
 import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from gpuvitals.durable import DurableFile, DurableFileError, Loaded
-
-NOBODY = 65534
-
-
-@contextmanager
-def unprivileged() -> Iterator[None]:
-    """Root ignores a folder's mode, so as root the block runs as nobody."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
+from support.files import no_file_larger_than, unprivileged
 
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
@@ -134,17 +117,6 @@ def test_a_torn_slot_is_the_one_that_is_written_next(tmp_path: Path) -> None:
 
     assert newest == file.load().path
     assert file.load() == Loaded(payload=b"4", path=newest)
-
-
-@contextmanager
-def no_file_larger_than(size: int) -> Iterator[None]:
-    """As a full disk: a write stops there."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_disk_that_refuses_is_an_error_and_the_newest_content_stays(tmp_path: Path) -> None:

@@ -22,7 +22,6 @@ from gpuvitals.node.changes import Change, with_change
 from gpuvitals.node.driver_files import DriverFiles, as_shown
 from gpuvitals.node.events import failed_announcement, is_new_fault, verdict_announcement
 from gpuvitals.node.forgetting import Forgetting
-from gpuvitals.node.head_start import HeadStart
 from gpuvitals.node.node_health import NodeHealth
 from gpuvitals.node.ports import AgentPorts
 from gpuvitals.node.queue import SignalQueue
@@ -79,9 +78,7 @@ class NodeAgent:
         self._saved_at = 0.0
         self._read_to: int | None = None
         self._began_at = self._ticked_at = clock.now().at
-        self.head_start = HeadStart()
         self._storage = ports.storage
-        self._early: list[Listener] = []
         self._listeners: list[Listener] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="agent")
@@ -105,12 +102,9 @@ class NodeAgent:
         """How long ago the loop last turned: the heartbeat that probes and the health stream look at."""
         return self._clock.now().at - self._ticked_at
 
-    def listen(self, listener: Listener, *, early: bool = False) -> None:
-        """Calls `listener` for every new snapshot, on the agent's thread; it must not block.
-
-        An early one is called before the memory is made durable, and has a head start over that.
-        """
-        (self._early if early else self._listeners).append(listener)
+    def listen(self, listener: Listener) -> None:
+        """Calls `listener` on the agent's thread for every new snapshot, once that is durable. It must not block."""
+        self._listeners.append(listener)
 
     def restore(self, memory: Memory) -> None:
         """Takes up the memory of an earlier agent. Called before `start`."""
@@ -306,22 +300,26 @@ class NodeAgent:
             replaced=as_shown((entry for entry in ordered if entry.retired), {}, {}),
             boot_id=self._settings.boot_id,
         )
+        self._make_durable(now)
         self._snapshot = snapshot
-        for listener in self._early:
-            listener(snapshot, heard_at)
-        self.head_start.give(self._revision)
-        self._save(now)
         for listener in self._listeners:
             listener(snapshot, heard_at)
+        self._store.make_room()
 
     def _save(self, now: Moment) -> None:
-        """Makes durable what was heard, and with it how far the kernel log was read: neither without the other.
+        """Saves the whole memory, readings included."""
+        self._saved_at = now.at
+        self._store_by(self._store.save, now)
+        self._store.make_room()
 
-        Of two agents that overlap in a rolling update only the one that publishes owns the file.
-        """
+    def _make_durable(self, now: Moment) -> None:
+        """Makes the lasting changes durable, and with them the position in the kernel log: neither without the other."""
+        self._store_by(self._store.record, now)
+
+    def _store_by(self, write: Callable[[NodeRecord], object], now: Moment) -> None:
+        """Of two agents that overlap in a rolling update only the one that publishes writes the files."""
         if not self._ports.is_publishing():
             return
-        self._saved_at = now.at
         node = NodeRecord(
             boot_id=self._settings.boot_id,
             driver_load=self._known.driver_load,
@@ -332,7 +330,7 @@ class NodeAgent:
             facts=self._facts,
         )
         try:
-            self._store.save(node)
+            write(node)
         except DurableFileError as error:
             self._metrics.checkpoint_recoveries.labels(cause="state-not-saved").inc()
             self._storage.failed(self._store.path, error)

@@ -1,17 +1,16 @@
-"""Reads the agent's state file piece by piece: one piece that can't be read costs itself and nothing else. Pure.
+"""The document of the agent's state file and of each journal record, read piece by piece. Pure.
 
     {"schema": 1, "node": {"boot_id": ..., "saved": ..., "gpus": [<record>...], ...}, "unread": [<record>...]}
 
-A newer version may add words and fields. Each record of a GPU is read as far as it goes. Of the rest the published
-verdict is used, and the record itself is kept under `unread`, so that a version that can read it finds it again.
+A journal record has the same shape and lists only the GPUs that changed. A newer version may add values and fields. A
+GPU record that this version cannot read in full costs itself and no other: its published verdict stands in for it, and
+the record itself is kept under `unread` for a version that can read it.
 """
 
-import math
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
-from datetime import UTC, datetime
-from functools import cache
-from typing import Any, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -26,21 +25,20 @@ from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import NO_REASON, HealthState, Verdict
 from gpuvitals.model.ids import BootId, GpuUuid
 from gpuvitals.model.snapshot import NodeFacts
+from gpuvitals.node.lenient_decode import is_sound, lenient
 
 SCHEMA = 1
 MAX_UNREAD = 128
-"""Records kept for a version that can read them."""
-_LARGEST = 2**53
-_FIRST_YEAR, _LAST_YEAR = 1970, 9000
+"""Most records that are kept for a version that can read them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuRecord:
-    """One GPU as the agent knows it. `published` is the verdict that the cluster was last shown, at `published_at`.
+    """One GPU in the agent's memory. `published` is its newest published verdict, `published_at` the time of that.
 
-    `spared` is why it is in service although it should be out, empty where it is as it should be.
-    `gone`: a MIG instance that the driver does not list any more, while it lists its GPU. `retired`: another GPU was
-    enumerated in its slot, or in its parent's. `slot_taken` is when it took its slot from another GPU.
+    `isolated`: it is out of service. `spared`: the reason for which its policy keeps it in service despite its verdict,
+    else empty. `gone`: a MIG instance that the driver no longer lists, although it lists the GPU. `retired`: another GPU
+    was enumerated in its slot, or in its parent's. `slot_taken`: the time at which it took the slot of another GPU.
     """
 
     gpu: Gpu
@@ -57,7 +55,7 @@ class GpuRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeRecord:
-    """Everything the agent remembers. `facts` are those that the cluster was last shown."""
+    """The agent's memory. `facts` are the published ones. `sequence` numbers the saves of one state directory."""
 
     boot_id: BootId
     driver_load: str
@@ -66,14 +64,15 @@ class NodeRecord:
     gpus: tuple[GpuRecord, ...]
     kmsg_sequence: int | None = None
     facts: NodeFacts = field(default_factory=NodeFacts)
+    sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """What one state file tells. `node` is None where not even the boot and the time of the save can be read.
+    """The readable contents of one document. `node` is None where the boot or the time of the save cannot be read.
 
-    `shown` are verdicts of GPUs whose records could not be read in full; `unread` are those records as JSON, and
-    `trouble` says in one line what was wrong, empty where everything was read.
+    `shown`: published verdicts of GPUs whose records could not be read in full. `unread`: those records as JSON.
+    `trouble`: the first problem in one line, empty where everything was read.
     """
 
     schema: int = SCHEMA
@@ -104,7 +103,7 @@ def encoded(node: NodeRecord, unread: tuple[str, ...]) -> bytes:
 
 
 def contents(payload: bytes, origin: str) -> Contents:
-    """Everything that can be read of `payload`. `origin` names the file. Raises nothing, whatever the payload is."""
+    """The readable part of `payload`. `origin` names the file in messages. Raises nothing."""
     trouble = ""
     try:
         head = decoded(_HEAD, payload)
@@ -117,11 +116,7 @@ def contents(payload: bytes, origin: str) -> Contents:
     trouble = trouble if head.schema <= SCHEMA else _newer(origin, head.schema)
     try:
         node = decoded(_NODE, head.node)
-        if (
-            not head.unread
-            and _is_sound(node)
-            and all(_can_be_judged(each, node.saved) for each in node.gpus)
-        ):
+        if not head.unread and is_sound(node) and all(_can_be_judged(each, node.saved) for each in node.gpus):
             return Contents(schema=head.schema, node=node, trouble=trouble)
     except msgspec.DecodeError as error:
         trouble = trouble or f"{origin}: {error}"
@@ -129,9 +124,9 @@ def contents(payload: bytes, origin: str) -> Contents:
 
 
 def _head_of(payload: bytes) -> _Head | None:
-    """The head of a file in another shape than this version writes, None where the payload is no object.
+    """The head of a document that has another shape than this version writes. None where the payload is no object.
 
-    A schema that is no number was written by another version, so it counts as a newer one: the file is not overwritten.
+    A schema that is not a number counts as a newer one, so that the file is not overwritten.
     """
     try:
         parts = decoded(_PARTS, payload)
@@ -166,21 +161,22 @@ def _piecewise(head: _Head, trouble: str, origin: str) -> Contents:
     listed = raw.get("gpus")
     records = _Records(_text(raw.get("boot_id")), origin)
     found = [records.read(each) for each in _each(listed)]
-    # What an earlier version could not read: its own record of the same GPU counts, but for a GPU that is still out.
+    # A record that an earlier version could not read: that version's own record of the GPU counts, unless the GPU is
+    # still out of service.
     for text in head.unread:
         records.read_again(text, found)
     gpus = tuple(entry for entry in found if entry is not None)
-    node, lost = _lenient({**raw, "gpus": []}, NodeRecord)
+    node, lost = lenient({**raw, "gpus": []}, NodeRecord)
     if not isinstance(node, NodeRecord):
-        shown = (*records.shown, *(_shown_entry(entry, records.boot, origin) for entry in gpus))
+        shown = (*records.shown, *(shown_entry(entry, records.boot, origin) for entry in gpus))
         return Contents(
             schema=head.schema,
             shown=shown,
             unread=tuple(records.unread),
-            trouble=trouble or f"{origin}: node: {', '.join(lost)} can't be read",
+            trouble=trouble or f"{origin}: node: {', '.join(lost)} cannot be read",
         )
     if records.unread or lost:
-        detail = f"{len(records.unread)} of its GPU records can't be read in full"
+        detail = f"{len(records.unread)} of its GPU records cannot be read in full"
         trouble = trouble or f"{origin}: {detail if records.unread else ', '.join(lost)}"
     return Contents(
         schema=head.schema,
@@ -199,7 +195,7 @@ def _each(listed: object) -> list[object]:
 
 
 class _Records:
-    """Reads GPU records, and collects what could not be read of them."""
+    """Reads GPU records and collects the unreadable ones."""
 
     def __init__(self, boot: str, origin: str) -> None:
         self.boot = boot
@@ -208,8 +204,8 @@ class _Records:
         self._origin = origin
 
     def read(self, raw: object) -> GpuRecord | None:
-        """The readable part of the record, None where the GPU itself can't be identified."""
-        entry, lost = _lenient(raw, GpuRecord)
+        """The readable part of the record. None where the GPU cannot be identified or its state cannot be judged."""
+        entry, lost = lenient(raw, GpuRecord)
         usable = isinstance(entry, GpuRecord) and _can_be_judged(entry, None)
         if usable and not lost:
             assert isinstance(entry, GpuRecord)
@@ -219,7 +215,7 @@ class _Records:
         return entry if usable and isinstance(entry, GpuRecord) else None
 
     def read_again(self, text: str, found: list[GpuRecord | None]) -> None:
-        """Reads a record that an earlier version could not: its faults still stand where the GPU is still out."""
+        """Reads a record that an earlier version could not read. Its faults hold as long as the GPU is out of service."""
         try:
             raw = decoded(_ANY, text.encode())
         except (msgspec.DecodeError, UnicodeEncodeError):
@@ -229,7 +225,7 @@ class _Records:
         mine = None if at is None else found[at]
         if mine is not None and mine.published is not None and mine.published.state is HealthState.HEALTHY:
             return
-        entry, lost = _lenient(raw, GpuRecord)
+        entry, lost = lenient(raw, GpuRecord)
         if not isinstance(entry, GpuRecord) or lost or not _can_be_judged(entry, None):
             self.unread.append(text)
             self.shown += [] if mine is not None else _shown(raw, self.boot, self._origin)
@@ -240,7 +236,7 @@ class _Records:
 
 
 def _joined(state: GpuState, richer: GpuState) -> GpuState:
-    """`state` with the faults that only the record of the newer version names, in place of the ones that stood for them."""
+    """`state` with the faults that only `richer` names. They replace the `EarlierFault` that stood in for them."""
     reasons = {fault.rule.reason for fault in state.faults}
     added = tuple(fault for fault in richer.faults if fault.rule.reason not in reasons)
     kept = tuple(fault for fault in state.faults if not (added and fault.rule.reason == "EarlierFault"))
@@ -248,7 +244,7 @@ def _joined(state: GpuState, richer: GpuState) -> GpuState:
 
 
 def _shown(raw: object, boot: str, origin: str) -> list[ShownVerdict]:
-    """The published verdict of a record, and the faults in it that can be named; none for a record without a UUID."""
+    """The published verdict of a record and its faults with a readable reason; empty for a record without a UUID."""
     record = _object(raw)
     uuid = _text(_object(record.get("gpu")).get("uuid"))
     if not uuid:
@@ -275,7 +271,8 @@ def _shown_fault(base: ShownVerdict, fault: Mapping[str, object]) -> ShownVerdic
     return replace(base, state=state, reason=_text(rule.get("reason")), isolated=is_definitive)
 
 
-def _shown_entry(entry: GpuRecord, boot: str, origin: str) -> ShownVerdict:
+def shown_entry(entry: GpuRecord, boot: str, origin: str) -> ShownVerdict:
+    """The published verdict of a readable record, for use where the rest of the memory is missing."""
     published = entry.published
     return ShownVerdict(
         uuid=entry.gpu.uuid,
@@ -288,89 +285,13 @@ def _shown_entry(entry: GpuRecord, boot: str, origin: str) -> ShownVerdict:
 
 
 def _can_be_judged(entry: GpuRecord, saved: Moment | None) -> bool:
-    """Whether the fold can go on from this state: a state that it can't judge must not end the agent."""
+    """Whether the fold accepts this state. A state that makes it raise must not end the agent."""
     now = saved or Moment(at=entry.published_at, time=entry.state_since)
     try:
         verdict(advance(entry.state, now.at, Policy()), now, Policy())
-    except Exception:  # noqa: BLE001 - whatever it was, the record is kept as unread and its verdict is used instead
+    except Exception:  # noqa: BLE001 - the record is kept as unread, and its published verdict stands in for it
         return False
     return True
-
-
-def _lenient(raw: object, wanted: Any) -> tuple[Any, list[str]]:
-    """`raw` as `wanted`, and the fields that were lost. A lost field gets its default; None where it has none."""
-    try:
-        value = msgspec.convert(raw, wanted)
-    except (msgspec.ValidationError, RecursionError):
-        value = None
-    else:
-        if _is_sound(value):
-            return value, []
-    if not (is_dataclass(wanted) and isinstance(wanted, type) and isinstance(raw, dict)):
-        return None, [getattr(wanted, "__name__", str(wanted))]
-    hints, values, lost = _hints(wanted), {}, []
-    for entry in fields(wanted):
-        if entry.name not in raw:
-            lost += [entry.name] if _is_required(entry) else []
-            continue
-        part, missing = _part(raw[entry.name], hints[entry.name])
-        lost += [f"{entry.name}.{name}" for name in missing]
-        if not missing or part is not None or type(None) in get_args(hints[entry.name]):
-            values[entry.name] = part
-    if any(_is_required(entry) and entry.name not in values for entry in fields(wanted)):
-        return None, lost
-    try:
-        return wanted(**values), lost
-    except ValueError:
-        return None, [wanted.__name__]
-
-
-def _part(raw: object, wanted: Any) -> tuple[Any, list[str]]:
-    arguments = get_args(wanted)
-    if get_origin(wanted) is tuple and arguments[-1:] == (Ellipsis,) and isinstance(raw, list):
-        parts = [_lenient(each, arguments[0]) for each in raw]
-        kept = tuple(part for part, missing in parts if not missing)
-        return kept, [f"[{index}]" for index, (_, missing) in enumerate(parts) if missing]
-    if is_dataclass(wanted):
-        return _lenient(raw, wanted)
-    return _lenient(raw, wanted)
-
-
-@cache
-def _hints(wanted: type) -> dict[str, Any]:
-    return get_type_hints(wanted)
-
-
-def _is_required(entry: "Field[Any]") -> bool:
-    return entry.default is MISSING and entry.default_factory is MISSING
-
-
-def _is_sound(value: object) -> bool:
-    """Whether every time in `value` has a zone and every number a size that can be reckoned with."""
-    match value:
-        case bool() | str() | None:
-            return True
-        case int():
-            return abs(value) < _LARGEST
-        case float():
-            return math.isfinite(value) and abs(value) < _LARGEST
-        case datetime():
-            return _is_sound_time(value)
-        case tuple() | frozenset():
-            return all(map(_is_sound, value))
-        case _ if is_dataclass(value) and not isinstance(value, type):
-            return all(_is_sound(getattr(value, entry.name)) for entry in fields(value))
-        case _:
-            return True
-
-
-def _is_sound_time(value: datetime) -> bool:
-    if value.tzinfo is None:
-        return False
-    try:
-        return _FIRST_YEAR <= value.astimezone(UTC).year <= _LAST_YEAR
-    except OverflowError:
-        return False
 
 
 def _object(raw: object) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
-"""Stage 8 of the walk: what a new snapshot changes outside the agent, and in which order.
+"""Stage 8 of the walk: hands a new snapshot to the writers, ResourceSlices first, then the kubelet and claims.
 
-ResourceSlices go first, before the agent's memory is on disk; claims and the kubelet follow. Nothing here blocks.
+A snapshot comes here after the agent's memory of it is on disk. Nothing here blocks.
 """
 
 import threading
@@ -74,11 +74,13 @@ class Outputs:
         self._snapshot = snapshot
         self._writers = writers
 
-    def slices_first(self, snapshot: Snapshot, heard_at: float | None) -> None:
-        """Publishes the slices of a new snapshot. `heard_at` is the boot-clock instant of the new fault in it."""
-        if heard_at is not None:
-            self._pending.told(snapshot.revision, heard_at)
+    def publish(self, snapshot: Snapshot, observed_at: float | None) -> None:
+        """Hands a new snapshot to every writer. `observed_at` is the boot-clock time of the new fault in it."""
+        if observed_at is not None:
+            self._pending.told(snapshot.revision, observed_at)
         self.show_slices()
+        self._plugin.notify(snapshot)
+        self.show_claims(urgent=True)
 
     def stored(self, revision: int) -> None:
         """Records that the slices of this snapshot are on the API server."""
@@ -86,11 +88,6 @@ class Outputs:
         self._pending.stored(revision)
         if self._writers is not None:
             self._writers.taint_times.keep(self._writers.slices.known_taint_times())
-
-    def then_the_rest(self, snapshot: Snapshot, heard_at: float | None) -> None:
-        """Sends a new snapshot to the kubelet and to the claims that hold a device."""
-        self._plugin.notify(snapshot)
-        self.show_claims(urgent=True)
 
     def show_slices(self) -> None:
         """Publishes the newest snapshot, once it is known whether another driver publishes these GPUs."""

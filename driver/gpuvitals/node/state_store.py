@@ -1,38 +1,38 @@
-"""The agent's memory on disk: a fault seen but not yet published is here, and survives any exit.
+"""The agent's memory on disk: a snapshot and a journal of the changes since.
 
-A restart needs the GPUs, the state of each, the verdicts that were published, and the position in the kernel log.
-Times are on the boot clock, so they keep their meaning as long as the boot id is the same.
+A change is appended to the journal and durable before it is published. The snapshot is saved when the agent is idle,
+at its stop, and where an append is impossible. A restart needs the GPUs, the state of each, the published verdicts and
+the position in the kernel log. Times are on the boot clock, so they keep their meaning within one boot.
 
-A file of a newer version is read as far as it goes and stays as it is: this version then saves to a file of its own
-beside it. A newer version takes over from whichever of them was saved last (docs/adr/049).
+Files of a newer version are read as far as possible and never written: this version then saves beside them. A newer
+version takes over from whichever were saved last (docs/adr/049, docs/adr/052).
 """
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gpuvitals.durable import DurableFile
+from gpuvitals.durable import DurableFile, DurableFileError, Stamps
 from gpuvitals.health.remembered import ShownVerdict
+from gpuvitals.journal import CAPACITY_BYTES, Journal
 from gpuvitals.model.ids import GpuUuid
-from gpuvitals.node.memory_format import (
-    MAX_UNREAD,
-    SCHEMA,
-    Contents,
-    GpuRecord,
-    NodeRecord,
-    contents,
-    encoded,
-)
+from gpuvitals.node.lasting import lasting_changes
+from gpuvitals.node.memory_format import SCHEMA, Contents, GpuRecord, NodeRecord, contents, encoded
+from gpuvitals.node.memory_merge import merged, replayed
+from gpuvitals.observability.logs import keys
 
 __all__ = ["SCHEMA", "GpuRecord", "Memory", "NodeRecord", "StateStore"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """Everything that an earlier agent left. `node` is None at a first start, or where nothing can be read.
+    """The memory that an earlier agent left. `node` is None at a first start, or where nothing can be read.
 
-    `shown` are published verdicts that stand in for unreadable records. `cause` and `trouble` say what could not be
-    read, empty where all was. `is_complete`: every GPU that the earlier agent knew was read in full. `is_older`: the
-    newest generation of the file is lost, so that what was published may be newer than the memory.
+    `shown`: published verdicts that stand in for unreadable records. `cause` and `trouble`: what could not be read,
+    empty where all was. `is_complete`: every GPU of the earlier agent was read in full. `is_older`: a part of the
+    memory is lost, so the published verdicts may be newer than the memory.
     """
 
     node: NodeRecord | None = None
@@ -44,12 +44,12 @@ class Memory:
 
     @property
     def is_resumable(self) -> bool:
-        """Whether the kernel log can be read on from where it was read to: every GPU is remembered."""
+        """Whether the kernel log can be read on from the stored position: every GPU is remembered."""
         return not self.shown
 
     @property
     def remembered(self) -> frozenset[GpuUuid]:
-        """The GPUs whose record was read in full and is the newest."""
+        """The GPUs whose newest record was read in full."""
         if self.node is None or self.is_older:
             return frozenset()
         return frozenset(entry.gpu.uuid for entry in self.node.gpus) - {each.uuid for each in self.shown}
@@ -58,79 +58,140 @@ class Memory:
 _NOTHING = Contents()
 
 
-class StateStore:
-    """The state file. Owned by the agent's thread alone."""
+class _Files:
+    """The snapshot and the journal that one schema version writes."""
 
-    def __init__(self, path: Path) -> None:
-        self._main = DurableFile(path)
-        self._beside = DurableFile(path.with_name(f"{path.stem}.schema-{SCHEMA}{path.suffix}"))
-        self._last = b""
+    def __init__(self, snapshot: Path, journal_bytes: int) -> None:
+        self.snapshot = DurableFile(snapshot)
+        self.journal = Journal(snapshot.with_name(f"{snapshot.stem}.journal"), capacity_bytes=journal_bytes)
+
+    def load(self) -> tuple[Contents, str]:
+        """The contents, and the loss where the newest part could not be read."""
+        # The journal is read first: a predecessor that compacts in between leaves no gap this way.
+        journal = self.journal.load(patient=True)
+        loaded = self.snapshot.load(patient=True)
+        payload, path = loaded.payload, str(self.snapshot.path)
+        found = _NOTHING if payload is None else contents(payload, path)
+        origin = str(self.journal.path)
+        newer = [
+            each for each in journal.records if found.node is None or each.sequence > found.node.sequence
+        ]
+        result = replayed(found, [contents(each.payload, origin) for each in newer], origin)
+        return result.contents, loaded.recovered or journal.trouble or result.gap
+
+    def remove(self) -> None:
+        """Removes both. Raises DurableFileError."""
+        self.journal.remove()
+        self.snapshot.remove()
+
+
+class StateStore:
+    """The state files. Used by the agent's thread alone."""
+
+    def __init__(self, path: Path, *, journal_bytes: int = CAPACITY_BYTES) -> None:
+        beside = path.with_name(f"{path.stem}.schema-{SCHEMA}{path.suffix}")
+        self._main = _Files(path, journal_bytes)
+        self._beside = _Files(beside, journal_bytes)
+        self._durable: NodeRecord | None = None
+        self._snapshot: NodeRecord | None = None
+        self._stamps: Stamps | None = None
+        self._sequence = 0
         self._unread: tuple[str, ...] = ()
         self._is_newer = False
         self._is_merged = False
+        self._has_journal_failed = False
 
     @property
     def path(self) -> Path:
-        """The file that `save` writes."""
-        return (self._beside if self._is_newer else self._main).path
+        """The snapshot file that `save` writes."""
+        return self._files.snapshot.path
 
     def load(self) -> Memory:
-        """What can be read of the memory. Raises nothing: what can't be read is told in `trouble`."""
-        main, torn = self._read(self._main)
-        beside, torn_beside = self._read(self._beside)
+        """The readable part of the memory. Raises nothing; `trouble` has the first problem."""
+        main, lost = self._main.load()
+        beside, lost_beside = self._beside.load()
         self._is_newer = main.schema > SCHEMA
         self._is_merged = beside is not _NOTHING and not self._is_newer
-        merged = _merged(main, beside)
-        self._unread = merged.unread
-        trouble = torn or main.trouble or torn_beside or beside.trouble
+        both = merged(main, beside)
+        self._unread = both.unread
+        self._sequence = max(each.node.sequence if each.node is not None else 0 for each in (main, beside))
+        trouble = lost or main.trouble or lost_beside or beside.trouble
         return Memory(
-            node=merged.node,
-            shown=merged.shown,
+            node=both.node,
+            shown=both.shown,
             cause="newer-state" if self._is_newer else ("torn-state" if trouble else ""),
             trouble=trouble,
-            is_complete=merged.node is not None and not trouble,
-            is_older=bool(torn or torn_beside),
+            is_complete=both.node is not None and not trouble,
+            is_older=bool(lost or lost_beside),
         )
 
+    def record(self, node: NodeRecord) -> None:
+        """Makes the lasting changes of `node` durable, by an append where possible. Raises DurableFileError."""
+        if not self._append(node):
+            self.save(node)
+
     def save(self, node: NodeRecord) -> bool:
-        """Makes `node` durable; True where something was written. Raises DurableFileError."""
-        content = encoded(node, self._unread)
-        if content == self._last:
+        """Makes the whole of `node` durable. True where something was written. Raises DurableFileError."""
+        if self._durable is not None and self._durable is self._snapshot and node == self._snapshot:
             return False
-        (self._beside if self._is_newer else self._main).save(content)
+        files, sequence = self._files, self._sequence + 1
+        # Until a save succeeds no record is appended: the snapshot under it may be gone.
+        self._durable = None
+        files.snapshot.save(encoded(replace(node, sequence=sequence), self._unread))
+        self._sequence, self._stamps = sequence, _stamps(files.snapshot)
         if self._is_merged:
             self._beside.remove()
             self._is_merged = False
-        self._last = content
+        self._snapshot = self._durable = node
         return True
 
-    @staticmethod
-    def _read(file: DurableFile) -> tuple[Contents, str]:
-        loaded = file.load(patient=True)
-        if loaded.payload is None:
-            return _NOTHING, loaded.recovered
-        return contents(loaded.payload, str(file.path)), loaded.recovered
+    def make_room(self) -> None:
+        """Replaces the journal where it takes no record, or is half full and the snapshot covers it. Raises nothing.
+
+        Called after a save and after what was saved is published, since it costs more than an append.
+        """
+        journal = self._files.journal
+        is_covered = self._durable is not None and self._durable is self._snapshot
+        if not is_covered or (journal.is_open and not journal.is_half_full):
+            return
+        try:
+            journal.create()
+        except DurableFileError as error:
+            # Every change is then durable by a snapshot, which takes longer.
+            if not self._has_journal_failed:
+                log.warning("journal not created", extra=keys(reason=str(error)))
+            self._has_journal_failed = True
+        else:
+            self._has_journal_failed = False
+
+    @property
+    def _files(self) -> _Files:
+        return self._beside if self._is_newer else self._main
+
+    def _append(self, node: NodeRecord) -> bool:
+        """Whether the changes are durable in the journal. False where a snapshot has to be saved instead."""
+        if self._durable is None or not self._files.journal.is_open:
+            return False
+        changed = lasting_changes(self._durable, node)
+        stamps = _stamps(self._files.snapshot)
+        # Another stamp: a second agent published and saved in the meantime, or a person restored a file.
+        if changed is None or stamps is None or stamps != self._stamps:
+            return False
+        sequence = self._sequence + 1
+        payload = encoded(replace(node, gpus=changed, sequence=sequence), ())
+        try:
+            is_written = self._files.journal.append(sequence, payload)
+        except DurableFileError as error:
+            log.warning("journal not written", extra=keys(reason=str(error)))
+            return False
+        if is_written:
+            self._sequence, self._durable = sequence, node
+        return is_written
 
 
-def _merged(main: Contents, beside: Contents) -> Contents:
-    """The contents that were saved last, with the GPUs that only the other one has."""
-    first, second = (main, beside) if _is_later(main.node, beside.node) else (beside, main)
-    if first.node is None:
-        first, second = second, first
-    if first.node is None:
-        return replace(main, shown=(*main.shown, *beside.shown))
-    known = {entry.gpu.uuid for entry in first.node.gpus}
-    others = () if second.node is None or second.node.boot_id != first.node.boot_id else second.node.gpus
-    gpus = (*first.node.gpus, *(entry for entry in others if entry.gpu.uuid not in known))
-    shown = (*first.shown, *(each for each in second.shown if each.uuid not in known))
-    # What a newer version wrote stays in its own file; only unread records of this schema have to be carried.
-    unread = tuple(each for one in (main, beside) if one.schema <= SCHEMA for each in one.unread)
-    return replace(first, node=replace(first.node, gpus=gpus), shown=shown, unread=unread[:MAX_UNREAD])
-
-
-def _is_later(one: NodeRecord | None, other: NodeRecord | None) -> bool:
-    if one is None or other is None:
-        return one is not None
-    if one.boot_id == other.boot_id:
-        return one.saved.at >= other.saved.at
-    return one.saved.time >= other.saved.time
+def _stamps(file: DurableFile) -> Stamps | None:
+    """The times of the last writes, None where they cannot be read: the next save reports the cause."""
+    try:
+        return file.stamps()
+    except OSError:
+        return None

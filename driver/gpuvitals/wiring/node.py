@@ -121,8 +121,7 @@ class Node:
         )
         checks = Checks(live=node_checks.live, ready=node_checks.ready, remark=node_checks.remark)
         self._probes = ProbeServer(self._options.probe_address, self._metrics.registry, checks)
-        self._agent.listen(self._outputs.slices_first, early=True)
-        self._agent.listen(self._outputs.then_the_rest)
+        self._agent.listen(self._outputs.publish)
         self._agent.restore(memory)
         self._plugin.subscribe(self._outputs)
         self._plugin.attach(self._plugin_ports())
@@ -275,7 +274,6 @@ class Node:
             taint_times=self._taints.load(),
             refused=lambda why: self._outputs.announce(Announcement(reason="SliceRefused", message=why)),
             way=self._way,
-            sending=self._agent.head_start.take,
         )
         self._publisher = SlicePublisher(settings, self._transport, self._metrics, self._outputs.stored)
         beside = NeighbourSettings(driver=self._naming.driver, node=self._options.node)

@@ -1,8 +1,9 @@
-"""Kills the agent before each of its file-system calls and before it tells anybody, and lets a fresh one take over.
+"""Kills the agent before each of its file-system calls and before it publishes, and lets a fresh one take over.
 
 Run as a program (`python -m support.crash.agent_crash <directory>`), so that it forks from a process without threads. The
-kernel log is a real file with a real reader; a fault is written to it, and whatever the moment of the kill, the next
-agent must show it. Prints the number of points; a lost fault ends it with a traceback.
+kernel log is a real file with a real reader, and a fault is written to it. After every kill the next agent must publish
+the fault, and a fault that was published before the kill must be in the files. Prints the number of points; a lost fault
+ends it with a traceback.
 """
 
 import os
@@ -25,18 +26,22 @@ from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.signals.clock import SystemClock
 from gpuvitals.signals.kmsg.source import KmsgPosition, KmsgSettings, KmsgSource
 from support.crash.crash_points import in_child, run_child
-from support.crash.kill_points import KILLED, in_halves, killed_before
+from support.crash.kill_points import KILLED, at_halves, in_halves, killed_before
 from support.worlds.agent_world import inventory, lost, reading
 
 BOOT = BootId("boot-1")
 FAULTY = 3
-_CALLS = ("open", "write", "fsync", "fdatasync", "replace", "unlink")
+_CALLS = ("open", "write", "pwrite", "fsync", "fdatasync", "replace", "unlink")
+_PUBLISHED = "published"
+"""Exists in the folder once a snapshot with the fault was published."""
 
 
 class Process:
-    """One agent with its reader of the kernel log; `told` is called for every snapshot."""
+    """One agent with its reader of the kernel log; `before_publishing` is called for every snapshot."""
 
-    def __init__(self, folder: Path, told: Callable[[], object]) -> None:
+    def __init__(self, folder: Path, before_publishing: Callable[[], object]) -> None:
+        self._folder = folder
+        self._before_publishing = before_publishing
         store = StateStore(folder / "health.json")
         memory = store.load()
         stored = memory.node
@@ -56,7 +61,7 @@ class Process:
         settings = AgentSettings(node=NodeName("node-a"), boot_id=BOOT)
         self.agent = NodeAgent(settings, self.clock, store, ports, NodeMetrics("test"))
         self.agent.restore(memory)
-        self.agent.listen(lambda snapshot, heard_at: told())
+        self.agent.listen(lambda snapshot, observed_at: self._publish())
         resume = None
         if stored is not None and stored.kmsg_sequence is not None:
             resume = KmsgPosition(boot_id=stored.boot_id, sequence=stored.kmsg_sequence)
@@ -64,7 +69,7 @@ class Process:
         self.source = KmsgSource(log, self.clock, self.agent.queue)
 
     def live(self) -> None:
-        """Starts, hears of healthy GPUs, then of the fault, and turns until nothing is left to hear."""
+        """Reads healthy GPUs, then the fault, and turns until nothing is left to read."""
         self.source.start()
         at = self.clock.now().at
         for signal in (inventory(at), *(reading(index, at) for index in range(8) if index != FAULTY)):
@@ -86,6 +91,11 @@ class Process:
         snapshot = self.agent.snapshot
         assert snapshot is not None
         return snapshot.gpus[FAULTY].verdict.state is HealthState.UNHEALTHY
+
+    def _publish(self) -> None:
+        self._before_publishing()
+        if self.shows_the_fault():
+            (self._folder / _PUBLISHED).touch()
 
     def _is_faulty(self) -> bool:
         return self.shows_the_fault()
@@ -131,11 +141,18 @@ def _doomed(folder: Path, point: int) -> None:
     for name in _CALLS:
         setattr(os, name, counted(getattr(os, name)))
     os.write = in_halves(os.write)  # type: ignore[assignment] # this process lives for one story
+    os.pwrite = at_halves(os.pwrite)  # type: ignore[assignment] # see above
     process.live()
-    assert process.shows_the_fault(), "the agent did not hear of the fault"
+    assert process.shows_the_fault(), "the agent did not read the fault"
 
 
 def _heir(folder: Path) -> None:
+    stored = StateStore(folder / "health.json").load().node
+    if (folder / _PUBLISHED).exists():
+        assert stored is not None
+        published = stored.gpus[FAULTY].published
+        assert published is not None
+        assert published.last_xid == 79, "the fault was published before it was durable"
     process = Process(folder, lambda: None)
     process.live()
     assert process.shows_the_fault(), "the fault was lost"

@@ -36,3 +36,14 @@ def in_halves(write: Callable[[int, memoryview], int]) -> Callable[[int, bytes],
         return half + write(file, view[half:])
 
     return call
+
+
+def at_halves(pwrite: Callable[[int, memoryview, int], int]) -> Callable[[int, bytes, int], int]:
+    """A `pwrite` that makes two calls of `pwrite`, for the same reason as `in_halves`."""
+
+    def call(file: int, body: bytes, offset: int) -> int:
+        view = memoryview(body)
+        half = pwrite(file, view[: len(view) // 2], offset)
+        return half + pwrite(file, view[half:], offset + half)
+
+    return call

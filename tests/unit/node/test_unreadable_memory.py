@@ -189,7 +189,11 @@ def test_the_next_version_takes_over_what_was_saved_last(tmp_path: Path) -> None
     new = heir_of(tmp_path)
 
     assert {index for index, state in enumerate(new.states()) if state is HealthState.UNHEALTHY} == {SICK, 5}
-    assert sorted(path.name for path in tmp_path.glob("state*")) == ["state.json", "state.json.2"]
+    assert sorted(path.name for path in tmp_path.glob("state*")) == [
+        "state.journal",
+        "state.json",
+        "state.json.2",
+    ]
 
 
 def test_a_record_of_a_newer_version_is_carried_until_it_can_be_read(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class PublisherSettings:
     `known_taint_times` gave to an earlier process. `owner_seconds` is how long a looked up Node is used.
     `refused` gets why the server takes no slice from us (a missing right, a body at fault, a dead webhook), once a cause.
     `spacing_seconds` is the least time between two writes of new pools; the first one never waits.
-    `way` is taken from a new pool until it is stored. `sending` gets a revision when its writes are about to be sent.
+    `way` is taken from a new pool until it is stored.
     """
 
     driver: str
@@ -67,7 +67,6 @@ class PublisherSettings:
     spacing_seconds: float = 0.2
     refused: Callable[[str], None] = field(default=lambda reason: None)
     way: RightOfWay = field(default_factory=RightOfWay)
-    sending: Callable[[int], None] = field(default=lambda revision: None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +304,6 @@ class SlicePublisher:
             return True
         if self._had_to_wait(desired, pool, writes, is_free=is_free):
             return False
-        self._settings.sending(desired.revision)
         made = self._writer.make(writes, pool)
         self._reflector.nudge()
         # A refused device is left out of the next plan.
