@@ -16,7 +16,7 @@ CONVERTS = {
     "config.py": "the agent reads its configuration before it starts a thread",
     "cli/explain.py": "the verb has one thread",
     "signals/recorded.py": "the replay has one thread; the agent writes recordings and reads none",
-    "node/memory_format.py": "the decoder of the module has finished these types at import",
+    "node/lenient_decode.py": "node/memory_format has built these types at import",
     "hardware/scripted_node.py": "the decoder of hardware/state_file.py has finished these types at import",
 }
 """The modules that may call msgspec.convert, which takes no type that was built before, and the reason."""
