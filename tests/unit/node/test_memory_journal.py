@@ -144,7 +144,7 @@ def test_a_torn_last_record_costs_itself_and_is_reported(tmp_path: Path) -> None
     assert loaded.remembered == frozenset()
 
 
-def test_a_bad_record_in_the_middle_costs_itself_and_the_log_is_read_again_from_before_it(
+def test_after_a_bad_record_the_log_is_read_again_from_before_it(
     tmp_path: Path,
 ) -> None:
     stored(tmp_path, 3)
