@@ -1,6 +1,6 @@
 """The smallest client the simulated kubelet and scheduler need: JSON over HTTP to an embedded or a real API server.
 
-Place in the chain: `mirror.py` lists and watches through it; the kubelet and the scheduler write through it. It keeps
+Place in the chain: `informer.py` lists and watches through it; the kubelet and the scheduler write through it. It keeps
 one connection a thread. Objects are plain JSON dicts, as the server sent them.
 """
 

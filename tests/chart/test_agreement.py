@@ -17,7 +17,7 @@ from gpuvitals.kubeletplugin.sockets import socket_paths
 from gpuvitals_sim.apiserver import ApiServer
 from gpuvitals_sim.cel.device import CelDevice
 from gpuvitals_sim.cel.selector import Selector
-from gpuvitals_sim.scheduler.nodes import refusal
+from gpuvitals_sim.scheduler.node_filter import refusal
 from support.raw_api import RawApi
 
 Json = dict[str, Any]

@@ -11,7 +11,7 @@ import pytest
 from chart.agents import Cluster
 from chart.rendering import CHART, IMAGE, helm
 from cluster.build import locate
-from support.guides import blocks
+from support.guide_blocks import blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTALL = ROOT / "docs" / "guides" / "install.md"

@@ -10,15 +10,15 @@ import pytest
 from chart.rendering import golden_objects, one_of
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kube.server_facts import agent_rights
-from gpuvitals_sim.apiserver.requestlog import RequestFacts
-from gpuvitals_sim.demo.actor import Actor
+from gpuvitals_sim.apiserver.request_log import RequestFacts
+from gpuvitals_sim.demo.action_runner import ActionRunner
 from gpuvitals_sim.demo.cluster import Cluster
 from gpuvitals_sim.demo.observer import Observer
-from gpuvitals_sim.demo.player import Looked, Player
+from gpuvitals_sim.demo.scenario_runner import ExpectationChecked, ScenarioRunner
 from gpuvitals_sim.demo.wiring import demo_cluster
 from gpuvitals_sim.scenario import load_builtin
+from support.dra_objects import resource_slice
 from support.waiting import eventually
-from support.worlds.sim_cluster import resource_slice
 
 Right = tuple[str, str, str]
 
@@ -58,8 +58,12 @@ def worked() -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="gv-", dir="/tmp") as folder:
         scenario, stopping = load_builtin("xid79"), threading.Event()
         with demo_cluster(Path(folder), scenario) as cluster:
-            for happening in Player(Actor(cluster, stopping), Observer(cluster), stopping).play(scenario):
-                assert not isinstance(happening, Looked) or happening.sight.holds, _why(cluster, happening)
+            for progress in ScenarioRunner(ActionRunner(cluster, stopping), Observer(cluster), stopping).play(
+                scenario
+            ):
+                assert not isinstance(progress, ExpectationChecked) or progress.observation.holds, _why(
+                    cluster, progress
+                )
             node = cluster.nodes[0].name
             cluster.client.create(SLICES, resource_slice(node, name="stray"))
             eventually(lambda: not cluster.client.find(SLICES, "stray"), 20)
@@ -113,10 +117,10 @@ def test_no_rule_has_a_wildcard_or_reaches_a_secret_a_pod_or_a_write_to_nodes() 
     assert {verb for _, resource, verb in rights if resource == "nodes"} == {"get", "list", "watch"}
 
 
-def _why(cluster: Cluster, happening: Looked) -> str:
+def _why(cluster: Cluster, progress: ExpectationChecked) -> str:
     """What did not hold, with the events and the end of the agent's log."""
     events = [each.get("note", each.get("message", "")) for each in cluster.client.list("events")]
-    return "\n".join([str(happening), *map(str, events), cluster.nodes[0].agent.log_tail(20)])
+    return "\n".join([str(progress), *map(str, events), cluster.nodes[0].agent.log_tail(20)])
 
 
 def test_the_rights_that_the_doctor_checks_are_those_of_the_chart() -> None:

@@ -9,8 +9,8 @@ from cluster.build import locate
 from cluster.cluster import Cluster
 from cluster.images import BUSYBOX
 from cluster.objects import Json, create
+from support.dra_objects import condition
 from support.worlds.example_cluster import api_path, objects
-from support.worlds.sim_cluster import condition
 
 CONTROL = ["/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidiactl"]
 """Device nodes that come with any GPU of the fake driver."""

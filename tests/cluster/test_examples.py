@@ -11,8 +11,8 @@ from cluster.devicenodes import make_device_nodes
 from cluster.objects import CLAIMS, CLASS, DRIVER, PODS, Json, claim, create, devices, health, pod
 from cluster.release import Release
 from gpuvitals_sim.hardware.mig import capability_minors
+from support.dra_objects import condition
 from support.worlds.example_cluster import api_path, objects, promised
-from support.worlds.sim_cluster import condition
 
 pytestmark = [pytest.mark.needs_go, pytest.mark.needs_root, pytest.mark.timeout(240)]
 

@@ -18,7 +18,7 @@ from cluster.cluster import NODE, Cluster
 from cluster.images import BUSYBOX
 from cluster.objects import DRIVER, PODS, devices, health, slices
 from cluster.release import NAMESPACE, Release
-from support.guides import Block, Guide, Shell
+from support.guide_blocks import Block, Guide, Shell
 
 pytestmark = [pytest.mark.needs_go, pytest.mark.needs_root, pytest.mark.timeout(300)]
 

@@ -19,7 +19,7 @@ from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 from gpuvitals_sim.kubelet import Kubelet, KubeletConfig, KubeletTimings
 from gpuvitals_sim.rest import Endpoint
 from gpuvitals_sim.scheduler import Scheduler
-from support.worlds.sim_cluster import CLAIMS, CLASSES, DRIVER, SLICES, Json, claim, eventually, exactly, pod
+from support.dra_objects import CLAIMS, CLASSES, DRIVER, SLICES, Json, claim, eventually, exactly, pod
 
 NODE = "node-a"
 SECONDS = 30.0

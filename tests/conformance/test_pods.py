@@ -12,7 +12,7 @@ import pytest
 
 from conformance.cluster import AGENT, QUICK, Whole, whole
 from gpuvitals_sim.apiserver import Match
-from support.worlds.sim_cluster import (
+from support.dra_objects import (
     CLAIMS,
     CLASSES,
     DRIVER,

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from conformance.cluster import Whole, whole
+from support.dra_objects import DRIVER
 from support.worlds.agent_node import serving
 from support.worlds.agent_process import AgentProcess, agent
-from support.worlds.sim_cluster import DRIVER
 
 pytestmark = pytest.mark.timeout(120)
 

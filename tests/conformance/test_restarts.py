@@ -15,11 +15,11 @@ import pytest
 
 from conformance.cluster import QUICK, Whole, whole
 from gpuvitals_sim.demo.agent import AgentProgram
+from support.dra_objects import CLAIMS, DRIVER, SLICES, Json, claim, pod
 from support.fakes.dra_plugin import Behaviour, TinyPlugin
 from support.health_messages import words
 from support.pod_status import HELD_UP, WAITING, nobody_listens, shown
 from support.worlds.agent_node import AgentNode, agent_node, serving
-from support.worlds.sim_cluster import CLAIMS, DRIVER, SLICES, Json, claim, pod
 
 pytestmark = pytest.mark.timeout(120)
 

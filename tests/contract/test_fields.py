@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from gpuvitals_sim.apiserver.kinds import BUILT_IN, Kind
-from gpuvitals_sim.apiserver.strategy.fieldnames import Field, fields_of, known_fields
+from gpuvitals_sim.apiserver.strategy.known_fields import Field, fields_of, known_fields
 from support.kube_objects import (
     EVENTS,
     JOBS,

@@ -8,16 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from gpuvitals_sim.apiserver import ApiError
-from support.worlds.example_cluster import (
-    ExampleWorld,
-    entry,
-    example_world,
-    mig_instance,
-    objects,
-    promised,
-    without_links,
-)
-from support.worlds.sim_cluster import (
+from support.dra_objects import (
     CLAIMS,
     RULES,
     Json,
@@ -27,6 +18,15 @@ from support.worlds.sim_cluster import (
     exactly,
     held_devices,
     pod,
+)
+from support.worlds.example_cluster import (
+    ExampleWorld,
+    entry,
+    example_world,
+    mig_instance,
+    objects,
+    promised,
+    without_links,
 )
 
 UNSCHEDULABLE = "Unschedulable"

@@ -15,9 +15,9 @@ from gpuvitals_sim.hardware.mig import capability_minors
 from gpuvitals_sim.kubelet import KubeletTimings
 from gpuvitals_sim.scenario import Entry, Scenario, Step
 from gpuvitals_sim.scenario.actions import Mark
-from gpuvitals_sim.scenario.story import Nodes
+from gpuvitals_sim.scenario.model import Nodes
+from support.dra_objects import CLAIMS, SLICES, Json, condition, eventually
 from support.worlds.example_cluster import STORES, objects, promised
-from support.worlds.sim_cluster import CLAIMS, SLICES, Json, condition, eventually
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -34,7 +34,7 @@ from gpuvitals.model.signal import (
 )
 from gpuvitals.model.snapshot import GpuHealth, NodeFacts, Snapshot
 from gpuvitals.node.queue import SignalQueue
-from support.hypothesis.histories import STEPS, accusations, end_of, histories, moments_of_many
+from support.hypothesis.gpu_histories import STEPS, accusations, end_of, histories, moments_of_many
 from support.signals import (
     GPU,
     POLICY,

@@ -19,7 +19,7 @@ from gpuvitals.model.health import (
 )
 from gpuvitals.model.signal import GpuSignal, Source
 from property.promises import PROMISES, Promise
-from support.hypothesis.histories import histories
+from support.hypothesis.gpu_histories import histories
 from support.long_runs import share
 from support.signals import START, fold, fresh, judge
 

@@ -17,7 +17,7 @@ from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.snapshot import GpuHealth, Snapshot
 from support.long_runs import share
-from support.worlds.nodes import entry, snapshot
+from support.worlds.snapshots import entry, snapshot
 
 LACK = Lack(Reason("DeviceNodesMissing"), "no nvidia-uvm")
 

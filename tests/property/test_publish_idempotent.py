@@ -20,7 +20,7 @@ from gpuvitals.model.health import HealthState, NvlinkStatus, RowRemap
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.snapshot import GpuHealth, NodeFacts, Snapshot
 from support.long_runs import share
-from support.worlds.nodes import entry, snapshot
+from support.worlds.snapshots import entry, snapshot
 
 NAMING = Naming()
 NOTE = NAMING.node_report

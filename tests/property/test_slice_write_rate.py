@@ -22,7 +22,7 @@ from gpuvitals.model.health import HealthState
 from gpuvitals.model.signal import Source
 from support.long_runs import share
 from support.worlds.agent_world import AgentWorld, inventory, monitor, reading
-from support.worlds.nodes import snapshot
+from support.worlds.snapshots import snapshot
 
 NAMING = Naming()
 OWNER = NodeOwner(name="node-a", uid="uid-node-a")

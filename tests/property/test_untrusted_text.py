@@ -50,7 +50,7 @@ from gpuvitals.signals.reports.text import (
     statements_from_json,
     statements_from_lines,
 )
-from support.hypothesis.hostile import hostile_bytes, hostile_lines
+from support.hypothesis.hostile_documents import hostile_bytes, hostile_lines
 from support.long_runs import share
 from support.signals import moment, xid
 from support.worlds.agent_world import AgentWorld, fault, reading

@@ -22,7 +22,7 @@ from gpuvitals.model.ids import GpuUuid, NodeName
 from gpuvitals.model.signal import GpuSignal, Reading
 from gpuvitals.model.snapshot import GpuHealth, NodeFacts, Snapshot
 from support.signals import POLICY, START, fold, good, judge, links, moment, xid
-from support.worlds.nodes import gpu
+from support.worlds.snapshots import gpu
 
 DAY = 86_400
 QUIET, NOISY = gpu(0), gpu(1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.guides import ROOT, blocks
+from support.guide_blocks import ROOT, blocks
 
 FOLLOWED_BY = {
     "claims.md": "tests/examples/test_guide.py",

@@ -23,8 +23,8 @@ one, computes no budgets, collects no garbage and generates no claims).
         server.store.get(Key("nodes", "", "node-a"))        # frozen objects, straight from the store
 
 Rooms: `kinds` (the table), `storage`, `request`, `verbs/` (what can be done), `strategy/` (rules per kind),
-`patching/`, `shapes` + `ownership/` (server-side apply), `present/` (tables, discovery, OpenAPI), `http/`,
-`faults`, `requestlog`, `access`, `server`, `inprocess`.
+`patching/`, `merge_schema` + `managed_fields/` (server-side apply), `representation/` (tables, discovery, OpenAPI), `http/`,
+`faults`, `request_log`, `access`, `server`, `inprocess`.
 """
 
 from gpuvitals_sim.apiserver.access import Access
@@ -33,7 +33,7 @@ from gpuvitals_sim.apiserver.errors import ApiError
 from gpuvitals_sim.apiserver.faults import EVERYTHING, WRITES, Fault, Faults, Match
 from gpuvitals_sim.apiserver.inprocess import ApiClient
 from gpuvitals_sim.apiserver.request import DeleteOptions
-from gpuvitals_sim.apiserver.requestlog import RequestFacts, RequestLog
+from gpuvitals_sim.apiserver.request_log import RequestFacts, RequestLog
 from gpuvitals_sim.apiserver.server import ApiServer
 from gpuvitals_sim.apiserver.storage import Key, Store
 from gpuvitals_sim.apiserver.verbs.watching import Watch

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gpuvitals_sim.apiserver.errors import ApiError, forbidden, unauthorized
-from gpuvitals_sim.apiserver.jsontypes import Obj, dig
-from gpuvitals_sim.apiserver.requestlog import RequestFacts
+from gpuvitals_sim.apiserver.json_types import Obj, dig
+from gpuvitals_sim.apiserver.request_log import RequestFacts
 
 ANONYMOUS = "system:anonymous"
 OWN_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"

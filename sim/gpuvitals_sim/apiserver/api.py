@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpuvitals_sim.apiserver.errors import ApiError, method_not_allowed
-from gpuvitals_sim.apiserver.jsontypes import Obj, dig
+from gpuvitals_sim.apiserver.json_types import Obj, dig
 from gpuvitals_sim.apiserver.kinds import Catalogue
 from gpuvitals_sim.apiserver.request import (
     Cluster,
@@ -21,7 +21,7 @@ from gpuvitals_sim.apiserver.request import (
 )
 from gpuvitals_sim.apiserver.storage import Store
 from gpuvitals_sim.apiserver.verbs import deleting, reading, subresources, writing
-from gpuvitals_sim.apiserver.verbs.customresources import CRD_STORE, settle
+from gpuvitals_sim.apiserver.verbs.custom_resources import CRD_STORE, settle
 from gpuvitals_sim.apiserver.verbs.watching import BOOKMARK_SECONDS, Watch
 
 FIRST_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")

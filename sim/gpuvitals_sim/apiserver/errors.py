@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gpuvitals_sim.apiserver.jsontypes import Obj
+from gpuvitals_sim.apiserver.json_types import Obj
 
 
 class ApiError(Exception):

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from gpuvitals_sim.apiserver.api import Api
 from gpuvitals_sim.apiserver.errors import ApiError
-from gpuvitals_sim.apiserver.jsontypes import Obj
-from gpuvitals_sim.apiserver.requestlog import RequestFacts
+from gpuvitals_sim.apiserver.json_types import Obj
+from gpuvitals_sim.apiserver.request_log import RequestFacts
 
 _REASONS = {
     400: ("BadRequest", "injected bad request"),

@@ -11,7 +11,7 @@ from typing import Any
 
 from gpuvitals_sim.apiserver.api import Api
 from gpuvitals_sim.apiserver.errors import ApiError
-from gpuvitals_sim.apiserver.jsontypes import Obj, clone
+from gpuvitals_sim.apiserver.json_types import Obj, clone
 from gpuvitals_sim.apiserver.request import DeleteOptions, ListOptions, Target, WatchOptions, WriteOptions
 from gpuvitals_sim.apiserver.storage import Subscription
 from gpuvitals_sim.apiserver.verbs.watching import Watch

@@ -1,7 +1,7 @@
 """The kinds this API server serves, as data: names, scope, subresources, and how writes to each behave.
 
 Place in the chain: the one table that routing, storage, discovery, selectors and tables read. To serve one
-more kind, add a row here; rules of its own go to `strategy/`, its columns to `present/columns.py`.
+more kind, add a row here; rules of its own go to `strategy/`, its columns to `representation/printer_columns.py`.
 
 Source: kubernetes/kubernetes pkg/registry/*/strategy.go (update rules), the API's discovery documents (names).
 """

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gpuvitals_sim.apiserver.errors import bad_request
-from gpuvitals_sim.apiserver.jsontypes import Obj
+from gpuvitals_sim.apiserver.json_types import Obj
 from gpuvitals_sim.apiserver.kinds import Catalogue, Kind
 from gpuvitals_sim.apiserver.storage import Key, Store
 

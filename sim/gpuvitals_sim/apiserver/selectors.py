@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from gpuvitals_sim.apiserver.errors import ApiError, bad_request
-from gpuvitals_sim.apiserver.jsontypes import Obj, dig
+from gpuvitals_sim.apiserver.json_types import Obj, dig
 from gpuvitals_sim.apiserver.kinds import Kind
-from gpuvitals_sim.apiserver.labelselector import requirements
+from gpuvitals_sim.apiserver.label_selector import requirements
 
 Matcher = Callable[[Obj], bool]
 

@@ -13,7 +13,7 @@ from gpuvitals_sim.apiserver.faults import Faults
 from gpuvitals_sim.apiserver.http.listener import Site
 from gpuvitals_sim.apiserver.http.server import HttpSide
 from gpuvitals_sim.apiserver.inprocess import ApiClient
-from gpuvitals_sim.apiserver.requestlog import RequestLog
+from gpuvitals_sim.apiserver.request_log import RequestLog
 from gpuvitals_sim.apiserver.storage import Store
 
 

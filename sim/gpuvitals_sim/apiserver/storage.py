@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from gpuvitals_sim.apiserver.errors import expired
-from gpuvitals_sim.apiserver.jsontypes import Obj
+from gpuvitals_sim.apiserver.json_types import Obj
 
 
 class Key(NamedTuple):

@@ -16,8 +16,8 @@ from gpuvitals.cli.command import command
 from gpuvitals.cli.errors import UsageError
 from gpuvitals.cli.output import OutputError
 from gpuvitals.cli.termination import Termination
+from gpuvitals_sim.cli.demo_lock import running_mark
 from gpuvitals_sim.cli.inject import FOLDER_PREFIX
-from gpuvitals_sim.cli.running import running_mark
 
 if TYPE_CHECKING:
     from gpuvitals_sim.demo.cluster import Cluster
@@ -69,14 +69,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _play(scenario: "Scenario", library: Path | None, *, keep: bool) -> int:
-    from gpuvitals_sim.demo.actor import Actor
-    from gpuvitals_sim.demo.narrator import Narrator
+    from gpuvitals_sim.demo.action_runner import ActionRunner
     from gpuvitals_sim.demo.observer import Observer
-    from gpuvitals_sim.demo.player import Player
+    from gpuvitals_sim.demo.report import ConsoleReport
+    from gpuvitals_sim.demo.scenario_runner import ScenarioRunner
     from gpuvitals_sim.demo.wiring import demo_cluster
 
-    narrator = Narrator(scenario)
-    _print(narrator.opening())
+    report = ConsoleReport(scenario)
+    _print(report.opening())
     with (
         Termination() as termination,
         _folder() as folder,
@@ -84,13 +84,15 @@ def _play(scenario: "Scenario", library: Path | None, *, keep: bool) -> int:
     ):
         began = time.monotonic()
         stopping = termination.asked
-        for happening in Player(Actor(cluster, stopping), Observer(cluster), stopping).play(scenario):
-            _print(narrator.tell(happening))
+        for progress in ScenarioRunner(ActionRunner(cluster, stopping), Observer(cluster), stopping).play(
+            scenario
+        ):
+            _print(report.lines(progress))
         if stopping.is_set():
             _print_if_open("\nstopped in mid-play")
             return termination.exit_code
-        _print(narrator.closing(time.monotonic() - began))
-        if narrator.failed:
+        _print(report.closing(time.monotonic() - began))
+        if report.failed:
             _print(_logs(cluster))
         if keep:
             _print(_invitation(cluster))
@@ -98,7 +100,7 @@ def _play(scenario: "Scenario", library: Path | None, *, keep: bool) -> int:
             while not stopping.wait(_WATCH_SECONDS):
                 _print(_endings(cluster, told))
             _print_if_open("\nstopping ...")
-    return 1 if narrator.failed else 0
+    return 1 if report.failed else 0
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gpuvitals.cli.command import command
 from gpuvitals.cli.errors import UsageError
-from gpuvitals_sim.cli.running import runs_in
+from gpuvitals_sim.cli.demo_lock import runs_in
 
 if TYPE_CHECKING:
     from gpuvitals_sim.hardware.scripted_node import ScriptedNode

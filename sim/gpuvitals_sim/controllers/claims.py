@@ -7,8 +7,8 @@ Source: kubernetes/kubernetes pkg/controller/resourceclaim/controller.go.
 
 from gpuvitals_sim.apiserver import ApiClient
 from gpuvitals_sim.apiserver.inprocess import STRATEGIC_PATCH
-from gpuvitals_sim.apiserver.jsontypes import Obj, clone, dig
-from gpuvitals_sim.controllers.notices import note
+from gpuvitals_sim.apiserver.json_types import Obj, clone, dig
+from gpuvitals_sim.controllers.pod_events import note
 from gpuvitals_sim.controllers.pods import is_done
 
 CLAIMS = "resourceclaims.resource.k8s.io"

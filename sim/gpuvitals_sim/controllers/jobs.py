@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from gpuvitals_sim.apiserver import ApiClient, DeleteOptions
-from gpuvitals_sim.apiserver.jsontypes import Obj, clone, dig, parse_time, timestamp
-from gpuvitals_sim.controllers.jobindexes import index_of, next_index, parsed, with_index, written
-from gpuvitals_sim.controllers.jobpolicy import FailureAction, failure_decision
+from gpuvitals_sim.apiserver.json_types import Obj, clone, dig, parse_time, timestamp
+from gpuvitals_sim.controllers.job_indexes import index_of, next_index, parsed, with_index, written
+from gpuvitals_sim.controllers.pod_failure_policy import FailureAction, failure_decision
+from gpuvitals_sim.controllers.pod_template import owned_by, pod_of
 from gpuvitals_sim.controllers.pods import is_finished, is_ready
-from gpuvitals_sim.controllers.podtemplate import owned_by, pod_of
 
 JOBS = "jobs.batch"
 FINALIZER = "batch.kubernetes.io/job-tracking"

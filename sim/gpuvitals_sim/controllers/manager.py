@@ -12,14 +12,14 @@ from types import TracebackType
 from typing import Protocol
 
 from gpuvitals_sim.apiserver import ApiClient, ApiError
-from gpuvitals_sim.controllers.budgets import BudgetController
 from gpuvitals_sim.controllers.claims import ClaimController
-from gpuvitals_sim.controllers.garbage import GarbageCollector
+from gpuvitals_sim.controllers.disruption import BudgetController
+from gpuvitals_sim.controllers.garbage_collector import GarbageCollector
 from gpuvitals_sim.controllers.jobs import JobController
 from gpuvitals_sim.controllers.namespaces import NamespaceController
 from gpuvitals_sim.controllers.nodes import NodeController
 from gpuvitals_sim.controllers.replicasets import ReplicaSetController
-from gpuvitals_sim.controllers.tainteviction import TaintEvictionController
+from gpuvitals_sim.controllers.taint_eviction import TaintEvictionController
 
 _IDLE_SECONDS = 0.5
 _AFTER_CONFLICT_SECONDS = 0.02

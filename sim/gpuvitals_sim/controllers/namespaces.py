@@ -5,7 +5,7 @@ Source: kubernetes/kubernetes pkg/controller/namespace.
 """
 
 from gpuvitals_sim.apiserver import ApiClient, DeleteOptions
-from gpuvitals_sim.apiserver.jsontypes import Obj
+from gpuvitals_sim.apiserver.json_types import Obj
 
 
 class NamespaceController:

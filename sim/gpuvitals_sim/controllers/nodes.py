@@ -6,7 +6,7 @@ reports Ready. Source: kubernetes/kubernetes pkg/controller/nodelifecycle.
 
 from gpuvitals_sim.apiserver import ApiClient
 from gpuvitals_sim.apiserver.inprocess import STRATEGIC_PATCH
-from gpuvitals_sim.apiserver.jsontypes import Obj, dig
+from gpuvitals_sim.apiserver.json_types import Obj, dig
 
 _PREFIX = "node.kubernetes.io/"
 _NOT_READY, _UNREACHABLE = f"{_PREFIX}not-ready", f"{_PREFIX}unreachable"

@@ -1,11 +1,11 @@
 """Questions about pods that several controllers ask.
 
-Place in the chain: used by claims, tainteviction and budgets.
+Place in the chain: used by claims, taint_eviction and disruption.
 """
 
 from collections.abc import Iterator
 
-from gpuvitals_sim.apiserver.jsontypes import Obj, dig
+from gpuvitals_sim.apiserver.json_types import Obj, dig
 
 
 def is_finished(pod: Obj) -> bool:

@@ -5,9 +5,9 @@ Source: kubernetes/kubernetes pkg/controller/replicaset/replica_set.go.
 """
 
 from gpuvitals_sim.apiserver import ApiClient, DeleteOptions
-from gpuvitals_sim.apiserver.jsontypes import Obj, clone
+from gpuvitals_sim.apiserver.json_types import Obj, clone
+from gpuvitals_sim.controllers.pod_template import owned_by, pod_of
 from gpuvitals_sim.controllers.pods import is_finished, is_ready
-from gpuvitals_sim.controllers.podtemplate import owned_by, pod_of
 
 REPLICA_SETS = "replicasets.apps"
 

@@ -1,11 +1,12 @@
-"""The demo: a small cluster of real agents on simulated parts, and a scenario played on it and told.
+"""`gpuvitals demo`: plays a scenario on a small cluster of real agents and simulated parts, and reports each step.
 
-May live here: the cluster's parts put together, what a scenario's words do to it, what is looked at, how it is told. May
-not: a fake of anything (those are the neighbours), and a verdict of its own: whether an expectation holds is read from
-the API server and its record of requests.
+May live here: what a scenario's actions do to the cluster, how its expectations are checked, and the texts. May not: a
+simulated part (those are the neighbours), and a verdict of its own: whether an expectation holds is read from the API
+server, from its request log and from the kubelet.
 
-    cluster.py   the parts, started and stopped in order; `agent.py` is one node's real agent as a process
-    actor.py     does an action: a kernel line, a lost GPU, a pod, a kill; `objects.py` has the bodies, `noise.py` the noise
-    observer.py  looks at the cluster for one expectation; `findings.py` finds things in API objects
-    player.py    walks the steps and yields what happened; `wording.py` says it, `narrator.py` prints it
+    cluster.py          starts and stops the parts in order; `agent.py` is one node's agent as a process
+    action_runner.py    performs an action: a kernel log line, a lost GPU, a pod, a kill; `objects.py` has the API bodies,
+                        `noise.py` the harmless events
+    observer.py         compares the cluster with one expectation; `api_objects.py` reads fields of API objects
+    scenario_runner.py  walks the steps and yields progress; `descriptions.py` puts it into words, `report.py` formats it
 """

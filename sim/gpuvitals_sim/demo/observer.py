@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from gpuvitals_sim.apiserver import RequestFacts
-from gpuvitals_sim.demo import findings
+from gpuvitals_sim.demo import api_objects
 from gpuvitals_sim.demo.cluster import Cluster
 from gpuvitals_sim.demo.objects import CLAIM, NAMESPACE
 from gpuvitals_sim.scenario.actions import OnGpu
@@ -36,7 +36,7 @@ _AGENT = "gpuvitals/"
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Observation:
     """What one look found."""
 
     holds: bool
@@ -60,7 +60,7 @@ class Observer:
         """Which agents have ended by themselves, and how; empty where none has."""
         return "; ".join(filter(None, (node.agent.ended for node in self._cluster.nodes)))
 
-    def look(self, subject: Subject) -> Sight:
+    def observe(self, subject: Subject) -> Observation:
         """Whether it is as expected now."""
         match subject:
             case DeviceSeen():
@@ -80,9 +80,9 @@ class Observer:
             case _:
                 assert_never(subject)
 
-    def _device(self, wanted: DeviceSeen) -> Sight:
+    def _device(self, wanted: DeviceSeen) -> Observation:
         node, name = self._address(wanted)
-        facts = findings.device_facts(self._devices(node).get(name), self._cluster.naming)
+        facts = api_objects.device_facts(self._devices(node).get(name), self._cluster.naming)
         marks = [f"{key}={value}:{effect}" for key, value, effect in facts.taints]
         kinds = {key for key, _, _ in facts.taints}
         holds = (
@@ -97,21 +97,21 @@ class Observer:
             and (wanted.taint is None or kinds == ({wanted.taint} - {"none"}))
         )
         if not facts.published:
-            return Sight(holds, "not in the slice")
+            return Observation(holds, "not in the slice")
         service = "out of service" if facts.out else "in service"
         health = f"{facts.state}, score {facts.score}, class {facts.health_class}, reason {facts.reason}"
-        return Sight(holds, f"{service}, {health}, taint {', '.join(marks) or 'none'}")
+        return Observation(holds, f"{service}, {health}, taint {', '.join(marks) or 'none'}")
 
-    def _pod(self, wanted: PodSeen) -> Sight:
+    def _pod(self, wanted: PodSeen) -> Observation:
         pod = self._cluster.client.find("pods", wanted.name, NAMESPACE)
         if pod is None:
-            return Sight(bool(wanted.gone), "no such pod")
+            return Observation(bool(wanted.gone), "no such pod")
         status = pod.get("status") or {}
         node = pod["spec"].get("nodeName", "")
-        held = findings.held_devices(self._claim_of(pod))
-        health = findings.reported_health(pod)
+        held = api_objects.held_devices(self._claim_of(pod))
+        health = api_objects.reported_health(pod)
         shown = (
-            findings.condition(status.get("conditions"), wanted.condition.type) if wanted.condition else {}
+            api_objects.condition(status.get("conditions"), wanted.condition.type) if wanted.condition else {}
         )
         holds = (
             not wanted.gone
@@ -126,43 +126,44 @@ class Observer:
         parts = [str(status.get("phase", "no phase"))]
         parts += [f"on {node}"] if node else []
         parts += ["with " + ", ".join(device for _, device in held)] if held else []
-        parts += [findings.shown_condition(shown)] if wanted.condition else []
+        parts += [api_objects.shown_condition(shown)] if wanted.condition else []
         if wanted.health or wanted.health_message:
             parts.append(
-                "kubelet says " + ("; ".join(_said(*one) for one in health) or "nothing of its devices")
+                "kubelet says "
+                + ("; ".join(_health_text(*one) for one in health) or "nothing of its devices")
             )
-        return Sight(holds, ", ".join(parts))
+        return Observation(holds, ", ".join(parts))
 
-    def _claim(self, wanted: ClaimSeen) -> Sight:
+    def _claim(self, wanted: ClaimSeen) -> Observation:
         pod = self._cluster.client.find("pods", wanted.pod, NAMESPACE)
         claim = self._claim_of(pod) if pod is not None else None
         if claim is None:
-            return Sight(False, "no such claim")
+            return Observation(False, "no such claim")
         entries = [
             one
             for one in (claim.get("status") or {}).get("devices") or ()
             if one["driver"] == self._cluster.naming.driver
         ]
-        shown = [findings.condition(one.get("conditions"), wanted.condition.type) for one in entries]
+        shown = [api_objects.condition(one.get("conditions"), wanted.condition.type) for one in entries]
         holds = bool(shown) and all(_meets(one, wanted.condition) for one in shown)
-        return Sight(
-            holds, "; ".join(findings.shown_condition(one) for one in shown) or "no entry of this driver"
+        return Observation(
+            holds, "; ".join(api_objects.shown_condition(one) for one in shown) or "no entry of this driver"
         )
 
-    def _siblings(self, wanted: Siblings) -> Sight:
+    def _siblings(self, wanted: Siblings) -> Observation:
         node, name = self._address(wanted)
         before = {key: value for key, value in self._marked[node].items() if key != name}
         after = {key: value for key, value in self._encoded(node).items() if key != name}
         changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
         if changed:
-            return Sight(False, f"changed: {', '.join(changed)}")
-        return Sight(True, f"{len(after)} devices, byte for byte as before")
+            return Observation(False, f"changed: {', '.join(changed)}")
+        return Observation(True, f"{len(after)} devices, byte for byte as before")
 
-    def _slices(self, wanted: SlicesSeen) -> Sight:
+    def _slices(self, wanted: SlicesSeen) -> Observation:
         count = len(self._devices(self._cluster.nodes[wanted.node].name))
-        return Sight(count == wanted.devices, f"{count} devices")
+        return Observation(count == wanted.devices, f"{count} devices")
 
-    def _registered(self, node: int) -> Sight:
+    def _registered(self, node: int) -> Observation:
         """By this life of the agent: at its old socket's name the kubelet first reconnects to it unregistered."""
         where = self._cluster.nodes[node]
         ours = [
@@ -173,16 +174,16 @@ class Observer:
             and one.registered_at >= where.agent.started_at
         ]
         if not ours:
-            return Sight(False, "not registered since the agent started")
-        return Sight(True, f"connected, DRA {ours[-1].dra_version}, health {ours[-1].health_version}")
+            return Observation(False, "not registered since the agent started")
+        return Observation(True, f"connected, DRA {ours[-1].dra_version}, health {ours[-1].health_version}")
 
-    def _writes(self, wanted: WritesSeen) -> Sight:
+    def _writes(self, wanted: WritesSeen) -> Observation:
         node = None if wanted.node is None else self._cluster.nodes[wanted.node].name
         count = sum(_is_of(entry, wanted.resource, node) for entry in self._agents_writes())
         holds = (wanted.at_most is None or count <= wanted.at_most) and (
             wanted.at_least is None or count >= wanted.at_least
         )
-        return Sight(holds, "1 write" if count == 1 else f"{count} writes")
+        return Observation(holds, "1 write" if count == 1 else f"{count} writes")
 
     def _agents_writes(self) -> Iterator[RequestFacts]:
         for entry in self._cluster.server.requests.writes():
@@ -191,12 +192,12 @@ class Observer:
                 yield entry
 
     def _claim_of(self, pod: Json) -> Json | None:
-        name = findings.claim_name(pod, CLAIM)
+        name = api_objects.claim_name(pod, CLAIM)
         return self._cluster.client.find(CLAIMS, name, NAMESPACE) if name else None
 
     def _devices(self, node: str) -> dict[str, Json]:
         slices = self._cluster.client.list(SLICES, fields=f"spec.nodeName={node}")
-        return {one["name"]: one for one in findings.devices_of(slices, node, self._cluster.naming)}
+        return {one["name"]: one for one in api_objects.devices_of(slices, node, self._cluster.naming)}
 
     def _encoded(self, node: str) -> dict[str, str]:
         return {name: json.dumps(device, sort_keys=True) for name, device in self._devices(node).items()}
@@ -218,7 +219,7 @@ def _meets(found: Json, wanted: Condition) -> bool:
     )
 
 
-def _said(health: str, message: str) -> str:
+def _health_text(health: str, message: str) -> str:
     return message if message.startswith(health) else f"{health} {message}".strip()
 
 

@@ -17,7 +17,7 @@ HEALTH_SERVICES = ("v1.DRAResourceHealth", "v1alpha1.DRAResourceHealth")
 class KubeletConfig:
     """One node's kubelet.
 
-    Plugins register below `root/plugins_registry`. CDI specs are read from `cdi_dirs`, a later folder winning. `seed`
+    PluginManager register below `root/plugins_registry`. CDI specs are read from `cdi_dirs`, a later folder winning. `seed`
     decides what is random in the real one: order of wipe and GetInfo, jitter of the pod sync, favourite after a restart.
     An older kubelet knows fewer services, and none of health where its gate is off.
     """

@@ -9,10 +9,10 @@ import threading
 import time
 from collections.abc import Callable
 
-from gpuvitals_sim.kubelet.claims import Claims
+from gpuvitals_sim.kubelet.claim_cache import ClaimInfoCache
 from gpuvitals_sim.kubelet.config import Call, ContainerView, KubeletConfig, PluginView
-from gpuvitals_sim.kubelet.health import HealthCache
-from gpuvitals_sim.kubelet.process import Lasting, Process
+from gpuvitals_sim.kubelet.device_health import HealthCache
+from gpuvitals_sim.kubelet.process import PersistentState, Process
 from gpuvitals_sim.kubelet.runtime import Runtime
 from gpuvitals_sim.rest import Endpoint, Rest
 
@@ -27,8 +27,8 @@ class Kubelet:
         self._calls: list[Call] = []
         self._calls_lock = threading.Lock()
         self._runtime = Runtime(config.cdi_dirs)
-        self._claims = Claims()
-        self._lasting = Lasting(
+        self._claims = ClaimInfoCache()
+        self._persistent = PersistentState(
             claims=self._claims,
             runtime=self._runtime,
             health=HealthCache(config.timings.health_timeout_seconds, time.monotonic),
@@ -40,7 +40,7 @@ class Kubelet:
         """Starts the kubelet: the node is registered, its slices wiped, plugins and pods looked for."""
         if self._process is not None:
             raise RuntimeError(f"kubelet {self.config.node_name}: started already; stop it first")
-        self._process = Process(self.config, self._rest, self._lasting, self._rng)
+        self._process = Process(self.config, self._rest, self._persistent, self._rng)
         self._process.start()
 
     def stop(self) -> None:

@@ -9,17 +9,17 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gpuvitals_sim.kubelet.claims import Claims
+from gpuvitals_sim.informer import Informer
+from gpuvitals_sim.kubelet.claim_cache import ClaimInfoCache
 from gpuvitals_sim.kubelet.config import Call, KubeletConfig
-from gpuvitals_sim.kubelet.health import HealthCache
-from gpuvitals_sim.kubelet.node import register_node, wipe_slices
+from gpuvitals_sim.kubelet.device_health import HealthCache
+from gpuvitals_sim.kubelet.node_status import register_node, wipe_slices
 from gpuvitals_sim.kubelet.plugin import Plugin, Report
-from gpuvitals_sim.kubelet.plugins import Plugins
-from gpuvitals_sim.kubelet.pods import Node, PodWorker
-from gpuvitals_sim.kubelet.prepare import Preparer, UnprepareFailed
+from gpuvitals_sim.kubelet.plugin_manager import PluginManager
+from gpuvitals_sim.kubelet.pod_worker import Node, PodWorker
+from gpuvitals_sim.kubelet.preparer import Preparer, UnprepareFailed
 from gpuvitals_sim.kubelet.registration import Registrar
 from gpuvitals_sim.kubelet.runtime import Runtime
-from gpuvitals_sim.mirror import Mirror
 from gpuvitals_sim.rest import ApiError, Json, Rest
 
 log = logging.getLogger(__name__)
@@ -31,10 +31,10 @@ _LOOK_LATER = 1.15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lasting:
+class PersistentState:
     """What a restart does not lose."""
 
-    claims: Claims
+    claims: ClaimInfoCache
     runtime: Runtime
     health: HealthCache
     called: Callable[[Call], None]
@@ -43,34 +43,36 @@ class Lasting:
 class Process:
     """Runs between `start` and `stop`, once."""
 
-    def __init__(self, config: KubeletConfig, rest: Rest, lasting: Lasting, rng: random.Random) -> None:
+    def __init__(
+        self, config: KubeletConfig, rest: Rest, persistent: PersistentState, rng: random.Random
+    ) -> None:
         self._config = config
         self._rest = rest
-        self._lasting = lasting
+        self._persistent = persistent
         self._rng = rng
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._workers: dict[str, PodWorker] = {}
-        self.plugins = Plugins(config.timings.wiping_delay_seconds, self._wipe_late)
-        self._preparer = Preparer(rest, lasting.claims, self.plugins)
+        self.plugins = PluginManager(config.timings.wiping_delay_seconds, self._wipe_late)
+        self._preparer = Preparer(rest, persistent.claims, self.plugins)
         self._registrar = Registrar(config, self.plugins, self, rng)
         query = {"fieldSelector": f"spec.nodeName={config.node_name}"}
-        self._pods = Mirror(rest, "/api/v1/pods", self._pod_changed, query)
+        self._pods = Informer(rest, "/api/v1/pods", self._pod_changed, query)
         self._keeper = threading.Thread(target=self._keep, name=f"kubelet {config.node_name} keeper")
         self._node = Node(
             name=config.node_name,
             rest=rest,
             preparer=self._preparer,
-            claims=lasting.claims,
-            health=lasting.health,
-            runtime=lasting.runtime,
+            claims=persistent.claims,
+            health=persistent.health,
+            runtime=persistent.runtime,
             timings=config.timings,
             rng=rng,
             stopping=self._stopping,
         )
 
     def start(self) -> None:
-        """Starts every thread. Plugins are looked for shortly before or after the slices are wiped."""
+        """Starts every thread. PluginManager are looked for shortly before or after the slices are wiped."""
         factor = self._rng.choice((_LOOK_EARLIER, _LOOK_LATER))
         self._registrar.start(self._config.timings.startup_wipe_seconds * factor)
         self._keeper.start()
@@ -100,11 +102,11 @@ class Process:
 
     def health_reported(self, driver: str, reports: Sequence[Report]) -> None:
         """Of PluginEvents: pods whose devices changed get their status written."""
-        changed = self._lasting.health.update(driver, reports)
+        changed = self._persistent.health.update(driver, reports)
         if not changed:
             return
         affected: set[str] = set()
-        for info in self._lasting.claims.all():
+        for info in self._persistent.claims.all():
             held = {
                 (one, device.pool, device.device)
                 for one, devices in info.devices.items()
@@ -120,11 +122,11 @@ class Process:
     def health_ended(self, driver: str) -> None:
         """Of PluginEvents: nothing is known any more; nobody is told until a pod syncs."""
         if not self._stopping.is_set():
-            self._lasting.health.clear(driver)
+            self._persistent.health.clear(driver)
 
     def called(self, call: Call) -> None:
         """Of PluginEvents."""
-        self._lasting.called(call)
+        self._persistent.called(call)
 
     def _pod_changed(self, kind: str, pod: Json) -> None:
         uid = str(pod["metadata"]["uid"])
@@ -157,8 +159,8 @@ class Process:
         present = {str(pod["metadata"]["uid"]) for pod in self._pods.all()}
         with self._lock:
             present |= {uid for uid, worker in self._workers.items() if not worker.done}
-        for uid in {uid for info in self._lasting.claims.all() for uid in info.pods} - present:
-            self._lasting.runtime.end(uid)
+        for uid in {uid for info in self._persistent.claims.all() for uid in info.pods} - present:
+            self._persistent.runtime.end(uid)
             try:
                 self._preparer.unprepare(uid)
             except UnprepareFailed as error:

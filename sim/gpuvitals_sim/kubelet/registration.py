@@ -17,7 +17,7 @@ import grpc
 from gpuvitals.proto import pluginregistration_v1_pb2, pluginregistration_v1_pb2_grpc
 from gpuvitals_sim.kubelet.config import KubeletConfig
 from gpuvitals_sim.kubelet.plugin import Plugin, PluginEvents, PluginId, rpc_text
-from gpuvitals_sim.kubelet.plugins import Plugins
+from gpuvitals_sim.kubelet.plugin_manager import PluginManager
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Registrar:
     """Keeps `plugins` equal to what is in the registration directory."""
 
     def __init__(
-        self, config: KubeletConfig, plugins: Plugins, events: PluginEvents, rng: random.Random
+        self, config: KubeletConfig, plugins: PluginManager, events: PluginEvents, rng: random.Random
     ) -> None:
         self._config = config
         self._plugins = plugins

@@ -1,4 +1,4 @@
-"""Scenarios: what happens to simulated nodes, and what must be seen. Models and loader; `sim/demo` runs them.
+"""Scenarios: what happens to simulated nodes, and what must be seen. Models and loader; `gpuvitals_sim.demo` runs them.
 
 May live here: models and their loader. May not: anything that runs a scenario.
 
@@ -45,6 +45,6 @@ stay true for this time):
 """
 
 from gpuvitals_sim.scenario.loader import ScenarioError, builtin_names, load, load_builtin
-from gpuvitals_sim.scenario.story import Entry, Nodes, Scenario, Step
+from gpuvitals_sim.scenario.model import Entry, Nodes, Scenario, Step
 
 __all__ = ["Entry", "Nodes", "Scenario", "ScenarioError", "Step", "builtin_names", "load", "load_builtin"]

@@ -1,6 +1,6 @@
 """What a scenario can do to nodes, GPUs, pods and programs: one frozen model an action.
 
-Place in the chain: `story.py` puts them into steps; the runner matches on their types.
+Place in the chain: `model.py` puts them into steps; the runner matches on their types.
 """
 
 from typing import Annotated, Literal, Self
@@ -46,7 +46,7 @@ class Lose(OnGpu):
 
 
 class SetReadings(OnGpu):
-    """Readings of the scripted GPU, by the names that `sim/gpu.py` documents."""
+    """Readings of the scripted GPU, by the names that `hardware/scripted_node.py` lists in READINGS."""
 
     readings: Annotated[dict[str, Reading], Field(min_length=1)]
 

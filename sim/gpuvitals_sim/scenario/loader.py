@@ -12,9 +12,9 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from gpuvitals_sim.scenario.checks import impossible
-from gpuvitals_sim.scenario.document import Document, DocumentError, Place, read_document
-from gpuvitals_sim.scenario.story import Scenario
+from gpuvitals_sim.scenario.model import Scenario
+from gpuvitals_sim.scenario.validation import impossible
+from gpuvitals_sim.scenario.yaml_document import Document, DocumentError, Place, read_document
 
 _MAX_BYTES = 1 << 20
 

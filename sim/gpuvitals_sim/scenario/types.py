@@ -1,6 +1,6 @@
 """The words scenarios are written in: names, durations, numbers, and the base of all models.
 
-Place in the chain: `actions.py`, `expectations.py` and `story.py` stand on it.
+Place in the chain: `actions.py`, `expectations.py` and `model.py` stand on it.
 """
 
 import re

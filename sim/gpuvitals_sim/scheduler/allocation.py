@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from gpuvitals_sim.rest import Json
 from gpuvitals_sim.scheduler.allocator import Picked
-from gpuvitals_sim.scheduler.nodes import only_node
+from gpuvitals_sim.scheduler.node_filter import only_node
 from gpuvitals_sim.scheduler.pools import DeviceId
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from gpuvitals_sim.cel import CelError, CompileError
 from gpuvitals_sim.rest import Json
-from gpuvitals_sim.scheduler.nodes import tolerated
+from gpuvitals_sim.scheduler.node_filter import tolerated
 from gpuvitals_sim.scheduler.pools import DeviceId, Pool, PoolDevice
-from gpuvitals_sim.scheduler.requests import MAX_RESULTS, Choice, Constraint, Wanted
+from gpuvitals_sim.scheduler.requests import MAX_RESULTS, Choice, ClaimRequests, Constraint
 
 _REPELLING = ("NoSchedule", "NoExecute")
 
@@ -40,7 +40,7 @@ class Search:
     pools: Sequence[Pool]
     classes: Mapping[str, Json]
     in_use: frozenset[DeviceId]
-    wanted: Sequence[Wanted]
+    wanted: Sequence[ClaimRequests]
     _picked: list[list[Picked]] = field(default_factory=list)
     _taken: set[DeviceId] = field(default_factory=set)
     _all: dict[tuple[int, str], list[PoolDevice]] = field(default_factory=dict)

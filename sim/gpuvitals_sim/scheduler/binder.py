@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from gpuvitals_sim.events import Notice, post_event
 from gpuvitals_sim.rest import ApiError, Json, Rest
 from gpuvitals_sim.scheduler.decision import Placed, Refused
-from gpuvitals_sim.scheduler.extended import Special
+from gpuvitals_sim.scheduler.extended_resources import ExtendedResourceClaim
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +33,8 @@ def bind(rest: Rest, pod: Json, claims: Sequence[Json], placed: Placed, written:
         uid = claim["metadata"]["uid"]
         stored = _reserve(rest, pod, claim, placed.allocations.get(uid))
         written[uid] = int(stored["metadata"]["resourceVersion"])
-    if placed.special is not None:
-        _map(rest, pod, placed.special, claims[-1])
+    if placed.extended is not None:
+        _map(rest, pod, placed.extended, claims[-1])
     metadata = pod["metadata"]
     target = {"apiVersion": "v1", "kind": "Node", "name": placed.node}
     body = {
@@ -48,9 +48,11 @@ def bind(rest: Rest, pod: Json, claims: Sequence[Json], placed: Placed, written:
     post_event(rest, pod, Notice(reason="Scheduled", message=message, component=_COMPONENT))
 
 
-def make_special(rest: Rest, special: Special) -> Json:
+def create_extended(rest: Rest, extended: ExtendedResourceClaim) -> Json:
     """Creates the claim of a pod's extended resources. Raises ApiError."""
-    return rest.create(_OF_NAMESPACE.format(namespace=special.claim["metadata"]["namespace"]), special.claim)
+    return rest.create(
+        _OF_NAMESPACE.format(namespace=extended.claim["metadata"]["namespace"]), extended.claim
+    )
 
 
 def deallocate(rest: Rest, claim: Json) -> None:
@@ -58,7 +60,7 @@ def deallocate(rest: Rest, claim: Json) -> None:
     rest.replace(_path(_CLAIMS, claim) + "/status", {**claim, "status": {}})
 
 
-def drop_special(rest: Rest, claim: Json) -> None:
+def delete_extended(rest: Rest, claim: Json) -> None:
     """Takes back a claim whose pod was not bound; the pod's next attempt makes another."""
     path = _path(_CLAIMS, claim)
     try:
@@ -94,9 +96,9 @@ def refuse(rest: Rest, pod: Json, refused: Refused) -> None:
     post_event(rest, pod, notice)
 
 
-def _map(rest: Rest, pod: Json, special: Special, claim: Json) -> None:
+def _map(rest: Rest, pod: Json, extended: ExtendedResourceClaim, claim: Json) -> None:
     """Tells in the pod's status which claim its containers' extended resources are."""
-    status = {"requestMappings": list(special.mappings), "resourceClaimName": claim["metadata"]["name"]}
+    status = {"requestMappings": list(extended.mappings), "resourceClaimName": claim["metadata"]["name"]}
     rest.patch(_path(_PODS, pod) + "/status", {"status": {"extendedResourceClaimStatus": status}})
 
 

@@ -1,6 +1,6 @@
 """One attempt to schedule one pod: which node, which devices, or why not.
 
-Place in the chain: pure over a World; the scheduler builds the World from its mirrors and carries the Decision out.
+Place in the chain: pure over a ClusterSnapshot; the scheduler builds the ClusterSnapshot from its informers and carries the Decision out.
 """
 
 from collections import Counter
@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from gpuvitals_sim.rest import Json
 from gpuvitals_sim.scheduler.allocation import allocation_from
 from gpuvitals_sim.scheduler.allocator import AllocationError, NodeError, Picked, Search
-from gpuvitals_sim.scheduler.extended import (
-    Servers,
-    Special,
+from gpuvitals_sim.scheduler.extended_resources import (
+    ExtendedResourceClaim,
+    ResourceClasses,
+    extended_resource_claim,
     extended_resources,
     shortage,
-    special_claim,
 )
-from gpuvitals_sim.scheduler.nodes import node_name, refusal, selector_matches
+from gpuvitals_sim.scheduler.node_filter import node_name, refusal, selector_matches
 from gpuvitals_sim.scheduler.pools import DeviceId, Inventory
-from gpuvitals_sim.scheduler.requests import Wanted, wanted_from
+from gpuvitals_sim.scheduler.requests import ClaimRequests, claim_requests
 
 NO_DEVICES = "cannot allocate all claims"
 ELSEWHERE = "resourceclaim not available on the node"
@@ -28,7 +28,7 @@ _NO_VICTIMS = "No preemption victims found for incoming pod"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class ClusterSnapshot:
     """What an attempt sees. `bound` are the pods of each node that have not ended."""
 
     nodes: Sequence[Json]
@@ -42,13 +42,13 @@ class World:
 class Placed:
     """The pod fits: its node, and the allocation of each claim that has none yet, by claim UID.
 
-    `special` is a claim for extended resources that has to be made first, and `special_allocation` its devices.
+    `extended` is a claim for extended resources that has to be made first, and `extended_allocation` its devices.
     """
 
     node: str
     allocations: Mapping[str, Json]
-    special: Special | None = None
-    special_allocation: Json = field(default_factory=dict)
+    extended: ExtendedResourceClaim | None = None
+    extended_allocation: Json = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,15 +66,15 @@ class Refused:
 Decision = Placed | Refused
 
 
-def decide(world: World, pod: Json, claims: Sequence[Json]) -> Decision:
+def decide(snapshot: ClusterSnapshot, pod: Json, claims: Sequence[Json]) -> Decision:
     """Where the pod goes. `claims` are all that it references."""
-    wanted = tuple(wanted_from(claim) for claim in claims if not _allocated(claim))
-    missing = _missing_class(world, wanted)
+    wanted = tuple(claim_requests(claim) for claim in claims if not _allocated(claim))
+    missing = _missing_class(snapshot, wanted)
     if missing:
-        return Refused(reason="Unschedulable", message=_unschedulable(len(world.nodes), missing, 0))
-    attempt = _Attempt(world, pod, claims, wanted)
+        return Refused(reason="Unschedulable", message=_unschedulable(len(snapshot.nodes), missing, 0))
+    attempt = _Attempt(snapshot, pod, claims, wanted)
     try:
-        for node in sorted(world.nodes, key=node_name):
+        for node in sorted(snapshot.nodes, key=node_name):
             attempt.try_node(node)
     except AllocationError as error:
         return Refused(reason="SchedulerError", message=f'running "DynamicResources" filter plugin: {error}')
@@ -86,18 +86,20 @@ class _Fit:
     """A node on which the pod fits, and with which devices."""
 
     node: Json
-    wanted: Sequence[Wanted]
+    wanted: Sequence[ClaimRequests]
     picked: list[list[Picked]]
-    special: Special | None
+    extended: ExtendedResourceClaim | None
 
 
 class _Attempt:
     """The nodes one after the other."""
 
-    def __init__(self, world: World, pod: Json, claims: Sequence[Json], wanted: Sequence[Wanted]) -> None:
-        self._world, self._pod, self._claims, self._wanted = world, pod, claims, wanted
+    def __init__(
+        self, snapshot: ClusterSnapshot, pod: Json, claims: Sequence[Json], wanted: Sequence[ClaimRequests]
+    ) -> None:
+        self._snapshot, self._pod, self._claims, self._wanted = snapshot, pod, claims, wanted
         self._resources = extended_resources(pod)
-        self._servers = Servers(world.classes if self._resources else {})
+        self._resource_classes = ResourceClasses(snapshot.classes if self._resources else {})
         self._refusals: list[str] = []
         self._without_victims = 0
         self._idle: Json | None = None
@@ -118,22 +120,22 @@ class _Attempt:
         best = min(self._fitting, key=self._rank)
         name = node_name(best.node)
         made = [
-            allocation_from(one.claim, picks, self._world.classes, name)
+            allocation_from(one.claim, picks, self._snapshot.classes, name)
             for one, picks in zip(best.wanted, best.picked, strict=True)
         ]
         uids = [one.claim["metadata"]["uid"] for one in self._wanted]
         return Placed(
             node=name,
             allocations=dict(zip(uids, made, strict=False)),
-            special=best.special,
-            special_allocation=made[-1] if best.special else {},
+            extended=best.extended,
+            extended_allocation=made[-1] if best.extended else {},
         )
 
     def _short(self, node: Json) -> str:
         if not self._resources:
             return ""
-        bound = self._world.bound.get(node_name(node), ())
-        found = shortage(node, self._resources, bound, self._servers)
+        bound = self._snapshot.bound.get(node_name(node), ())
+        found = shortage(node, self._resources, bound, self._resource_classes)
         if found is None:
             return ""
         self._without_victims += not found.is_hopeless
@@ -141,10 +143,16 @@ class _Attempt:
 
     def _claimed(self, node: Json) -> str:
         """Why the claims keep the pod off the node; empty where they don't."""
-        special = special_claim(self._pod, node, self._resources, self._servers) if self._resources else None
-        wanted = [*self._wanted, *([wanted_from(special.claim)] if special else [])]
-        pools = self._world.inventory.pools(node) if wanted else ()
-        search = Search(pools=pools, classes=self._world.classes, in_use=self._world.in_use, wanted=wanted)
+        extended = (
+            extended_resource_claim(self._pod, node, self._resources, self._resource_classes)
+            if self._resources
+            else None
+        )
+        wanted = [*self._wanted, *([claim_requests(extended.claim)] if extended else [])]
+        pools = self._snapshot.inventory.pools(node) if wanted else ()
+        search = Search(
+            pools=pools, classes=self._snapshot.classes, in_use=self._snapshot.in_use, wanted=wanted
+        )
         try:
             picked = search.run()
         except NodeError as error:
@@ -155,14 +163,14 @@ class _Attempt:
         if elsewhere:
             self._idle = next((claim for claim in elsewhere if _is_idle(claim, self._pod)), self._idle)
             return ELSEWHERE
-        self._fitting.append(_Fit(node, wanted, picked, special))
+        self._fitting.append(_Fit(node, wanted, picked, extended))
         return ""
 
     def _rank(self, fit: _Fit) -> tuple[int, int, str]:
         """Better is smaller: first choices of prioritized lists, then the emptier node, then the name."""
         name = node_name(fit.node)
         later = sum(pick.rank for claim in fit.picked for pick in claim)
-        return later, len(self._world.bound.get(name, ())), name
+        return later, len(self._snapshot.bound.get(name, ())), name
 
 
 def _allocated(claim: Json) -> bool:
@@ -179,10 +187,10 @@ def _is_idle(claim: Json, pod: Json) -> bool:
     return all(entry["uid"] == pod["metadata"]["uid"] for entry in claim["status"].get("reservedFor") or ())
 
 
-def _missing_class(world: World, wanted: Sequence[Wanted]) -> str:
+def _missing_class(snapshot: ClusterSnapshot, wanted: Sequence[ClaimRequests]) -> str:
     for one in wanted:
         for choice in (choice for request in one.requests for choice in request.choices):
-            if choice.class_name not in world.classes:
+            if choice.class_name not in snapshot.classes:
                 return f"request {choice.name}: device class {choice.class_name} does not exist"
     return ""
 

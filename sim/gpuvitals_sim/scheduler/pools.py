@@ -1,6 +1,6 @@
 """The devices that a node can offer: slices grouped into pools, in the order in which the search tries them.
 
-Place in the chain: built from the mirrored ResourceSlices and DeviceTaintRules; the allocator walks the pools.
+Place in the chain: built from the cached ResourceSlices and DeviceTaintRules; the allocator walks the pools.
 Source: kubernetes/dynamic-resource-allocation structured/internal/incubating (pools), resourceslice/tracker.
 """
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from gpuvitals_sim.cel import CelDevice, CelError, CompileError, compiled
 from gpuvitals_sim.rest import Json
-from gpuvitals_sim.scheduler.nodes import node_name, selector_matches
+from gpuvitals_sim.scheduler.node_filter import node_name, selector_matches
 
 
 class DeviceId(NamedTuple):

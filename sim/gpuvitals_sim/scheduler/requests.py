@@ -47,7 +47,7 @@ class Constraint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class ClaimRequests:
     """A claim that needs an allocation."""
 
     claim: Json
@@ -61,10 +61,10 @@ class Wanted:
         return f"{metadata['namespace']}/{metadata.get('name', '<extended-resources>')}"
 
 
-def wanted_from(claim: Json) -> Wanted:
+def claim_requests(claim: Json) -> ClaimRequests:
     """What the claim asks for."""
     devices = claim["spec"].get("devices") or {}
-    return Wanted(
+    return ClaimRequests(
         claim=claim,
         requests=tuple(_request(request) for request in devices.get("requests") or ()),
         constraints=tuple(_constraint(constraint) for constraint in devices.get("constraints") or ()),

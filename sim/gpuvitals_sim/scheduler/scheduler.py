@@ -1,7 +1,7 @@
 """The loop: whatever changes wakes it, then every waiting pod is tried once.
 
-Place in the chain: mirrors -> decision -> binder. One thread decides and writes, so no device is given out twice; what it
-wrote is remembered until its own mirrors show it.
+Place in the chain: informers -> decision -> binder. One thread decides and writes, so no device is given out twice; what it
+wrote is remembered until its own informers show it.
 """
 
 import logging
@@ -10,13 +10,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from gpuvitals_sim.mirror import Mirror
+from gpuvitals_sim.informer import Informer
 from gpuvitals_sim.rest import ApiError, Endpoint, Json, Rest
 from gpuvitals_sim.scheduler.allocation import allocated_devices
-from gpuvitals_sim.scheduler.binder import bind, deallocate, drop_special, make_special, refuse
-from gpuvitals_sim.scheduler.claims import NotYet, claims_of
-from gpuvitals_sim.scheduler.decision import Placed, Refused, World, decide
-from gpuvitals_sim.scheduler.extended import Special, extended_resources, left_over
+from gpuvitals_sim.scheduler.binder import bind, create_extended, deallocate, delete_extended, refuse
+from gpuvitals_sim.scheduler.decision import ClusterSnapshot, Placed, Refused, decide
+from gpuvitals_sim.scheduler.extended_resources import ExtendedResourceClaim, extended_resources, left_over
+from gpuvitals_sim.scheduler.pod_claims import NotSchedulableYet, claims_of
 from gpuvitals_sim.scheduler.pools import DeviceId, Inventory
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ NAME = "default-scheduler"
 _RESOURCE = "/apis/resource.k8s.io/v1"
 _RETRY_SECONDS = 1.0
 _JOIN_SECONDS = 15.0
-_MIRROR_SECONDS = 5.0
+_INFORMER_SECONDS = 5.0
 _ENDED = ("Succeeded", "Failed")
 
 
@@ -39,18 +39,18 @@ class Scheduler:
         self._inventory = Inventory()
         self._bound: set[str] = set()
         self._assumed: dict[str, _Assumed] = {}
-        self._pods = self._mirror("/api/v1/pods")
-        self._nodes = self._mirror("/api/v1/nodes")
-        self._claims = self._mirror(f"{_RESOURCE}/resourceclaims")
-        self._slices = self._mirror(f"{_RESOURCE}/resourceslices")
-        self._classes = self._mirror(f"{_RESOURCE}/deviceclasses")
-        self._rules = self._mirror(f"{_RESOURCE}/devicetaintrules")
+        self._pods = self._informer("/api/v1/pods")
+        self._nodes = self._informer("/api/v1/nodes")
+        self._claims = self._informer(f"{_RESOURCE}/resourceclaims")
+        self._slices = self._informer(f"{_RESOURCE}/resourceslices")
+        self._classes = self._informer(f"{_RESOURCE}/deviceclasses")
+        self._rules = self._informer(f"{_RESOURCE}/devicetaintrules")
         self._thread = threading.Thread(target=self._run, name="sim-scheduler")
 
     def start(self) -> None:
         """Starts watching and scheduling."""
-        for mirror in self._mirrors():
-            mirror.start()
+        for informer in self._informers():
+            informer.start()
         self._thread.start()
 
     def stop(self) -> None:
@@ -59,13 +59,13 @@ class Scheduler:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(_JOIN_SECONDS)
-        for mirror in self._mirrors():
-            mirror.stop()
+        for informer in self._informers():
+            informer.stop()
         self._rest.close()
 
     def knows(self, item: Json) -> bool:
         """Whether decisions are made with this version of the object, or a later one. The watches are not in step."""
-        mirrors = {
+        informers = {
             "Pod": self._pods,
             "Node": self._nodes,
             "ResourceClaim": self._claims,
@@ -74,20 +74,20 @@ class Scheduler:
             "DeviceTaintRule": self._rules,
         }
         metadata = item["metadata"]
-        seen = mirrors[item["kind"]].find(metadata.get("namespace", ""), metadata["name"])
+        seen = informers[item["kind"]].find(metadata.get("namespace", ""), metadata["name"])
         return seen is not None and int(seen["metadata"]["resourceVersion"]) >= int(
             metadata["resourceVersion"]
         )
 
-    def _mirror(self, path: str) -> Mirror:
-        return Mirror(self._rest, path, lambda _kind, _item: self._wake.set())
+    def _informer(self, path: str) -> Informer:
+        return Informer(self._rest, path, lambda _kind, _item: self._wake.set())
 
-    def _mirrors(self) -> tuple[Mirror, ...]:
+    def _informers(self) -> tuple[Informer, ...]:
         return (self._pods, self._nodes, self._claims, self._slices, self._classes, self._rules)
 
     def _run(self) -> None:
-        for mirror in self._mirrors():
-            while not self._stop.is_set() and not mirror.wait_synced(0.1):
+        for informer in self._informers():
+            while not self._stop.is_set() and not informer.wait_synced(0.1):
                 continue
         while not self._stop.is_set():
             self._wake.clear()
@@ -103,7 +103,7 @@ class Scheduler:
                 break
             try:
                 self._schedule(pod)
-            except NotYet:
+            except NotSchedulableYet:
                 continue
             except ApiError as error:
                 log.debug("scheduler: pod %s: %s; tried again", pod["metadata"]["name"], error)
@@ -125,17 +125,19 @@ class Scheduler:
         claims = [self._known(claim) for claim in claims_of(pod, self._claims.find)]
         left = left_over(pod, self._claims.all()) if extended_resources(pod) else None
         if left is not None:
-            drop_special(self._rest, left)
-            raise NotYet("an earlier attempt left its claim; the pod is tried again when that is gone")
-        decision = decide(self._world(), pod, claims)
+            delete_extended(self._rest, left)
+            raise NotSchedulableYet(
+                "an earlier attempt left its claim; the pod is tried again when that is gone"
+            )
+        decision = decide(self._snapshot(), pod, claims)
         if isinstance(decision, Refused):
             refuse(self._rest, pod, decision)
             if decision.idle is not None:
                 deallocate(self._rest, decision.idle)
-        elif decision.special is None:
+        elif decision.extended is None:
             self._bind(pod, claims, decision)
         else:
-            self._bind_special(pod, claims, decision, decision.special)
+            self._bind_with_extended(pod, claims, decision, decision.extended)
 
     def _bind(self, pod: Json, claims: list[Json], placed: Placed) -> None:
         written: dict[str, int] = {}
@@ -145,19 +147,21 @@ class Scheduler:
             self._assume(placed, written)
         self._bound.add(pod["metadata"]["uid"])
 
-    def _bind_special(self, pod: Json, claims: list[Json], placed: Placed, special: Special) -> None:
-        """Makes the claim first, and waits until it is mirrored: its devices count as in use from then on."""
-        made = make_special(self._rest, special)
+    def _bind_with_extended(
+        self, pod: Json, claims: list[Json], placed: Placed, extended: ExtendedResourceClaim
+    ) -> None:
+        """Makes the claim first, and waits until it is cached: its devices count as in use from then on."""
+        made = create_extended(self._rest, extended)
         where, uid = (made["metadata"]["namespace"], made["metadata"]["name"]), made["metadata"]["uid"]
         try:
-            deadline = time.monotonic() + _MIRROR_SECONDS
+            deadline = time.monotonic() + _INFORMER_SECONDS
             while self._claims.find(*where) is None:
                 if time.monotonic() > deadline or self._stop.wait(0.002):
-                    raise NotYet("the claim that was made is not seen")
-            allocations = {**placed.allocations, uid: placed.special_allocation}
+                    raise NotSchedulableYet("the claim that was made is not seen")
+            allocations = {**placed.allocations, uid: placed.extended_allocation}
             self._bind(pod, [*claims, made], replace(placed, allocations=allocations))
-        except (ApiError, NotYet):
-            drop_special(self._rest, made)
+        except (ApiError, NotSchedulableYet):
+            delete_extended(self._rest, made)
             raise
 
     def _assume(self, placed: Placed, written: dict[str, int]) -> None:
@@ -167,13 +171,13 @@ class Scheduler:
             if uid in written:
                 self._assumed[uid] = _Assumed(written[uid], allocation)
 
-    def _world(self) -> World:
+    def _snapshot(self) -> ClusterSnapshot:
         self._inventory.update(self._slices.all(), self._rules.all())
         bound: dict[str, list[Json]] = {}
         for pod in self._pods.all():
             if pod["spec"].get("nodeName") and (pod.get("status") or {}).get("phase") not in _ENDED:
                 bound.setdefault(pod["spec"]["nodeName"], []).append(pod)
-        return World(
+        return ClusterSnapshot(
             nodes=self._nodes.all(),
             classes={item["metadata"]["name"]: item for item in self._classes.all()},
             inventory=self._inventory,
@@ -188,7 +192,7 @@ class Scheduler:
                     yield device
 
     def _known(self, claim: Json) -> Json:
-        """The claim with an allocation that was written but is not mirrored yet."""
+        """The claim with an allocation that was written but is not cached yet."""
         assumed = self._assumed.get(claim["metadata"]["uid"])
         if assumed is None:
             return claim
@@ -200,7 +204,7 @@ class Scheduler:
 
 @dataclass(frozen=True, slots=True)
 class _Assumed:
-    """An allocation that was written; true until the mirror shows this version of the claim or a later one."""
+    """An allocation that was written; true until the informer shows this version of the claim or a later one."""
 
     version: int
     allocation: Json

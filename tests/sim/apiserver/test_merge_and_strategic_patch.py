@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from gpuvitals_sim.apiserver import ApiError
 from gpuvitals_sim.apiserver.kinds import Catalogue
+from gpuvitals_sim.apiserver.merge_schema import Shape, merge_schema_of
 from gpuvitals_sim.apiserver.patching.merge_patch import apply_merge_patch
 from gpuvitals_sim.apiserver.patching.strategic import apply_strategic_patch
-from gpuvitals_sim.apiserver.shapes import Shape, shape_of
 
 RFC_7386 = [
     ({"a": "b"}, {"a": "c"}, {"a": "c"}),
@@ -49,7 +49,7 @@ def test_a_merge_patch_applied_twice_changes_nothing_more(document: Any, patch: 
 
 @pytest.fixture
 def node_shape() -> Shape:
-    return shape_of(Catalogue().named("nodes"))
+    return merge_schema_of(Catalogue().named("nodes"))
 
 
 def conditions(*entries: tuple[str, str]) -> dict[str, Any]:

@@ -8,9 +8,9 @@ import pytest
 from gpuvitals_sim.apiserver import ApiClient, DeleteOptions
 from gpuvitals_sim.apiserver.api import Api
 from gpuvitals_sim.controllers import ControllerManager, ControllerSettings
-from gpuvitals_sim.controllers.jobindexes import parsed, written
+from gpuvitals_sim.controllers.job_indexes import parsed, written
 from gpuvitals_sim.controllers.jobs import FINALIZER
-from support.worlds.sim_cluster import eventually
+from support.dra_objects import eventually
 
 Json = dict[str, Any]
 JOBS, REPLICA_SETS = "jobs.batch", "replicasets.apps"

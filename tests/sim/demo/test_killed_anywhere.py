@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from gpuvitals_sim.apiserver import RequestFacts
-from gpuvitals_sim.demo.actor import Actor
+from gpuvitals_sim.demo.action_runner import ActionRunner
 from gpuvitals_sim.demo.cluster import Cluster
+from gpuvitals_sim.demo.descriptions import expectation_text
 from gpuvitals_sim.demo.observer import Observer
-from gpuvitals_sim.demo.player import Looked, Player
+from gpuvitals_sim.demo.scenario_runner import ExpectationChecked, ScenarioRunner
 from gpuvitals_sim.demo.wiring import demo_cluster
-from gpuvitals_sim.demo.wording import expected
 from gpuvitals_sim.scenario import Entry, Scenario, Step, load_builtin
 from gpuvitals_sim.scenario.actions import Kill, Noise, OnGpu, OnNode, Start
 from gpuvitals_sim.scenario.expectations import Expect, RegisteredSeen
@@ -67,13 +67,19 @@ def test_a_story_in_which_the_agent_is_killed_behind_every_act_holds(name: str) 
     ):
         looks = [
             one
-            for one in Player(Actor(cluster, stopping), Observer(cluster), stopping).play(story)
-            if isinstance(one, Looked)
+            for one in ScenarioRunner(ActionRunner(cluster, stopping), Observer(cluster), stopping).play(
+                story
+            )
+            if isinstance(one, ExpectationChecked)
         ]
         deleted = slices_deleted_by_agents(cluster)
         logs = "\n".join(node.agent.log_tail(40) for node in cluster.nodes)
 
-    failed = [f"{expected(one.expect)}; seen: {one.sight.seen}" for one in looks if not one.sight.holds]
+    failed = [
+        f"{expectation_text(one.expect)}; seen: {one.observation.observed}"
+        for one in looks
+        if not one.observation.holds
+    ]
     assert failed == [], logs
     assert len(looks) == sum(isinstance(entry.what, Expect) for _, entry in story.entries())
     assert deleted == []

@@ -14,7 +14,7 @@ from gpuvitals.cli.main import main
 from gpuvitals.doctor.check import Outcome, examined, ok
 from gpuvitals_sim.apiserver import ApiServer
 from gpuvitals_sim.apiserver.access import Access
-from gpuvitals_sim.apiserver.requestlog import RequestFacts
+from gpuvitals_sim.apiserver.request_log import RequestFacts
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 from support.fakes.nvml_mock import library
 from support.worlds.agent_node import serving

@@ -12,8 +12,7 @@ from gpuvitals_sim.controllers import ControllerManager
 from gpuvitals_sim.kubelet import Kubelet, KubeletConfig, KubeletTimings
 from gpuvitals_sim.rest import Endpoint
 from gpuvitals_sim.scheduler import Scheduler
-from support.fakes.dra_plugin import TinyPlugin
-from support.worlds.sim_cluster import (
+from support.dra_objects import (
     CLAIMS,
     CLASSES,
     DRIVER,
@@ -27,6 +26,7 @@ from support.worlds.sim_cluster import (
     pod,
     resource_slice,
 )
+from support.fakes.dra_plugin import TinyPlugin
 
 NODE = "node-0"
 TEMPLATES = "resourceclaimtemplates.resource.k8s.io"

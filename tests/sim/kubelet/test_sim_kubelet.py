@@ -12,8 +12,7 @@ import pytest
 from gpuvitals_sim.apiserver import ApiClient, ApiServer, DeleteOptions
 from gpuvitals_sim.kubelet import Kubelet, KubeletConfig, KubeletTimings
 from gpuvitals_sim.rest import Endpoint
-from support.fakes.dra_plugin import DRIVER, Behaviour, TinyPlugin
-from support.worlds.sim_cluster import (
+from support.dra_objects import (
     CLAIMS,
     SLICES,
     Json,
@@ -24,6 +23,7 @@ from support.worlds.sim_cluster import (
     pod,
     resource_slice,
 )
+from support.fakes.dra_plugin import DRIVER, Behaviour, TinyPlugin
 
 NODE = "node-a"
 QUICK = KubeletTimings(

@@ -8,7 +8,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from support.guides import blocks
+from support.guide_blocks import blocks
 from support.worlds.agent_node import CLAIMS, AgentNode
 from support.worlds.plugin_world import Kubelet, channel
 

@@ -10,7 +10,7 @@ from gpuvitals_sim.scenario import ScenarioError, builtin_names, load, load_buil
 from gpuvitals_sim.scenario.actions import Xid
 from gpuvitals_sim.scenario.expectations import DeviceSeen, Expect
 from gpuvitals_sim.scenario.loader import parse
-from gpuvitals_sim.scenario.story import DeletePod, Wait
+from gpuvitals_sim.scenario.model import DeletePod, Wait
 
 HEAD = "name: x\ndescription: d\nnodes: {count: 2, gpus: 4}\nsteps:\n- title: t\n  do:\n"
 

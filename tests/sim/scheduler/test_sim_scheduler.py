@@ -9,7 +9,7 @@ import pytest
 from gpuvitals_sim.apiserver import ApiClient, ApiServer
 from gpuvitals_sim.rest import Endpoint
 from gpuvitals_sim.scheduler import Scheduler
-from support.worlds.sim_cluster import (
+from support.dra_objects import (
     CLAIMS,
     CLASSES,
     DRIVER,

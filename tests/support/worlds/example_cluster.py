@@ -29,9 +29,7 @@ from gpuvitals_sim.controllers import ControllerManager
 from gpuvitals_sim.demo.objects import device_classes
 from gpuvitals_sim.rest import Endpoint
 from gpuvitals_sim.scheduler import Scheduler
-from support.signals import GPU, fold, good, identity, judge, moment, xid
-from support.worlds.nodes import SINCE, gpu
-from support.worlds.sim_cluster import (
+from support.dra_objects import (
     CLAIMS,
     CLASSES,
     SLICES,
@@ -41,6 +39,8 @@ from support.worlds.sim_cluster import (
     held_devices,
     ready_node,
 )
+from support.signals import GPU, fold, good, identity, judge, moment, xid
+from support.worlds.snapshots import SINCE, gpu
 
 ROOT = Path(__file__).parents[3] / "examples" / "claims"
 CASES = sorted(path.name for path in ROOT.iterdir() if path.is_dir())

@@ -11,7 +11,7 @@ import pytest
 
 from gpuvitals.cli.main import main
 from gpuvitals_sim.apiserver import ApiServer
-from gpuvitals_sim.cli.running import running_mark
+from gpuvitals_sim.cli.demo_lock import running_mark
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gpuvitals.inventory.device import device_name, silicon
 from gpuvitals.model.gpu import DeviceKind, Gpu, MigInstance
 from gpuvitals.model.ids import GpuUuid, PciBusId
-from support.worlds.nodes import gpu
+from support.worlds.snapshots import gpu
 
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 PROFILES = [

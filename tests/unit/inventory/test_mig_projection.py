@@ -11,7 +11,7 @@ from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.model.gpu import DeviceKind, Gpu, MigInstance
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.snapshot import GpuHealth, Snapshot
-from support.worlds.nodes import entry, gpu, snapshot
+from support.worlds.snapshots import entry, gpu, snapshot
 
 NAMING = Naming()
 ENGINES = ("multiprocessors", "copyEngines", "decoders", "encoders", "jpegEngines")

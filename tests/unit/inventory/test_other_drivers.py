@@ -8,7 +8,7 @@ from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.other_drivers import NeighbourDevice, Neighbours, other_driver
 from gpuvitals.inventory.pool import pool
 from gpuvitals.inventory.taints import ServiceMode
-from support.worlds.nodes import gpu, snapshot
+from support.worlds.snapshots import gpu, snapshot
 
 GPUS = tuple(gpu(index) for index in range(4))
 

@@ -15,7 +15,7 @@ from gpuvitals.inventory.policy_match import (
     governing,
     in_service,
 )
-from support.worlds.nodes import gpu
+from support.worlds.snapshots import gpu
 
 FLEET = PolicyRule(name="fleet", mode=Mode.OBSERVE)
 LABELS = {"pool": "training", "rack": "r1"}

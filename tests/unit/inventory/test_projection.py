@@ -29,7 +29,7 @@ from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import ClaimUid, DeviceName, GpuUuid, PciBusId
 from gpuvitals.model.snapshot import GpuHealth
 from support.signals import moment
-from support.worlds.nodes import SINCE, entry, gpu, snapshot
+from support.worlds.snapshots import SINCE, entry, gpu, snapshot
 
 NAMING = Naming()
 ALWAYS = {

@@ -14,7 +14,7 @@ from gpuvitals.inventory.validation import invalid
 from gpuvitals.kube.slices.codec import NodeOwner, Placement, Stored, slice_body
 from gpuvitals.model.ids import DeviceName, NodeName
 from gpuvitals_sim.apiserver.strategy.slices import SLICE_RULES
-from support.worlds.nodes import snapshot
+from support.worlds.snapshots import snapshot
 
 OWNER = NodeOwner(name="node-a", uid="uid-of-node-a")
 

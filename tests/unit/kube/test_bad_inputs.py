@@ -18,7 +18,7 @@ from gpuvitals_sim.apiserver import ApiServer
 from support.claims import allocated_claim, entry, reference
 from support.fakes.scripted_server import Answer, scripted
 from support.waiting import eventually
-from support.worlds.nodes import snapshot
+from support.worlds.snapshots import snapshot
 
 NAMING = Naming()
 CLAIMS = "resourceclaims.resource.k8s.io"

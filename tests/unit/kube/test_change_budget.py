@@ -12,7 +12,7 @@ from gpuvitals.kube.slices.codec import pool_uses
 from gpuvitals.kube.slices.service_change import ChangeKind, kind_of_change
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.snapshot import Snapshot
-from support.worlds.nodes import snapshot
+from support.worlds.snapshots import snapshot
 
 HEALTHY = snapshot()
 SPARED = replace(

@@ -12,7 +12,7 @@ from gpuvitals.kube.transport import ConnectSettings, connect
 from gpuvitals.model.health import HealthState
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals_sim.apiserver import ApiClient, ApiServer
-from support.worlds.nodes import snapshot
+from support.worlds.snapshots import snapshot
 
 KIND = "resourceslices.resource.k8s.io"
 

@@ -17,7 +17,7 @@ from gpuvitals.kube.transport import ConnectSettings, connect
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals_sim.apiserver import ApiServer
 from gpuvitals_sim.demo.cluster import DEFINITIONS
-from support.worlds.sim_cluster import eventually
+from support.dra_objects import eventually
 
 POLICIES = "gpuhealthpolicies.vitals.internal"
 

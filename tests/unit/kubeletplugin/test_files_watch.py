@@ -14,7 +14,7 @@ from gpuvitals.kubeletplugin.settings import DriverRootSettings
 from gpuvitals.model.gpu import DeviceKind, Gpu, MigInstance
 from gpuvitals.model.ids import GpuUuid
 from support.fakes.driver_roots import libraries, nodes, put
-from support.worlds.nodes import gpu
+from support.worlds.snapshots import gpu
 
 
 class Watched:

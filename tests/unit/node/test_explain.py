@@ -15,7 +15,7 @@ from gpuvitals.model.snapshot import NodeFacts
 from gpuvitals.node.explain import Surroundings, find_gpu, gpu_stations
 from gpuvitals.node.state_store import GpuRecord
 from support.signals import UUID, asks, broken, checkup, fold, good, judge, links, moment, xid
-from support.worlds.nodes import SINCE, gpu
+from support.worlds.snapshots import SINCE, gpu
 
 AT = 1100.0
 

@@ -15,7 +15,7 @@ from gpuvitals.model.signal import MonitorState, Source
 from gpuvitals.model.snapshot import NodeFacts
 from gpuvitals.observability.logs import configure, keys
 from gpuvitals.observability.metrics import NodeMetrics
-from support.worlds.nodes import snapshot
+from support.worlds.snapshots import snapshot
 
 NAMES = {
     "gpuvitals_build": {"version"},

@@ -16,9 +16,9 @@ from gpuvitals_sim.apiserver.http.parameters import (
     read_yaml,
 )
 from gpuvitals_sim.apiserver.http.routing import Route
-from gpuvitals_sim.apiserver.jsontypes import Obj, dig
-from gpuvitals_sim.apiserver.present.rendering import Renderer, renderer_for
-from gpuvitals_sim.apiserver.requestlog import RequestFacts
+from gpuvitals_sim.apiserver.json_types import Obj, dig
+from gpuvitals_sim.apiserver.representation.rendering import Renderer, renderer_for
+from gpuvitals_sim.apiserver.request_log import RequestFacts
 from gpuvitals_sim.apiserver.verbs.watching import Watch
 from gpuvitals_sim.apiserver.verbs.writing import APPLY_PATCH
 

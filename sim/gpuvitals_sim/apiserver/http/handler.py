@@ -22,9 +22,9 @@ from gpuvitals_sim.apiserver.http.dispatch import Answer, answer, read_object_of
 from gpuvitals_sim.apiserver.http.listener import Listener
 from gpuvitals_sim.apiserver.http.parameters import Parameters
 from gpuvitals_sim.apiserver.http.routing import Route, route
-from gpuvitals_sim.apiserver.jsontypes import Obj
-from gpuvitals_sim.apiserver.present.documents import document
-from gpuvitals_sim.apiserver.requestlog import RequestFacts
+from gpuvitals_sim.apiserver.json_types import Obj
+from gpuvitals_sim.apiserver.representation.non_resource import document
+from gpuvitals_sim.apiserver.request_log import RequestFacts
 
 _BODY_LIMIT_BYTES = 3 * 1024 * 1024
 _IDLE_CHECK_SECONDS = 0.5

@@ -14,7 +14,7 @@ from typing import Any
 from gpuvitals_sim.apiserver.access import Access
 from gpuvitals_sim.apiserver.api import Api
 from gpuvitals_sim.apiserver.faults import Faults
-from gpuvitals_sim.apiserver.requestlog import RequestLog
+from gpuvitals_sim.apiserver.request_log import RequestLog
 
 _HOST = "127.0.0.1"
 _STOP_SECONDS = 5.0

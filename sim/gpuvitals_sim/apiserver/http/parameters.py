@@ -24,7 +24,7 @@ from gpuvitals_sim.apiserver.errors import (
     too_long,
     unsupported_media_type,
 )
-from gpuvitals_sim.apiserver.jsontypes import Obj
+from gpuvitals_sim.apiserver.json_types import Obj
 from gpuvitals_sim.apiserver.request import DeleteOptions, ListOptions, WatchOptions, WriteOptions
 
 JSON = "application/json"

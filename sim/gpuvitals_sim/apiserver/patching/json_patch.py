@@ -8,7 +8,7 @@ there sets it, and a missing key is null to `test`.
 from typing import Any
 
 from gpuvitals_sim.apiserver.errors import bad_request, unprocessable
-from gpuvitals_sim.apiserver.jsontypes import clone, same
+from gpuvitals_sim.apiserver.json_types import clone, same
 
 _REFUSED = object()
 _OPERATIONS = ("add", "remove", "replace", "move", "copy", "test")

@@ -5,7 +5,7 @@ Place in the chain: PATCH with `application/merge-patch+json`.
 
 from typing import Any
 
-from gpuvitals_sim.apiserver.jsontypes import clone
+from gpuvitals_sim.apiserver.json_types import clone
 
 
 def apply_merge_patch(document: Any, patch: Any) -> Any:

@@ -11,22 +11,22 @@ from collections.abc import Callable
 from typing import Any
 
 from gpuvitals_sim.apiserver.errors import ApiError, bad_request
-from gpuvitals_sim.apiserver.jsontypes import Obj, clone, go_text
-from gpuvitals_sim.apiserver.shapes import Shape
+from gpuvitals_sim.apiserver.json_types import Obj, clone, go_text
+from gpuvitals_sim.apiserver.merge_schema import MergeSchema
 
 _ORDER = "$setElementOrder/"
 _DELETE_PRIMITIVE = "$deleteFromPrimitiveList/"
 
 
-def apply_strategic_patch(document: Obj, patch: Any, shape: Shape) -> Obj:
+def apply_strategic_patch(document: Obj, patch: Any, schema: MergeSchema) -> Obj:
     """The patched copy. Raises ApiError: 400 for what is no object, 500 for a missing key or unknown directive."""
     if not isinstance(patch, dict):
         raise bad_request("error decoding patch: expected an object")
-    merged = _merge_map(document, patch, shape)
+    merged = _merge_map(document, patch, schema)
     return merged if merged is not None else {}
 
 
-def _merge_map(current: Any, patch: Obj, shape: Shape) -> Obj | None:
+def _merge_map(current: Any, patch: Obj, schema: MergeSchema) -> Obj | None:
     """The merged map, or None where the patch says to delete it."""
     directive = patch.get("$patch", "merge")
     body = {key: value for key, value in patch.items() if key != "$patch"}
@@ -41,21 +41,21 @@ def _merge_map(current: Any, patch: Obj, shape: Shape) -> Obj | None:
     if retained is not None:
         result = {key: value for key, value in result.items() if key in retained}
     for key, value in body.items():
-        _merge_field(result, key, value, shape)
+        _merge_field(result, key, value, schema)
     for key, order in body.items():
         if key.startswith(_ORDER):
-            _reorder(result, key.removeprefix(_ORDER), order, shape)
+            _reorder(result, key.removeprefix(_ORDER), order, schema)
     return result
 
 
-def _merge_field(result: Obj, key: str, value: Any, shape: Shape) -> None:
+def _merge_field(result: Obj, key: str, value: Any, schema: MergeSchema) -> None:
     if key.startswith(_ORDER):
         return
     if key.startswith(_DELETE_PRIMITIVE):
         name = key.removeprefix(_DELETE_PRIMITIVE)
         result[name] = [item for item in result.get(name) or [] if item not in value]
         return
-    child = shape.child(key)
+    child = schema.child(key)
     if value is None:
         result.pop(key, None)
     elif isinstance(value, dict):
@@ -70,16 +70,16 @@ def _merge_field(result: Obj, key: str, value: Any, shape: Shape) -> None:
         result[key] = value
 
 
-def _merge_list(current: list[Any], patch: list[Any], shape: Shape) -> list[Any]:
-    if not shape.merges:
+def _merge_list(current: list[Any], patch: list[Any], schema: MergeSchema) -> list[Any]:
+    if not schema.merges:
         return [_without_directives(item) for item in patch]
-    if not shape.merge_key:
+    if not schema.merge_key:
         place = {item: index for index, item in enumerate(current)}
         return _interleaved([item for item in current if item not in patch], patch, place.get)
     if any(isinstance(item, dict) and item.get("$patch") == "replace" for item in patch):
         return [_without_directives(item) for item in patch if item.get("$patch") != "replace"]
-    merged = [_merged_item(current, item, shape) for item in patch]
-    key = shape.merge_key
+    merged = [_merged_item(current, item, schema) for item in patch]
+    key = schema.merge_key
     named = {item[key] for item in patch}
     kept = [item for item in current if item.get(key) not in named]
     order = {item.get(key): place for place, item in enumerate(current)}
@@ -88,12 +88,12 @@ def _merge_list(current: list[Any], patch: list[Any], shape: Shape) -> list[Any]
     )
 
 
-def _merged_item(current: list[Any], item: Any, shape: Shape) -> Obj | None:
-    key = shape.merge_key
+def _merged_item(current: list[Any], item: Any, schema: MergeSchema) -> Obj | None:
+    key = schema.merge_key
     if not isinstance(item, dict) or key not in item:
         raise ApiError(500, "", f"map: {go_text(item)} does not contain declared merge key: {key}")
     held: Obj = next((entry for entry in current if entry.get(key) == item[key]), {})
-    return _merge_map(held, item, shape.items)
+    return _merge_map(held, item, schema.items)
 
 
 def _interleaved(kept: list[Any], patched: list[Any], place_of: Callable[[Any], int | None]) -> list[Any]:
@@ -107,8 +107,8 @@ def _interleaved(kept: list[Any], patched: list[Any], place_of: Callable[[Any], 
     return [*result, *left, *right]
 
 
-def _reorder(result: Obj, name: str, order: list[Any], shape: Shape) -> None:
-    items, key = result.get(name), shape.child(name).merge_key
+def _reorder(result: Obj, name: str, order: list[Any], schema: MergeSchema) -> None:
+    items, key = result.get(name), schema.child(name).merge_key
     if not isinstance(items, list):
         return
     wanted = [entry.get(key) if isinstance(entry, dict) else entry for entry in order]

@@ -19,7 +19,7 @@ from gpuvitals_sim.apiserver.errors import (
     required,
     too_long,
 )
-from gpuvitals_sim.apiserver.jsontypes import Obj, dig, same
+from gpuvitals_sim.apiserver.json_types import Obj, dig, same
 from gpuvitals_sim.apiserver.strategy.fields import (
     driver_errors,
     items_errors,

@@ -11,8 +11,8 @@ from gpuvitals_sim.apiserver.errors import (
     not_supported,
     required,
 )
-from gpuvitals_sim.apiserver.jsontypes import Obj, dig
-from gpuvitals_sim.apiserver.shapes import NODE_INFO
+from gpuvitals_sim.apiserver.json_types import Obj, dig
+from gpuvitals_sim.apiserver.merge_schema import NODE_INFO
 from gpuvitals_sim.apiserver.strategy.fields import items_errors, label_key_errors, label_text_errors
 from gpuvitals_sim.apiserver.strategy.names import label_complaints
 from gpuvitals_sim.apiserver.strategy.rules import Rules

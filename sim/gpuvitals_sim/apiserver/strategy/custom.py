@@ -20,7 +20,7 @@ from gpuvitals_sim.apiserver.errors import (
     too_many,
     type_invalid,
 )
-from gpuvitals_sim.apiserver.jsontypes import Obj, clone
+from gpuvitals_sim.apiserver.json_types import Obj, clone
 from gpuvitals_sim.apiserver.kinds import Kind
 from gpuvitals_sim.apiserver.strategy.rules import Rules
 

@@ -5,7 +5,7 @@ Source: kubernetes/apiextensions-apiserver pkg/apis/apiextensions (validation, v
 """
 
 from gpuvitals_sim.apiserver.errors import FieldError, invalid_value, not_supported, required
-from gpuvitals_sim.apiserver.jsontypes import Obj, dig
+from gpuvitals_sim.apiserver.json_types import Obj, dig
 from gpuvitals_sim.apiserver.strategy.metadata import IMMUTABLE
 from gpuvitals_sim.apiserver.strategy.rules import Rules
 

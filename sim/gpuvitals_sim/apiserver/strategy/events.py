@@ -6,7 +6,7 @@ Source: kubernetes/kubernetes pkg/apis/core/validation/events.go (1.37).
 """
 
 from gpuvitals_sim.apiserver.errors import FieldError, invalid_value, required
-from gpuvitals_sim.apiserver.jsontypes import Obj, dig, same
+from gpuvitals_sim.apiserver.json_types import Obj, dig, same
 from gpuvitals_sim.apiserver.kinds import EVENTS_VIEW
 from gpuvitals_sim.apiserver.strategy.metadata import IMMUTABLE
 from gpuvitals_sim.apiserver.strategy.names import path_segment_complaints, qualified_name_complaints

@@ -17,7 +17,7 @@ from gpuvitals_sim.apiserver.errors import (
     too_long,
     too_many,
 )
-from gpuvitals_sim.apiserver.jsontypes import Obj
+from gpuvitals_sim.apiserver.json_types import Obj
 from gpuvitals_sim.apiserver.strategy.names import (
     label_complaints,
     label_value_complaints,

@@ -9,7 +9,7 @@ import uuid
 from typing import Any
 
 from gpuvitals_sim.apiserver.errors import FieldError, forbidden_field, invalid_value, required, too_long
-from gpuvitals_sim.apiserver.jsontypes import Obj, timestamp
+from gpuvitals_sim.apiserver.json_types import Obj, timestamp
 from gpuvitals_sim.apiserver.kinds import Kind
 from gpuvitals_sim.apiserver.strategy.names import (
     label_complaints,

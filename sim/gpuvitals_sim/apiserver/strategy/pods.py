@@ -14,7 +14,7 @@ from gpuvitals_sim.apiserver.errors import (
     not_supported,
     required,
 )
-from gpuvitals_sim.apiserver.jsontypes import Obj, clone, dig, same
+from gpuvitals_sim.apiserver.json_types import Obj, clone, dig, same
 from gpuvitals_sim.apiserver.strategy.names import label_complaints
 from gpuvitals_sim.apiserver.strategy.rules import Rules
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gpuvitals_sim.apiserver.errors import FieldError
-from gpuvitals_sim.apiserver.jsontypes import Obj
+from gpuvitals_sim.apiserver.json_types import Obj
 from gpuvitals_sim.apiserver.strategy.names import subdomain_complaints
 
 

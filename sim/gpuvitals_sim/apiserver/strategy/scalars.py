@@ -9,7 +9,7 @@ from datetime import UTC
 from fractions import Fraction
 from functools import lru_cache
 
-from gpuvitals_sim.apiserver.jsontypes import parse_time, timestamp
+from gpuvitals_sim.apiserver.json_types import parse_time, timestamp
 
 _QUANTITY = re.compile(r"(?P<sign>[+-]?)(?P<number>[0-9]*\.?[0-9]*)(?P<suffix>.*)")
 _QUANTITY_TEXT = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"

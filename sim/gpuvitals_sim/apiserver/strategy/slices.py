@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from gpuvitals_sim.apiserver.errors import FieldError, invalid_value, late, required, too_long, too_many
-from gpuvitals_sim.apiserver.jsontypes import Obj, dig, same
+from gpuvitals_sim.apiserver.json_types import Obj, dig, same
 from gpuvitals_sim.apiserver.strategy.fields import (
     driver_errors,
     items_errors,

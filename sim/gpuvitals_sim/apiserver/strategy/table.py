@@ -7,8 +7,8 @@ from functools import lru_cache
 from types import MappingProxyType
 
 from gpuvitals_sim.apiserver.kinds import Kind
+from gpuvitals_sim.apiserver.strategy.claim_status import CLAIM_RULES
 from gpuvitals_sim.apiserver.strategy.claims import CLASS_RULES, TEMPLATE_RULES
-from gpuvitals_sim.apiserver.strategy.claimstatus import CLAIM_RULES
 from gpuvitals_sim.apiserver.strategy.core import (
     LEASE_RULES,
     NAMESPACE_RULES,

@@ -6,7 +6,7 @@ Source: kubernetes/kubernetes pkg/apis/resource/validation, pkg/apis/resource/v1
 """
 
 from gpuvitals_sim.apiserver.errors import FieldError, invalid_value, late, not_supported, required, too_many
-from gpuvitals_sim.apiserver.jsontypes import Obj, dig, parse_time, timestamp
+from gpuvitals_sim.apiserver.json_types import Obj, dig, parse_time, timestamp
 from gpuvitals_sim.apiserver.strategy.fields import (
     condition_errors,
     default_conditions,

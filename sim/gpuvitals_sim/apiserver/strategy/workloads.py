@@ -7,7 +7,7 @@ pkg/registry/batch/job/strategy.go, pkg/apis/apps/v1/defaults.go, pkg/apis/polic
 import re
 
 from gpuvitals_sim.apiserver.errors import FieldError, invalid_value, not_supported, required
-from gpuvitals_sim.apiserver.jsontypes import Obj, dig, same
+from gpuvitals_sim.apiserver.json_types import Obj, dig, same
 from gpuvitals_sim.apiserver.selectors import labels_match
 from gpuvitals_sim.apiserver.strategy.fields import negative_errors
 from gpuvitals_sim.apiserver.strategy.metadata import IMMUTABLE

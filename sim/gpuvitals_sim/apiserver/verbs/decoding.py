@@ -6,13 +6,13 @@ Place in the chain: first step of every write. Right kind, no nulls, only known 
 import json
 
 from gpuvitals_sim.apiserver.errors import ApiError, bad_request, invalid, invalid_value
-from gpuvitals_sim.apiserver.jsontypes import Obj, clone
+from gpuvitals_sim.apiserver.json_types import Obj, clone
 from gpuvitals_sim.apiserver.kinds import Kind
-from gpuvitals_sim.apiserver.ownership.fieldset import duplicate_items
+from gpuvitals_sim.apiserver.managed_fields.field_set import duplicate_items
+from gpuvitals_sim.apiserver.merge_schema import merge_schema_of
 from gpuvitals_sim.apiserver.request import WriteOptions, served, stored
-from gpuvitals_sim.apiserver.shapes import shape_of
 from gpuvitals_sim.apiserver.strategy.custom import drop_unknown
-from gpuvitals_sim.apiserver.strategy.fieldnames import (
+from gpuvitals_sim.apiserver.strategy.known_fields import (
     MalformedFieldError,
     WrongTypeError,
     keep_known,
@@ -68,7 +68,7 @@ def check_typed(kind: Kind, config: Obj) -> None:
         except MalformedFieldError as error:
             why = f"to proper version: unable to convert unstructured object to {group_version_kind}: {error}"
             raise ApiError(500, "", f"failed to convert new object ({about}) {why}") from error
-    texts = texts or duplicate_items(config, shape_of(kind))
+    texts = texts or duplicate_items(config, merge_schema_of(kind))
     if texts:
         listed = texts[0] if len(texts) == 1 else "\n  ".join(["errors:", *texts])
         raise ApiError(500, "", f"failed to create typed patch object ({about}): {listed}")

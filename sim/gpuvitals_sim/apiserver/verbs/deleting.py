@@ -1,14 +1,14 @@
 """Delete one object or a selection: preconditions, grace, finalizers, then the end.
 
 Place in the chain: called by the HTTP side, eviction and `ApiClient`. What depends on a deleted object is
-removed by the garbage collector of `sim.controllers`, as in a real cluster.
+removed by the garbage collector of `gpuvitals_sim.controllers`, as in a real cluster.
 Source: kubernetes/apiserver pkg/registry/rest/delete.go and pkg/registry/generic/registry/store.go.
 """
 
 from datetime import UTC, datetime, timedelta
 
 from gpuvitals_sim.apiserver.errors import conflict, forbidden, invalid, not_found, not_supported
-from gpuvitals_sim.apiserver.jsontypes import Obj, clone, parse_time, same, timestamp
+from gpuvitals_sim.apiserver.json_types import Obj, clone, parse_time, same, timestamp
 from gpuvitals_sim.apiserver.kinds import Kind
 from gpuvitals_sim.apiserver.request import Cluster, DeleteOptions, ListOptions, Target, served
 from gpuvitals_sim.apiserver.strategy.metadata import FOREGROUND, ORPHAN

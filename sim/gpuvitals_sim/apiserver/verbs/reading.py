@@ -9,7 +9,7 @@ import binascii
 import json
 
 from gpuvitals_sim.apiserver.errors import ApiError, bad_request, expired, not_found, too_large_version
-from gpuvitals_sim.apiserver.jsontypes import Obj
+from gpuvitals_sim.apiserver.json_types import Obj
 from gpuvitals_sim.apiserver.kinds import Kind
 from gpuvitals_sim.apiserver.request import Cluster, ListOptions, Target, parse_revision, served
 from gpuvitals_sim.apiserver.selectors import object_matcher

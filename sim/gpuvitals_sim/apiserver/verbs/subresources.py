@@ -12,8 +12,8 @@ from gpuvitals_sim.apiserver.errors import (
     not_found,
     too_many_requests,
 )
-from gpuvitals_sim.apiserver.jsontypes import Obj, clone, dig, timestamp
-from gpuvitals_sim.apiserver.ownership.managers import track_write
+from gpuvitals_sim.apiserver.json_types import Obj, clone, dig, timestamp
+from gpuvitals_sim.apiserver.managed_fields.field_managers import track_write
 from gpuvitals_sim.apiserver.request import Cluster, DeleteOptions, Target
 from gpuvitals_sim.apiserver.selectors import labels_match
 from gpuvitals_sim.apiserver.storage import Key

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from gpuvitals_sim.apiserver.errors import ApiError
-from gpuvitals_sim.apiserver.jsontypes import Obj
+from gpuvitals_sim.apiserver.json_types import Obj
 from gpuvitals_sim.apiserver.request import Cluster, Target, WatchOptions, parse_revision, served
 from gpuvitals_sim.apiserver.selectors import object_matcher
 from gpuvitals_sim.apiserver.storage import Change, Subscription

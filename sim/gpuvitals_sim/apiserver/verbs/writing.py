@@ -23,14 +23,14 @@ from gpuvitals_sim.apiserver.errors import (
     stale,
     unsupported_media_type,
 )
-from gpuvitals_sim.apiserver.jsontypes import Obj, clone, dig, go_text, objects_at, same
+from gpuvitals_sim.apiserver.json_types import Obj, clone, dig, go_text, objects_at, same
 from gpuvitals_sim.apiserver.kinds import Kind
-from gpuvitals_sim.apiserver.ownership.managers import apply_owned, same_owners, track_write
+from gpuvitals_sim.apiserver.managed_fields.field_managers import apply_owned, same_owners, track_write
+from gpuvitals_sim.apiserver.merge_schema import merge_schema_of
 from gpuvitals_sim.apiserver.patching.json_patch import apply_json_patch
 from gpuvitals_sim.apiserver.patching.merge_patch import apply_merge_patch
 from gpuvitals_sim.apiserver.patching.strategic import apply_strategic_patch
 from gpuvitals_sim.apiserver.request import Cluster, Target, WriteOptions, served, stored
-from gpuvitals_sim.apiserver.shapes import shape_of
 from gpuvitals_sim.apiserver.storage import Key
 from gpuvitals_sim.apiserver.strategy.claims import ADMIN_LABEL, admin_access_errors, cel_errors
 from gpuvitals_sim.apiserver.strategy.metadata import (
@@ -126,7 +126,7 @@ def _patched(kind: Kind, live: Obj, patch_type: str, body: object) -> Obj:
     elif patch_type == MERGE_PATCH:
         result = apply_merge_patch(live, body)
     else:
-        result = apply_strategic_patch(live, body, shape_of(kind))
+        result = apply_strategic_patch(live, body, merge_schema_of(kind))
     if not isinstance(result, dict):
         raise bad_request("error decoding patch: the patched document is no object")
     return result

@@ -1,0 +1,135 @@
+"""Does what a scenario says, each action by the means that exist for it on a real node or cluster.
+
+Place in the chain: the player hands it actions; what they bring about is the observer's to see.
+"""
+
+import threading
+import time
+from typing import assert_never
+
+from gpuvitals_sim.apiserver import ApiError
+from gpuvitals_sim.demo.cluster import Cluster, DemoNode
+from gpuvitals_sim.demo.noise import Noise
+from gpuvitals_sim.demo.objects import NAMESPACE, claim_template, pod
+from gpuvitals_sim.scenario import actions
+from gpuvitals_sim.scenario.model import Action, DeletePod, Wait
+
+TEMPLATES = "resourceclaimtemplates.resource.k8s.io"
+
+_NOISE_EVERY_SECONDS = 0.25
+_LONGEST_WAIT_SECONDS = 0.5
+_NOT_FOUND = 404
+
+
+class ActionRunner:
+    """One cluster's actor. An action that can't be done raises; it has no deadline of its own but the part's.
+
+    `stopping` ends waits and noise early.
+    """
+
+    def __init__(self, cluster: Cluster, stopping: threading.Event) -> None:
+        self._cluster = cluster
+        self._stopping = stopping
+
+    def do(self, action: Action) -> None:
+        """Does one action and returns when it is done; `mark` is the player's."""
+        match action:
+            case (
+                actions.Xid()
+                | actions.KernelLine()
+                | actions.OffBus()
+                | actions.Lose()
+                | actions.SetReadings()
+                | actions.Reset()
+            ):
+                self._on_hardware(action)
+            case actions.Restart() | actions.Kill() | actions.Start():
+                self._on_program(action)
+            case actions.CreatePod():
+                self._create(action)
+            case DeletePod(name=name):
+                self._delete(name)
+            case actions.Noise(lasts=seconds, node=node):
+                self._noise(seconds, self._cluster.nodes if node is None else (self._node(node),))
+            case Wait(seconds=seconds):
+                self._wait(seconds)
+            case actions.Mark():
+                return
+            case _:
+                assert_never(action)
+
+    def _wait(self, seconds: float) -> None:
+        """In small pieces: a signal that another thread was given is taken by the main one only when it next runs."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if self._stopping.wait(min(left, _LONGEST_WAIT_SECONDS)):
+                return
+
+    def _on_hardware(
+        self,
+        action: (
+            actions.Xid
+            | actions.KernelLine
+            | actions.OffBus
+            | actions.Lose
+            | actions.SetReadings
+            | actions.Reset
+        ),
+    ) -> None:
+        gpus = self._node(action.node).gpus
+        match action:
+            case actions.Xid(gpu=gpu, code=code):
+                for _ in range(action.repeat):
+                    gpus.xid(gpu, code, action.message or "", process=action.process or "")
+            case actions.KernelLine(text=text):
+                gpus.kernel_line(text)
+            case actions.OffBus(gpu=gpu):
+                gpus.off_bus(gpu)
+            case actions.Lose(gpu=gpu):
+                gpus.lose(gpu)
+            case actions.SetReadings(gpu=gpu, readings=readings):
+                gpus.set(gpu, readings)
+            case actions.Reset(gpu=gpu):
+                gpus.reset(gpu)
+            case _:
+                assert_never(action)
+
+    def _on_program(self, action: actions.Restart | actions.Kill | actions.Start) -> None:
+        node = self._node(action.node)
+        match action:
+            case actions.Restart(component="kubelet"):
+                node.kubelet.restart()
+            case actions.Restart():
+                node.agent.stop()
+                node.agent.start()
+            case actions.Kill():
+                node.agent.kill()
+            case actions.Start():
+                node.agent.start()
+            case _:
+                assert_never(action)
+
+    def _create(self, wanted: actions.CreatePod) -> None:
+        node = None if wanted.node is None else self._node(wanted.node).name
+        self._cluster.client.create(TEMPLATES, claim_template(wanted))
+        self._cluster.client.create("pods", pod(wanted, node))
+
+    def _delete(self, name: str) -> None:
+        """Pod and template; one that is gone already is as wanted."""
+        for kind in ("pods", TEMPLATES):
+            try:
+                self._cluster.client.delete(kind, name, NAMESPACE)
+            except ApiError as error:
+                if error.code != _NOT_FOUND:
+                    raise
+
+    def _noise(self, seconds: float, nodes: tuple[DemoNode, ...]) -> None:
+        sources = [Noise(node.gpus, seed) for seed, node in enumerate(nodes)]
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not self._stopping.is_set():
+            for source in sources:
+                source.once()
+            self._stopping.wait(_NOISE_EVERY_SECONDS)
+
+    def _node(self, number: int) -> DemoNode:
+        return self._cluster.nodes[number]

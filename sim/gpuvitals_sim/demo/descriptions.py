@@ -1,0 +1,153 @@
+"""Actions and expectations in words: what is done, and what is expected of it.
+
+Place in the chain: the narrator prints these beside what was observed. Pure.
+"""
+
+from collections.abc import Iterator
+from typing import assert_never
+
+from gpuvitals_sim.scenario import actions
+from gpuvitals_sim.scenario.expectations import (
+    ClaimSeen,
+    Condition,
+    DeviceSeen,
+    Expect,
+    PodSeen,
+    RegisteredSeen,
+    Siblings,
+    SlicesSeen,
+    Subject,
+    WritesSeen,
+)
+from gpuvitals_sim.scenario.model import Action, DeletePod, Wait
+
+
+def action_text(action: Action) -> str:
+    """What is done, in one line; empty for what is no business of the viewer."""
+    match action:
+        case actions.Xid():
+            often = f", {action.repeat} times" if action.repeat > 1 else ""
+            return f"kernel log of node-{action.node}: XID {action.code} on GPU {action.gpu}{often}"
+        case actions.KernelLine(node=node, text=text):
+            return f"kernel log of node-{node}: {text}"
+        case actions.OffBus(node=node, gpu=gpu):
+            return f"GPU {gpu} of node-{node} falls off the bus"
+        case actions.Lose(node=node, gpu=gpu):
+            return f"NVML of node-{node} loses GPU {gpu}"
+        case actions.SetReadings(node=node, gpu=gpu, readings=readings):
+            values = ", ".join(f"{name}={value}" for name, value in readings.items())
+            return f"GPU {gpu} of node-{node} reads {values}"
+        case actions.Reset(node=node, gpu=gpu):
+            return f"GPU {gpu} of node-{node} is reset"
+        case actions.Noise(lasts=seconds):
+            return f"{seconds:g} s of heat, correctable errors and an application's XIDs"
+        case actions.CreatePod():
+            return _pod_text(action)
+        case DeletePod(name=name):
+            return f"pod {name} is deleted"
+        case actions.Restart(component=component, node=node):
+            return f"{component} of node-{node} restarts"
+        case actions.Kill(component=component, node=node):
+            return f"{component} of node-{node} gets SIGKILL"
+        case actions.Start(component=component, node=node):
+            return f"{component} of node-{node} is started again"
+        case Wait(seconds=seconds):
+            return f"{seconds:g} s pass"
+        case actions.Mark():
+            return ""
+        case _:
+            assert_never(action)
+
+
+def expectation_text(wanted: Expect) -> str:
+    """What is expected, in one line."""
+    text = _expected(wanted.subject)
+    return f"{text}, and stays so for {wanted.holds:g} s" if wanted.holds is not None else text
+
+
+def _pod_text(action: actions.CreatePod) -> str:
+    claim = action.claim
+    where = f" on node-{action.node}" if action.node is not None else ""
+    count = "all GPUs" if claim.all_devices else "a GPU" if claim.count == 1 else f"{claim.count} GPUs"
+    if claim.first_available:
+        return f"pod {action.name}{where} asks for the first of {', '.join(one.name for one in claim.first_available)}"
+    asked = f" with {claim.selector}" if claim.selector else ""
+    return f"pod {action.name}{where} asks for {count}{asked}"
+
+
+def _expected(subject: Subject) -> str:
+    match subject:
+        case DeviceSeen():
+            return f"GPU {subject.gpu} of node-{subject.node}: {', '.join(_device_parts(subject))}"
+        case PodSeen():
+            return f"pod {subject.name}: {', '.join(_pod_parts(subject))}"
+        case ClaimSeen(pod=pod, condition=condition):
+            return f"the claim of pod {pod}: {_condition(condition)}"
+        case Siblings(node=node, gpu=gpu):
+            return f"all GPUs of node-{node} but GPU {gpu}: published as before"
+        case SlicesSeen(node=node, devices=devices):
+            return f"node-{node} publishes {devices} devices"
+        case RegisteredSeen(node=node):
+            return f"the kubelet of node-{node} has the agent registered"
+        case WritesSeen():
+            return _writes(subject)
+        case _:
+            assert_never(subject)
+
+
+def _device_parts(wanted: DeviceSeen) -> Iterator[str]:
+    if wanted.published is not None:
+        yield "published" if wanted.published else "not published"
+    if wanted.out is not None:
+        yield "out of service" if wanted.out else "in service"
+    if wanted.state is not None:
+        yield wanted.state
+    if wanted.score is not None:
+        yield f"score {wanted.score}"
+    if wanted.score_above is not None:
+        yield f"score above {wanted.score_above}"
+    if wanted.score_at_most is not None:
+        yield f"score at most {wanted.score_at_most}"
+    if wanted.health_class is not None:
+        yield f"class {wanted.health_class}"
+    if wanted.reason is not None:
+        yield f"reason {wanted.reason}"
+    if wanted.taint is not None:
+        yield "no taint" if wanted.taint == "none" else f"taint {wanted.taint}"
+
+
+def _pod_parts(wanted: PodSeen) -> Iterator[str]:
+    if wanted.gone:
+        yield "gone"
+    if wanted.phase is not None:
+        yield wanted.phase
+    if wanted.node is not None:
+        yield f"on node-{wanted.node}"
+    if wanted.device is not None:
+        yield f"with GPU {wanted.device.gpu} of node-{wanted.device.node}"
+    if wanted.not_device is not None:
+        yield f"not with GPU {wanted.not_device.gpu} of node-{wanted.not_device.node}"
+    if wanted.condition is not None:
+        yield _condition(wanted.condition)
+    if wanted.health is not None:
+        yield f"its GPU is {wanted.health} for the kubelet"
+    if wanted.health_message is not None:
+        yield f"because {wanted.health_message!r}"
+
+
+def _condition(condition: Condition) -> str:
+    reason = f", reason {condition.reason}" if condition.reason is not None else ""
+    return f"{condition.type}={condition.status}{reason}"
+
+
+def _writes(wanted: WritesSeen) -> str:
+    if wanted.at_most == 0:
+        count = "no write"
+    elif wanted.at_least is not None and wanted.at_most is not None:
+        count = f"{wanted.at_least} to {wanted.at_most} writes"
+    elif wanted.at_most is not None:
+        count = f"at most {wanted.at_most} writes"
+    else:
+        count = f"at least {wanted.at_least} writes"
+    where = f" by the agent of node-{wanted.node}" if wanted.node is not None else " by any agent"
+    return f"{count} of {wanted.resource}{where}"
