@@ -2,7 +2,7 @@
 
 from chart.rendering import golden_objects
 from gpuvitals.inventory.naming import Naming
-from gpuvitals_sim.demo.objects import device_classes
+from gpuvitals_sim.cluster.driver_objects import device_classes
 
 
 def test_the_demo_has_the_device_classes_of_the_chart() -> None:

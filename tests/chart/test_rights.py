@@ -11,8 +11,8 @@ from chart.rendering import golden_objects, one_of
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kube.server_facts import agent_rights
 from gpuvitals_sim.apiserver.request_log import RequestFacts
+from gpuvitals_sim.cluster import SimulatedCluster
 from gpuvitals_sim.demo.action_runner import ActionRunner
-from gpuvitals_sim.demo.cluster import Cluster
 from gpuvitals_sim.demo.observer import Observer
 from gpuvitals_sim.demo.scenario_runner import ExpectationChecked, ScenarioRunner
 from gpuvitals_sim.demo.wiring import demo_cluster
@@ -43,7 +43,7 @@ def is_agents(request: RequestFacts) -> bool:
     return request.user_agent.startswith("gpuvitals/")
 
 
-def asked(cluster: Cluster) -> set[Right]:
+def asked(cluster: SimulatedCluster) -> set[Right]:
     """What the agents asked of the API server, one by one."""
     return {
         (each.group, f"{each.resource}/{each.subresource}".rstrip("/"), each.verb)
@@ -53,7 +53,7 @@ def asked(cluster: Cluster) -> set[Right]:
 
 
 @pytest.fixture(scope="module")
-def worked() -> Iterator[Cluster]:
+def worked() -> Iterator[SimulatedCluster]:
     """A cluster whose agent published, prepared, told of a fault, and repaired what others did to its slices."""
     with tempfile.TemporaryDirectory(prefix="gv-", dir="/tmp") as folder:
         scenario, stopping = load_builtin("xid79"), threading.Event()
@@ -74,14 +74,14 @@ def worked() -> Iterator[Cluster]:
 
 
 @pytest.mark.timeout(120)
-def test_the_rights_are_those_that_the_agent_uses(worked: Cluster) -> None:
+def test_the_rights_are_those_that_the_agent_uses(worked: SimulatedCluster) -> None:
     assert asked(worked) == granted() - {DRIVER_PART}
     assert DRIVER_PART in granted()
     assert ("resource.k8s.io", "resourceclaims/status", "patch") in granted()
 
 
 @pytest.mark.timeout(120)
-def test_the_agent_looks_only_at_its_own_slices_and_its_own_node(worked: Cluster) -> None:
+def test_the_agent_looks_only_at_its_own_slices_and_its_own_node(worked: SimulatedCluster) -> None:
     node = worked.nodes[0].name
     lists = [
         each
@@ -117,7 +117,7 @@ def test_no_rule_has_a_wildcard_or_reaches_a_secret_a_pod_or_a_write_to_nodes() 
     assert {verb for _, resource, verb in rights if resource == "nodes"} == {"get", "list", "watch"}
 
 
-def _why(cluster: Cluster, progress: ExpectationChecked) -> str:
+def _why(cluster: SimulatedCluster, progress: ExpectationChecked) -> str:
     """What did not hold, with the events and the end of the agent's log."""
     events = [each.get("note", each.get("message", "")) for each in cluster.client.list("events")]
     return "\n".join([str(progress), *map(str, events), cluster.nodes[0].agent.log_tail(20)])

@@ -9,20 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gpuvitals.inventory.naming import Naming
-from gpuvitals_sim.apiserver import ApiClient, ApiServer, DeleteOptions, Match
-from gpuvitals_sim.controllers import ControllerManager
-from gpuvitals_sim.demo.agent import AgentProgram, AgentSettings
-from gpuvitals_sim.demo.cluster import published_name
-from gpuvitals_sim.demo.objects import device_classes
+from gpuvitals_sim.apiserver import ApiServer, DeleteOptions, InProcessClient, Match
+from gpuvitals_sim.cluster import AgentProgram, NodeSettings, published_name, simulated_cluster
+from gpuvitals_sim.cluster.driver_objects import device_classes
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode
-from gpuvitals_sim.kubelet import Kubelet, KubeletConfig, KubeletTimings
-from gpuvitals_sim.rest import Endpoint
-from gpuvitals_sim.scheduler import Scheduler
+from gpuvitals_sim.kubelet import Kubelet, KubeletTimings
+from gpuvitals_sim.kubelet.config import DRA_SERVICES
 from support.dra_objects import CLAIMS, CLASSES, DRIVER, SLICES, Json, claim, eventually, exactly, pod
 
 NODE = "node-a"
 SECONDS = 30.0
+AGENT_CONFIG = {"poll_seconds": 0.3}
 AGENT = Match(user_agent="gpuvitals/")
 QUICK = replace(
     KubeletTimings(),
@@ -45,11 +42,11 @@ QUICK = replace(
 
 
 @dataclass(kw_only=True)
-class Whole:
-    """The cluster; `start` starts the agent, which is not waited for."""
+class NodeCluster:
+    """The parts of the cluster."""
 
     server: ApiServer
-    client: ApiClient
+    client: InProcessClient
     kubelet: Kubelet
     gpus: ScriptedNode
     agent: AgentProgram
@@ -161,53 +158,39 @@ class Whole:
 
     def another_agent(self) -> AgentProgram:
         """A second instance on the same node, as a rolling update starts it; the caller starts and stops it."""
-        return agent_program(self.folder, self.server, self.gpus)
-
-
-def agent_program(folder: Path, server: ApiServer, gpus: ScriptedNode) -> AgentProgram:
-    settings = AgentSettings(
-        node=NODE,
-        pod_uid=str(uuid.uuid4()),
-        server=server.url,
-        kubelet_root=folder,
-        cdi_directory=folder / "cdi",
-        config=folder / "agent.yaml",
-        log=folder / "agent.log",
-    )
-    return AgentProgram(settings, gpus)
+        settings = replace(self.agent.settings, pod_uid=str(uuid.uuid4()))
+        return AgentProgram(settings, self.gpus)
 
 
 @contextmanager
-def whole(*, gpus: int = 4, start: bool = True, **kubelet: Any) -> Iterator[Whole]:
-    """The running cluster. With `start` the agent runs and has published; more keywords are the kubelet's."""
-    with tempfile.TemporaryDirectory(prefix="gv-", dir="/tmp") as made, ApiServer() as server:
-        folder = Path(made)
-        scripted = ScriptedNode.create(folder, name=NODE, gpus=gpus)
-        (folder / "agent.yaml").write_text("poll_seconds: 0.3\n", encoding="utf-8")
-        config = KubeletConfig(
-            **{"node_name": NODE, "root": folder, "cdi_dirs": (folder / "cdi",), "timings": QUICK, **kubelet}
+def node_cluster(
+    *,
+    gpus: int = 4,
+    start: bool = True,
+    timings: KubeletTimings = QUICK,
+    dra_services: tuple[str, ...] = DRA_SERVICES,
+) -> Iterator[NodeCluster]:
+    """The running cluster. With `start` the agent runs and has published."""
+    settings = NodeSettings(
+        name=NODE, gpus=gpus, agent_config=AGENT_CONFIG, timings=timings, dra_services=dra_services
+    )
+    with (
+        tempfile.TemporaryDirectory(prefix="gv-", dir="/tmp") as made,
+        simulated_cluster(Path(made), [settings], start_agents=start) as cluster,
+    ):
+        (node,) = cluster.nodes
+        built = NodeCluster(
+            server=cluster.server,
+            client=cluster.client,
+            kubelet=node.kubelet,
+            gpus=node.gpus,
+            agent=node.agent,
+            folder=node.folder,
         )
-        config.registry_dir.mkdir()
-        (folder / "cdi").mkdir()
-        endpoint = Endpoint(url=server.url)
-        client = server.client("test")
-        scheduler, node = Scheduler(endpoint), Kubelet(config, endpoint)
-        agent = agent_program(folder, server, scripted)
-        built = Whole(server=server, client=client, kubelet=node, gpus=scripted, agent=agent, folder=folder)
-        ours = device_classes(Naming())[0]
-        client.create(CLASSES, ours)
-        client.create(CLASSES, {**ours, "metadata": {"name": "gpu"}})
-        with ControllerManager(server.client("kube-controller-manager")):
-            scheduler.start()
-            node.start()
-            try:
-                if start:
-                    agent.start()
-                    built.registered()
-                    built.published()
-                    time.sleep(QUICK.startup_wipe_seconds)
-                yield built
-            finally:
-                agent.stop()
-                node.stop()
-                scheduler.stop()
+        ours = device_classes(cluster.naming)[0]
+        built.client.create(CLASSES, {**ours, "metadata": {"name": "gpu"}})
+        if start:
+            built.registered()
+            built.published()
+            time.sleep(QUICK.startup_wipe_seconds)
+        yield built

@@ -14,13 +14,13 @@ from typing import Any, Protocol
 
 import grpc
 
-from conformance.cluster import NODE, agent_program
+from conformance.cluster import AGENT_CONFIG, NODE
 from gpuvitals.proto import dra_v1_pb2 as dra
 from gpuvitals.proto import pluginregistration_v1_pb2 as registration
 from gpuvitals.proto.pluginregistration_v1_pb2_grpc import RegistrationStub
 from gpuvitals_sim.apiserver import ApiServer
-from gpuvitals_sim.demo.cluster import published_name
-from gpuvitals_sim.hardware.scripted_node import ScriptedNode
+from gpuvitals_sim.client import Endpoint
+from gpuvitals_sim.cluster import NodeSettings, create_node
 from support.worlds.plugin_world import channel
 
 CLAIMS = "resourceclaims.resource.k8s.io"
@@ -79,12 +79,10 @@ class Gpuvitals:
     node = NODE
 
     def __init__(self, folder: Path, server: ApiServer) -> None:
+        settings = NodeSettings(name=NODE, gpus=4, agent_config=AGENT_CONFIG)
+        self._node = create_node(folder, settings, Endpoint(url=server.url))
         self.registry, self.cdi = folder / "plugins_registry", folder / "cdi"
-        for made in (self.registry, self.cdi):
-            made.mkdir()
-        self._gpus = ScriptedNode.create(folder, name=NODE, gpus=4)
-        (folder / "agent.yaml").write_text("poll_seconds: 0.3\n", encoding="utf-8")
-        self._agent = agent_program(folder, server, self._gpus)
+        self._agent = self._node.agent
         self._client = server.client("test")
         self._client.create("nodes", {"metadata": {"name": NODE}})
 
@@ -98,7 +96,7 @@ class Gpuvitals:
         self._agent.kill()
 
     def device(self, number: int) -> str:
-        return published_name(self._gpus.gpus[number])
+        return self._node.device(number)
 
     def allocate(self, name: str, *given: Given) -> dra.Claim:
         names = sorted({one.request for one in given}) or ["r0"]

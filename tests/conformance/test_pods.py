@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from conformance.cluster import AGENT, QUICK, Whole, whole
+from conformance.cluster import AGENT, QUICK, NodeCluster, node_cluster
 from gpuvitals_sim.apiserver import Match
 from support.dra_objects import (
     CLAIMS,
@@ -31,13 +31,13 @@ CLAIM_READS = Match(user_agent=AGENT.user_agent, resource="resourceclaims", verb
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Whole]:
-    with whole() as built:
+def shared() -> Iterator[NodeCluster]:
+    with node_cluster() as built:
         yield built
 
 
 @pytest.fixture
-def cluster(shared: Whole) -> Iterator[Whole]:
+def cluster(shared: NodeCluster) -> Iterator[NodeCluster]:
     """The module's cluster; every test leaves it empty."""
     yield shared
     shared.server.faults.clear()
@@ -52,7 +52,7 @@ def cluster(shared: Whole) -> Iterator[Whole]:
 
 
 @contextmanager
-def without_node(cluster: Whole, gpu: int = 0) -> Iterator[None]:
+def without_node(cluster: NodeCluster, gpu: int = 0) -> Iterator[None]:
     """The GPU's device node is not there yet, as on a node whose driver has just come up."""
     path = cluster.gpus.driver_root / "dev" / f"nvidia{gpu}"
     path.unlink()
@@ -63,7 +63,7 @@ def without_node(cluster: Whole, gpu: int = 0) -> Iterator[None]:
 
 
 @contextmanager
-def locked(cluster: Whole) -> Iterator[None]:
+def locked(cluster: NodeCluster) -> Iterator[None]:
     """Somebody else holds the lock of the checkpoint, so nothing can be recorded."""
     path = next(cluster.agent.state_directory.glob("checkpoint*.lock"))
     descriptor = os.open(path, os.O_RDWR)
@@ -74,7 +74,7 @@ def locked(cluster: Whole) -> Iterator[None]:
         os.close(descriptor)
 
 
-def environment(cluster: Whole, name: str, container: str = "main") -> dict[str, str]:
+def environment(cluster: NodeCluster, name: str, container: str = "main") -> dict[str, str]:
     got = cluster.container(name, container)
     assert got is not None
     return dict(one.split("=", 1) for one in got.env)
@@ -94,13 +94,13 @@ def device_node(gpu: int) -> str:
     return f"/dev/nvidia{gpu}"
 
 
-def nodes_of(cluster: Whole, name: str, container: str = "main") -> set[str]:
+def nodes_of(cluster: NodeCluster, name: str, container: str = "main") -> set[str]:
     got = cluster.container(name, container)
     assert got is not None
     return {node["path"] for node in got.device_nodes if node["path"][len("/dev/nvidia") :].isdigit()}
 
 
-def test_a_plain_pod_is_prepared_once_and_unprepared_once(cluster: Whole) -> None:
+def test_a_plain_pod_is_prepared_once_and_unprepared_once(cluster: NodeCluster) -> None:
     cluster.create("plain")
     cluster.running("plain")
     uid = cluster.uid("plain")
@@ -112,7 +112,9 @@ def test_a_plain_pod_is_prepared_once_and_unprepared_once(cluster: Whole) -> Non
     assert cluster.calls(UNPREPARE, uid) == ["OK"]
 
 
-def test_prepare_fails_while_device_nodes_are_missing_and_succeeds_when_they_come(cluster: Whole) -> None:
+def test_prepare_fails_while_device_nodes_are_missing_and_succeeds_when_they_come(
+    cluster: NodeCluster,
+) -> None:
     with without_node(cluster):
         cluster.create("early")
         cluster.event("DeviceNodesMissing")
@@ -123,7 +125,7 @@ def test_prepare_fails_while_device_nodes_are_missing_and_succeeds_when_they_com
     assert len(cluster.calls(PREPARE, cluster.uid("early"))) >= 2
 
 
-def test_an_unprepare_that_fails_keeps_the_pod_until_it_succeeds(cluster: Whole) -> None:
+def test_an_unprepare_that_fails_keeps_the_pod_until_it_succeeds(cluster: NodeCluster) -> None:
     cluster.create("stuck")
     cluster.running("stuck")
     uid = cluster.uid("stuck")
@@ -135,7 +137,7 @@ def test_an_unprepare_that_fails_keeps_the_pod_until_it_succeeds(cluster: Whole)
     cluster.nothing_is_left()
 
 
-def test_a_prepare_that_is_blocked_past_the_deadline_is_retried(cluster: Whole) -> None:
+def test_a_prepare_that_is_blocked_past_the_deadline_is_retried(cluster: NodeCluster) -> None:
     blocked = cluster.server.faults.delay(3.0, match=CLAIM_READS)
     cluster.create("blocked")
     cluster.wait(lambda: cluster.client.find(CLAIMS, "blocked", "default"), "claim")
@@ -147,7 +149,7 @@ def test_a_prepare_that_is_blocked_past_the_deadline_is_retried(cluster: Whole) 
     assert len(cluster.cdi_files()) == 1
 
 
-def test_a_prepare_is_retried_across_a_kubelet_restart(cluster: Whole) -> None:
+def test_a_prepare_is_retried_across_a_kubelet_restart(cluster: NodeCluster) -> None:
     with without_node(cluster):
         cluster.create("patient")
         cluster.event("DeviceNodesMissing")
@@ -155,7 +157,7 @@ def test_a_prepare_is_retried_across_a_kubelet_restart(cluster: Whole) -> None:
     cluster.running("patient")
 
 
-def test_an_unprepare_is_retried_across_a_kubelet_restart(cluster: Whole) -> None:
+def test_an_unprepare_is_retried_across_a_kubelet_restart(cluster: NodeCluster) -> None:
     cluster.create("leaving")
     cluster.running("leaving")
     uid = cluster.uid("leaving")
@@ -169,7 +171,7 @@ def test_an_unprepare_is_retried_across_a_kubelet_restart(cluster: Whole) -> Non
 
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["same kubelet", "new kubelet"])
-def test_a_pod_deleted_by_force_is_unprepared(cluster: Whole, restarted: bool) -> None:
+def test_a_pod_deleted_by_force_is_unprepared(cluster: NodeCluster, restarted: bool) -> None:
     cluster.create("forced")
     cluster.running("forced")
     uid = cluster.uid("forced")
@@ -192,7 +194,7 @@ def test_the_next_pod_on_the_gpu_of_one_deleted_by_force_starts_without_a_refusa
         pod_sync_max_seconds=80.0,
         termination_seconds=2.0,
     )
-    with whole(gpus=1, timings=timings) as cluster:
+    with node_cluster(gpus=1, timings=timings) as cluster:
         cluster.create("forced")
         cluster.running("forced")
         cluster.create("next")
@@ -204,7 +206,7 @@ def test_the_next_pod_on_the_gpu_of_one_deleted_by_force_starts_without_a_refusa
         assert prepared.started_at < released.started_at < prepared.started_at + prepared.seconds
 
 
-def test_a_pod_deleted_while_the_kubelet_was_down_is_never_prepared(cluster: Whole) -> None:
+def test_a_pod_deleted_while_the_kubelet_was_down_is_never_prepared(cluster: NodeCluster) -> None:
     cluster.kubelet.stop()
     cluster.create("late")
     uid = cluster.uid("late")
@@ -215,7 +217,7 @@ def test_a_pod_deleted_while_the_kubelet_was_down_is_never_prepared(cluster: Who
     assert cluster.calls(PREPARE, uid) == []
 
 
-def test_a_pod_created_while_the_kubelet_was_down_runs(cluster: Whole) -> None:
+def test_a_pod_created_while_the_kubelet_was_down_runs(cluster: NodeCluster) -> None:
     cluster.kubelet.stop()
     cluster.create("waiting")
     cluster.kubelet.start()
@@ -223,7 +225,7 @@ def test_a_pod_created_while_the_kubelet_was_down_runs(cluster: Whole) -> None:
 
 
 @pytest.mark.parametrize("call", ["prepare", "unprepare"])
-def test_a_call_in_progress_when_the_kubelet_restarts_is_made_again(cluster: Whole, call: str) -> None:
+def test_a_call_in_progress_when_the_kubelet_restarts_is_made_again(cluster: NodeCluster, call: str) -> None:
     slow = cluster.server.faults.delay(1.0, match=CLAIM_READS) if call == "prepare" else None
     cluster.create("cut")
     uid = cluster.uid("cut")
@@ -243,7 +245,7 @@ def test_a_call_in_progress_when_the_kubelet_restarts_is_made_again(cluster: Who
         assert cluster.calls(UNPREPARE, uid)[-1] == "OK"
 
 
-def test_a_claim_of_the_same_name_waits_until_the_old_one_is_unprepared(cluster: Whole) -> None:
+def test_a_claim_of_the_same_name_waits_until_the_old_one_is_unprepared(cluster: NodeCluster) -> None:
     cluster.create("same")
     cluster.running("same")
     old = cluster.uid("same")
@@ -262,7 +264,7 @@ def test_a_claim_of_the_same_name_waits_until_the_old_one_is_unprepared(cluster:
     assert new != old
 
 
-def test_a_claim_that_no_container_uses_is_prepared_all_the_same(cluster: Whole) -> None:
+def test_a_claim_that_no_container_uses_is_prepared_all_the_same(cluster: NodeCluster) -> None:
     cluster.client.create(CLAIMS, claim("unused"))
     body = pod("unused", "unused", grace_seconds=1)
     body["spec"]["containers"][0]["resources"] = {}
@@ -272,7 +274,7 @@ def test_a_claim_that_no_container_uses_is_prepared_all_the_same(cluster: Whole)
     assert nodes_of(cluster, "unused") == set()
 
 
-def two_containers(cluster: Whole, name: str, wanted: Json, *requests: str) -> None:
+def two_containers(cluster: NodeCluster, name: str, wanted: Json, *requests: str) -> None:
     """A pod whose containers use one request each."""
     cluster.client.create(CLAIMS, wanted)
     body = pod(name, name, grace_seconds=1)
@@ -285,7 +287,7 @@ def two_containers(cluster: Whole, name: str, wanted: Json, *requests: str) -> N
     cluster.running(name)
 
 
-def test_devices_and_configs_reach_the_containers_of_their_requests(cluster: Whole) -> None:
+def test_devices_and_configs_reach_the_containers_of_their_requests(cluster: NodeCluster) -> None:
     names = ("r0", "r1", "r2")
     wanted = claim(
         "three",
@@ -301,7 +303,7 @@ def test_devices_and_configs_reach_the_containers_of_their_requests(cluster: Who
     assert len(cluster.held("three")) == 3
 
 
-def test_a_subrequest_is_stripped_for_the_kubelet_and_its_config_is_taken(cluster: Whole) -> None:
+def test_a_subrequest_is_stripped_for_the_kubelet_and_its_config_is_taken(cluster: NodeCluster) -> None:
     request = {
         "name": "any",
         "firstAvailable": [choice("big", 'device.attributes["health"].score > 200'), choice("small")],
@@ -323,7 +325,7 @@ def test_a_subrequest_is_stripped_for_the_kubelet_and_its_config_is_taken(cluste
     assert nodes_of(cluster, "choice", "any") == {device_node(0)}
 
 
-def test_a_shared_claim_is_prepared_once_and_unprepared_after_its_last_pod(cluster: Whole) -> None:
+def test_a_shared_claim_is_prepared_once_and_unprepared_after_its_last_pod(cluster: NodeCluster) -> None:
     cluster.client.create(CLAIMS, claim("shared"))
     for name in ("one", "two", "three"):
         cluster.client.create("pods", pod(name, "shared", grace_seconds=1))
@@ -339,7 +341,7 @@ def test_a_shared_claim_is_prepared_once_and_unprepared_after_its_last_pod(clust
     assert cluster.calls(UNPREPARE, uid) == ["OK"]
 
 
-def test_a_pod_may_join_a_prepared_claim_and_bring_a_new_one(cluster: Whole) -> None:
+def test_a_pod_may_join_a_prepared_claim_and_bring_a_new_one(cluster: NodeCluster) -> None:
     cluster.create("known")
     cluster.running("known")
     cluster.client.create(CLAIMS, claim("new"))
@@ -350,7 +352,7 @@ def test_a_pod_may_join_a_prepared_claim_and_bring_a_new_one(cluster: Whole) -> 
     assert nodes_of(cluster, "joining") == {device_node(0), device_node(1)}
 
 
-def test_pods_that_come_and_go_quickly_leak_nothing(cluster: Whole) -> None:
+def test_pods_that_come_and_go_quickly_leak_nothing(cluster: NodeCluster) -> None:
     for turn in range(3):
         names = [f"quick-{turn}-{number}" for number in range(4)]
         for name in names:
@@ -366,7 +368,7 @@ def test_pods_that_come_and_go_quickly_leak_nothing(cluster: Whole) -> None:
 
 
 def test_three_pods_are_prepared_over_one_connection_beside_the_health_stream(
-    cluster: Whole,
+    cluster: NodeCluster,
 ) -> None:
     names = ["a", "b", "c"]
     for name in names:
@@ -380,7 +382,7 @@ def test_three_pods_are_prepared_over_one_connection_beside_the_health_stream(
     assert accepted_connections(cluster) == 1
 
 
-def accepted_connections(cluster: Whole) -> int:
+def accepted_connections(cluster: NodeCluster) -> int:
     """Established connections to the DRA socket, as the kernel counts them."""
     private = [str(path) for path in cluster.agent.state_directory.glob(".*.sock")]
     with open("/proc/net/unix", encoding="utf-8") as table:
@@ -389,7 +391,7 @@ def accepted_connections(cluster: Whole) -> int:
     return sum(len(row) == 8 and row[5] == established and row[7] in private for row in rows)
 
 
-def test_admin_access_reaches_a_device_that_a_pod_holds(cluster: Whole) -> None:
+def test_admin_access_reaches_a_device_that_a_pod_holds(cluster: NodeCluster) -> None:
     labels = {"resource.kubernetes.io/admin-access": "true"}
     cluster.client.create("namespaces", {"metadata": {"name": "monitoring", "labels": labels}})
     cluster.create("holder", exactly(count=4))
@@ -414,7 +416,7 @@ def test_admin_access_reaches_a_device_that_a_pod_holds(cluster: Whole) -> None:
     assert cluster.runs("holder")
 
 
-def test_a_pod_that_asks_for_an_extended_resource_gets_a_gpu_and_leaves_nothing(cluster: Whole) -> None:
+def test_a_pod_that_asks_for_an_extended_resource_gets_a_gpu_and_leaves_nothing(cluster: NodeCluster) -> None:
     """The scheduler makes the claim, with names of its own; to the driver it is a claim like any other."""
     resource = "vitals.internal/gpu"
     counted = device_class(name="counted")

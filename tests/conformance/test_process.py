@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.cluster import Whole, whole
+from conformance.cluster import NodeCluster, node_cluster
 from support.dra_objects import DRIVER
 from support.worlds.agent_node import serving
 from support.worlds.agent_process import AgentProcess, agent
@@ -28,7 +28,7 @@ def log(folder: Path) -> str:
     return (folder / "log").read_text(encoding="utf-8")
 
 
-def frozen(cluster: Whole, number: int) -> None:
+def frozen(cluster: NodeCluster, number: int) -> None:
     process = cluster.agent._process
     assert process is not None
     os.kill(process.pid, number)
@@ -65,7 +65,7 @@ def test_a_directory_that_is_too_deep_for_a_socket_is_refused_by_name(folder: Pa
 
 
 def test_a_get_info_that_times_out_is_asked_again_and_the_plugin_registers() -> None:
-    with whole(start=False) as cluster:
+    with node_cluster(start=False) as cluster:
         cluster.kubelet.stop()
         cluster.agent.start()
         cluster.wait(lambda: list(cluster.kubelet.config.registry_dir.glob("*-reg.sock")), "socket")
@@ -81,7 +81,7 @@ def test_a_get_info_that_times_out_is_asked_again_and_the_plugin_registers() -> 
 
 
 def test_a_kubelet_that_refuses_and_one_that_takes_it_need_no_restart_of_the_agent() -> None:
-    with whole(start=False, dra_services=("v9.DRAPlugin",)) as cluster:
+    with node_cluster(start=False, dra_services=("v9.DRAPlugin",)) as cluster:
         cluster.agent.start()
         cluster.event("the kubelet refused the registration")
         assert cluster.slices() == []
@@ -93,7 +93,7 @@ def test_a_kubelet_that_refuses_and_one_that_takes_it_need_no_restart_of_the_age
 
 
 def test_a_frozen_agent_fails_its_calls_in_time_and_goes_on_when_it_is_thawed() -> None:
-    with whole() as cluster:
+    with node_cluster() as cluster:
         frozen(cluster, signal.SIGSTOP)
         try:
             cluster.create("train")
@@ -112,7 +112,7 @@ def test_a_frozen_agent_fails_its_calls_in_time_and_goes_on_when_it_is_thawed() 
 
 def test_a_pod_is_healthy_again_soon_after_a_freeze_longer_than_the_lease() -> None:
     """The kubelet takes a repeated value for no news; without one it looks only at the next sync of the pod."""
-    with whole() as cluster:
+    with node_cluster() as cluster:
         timings = replace(
             cluster.kubelet.config.timings, pod_sync_min_seconds=60.0, pod_sync_max_seconds=80.0
         )

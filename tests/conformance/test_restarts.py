@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from conformance.cluster import QUICK, Whole, whole
-from gpuvitals_sim.demo.agent import AgentProgram
+from conformance.cluster import QUICK, NodeCluster, node_cluster
+from gpuvitals_sim.cluster import AgentProgram
 from support.dra_objects import CLAIMS, DRIVER, SLICES, Json, claim, pod
 from support.fakes.dra_plugin import Behaviour, TinyPlugin
 from support.health_messages import words
@@ -31,12 +31,12 @@ _PATIENT_SECONDS = 6.0
 
 
 @pytest.fixture
-def cluster() -> Iterator[Whole]:
-    with whole() as built:
+def cluster() -> Iterator[NodeCluster]:
+    with node_cluster() as built:
         yield built
 
 
-def identities(cluster: Whole) -> dict[str, tuple[str, str]]:
+def identities(cluster: NodeCluster) -> dict[str, tuple[str, str]]:
     """Each slice's UID and version: equal where nothing was written."""
     return {
         one["metadata"]["name"]: (one["metadata"]["uid"], one["metadata"]["resourceVersion"])
@@ -44,7 +44,7 @@ def identities(cluster: Whole) -> dict[str, tuple[str, str]]:
     }
 
 
-def sockets(cluster: Whole) -> list[str]:
+def sockets(cluster: NodeCluster) -> list[str]:
     """Public sockets of the driver, in both directories."""
     places = (cluster.folder / "plugins_registry", cluster.agent.state_directory)
     return sorted(
@@ -55,12 +55,12 @@ def sockets(cluster: Whole) -> list[str]:
     )
 
 
-def instances(cluster: Whole) -> int:
+def instances(cluster: NodeCluster) -> int:
     return sum(one.connected for one in cluster.kubelet.plugins())
 
 
 @contextmanager
-def second_agent(cluster: Whole) -> Iterator[AgentProgram]:
+def second_agent(cluster: NodeCluster) -> Iterator[AgentProgram]:
     """A newer instance beside the first, registered."""
     newer = cluster.another_agent()
     newer.start()
@@ -71,7 +71,7 @@ def second_agent(cluster: Whole) -> Iterator[AgentProgram]:
         newer.stop()
 
 
-def test_a_slice_of_the_node_is_complete_owned_and_does_not_move(cluster: Whole) -> None:
+def test_a_slice_of_the_node_is_complete_owned_and_does_not_move(cluster: NodeCluster) -> None:
     before = identities(cluster)
     (stored,) = cluster.slices()
     node = cluster.client.get("nodes", "node-a")
@@ -85,7 +85,7 @@ def test_a_slice_of_the_node_is_complete_owned_and_does_not_move(cluster: Whole)
     assert identities(cluster) == before
 
 
-def test_a_kubelet_restart_wipes_and_the_agent_registers_and_publishes_again(cluster: Whole) -> None:
+def test_a_kubelet_restart_wipes_and_the_agent_registers_and_publishes_again(cluster: NodeCluster) -> None:
     cluster.create("train")
     cluster.running("train")
     uid, before = cluster.uid("train"), identities(cluster)
@@ -117,11 +117,11 @@ def _wipe(node: AgentNode) -> None:
 
 
 def test_an_agent_that_is_back_in_time_finds_its_slices_untouched() -> None:
-    with whole(timings=replace(QUICK, wiping_delay_seconds=_PATIENT_SECONDS)) as cluster:
+    with node_cluster(timings=replace(QUICK, wiping_delay_seconds=_PATIENT_SECONDS)) as cluster:
         _restart_in_time(cluster)
 
 
-def _restart_in_time(cluster: Whole) -> None:
+def _restart_in_time(cluster: NodeCluster) -> None:
     cluster.create("train")
     cluster.running("train")
     before, registered = identities(cluster), cluster.kubelet.plugins()[0].registered_at
@@ -140,7 +140,9 @@ def _restart_in_time(cluster: Whole) -> None:
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])
-def test_slices_of_an_agent_that_stays_away_are_wiped_and_come_back_with_it(cluster: Whole, how: str) -> None:
+def test_slices_of_an_agent_that_stays_away_are_wiped_and_come_back_with_it(
+    cluster: NodeCluster, how: str
+) -> None:
     if how == "stopped":
         cluster.agent.stop()
     else:
@@ -151,7 +153,7 @@ def test_slices_of_an_agent_that_stays_away_are_wiped_and_come_back_with_it(clus
     cluster.published()
 
 
-def test_health_is_unknown_without_the_agent_and_known_again_with_it(cluster: Whole) -> None:
+def test_health_is_unknown_without_the_agent_and_known_again_with_it(cluster: NodeCluster) -> None:
     cluster.create("train")
     cluster.running("train")
     cluster.shows("train", "Healthy")
@@ -162,7 +164,7 @@ def test_health_is_unknown_without_the_agent_and_known_again_with_it(cluster: Wh
 
 
 def test_a_pod_that_was_there_before_the_driver_runs_once_it_publishes() -> None:
-    with whole(start=False) as cluster:
+    with node_cluster(start=False) as cluster:
         cluster.create("early")
         time.sleep(0.5)
         assert not cluster.runs("early")
@@ -170,7 +172,7 @@ def test_a_pod_that_was_there_before_the_driver_runs_once_it_publishes() -> None
         cluster.running("early")
 
 
-def test_a_rolling_update_writes_no_slice_and_hands_claims_over(cluster: Whole) -> None:
+def test_a_rolling_update_writes_no_slice_and_hands_claims_over(cluster: NodeCluster) -> None:
     cluster.create("train")
     cluster.running("train")
     cluster.shows("train", "Healthy")
@@ -195,7 +197,7 @@ def test_a_rolling_update_writes_no_slice_and_hands_claims_over(cluster: Whole) 
         newer.stop()
 
 
-def test_an_update_that_fails_leaves_slices_and_claims_to_the_older_agent(cluster: Whole) -> None:
+def test_an_update_that_fails_leaves_slices_and_claims_to_the_older_agent(cluster: NodeCluster) -> None:
     cluster.create("train")
     cluster.running("train")
     before = identities(cluster)
@@ -212,7 +214,7 @@ def test_an_update_that_fails_leaves_slices_and_claims_to_the_older_agent(cluste
     )
 
 
-def test_two_agents_beside_each_other_speak_with_one_voice(cluster: Whole) -> None:
+def test_two_agents_beside_each_other_speak_with_one_voice(cluster: NodeCluster) -> None:
     """Both streams feed one cache in the kubelet: two opinions would make the pod's status flap."""
     with second_agent(cluster), ThreadPoolExecutor(2) as pool:
         endpoints = [Path(one.endpoint) for one in cluster.kubelet.plugins()]
@@ -224,7 +226,7 @@ def test_two_agents_beside_each_other_speak_with_one_voice(cluster: Whole) -> No
         assert words(endpoints[1], 6.0) >= 2
 
 
-def test_unprepare_reaches_the_process_that_followed(cluster: Whole) -> None:
+def test_unprepare_reaches_the_process_that_followed(cluster: NodeCluster) -> None:
     cluster.create("train")
     cluster.running("train")
     uid = cluster.uid("train")
@@ -238,7 +240,7 @@ def test_unprepare_reaches_the_process_that_followed(cluster: Whole) -> None:
     cluster.nothing_is_left()
 
 
-def test_what_pods_show_while_the_agent_is_dead(cluster: Whole) -> None:
+def test_what_pods_show_while_the_agent_is_dead(cluster: NodeCluster) -> None:
     """The same words as the real kubelet's: tests/cluster/test_instances.py holds that one to them."""
     cluster.create("train")
     cluster.running("train")
@@ -255,7 +257,7 @@ def test_what_pods_show_while_the_agent_is_dead(cluster: Whole) -> None:
     cluster.running("next")
 
 
-def test_a_reboot_prepares_again_with_a_new_cdi_file(cluster: Whole) -> None:
+def test_a_reboot_prepares_again_with_a_new_cdi_file(cluster: NodeCluster) -> None:
     cluster.create("train")
     cluster.running("train")
     uid = cluster.uid("train")
@@ -271,7 +273,9 @@ def test_a_reboot_prepares_again_with_a_new_cdi_file(cluster: Whole) -> None:
     assert len(cluster.cdi_files()) == 1
 
 
-def test_a_lost_cdi_file_comes_back_for_a_running_pod_that_nobody_prepares_again(cluster: Whole) -> None:
+def test_a_lost_cdi_file_comes_back_for_a_running_pod_that_nobody_prepares_again(
+    cluster: NodeCluster,
+) -> None:
     cluster.create("train")
     cluster.running("train")
     uid = cluster.uid("train")
@@ -282,7 +286,7 @@ def test_a_lost_cdi_file_comes_back_for_a_running_pod_that_nobody_prepares_again
     assert cluster.calls(PREPARE, uid) == ["OK"]
 
 
-def test_a_claim_that_went_away_with_the_agent_down_is_not_held_for_ever(cluster: Whole) -> None:
+def test_a_claim_that_went_away_with_the_agent_down_is_not_held_for_ever(cluster: NodeCluster) -> None:
     """The kubelet still knows the claim and unprepares it once the agent is there."""
     cluster.create("train")
     cluster.running("train")
@@ -298,7 +302,7 @@ def test_a_claim_that_went_away_with_the_agent_down_is_not_held_for_ever(cluster
     assert cluster.held("next") == [cluster.device(0)]
 
 
-def test_sigterm_finishes_the_call_in_flight_and_removes_the_sockets(cluster: Whole) -> None:
+def test_sigterm_finishes_the_call_in_flight_and_removes_the_sockets(cluster: NodeCluster) -> None:
     slow = cluster.server.faults.delay(0.7)
     cluster.create("train")
     cluster.wait(lambda: slow.hits, "a request in flight")
@@ -313,7 +317,9 @@ def test_sigterm_finishes_the_call_in_flight_and_removes_the_sockets(cluster: Wh
 
 
 @pytest.mark.parametrize("failing", ["prepare", "unprepare"])
-def test_of_two_drivers_one_fails_and_the_other_tolerates_the_replay(cluster: Whole, failing: str) -> None:
+def test_of_two_drivers_one_fails_and_the_other_tolerates_the_replay(
+    cluster: NodeCluster, failing: str
+) -> None:
     does = Behaviour(driver="nic.example.com", device="nic-0", requests=("nic",))
     setattr(does, failing, lambda _uid: "not yet")
     other = TinyPlugin(cluster.folder, "node-a", cluster.folder / "cdi", "nic", does)
@@ -338,7 +344,7 @@ def test_of_two_drivers_one_fails_and_the_other_tolerates_the_replay(cluster: Wh
         other.stop()
 
 
-def _two_driver_pod(cluster: Whole) -> None:
+def _two_driver_pod(cluster: NodeCluster) -> None:
     """A pod on the node whose claim holds a device of each driver."""
     device: Json = {"name": "nic-0"}
     pool = {"name": "nics", "generation": 1, "resourceSliceCount": 1}
@@ -354,7 +360,7 @@ def _two_driver_pod(cluster: Whole) -> None:
     cluster.client.create("pods", pod("both", "both", grace_seconds=1))
 
 
-def test_names_outlive_restarts_and_the_pool_is_called_after_its_node(cluster: Whole) -> None:
+def test_names_outlive_restarts_and_the_pool_is_called_after_its_node(cluster: NodeCluster) -> None:
     def shown() -> str:
         return json.dumps([(one["name"], one["attributes"]["uuid"]) for one in _devices(cluster)])
 
@@ -369,5 +375,5 @@ def test_names_outlive_restarts_and_the_pool_is_called_after_its_node(cluster: W
     assert one["metadata"]["name"].startswith("00000-gpu.vitals.internal-node-a-")
 
 
-def _devices(cluster: Whole) -> list[Json]:
+def _devices(cluster: NodeCluster) -> list[Json]:
     return [device for one in cluster.slices() for device in one["spec"]["devices"]]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from conformance.cluster import whole
+from conformance.cluster import node_cluster
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -19,7 +19,7 @@ HEALTH_V1, HEALTH_V1ALPHA1 = "v1.DRAResourceHealth", "v1alpha1.DRAResourceHealth
     ],
 )
 def test_a_pod_lives_and_ends_on_a_kubelet_with_these_services(services: tuple[str, ...], used: str) -> None:
-    with whole(dra_services=services) as cluster:
+    with node_cluster(dra_services=services) as cluster:
         assert [one.dra_version for one in cluster.kubelet.plugins()] == [used]
         cluster.create("train")
         cluster.running("train")
@@ -39,7 +39,7 @@ def test_a_pod_lives_and_ends_on_a_kubelet_with_these_services(services: tuple[s
 def test_health_comes_over_the_one_service_that_the_kubelet_chose(
     services: tuple[str, ...], used: str
 ) -> None:
-    with whole(health_services=services) as cluster:
+    with node_cluster(health_services=services) as cluster:
         assert [one.health_version for one in cluster.kubelet.plugins()] == [used]
         cluster.create("train")
         cluster.running("train")
@@ -52,7 +52,7 @@ def test_health_comes_over_the_one_service_that_the_kubelet_chose(
 
 
 def test_without_the_gate_the_agent_publishes_and_prepares_all_the_same() -> None:
-    with whole(health_services=()) as cluster:
+    with node_cluster(health_services=()) as cluster:
         cluster.create("train")
         cluster.running("train")
         assert {one["health"] for one in cluster.health("train")} == {"Unknown"}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gpuvitals_sim.demo.cluster import Cluster
+from gpuvitals_sim.cluster import SimulatedCluster
 from gpuvitals_sim.demo.wiring import demo_cluster
 from gpuvitals_sim.hardware.mig import capability_minors
 from gpuvitals_sim.kubelet import KubeletTimings
@@ -26,7 +26,7 @@ QUICK = replace(KubeletTimings(), registration_tick_seconds=0.1, termination_sec
 
 
 @contextmanager
-def cluster_of(gpus: int) -> Iterator[Cluster]:
+def cluster_of(gpus: int) -> Iterator[SimulatedCluster]:
     """One node whose agent has published its GPUs."""
     scenario = Scenario(
         name="examples",
@@ -47,7 +47,7 @@ def cluster_of(gpus: int) -> Iterator[Cluster]:
         yield cluster
 
 
-def published(cluster: Cluster) -> dict[str, Json]:
+def published(cluster: SimulatedCluster) -> dict[str, Json]:
     """The attributes of each published device."""
     return {
         device["name"]: device["attributes"]
@@ -56,7 +56,7 @@ def published(cluster: Cluster) -> dict[str, Json]:
     }
 
 
-def apply(cluster: Cluster, case: str, **renamed: str) -> None:
+def apply(cluster: SimulatedCluster, case: str, **renamed: str) -> None:
     """Creates the case's objects; with `pod` the pod alone, under that name."""
     for item in objects(case):
         if not renamed:
@@ -66,7 +66,7 @@ def apply(cluster: Cluster, case: str, **renamed: str) -> None:
             cluster.client.create("pods", item)
 
 
-def running(cluster: Cluster, name: str, namespace: str = "default") -> Json:
+def running(cluster: SimulatedCluster, name: str, namespace: str = "default") -> Json:
     """The pod once it runs."""
 
     def seen() -> Json | None:
@@ -76,18 +76,18 @@ def running(cluster: Cluster, name: str, namespace: str = "default") -> Json:
     return eventually(seen, f"{name} running", SECONDS)
 
 
-def claim_of(cluster: Cluster, pod: Json) -> Json:
+def claim_of(cluster: SimulatedCluster, pod: Json) -> Json:
     (reference,) = pod["spec"]["resourceClaims"]
     generated = pod["status"].get("resourceClaimStatuses") or [{}]
     name = reference.get("resourceClaimName") or generated[0]["resourceClaimName"]
     return cluster.client.get(CLAIMS, name, pod["metadata"]["namespace"])
 
 
-def held(cluster: Cluster, pod: Json) -> list[str]:
+def held(cluster: SimulatedCluster, pod: Json) -> list[str]:
     return [one["device"] for one in claim_of(cluster, pod)["status"]["allocation"]["devices"]["results"]]
 
 
-def device_nodes(cluster: Cluster, pod: Json) -> list[str]:
+def device_nodes(cluster: SimulatedCluster, pod: Json) -> list[str]:
     """The device nodes that the pod's container got."""
     (container,) = [
         one for one in cluster.nodes[0].kubelet.containers() if one.pod_uid == pod["metadata"]["uid"]
@@ -95,7 +95,7 @@ def device_nodes(cluster: Cluster, pod: Json) -> list[str]:
     return sorted(node["path"] for node in container.device_nodes)
 
 
-def fail_first_gpu(cluster: Cluster) -> str:
+def fail_first_gpu(cluster: SimulatedCluster) -> str:
     """XID 79 on GPU 0; its device name, once it is out of service."""
     node = cluster.nodes[0]
     node.gpus.xid(0, 79, "GPU has fallen off the bus.")
@@ -106,7 +106,7 @@ def fail_first_gpu(cluster: Cluster) -> str:
     return name
 
 
-def healthy_condition(cluster: Cluster, pod: Json) -> dict[str, Any]:
+def healthy_condition(cluster: SimulatedCluster, pod: Json) -> dict[str, Any]:
     (entry,) = claim_of(cluster, pod)["status"].get("devices") or [{}]
     return condition({"status": entry}, "Healthy")
 

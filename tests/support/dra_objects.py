@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from gpuvitals_sim.apiserver import ApiClient
+from gpuvitals_sim.apiserver import InProcessClient
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -104,7 +104,7 @@ def condition(item: Json | None, kind: str) -> Json:
     return next((entry for entry in conditions if entry["type"] == kind), {})
 
 
-def held_devices(client: ApiClient, name: str) -> list[str]:
+def held_devices(client: InProcessClient, name: str) -> list[str]:
     """Names of the devices that a claim holds, in the order of its results."""
     found = client.find(CLAIMS, name, "default") or {}
     allocation = (found.get("status") or {}).get("allocation") or {}
@@ -117,7 +117,7 @@ def _selectors(expressions: tuple[str, ...]) -> Json:
     return {"selectors": [{"cel": {"expression": expression}} for expression in expressions]}
 
 
-def ready_node(client: ApiClient, name: str, **spec: Any) -> Json:
+def ready_node(client: InProcessClient, name: str, **spec: Any) -> Json:
     """A node without the not-ready taint that every new node gets; `spec` as given."""
     created = client.create("nodes", {"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}})
     return client.update("nodes", {**created, "spec": dict(spec)})

@@ -16,7 +16,7 @@ from gpuvitals.kube.policy_crd import policy_definition
 from gpuvitals.proto import pluginregistration_v1_pb2 as registration
 from gpuvitals.proto.pluginregistration_v1_pb2_grpc import RegistrationStub
 from gpuvitals_sim.apiserver import ApiServer
-from gpuvitals_sim.demo.cluster import DEFINITIONS
+from gpuvitals_sim.cluster.driver_objects import DEFINITIONS
 
 SLICES = "resourceslices.resource.k8s.io"
 _START_SECONDS = 60.0

@@ -24,14 +24,15 @@ one, computes no budgets, collects no garbage and generates no claims).
 
 Rooms: `kinds` (the table), `storage`, `request`, `verbs/` (what can be done), `strategy/` (rules per kind),
 `patching/`, `merge_schema` + `managed_fields/` (server-side apply), `representation/` (tables, discovery, OpenAPI), `http/`,
-`faults`, `request_log`, `access`, `server`, `inprocess`.
+`faults`, `request_log`, `access`, `server`, `client` (the interface), `in_process`.
 """
 
 from gpuvitals_sim.apiserver.access import Access
 from gpuvitals_sim.apiserver.api import ApiSettings
+from gpuvitals_sim.apiserver.client import ApiClient
 from gpuvitals_sim.apiserver.errors import ApiError
 from gpuvitals_sim.apiserver.faults import EVERYTHING, WRITES, Fault, Faults, Match
-from gpuvitals_sim.apiserver.inprocess import ApiClient
+from gpuvitals_sim.apiserver.in_process import InProcessClient
 from gpuvitals_sim.apiserver.request import DeleteOptions
 from gpuvitals_sim.apiserver.request_log import RequestFacts, RequestLog
 from gpuvitals_sim.apiserver.server import ApiServer
@@ -49,6 +50,7 @@ __all__ = [
     "DeleteOptions",
     "Fault",
     "Faults",
+    "InProcessClient",
     "Key",
     "Match",
     "RequestFacts",

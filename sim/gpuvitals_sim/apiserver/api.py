@@ -1,6 +1,6 @@
 """The API itself, without HTTP: the verbs on one store, with Kubernetes' meaning.
 
-Place in the chain: `http/` translates requests into these calls; `ApiClient` calls them directly. Every method
+Place in the chain: `http/` translates requests into these calls; `InProcessClient` calls them directly. Every method
 is thread safe. Objects returned are shared with the store: clone before changing.
 """
 

@@ -1,6 +1,6 @@
 """Faults on demand: refusals, delay, lost answers, broken watches, silence.
 
-Place in the chain: the HTTP side asks before and after each request; `ApiClient` is never hit, so the
+Place in the chain: the HTTP side asks before and after each request; `InProcessClient` is never hit, so the
 simulation's own controllers keep working. Thread safe; `clear()` ends everything.
 """
 

@@ -1,7 +1,7 @@
 """JSON as this package holds it, and the three operations everything needs: clone, look up, compare.
 
 Place in the chain: beneath every other module here. API objects are plain dicts inside the embedded API
-server, as they are on the wire; they never leave it except through the HTTP side or `ApiClient`.
+server, as they are on the wire; they never leave it except through the HTTP side or `InProcessClient`.
 """
 
 from collections.abc import Iterator

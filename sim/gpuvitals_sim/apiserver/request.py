@@ -1,6 +1,6 @@
 """What a caller asks for, as values: which object, and with which options.
 
-Place in the chain: the HTTP side and `ApiClient` make these; the verbs read them.
+Place in the chain: the HTTP side and `InProcessClient` make these; the verbs read them.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,11 @@ from gpuvitals_sim.apiserver.errors import bad_request
 from gpuvitals_sim.apiserver.json_types import Obj
 from gpuvitals_sim.apiserver.kinds import Catalogue, Kind
 from gpuvitals_sim.apiserver.storage import Key, Store
+
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +90,18 @@ class DeleteOptions:
     uid: str = ""
     resource_version: str = ""
     dry_run: bool = False
+
+    def body(self) -> Obj:
+        """The `DeleteOptions` object that a client sends."""
+        preconditions = {"uid": self.uid, "resourceVersion": self.resource_version}
+        given = {
+            "gracePeriodSeconds": self.grace_seconds,
+            "propagationPolicy": self.propagation or None,
+            "preconditions": {name: value for name, value in preconditions.items() if value} or None,
+            "dryRun": ["All"] if self.dry_run else None,
+        }
+        head = {"apiVersion": "v1", "kind": "DeleteOptions"}
+        return head | {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from gpuvitals_sim.apiserver.api import Api, ApiSettings
 from gpuvitals_sim.apiserver.faults import Faults
 from gpuvitals_sim.apiserver.http.listener import Site
 from gpuvitals_sim.apiserver.http.server import HttpSide
-from gpuvitals_sim.apiserver.inprocess import ApiClient
+from gpuvitals_sim.apiserver.in_process import InProcessClient
 from gpuvitals_sim.apiserver.request_log import RequestLog
 from gpuvitals_sim.apiserver.storage import Store
 
@@ -49,9 +49,9 @@ class ApiServer:
         """Bugs of this server met while answering (each was a 500); a test should find none."""
         return tuple(self._site.failures)
 
-    def client(self, name: str) -> ApiClient:
+    def client(self, name: str) -> InProcessClient:
         """An in-process client; `name` is its field manager."""
-        return ApiClient(self.api, name)
+        return InProcessClient(self.api, name)
 
     def start(self) -> "ApiServer":
         """Begin to listen. Raises OSError where the port is taken."""

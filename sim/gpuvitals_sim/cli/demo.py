@@ -20,7 +20,7 @@ from gpuvitals_sim.cli.demo_lock import running_mark
 from gpuvitals_sim.cli.inject import FOLDER_PREFIX
 
 if TYPE_CHECKING:
-    from gpuvitals_sim.demo.cluster import Cluster
+    from gpuvitals_sim.cluster import SimulatedCluster
     from gpuvitals_sim.scenario import Scenario
 
 _LIBRARY = "libnvidia-ml.so.1"
@@ -119,14 +119,14 @@ def _folder() -> Iterator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _logs(cluster: "Cluster") -> Iterator[str]:
+def _logs(cluster: "SimulatedCluster") -> Iterator[str]:
     for node in cluster.nodes:
         yield ""
         yield f"the end of the log of the agent of {node.name}:"
         yield node.agent.log_tail(_LOG_LINES)
 
 
-def _endings(cluster: "Cluster", told: set[str]) -> Iterator[str]:
+def _endings(cluster: "SimulatedCluster", told: set[str]) -> Iterator[str]:
     """Every agent that has ended by itself and was not told of, with the end of its log."""
     for node in cluster.nodes:
         ended = node.agent.ended
@@ -136,7 +136,7 @@ def _endings(cluster: "Cluster", told: set[str]) -> Iterator[str]:
             yield node.agent.log_tail(_LOG_LINES)
 
 
-def _invitation(cluster: "Cluster") -> Iterator[str]:
+def _invitation(cluster: "SimulatedCluster") -> Iterator[str]:
     node = cluster.nodes[0]
     last = len(node.gpus.gpus) - 1
     gpuvitals = command(anywhere=True)

@@ -5,10 +5,10 @@ pod's end, when the device becomes free again.
 Source: kubernetes/kubernetes pkg/controller/resourceclaim/controller.go.
 """
 
-from gpuvitals_sim.apiserver import ApiClient
-from gpuvitals_sim.apiserver.inprocess import STRATEGIC_PATCH
+from gpuvitals_sim.apiserver import InProcessClient
 from gpuvitals_sim.apiserver.json_types import Obj, clone, dig
-from gpuvitals_sim.controllers.pod_events import note
+from gpuvitals_sim.apiserver.request import STRATEGIC_PATCH
+from gpuvitals_sim.client import EventRecord, record_event
 from gpuvitals_sim.controllers.pods import is_done
 
 CLAIMS = "resourceclaims.resource.k8s.io"
@@ -24,7 +24,7 @@ class ClaimController:
 
     kinds = frozenset(("pods", CLAIMS, TEMPLATES))
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: InProcessClient) -> None:
         self._client = client
 
     def reconcile(self) -> float | None:
@@ -74,7 +74,13 @@ class ClaimController:
         if template is None:
             missing = f'resourceclaimtemplate.resource.k8s.io "{template_name}" not found'
             message = f'PodResourceClaim {reference}: resource claim template "{template_name}": {missing}'
-            note(self._client, pod, "Warning", "FailedResourceClaimCreation", message)
+            failed = EventRecord(
+                reason="FailedResourceClaimCreation",
+                message=message,
+                component="resource_claim",
+                warning=True,
+            )
+            record_event(self._client, pod, failed, once=True)
             return None
         wanted = template["spec"].get("metadata") or {}
         owner = {"apiVersion": "v1", "kind": "Pod", "name": metadata["name"], "uid": metadata["uid"]}

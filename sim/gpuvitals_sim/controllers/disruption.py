@@ -7,7 +7,7 @@ pkg/controller/disruption.
 
 from datetime import UTC, datetime, timedelta
 
-from gpuvitals_sim.apiserver import ApiClient
+from gpuvitals_sim.apiserver import InProcessClient
 from gpuvitals_sim.apiserver.json_types import Obj, clone, dig, parse_time
 from gpuvitals_sim.apiserver.selectors import labels_match
 from gpuvitals_sim.apiserver.verbs.subresources import set_disruption_allowed
@@ -22,7 +22,7 @@ class BudgetController:
 
     kinds = frozenset(("pods", BUDGETS))
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: InProcessClient) -> None:
         self._client = client
 
     def reconcile(self) -> float | None:

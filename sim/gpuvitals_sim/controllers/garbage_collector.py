@@ -7,7 +7,7 @@ Source: kubernetes/kubernetes pkg/controller/garbagecollector.
 
 from collections.abc import Iterable
 
-from gpuvitals_sim.apiserver import ApiClient, DeleteOptions
+from gpuvitals_sim.apiserver import DeleteOptions, InProcessClient
 from gpuvitals_sim.apiserver.json_types import Obj
 from gpuvitals_sim.apiserver.strategy.metadata import FOREGROUND, ORPHAN
 
@@ -20,7 +20,7 @@ class GarbageCollector:
 
     kinds: frozenset[str] = frozenset()
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: InProcessClient) -> None:
         self._client = client
 
     def reconcile(self) -> float | None:

@@ -8,7 +8,7 @@ Source: kubernetes/kubernetes pkg/controller/job/job_controller.go and backoff_u
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from gpuvitals_sim.apiserver import ApiClient, DeleteOptions
+from gpuvitals_sim.apiserver import DeleteOptions, InProcessClient
 from gpuvitals_sim.apiserver.json_types import Obj, clone, dig, parse_time, timestamp
 from gpuvitals_sim.controllers.job_indexes import index_of, next_index, parsed, with_index, written
 from gpuvitals_sim.controllers.pod_failure_policy import FailureAction, failure_decision
@@ -34,7 +34,7 @@ class JobController:
 
     kinds = frozenset(("pods", JOBS))
 
-    def __init__(self, client: ApiClient, *, backoff_seconds: float = 10.0) -> None:
+    def __init__(self, client: InProcessClient, *, backoff_seconds: float = 10.0) -> None:
         self._client = client
         self._backoff_seconds = backoff_seconds
         self._counted: set[str] = set()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
-from gpuvitals_sim.apiserver import ApiClient, ApiError
+from gpuvitals_sim.apiserver import ApiError, InProcessClient
 from gpuvitals_sim.controllers.claims import ClaimController
 from gpuvitals_sim.controllers.disruption import BudgetController
 from gpuvitals_sim.controllers.garbage_collector import GarbageCollector
@@ -52,7 +52,7 @@ class ControllerSettings:
     job_backoff_seconds: float = 10.0
 
 
-def all_controllers(client: ApiClient, settings: ControllerSettings) -> tuple[Controller, ...]:
+def all_controllers(client: InProcessClient, settings: ControllerSettings) -> tuple[Controller, ...]:
     """The controllers of a cluster; those whose kinds the server does not serve do nothing."""
     return (
         JobController(client, backoff_seconds=settings.job_backoff_seconds),
@@ -74,7 +74,7 @@ class ControllerManager:
 
     def __init__(
         self,
-        client: ApiClient,
+        client: InProcessClient,
         *,
         settings: ControllerSettings | None = None,
         controllers: Sequence[Controller] | None = None,

@@ -4,7 +4,7 @@ Place in the chain: a deleted namespace waits for its finalizer, which is taken 
 Source: kubernetes/kubernetes pkg/controller/namespace.
 """
 
-from gpuvitals_sim.apiserver import ApiClient, DeleteOptions
+from gpuvitals_sim.apiserver import DeleteOptions, InProcessClient
 from gpuvitals_sim.apiserver.json_types import Obj
 
 
@@ -13,7 +13,7 @@ class NamespaceController:
 
     kinds: frozenset[str] = frozenset()
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: InProcessClient) -> None:
         self._client = client
 
     def reconcile(self) -> float | None:
@@ -25,13 +25,11 @@ class NamespaceController:
 
     def _empty(self, namespace: Obj) -> None:
         name = namespace["metadata"]["name"]
-        left = 0
+        background = DeleteOptions(propagation="Background")
         for kind in self._client.kinds(namespaced=True):
             for item in self._client.peek(kind, name):
-                gone = "deletionTimestamp" not in item["metadata"] and self._client.delete(
-                    kind, item["metadata"]["name"], name, options=DeleteOptions(propagation="Background")
-                )
-                left += not gone
-        if not left:
+                if "deletionTimestamp" not in item["metadata"]:
+                    self._client.delete(kind, item["metadata"]["name"], name, options=background)
+        if not any(self._client.peek(kind, name) for kind in self._client.kinds(namespaced=True)):
             body = {**namespace, "spec": {"finalizers": []}}
             self._client.update("namespaces", body, subresource="finalize")

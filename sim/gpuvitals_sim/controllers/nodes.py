@@ -4,9 +4,9 @@ Place in the chain: the scheduler reads the taints; a new node loses its not-rea
 reports Ready. Source: kubernetes/kubernetes pkg/controller/nodelifecycle.
 """
 
-from gpuvitals_sim.apiserver import ApiClient
-from gpuvitals_sim.apiserver.inprocess import STRATEGIC_PATCH
+from gpuvitals_sim.apiserver import InProcessClient
 from gpuvitals_sim.apiserver.json_types import Obj, dig
+from gpuvitals_sim.apiserver.request import STRATEGIC_PATCH
 
 _PREFIX = "node.kubernetes.io/"
 _NOT_READY, _UNREACHABLE = f"{_PREFIX}not-ready", f"{_PREFIX}unreachable"
@@ -25,7 +25,7 @@ class NodeController:
 
     kinds = frozenset(("nodes",))
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: InProcessClient) -> None:
         self._client = client
 
     def reconcile(self) -> float | None:

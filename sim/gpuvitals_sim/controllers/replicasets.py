@@ -4,7 +4,7 @@ Place in the chain: stands for every controller that re-creates pods: a drained 
 Source: kubernetes/kubernetes pkg/controller/replicaset/replica_set.go.
 """
 
-from gpuvitals_sim.apiserver import ApiClient, DeleteOptions
+from gpuvitals_sim.apiserver import DeleteOptions, InProcessClient
 from gpuvitals_sim.apiserver.json_types import Obj, clone
 from gpuvitals_sim.controllers.pod_template import owned_by, pod_of
 from gpuvitals_sim.controllers.pods import is_finished, is_ready
@@ -17,7 +17,7 @@ class ReplicaSetController:
 
     kinds = frozenset(("pods", REPLICA_SETS))
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: InProcessClient) -> None:
         self._client = client
 
     def reconcile(self) -> float | None:

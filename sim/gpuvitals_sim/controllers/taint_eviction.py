@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from gpuvitals_sim.apiserver import ApiClient, DeleteOptions
-from gpuvitals_sim.apiserver.inprocess import STRATEGIC_PATCH
+from gpuvitals_sim.apiserver import DeleteOptions, InProcessClient
 from gpuvitals_sim.apiserver.json_types import Obj, dig, parse_time, timestamp
-from gpuvitals_sim.controllers.pod_events import note
+from gpuvitals_sim.apiserver.request import STRATEGIC_PATCH
+from gpuvitals_sim.client import EventRecord, record_event
 from gpuvitals_sim.controllers.pods import claim_names, is_finished
 from gpuvitals_sim.controllers.taint_rule_status import RuleFacts, rule_condition
 
@@ -27,6 +27,11 @@ _CONDITION: Obj = {
     "reason": "DeletionByDeviceTaintManager",
     "message": "Device Taint manager: deleting due to NoExecute taint",
 }
+_MARKED = EventRecord(
+    reason="DeviceTaintManagerEviction",
+    message="Marking for deletion",
+    component="device-taint-eviction-controller",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +45,7 @@ class _Eviction:
 class TaintEvictionController:
     """Level-triggered: every pass finds the pods that have to go, and when."""
 
-    def __init__(self, client: ApiClient, *, rule_status_seconds: float = 10.0) -> None:
+    def __init__(self, client: InProcessClient, *, rule_status_seconds: float = 10.0) -> None:
         self._client = client
         self._rule_status = timedelta(seconds=rule_status_seconds)
         self._evicted_by_rule: dict[str, int] = {}
@@ -79,7 +84,7 @@ class TaintEvictionController:
     def _evict(self, pod: Obj) -> None:
         metadata = pod["metadata"]
         where = metadata["namespace"], metadata["name"]
-        note(self._client, pod, "Normal", "DeviceTaintManagerEviction", "Marking for deletion")
+        record_event(self._client, pod, _MARKED, once=True)
         condition = {**_CONDITION, "lastProbeTime": None, "lastTransitionTime": timestamp()}
         patch = {"metadata": {"uid": metadata["uid"]}, "status": {"conditions": [condition]}}
         self._client.patch("pods", where, patch, patch_type=STRATEGIC_PATCH, subresource="status")

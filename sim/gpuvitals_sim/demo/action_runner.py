@@ -8,7 +8,7 @@ import time
 from typing import assert_never
 
 from gpuvitals_sim.apiserver import ApiError
-from gpuvitals_sim.demo.cluster import Cluster, DemoNode
+from gpuvitals_sim.cluster import SimulatedCluster, SimulatedNode
 from gpuvitals_sim.demo.noise import Noise
 from gpuvitals_sim.demo.objects import NAMESPACE, claim_template, pod
 from gpuvitals_sim.scenario import actions
@@ -27,7 +27,7 @@ class ActionRunner:
     `stopping` ends waits and noise early.
     """
 
-    def __init__(self, cluster: Cluster, stopping: threading.Event) -> None:
+    def __init__(self, cluster: SimulatedCluster, stopping: threading.Event) -> None:
         self._cluster = cluster
         self._stopping = stopping
 
@@ -123,7 +123,7 @@ class ActionRunner:
                 if error.code != _NOT_FOUND:
                     raise
 
-    def _noise(self, seconds: float, nodes: tuple[DemoNode, ...]) -> None:
+    def _noise(self, seconds: float, nodes: tuple[SimulatedNode, ...]) -> None:
         sources = [Noise(node.gpus, seed) for seed, node in enumerate(nodes)]
         until = time.monotonic() + seconds
         while time.monotonic() < until and not self._stopping.is_set():
@@ -131,5 +131,5 @@ class ActionRunner:
                 source.once()
             self._stopping.wait(_NOISE_EVERY_SECONDS)
 
-    def _node(self, number: int) -> DemoNode:
+    def _node(self, number: int) -> SimulatedNode:
         return self._cluster.nodes[number]

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpuvitals.inventory.naming import Naming
-
-Json = dict[str, Any]
+from gpuvitals_sim.apiserver.json_types import Obj
 
 _OUT = "NoSchedule"
 
@@ -27,7 +26,7 @@ class DeviceFacts:
     taints: tuple[tuple[str, str, str], ...] = ()
 
 
-def device_facts(device: Json | None, naming: Naming) -> DeviceFacts:
+def device_facts(device: Obj | None, naming: Naming) -> DeviceFacts:
     """The facts of a device, or of one that is not published."""
     if device is None:
         return DeviceFacts(published=False, out=True)
@@ -51,7 +50,7 @@ def device_facts(device: Json | None, naming: Naming) -> DeviceFacts:
     )
 
 
-def devices_of(slices: Iterable[Json], node: str, naming: Naming) -> Iterator[Json]:
+def devices_of(slices: Iterable[Obj], node: str, naming: Naming) -> Iterator[Obj]:
     """The devices that a node publishes, in order."""
     for item in slices:
         spec = item["spec"]
@@ -59,25 +58,25 @@ def devices_of(slices: Iterable[Json], node: str, naming: Naming) -> Iterator[Js
             yield from spec.get("devices") or ()
 
 
-def condition(conditions: Iterable[Json] | None, kind: str) -> Json:
+def condition(conditions: Iterable[Obj] | None, kind: str) -> Obj:
     """The condition of this type, empty where there is none."""
     return next((one for one in conditions or () if one["type"] == kind), {})
 
 
-def claim_name(pod: Json, reference: str) -> str:
+def claim_name(pod: Obj, reference: str) -> str:
     """The name of the claim that was generated for the pod, empty until it is."""
     entries = (pod.get("status") or {}).get("resourceClaimStatuses") or ()
     return next((one.get("resourceClaimName", "") for one in entries if one["name"] == reference), "")
 
 
-def held_devices(claim: Json | None) -> tuple[tuple[str, str], ...]:
+def held_devices(claim: Obj | None) -> tuple[tuple[str, str], ...]:
     """Pool and device of everything that the claim holds."""
     allocation = ((claim or {}).get("status") or {}).get("allocation") or {}
     results = (allocation.get("devices") or {}).get("results") or ()
     return tuple((one["pool"], one["device"]) for one in results)
 
 
-def reported_health(pod: Json) -> tuple[tuple[str, str], ...]:
+def reported_health(pod: Obj) -> tuple[tuple[str, str], ...]:
     """Health and message of each of the pod's devices, as the kubelet reports them."""
     statuses = (pod.get("status") or {}).get("containerStatuses") or ()
     return tuple(

@@ -1,49 +1,19 @@
-"""API objects that the demo creates: its device classes, and a pod with its claim template.
+"""API objects that the demo creates for a scenario: a pod and its claim template, as a user would write them.
 
-Place in the chain: the actor sends them; they are what a user would write.
+Place in the chain: `action_runner.py` creates them.
 """
 
-from typing import Any
-
-from gpuvitals.inventory.naming import Naming
+from gpuvitals_sim.apiserver.json_types import Obj
+from gpuvitals_sim.cluster.driver_objects import DEVICE_CLASS
 from gpuvitals_sim.scenario.actions import Claim, CreatePod, SubRequest, Toleration
 
-Json = dict[str, Any]
-
 NAMESPACE = "default"
-DEVICE_CLASS = "gpu.vitals.internal"
 CLAIM = "gpu"
 
 _GRACE_SECONDS = 1
 
 
-def device_classes(naming: Naming) -> tuple[Json, Json]:
-    """The classes that the chart creates: every device of this driver, and its healthy whole GPUs.
-
-    The filter by driver comes first: it keeps other drivers' devices out of the expressions behind it.
-    """
-    health = f'device.attributes["{naming.attribute_domain}"]'
-    ours = f'device.driver == "{naming.driver}"'
-    healthy = (
-        ours,
-        f'device.attributes["{naming.driver}"].type == "gpu"',
-        f"{health}.score > 90",
-        f"{health}.xidErrors == 0",
-        f'{health}.nvlinkStatus in ["active", "none"]',
-    )
-    return _device_class(DEVICE_CLASS, ours), _device_class(f"healthy.{DEVICE_CLASS}", " && ".join(healthy))
-
-
-def _device_class(name: str, expression: str) -> Json:
-    return {
-        "apiVersion": "resource.k8s.io/v1",
-        "kind": "DeviceClass",
-        "metadata": {"name": name},
-        "spec": {"selectors": [_selector(expression)]},
-    }
-
-
-def claim_template(wanted: CreatePod) -> Json:
+def claim_template(wanted: CreatePod) -> Obj:
     """The template of the pod's claim, under the pod's name."""
     return {
         "apiVersion": "resource.k8s.io/v1",
@@ -53,9 +23,9 @@ def claim_template(wanted: CreatePod) -> Json:
     }
 
 
-def pod(wanted: CreatePod, node: str | None) -> Json:
+def pod(wanted: CreatePod, node: str | None) -> Obj:
     """A pod whose one container uses the claim; on `node` where that is given."""
-    spec: Json = {
+    spec: Obj = {
         "restartPolicy": "Always",
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
         "containers": [
@@ -77,10 +47,10 @@ def pod(wanted: CreatePod, node: str | None) -> Json:
     }
 
 
-def _request(claim: Claim) -> Json:
+def _request(claim: Claim) -> Obj:
     if claim.first_available:
         return {"name": CLAIM, "firstAvailable": [_choice(one) for one in claim.first_available]}
-    exactly: Json = {
+    exactly: Obj = {
         "deviceClassName": DEVICE_CLASS,
         **_selectors(claim.selector),
         **_tolerations(claim.tolerations),
@@ -94,7 +64,7 @@ def _request(claim: Claim) -> Json:
     return {"name": CLAIM, "exactly": exactly}
 
 
-def _choice(one: SubRequest) -> Json:
+def _choice(one: SubRequest) -> Obj:
     return {
         "name": one.name,
         "deviceClassName": DEVICE_CLASS,
@@ -104,13 +74,13 @@ def _choice(one: SubRequest) -> Json:
     }
 
 
-def _selectors(expression: str | None) -> Json:
+def _selectors(expression: str | None) -> Obj:
     return {"selectors": [_selector(expression)]} if expression is not None else {}
 
 
-def _selector(expression: str) -> Json:
+def _selector(expression: str) -> Obj:
     return {"cel": {"expression": expression}}
 
 
-def _tolerations(tolerations: tuple[Toleration, ...]) -> Json:
+def _tolerations(tolerations: tuple[Toleration, ...]) -> Obj:
     return {"tolerations": [one.model_dump(exclude_none=True) for one in tolerations]} if tolerations else {}

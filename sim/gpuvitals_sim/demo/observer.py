@@ -8,11 +8,12 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import assert_never
 
 from gpuvitals_sim.apiserver import RequestFacts
+from gpuvitals_sim.apiserver.json_types import Obj
+from gpuvitals_sim.cluster import SimulatedCluster
 from gpuvitals_sim.demo import api_objects
-from gpuvitals_sim.demo.cluster import Cluster
 from gpuvitals_sim.demo.objects import CLAIM, NAMESPACE
 from gpuvitals_sim.scenario.actions import OnGpu
 from gpuvitals_sim.scenario.expectations import (
@@ -27,8 +28,6 @@ from gpuvitals_sim.scenario.expectations import (
     WritesSeen,
 )
 
-Json = dict[str, Any]
-
 SLICES = "resourceslices.resource.k8s.io"
 CLAIMS = "resourceclaims.resource.k8s.io"
 _AGENT = "gpuvitals/"
@@ -40,13 +39,13 @@ class Observation:
     """What one look found."""
 
     holds: bool
-    seen: str
+    observed: str
 
 
 class Observer:
     """Thread of the player only. `mark` remembers what `siblings` and `writes` are compared with."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: SimulatedCluster) -> None:
         self._cluster = cluster
         self._marked_at = 0.0
         self._marked: dict[str, dict[str, str]] = {}
@@ -191,11 +190,11 @@ class Observer:
             if entry.at_monotonic >= self._marked_at and entry.user_agent.startswith(_AGENT) and is_stored:
                 yield entry
 
-    def _claim_of(self, pod: Json) -> Json | None:
+    def _claim_of(self, pod: Obj) -> Obj | None:
         name = api_objects.claim_name(pod, CLAIM)
         return self._cluster.client.find(CLAIMS, name, NAMESPACE) if name else None
 
-    def _devices(self, node: str) -> dict[str, Json]:
+    def _devices(self, node: str) -> dict[str, Obj]:
         slices = self._cluster.client.list(SLICES, fields=f"spec.nodeName={node}")
         return {one["name"]: one for one in api_objects.devices_of(slices, node, self._cluster.naming)}
 
@@ -211,7 +210,7 @@ def _fits(wanted: object, found: object) -> bool:
     return wanted is None or wanted == found
 
 
-def _meets(found: Json, wanted: Condition) -> bool:
+def _meets(found: Obj, wanted: Condition) -> bool:
     return (
         found.get("status") == wanted.status
         and _fits(wanted.reason, found.get("reason"))

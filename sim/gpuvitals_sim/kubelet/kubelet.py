@@ -9,12 +9,12 @@ import threading
 import time
 from collections.abc import Callable
 
+from gpuvitals_sim.client import Endpoint, HttpClient
 from gpuvitals_sim.kubelet.claim_cache import ClaimInfoCache
 from gpuvitals_sim.kubelet.config import Call, ContainerView, KubeletConfig, PluginView
 from gpuvitals_sim.kubelet.device_health import HealthCache
 from gpuvitals_sim.kubelet.process import PersistentState, Process
 from gpuvitals_sim.kubelet.runtime import Runtime
-from gpuvitals_sim.rest import Endpoint, Rest
 
 
 class Kubelet:
@@ -22,7 +22,7 @@ class Kubelet:
 
     def __init__(self, config: KubeletConfig, endpoint: Endpoint) -> None:
         self.config = config
-        self._rest = Rest(endpoint)
+        self._client = HttpClient(endpoint)
         self._rng = random.Random(config.seed)
         self._calls: list[Call] = []
         self._calls_lock = threading.Lock()
@@ -40,7 +40,7 @@ class Kubelet:
         """Starts the kubelet: the node is registered, its slices wiped, plugins and pods looked for."""
         if self._process is not None:
             raise RuntimeError(f"kubelet {self.config.node_name}: started already; stop it first")
-        self._process = Process(self.config, self._rest, self._persistent, self._rng)
+        self._process = Process(self.config, self._client, self._persistent, self._rng)
         self._process.start()
 
     def stop(self) -> None:
@@ -106,4 +106,4 @@ class Kubelet:
         worker = self._running().worker(namespace, pod)
         if worker is not None:
             act(worker.uid)
-            worker.look_again()
+            worker.sync_containers()

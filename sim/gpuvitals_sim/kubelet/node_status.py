@@ -5,28 +5,28 @@ Source: kubernetes/kubernetes pkg/kubelet/kubelet_node_status.go; pkg/kubelet/cm
 """
 
 import logging
-from datetime import UTC, datetime
+from http import HTTPStatus
 
-from gpuvitals_sim.rest import STRATEGIC_PATCH, ApiError, Json, Rest
+from gpuvitals_sim.apiserver import ApiClient, ApiError
+from gpuvitals_sim.apiserver.json_types import Obj, timestamp
+from gpuvitals_sim.apiserver.request import STRATEGIC_PATCH
 
 log = logging.getLogger(__name__)
 
-_NOT_FOUND = 404
-_CONFLICT = 409
-_SLICES = "/apis/resource.k8s.io/v1/resourceslices"
+SLICES = "resourceslices.resource.k8s.io"
 _PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure")
 
 
-def register_node(rest: Rest, name: str) -> None:
+def register_node(client: ApiClient, name: str) -> None:
     """Creates the Node unless it is there, and reports it Ready. Raises ApiError."""
     labels = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
-    body: Json = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
+    body: Obj = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
     try:
-        rest.create("/api/v1/nodes", body)
+        client.create("nodes", body)
     except ApiError as error:
-        if error.code != _CONFLICT:
+        if error.code != HTTPStatus.CONFLICT:
             raise
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    now = timestamp()
     times = {"lastHeartbeatTime": now, "lastTransitionTime": now}
     ready = {
         "type": "Ready",
@@ -38,30 +38,30 @@ def register_node(rest: Rest, name: str) -> None:
         {"type": kind, "status": "False", "reason": f"KubeletHasNo{kind}", **times} for kind in _PRESSURES
     ]
     room = {"cpu": "64", "memory": "512Gi", "pods": "110"}
-    status: Json = {
+    status: Obj = {
         "conditions": [*good, {**ready, **times}],
         "capacity": room,
         "allocatable": room,
         "nodeInfo": _node_info(),
         "addresses": [{"type": "Hostname", "address": name}],
     }
-    rest.patch(f"/api/v1/nodes/{name}/status", {"status": status}, STRATEGIC_PATCH)
+    client.patch("nodes", ("", name), {"status": status}, patch_type=STRATEGIC_PATCH, subresource="status")
 
 
-def wipe_slices(rest: Rest, node: str, driver: str = "") -> int:
+def wipe_slices(client: ApiClient, node: str, driver: str = "") -> int:
     """Deletes the node's slices, of one driver or of all; how many. Raises ApiError."""
     selector = f"spec.nodeName={node}" + (f",spec.driver={driver}" if driver else "")
-    items = rest.get(_SLICES, {"fieldSelector": selector}).get("items") or ()
+    items = client.list(SLICES, fields=selector)
     for item in items:
         try:
-            rest.delete(f"{_SLICES}/{item['metadata']['name']}")
+            client.delete(SLICES, item["metadata"]["name"])
         except ApiError as error:
-            if error.code != _NOT_FOUND:
+            if error.code != HTTPStatus.NOT_FOUND:
                 raise
     return len(items)
 
 
-def _node_info() -> Json:
+def _node_info() -> Obj:
     names = (
         "machineID", "systemUUID", "bootID", "kernelVersion", "osImage", "containerRuntimeVersion",
         "kubeletVersion", "kubeProxyVersion", "operatingSystem", "architecture",

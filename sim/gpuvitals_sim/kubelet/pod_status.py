@@ -4,13 +4,13 @@ Place in the chain: pure; the pod worker fills a PodState and writes what comes 
 Source: kubernetes/kubernetes pkg/kubelet/status/generate.go and pkg/kubelet/cm/dra/manager.go; observed on 1.37.2.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gpuvitals_sim.apiserver.json_types import Obj
 from gpuvitals_sim.kubelet.claim_cache import ClaimInfo
-from gpuvitals_sim.kubelet.device_health import DeviceHealth, DeviceKey
-from gpuvitals_sim.rest import Json
+from gpuvitals_sim.kubelet.device_health import HealthCache
 
 Phase = Literal["Pending", "Running", "Succeeded", "Failed"]
 
@@ -39,10 +39,10 @@ class PodState:
     claims: Mapping[str, ClaimInfo] = field(default_factory=dict)
 
 
-def pod_status(pod: Json, before: Json, state: PodState, health: Callable[[DeviceKey], DeviceHealth]) -> Json:
+def pod_status(pod: Obj, before: Obj, state: PodState, health: HealthCache) -> Obj:
     """The status to patch in. A condition that is as in `before`, the status so far, keeps its transition time."""
     unready = [name for name in _names(pod) if not _is_ready(state, name)]
-    conditions: list[Json] = [
+    conditions: list[Obj] = [
         {"type": "PodReadyToStartContainers", **_sandbox(state)},
         {"type": "Initialized", "status": "True"},
         {"type": "Ready", **_readiness(state, unready)},
@@ -60,9 +60,7 @@ def pod_status(pod: Json, before: Json, state: PodState, health: Callable[[Devic
     }
 
 
-def resources_status(
-    container: Json, state: PodState, health: Callable[[DeviceKey], DeviceHealth]
-) -> list[Json]:
+def resources_status(container: Obj, state: PodState, health: HealthCache) -> list[Obj]:
     """`allocatedResourcesStatus` of the container: `claim:<name>[/<request>]`, one resource an id."""
     entries = []
     for used in (container.get("resources") or {}).get("claims") or ():
@@ -70,11 +68,11 @@ def resources_status(
         if info is None:
             continue
         request = used.get("request", "")
-        resources: dict[str, Json] = {}
+        resources: dict[str, Obj] = {}
         for driver, device in info.devices_for(request):
-            shown = health((driver, device.pool, device.device))
+            shown = health.look((driver, device.pool, device.device))
             identity = device.cdi_ids[0] if device.cdi_ids else f"{driver}/{device.pool}/{device.device}"
-            entry: Json = {"resourceID": identity, "health": shown.health}
+            entry: Obj = {"resourceID": identity, "health": shown.health}
             if shown.message:
                 entry["message"] = shown.message
             resources[identity] = entry
@@ -83,7 +81,7 @@ def resources_status(
     return entries
 
 
-def without_nulls(status: Json) -> Json:
+def without_nulls(status: Obj) -> Obj:
     """The status as the server stores it: a null in a patch removes what was there."""
     conditions = [
         {key: value for key, value in one.items() if value is not None} for one in status["conditions"]
@@ -91,7 +89,7 @@ def without_nulls(status: Json) -> Json:
     return {**status, "conditions": conditions}
 
 
-def _names(pod: Json) -> list[str]:
+def _names(pod: Obj) -> list[str]:
     return [str(container["name"]) for container in pod["spec"]["containers"]]
 
 
@@ -99,14 +97,14 @@ def _is_ready(state: PodState, name: str) -> bool:
     return bool(state.containers.get(name, ContainerState()).running_since)
 
 
-def _sandbox(state: PodState) -> Json:
+def _sandbox(state: PodState) -> Obj:
     if state.sandbox:
         return {"status": "True"}
     message = "pod sandbox is not ready" if state.containers else "no pod sandbox exists"
     return {"status": "False", "reason": "PodSandboxNotReady", "message": message}
 
 
-def _readiness(state: PodState, unready: list[str]) -> Json:
+def _readiness(state: PodState, unready: list[str]) -> Obj:
     if state.phase == "Succeeded":
         return {"status": "False", "reason": "PodCompleted"}
     if not unready:
@@ -115,10 +113,10 @@ def _readiness(state: PodState, unready: list[str]) -> Json:
     return {"status": "False", "reason": "ContainersNotReady", "message": message}
 
 
-def _container_status(container: Json, state: PodState, health: Callable[[DeviceKey], DeviceHealth]) -> Json:
+def _container_status(container: Obj, state: PodState, health: HealthCache) -> Obj:
     one = state.containers.get(container["name"], ContainerState())
     running = bool(one.running_since)
-    status: Json = {
+    status: Obj = {
         "name": container["name"],
         "image": container.get("image", ""),
         "imageID": "",
@@ -133,21 +131,21 @@ def _container_status(container: Json, state: PodState, health: Callable[[Device
     return status
 
 
-def _state(one: ContainerState) -> Json:
+def _state(one: ContainerState) -> Obj:
     if one.exit_code is not None:
         reason = "Completed" if one.exit_code == 0 else "Error"
-        ended: Json = {"exitCode": one.exit_code, "reason": reason, "finishedAt": one.ended_at}
+        ended: Obj = {"exitCode": one.exit_code, "reason": reason, "finishedAt": one.ended_at}
         return {"terminated": ended}
     if one.running_since:
         return {"running": {"startedAt": one.running_since}}
-    waiting: Json = {"reason": one.waiting}
+    waiting: Obj = {"reason": one.waiting}
     if one.waiting_message:
         waiting["message"] = one.waiting_message
     return {"waiting": waiting}
 
 
-def _with_times(condition: Json, present: Json | None, now: str) -> Json:
-    shown: Json = {**condition, "lastTransitionTime": now}
+def _with_times(condition: Obj, present: Obj | None, now: str) -> Obj:
+    shown: Obj = {**condition, "lastTransitionTime": now}
     if present is not None:
         if present["status"] == condition["status"]:
             shown["lastTransitionTime"] = present.get("lastTransitionTime") or now

@@ -6,13 +6,13 @@ Source: kubernetes/kubernetes pkg/kubelet/cm/dra/manager.go; observed on 1.37.2.
 
 from collections.abc import Iterable, Mapping
 
+from gpuvitals_sim.apiserver import ApiClient, ApiError
+from gpuvitals_sim.apiserver.json_types import Obj
 from gpuvitals_sim.kubelet.claim_cache import ClaimInfo, ClaimInfoCache, OldClaim
 from gpuvitals_sim.kubelet.plugin import Answer, CallFailed, ClaimRef
 from gpuvitals_sim.kubelet.plugin_manager import NotRegistered, PluginManager
-from gpuvitals_sim.rest import ApiError, Json, Rest
 
-_NOT_FOUND = 404
-_CLAIMS = "/apis/resource.k8s.io/v1/namespaces/{}/resourceclaims/{}"
+CLAIMS = "resourceclaims.resource.k8s.io"
 _EXTENDED = "extended resources"
 """Stands for the pod's name of the claim that the scheduler made for its extended resources; it is no DNS label."""
 
@@ -25,7 +25,7 @@ class UnprepareFailed(Exception):
     """The pod can't end yet; the real kubelet only logs the text."""
 
 
-def pod_claims(pod: Json) -> dict[str, str]:
+def pod_claims(pod: Obj) -> dict[str, str]:
     """Names of the pod's claim objects by the names the pod gives them; one that is not needed is left out.
 
     Raises PrepareFailed where a claim is not generated yet.
@@ -51,7 +51,7 @@ def pod_claims(pod: Json) -> dict[str, str]:
     return found
 
 
-def container_uses(pod: Json, container: Json) -> list[tuple[str, str]]:
+def container_uses(pod: Obj, container: Obj) -> list[tuple[str, str]]:
     """The pod's names of the claims that the container uses, each with a request; an empty one means all."""
     uses = (container.get("resources") or {}).get("claims") or ()
     special = (pod.get("status") or {}).get("extendedResourceClaimStatus") or {}
@@ -65,12 +65,12 @@ def container_uses(pod: Json, container: Json) -> list[tuple[str, str]]:
 class Preparer:
     """Thread safe; pods are prepared in parallel."""
 
-    def __init__(self, rest: Rest, claims: ClaimInfoCache, plugins: PluginManager) -> None:
-        self._rest = rest
+    def __init__(self, client: ApiClient, claims: ClaimInfoCache, plugins: PluginManager) -> None:
+        self._client = client
         self._claims = claims
         self._plugins = plugins
 
-    def prepare(self, pod: Json) -> None:
+    def prepare(self, pod: Obj) -> None:
         """Returns when every driver has prepared every claim of the pod. Raises PrepareFailed."""
         try:
             batches, joined = self._batches(pod)
@@ -93,7 +93,7 @@ class Preparer:
         for info in last:
             self._claims.drop(info)
 
-    def _batches(self, pod: Json) -> tuple[dict[str, list[ClaimRef]], list[ClaimRef]]:
+    def _batches(self, pod: Obj) -> tuple[dict[str, list[ClaimRef]], list[ClaimRef]]:
         """What is to be called, by driver, and the claims that will be prepared after it."""
         batches: dict[str, list[ClaimRef]] = {}
         joined: list[ClaimRef] = []
@@ -108,9 +108,9 @@ class Preparer:
                 batches.setdefault(driver, []).append(ref)
         return batches, joined
 
-    def _allocated_claim(self, pod: Json, name: str) -> Json:
+    def _allocated_claim(self, pod: Obj, name: str) -> Obj:
         try:
-            claim = self._rest.get(_CLAIMS.format(pod["metadata"]["namespace"], name))
+            claim = self._client.get(CLAIMS, name, pod["metadata"]["namespace"])
         except ApiError as error:
             raise PrepareFailed(
                 f"prepare dynamic resources: fetch ResourceClaim {name}: {error.message}"
@@ -156,7 +156,7 @@ def _check(method: str, refs: list[ClaimRef], answers: Mapping[str, Answer]) -> 
         raise CallFailed(f"{method} skipped {skipped} ResourceClaims")
 
 
-def _drivers(claim: Json) -> Iterable[str]:
+def _drivers(claim: Obj) -> Iterable[str]:
     devices = claim["status"]["allocation"].get("devices") or {}
     return dict.fromkeys(result["driver"] for result in devices.get("results") or ())
 

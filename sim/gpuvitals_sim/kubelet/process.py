@@ -9,18 +9,20 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gpuvitals_sim.informer import Informer
+from gpuvitals_sim.apiserver import ApiError
+from gpuvitals_sim.apiserver.json_types import Obj
+from gpuvitals_sim.client import HttpClient, Informer
 from gpuvitals_sim.kubelet.claim_cache import ClaimInfoCache
 from gpuvitals_sim.kubelet.config import Call, KubeletConfig
 from gpuvitals_sim.kubelet.device_health import HealthCache
 from gpuvitals_sim.kubelet.node_status import register_node, wipe_slices
 from gpuvitals_sim.kubelet.plugin import Plugin, Report
 from gpuvitals_sim.kubelet.plugin_manager import PluginManager
-from gpuvitals_sim.kubelet.pod_worker import Node, PodWorker
+from gpuvitals_sim.kubelet.pod_api import NodeContext
+from gpuvitals_sim.kubelet.pod_worker import PodWorker
 from gpuvitals_sim.kubelet.preparer import Preparer, UnprepareFailed
 from gpuvitals_sim.kubelet.registration import Registrar
 from gpuvitals_sim.kubelet.runtime import Runtime
-from gpuvitals_sim.rest import ApiError, Json, Rest
 
 log = logging.getLogger(__name__)
 
@@ -44,24 +46,23 @@ class Process:
     """Runs between `start` and `stop`, once."""
 
     def __init__(
-        self, config: KubeletConfig, rest: Rest, persistent: PersistentState, rng: random.Random
+        self, config: KubeletConfig, client: HttpClient, persistent: PersistentState, rng: random.Random
     ) -> None:
         self._config = config
-        self._rest = rest
+        self._client = client
         self._persistent = persistent
         self._rng = rng
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._workers: dict[str, PodWorker] = {}
         self.plugins = PluginManager(config.timings.wiping_delay_seconds, self._wipe_late)
-        self._preparer = Preparer(rest, persistent.claims, self.plugins)
+        self._preparer = Preparer(client, persistent.claims, self.plugins)
         self._registrar = Registrar(config, self.plugins, self, rng)
-        query = {"fieldSelector": f"spec.nodeName={config.node_name}"}
-        self._pods = Informer(rest, "/api/v1/pods", self._pod_changed, query)
+        self._pods = Informer(client, "pods", self._pod_changed, f"spec.nodeName={config.node_name}")
         self._keeper = threading.Thread(target=self._keep, name=f"kubelet {config.node_name} keeper")
-        self._node = Node(
+        self._node = NodeContext(
             name=config.node_name,
-            rest=rest,
+            client=client,
             preparer=self._preparer,
             claims=persistent.claims,
             health=persistent.health,
@@ -89,7 +90,7 @@ class Process:
         for worker in workers:
             worker.join()
         self._keeper.join(_JOIN_SECONDS)
-        self._rest.close()
+        self._client.close()
 
     def worker(self, namespace: str, name: str) -> PodWorker | None:
         """The worker of the pod that has this name now."""
@@ -128,7 +129,7 @@ class Process:
         """Of PluginEvents."""
         self._persistent.called(call)
 
-    def _pod_changed(self, kind: str, pod: Json) -> None:
+    def _pod_changed(self, kind: str, pod: Obj) -> None:
         uid = str(pod["metadata"]["uid"])
         with self._lock:
             self._workers = {key: worker for key, worker in self._workers.items() if not worker.done}
@@ -140,20 +141,20 @@ class Process:
                 worker.start()
                 return
         if kind == "DELETED":
-            worker.gone()
+            worker.pod_deleted()
         else:
             worker.update(pod)
 
     def _keep(self) -> None:
         """The node's own business: registers it, wipes at start, then unprepares for pods that are gone."""
-        self._until_done(lambda: register_node(self._rest, self._config.node_name))
+        self._until_done(lambda: register_node(self._client, self._config.node_name))
         if not self._stopping.wait(self._config.timings.startup_wipe_seconds):
             self._wipe("")
         while not self._stopping.is_set():
             if self._pods.synced:
                 self._unprepare_orphans()
             self._stopping.wait(self._config.timings.reconcile_seconds if self._pods.synced else 0.1)
-        self._rest.close()
+        self._client.close()
 
     def _unprepare_orphans(self) -> None:
         present = {str(pod["metadata"]["uid"]) for pod in self._pods.all()}
@@ -167,12 +168,12 @@ class Process:
                 log.info("claims of a pod that is gone: %s; tried again with the next look", error)
 
     def _wipe(self, driver: str) -> None:
-        self._until_done(lambda: wipe_slices(self._rest, self._config.node_name, driver))
+        self._until_done(lambda: wipe_slices(self._client, self._config.node_name, driver))
 
     def _wipe_late(self, driver: str) -> None:
         """On a timer thread, which ends after it."""
         self._wipe(driver)
-        self._rest.close()
+        self._client.close()
 
     def _until_done(self, act: Callable[[], object]) -> None:
         while not self._stopping.is_set():

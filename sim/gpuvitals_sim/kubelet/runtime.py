@@ -7,9 +7,9 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from gpuvitals_sim.apiserver.json_types import Obj
 from gpuvitals_sim.kubelet.cdi import resolve
 from gpuvitals_sim.kubelet.config import ContainerView
-from gpuvitals_sim.rest import Json
 
 
 class Runtime:
@@ -30,7 +30,7 @@ class Runtime:
         with self._lock:
             self._sandboxes.setdefault(pod_uid, {})
 
-    def start(self, pod: Json, container: str, cdi_ids: Sequence[str]) -> None:
+    def start(self, pod: Obj, container: str, cdi_ids: Sequence[str]) -> None:
         """Starts a container with these devices. Raises InjectionFailed."""
         edits = resolve(self._cdi_dirs, cdi_ids)
         metadata = pod["metadata"]

@@ -5,23 +5,22 @@ Source: kubernetes/api resource/v1 (AllocationResult).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 
-from gpuvitals_sim.rest import Json
+from gpuvitals_sim.apiserver.json_types import Obj, timestamp
 from gpuvitals_sim.scheduler.allocator import Picked
 from gpuvitals_sim.scheduler.node_filter import only_node
 from gpuvitals_sim.scheduler.pools import DeviceId
 
 
-def allocation_from(claim: Json, picked: Sequence[Picked], classes: Mapping[str, Json], node: str) -> Json:
+def allocation_from(claim: Obj, picked: Sequence[Picked], classes: Mapping[str, Obj], node: str) -> Obj:
     """`status.allocation` of the claim."""
-    devices: Json = {"results": [_result(pick) for pick in picked]}
+    devices: Obj = {"results": [_result(pick) for pick in picked]}
     config = _config(claim, picked, classes)
     if config:
         devices["config"] = config
-    allocation: Json = {
+    allocation: Obj = {
         "devices": devices,
-        "allocationTimestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "allocationTimestamp": timestamp(),
     }
     selector = _node_selector(picked, node)
     if selector:
@@ -29,16 +28,16 @@ def allocation_from(claim: Json, picked: Sequence[Picked], classes: Mapping[str,
     return allocation
 
 
-def allocated_devices(claim: Json) -> Iterator[tuple[DeviceId, Json]]:
+def allocated_devices(claim: Obj) -> Iterator[tuple[DeviceId, Obj]]:
     """The devices that the claim holds, each with its result."""
     allocation = (claim.get("status") or {}).get("allocation") or {}
     for result in (allocation.get("devices") or {}).get("results") or ():
         yield DeviceId(result["driver"], result["pool"], result["device"]), result
 
 
-def _result(pick: Picked) -> Json:
+def _result(pick: Picked) -> Obj:
     identity = pick.device.id
-    result: Json = {
+    result: Obj = {
         "request": pick.choice.name,
         "driver": identity.driver,
         "pool": identity.pool,
@@ -51,11 +50,11 @@ def _result(pick: Picked) -> Json:
     return result
 
 
-def _node_selector(picked: Sequence[Picked], node: str) -> Json | None:
+def _node_selector(picked: Sequence[Picked], node: str) -> Obj | None:
     """The node of its local devices, else what the slices of the devices ask of a node."""
     if any(pick.device.bound_to_node for pick in picked):
         return only_node(node)
-    term: Json = {}
+    term: Obj = {}
     for pick in picked:
         for wanted in (pick.device.node_selector or {}).get("nodeSelectorTerms") or ():
             for kind in ("matchFields", "matchExpressions"):
@@ -65,11 +64,11 @@ def _node_selector(picked: Sequence[Picked], node: str) -> Json | None:
     return {"nodeSelectorTerms": [term]} if term else None
 
 
-def _config(claim: Json, picked: Sequence[Picked], classes: Mapping[str, Json]) -> list[Json]:
+def _config(claim: Obj, picked: Sequence[Picked], classes: Mapping[str, Obj]) -> list[Obj]:
     """Class configs once a class, then those of the claim; `requests` is left out where it would name all."""
     chosen = list(dict.fromkeys((pick.choice.class_name, pick.choice.name) for pick in picked))
     names = {name for _, name in chosen} | {name.split("/")[0] for _, name in chosen}
-    entries: list[Json] = []
+    entries: list[Obj] = []
     for class_name in dict.fromkeys(class_name for class_name, _ in chosen):
         requests = [name for owner, name in chosen if owner == class_name]
         entries += [
@@ -84,7 +83,7 @@ def _config(claim: Json, picked: Sequence[Picked], classes: Mapping[str, Json]) 
     return [_without_all(entry, [name for _, name in chosen]) for entry in entries]
 
 
-def _without_all(entry: Json, chosen: Sequence[str]) -> Json:
+def _without_all(entry: Obj, chosen: Sequence[str]) -> Obj:
     """An entry that covers every request that was chosen names none."""
     named = set(entry["requests"])
     if not named or all(named & {name, name.split("/")[0]} for name in chosen):

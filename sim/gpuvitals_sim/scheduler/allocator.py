@@ -7,8 +7,8 @@ Source: kubernetes/dynamic-resource-allocation structured/internal/incubating (b
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gpuvitals_sim.apiserver.json_types import Obj
 from gpuvitals_sim.cel import CelError, CompileError
-from gpuvitals_sim.rest import Json
 from gpuvitals_sim.scheduler.node_filter import tolerated
 from gpuvitals_sim.scheduler.pools import DeviceId, Pool, PoolDevice
 from gpuvitals_sim.scheduler.requests import MAX_RESULTS, Choice, ClaimRequests, Constraint
@@ -38,7 +38,7 @@ class Search:
     """One search on one node. `in_use` are the devices that other claims hold."""
 
     pools: Sequence[Pool]
-    classes: Mapping[str, Json]
+    classes: Mapping[str, Obj]
     in_use: frozenset[DeviceId]
     wanted: Sequence[ClaimRequests]
     _picked: list[list[Picked]] = field(default_factory=list)
@@ -215,8 +215,8 @@ def _all_match(owner: str, selectors: Sequence[str], device: PoolDevice) -> bool
     return True
 
 
-def _attribute(device: PoolDevice, name: str) -> Json | None:
-    found: Json | None = device.attributes.get(name)
+def _attribute(device: PoolDevice, name: str) -> Obj | None:
+    found: Obj | None = device.attributes.get(name)
     domain, _, identifier = name.partition("/")
     if found is None and domain == device.id.driver:
         found = device.attributes.get(identifier)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gpuvitals_sim.rest import Json
+from gpuvitals_sim.apiserver.json_types import Obj
 from gpuvitals_sim.scheduler.allocation import allocation_from
 from gpuvitals_sim.scheduler.allocator import AllocationError, NodeError, Picked, Search
 from gpuvitals_sim.scheduler.extended_resources import (
@@ -31,11 +31,11 @@ _NO_VICTIMS = "No preemption victims found for incoming pod"
 class ClusterSnapshot:
     """What an attempt sees. `bound` are the pods of each node that have not ended."""
 
-    nodes: Sequence[Json]
-    classes: Mapping[str, Json]
+    nodes: Sequence[Obj]
+    classes: Mapping[str, Obj]
     inventory: Inventory
     in_use: frozenset[DeviceId]
-    bound: Mapping[str, Sequence[Json]]
+    bound: Mapping[str, Sequence[Obj]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +46,9 @@ class Placed:
     """
 
     node: str
-    allocations: Mapping[str, Json]
+    allocations: Mapping[str, Obj]
     extended: ExtendedResourceClaim | None = None
-    extended_allocation: Json = field(default_factory=dict)
+    extended_allocation: Obj = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +60,13 @@ class Refused:
 
     reason: str
     message: str
-    idle: Json | None = None
+    idle: Obj | None = None
 
 
 Decision = Placed | Refused
 
 
-def decide(snapshot: ClusterSnapshot, pod: Json, claims: Sequence[Json]) -> Decision:
+def decide(snapshot: ClusterSnapshot, pod: Obj, claims: Sequence[Obj]) -> Decision:
     """Where the pod goes. `claims` are all that it references."""
     wanted = tuple(claim_requests(claim) for claim in claims if not _allocated(claim))
     missing = _missing_class(snapshot, wanted)
@@ -85,7 +85,7 @@ def decide(snapshot: ClusterSnapshot, pod: Json, claims: Sequence[Json]) -> Deci
 class _Fit:
     """A node on which the pod fits, and with which devices."""
 
-    node: Json
+    node: Obj
     wanted: Sequence[ClaimRequests]
     picked: list[list[Picked]]
     extended: ExtendedResourceClaim | None
@@ -95,17 +95,17 @@ class _Attempt:
     """The nodes one after the other."""
 
     def __init__(
-        self, snapshot: ClusterSnapshot, pod: Json, claims: Sequence[Json], wanted: Sequence[ClaimRequests]
+        self, snapshot: ClusterSnapshot, pod: Obj, claims: Sequence[Obj], wanted: Sequence[ClaimRequests]
     ) -> None:
         self._snapshot, self._pod, self._claims, self._wanted = snapshot, pod, claims, wanted
         self._resources = extended_resources(pod)
         self._resource_classes = ResourceClasses(snapshot.classes if self._resources else {})
         self._refusals: list[str] = []
         self._without_victims = 0
-        self._idle: Json | None = None
+        self._idle: Obj | None = None
         self._fitting: list[_Fit] = []
 
-    def try_node(self, node: Json) -> None:
+    def try_node(self, node: Obj) -> None:
         """Notes whether the pod fits on the node. Raises AllocationError."""
         why = refusal(self._pod, node) or self._short(node) or self._claimed(node)
         if why:
@@ -131,7 +131,7 @@ class _Attempt:
             extended_allocation=made[-1] if best.extended else {},
         )
 
-    def _short(self, node: Json) -> str:
+    def _short(self, node: Obj) -> str:
         if not self._resources:
             return ""
         bound = self._snapshot.bound.get(node_name(node), ())
@@ -141,7 +141,7 @@ class _Attempt:
         self._without_victims += not found.is_hopeless
         return f"Insufficient {found.resource}"
 
-    def _claimed(self, node: Json) -> str:
+    def _claimed(self, node: Obj) -> str:
         """Why the claims keep the pod off the node; empty where they don't."""
         extended = (
             extended_resource_claim(self._pod, node, self._resources, self._resource_classes)
@@ -173,16 +173,16 @@ class _Attempt:
         return later, len(self._snapshot.bound.get(name, ())), name
 
 
-def _allocated(claim: Json) -> bool:
+def _allocated(claim: Obj) -> bool:
     return bool((claim.get("status") or {}).get("allocation"))
 
 
-def _is_elsewhere(claim: Json, node: Json) -> bool:
+def _is_elsewhere(claim: Obj, node: Obj) -> bool:
     """Whether the claim is allocated already, and not for this node."""
     return _allocated(claim) and not selector_matches(claim["status"]["allocation"].get("nodeSelector"), node)
 
 
-def _is_idle(claim: Json, pod: Json) -> bool:
+def _is_idle(claim: Obj, pod: Obj) -> bool:
     """Whether the allocation serves nobody, or this pod alone."""
     return all(entry["uid"] == pod["metadata"]["uid"] for entry in claim["status"].get("reservedFor") or ())
 

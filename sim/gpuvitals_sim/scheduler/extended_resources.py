@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from gpuvitals_sim.apiserver.json_types import Obj
 from gpuvitals_sim.cel.quantity import parse_quantity
-from gpuvitals_sim.rest import Json
 
 ANNOTATION = "resource.kubernetes.io/extended-resource-claim"
 _BY_CLASS = "deviceclass.resource.kubernetes.io/"
@@ -20,8 +20,8 @@ _NATIVE = ("kubernetes.io/", "requests.")
 class ExtendedResourceClaim:
     """A claim that is not in the API yet, and which of its requests a container's resource is."""
 
-    claim: Json
-    mappings: tuple[Json, ...]
+    claim: Obj
+    mappings: tuple[Obj, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Shortage:
 class ResourceClasses:
     """Which class serves which extended resource. Of two that name the same one the newer does."""
 
-    def __init__(self, classes: Mapping[str, Json]) -> None:
+    def __init__(self, classes: Mapping[str, Obj]) -> None:
         self._by_resource: dict[str, str] = {}
         # Of one age the name that comes first wins, so it is entered last.
         by_name = sorted(classes.values(), key=lambda item: str(item["metadata"]["name"]), reverse=True)
@@ -50,7 +50,7 @@ class ResourceClasses:
         return self._by_resource.get(resource)
 
 
-def extended_resources(pod: Json) -> dict[str, int]:
+def extended_resources(pod: Obj) -> dict[str, int]:
     """How many of each extended resource the pod needs on its node."""
     spec = pod["spec"]
     running: Counter[str] = Counter()
@@ -67,7 +67,7 @@ def extended_resources(pod: Json) -> dict[str, int]:
 
 
 def shortage(
-    node: Json, wanted: Mapping[str, int], bound: Iterable[Json], resource_classes: ResourceClasses
+    node: Obj, wanted: Mapping[str, int], bound: Iterable[Obj], resource_classes: ResourceClasses
 ) -> Shortage | None:
     """The first resource that neither the node's device plugins have left nor a class serves there."""
     offered = _allocatable(node)
@@ -81,12 +81,12 @@ def shortage(
 
 
 def extended_resource_claim(
-    pod: Json, node: Json, wanted: Mapping[str, int], resource_classes: ResourceClasses
+    pod: Obj, node: Obj, wanted: Mapping[str, int], resource_classes: ResourceClasses
 ) -> ExtendedResourceClaim | None:
     """The claim for what no device plugin of the node serves; None where nothing is left for it."""
     offered = _allocatable(node)
-    requests: list[Json] = []
-    mappings: list[Json] = []
+    requests: list[Obj] = []
+    mappings: list[Obj] = []
     for resource in sorted(wanted):
         name = resource_classes.class_of(resource)
         if name is not None and not offered.get(resource):
@@ -117,7 +117,7 @@ def extended_resource_claim(
     return ExtendedResourceClaim(claim=claim, mappings=tuple(mappings))
 
 
-def left_over(pod: Json, claims: Iterable[Json]) -> Json | None:
+def left_over(pod: Obj, claims: Iterable[Obj]) -> Obj | None:
     """The claim that an earlier attempt made for the pod and could not take back."""
     uid = pod["metadata"]["uid"]
     for claim in claims:
@@ -135,12 +135,12 @@ class _Resource:
     name: str
     class_name: str
 
-    def split(self, spec: Json) -> tuple[list[Json], list[Json]]:
+    def split(self, spec: Obj) -> tuple[list[Obj], list[Obj]]:
         """The requests and the mappings. An init container that ends uses the devices of those that come after it."""
         init = spec.get("initContainers") or []
         containers = [*init, *spec["containers"]]
-        long: dict[int, Json] = {}
-        mappings: list[Json] = []
+        long: dict[int, Obj] = {}
+        mappings: list[Obj] = []
         passing = [i for i, one in enumerate(init) if one.get("restartPolicy") != "Always"]
         for index in (i for i in range(len(containers)) if i not in passing):
             request, mapped = self._request(index, containers[index], ())
@@ -152,11 +152,11 @@ class _Resource:
         return requests, mappings + more
 
     def _passing(
-        self, containers: Sequence[Json], passing: Sequence[int], long: Mapping[int, Json]
-    ) -> tuple[Json | None, list[Json]]:
+        self, containers: Sequence[Obj], passing: Sequence[int], long: Mapping[int, Obj]
+    ) -> tuple[Obj | None, list[Obj]]:
         """The one request that serves all init containers which end: the largest of theirs."""
-        own: list[Json] = []
-        mappings: list[Json] = []
+        own: list[Obj] = []
+        mappings: list[Obj] = []
         for index in passing:
             later = [request for number, request in long.items() if number >= index]
             request, mapped = self._request(index, containers[index], later)
@@ -171,10 +171,10 @@ class _Resource:
                 mapping["requestName"] = largest["name"]
         return largest, mappings
 
-    def _request(self, index: int, container: Json, later: Iterable[Json]) -> tuple[Json | None, list[Json]]:
+    def _request(self, index: int, container: Obj, later: Iterable[Obj]) -> tuple[Obj | None, list[Obj]]:
         asked = _requests_of(container)
         missing = _asked(container).get(self.name, 0)
-        mappings: list[Json] = []
+        mappings: list[Obj] = []
         for request in later if missing else ():
             mappings.append(self._mapping(container, request["name"]))
             missing -= request["exactly"]["count"]
@@ -186,11 +186,11 @@ class _Resource:
         exactly = {"deviceClassName": self.class_name, "allocationMode": "ExactCount", "count": missing}
         return {"name": name, "exactly": exactly}, [*mappings, self._mapping(container, name)]
 
-    def _mapping(self, container: Json, request: str) -> Json:
+    def _mapping(self, container: Obj, request: str) -> Obj:
         return {"containerName": container["name"], "resourceName": self.name, "requestName": request}
 
 
-def _asked(container: Json) -> dict[str, int]:
+def _asked(container: Obj) -> dict[str, int]:
     """The extended resources of the container, and how many of each."""
     return dict(_counted(_requests_of(container)))
 
@@ -201,13 +201,13 @@ def _counted(quantities: Mapping[str, str]) -> Iterator[tuple[str, int]]:
             yield name, count
 
 
-def _requests_of(container: Json) -> dict[str, str]:
+def _requests_of(container: Obj) -> dict[str, str]:
     """Where only the limit is given it is the request."""
     resources = container.get("resources") or {}
     return {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
 
 
-def _allocatable(node: Json) -> dict[str, int]:
+def _allocatable(node: Obj) -> dict[str, int]:
     return dict(_counted((node.get("status") or {}).get("allocatable") or {}))
 
 

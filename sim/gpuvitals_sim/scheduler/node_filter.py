@@ -6,7 +6,7 @@ Source: kubernetes/kubernetes pkg/scheduler/framework/plugins (nodeunschedulable
 
 from collections.abc import Callable, Iterable, Mapping
 
-from gpuvitals_sim.rest import Json
+from gpuvitals_sim.apiserver.json_types import Obj
 
 UNSCHEDULABLE = "node(s) were unschedulable"
 UNTOLERATED = "node(s) had untolerated taint(s)"
@@ -16,12 +16,12 @@ _CORDON = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
 _REPELLING = ("NoSchedule", "NoExecute")
 
 
-def node_name(node: Json) -> str:
+def node_name(node: Obj) -> str:
     """The node's name."""
     return str(node["metadata"]["name"])
 
 
-def refusal(pod: Json, node: Json) -> str:
+def refusal(pod: Obj, node: Obj) -> str:
     """Why the pod can't run on the node, in the scheduler's words; empty if it can."""
     spec = node.get("spec") or {}
     tolerations = pod["spec"].get("tolerations") or ()
@@ -38,14 +38,14 @@ def tolerated(taint: Mapping[str, str], tolerations: Iterable[Mapping[str, str]]
     return any(_tolerates(toleration, taint) for toleration in tolerations)
 
 
-def selector_matches(selector: Json | None, node: Json) -> bool:
+def selector_matches(selector: Obj | None, node: Obj) -> bool:
     """Whether a NodeSelector fits the node: its terms are alternatives; no terms fit nothing."""
     if selector is None:
         return True
     return any(_term_matches(term, node) for term in selector.get("nodeSelectorTerms") or ())
 
 
-def only_node(name: str) -> Json:
+def only_node(name: str) -> Obj:
     """The NodeSelector that fits one node by name."""
     return {
         "nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [name]}]}]
@@ -66,7 +66,7 @@ def _tolerates(toleration: Mapping[str, str], taint: Mapping[str, str]) -> bool:
             return False
 
 
-def _selected(pod: Json, node: Json) -> bool:
+def _selected(pod: Obj, node: Obj) -> bool:
     labels = node["metadata"].get("labels") or {}
     wanted = pod["spec"].get("nodeSelector") or {}
     if any(labels.get(key) != value for key, value in wanted.items()):
@@ -75,7 +75,7 @@ def _selected(pod: Json, node: Json) -> bool:
     return selector_matches(affinity.get("requiredDuringSchedulingIgnoredDuringExecution"), node)
 
 
-def _term_matches(term: Json, node: Json) -> bool:
+def _term_matches(term: Obj, node: Obj) -> bool:
     fields = {"metadata.name": node_name(node)}
     labels = node["metadata"].get("labels") or {}
     expressions, names = term.get("matchExpressions") or (), term.get("matchFields") or ()
@@ -94,5 +94,5 @@ _OPERATORS: Mapping[str, Callable[[str | None, list[str]], bool]] = {
 }
 
 
-def _fits(rule: Json, values: Mapping[str, str]) -> bool:
+def _fits(rule: Obj, values: Mapping[str, str]) -> bool:
     return _OPERATORS[rule["operator"]](values.get(rule["key"]), rule.get("values") or [])

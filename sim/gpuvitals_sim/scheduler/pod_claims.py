@@ -5,21 +5,21 @@ Place in the chain: before the decision. Source: kubernetes/dynamic-resource-all
 
 from collections.abc import Callable
 
-from gpuvitals_sim.rest import Json
+from gpuvitals_sim.apiserver.json_types import Obj
 
 
 class NotSchedulableYet(Exception):
     """The pod is held back until something changes; as in the real scheduler, nothing is written about it."""
 
 
-def claims_of(pod: Json, find: Callable[[str, str], Json | None]) -> list[Json]:
+def claims_of(pod: Obj, find: Callable[[str, str], Obj | None]) -> list[Obj]:
     """The pod's claims, as `find(namespace, name)` has them. Raises NotSchedulableYet."""
     namespace = pod["metadata"]["namespace"]
     generated = {
         entry["name"]: entry.get("resourceClaimName")
         for entry in (pod.get("status") or {}).get("resourceClaimStatuses") or ()
     }
-    found: list[Json] = []
+    found: list[Obj] = []
     for reference in pod["spec"].get("resourceClaims") or ():
         name = reference.get("resourceClaimName")
         if not name:
@@ -38,7 +38,7 @@ def claims_of(pod: Json, find: Callable[[str, str], Json | None]) -> list[Json]:
     return found
 
 
-def _check_owner(pod: Json, reference: Json, claim: Json) -> None:
+def _check_owner(pod: Obj, reference: Obj, claim: Obj) -> None:
     if reference.get("resourceClaimName"):
         return
     owners = claim["metadata"].get("ownerReferences") or ()

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from gpuvitals_sim.apiserver.json_types import Obj
 from gpuvitals_sim.cel import CelDevice, CelError, CompileError, compiled
-from gpuvitals_sim.rest import Json
 from gpuvitals_sim.scheduler.node_filter import node_name, selector_matches
 
 
@@ -30,11 +30,11 @@ class PoolDevice:
     """One published device. Its selectors' answers are kept: they can't change while its slice doesn't."""
 
     id: DeviceId
-    attributes: Json
-    taints: tuple[Json, ...]
+    attributes: Obj
+    taints: tuple[Obj, ...]
     cel: CelDevice
     bound_to_node: bool
-    node_selector: Json | None = None
+    node_selector: Obj | None = None
     _answers: dict[str, bool | Exception] = field(default_factory=dict)
 
     def matches(self, expression: str) -> bool:
@@ -71,11 +71,11 @@ class Inventory:
     """All published devices. `update` is cheap where little changed: a slice is read once a version."""
 
     def __init__(self) -> None:
-        self._slices: tuple[Json, ...] = ()
-        self._rules: tuple[Json, ...] = ()
+        self._slices: tuple[Obj, ...] = ()
+        self._rules: tuple[Obj, ...] = ()
         self._read: dict[tuple[str, str], tuple[PoolDevice, ...]] = {}
 
-    def update(self, slices: Sequence[Json], rules: Iterable[Json]) -> None:
+    def update(self, slices: Sequence[Obj], rules: Iterable[Obj]) -> None:
         """Takes the present slices and taint rules."""
         rules = tuple(rules)
         if _versions(rules) != _versions(self._rules):
@@ -85,9 +85,9 @@ class Inventory:
         known = {_version(item) for item in self._slices}
         self._read = {key: devices for key, devices in self._read.items() if key in known}
 
-    def pools(self, node: Json) -> tuple[Pool, ...]:
+    def pools(self, node: Obj) -> tuple[Pool, ...]:
         """The pools that have devices for this node, in the order of the search."""
-        grouped: dict[tuple[str, str], list[Json]] = {}
+        grouped: dict[tuple[str, str], list[Obj]] = {}
         for item in self._slices:
             if _reaches(item["spec"], node):
                 grouped.setdefault(_pool_key(item), []).append(item)
@@ -95,7 +95,7 @@ class Inventory:
             self._pool(key, grouped[key]) for key in sorted(grouped) if not self._obsolete(key, grouped[key])
         )
 
-    def _pool(self, key: tuple[str, str], slices: list[Json]) -> Pool:
+    def _pool(self, key: tuple[str, str], slices: list[Obj]) -> Pool:
         newest = max(_generation(item) for item in slices)
         current = [item for item in slices if _generation(item) == newest]
         devices = tuple(device for item in current for device in self._devices(item))
@@ -108,15 +108,15 @@ class Inventory:
             invalid=len(set(names)) != len(names),
         )
 
-    def _obsolete(self, key: tuple[str, str], slices: list[Json]) -> bool:
+    def _obsolete(self, key: tuple[str, str], slices: list[Obj]) -> bool:
         """Whether a newer generation of the pool exists that does not reach this node."""
         newest = max(_generation(item) for item in slices)
         return any(_pool_key(item) == key and _generation(item) > newest for item in self._slices)
 
-    def _everywhere(self, key: tuple[str, str], generation: int) -> list[Json]:
+    def _everywhere(self, key: tuple[str, str], generation: int) -> list[Obj]:
         return [item for item in self._slices if _pool_key(item) == key and _generation(item) == generation]
 
-    def _devices(self, item: Json) -> tuple[PoolDevice, ...]:
+    def _devices(self, item: Obj) -> tuple[PoolDevice, ...]:
         version = _version(item)
         found = self._read.get(version)
         if found is None:
@@ -124,7 +124,7 @@ class Inventory:
             self._read[version] = found
         return found
 
-    def _read_device(self, item: Json, device: Json) -> PoolDevice:
+    def _read_device(self, item: Obj, device: Obj) -> PoolDevice:
         spec = item["spec"]
         identity = DeviceId(spec["driver"], spec["pool"]["name"], device["name"])
         rules = (rule["spec"]["taint"] for rule in self._rules if _rule_selects(rule, identity))
@@ -138,7 +138,7 @@ class Inventory:
         )
 
 
-def _reaches(spec: Json, node: Json) -> bool:
+def _reaches(spec: Obj, node: Obj) -> bool:
     if spec.get("nodeName"):
         return bool(spec["nodeName"] == node_name(node))
     if spec.get("allNodes"):
@@ -146,7 +146,7 @@ def _reaches(spec: Json, node: Json) -> bool:
     return "nodeSelector" in spec and selector_matches(spec["nodeSelector"], node)
 
 
-def _rule_selects(rule: Json, device: DeviceId) -> bool:
+def _rule_selects(rule: Obj, device: DeviceId) -> bool:
     selector = rule["spec"].get("deviceSelector")
     if selector is None:
         return False
@@ -154,17 +154,17 @@ def _rule_selects(rule: Json, device: DeviceId) -> bool:
     return all(want in (None, has) for want, has in (*wanted, (selector.get("device"), device.device)))
 
 
-def _pool_key(item: Json) -> tuple[str, str]:
+def _pool_key(item: Obj) -> tuple[str, str]:
     return item["spec"]["driver"], item["spec"]["pool"]["name"]
 
 
-def _generation(item: Json) -> int:
+def _generation(item: Obj) -> int:
     return int(item["spec"]["pool"].get("generation", 0))
 
 
-def _version(item: Json) -> tuple[str, str]:
+def _version(item: Obj) -> tuple[str, str]:
     return item["metadata"]["uid"], item["metadata"]["resourceVersion"]
 
 
-def _versions(items: Iterable[Json]) -> set[tuple[str, str]]:
+def _versions(items: Iterable[Obj]) -> set[tuple[str, str]]:
     return {_version(item) for item in items}

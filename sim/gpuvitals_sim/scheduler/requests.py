@@ -5,7 +5,7 @@ Place in the chain: read from the claim's spec; the allocator works on it.
 
 from dataclasses import dataclass
 
-from gpuvitals_sim.rest import Json
+from gpuvitals_sim.apiserver.json_types import Obj
 
 MAX_RESULTS = 32
 
@@ -18,7 +18,7 @@ class Choice:
     short_name: str
     class_name: str
     selectors: tuple[str, ...]
-    tolerations: tuple[Json, ...]
+    tolerations: tuple[Obj, ...]
     all_devices: bool
     count: int
     admin_access: bool
@@ -50,7 +50,7 @@ class Constraint:
 class ClaimRequests:
     """A claim that needs an allocation."""
 
-    claim: Json
+    claim: Obj
     requests: tuple[Request, ...]
     constraints: tuple[Constraint, ...]
 
@@ -61,7 +61,7 @@ class ClaimRequests:
         return f"{metadata['namespace']}/{metadata.get('name', '<extended-resources>')}"
 
 
-def claim_requests(claim: Json) -> ClaimRequests:
+def claim_requests(claim: Obj) -> ClaimRequests:
     """What the claim asks for."""
     devices = claim["spec"].get("devices") or {}
     return ClaimRequests(
@@ -71,7 +71,7 @@ def claim_requests(claim: Json) -> ClaimRequests:
     )
 
 
-def _request(request: Json) -> Request:
+def _request(request: Obj) -> Request:
     name = request["name"]
     if request.get("firstAvailable"):
         choices = tuple(_choice(f"{name}/{part['name']}", part) for part in request["firstAvailable"])
@@ -80,7 +80,7 @@ def _request(request: Json) -> Request:
     return Request(name=name, choices=choices)
 
 
-def _choice(name: str, part: Json) -> Choice:
+def _choice(name: str, part: Obj) -> Choice:
     return Choice(
         name=name,
         short_name=part["name"],
@@ -93,7 +93,7 @@ def _choice(name: str, part: Json) -> Choice:
     )
 
 
-def _constraint(constraint: Json) -> Constraint:
+def _constraint(constraint: Obj) -> Constraint:
     same = "matchAttribute" in constraint
     return Constraint(
         requests=frozenset(constraint.get("requests") or ()),

@@ -10,8 +10,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from gpuvitals_sim.informer import Informer
-from gpuvitals_sim.rest import ApiError, Endpoint, Json, Rest
+from gpuvitals_sim.apiserver import ApiError
+from gpuvitals_sim.apiserver.json_types import Obj
+from gpuvitals_sim.client import Endpoint, HttpClient, Informer
 from gpuvitals_sim.scheduler.allocation import allocated_devices
 from gpuvitals_sim.scheduler.binder import bind, create_extended, deallocate, delete_extended, refuse
 from gpuvitals_sim.scheduler.decision import ClusterSnapshot, Placed, Refused, decide
@@ -22,7 +23,6 @@ from gpuvitals_sim.scheduler.pools import DeviceId, Inventory
 log = logging.getLogger(__name__)
 
 NAME = "default-scheduler"
-_RESOURCE = "/apis/resource.k8s.io/v1"
 _RETRY_SECONDS = 1.0
 _JOIN_SECONDS = 15.0
 _INFORMER_SECONDS = 5.0
@@ -33,18 +33,18 @@ class Scheduler:
     """Schedules the pods of `default-scheduler` on the API server at `endpoint`."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._rest = Rest(endpoint)
+        self._client = HttpClient(endpoint)
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._inventory = Inventory()
         self._bound: set[str] = set()
         self._assumed: dict[str, _Assumed] = {}
-        self._pods = self._informer("/api/v1/pods")
-        self._nodes = self._informer("/api/v1/nodes")
-        self._claims = self._informer(f"{_RESOURCE}/resourceclaims")
-        self._slices = self._informer(f"{_RESOURCE}/resourceslices")
-        self._classes = self._informer(f"{_RESOURCE}/deviceclasses")
-        self._rules = self._informer(f"{_RESOURCE}/devicetaintrules")
+        self._pods = self._informer("pods")
+        self._nodes = self._informer("nodes")
+        self._claims = self._informer("resourceclaims.resource.k8s.io")
+        self._slices = self._informer("resourceslices.resource.k8s.io")
+        self._classes = self._informer("deviceclasses.resource.k8s.io")
+        self._rules = self._informer("devicetaintrules.resource.k8s.io")
         self._thread = threading.Thread(target=self._run, name="sim-scheduler")
 
     def start(self) -> None:
@@ -61,9 +61,9 @@ class Scheduler:
             self._thread.join(_JOIN_SECONDS)
         for informer in self._informers():
             informer.stop()
-        self._rest.close()
+        self._client.close()
 
-    def knows(self, item: Json) -> bool:
+    def knows(self, item: Obj) -> bool:
         """Whether decisions are made with this version of the object, or a later one. The watches are not in step."""
         informers = {
             "Pod": self._pods,
@@ -79,8 +79,8 @@ class Scheduler:
             metadata["resourceVersion"]
         )
 
-    def _informer(self, path: str) -> Informer:
-        return Informer(self._rest, path, lambda _kind, _item: self._wake.set())
+    def _informer(self, kind: str) -> Informer:
+        return Informer(self._client, kind, lambda _kind, _item: self._wake.set())
 
     def _informers(self) -> tuple[Informer, ...]:
         return (self._pods, self._nodes, self._claims, self._slices, self._classes, self._rules)
@@ -93,7 +93,7 @@ class Scheduler:
             self._wake.clear()
             retry = self._round()
             self._wake.wait(_RETRY_SECONDS if retry else None)
-        self._rest.close()
+        self._client.close()
 
     def _round(self) -> bool:
         """Tries every waiting pod; True where the API server failed one and it must be tried again."""
@@ -113,7 +113,7 @@ class Scheduler:
                 retry = True
         return retry
 
-    def _waiting(self) -> list[Json]:
+    def _waiting(self) -> list[Obj]:
         """Pods without a node, most important and oldest first."""
         pods = self._pods.all()
         unbound = {pod["metadata"]["uid"] for pod in pods if not pod["spec"].get("nodeName")}
@@ -121,37 +121,37 @@ class Scheduler:
         waiting = [pod for pod in pods if _is_ours(pod) and pod["metadata"]["uid"] in unbound - self._bound]
         return sorted(waiting, key=_urgency)
 
-    def _schedule(self, pod: Json) -> None:
+    def _schedule(self, pod: Obj) -> None:
         claims = [self._known(claim) for claim in claims_of(pod, self._claims.find)]
         left = left_over(pod, self._claims.all()) if extended_resources(pod) else None
         if left is not None:
-            delete_extended(self._rest, left)
+            delete_extended(self._client, left)
             raise NotSchedulableYet(
                 "an earlier attempt left its claim; the pod is tried again when that is gone"
             )
         decision = decide(self._snapshot(), pod, claims)
         if isinstance(decision, Refused):
-            refuse(self._rest, pod, decision)
+            refuse(self._client, pod, decision)
             if decision.idle is not None:
-                deallocate(self._rest, decision.idle)
+                deallocate(self._client, decision.idle)
         elif decision.extended is None:
             self._bind(pod, claims, decision)
         else:
             self._bind_with_extended(pod, claims, decision, decision.extended)
 
-    def _bind(self, pod: Json, claims: list[Json], placed: Placed) -> None:
+    def _bind(self, pod: Obj, claims: list[Obj], placed: Placed) -> None:
         written: dict[str, int] = {}
         try:
-            bind(self._rest, pod, claims, placed, written)
+            bind(self._client, pod, claims, placed, written)
         finally:
             self._assume(placed, written)
         self._bound.add(pod["metadata"]["uid"])
 
     def _bind_with_extended(
-        self, pod: Json, claims: list[Json], placed: Placed, extended: ExtendedResourceClaim
+        self, pod: Obj, claims: list[Obj], placed: Placed, extended: ExtendedResourceClaim
     ) -> None:
         """Makes the claim first, and waits until it is cached: its devices count as in use from then on."""
-        made = create_extended(self._rest, extended)
+        made = create_extended(self._client, extended)
         where, uid = (made["metadata"]["namespace"], made["metadata"]["name"]), made["metadata"]["uid"]
         try:
             deadline = time.monotonic() + _INFORMER_SECONDS
@@ -161,7 +161,7 @@ class Scheduler:
             allocations = {**placed.allocations, uid: placed.extended_allocation}
             self._bind(pod, [*claims, made], replace(placed, allocations=allocations))
         except (ApiError, NotSchedulableYet):
-            delete_extended(self._rest, made)
+            delete_extended(self._client, made)
             raise
 
     def _assume(self, placed: Placed, written: dict[str, int]) -> None:
@@ -173,7 +173,7 @@ class Scheduler:
 
     def _snapshot(self) -> ClusterSnapshot:
         self._inventory.update(self._slices.all(), self._rules.all())
-        bound: dict[str, list[Json]] = {}
+        bound: dict[str, list[Obj]] = {}
         for pod in self._pods.all():
             if pod["spec"].get("nodeName") and (pod.get("status") or {}).get("phase") not in _ENDED:
                 bound.setdefault(pod["spec"]["nodeName"], []).append(pod)
@@ -191,7 +191,7 @@ class Scheduler:
                 if not result.get("adminAccess"):
                     yield device
 
-    def _known(self, claim: Json) -> Json:
+    def _known(self, claim: Obj) -> Obj:
         """The claim with an allocation that was written but is not cached yet."""
         assumed = self._assumed.get(claim["metadata"]["uid"])
         if assumed is None:
@@ -207,10 +207,10 @@ class _Assumed:
     """An allocation that was written; true until the informer shows this version of the claim or a later one."""
 
     version: int
-    allocation: Json
+    allocation: Obj
 
 
-def _is_ours(pod: Json) -> bool:
+def _is_ours(pod: Obj) -> bool:
     return (
         pod["spec"].get("schedulerName", NAME) == NAME
         and not pod["metadata"].get("deletionTimestamp")
@@ -219,7 +219,7 @@ def _is_ours(pod: Json) -> bool:
     )
 
 
-def _urgency(pod: Json) -> tuple[int, str, str, str]:
+def _urgency(pod: Obj) -> tuple[int, str, str, str]:
     metadata = pod["metadata"]
     return (
         -int(pod["spec"].get("priority") or 0),

@@ -8,12 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from contract.scheduling.world import World
-from gpuvitals_sim.apiserver import ApiServer
-from gpuvitals_sim.apiserver.api import ApiSettings
-from gpuvitals_sim.cel import compile_errors
-from gpuvitals_sim.controllers import ControllerManager
-from gpuvitals_sim.rest import Endpoint
-from gpuvitals_sim.scheduler import Scheduler
+from gpuvitals_sim.cluster import control_plane
 from support.raw_api import RawApi
 from support.realkube.gate import SIM_AND_REAL
 from support.realkube.scheduler import RealScheduling
@@ -27,15 +22,9 @@ def real_scheduling() -> Iterator[RealScheduling]:
 
 @pytest.fixture(scope="session")
 def sim_scheduling() -> Iterator[RawApi]:
-    with ApiServer(settings=ApiSettings(cel_checker=compile_errors)) as server:
-        scheduler = Scheduler(Endpoint(url=server.url))
-        scheduler.start()
-        try:
-            with ControllerManager(server.client("kube-controller-manager")) as manager:
-                yield RawApi(server.url)
-                assert not manager.failures
-        finally:
-            scheduler.stop()
+    with control_plane() as control:
+        yield RawApi(control.server.url)
+        assert not control.failures
 
 
 @pytest.fixture(params=SIM_AND_REAL)

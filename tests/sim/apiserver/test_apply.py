@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpuvitals_sim.apiserver import ApiClient, ApiError
+from gpuvitals_sim.apiserver import ApiError, InProcessClient
 from gpuvitals_sim.apiserver.api import Api
-from gpuvitals_sim.apiserver.inprocess import MERGE_PATCH
+from gpuvitals_sim.apiserver.request import MERGE_PATCH
 
 CLAIMS = "resourceclaims.resource.k8s.io"
 DEVICE = {"driver": "gpu.vitals.internal", "pool": "node-a", "device": "gpu-0"}
@@ -37,7 +37,7 @@ def claim_status(*conditions: tuple[str, str], data: dict[str, Any] | None = Non
 def api() -> Api:
     """A cluster with one claim that holds one device."""
     api = Api()
-    scheduler = ApiClient(api, "scheduler")
+    scheduler = InProcessClient(api, "scheduler")
     request = {"name": "gpu", "exactly": {"deviceClassName": "gpu"}}
     claim = {
         "metadata": {"name": "claim", "namespace": "default"},
@@ -54,14 +54,14 @@ def conditions_of(claim: dict[str, Any]) -> dict[str, str]:
 
 
 def test_an_identical_apply_writes_nothing(api: Api) -> None:
-    agent = ApiClient(api, "agent")
+    agent = InProcessClient(api, "agent")
     first = agent.apply(CLAIMS, claim_status(("Ready", "True"), data={"score": 100}), subresource="status")
     second = agent.apply(CLAIMS, claim_status(("Ready", "True"), data={"score": 100}), subresource="status")
     assert second["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
 
 
 def test_two_managers_keep_their_own_conditions(api: Api) -> None:
-    agent, controller = ApiClient(api, "agent"), ApiClient(api, "controller")
+    agent, controller = InProcessClient(api, "agent"), InProcessClient(api, "controller")
     agent.apply(CLAIMS, claim_status(("Ready", "True")), subresource="status")
     controller.apply(CLAIMS, claim_status(("RemediationScheduled", "False")), subresource="status")
     both = agent.apply(CLAIMS, claim_status(("Ready", "False")), subresource="status")
@@ -69,7 +69,7 @@ def test_two_managers_keep_their_own_conditions(api: Api) -> None:
 
 
 def test_another_managers_value_is_a_conflict_that_force_takes(api: Api) -> None:
-    agent, other = ApiClient(api, "agent"), ApiClient(api, "other")
+    agent, other = InProcessClient(api, "agent"), InProcessClient(api, "other")
     agent.apply(CLAIMS, claim_status(("Ready", "True")), subresource="status")
     with pytest.raises(ApiError) as refusal:
         other.apply(CLAIMS, claim_status(("Ready", "False")), subresource="status")
@@ -86,7 +86,7 @@ def test_another_managers_value_is_a_conflict_that_force_takes(api: Api) -> None
 
 
 def test_what_is_no_longer_named_goes_unless_another_owns_it(api: Api) -> None:
-    agent, controller = ApiClient(api, "agent"), ApiClient(api, "controller")
+    agent, controller = InProcessClient(api, "agent"), InProcessClient(api, "controller")
     agent.apply(CLAIMS, claim_status(("Ready", "True"), ("Healthy", "True")), subresource="status")
     controller.apply(CLAIMS, claim_status(("Healthy", "True")), subresource="status")
     left = agent.apply(CLAIMS, {**claim_status(), "status": {"devices": []}}, subresource="status")
@@ -94,10 +94,10 @@ def test_what_is_no_longer_named_goes_unless_another_owns_it(api: Api) -> None:
 
 
 def test_a_patch_by_someone_else_takes_the_field(api: Api) -> None:
-    agent = ApiClient(api, "agent")
+    agent = InProcessClient(api, "agent")
     agent.apply(CLAIMS, claim_status(("Ready", "True")), subresource="status")
     patch = {"status": claim_status(("Ready", "False"))["status"]}
-    ApiClient(api, "admin").patch(
+    InProcessClient(api, "admin").patch(
         CLAIMS, ("default", "claim"), patch, patch_type=MERGE_PATCH, subresource="status"
     )
     with pytest.raises(
@@ -110,7 +110,7 @@ def test_the_uid_guards_against_a_claim_created_again(api: Api) -> None:
     config = claim_status(("Ready", "True"))
     config["metadata"]["uid"] = "00000000-0000-0000-0000-000000000000"
     with pytest.raises(ApiError) as refusal:
-        ApiClient(api, "agent").apply(CLAIMS, config, subresource="status")
+        InProcessClient(api, "agent").apply(CLAIMS, config, subresource="status")
     assert (refusal.value.code, "field is immutable" in refusal.value.message) == (422, True)
 
 
@@ -118,13 +118,13 @@ def test_an_unknown_claims_status_is_not_created(api: Api) -> None:
     config = claim_status(("Ready", "True"))
     config["metadata"]["name"] = "nobody"
     with pytest.raises(ApiError) as refusal:
-        ApiClient(api, "agent").apply(CLAIMS, config, subresource="status")
+        InProcessClient(api, "agent").apply(CLAIMS, config, subresource="status")
     assert refusal.value.code == 404
 
 
 def test_apply_creates_a_missing_object() -> None:
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "labels": {"a": "b"}}}
-    made = ApiClient(Api(), "agent").apply("nodes", node)
+    made = InProcessClient(Api(), "agent").apply("nodes", node)
     assert made["metadata"]["managedFields"][0]["fieldsV1"] == {"f:metadata": {"f:labels": {"f:a": {}}}}
 
 
@@ -132,7 +132,7 @@ def test_a_field_outside_the_type_is_refused(api: Api) -> None:
     config = claim_status(("Ready", "True"))
     config["status"]["devices"][0]["colour"] = "red"
     with pytest.raises(ApiError, match="field not declared in schema"):
-        ApiClient(api, "agent").apply(CLAIMS, config, subresource="status")
+        InProcessClient(api, "agent").apply(CLAIMS, config, subresource="status")
 
 
 LABELS = st.dictionaries(st.sampled_from("abcd"), st.sampled_from("xyz"), max_size=4)
@@ -146,7 +146,7 @@ def test_any_apply_repeated_changes_nothing(steps: list[tuple[str, dict[str, str
     api = Api()
     for manager, labels in steps:
         node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "labels": labels}}
-        first = ApiClient(api, manager).apply("nodes", node, force=True)
-        again = ApiClient(api, manager).apply("nodes", node)
+        first = InProcessClient(api, manager).apply("nodes", node, force=True)
+        again = InProcessClient(api, manager).apply("nodes", node)
         assert again == first
         assert labels.items() <= first["metadata"].get("labels", {}).items()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gpuvitals_sim.apiserver import ApiError
 from gpuvitals_sim.apiserver.kinds import Catalogue
-from gpuvitals_sim.apiserver.merge_schema import Shape, merge_schema_of
+from gpuvitals_sim.apiserver.merge_schema import MergeSchema, merge_schema_of
 from gpuvitals_sim.apiserver.patching.merge_patch import apply_merge_patch
 from gpuvitals_sim.apiserver.patching.strategic import apply_strategic_patch
 
@@ -48,7 +48,7 @@ def test_a_merge_patch_applied_twice_changes_nothing_more(document: Any, patch: 
 
 
 @pytest.fixture
-def node_shape() -> Shape:
+def node_shape() -> MergeSchema:
     return merge_schema_of(Catalogue().named("nodes"))
 
 
@@ -56,7 +56,7 @@ def conditions(*entries: tuple[str, str]) -> dict[str, Any]:
     return {"status": {"conditions": [{"type": kind, "status": value} for kind, value in entries]}}
 
 
-def test_conditions_merge_by_type(node_shape: Shape) -> None:
+def test_conditions_merge_by_type(node_shape: MergeSchema) -> None:
     """The others stay; a new one comes first, as the real server puts it."""
     live = conditions(("Ready", "True"), ("Disk", "False"))
     assert apply_strategic_patch(live, conditions(("Disk", "True")), node_shape) == conditions(
@@ -66,13 +66,13 @@ def test_conditions_merge_by_type(node_shape: Shape) -> None:
     assert added == conditions(("GPUHealthy", "True"), ("Ready", "True"), ("Disk", "False"))
 
 
-def test_a_delete_directive_removes_one_item(node_shape: Shape) -> None:
+def test_a_delete_directive_removes_one_item(node_shape: MergeSchema) -> None:
     live = conditions(("Ready", "True"), ("Disk", "False"))
     patch = {"status": {"conditions": [{"type": "Disk", "$patch": "delete"}]}}
     assert apply_strategic_patch(live, patch, node_shape) == conditions(("Ready", "True"))
 
 
-def test_a_replace_directive_replaces_the_list_or_map(node_shape: Shape) -> None:
+def test_a_replace_directive_replaces_the_list_or_map(node_shape: MergeSchema) -> None:
     live = conditions(("Ready", "True"))
     patch = {"status": {"conditions": [{"$patch": "replace"}, {"type": "Disk", "status": "True"}]}}
     assert apply_strategic_patch(live, patch, node_shape) == conditions(("Disk", "True"))
@@ -82,7 +82,7 @@ def test_a_replace_directive_replaces_the_list_or_map(node_shape: Shape) -> None
     ) == {"metadata": {"labels": {"c": "d"}}}
 
 
-def test_node_taints_are_replaced_as_a_whole(node_shape: Shape) -> None:
+def test_node_taints_are_replaced_as_a_whole(node_shape: MergeSchema) -> None:
     """They have no merge key in the real API either."""
     live = {"spec": {"taints": [{"key": "a"}]}}
     assert apply_strategic_patch(live, {"spec": {"taints": [{"key": "b"}]}}, node_shape) == {
@@ -90,13 +90,13 @@ def test_node_taints_are_replaced_as_a_whole(node_shape: Shape) -> None:
     }
 
 
-def test_an_element_order_is_obeyed(node_shape: Shape) -> None:
+def test_an_element_order_is_obeyed(node_shape: MergeSchema) -> None:
     live = conditions(("A", "1"), ("B", "1"))
     patch = {"status": {"$setElementOrder/conditions": [{"type": "B"}, {"type": "A"}]}}
     assert apply_strategic_patch(live, patch, node_shape) == conditions(("B", "1"), ("A", "1"))
 
 
-def test_finalizers_are_a_set(node_shape: Shape) -> None:
+def test_finalizers_are_a_set(node_shape: MergeSchema) -> None:
     live = {"metadata": {"finalizers": ["a/b"]}}
     assert apply_strategic_patch(live, {"metadata": {"finalizers": ["c/d"]}}, node_shape)["metadata"][
         "finalizers"
@@ -107,7 +107,7 @@ def test_finalizers_are_a_set(node_shape: Shape) -> None:
     assert gone == {"metadata": {"finalizers": []}}
 
 
-def test_an_item_without_its_key_is_refused(node_shape: Shape) -> None:
+def test_an_item_without_its_key_is_refused(node_shape: MergeSchema) -> None:
     with pytest.raises(ApiError) as refusal:
         apply_strategic_patch({}, {"status": {"conditions": [{"status": "True"}]}}, node_shape)
     assert refusal.value.message == "map: map[status:True] does not contain declared merge key: type"

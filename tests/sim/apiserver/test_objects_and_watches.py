@@ -5,7 +5,7 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpuvitals_sim.apiserver import ApiClient, ApiServer, ApiSettings
+from gpuvitals_sim.apiserver import ApiServer, ApiSettings, InProcessClient
 from gpuvitals_sim.apiserver.api import Api
 from gpuvitals_sim.apiserver.request import ListOptions, Target
 from support.raw_api import MERGE_PATCH, RawApi
@@ -86,7 +86,7 @@ def test_a_fifty_three_kilobyte_slice_is_written_in_milliseconds(raw: RawApi) ->
 @given(st.integers(0, 12), st.integers(1, 5), st.integers(0, 12))
 def test_pages_show_one_moment_whatever_happens_between_them(count: int, limit: int, changed: int) -> None:
     api = Api()
-    client = ApiClient(api, "test")
+    client = InProcessClient(api, "test")
     for number in range(count):
         client.create(
             "configmaps",

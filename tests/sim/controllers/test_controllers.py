@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from gpuvitals_sim.apiserver import ApiClient, DeleteOptions
+from gpuvitals_sim.apiserver import DeleteOptions, InProcessClient
 from gpuvitals_sim.apiserver.api import Api
-from gpuvitals_sim.apiserver.inprocess import STRATEGIC_PATCH
+from gpuvitals_sim.apiserver.request import STRATEGIC_PATCH
 from gpuvitals_sim.controllers import ControllerManager, ControllerSettings
 from support.waiting import eventually
 
@@ -22,12 +22,12 @@ Object = dict[str, Any]
 
 
 @pytest.fixture
-def client() -> Iterator[ApiClient]:
+def client() -> Iterator[InProcessClient]:
     """A cluster with running controllers; none of them may have failed when the test ends."""
     api = Api()
     settings = ControllerSettings(rule_status_seconds=0.3)
-    with ControllerManager(ApiClient(api, "controllers"), settings=settings) as manager:
-        yield ApiClient(api, "test")
+    with ControllerManager(InProcessClient(api, "controllers"), settings=settings) as manager:
+        yield InProcessClient(api, "test")
     assert manager.failures == []
 
 
@@ -36,19 +36,19 @@ def pod(name: str = "p", **spec: Any) -> Object:
     return {"metadata": {"name": name, "namespace": "default"}, "spec": {"containers": containers, **spec}}
 
 
-def templated_pod(client: ApiClient) -> Object:
+def templated_pod(client: InProcessClient) -> Object:
     client.create(TEMPLATES, {"metadata": {"name": "t", "namespace": "default"}, "spec": {"spec": REQUESTS}})
     reference = {"name": "gpu", "resourceClaimTemplateName": "t"}
     return client.create("pods", pod(resourceClaims=[reference]))
 
 
-def claim_of(client: ApiClient, name: str = "p") -> Object | None:
+def claim_of(client: InProcessClient, name: str = "p") -> Object | None:
     entries = client.get("pods", name, "default").get("status", {}).get("resourceClaimStatuses") or []
     return client.find(CLAIMS, entries[0]["resourceClaimName"], "default") if entries else None
 
 
 def hold(
-    client: ApiClient, claim: Object, holder: Object, *, tolerations: list[Object] | None = None
+    client: InProcessClient, claim: Object, holder: Object, *, tolerations: list[Object] | None = None
 ) -> None:
     """Allocate the claim's device and reserve it for the pod, as the scheduler does; then bind the pod."""
     claim["metadata"]["finalizers"] = ["resource.kubernetes.io/delete-protection"]
@@ -57,10 +57,11 @@ def hold(
     consumer = {"resource": "pods", "name": holder["metadata"]["name"], "uid": holder["metadata"]["uid"]}
     claim["status"] = {"allocation": {"devices": {"results": [result]}}, "reservedFor": [consumer]}
     client.update_status(CLAIMS, claim)
-    client.bind("default", holder["metadata"]["name"], "node-a")
+    target = {"kind": "Node", "name": "node-a"}
+    client.create("pods", {"metadata": holder["metadata"], "target": target}, subresource="binding")
 
 
-def holding_pod(client: ApiClient, *, tolerations: list[Object] | None = None) -> Object:
+def holding_pod(client: InProcessClient, *, tolerations: list[Object] | None = None) -> Object:
     """A pod on node-a that holds the device through a claim of its own making."""
     claim = client.create(CLAIMS, {"metadata": {"name": "c", "namespace": "default"}, "spec": REQUESTS})
     holder = client.create("pods", pod(resourceClaims=[{"name": "gpu", "resourceClaimName": "c"}]))
@@ -73,18 +74,18 @@ def taint(effect: str, *, added: datetime | None = None) -> Object:
     return {"key": "gpu.vitals.internal/unhealthy", "value": "Xid79", "effect": effect, "timeAdded": moment}
 
 
-def publish(client: ApiClient, *taints: Object) -> None:
+def publish(client: InProcessClient, *taints: Object) -> None:
     pool = {"name": "node-a", "generation": 1, "resourceSliceCount": 1}
     devices = [{"name": "gpu-0", "taints": list(taints)}, {"name": "gpu-1"}]
     spec = {"driver": DEVICE["driver"], "nodeName": "node-a", "pool": pool, "devices": devices}
     client.create(SLICES, {"metadata": {"name": "s"}, "spec": spec})
 
 
-def is_going(client: ApiClient) -> bool:
+def is_going(client: InProcessClient) -> bool:
     return "deletionTimestamp" in client.get("pods", "p", "default")["metadata"]
 
 
-def test_a_claim_is_generated_for_a_pod(client: ApiClient) -> None:
+def test_a_claim_is_generated_for_a_pod(client: InProcessClient) -> None:
     owner = templated_pod(client)
     claim = eventually(lambda: claim_of(client))
     assert claim["metadata"]["name"].startswith("p-gpu-")
@@ -94,13 +95,13 @@ def test_a_claim_is_generated_for_a_pod(client: ApiClient) -> None:
     assert len(client.list(CLAIMS)) == 1
 
 
-def test_a_template_may_come_after_the_pod(client: ApiClient) -> None:
+def test_a_template_may_come_after_the_pod(client: InProcessClient) -> None:
     client.create("pods", pod(resourceClaims=[{"name": "gpu", "resourceClaimTemplateName": "t"}]))
     client.create(TEMPLATES, {"metadata": {"name": "t", "namespace": "default"}, "spec": {"spec": REQUESTS}})
     eventually(lambda: claim_of(client))
 
 
-def test_the_device_is_free_when_its_pod_has_finished(client: ApiClient) -> None:
+def test_the_device_is_free_when_its_pod_has_finished(client: InProcessClient) -> None:
     """Allocation, reservation, finalizer and device status go; the claim itself stays."""
     holding_pod(client)
     status = {
@@ -116,7 +117,7 @@ def test_the_device_is_free_when_its_pod_has_finished(client: ApiClient) -> None
     eventually(lambda: "finalizers" not in client.get(CLAIMS, "c", "default")["metadata"])
 
 
-def test_a_generated_claim_goes_with_its_pod(client: ApiClient) -> None:
+def test_a_generated_claim_goes_with_its_pod(client: InProcessClient) -> None:
     holder = templated_pod(client)
     claim = eventually(lambda: claim_of(client))
     hold(client, claim, client.get("pods", "p", "default"))
@@ -124,7 +125,7 @@ def test_a_generated_claim_goes_with_its_pod(client: ApiClient) -> None:
     eventually(lambda: client.list(CLAIMS) == [])
 
 
-def test_no_execute_evicts_the_holder_and_says_why(client: ApiClient) -> None:
+def test_no_execute_evicts_the_holder_and_says_why(client: InProcessClient) -> None:
     holding_pod(client)
     publish(client, taint("NoExecute"))
     eventually(lambda: is_going(client))
@@ -135,14 +136,14 @@ def test_no_execute_evicts_the_holder_and_says_why(client: ApiClient) -> None:
 
 
 @pytest.mark.parametrize("effect", ["None", "NoSchedule"])
-def test_weaker_effects_evict_nobody(client: ApiClient, effect: str) -> None:
+def test_weaker_effects_evict_nobody(client: InProcessClient, effect: str) -> None:
     holding_pod(client)
     publish(client, taint(effect))
     time.sleep(0.1)
     assert not is_going(client)
 
 
-def test_a_toleration_holds_for_its_seconds_from_the_time_of_the_taint(client: ApiClient) -> None:
+def test_a_toleration_holds_for_its_seconds_from_the_time_of_the_taint(client: InProcessClient) -> None:
     toleration = {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60}
     holding_pod(client, tolerations=[toleration])
     publish(client, taint("NoExecute"))
@@ -172,13 +173,13 @@ def rule(effect: str) -> Object:
     }
 
 
-def condition_of(client: ApiClient) -> tuple[str, str, str] | None:
+def condition_of(client: InProcessClient) -> tuple[str, str, str] | None:
     for entry in client.get(RULES, "r").get("status", {}).get("conditions") or ():
         return entry["status"], entry["reason"], entry["message"]
     return None
 
 
-def test_a_rule_without_effect_says_what_it_would_do(client: ApiClient) -> None:
+def test_a_rule_without_effect_says_what_it_would_do(client: InProcessClient) -> None:
     publish(client)
     holding_pod(client)
     client.create(RULES, rule("None"))
@@ -191,7 +192,7 @@ def test_a_rule_without_effect_says_what_it_would_do(client: ApiClient) -> None:
     assert not is_going(client)
 
 
-def test_a_rule_evicts_and_reports_its_end(client: ApiClient) -> None:
+def test_a_rule_evicts_and_reports_its_end(client: InProcessClient) -> None:
     holding_pod(client)
     client.create(RULES, rule("NoExecute"))
     eventually(lambda: is_going(client))
@@ -199,7 +200,7 @@ def test_a_rule_evicts_and_reports_its_end(client: ApiClient) -> None:
     eventually(lambda: condition_of(client) == done)
 
 
-def test_a_budget_counts_ready_pods(client: ApiClient) -> None:
+def test_a_budget_counts_ready_pods(client: InProcessClient) -> None:
     selector = {"matchLabels": {"app": "a"}}
     client.create(
         BUDGETS,
@@ -223,11 +224,11 @@ def test_a_budget_counts_ready_pods(client: ApiClient) -> None:
         )
     )
     assert (status["expectedPods"], status["currentHealthy"], status["desiredHealthy"]) == (2, 2, 1)
-    client.evict("default", "x")
+    client.create("pods", {"metadata": {"name": "x", "namespace": "default"}}, subresource="eviction")
     eventually(lambda: client.get(BUDGETS, "b", "default")["status"]["disruptionsAllowed"] == 0)
 
 
-def test_a_node_is_schedulable_once_ready_and_not_while_cordoned(client: ApiClient) -> None:
+def test_a_node_is_schedulable_once_ready_and_not_while_cordoned(client: InProcessClient) -> None:
     client.create("nodes", {"metadata": {"name": "node-a"}})
     assert client.get("nodes", "node-a")["spec"]["taints"][0]["key"] == "node.kubernetes.io/not-ready"
     ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
@@ -240,7 +241,7 @@ def test_a_node_is_schedulable_once_ready_and_not_while_cordoned(client: ApiClie
     ]
 
 
-def test_slices_go_with_their_node(client: ApiClient) -> None:
+def test_slices_go_with_their_node(client: InProcessClient) -> None:
     node = client.create("nodes", {"metadata": {"name": "node-a"}})
     publish(client)
     owner = {"apiVersion": "v1", "kind": "Node", "name": "node-a", "uid": node["metadata"]["uid"]}
@@ -255,7 +256,7 @@ def test_slices_go_with_their_node(client: ApiClient) -> None:
     ("propagation", "survives"), [("Orphan", True), ("Foreground", False), ("Background", False)]
 )
 def test_a_deletion_orphans_or_takes_its_dependents(
-    client: ApiClient, propagation: str, survives: bool
+    client: InProcessClient, propagation: str, survives: bool
 ) -> None:
     owner = client.create("configmaps", {"metadata": {"name": "owner", "namespace": "default"}})
     reference = {
@@ -276,7 +277,7 @@ def test_a_deletion_orphans_or_takes_its_dependents(
         eventually(lambda: client.find("configmaps", "child", "default") is None)
 
 
-def test_a_deleted_namespace_empties_itself(client: ApiClient) -> None:
+def test_a_deleted_namespace_empties_itself(client: InProcessClient) -> None:
     client.create("namespaces", {"metadata": {"name": "team"}})
     client.create("configmaps", {"metadata": {"name": "c", "namespace": "team"}})
     client.delete("namespaces", "team")

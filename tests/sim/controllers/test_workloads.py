@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gpuvitals_sim.apiserver import ApiClient, DeleteOptions
+from gpuvitals_sim.apiserver import DeleteOptions, InProcessClient
 from gpuvitals_sim.apiserver.api import Api
 from gpuvitals_sim.controllers import ControllerManager, ControllerSettings
 from gpuvitals_sim.controllers.job_indexes import parsed, written
@@ -17,22 +17,22 @@ JOBS, REPLICA_SETS = "jobs.batch", "replicasets.apps"
 
 
 @pytest.fixture
-def client() -> Iterator[ApiClient]:
+def client() -> Iterator[InProcessClient]:
     """A cluster with running controllers; none of them may have failed when the test ends."""
     api = Api()
     settings = ControllerSettings(job_backoff_seconds=0.01)
-    with ControllerManager(ApiClient(api, "controllers"), settings=settings) as manager:
-        yield ApiClient(api, "test")
+    with ControllerManager(InProcessClient(api, "controllers"), settings=settings) as manager:
+        yield InProcessClient(api, "test")
     assert manager.failures == []
 
 
-def job(client: ApiClient, name: str = "train", **spec: Any) -> Json:
+def job(client: InProcessClient, name: str = "train", **spec: Any) -> Json:
     template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "i"}]}}
     body = {"metadata": {"name": name, "namespace": "default"}, "spec": {"template": template, **spec}}
     return client.create(JOBS, body)
 
 
-def live(client: ApiClient) -> list[Json]:
+def live(client: InProcessClient) -> list[Json]:
     """The pods that have neither ended nor are being deleted, by name."""
     found = [
         each
@@ -43,11 +43,11 @@ def live(client: ApiClient) -> list[Json]:
     return sorted(found, key=lambda each: str(each["metadata"]["name"]))
 
 
-def pods(client: ApiClient, count: int) -> list[Json]:
+def pods(client: InProcessClient, count: int) -> list[Json]:
     return eventually(lambda: found if len(found := live(client)) == count else None, f"{count} running pods")
 
 
-def end(client: ApiClient, pod: Json, code: int, *conditions: Json) -> None:
+def end(client: InProcessClient, pod: Json, code: int, *conditions: Json) -> None:
     """As a kubelet would write it."""
     state = {"name": "main", "state": {"terminated": {"exitCode": code}}, "ready": False, "restartCount": 0}
     status = {
@@ -58,12 +58,12 @@ def end(client: ApiClient, pod: Json, code: int, *conditions: Json) -> None:
     client.patch("pods", ("default", pod["metadata"]["name"]), {"status": status}, subresource="status")
 
 
-def status(client: ApiClient, name: str = "train") -> Json:
+def status(client: InProcessClient, name: str = "train") -> Json:
     found: Json = client.get(JOBS, name, "default").get("status") or {}
     return found
 
 
-def ended(client: ApiClient, kind: str) -> Json:
+def ended(client: InProcessClient, kind: str) -> Json:
     """The job's condition of that type, once it has it."""
     return eventually(
         lambda: next((each for each in status(client).get("conditions") or () if each["type"] == kind), None),
@@ -71,7 +71,7 @@ def ended(client: ApiClient, kind: str) -> Json:
     )
 
 
-def test_a_job_runs_its_pods_to_completion(client: ApiClient) -> None:
+def test_a_job_runs_its_pods_to_completion(client: InProcessClient) -> None:
     """Finding D1: two at a time, three in all."""
     made = job(client, parallelism=2, completions=3)
     first, second = pods(client, 2)
@@ -90,7 +90,7 @@ def test_a_job_runs_its_pods_to_completion(client: ApiClient) -> None:
     assert all(not each["metadata"].get("finalizers") for each in client.list("pods", "default"))
 
 
-def test_a_failed_pod_is_replaced_until_the_limit(client: ApiClient) -> None:
+def test_a_failed_pod_is_replaced_until_the_limit(client: InProcessClient) -> None:
     """Finding D1: `backoffLimit` retries, and then the Job has failed."""
     job(client, backoffLimit=1)
     for _ in range(2):
@@ -110,7 +110,7 @@ RULES = [
 ]
 
 
-def test_a_disrupted_pod_costs_no_attempt(client: ApiClient) -> None:
+def test_a_disrupted_pod_costs_no_attempt(client: InProcessClient) -> None:
     """Finding D1: podFailurePolicy, action Ignore; a pod that is being deleted is replaced once it has ended."""
     job(client, backoffLimit=0, podFailurePolicy={"rules": RULES})
     (running,) = pods(client, 1)
@@ -134,7 +134,7 @@ def test_a_disrupted_pod_costs_no_attempt(client: ApiClient) -> None:
     assert again["metadata"]["name"] != running["metadata"]["name"]
 
 
-def test_an_exit_code_of_the_policy_fails_the_job_at_once(client: ApiClient) -> None:
+def test_an_exit_code_of_the_policy_fails_the_job_at_once(client: InProcessClient) -> None:
     """Finding D1: podFailurePolicy, action FailJob, with the words of the real controller."""
     job(client, parallelism=2, completions=2, backoffLimit=6, podFailurePolicy={"rules": RULES})
     first, _ = pods(client, 2)
@@ -149,7 +149,7 @@ def test_an_exit_code_of_the_policy_fails_the_job_at_once(client: ApiClient) -> 
     assert eventually(lambda: not live(client), "no pod runs")
 
 
-def test_an_indexed_job_completes_each_index_once(client: ApiClient) -> None:
+def test_an_indexed_job_completes_each_index_once(client: InProcessClient) -> None:
     job(client, parallelism=2, completions=3, completionMode="Indexed")
     first, second = pods(client, 2)
     assert [
@@ -174,7 +174,7 @@ def test_an_indexed_job_completes_each_index_once(client: ApiClient) -> None:
     assert written(parsed("0-2,5,7-8")) == "0-2,5,7-8"
 
 
-def test_a_suspended_job_has_no_pods_and_a_deleted_one_leaves_none(client: ApiClient) -> None:
+def test_a_suspended_job_has_no_pods_and_a_deleted_one_leaves_none(client: InProcessClient) -> None:
     made = job(client)
     pods(client, 1)
     client.patch(JOBS, ("default", "train"), {"spec": {"suspend": True}})
@@ -187,7 +187,7 @@ def test_a_suspended_job_has_no_pods_and_a_deleted_one_leaves_none(client: ApiCl
     assert eventually(lambda: not client.list("pods", "default"), "no pod is left")
 
 
-def test_a_finished_job_goes_when_its_time_is_over(client: ApiClient) -> None:
+def test_a_finished_job_goes_when_its_time_is_over(client: InProcessClient) -> None:
     job(client, ttlSecondsAfterFinished=0)
     (running,) = pods(client, 1)
     end(client, running, 0)
@@ -195,14 +195,14 @@ def test_a_finished_job_goes_when_its_time_is_over(client: ApiClient) -> None:
     assert eventually(lambda: not client.list(JOBS, "default"), "the job is gone")
 
 
-def replica_set(client: ApiClient, replicas: int) -> Json:
+def replica_set(client: InProcessClient, replicas: int) -> Json:
     labels = {"app": "serve"}
     template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "main", "image": "i"}]}}
     spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
     return client.create(REPLICA_SETS, {"metadata": {"name": "serve", "namespace": "default"}, "spec": spec})
 
 
-def test_a_replica_set_replaces_what_is_evicted(client: ApiClient) -> None:
+def test_a_replica_set_replaces_what_is_evicted(client: InProcessClient) -> None:
     """Finding D1: drained pods come back."""
     replica_set(client, 3)
     gone = pods(client, 3)[0]["metadata"]
@@ -225,7 +225,7 @@ def test_a_replica_set_replaces_what_is_evicted(client: ApiClient) -> None:
     assert seen["fullyLabeledReplicas"] == 3
 
 
-def test_a_replica_set_is_scaled_and_deleted_with_its_pods(client: ApiClient) -> None:
+def test_a_replica_set_is_scaled_and_deleted_with_its_pods(client: InProcessClient) -> None:
     made = replica_set(client, 3)
     pods(client, 3)
     client.patch(REPLICA_SETS, ("default", "serve"), {"spec": {"replicas": 1}})

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gpuvitals_sim.apiserver import RequestFacts
+from gpuvitals_sim.cluster import SimulatedCluster
 from gpuvitals_sim.demo.action_runner import ActionRunner
-from gpuvitals_sim.demo.cluster import Cluster
 from gpuvitals_sim.demo.descriptions import expectation_text
 from gpuvitals_sim.demo.observer import Observer
 from gpuvitals_sim.demo.scenario_runner import ExpectationChecked, ScenarioRunner
@@ -52,7 +52,7 @@ def _followed(entry: Entry) -> Iterator[Entry]:
     yield Entry(expect=Expect(registered=RegisteredSeen(node=node), within=BACK_SECONDS))
 
 
-def slices_deleted_by_agents(cluster: Cluster) -> list[RequestFacts]:
+def slices_deleted_by_agents(cluster: SimulatedCluster) -> list[RequestFacts]:
     writes = cluster.server.requests.writes(resource="resourceslices")
     return [one for one in writes if one.verb == "delete" and one.user_agent.startswith("gpuvitals/")]
 

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gpuvitals_sim.apiserver import ApiClient, ApiServer, RequestFacts
-from gpuvitals_sim.controllers import ControllerManager
+from gpuvitals_sim.apiserver import InProcessClient, RequestFacts
+from gpuvitals_sim.cluster import control_plane
 from gpuvitals_sim.kubelet import Kubelet, KubeletConfig, KubeletTimings
-from gpuvitals_sim.rest import Endpoint
-from gpuvitals_sim.scheduler import Scheduler
 from support.dra_objects import (
     CLAIMS,
     CLASSES,
@@ -36,30 +34,24 @@ QUICK = replace(
 
 
 @pytest.fixture
-def client() -> Iterator[ApiClient]:
+def client() -> Iterator[InProcessClient]:
     """A cluster of one node whose plugin is registered and whose slice has two GPUs."""
-    with tempfile.TemporaryDirectory(prefix="gv-") as folder, ApiServer() as server:
-        root = Path(folder)
+    with tempfile.TemporaryDirectory(prefix="gv-") as folder, control_plane() as control:
+        root, server = Path(folder), control.server
         client = server.client("test")
         client.create(CLASSES, device_class())
-        endpoint = Endpoint(url=server.url)
-        scheduler = Scheduler(endpoint)
-        kubelet = Kubelet(
-            KubeletConfig(node_name=NODE, root=root, cdi_dirs=(root / "cdi",), timings=QUICK), endpoint
-        )
+        config = KubeletConfig(node_name=NODE, root=root, cdi_dirs=(root / "cdi",), timings=QUICK)
+        kubelet = Kubelet(config, control.endpoint)
         plugin = TinyPlugin(root, NODE, root / "cdi")
-        with ControllerManager(server.client("kube-controller-manager")):
-            scheduler.start()
-            kubelet.start()
-            try:
-                eventually(lambda: plugin.saw.count("health") or None, "registered")
-                assert server.requests.wait_for(_is_wipe, timeout_seconds=10), "slices wiped"
-                client.create(SLICES, resource_slice(NODE, gpu("gpu-0"), gpu("gpu-1")))
-                yield client
-            finally:
-                kubelet.stop()
-                scheduler.stop()
-                plugin.stop()
+        kubelet.start()
+        try:
+            eventually(lambda: plugin.saw.count("health") or None, "registered")
+            assert server.requests.wait_for(_is_wipe, timeout_seconds=10), "slices wiped"
+            client.create(SLICES, resource_slice(NODE, gpu("gpu-0"), gpu("gpu-1")))
+            yield client
+        finally:
+            kubelet.stop()
+            plugin.stop()
 
 
 def _is_wipe(request: RequestFacts) -> bool:
@@ -67,7 +59,7 @@ def _is_wipe(request: RequestFacts) -> bool:
     return request.resource == "resourceslices" and "spec.nodeName" in request.query
 
 
-def test_a_pod_from_a_template_runs_and_leaves_nothing_behind(client: ApiClient) -> None:
+def test_a_pod_from_a_template_runs_and_leaves_nothing_behind(client: InProcessClient) -> None:
     template = claim("gpu", exactly("gpu", 'device.attributes["health"].score > 90'))
     client.create(TEMPLATES, {"metadata": template["metadata"], "spec": {"spec": template["spec"]}})
     wanted = pod("train", grace_seconds=1)
@@ -89,7 +81,7 @@ def test_a_pod_from_a_template_runs_and_leaves_nothing_behind(client: ApiClient)
     eventually(lambda: client.list(CLAIMS, "default") == [] or None, "claim gone")
 
 
-def test_pods_take_turns_on_one_device(client: ApiClient) -> None:
+def test_pods_take_turns_on_one_device(client: InProcessClient) -> None:
     """Five pods want all of two GPUs' better one; each gets it when the one before has ended."""
     names = [f"turn-{number}" for number in range(5)]
     for name in names:
@@ -102,6 +94,6 @@ def test_pods_take_turns_on_one_device(client: ApiClient) -> None:
         eventually(lambda gone=name: client.find("pods", gone, "default") is None or None, f"{name} gone")  # type: ignore[misc]  # bound now
 
 
-def _running(client: ApiClient) -> str | None:
+def _running(client: InProcessClient) -> str | None:
     pods = client.list("pods", "default")
     return next((one["metadata"]["name"] for one in pods if one["status"].get("phase") == "Running"), None)

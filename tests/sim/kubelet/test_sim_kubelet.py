@@ -9,9 +9,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from gpuvitals_sim.apiserver import ApiClient, ApiServer, DeleteOptions
+from gpuvitals_sim.apiserver import ApiServer, DeleteOptions, InProcessClient
+from gpuvitals_sim.client import Endpoint
 from gpuvitals_sim.kubelet import Kubelet, KubeletConfig, KubeletTimings
-from gpuvitals_sim.rest import Endpoint
 from support.dra_objects import (
     CLAIMS,
     SLICES,
@@ -50,7 +50,7 @@ class Site:
     """A node with its kubelet, and the plugins that a test starts on it."""
 
     root: Path
-    client: ApiClient
+    client: InProcessClient
     kubelet: Kubelet
     plugins: list[TinyPlugin] = field(default_factory=list)
 

@@ -5,8 +5,8 @@ from functools import partial
 
 import pytest
 
-from gpuvitals_sim.apiserver import ApiClient, ApiServer
-from gpuvitals_sim.rest import Endpoint
+from gpuvitals_sim.apiserver import InProcessClient
+from gpuvitals_sim.cluster import control_plane
 from gpuvitals_sim.scheduler import Scheduler
 from support.dra_objects import (
     CLAIMS,
@@ -34,7 +34,7 @@ SECOND = {"key": "example.com/maintenance", "value": "true", "effect": "NoExecut
 class World:
     """A running scheduler; what is made is known to it before a pod comes."""
 
-    def __init__(self, client: ApiClient, scheduler: Scheduler) -> None:
+    def __init__(self, client: InProcessClient, scheduler: Scheduler) -> None:
         self.client, self._scheduler = client, scheduler
 
     def known(self, stored: Json) -> None:
@@ -62,16 +62,12 @@ class World:
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    with ApiServer() as server:
-        client, scheduler = server.client("test"), Scheduler(Endpoint(url=server.url))
-        scheduler.start()
-        try:
-            world = World(client, scheduler)
-            world.known(ready_node(client, "node-a"))
-            world.known(client.create(CLASSES, device_class()))
-            yield world
-        finally:
-            scheduler.stop()
+    with control_plane(controllers=False) as control:
+        client = control.server.client("test")
+        world = World(client, control.scheduler)
+        world.known(ready_node(client, "node-a"))
+        world.known(client.create(CLASSES, device_class()))
+        yield world
 
 
 def test_of_two_taints_both_must_be_tolerated(world: World) -> None:

@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 
-from gpuvitals_sim.apiserver import ApiClient, ApiServer
-from gpuvitals_sim.rest import Endpoint
+from gpuvitals_sim.apiserver import InProcessClient
+from gpuvitals_sim.cluster import control_plane
 from gpuvitals_sim.scheduler import Scheduler
 from support.dra_objects import (
     CLAIMS,
@@ -35,27 +35,22 @@ TAINT = {"key": f"{DRIVER}/unhealthy", "value": "Xid79", "effect": "NoSchedule"}
 
 
 @pytest.fixture
-def cluster() -> Iterator[tuple[ApiClient, Scheduler]]:
+def cluster() -> Iterator[tuple[InProcessClient, Scheduler]]:
     """A cluster with one node, a device class and a running scheduler that knows both."""
-    with ApiServer() as server:
-        client = server.client("test")
-        scheduler = Scheduler(Endpoint(url=server.url))
-        scheduler.start()
-        try:
-            for item in (ready_node(client, "node-a"), client.create(CLASSES, device_class())):
-                eventually(partial(scheduler.knows, item), "the scheduler has caught up")
-            yield client, scheduler
-        finally:
-            scheduler.stop()
+    with control_plane(controllers=False) as control:
+        client = control.server.client("test")
+        for item in (ready_node(client, "node-a"), client.create(CLASSES, device_class())):
+            eventually(partial(control.scheduler.knows, item), "the scheduler has caught up")
+        yield client, control.scheduler
 
 
 @pytest.fixture
-def client(cluster: tuple[ApiClient, Scheduler]) -> ApiClient:
+def client(cluster: tuple[InProcessClient, Scheduler]) -> InProcessClient:
     return cluster[0]
 
 
 @pytest.fixture
-def publish(cluster: tuple[ApiClient, Scheduler]) -> Publish:
+def publish(cluster: tuple[InProcessClient, Scheduler]) -> Publish:
     """Creates a slice or a rule, and returns it once the scheduler knows it: its watches are not in step."""
 
     def create(item: Json, kind: str = SLICES) -> Json:
@@ -67,7 +62,7 @@ def publish(cluster: tuple[ApiClient, Scheduler]) -> Publish:
     return create
 
 
-def refused(client: ApiClient, name: str, lagging: str = "") -> Json:
+def refused(client: InProcessClient, name: str, lagging: str = "") -> Json:
     """The pod's PodScheduled condition once it is False for good: the other watches may lag behind the pod's."""
 
     def settled() -> Json | None:
@@ -81,17 +76,17 @@ def refused(client: ApiClient, name: str, lagging: str = "") -> Json:
     return eventually(settled, f"{name} refused")
 
 
-def node_of(client: ApiClient, name: str) -> str:
+def node_of(client: InProcessClient, name: str) -> str:
     return eventually(lambda: client.get("pods", name, "default")["spec"].get("nodeName"), f"{name} bound")
 
 
-def submit(client: ApiClient, name: str, *requests: Json, **more: object) -> None:
+def submit(client: InProcessClient, name: str, *requests: Json, **more: object) -> None:
     """A pod and its claim, both of this name."""
     client.create(CLAIMS, claim(name, *requests, **more))  # type: ignore[arg-type]  # keywords of claim()
     client.create("pods", pod(name, name))
 
 
-def test_devices_are_taken_in_the_published_order(client: ApiClient, publish: Publish) -> None:
+def test_devices_are_taken_in_the_published_order(client: InProcessClient, publish: Publish) -> None:
     publish(resource_slice("node-a", gpu("gpu-3"), gpu("gpu-1"), gpu("gpu-2")))
     submit(client, "first")
     node_of(client, "first")
@@ -101,7 +96,7 @@ def test_devices_are_taken_in_the_published_order(client: ApiClient, publish: Pu
 
 
 def test_an_allocated_claim_has_finalizer_reservation_and_node_selector(
-    client: ApiClient, publish: Publish
+    client: InProcessClient, publish: Publish
 ) -> None:
     publish(resource_slice("node-a", gpu("gpu-0")))
     submit(client, "train", exactly("gpu", HEALTHY))
@@ -118,7 +113,7 @@ def test_an_allocated_claim_has_finalizer_reservation_and_node_selector(
 
 
 def test_a_full_node_refuses_with_the_real_text_and_accepts_after_a_device_appears(
-    client: ApiClient,
+    client: InProcessClient,
     publish: Publish,
 ) -> None:
     stored = publish(resource_slice("node-a", gpu("gpu-0", score=50)))
@@ -138,11 +133,13 @@ def test_a_full_node_refuses_with_the_real_text_and_accepts_after_a_device_appea
     assert held_devices(client, "train") == ["gpu-1"]
 
 
-def _event(client: ApiClient, message: str) -> Json | None:
+def _event(client: InProcessClient, message: str) -> Json | None:
     return next((each for each in client.list("events", "default") if each["message"] == message), None)
 
 
-def test_a_missing_attribute_ends_the_attempt_as_scheduler_error(client: ApiClient, publish: Publish) -> None:
+def test_a_missing_attribute_ends_the_attempt_as_scheduler_error(
+    client: InProcessClient, publish: Publish
+) -> None:
     hole: Json = {"name": "gpu-1", "attributes": {"health/other": {"int": 1}}}
     publish(resource_slice("node-a", gpu("gpu-0"), hole, gpu("gpu-2")))
     submit(client, "one", exactly("gpu", HEALTHY))
@@ -157,7 +154,7 @@ def test_a_missing_attribute_ends_the_attempt_as_scheduler_error(client: ApiClie
     )
 
 
-def test_an_error_in_the_class_names_the_class(client: ApiClient, publish: Publish) -> None:
+def test_an_error_in_the_class_names_the_class(client: InProcessClient, publish: Publish) -> None:
     client.create(CLASSES, device_class('device.attributes["nosuch"].x == 1', name="odd"))
     publish(resource_slice("node-a", gpu("gpu-0")))
     client.create(CLAIMS, claim("odd", {"name": "gpu", "exactly": {"deviceClassName": "odd"}}))
@@ -168,7 +165,7 @@ def test_an_error_in_the_class_names_the_class(client: ApiClient, publish: Publi
     )
 
 
-def test_prioritized_list_takes_the_first_that_fits(client: ApiClient, publish: Publish) -> None:
+def test_prioritized_list_takes_the_first_that_fits(client: InProcessClient, publish: Publish) -> None:
     publish(resource_slice("node-a", gpu("gpu-0", 60), gpu("gpu-1", 95), gpu("gpu-2", 60)))
     wanted = {
         "name": "gpu",
@@ -197,7 +194,7 @@ def test_prioritized_list_takes_the_first_that_fits(client: ApiClient, publish: 
     ],
 )  # fmt: skip
 def test_taints_and_tolerations(
-    client: ApiClient, effect: str, tolerations: tuple[Json, ...], taken: list[str]
+    client: InProcessClient, effect: str, tolerations: tuple[Json, ...], taken: list[str]
 ) -> None:
     client.create(
         SLICES, resource_slice("node-a", gpu("gpu-0", taints=({**TAINT, "effect": effect},)), gpu("gpu-1"))
@@ -208,14 +205,14 @@ def test_taints_and_tolerations(
     assert held_devices(client, "train") == taken
 
 
-def test_all_devices_fails_with_one_tainted_device(client: ApiClient, publish: Publish) -> None:
+def test_all_devices_fails_with_one_tainted_device(client: InProcessClient, publish: Publish) -> None:
     publish(resource_slice("node-a", gpu("gpu-0", taints=(TAINT,)), gpu("gpu-1")))
     submit(client, "all", exactly("gpu", allocationMode="All"))
     assert "1 cannot allocate all claims" in refused(client, "all")["message"]
 
 
 def test_admin_access_takes_a_device_in_use_but_is_not_exempt_from_taints(
-    client: ApiClient, publish: Publish
+    client: InProcessClient, publish: Publish
 ) -> None:
     label = {"resource.kubernetes.io/admin-access": "true"}
     client.patch("namespaces", ("", "default"), {"metadata": {"labels": label}})
@@ -229,7 +226,7 @@ def test_admin_access_takes_a_device_in_use_but_is_not_exempt_from_taints(
     assert "1 cannot allocate all claims" in refused(client, "both")["message"]
 
 
-def test_a_taint_rule_taints_its_device(client: ApiClient, publish: Publish) -> None:
+def test_a_taint_rule_taints_its_device(client: InProcessClient, publish: Publish) -> None:
     publish(resource_slice("node-a", gpu("gpu-0"), gpu("gpu-1")))
     rule = {
         "metadata": {"name": "out"},
@@ -241,7 +238,7 @@ def test_a_taint_rule_taints_its_device(client: ApiClient, publish: Publish) -> 
     assert held_devices(client, "train") == ["gpu-1"]
 
 
-def test_matching_and_distinct_attributes_are_found_by_backtracking(client: ApiClient) -> None:
+def test_matching_and_distinct_attributes_are_found_by_backtracking(client: InProcessClient) -> None:
     def on(rack: str) -> Json:
         return {"rack": {"string": rack}}
 
@@ -257,7 +254,7 @@ def test_matching_and_distinct_attributes_are_found_by_backtracking(client: ApiC
 
 
 def test_an_incomplete_pool_gives_nothing_and_an_obsolete_one_neither(
-    client: ApiClient, publish: Publish
+    client: InProcessClient, publish: Publish
 ) -> None:
     publish(resource_slice("node-a", gpu("gpu-0"), name="0-old", generation=1))
     publish(resource_slice("node-a", gpu("gpu-1"), name="1-new", generation=2, count=2))
@@ -269,7 +266,7 @@ def test_an_incomplete_pool_gives_nothing_and_an_obsolete_one_neither(
 
 
 def test_a_shared_claim_is_allocated_once_and_runs_on_after_a_taint(
-    client: ApiClient, publish: Publish
+    client: InProcessClient, publish: Publish
 ) -> None:
     stored = publish(resource_slice("node-a", gpu("gpu-0")))
     client.create(CLAIMS, claim("shared"))
@@ -283,7 +280,7 @@ def test_a_shared_claim_is_allocated_once_and_runs_on_after_a_taint(
     assert sorted(entry["name"] for entry in reserved) == ["one", "two"]
 
 
-def test_too_many_devices_and_an_unknown_class_are_errors(client: ApiClient, publish: Publish) -> None:
+def test_too_many_devices_and_an_unknown_class_are_errors(client: InProcessClient, publish: Publish) -> None:
     publish(resource_slice("node-a", *(gpu(f"gpu-{number}") for number in range(40))))
     submit(client, "many", exactly("gpu", count=33))
     assert (
@@ -295,7 +292,9 @@ def test_too_many_devices_and_an_unknown_class_are_errors(client: ApiClient, pub
     assert "request gpu: device class nosuch does not exist" in refused(client, "odd")["message"]
 
 
-def test_config_of_class_and_claim_goes_into_the_allocation(client: ApiClient, publish: Publish) -> None:
+def test_config_of_class_and_claim_goes_into_the_allocation(
+    client: InProcessClient, publish: Publish
+) -> None:
     own: Json = {"opaque": {"driver": DRIVER, "parameters": {"from": "class"}}}
     client.create(
         CLASSES, {**device_class(name="tuned"), "spec": {**device_class()["spec"], "config": [own]}}
@@ -309,7 +308,7 @@ def test_config_of_class_and_claim_goes_into_the_allocation(client: ApiClient, p
     assert config == [{"source": "FromClass", "requests": ["a"], **own}, {"source": "FromClaim", **asked}]
 
 
-def test_a_cordoned_and_a_tainted_node_are_told_apart(client: ApiClient) -> None:
+def test_a_cordoned_and_a_tainted_node_are_told_apart(client: InProcessClient) -> None:
     ready_node(client, "node-b", unschedulable=True)
     taint = {"key": "gpu.health/unhealthy", "value": "true", "effect": "NoSchedule"}
     ready_node(client, "node-c", taints=[taint])
@@ -322,7 +321,7 @@ def test_a_cordoned_and_a_tainted_node_are_told_apart(client: ApiClient) -> None
     )
 
 
-def test_hundreds_of_devices_are_searched_quickly(client: ApiClient, publish: Publish) -> None:
+def test_hundreds_of_devices_are_searched_quickly(client: InProcessClient, publish: Publish) -> None:
     for number in range(12):
         node = f"big-{number:02}"
         ready_node(client, node)

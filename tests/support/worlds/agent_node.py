@@ -13,7 +13,7 @@ from gpuvitals.kube.policy_crd import policy_definition
 from gpuvitals.proto import dra_v1_pb2 as dra
 from gpuvitals_sim.apiserver import ApiServer
 from gpuvitals_sim.apiserver.request_log import RequestFacts
-from gpuvitals_sim.demo.cluster import DEFINITIONS
+from gpuvitals_sim.cluster.driver_objects import DEFINITIONS
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 from support.worlds.agent_process import AgentProcess, agent
 from support.worlds.plugin_world import Kubelet, channel

@@ -22,12 +22,9 @@ from gpuvitals.model.gpu import DeviceKind, MigInstance
 from gpuvitals.model.health import HealthState, Verdict
 from gpuvitals.model.ids import GpuUuid, NodeName
 from gpuvitals.model.snapshot import GpuHealth, NodeFacts, Snapshot
-from gpuvitals_sim.apiserver import ApiClient, ApiServer
-from gpuvitals_sim.apiserver.api import ApiSettings
-from gpuvitals_sim.cel import compile_errors
-from gpuvitals_sim.controllers import ControllerManager
-from gpuvitals_sim.demo.objects import device_classes
-from gpuvitals_sim.rest import Endpoint
+from gpuvitals_sim.apiserver import InProcessClient
+from gpuvitals_sim.cluster import control_plane
+from gpuvitals_sim.cluster.driver_objects import device_classes
 from gpuvitals_sim.scheduler import Scheduler
 from support.dra_objects import (
     CLAIMS,
@@ -147,7 +144,7 @@ def _judged(index: int, verdict: Verdict) -> GpuHealth:
 class ExampleWorld:
     """One node, `node-a`, on which examples are applied."""
 
-    def __init__(self, client: ApiClient, scheduler: Scheduler) -> None:
+    def __init__(self, client: InProcessClient, scheduler: Scheduler) -> None:
         self.client = client
         self._scheduler = scheduler
         self._node = self._ready()
@@ -259,12 +256,6 @@ class ExampleWorld:
 @contextmanager
 def example_world() -> Iterator[ExampleWorld]:
     """A running world."""
-    with ApiServer(settings=ApiSettings(cel_checker=compile_errors)) as server:
-        scheduler = Scheduler(Endpoint(url=server.url))
-        scheduler.start()
-        try:
-            with ControllerManager(server.client("kube-controller-manager")):
-                yield ExampleWorld(server.client("test"), scheduler)
-        finally:
-            scheduler.stop()
-        assert server.failures == ()
+    with control_plane() as control:
+        yield ExampleWorld(control.server.client("test"), control.scheduler)
+    assert control.failures == ()

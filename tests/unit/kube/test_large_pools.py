@@ -11,14 +11,14 @@ from gpuvitals.kube.slices.publisher import PublisherSettings, SlicePublisher
 from gpuvitals.kube.transport import ConnectSettings, connect
 from gpuvitals.model.health import HealthState
 from gpuvitals.observability.metrics import NodeMetrics
-from gpuvitals_sim.apiserver import ApiClient, ApiServer
+from gpuvitals_sim.apiserver import ApiServer, InProcessClient
 from support.worlds.snapshots import snapshot
 
 KIND = "resourceslices.resource.k8s.io"
 
 
 @contextmanager
-def publishing() -> Iterator[tuple[ApiServer, ApiClient, SlicePublisher, list[int]]]:
+def publishing() -> Iterator[tuple[ApiServer, InProcessClient, SlicePublisher, list[int]]]:
     with ApiServer() as server:
         client = server.client("test")
         client.create("nodes", {"metadata": {"name": "node-a"}})

@@ -16,7 +16,7 @@ from gpuvitals.kube.policy_watch import PolicyError, PolicyWatch, policy_rule
 from gpuvitals.kube.transport import ConnectSettings, connect
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals_sim.apiserver import ApiServer
-from gpuvitals_sim.demo.cluster import DEFINITIONS
+from gpuvitals_sim.cluster.driver_objects import DEFINITIONS
 from support.dra_objects import eventually
 
 POLICIES = "gpuhealthpolicies.vitals.internal"

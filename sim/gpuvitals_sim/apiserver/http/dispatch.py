@@ -18,9 +18,9 @@ from gpuvitals_sim.apiserver.http.parameters import (
 from gpuvitals_sim.apiserver.http.routing import Route
 from gpuvitals_sim.apiserver.json_types import Obj, dig
 from gpuvitals_sim.apiserver.representation.rendering import Renderer, renderer_for
+from gpuvitals_sim.apiserver.request import APPLY_PATCH
 from gpuvitals_sim.apiserver.request_log import RequestFacts
 from gpuvitals_sim.apiserver.verbs.watching import Watch
-from gpuvitals_sim.apiserver.verbs.writing import APPLY_PATCH
 
 _JOB_ORPHANS = (
     "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them "

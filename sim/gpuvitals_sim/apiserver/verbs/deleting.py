@@ -1,6 +1,6 @@
 """Delete one object or a selection: preconditions, grace, finalizers, then the end.
 
-Place in the chain: called by the HTTP side, eviction and `ApiClient`. What depends on a deleted object is
+Place in the chain: called by the HTTP side, eviction and `InProcessClient`. What depends on a deleted object is
 removed by the garbage collector of `gpuvitals_sim.controllers`, as in a real cluster.
 Source: kubernetes/apiserver pkg/registry/rest/delete.go and pkg/registry/generic/registry/store.go.
 """

@@ -1,6 +1,6 @@
 """Get and list: one object, or a page of a consistent snapshot.
 
-Place in the chain: reads the store for the HTTP side and `ApiClient`. A list answers the newest state; its
+Place in the chain: reads the store for the HTTP side and `InProcessClient`. A list answers the newest state; its
 continue token pins the revision of the first page, so all pages together show one moment.
 """
 

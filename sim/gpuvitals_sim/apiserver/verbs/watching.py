@@ -1,6 +1,6 @@
 """Watch: the changes of a kind as events, resumed from a revision, filtered, with bookmarks.
 
-Place in the chain: a `Watch` stands between a store subscription and an HTTP stream (or `ApiClient.watch`).
+Place in the chain: a `Watch` stands between a store subscription and an HTTP stream (or `InProcessClient.watch`).
 An object that moves into a selector appears as ADDED, one that leaves it as DELETED, as the real server does.
 """
 

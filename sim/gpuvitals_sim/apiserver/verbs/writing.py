@@ -1,6 +1,6 @@
 """Create, update and patch: one pipeline from a wish to a stored object.
 
-Place in the chain: called by the HTTP side and `ApiClient`. Steps, all under the store's lock:
+Place in the chain: called by the HTTP side and `InProcessClient`. Steps, all under the store's lock:
 make the new object from the old -> name, version and uid checks -> what the server keeps -> the kind's rules
 -> who owns which field -> nothing changed? then no write -> store.
 Source: kubernetes/apiserver pkg/registry/generic/registry/store.go and pkg/endpoints/handlers.
@@ -30,7 +30,17 @@ from gpuvitals_sim.apiserver.merge_schema import merge_schema_of
 from gpuvitals_sim.apiserver.patching.json_patch import apply_json_patch
 from gpuvitals_sim.apiserver.patching.merge_patch import apply_merge_patch
 from gpuvitals_sim.apiserver.patching.strategic import apply_strategic_patch
-from gpuvitals_sim.apiserver.request import Cluster, Target, WriteOptions, served, stored
+from gpuvitals_sim.apiserver.request import (
+    APPLY_PATCH,
+    JSON_PATCH,
+    MERGE_PATCH,
+    STRATEGIC_PATCH,
+    Cluster,
+    Target,
+    WriteOptions,
+    served,
+    stored,
+)
 from gpuvitals_sim.apiserver.storage import Key
 from gpuvitals_sim.apiserver.strategy.claims import ADMIN_LABEL, admin_access_errors, cel_errors
 from gpuvitals_sim.apiserver.strategy.metadata import (
@@ -43,11 +53,6 @@ from gpuvitals_sim.apiserver.strategy.metadata import (
 )
 from gpuvitals_sim.apiserver.strategy.table import rules_for
 from gpuvitals_sim.apiserver.verbs.decoding import check_typed, decoded, decoded_patch
-
-JSON_PATCH = "application/json-patch+json"
-MERGE_PATCH = "application/merge-patch+json"
-STRATEGIC_PATCH = "application/strategic-merge-patch+json"
-APPLY_PATCH = "application/apply-patch+yaml"
 
 _WITH_SELECTORS = frozenset(
     f"{plural}.resource.k8s.io" for plural in ("resourceclaims", "resourceclaimtemplates", "deviceclasses")

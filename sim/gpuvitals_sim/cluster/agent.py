@@ -43,7 +43,7 @@ class AgentProgram:
     """
 
     def __init__(self, settings: AgentSettings, gpus: ScriptedNode) -> None:
-        self._settings = settings
+        self.settings = settings
         self._gpus = gpus
         self._process: subprocess.Popen[bytes] | None = None
         self.started_at = 0.0
@@ -51,7 +51,7 @@ class AgentProgram:
     @property
     def state_directory(self) -> Path:
         """Its folder on the node: checkpoint, memory, debug socket."""
-        return self._settings.kubelet_root / "plugins" / "gpu.vitals.internal"
+        return self.settings.kubelet_root / "plugins" / "gpu.vitals.internal"
 
     @property
     def running(self) -> bool:
@@ -65,23 +65,23 @@ class AgentProgram:
         if code is None:
             return ""
         if code >= 0:
-            return f"the agent of {self._settings.node} ended with exit status {code}"
+            return f"the agent of {self.settings.node} ended with exit status {code}"
         try:
             name = signal.Signals(-code).name
         except ValueError:
             name = f"signal {-code}"
-        return f"the agent of {self._settings.node} ended by {name}"
+        return f"the agent of {self.settings.node} ended by {name}"
 
     def start(self) -> None:
         """Starts the process; it is not waited for."""
         if self.running:
-            raise RuntimeError(f"agent of {self._settings.node}: runs already; stop it first")
+            raise RuntimeError(f"agent of {self.settings.node}: runs already; stop it first")
         self.state_directory.parent.mkdir(parents=True, exist_ok=True)
         self.started_at = time.monotonic()
-        library, gpus = self._settings.nvml_library, self._gpus
+        library, gpus = self.settings.nvml_library, self._gpus
         scripted = gpus.environment() if library is None else gpus.library_environment(library)
         environment = {**os.environ, **scripted}
-        with self._settings.log.open("ab") as log:
+        with self.settings.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command(), env=environment, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
             )
@@ -109,13 +109,13 @@ class AgentProgram:
     def log_tail(self, lines: int) -> str:
         """The end of its log, for a person who asks why."""
         try:
-            text = self._settings.log.read_text(encoding="utf-8", errors="replace")
+            text = self.settings.log.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return ""
         return "\n".join(text.splitlines()[-lines:])
 
     def _command(self) -> list[str]:
-        settings, gpus = self._settings, self._gpus
+        settings, gpus = self.settings, self._gpus
         flags = {
             "--node-name": settings.node,
             "--pod-uid": settings.pod_uid,
