@@ -269,14 +269,14 @@ def listed(said: Iterable[Said]) -> bytes:
 
 
 def listed_around(said: Iterable[Said]) -> bytes:
-    """As `grep -rn -B1` lists it: a line of context, and the groups parted."""
+    """As `grep -rn -B1` lists it: context lines with `-`, matches with `:`, and `--` between groups."""
+    lines = syslog(said).splitlines(keepends=True)
     found = []
-    for number, line in enumerate(syslog(said).splitlines(keepends=True), start=1):
+    for number, line in enumerate(lines, start=1):
         sep = b"-" if number % 2 else b":"
-        found += [
-            b"kern.log" + sep + str(number).encode() + sep + line,
-            *([b"--\n"] if number % 3 == 0 else []),
-        ]
+        found.append(b"kern.log" + sep + str(number).encode() + sep + line)
+        if number % 3 == 0 and number < len(lines):
+            found.append(b"--\n")
     return b"".join(found)
 
 
