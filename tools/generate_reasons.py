@@ -6,7 +6,7 @@ from pathlib import Path
 from gpuvitals.health.policy_pairs import BLIND_POLLS, CLEAR_POLLS, PAIRS
 from gpuvitals.health.policy_values import VALUES
 from gpuvitals.health.reasons import UNLISTED_XID, ReasonEntry, entries, recorded_xids
-from gpuvitals.health.witnesses import WITNESSES, XID_KINDS, FaultKind, levels_of, may_disrupt
+from gpuvitals.health.witnesses import WITNESSES, XID_KINDS, FaultKind, may_disrupt, reasons_of_kind
 from gpuvitals.model.health import Confidence
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,7 +42,7 @@ def _table(listed: tuple[ReasonEntry, ...]) -> str:
         "|---|---|---|---|---|---|\n"
     )
     rows = (
-        f"| {e.reason} | {e.meaning} | {e.source} | {e.product} | {e.person} | {e.nvidia or '-'} |\n"
+        f"| {e.reason} | {e.meaning} | {e.source} | {e.agent_action} | {e.operator_action} | {e.nvidia or '-'} |\n"
         for e in listed
     )
     return head + "".join(rows)
@@ -56,7 +56,7 @@ def _witnesses() -> str:
         "| Kind | XIDs | Levels | Other witnesses |\n|---|---|---|---|\n"
     )
     rows = (
-        f"| {kind.value} | {_codes(kind)} | {', '.join(levels_of(kind)) or '-'} | "
+        f"| {kind.value} | {_codes(kind)} | {', '.join(reasons_of_kind(kind)) or '-'} | "
         f"{', '.join(sorted(witness.value for witness in WITNESSES[kind]))} |\n"
         for kind in FaultKind
     )

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from gpuvitals.decode_error import misfit
 from gpuvitals.health.policy import Policy, policy_with
-from gpuvitals.health.policy_pairs import misfit_with_poll
+from gpuvitals.health.policy_pairs import poll_interval_conflict
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.yaml_text import yaml_documents
@@ -68,7 +68,7 @@ def load_config(path: Path | None) -> NodeConfig:
     content = documents[0] if documents else None
     try:
         config = msgspec.convert({} if content is None else content, NodeConfig)
-        unfit = misfit_with_poll(asdict(config.health_policy), config.poll_seconds)
+        unfit = poll_interval_conflict(asdict(config.health_policy), config.poll_seconds)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {misfit(error, 'the document')}") from error
     except ValueError as error:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from gpuvitals.cli.main import main
-from gpuvitals.health.unusable import unprepared
+from gpuvitals.health.unusable import files_missing
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.taints import taints
 from gpuvitals.lint.cel.facts import facts
@@ -164,7 +164,7 @@ def test_the_table_of_taints_is_what_the_agent_sets() -> None:
         replace(
             well,
             isolated=True,
-            unprepared=unprepared(well.verdict, Lack(Reason("DeviceNodesMissing"), "no nvidia-uvm")),
+            unprepared=files_missing(well.verdict, Lack(Reason("DeviceNodesMissing"), "no nvidia-uvm")),
         )
     )
 

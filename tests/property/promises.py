@@ -7,11 +7,11 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpuvitals.health.attribution import concerns
+from gpuvitals.health.attribution import affects
 from gpuvitals.health.clearing import after_restart
 from gpuvitals.health.evaluate import advance, evaluate
 from gpuvitals.health.fault_classes import ASKS_FOR_RESET, FLAPPING, Clearing, FaultClass, xid_rule
-from gpuvitals.health.faults import HUNG, isolating, run_ends_at
+from gpuvitals.health.faults import NVML_HUNG, isolates, run_ends_at
 from gpuvitals.health.isolation import isolated
 from gpuvitals.health.reasons import is_reason
 from gpuvitals.health.state import MAX_EPISODES, MAX_PAST, MAX_XIDS, GpuState, initial_state
@@ -156,7 +156,7 @@ def a_gpu_that_nobody_sees_scores_zero_and_is_isolated_by_evidence_only(
         fault.rule.fault_class is FaultClass.B and run_ends_at(fault, POLICY) is not None
         for fault in state.faults
     )
-    if judge(state, at).state is not HealthState.UNHEALTHY and state.fault(HUNG) is None and not pends:
+    if judge(state, at).state is not HealthState.UNHEALTHY and state.fault(NVML_HUNG) is None and not pends:
         assert verdict.state is HealthState.UNKNOWN
 
 
@@ -201,7 +201,7 @@ def no_boot_and_no_driver_load_heals_before_a_reading(history: list[GpuSignal], 
     after = judge(again, at if same_boot else 1.0)
 
     assert after.state in (HealthState.UNHEALTHY, HealthState.UNKNOWN)
-    if any(isolating(state, fault, at, POLICY) and fault.good_since is None for fault in state.faults):
+    if any(isolates(state, fault, at, POLICY) and fault.good_since is None for fault in state.faults):
         assert after.state is HealthState.UNHEALTHY
 
 
@@ -313,7 +313,7 @@ def _shown(history: list[GpuSignal], at: float, mode: ServiceMode) -> dict[str, 
     }
     for signal in (*history, *(replace(good(at), uuid=gpu.uuid) for gpu in NODE[1:])):
         for uuid, (gpu, state) in states.items():
-            if concerns(signal, gpu):
+            if affects(signal, gpu):
                 states[uuid] = gpu, fold(signal, state=state)
     verdicts = {uuid: judge(state, at) for uuid, (_, state) in states.items()}
     verdicts = {uuid: replace(verdict, uuid=uuid) for uuid, verdict in verdicts.items()}

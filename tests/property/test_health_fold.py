@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 
 from gpuvitals.health.fault_classes import EARLIER_FAULT, LEVELS, Clearing, FaultClass
 from gpuvitals.health.state import Ending
-from gpuvitals.health.verdict import BLIND, PROBATION
+from gpuvitals.health.verdict import NO_EVIDENCE, PROBATION
 from gpuvitals.model.health import (
     NO_REASON,
     Confidence,
@@ -78,9 +78,9 @@ def test_the_histories_reach_every_source_class_reason_ending_and_word() -> None
 
     look()
     # What people and programs say is folded apart, by statements; what an unreadable memory leaves behind is no signal.
-    levels = {reason for reason, rule in LEVELS.items() if rule.clearing is not Clearing.WORD}
+    levels = {reason for reason, rule in LEVELS.items() if rule.clearing is not Clearing.RETRACTED}
     levels -= {EARLIER_FAULT.reason}
-    wanted = {NO_REASON, BLIND, PROBATION, *levels}
+    wanted = {NO_REASON, NO_EVIDENCE, PROBATION, *levels}
     assert wanted - reached.reasons == set()
     assert set(FaultClass) - reached.classes == set()
     assert set(Ending) - {Ending.BOOT, Ending.QUIET} - reached.endings == set()

@@ -33,16 +33,16 @@ from support.signals import moment
 from support.worlds.agent_world import AgentWorld, fault, gpu, reading
 
 GPUS = 3
-DIVIDED = (1, 2)
+MIG_ENABLED = (1, 2)
 NUMBERS = (7, 8)
 GONE = "MigInstanceGone"
 
-divided_gpus = st.sampled_from(DIVIDED)
+divided_gpus = st.sampled_from(MIG_ENABLED)
 numbers = st.sampled_from(NUMBERS)
 contained_codes = st.sampled_from([13, 31, 43, 45, 63, 94, 95])
 any_codes = st.sampled_from([13, 31, 48, 63, 79, 94, 95, 119])
 Place = tuple[int, int]
-PLACES: list[Place] = [(index, number) for index in DIVIDED for number in NUMBERS]
+PLACES: list[Place] = [(index, number) for index in MIG_ENABLED for number in NUMBERS]
 
 
 class Node(RuleBasedStateMachine):
@@ -158,7 +158,7 @@ class Node(RuleBasedStateMachine):
     def _inventory(self) -> InventoryReport:
         found: list[Gpu] = []
         for index in range(GPUS):
-            found.append(in_mig_mode(index) if index in DIVIDED else gpu(index))
+            found.append(in_mig_mode(index) if index in MIG_ENABLED else gpu(index))
             found += [
                 instance(index, number, uuid=self.listed[place, number])
                 for place, number in sorted(self.listed)
@@ -183,12 +183,12 @@ class Node(RuleBasedStateMachine):
         slices = pool(snapshot, Naming(), ServiceMode.TAINT).slices
         return {device.name: device for part in slices for device in part.devices}
 
-    def _moves_only(self, concerned: set[str], act: Callable[[], None]) -> None:
+    def _moves_only(self, affected_gpus: set[str], act: Callable[[], None]) -> None:
         before = self._devices()
         act()
         after = self._devices()
-        assert {name: each for name, each in before.items() if name not in concerned} == {
-            name: each for name, each in after.items() if name not in concerned
+        assert {name: each for name, each in before.items() if name not in affected_gpus} == {
+            name: each for name, each in after.items() if name not in affected_gpus
         }
 
 

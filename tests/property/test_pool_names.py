@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpuvitals.health.unusable import unprepared
+from gpuvitals.health.unusable import files_missing
 from gpuvitals.inventory.device import Device
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.pool import pool
@@ -33,7 +33,7 @@ def nodes(draw: st.DrawFn) -> tuple[Snapshot, Snapshot]:
             state, lacking = draw(st.sampled_from(HealthState)), draw(st.booleans())
             shown = entry(index, state)
             if lacking:
-                shown = replace(shown, isolated=True, unprepared=unprepared(shown.verdict, LACK))
+                shown = replace(shown, isolated=True, unprepared=files_missing(shown.verdict, LACK))
             gpus.append(shown)
         return replace(snapshot(count), gpus=tuple(gpus))
 

@@ -59,7 +59,7 @@ def check(course: list[Words]) -> None:
             world.turn(at, report(at, (source, {})), *(reading(index, at) for index in range(GPUS)))
         faults = [fault for entry in world.agent.gpus for fault in entry.state.faults]
 
-    assert not [fault for fault in faults if fault.rule.clearing is Clearing.WORD]
+    assert not [fault for fault in faults if fault.rule.clearing is Clearing.RETRACTED]
 
 
 def _holds(world: AgentWorld, standing: dict[Source, dict[int, ReportedState]]) -> None:

@@ -100,7 +100,7 @@ def writer_out(writer: Writer) -> set[int]:
     return {names.index(name) for name, _, _, effect in stored.taints if effect == "NoSchedule"}
 
 
-BLIND = (HealthState.HEALTHY, HealthState.UNKNOWN)
+NO_EVIDENCE = (HealthState.HEALTHY, HealthState.UNKNOWN)
 
 
 def check_blind(course: list[Flap]) -> None:
@@ -120,7 +120,7 @@ def check_any(course: list[Flap]) -> None:
     assert not late
 
 
-@given(flaps(*BLIND))
+@given(flaps(*NO_EVIDENCE))
 @settings(max_examples=500, deadline=None)
 def test_gpus_that_come_in_and_out_of_sight_are_one_write_a_minute(course: list[Flap]) -> None:
     """Finding R4."""
@@ -138,7 +138,7 @@ def test_under_flapping_faults_and_returns_are_immediate_and_the_rest_once_a_min
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
-@given(flaps(*BLIND), flaps(*HealthState))
+@given(flaps(*NO_EVIDENCE), flaps(*HealthState))
 @settings(max_examples=share(10_000), deadline=None)
 def test_ten_thousand_courses_of_noise_are_one_write_a_minute(blind: list[Flap], course: list[Flap]) -> None:
     """Finding R4."""

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gpuvitals.health.attribution import concerned, concerns
+from gpuvitals.health.attribution import affected_gpus, affects
 from gpuvitals.model.gpu import DeviceKind, MigInstance
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import GpuUuid, PciBusId
@@ -143,7 +143,7 @@ SIBLING = replace(GPU, uuid=GpuUuid("GPU-other"), bus_id=PciBusId("0000:5e:00.0"
     ],
 )
 def test_a_signal_concerns_whom_it_names_and_nobody_else(signal: object, whom: list[str]) -> None:
-    found = [gpu for gpu in (GPU, *MIGS, SIBLING) if concerns(signal, gpu)]  # type: ignore[arg-type]  # a table of signals
+    found = [gpu for gpu in (GPU, *MIGS, SIBLING) if affects(signal, gpu)]  # type: ignore[arg-type]  # a table of signals
 
     assert [gpu.uuid if gpu.mig else "GPU" for gpu in found] == whom
     assert SIBLING not in found
@@ -152,6 +152,6 @@ def test_a_signal_concerns_whom_it_names_and_nobody_else(signal: object, whom: l
 def test_a_fault_of_an_unknown_instance_is_its_gpus_and_no_other_instances() -> None:
     stray = replace(xid(94, 1), gpu_instance=5)
 
-    assert concerned(stray, (GPU, *MIGS, SIBLING)) == (UUID,)
-    assert concerned(stray, (SIBLING,)) == ()
-    assert concerned(replace(stray, gpu_instance=2), (GPU, *MIGS, SIBLING)) == ("MIG-2",)
+    assert affected_gpus(stray, (GPU, *MIGS, SIBLING)) == (UUID,)
+    assert affected_gpus(stray, (SIBLING,)) == ()
+    assert affected_gpus(replace(stray, gpu_instance=2), (GPU, *MIGS, SIBLING)) == ("MIG-2",)

@@ -79,7 +79,7 @@ def test_each_reason_of_a_gpu_comes_up(reason: str) -> None:
 
 def test_the_table_above_has_every_level_but_what_people_and_programs_say() -> None:
     """Nor has it the reason that stands in for an unreadable memory: no signal gives that one."""
-    levels = {reason for reason, rule in LEVELS.items() if rule.clearing is not Clearing.WORD}
+    levels = {reason for reason, rule in LEVELS.items() if rule.clearing is not Clearing.RETRACTED}
 
     assert {*levels, "None", "Probation"} == {*BY_REASON, EARLIER_FAULT.reason}
     assert judge(fold(), 1000).reason == "NoEvidence"
@@ -95,7 +95,7 @@ def test_an_xid_comes_up_under_its_own_name_or_not_at_all(code: int) -> None:
     assert verdict.reason == (f"Xid{code}" if counts else "None")
     entry = entry_of(verdict.reason)
     assert entry is not None
-    assert all((entry.meaning, entry.source, entry.product, entry.person))
+    assert all((entry.meaning, entry.source, entry.agent_action, entry.operator_action))
     assert (entry is UNLISTED_XID) is (code not in CATALOG or (counts and CATALOG[code].unused))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from gpuvitals.health.clearing import after_restart
 from gpuvitals.health.evaluate import advance
-from gpuvitals.health.fold_reports import with_statements
+from gpuvitals.health.fold_reports import fold_reports
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import Ending, GpuState
 from gpuvitals.health.witnesses import Witness, witnesses
@@ -26,7 +26,7 @@ def says(what: ReportedState, by: str = "jane", at: float | None = None) -> Exte
 
 
 def told(state: GpuState, source: Source, at: float, *statements: ExternalReport) -> GpuState:
-    return with_statements(advance(state, at, POLICY), source, statements, moment(at), POLICY)
+    return fold_reports(advance(state, at, POLICY), source, statements, moment(at), POLICY)
 
 
 def test_a_persons_word_isolates_at_once_and_is_definitive() -> None:

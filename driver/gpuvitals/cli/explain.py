@@ -24,7 +24,7 @@ from gpuvitals.health.evaluate import evaluate
 from gpuvitals.health.fault_classes import PEER_ADVICE, FaultClass, xid_rule
 from gpuvitals.health.isolation import isolated
 from gpuvitals.health.policy import Policy
-from gpuvitals.health.reasons import person_should
+from gpuvitals.health.reasons import operator_advice
 from gpuvitals.health.state import Fault, GpuState, initial_state
 from gpuvitals.health.verdict import verdict
 from gpuvitals.health.witnesses import WITNESSES, fault_kind, witnesses
@@ -212,7 +212,7 @@ def _judged(
         "verdict", f"{judged.state.value}, score {judged.score}, {judged.message or 'nothing is wrong'}"
     )
     if judged.reason != NO_REASON:
-        yield Station("advice", person_should(judged.reason, None if fault is None else fault.rule))
+        yield Station("advice", operator_advice(judged.reason, None if fault is None else fault.rule))
     elif isinstance(signal, XidReport):
         yield Station("advice", xid_advice(signal.code, xid_rule(signal)))
     out = bool(isolated([judged], policy))

@@ -134,7 +134,7 @@ def _by_clearing(rule: CauseRule) -> str:
     match rule.clearing:
         case Clearing.RESET:
             return "reset the GPU; if it comes back, contact NVIDIA's support"
-        case Clearing.WORD:
+        case Clearing.RETRACTED:
             return "ask who says so; take the statement back once it is repaired"
         case Clearing.LEVEL:
             return "do what the driver asks for"

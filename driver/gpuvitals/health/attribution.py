@@ -20,20 +20,20 @@ from gpuvitals.model.signal import (
 )
 
 
-def concerned(signal: GpuSignal, gpus: Iterable[Gpu]) -> tuple[GpuUuid, ...]:
+def affected_gpus(signal: GpuSignal, gpus: Iterable[Gpu]) -> tuple[GpuUuid, ...]:
     """The devices whose folds should see `signal`; none where no GPU of the node is meant.
 
     A fault of an instance that nobody knows is held against its GPU, never dropped, and never against the instances
     that it does not name.
     """
     known = tuple(gpus)
-    found = tuple(gpu.uuid for gpu in known if concerns(signal, gpu))
+    found = tuple(gpu.uuid for gpu in known if affects(signal, gpu))
     if found or not isinstance(signal, XidReport) or signal.gpu_instance is None:
         return found
     return tuple(gpu.uuid for gpu in known if gpu.mig is None and _same_gpu(signal, gpu))
 
 
-def concerns(signal: GpuSignal, gpu: Gpu) -> bool:
+def affects(signal: GpuSignal, gpu: Gpu) -> bool:
     """Whether the fold of `gpu` should see `signal`.
 
     A fault of a GPU is every one of its instances'; a fault that names a MIG instance is that instance's alone.
@@ -55,7 +55,7 @@ def concerns(signal: GpuSignal, gpu: Gpu) -> bool:
             assert_never(signal)
 
 
-def told(signal: GpuSignal, gpu: Gpu) -> GpuSignal:
+def without_mig_links(signal: GpuSignal, gpu: Gpu) -> GpuSignal:
     """What the signal says of `gpu`: of a GPU in MIG mode and its instances no source says anything by its NVLinks."""
     in_mig_mode = gpu.mig_enabled or gpu.mig is not None
     if in_mig_mode and isinstance(signal, Reading) and signal.links is not None:

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from gpuvitals.health.fault_classes import ASKS_FOR_RESET, Clearing
 from gpuvitals.health.faults import End, end_faults
-from gpuvitals.health.fold_reading import can_tell, is_clean
+from gpuvitals.health.fold_reading import is_clean, shows_reset_need
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import Ending, Fault, GpuState, Standing
-from gpuvitals.health.witnesses import is_agreed
+from gpuvitals.health.witnesses import is_corroborated
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import ClearReport, Reading
 
@@ -36,7 +36,7 @@ def after_reset(state: GpuState, policy: Policy) -> GpuState:
     return _resolved(state, until)
 
 
-def last_before_reset(before: Reading | None, after: Reading, state: GpuState) -> float | None:
+def last_instant_before_reset(before: Reading | None, after: Reading, state: GpuState) -> float | None:
     """The latest instant that is known to lie before a reset which the two readings show; None where they show none.
 
     The driver asked for a reset, or refused the GPU for want of one, and does so no more. What came between the two
@@ -60,7 +60,7 @@ def settle_unconfirmed(state: GpuState, reading: Reading, policy: Policy) -> Gpu
     The former stand only where the reading agrees, and are then like any other; else they go without a trace, since
     nobody knows whether they were still unrepaired. The latter need a clean reading, and probation follows.
     """
-    if not can_tell(reading):
+    if not shows_reset_need(reading):
         return state
     early = tuple(fault for fault in state.faults if fault.standing is Standing.BEFORE_START)
     state = _without_expired_early(_confirmed_or_dropped(state, early) if early else state)
@@ -78,13 +78,13 @@ def cleared(state: GpuState, order: ClearReport, policy: Policy) -> GpuState:
     ended = tuple(
         fault
         for fault in state.faults
-        if fault.last_at < order.seen.at and fault.rule.clearing is not Clearing.WORD
+        if fault.last_at < order.seen.at and fault.rule.clearing is not Clearing.RETRACTED
     )
     end = End(ending=Ending.OPERATOR, at=order.seen.at, note=order.operator_reason)
     return _resolved(end_faults(state, ended, end, policy), order.seen.at)
 
 
-def unwatched(state: GpuState, seconds: float, *, until: float) -> GpuState:
+def exclude_unobserved_time(state: GpuState, seconds: float, *, until: float) -> GpuState:
     """`state` after a time in which nobody looked at the GPU, and which ended at `until`: such time is no quiet."""
     if not any(fault.rule.clearing is Clearing.QUIET for fault in state.faults):
         return state
@@ -108,15 +108,17 @@ def after_restart(
     """
     if same_boot and same_driver_load:
         seen_at = None if state.last_ok_at is None else state.last_ok_at + age_seconds
-        return unwatched(replace(state, last_ok_at=seen_at), age_seconds, until=_newest(state) + age_seconds)
+        return exclude_unobserved_time(
+            replace(state, last_ok_at=seen_at), age_seconds, until=_newest(state) + age_seconds
+        )
     now = _newest(state) + age_seconds
-    state = unwatched(state, age_seconds, until=now)
+    state = exclude_unobserved_time(state, age_seconds, until=now)
     state = state if same_boot else _shifted(state, now)
     return replace(
         state,
         faults=tuple(replace(fault, standing=Standing.BEFORE_BOOT) for fault in state.faults),
         reading=None,
-        second=None,
+        dcgm_reading=None,
         checkup=None,
         pcie_fatal_errors=None,
         last_ok_at=None,
@@ -131,14 +133,14 @@ def after_restart(
 
 
 def _confirmed_or_dropped(state: GpuState, early: tuple[Fault, ...]) -> GpuState:
-    agreed = {fault.rule.reason for fault in early if is_agreed(state, fault)}
-    dropped = {fault.rule.reason for fault in early} - agreed
+    if_reset_requested = {fault.rule.reason for fault in early if is_corroborated(state, fault)}
+    dropped = {fault.rule.reason for fault in early} - if_reset_requested
     settled = max(fault.last_at for fault in early)
     return replace(
         state,
         settled_early=settled if state.settled_early is None else max(settled, state.settled_early),
         faults=tuple(
-            replace(fault, standing=Standing.CURRENT) if fault.rule.reason in agreed else fault
+            replace(fault, standing=Standing.CURRENT) if fault.rule.reason in if_reset_requested else fault
             for fault in state.faults
             if fault.rule.reason not in dropped
         ),
@@ -166,7 +168,7 @@ def _ends_with_a_boot(fault: Fault) -> bool:
     return fault.standing is Standing.BEFORE_BOOT and fault.rule.clearing not in (
         Clearing.OPERATOR,
         Clearing.QUIET,
-        Clearing.WORD,
+        Clearing.RETRACTED,
     )
 
 

@@ -7,29 +7,35 @@ the ways out.
 from dataclasses import replace
 from typing import assert_never
 
-from gpuvitals.health.clearing import after_reset, cleared, last_before_reset, settle_unconfirmed, unwatched
-from gpuvitals.health.dcgm_reading import with_second_reading, without_stale
+from gpuvitals.health.clearing import (
+    after_reset,
+    cleared,
+    exclude_unobserved_time,
+    last_instant_before_reset,
+    settle_unconfirmed,
+)
+from gpuvitals.health.dcgm_reading import drop_stale_dcgm_reading, fold_dcgm_reading
 from gpuvitals.health.fault_classes import (
     ASKS_FOR_RESET,
     LEVELS,
     RECOVERY_ACTIONS,
     Clearing,
-    agreed,
+    if_reset_requested,
     recovery_action,
     xid_rule,
 )
-from gpuvitals.health.faults import End, Evidence, end_faults, isolating, raise_fault
+from gpuvitals.health.faults import End, Evidence, end_faults, isolates, raise_fault
 from gpuvitals.health.fold_checkup import fold_checkup, with_fatal_errors
-from gpuvitals.health.fold_reading import fold_levels, says_something
+from gpuvitals.health.fold_reading import fold_ok_reading, has_gpu_values
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import (
     MAX_XIDS,
     Ending,
     GpuState,
-    identified,
     unit_of,
+    with_identity_logged,
 )
-from gpuvitals.health.xid_records import is_echo, is_fault, record_with
+from gpuvitals.health.xid_records import is_duplicate, is_fault, updated_record
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import (
     Checkup,
@@ -50,9 +56,9 @@ from gpuvitals.model.signal import (
 
 def evaluate(state: GpuState, signal: GpuSignal, policy: Policy) -> GpuState:
     """The state after `signal`, which concerns this GPU. Folding the same signal again, even late, changes nothing."""
-    if _is_history(state, signal):
+    if _is_outdated(state, signal):
         return state
-    folded = _folded(state, signal, policy)
+    folded = _fold(state, signal, policy)
     if signal.seen.at < state.started_at and folded.reading is not None:
         # The log is read back while the GPU is polled: what is older than both is settled at once.
         return settle_unconfirmed(folded, folded.reading, policy)
@@ -75,7 +81,7 @@ def advance(state: GpuState, now: float, policy: Policy) -> GpuState:
     )
     state = end_faults(state, held, End(ending=Ending.LEVEL, at=now), policy)
     state = end_faults(state, expired, End(ending=Ending.EXPIRY, at=now), policy)
-    state = without_stale(_quiet(state, now, policy), now, policy)
+    state = drop_stale_dcgm_reading(_end_flapping(state, now, policy), now, policy)
     xids = tuple(record for record in state.xids if now - record.last_at < policy.xid_memory_seconds)
     if xids != state.xids:
         state = replace(state, xids=xids)
@@ -84,10 +90,10 @@ def advance(state: GpuState, now: float, policy: Policy) -> GpuState:
     return state
 
 
-def _quiet(state: GpuState, now: float, policy: Policy) -> GpuState:
+def _end_flapping(state: GpuState, now: float, policy: Policy) -> GpuState:
     """`state` without the latch of a flapping GPU, once it was watched for long enough and nothing isolated it."""
     latches = tuple(fault for fault in state.faults if fault.rule.clearing is Clearing.QUIET)
-    isolated = any(isolating(state, fault, now, policy) for fault in state.faults if fault not in latches)
+    isolated = any(isolates(state, fault, now, policy) for fault in state.faults if fault not in latches)
     seen = state.last_ok_at is not None and now - state.last_ok_at < policy.blind_seconds
     over = tuple(fault for fault in latches if now - fault.last_at >= policy.flap_quiet_seconds)
     return (
@@ -95,33 +101,33 @@ def _quiet(state: GpuState, now: float, policy: Policy) -> GpuState:
     )
 
 
-def _folded(state: GpuState, signal: GpuSignal, policy: Policy) -> GpuState:
+def _fold(state: GpuState, signal: GpuSignal, policy: Policy) -> GpuState:
     match signal:
         case XidReport():
-            return _xid(state, signal, policy)
+            return _fold_xid(state, signal, policy)
         case Reading():
-            return _reading(state, signal, policy)
+            return _fold_reading(state, signal, policy)
         case Checkup():
             return fold_checkup(state, signal, policy)
         case OffBusReport():
-            return _level(
+            return _raise_level(
                 state, signal, "GpuLost", "the kernel logged that the GPU has fallen off the bus", policy
             )
         case InitFailureReport():
-            return _init_failed(state, signal, policy)
+            return _fold_init_failure(state, signal, policy)
         case PresenceReport():
-            return _presence(state, signal, policy)
+            return _fold_presence(state, signal, policy)
         case IdentityReport():
-            return _identity(state, signal.seen.at, policy)
+            return _fold_identity(state, signal.seen.at, policy)
         case RecoveryActionReport():
-            return _recovery_action(state, signal, policy)
+            return _fold_recovery_action(state, signal, policy)
         case ClearReport():
             return cleared(state, signal, policy)
         case _:
             assert_never(signal)
 
 
-def _is_history(state: GpuState, signal: GpuSignal) -> bool:
+def _is_outdated(state: GpuState, signal: GpuSignal) -> bool:
     """Whether the signal is from before everything was last known to be repaired; an order is never history.
 
     So is what a reading has settled already: heard again it would be judged by what happened since.
@@ -133,38 +139,38 @@ def _is_history(state: GpuState, signal: GpuSignal) -> bool:
     return state.resolved_until is not None and signal.seen.at < state.resolved_until
 
 
-def _xid(state: GpuState, signal: XidReport, policy: Policy) -> GpuState:
+def _fold_xid(state: GpuState, signal: XidReport, policy: Policy) -> GpuState:
     if signal.source is Source.KMSG:
-        state = identified(state, signal.seen.at)
+        state = with_identity_logged(state, signal.seen.at)
     unit = unit_of(signal.gpu_instance)
     known = next((record for record in state.xids if (record.code, record.unit) == (signal.code, unit)), None)
-    if known is not None and is_echo(known, signal, policy):
+    if known is not None and is_duplicate(known, signal, policy):
         return state
     rule = xid_rule(signal)
     fault = state.fault(rule.reason)
     if signal.source is Source.DCGM and fault is not None and fault.sources != {Source.DCGM}:
         # The exporter repeats an XID for ever, so its report makes no fault of another source younger.
         return state
-    record = record_with(known, signal, rule, policy)
+    record = updated_record(known, signal, rule, policy)
     others = [other for other in state.xids if (other.code, other.unit) != (signal.code, unit)]
     newest = sorted((*others, record), key=lambda entry: (entry.last_at, entry.code, entry.unit))[-MAX_XIDS:]
     state = replace(state, xids=tuple(newest))
     if not is_fault(rule.fault_class, record):
         return state
     evidence = Evidence(rule=rule, seen=signal.seen, source=signal.source, detail=rule.meaning, level=False)
-    return _agreed(raise_fault(state, evidence, policy))
+    return _confirm_xid109(raise_fault(state, evidence, policy))
 
 
-def _agreed(state: GpuState) -> GpuState:
+def _confirm_xid109(state: GpuState) -> GpuState:
     """XID 109 rises to what its bucket says while the driver's recovery action asks for a reset."""
     asking = {recovery_action(number)[1] for number in ASKS_FOR_RESET}
     if not any(fault.rule.reason in asking and fault.good_since is None for fault in state.faults):
         return state
-    faults = tuple(replace(fault, rule=agreed(fault.rule)) for fault in state.faults)
+    faults = tuple(replace(fault, rule=if_reset_requested(fault.rule)) for fault in state.faults)
     return state if faults == state.faults else replace(state, faults=faults)
 
 
-def _recovery_action(state: GpuState, signal: RecoveryActionReport, policy: Policy) -> GpuState:
+def _fold_recovery_action(state: GpuState, signal: RecoveryActionReport, policy: Policy) -> GpuState:
     """XID 154 raises the request as a fault at once. The fault ends by a reading of NVML's field.
 
     The driver may leave that line out, so it ends nothing unless the field can't be read.
@@ -175,14 +181,14 @@ def _recovery_action(state: GpuState, signal: RecoveryActionReport, policy: Poli
         return state
     state = replace(state, action_logged_at=signal.seen.at)
     if state.reading is None or state.reading.recovery_action is None:
-        state = _asked_no_more(state, signal, reason)
+        state = _clear_requests(state, signal, reason)
     if reason is None:
         return state
     detail = f"the driver's recovery action is {signal.action_to} ({name})"
-    return _agreed(_level(state, signal, reason, detail, policy))
+    return _confirm_xid109(_raise_level(state, signal, reason, detail, policy))
 
 
-def _asked_no_more(state: GpuState, signal: RecoveryActionReport, reason: Reason | None) -> GpuState:
+def _clear_requests(state: GpuState, signal: RecoveryActionReport, reason: Reason | None) -> GpuState:
     asked = {named for _, named in RECOVERY_ACTIONS.values()} | {"RecoveryUnknown"}
     faults = tuple(
         replace(fault, good_since=signal.seen.at)
@@ -194,86 +200,88 @@ def _asked_no_more(state: GpuState, signal: RecoveryActionReport, reason: Reason
     )
     state = replace(state, faults=faults)
     was_reset = signal.action_from in ASKS_FOR_RESET and reason is None
-    return _initialised(state, signal.seen.at) if was_reset else state
+    return _mark_initialised(state, signal.seen.at) if was_reset else state
 
 
 def _is_read_since(reading: Reading | None, signal: RecoveryActionReport) -> bool:
     return reading is not None and reading.recovery_action is not None and reading.seen.at >= signal.seen.at
 
 
-def _reading(state: GpuState, signal: Reading, policy: Policy) -> GpuState:
+def _fold_reading(state: GpuState, signal: Reading, policy: Policy) -> GpuState:
     if signal.source is Source.DCGM:
-        return with_second_reading(state, signal, policy)
+        return fold_dcgm_reading(state, signal, policy)
     if state.reading is not None and signal.seen.at <= state.reading.seen.at:
         return state
     match signal.status:
         case ReadStatus.OK:
-            return _good_reading(state, signal, policy) if says_something(signal) else state
+            return _fold_ok_reading(state, signal, policy) if has_gpu_values(signal) else state
         case ReadStatus.LOST:
-            return _level(state, signal, "GpuLost", "the driver says that the GPU is lost", policy)
+            return _raise_level(state, signal, "GpuLost", "the driver says that the GPU is lost", policy)
         case ReadStatus.RESET_REQUIRED:
-            return _level(state, signal, "ResetRequired", signal.detail, policy)
+            return _raise_level(state, signal, "ResetRequired", signal.detail, policy)
         case ReadStatus.HUNG:
-            return _level(state, signal, "NvmlHung", signal.detail, policy)
+            return _raise_level(state, signal, "NvmlHung", signal.detail, policy)
         case ReadStatus.QUIESCED:
-            return _left_alone(state, signal.seen.at, policy)
+            return _fold_quiesced(state, signal.seen.at, policy)
         case ReadStatus.FAILED:
             return state
         case _:
             assert_never(signal.status)
 
 
-def _left_alone(state: GpuState, at: float, policy: Policy) -> GpuState:
+def _fold_quiesced(state: GpuState, at: float, policy: Policy) -> GpuState:
     """`state` of a GPU that nobody looks at on purpose: who could see it until then is not blind for that."""
     if state.last_ok_at is None or at - state.last_ok_at >= policy.blind_seconds:
         return state
-    return replace(unwatched(state, at - state.last_ok_at, until=at), last_ok_at=max(at, state.last_ok_at))
+    return replace(
+        exclude_unobserved_time(state, at - state.last_ok_at, until=at), last_ok_at=max(at, state.last_ok_at)
+    )
 
 
-def _good_reading(state: GpuState, signal: Reading, policy: Policy) -> GpuState:
+def _fold_ok_reading(state: GpuState, signal: Reading, policy: Policy) -> GpuState:
     if state.last_ok_at is not None and signal.seen.at - state.last_ok_at >= policy.blind_seconds:
-        state = unwatched(state, signal.seen.at - state.last_ok_at, until=signal.seen.at)
-    before = last_before_reset(state.reading, signal, state)
+        state = exclude_unobserved_time(state, signal.seen.at - state.last_ok_at, until=signal.seen.at)
+    before = last_instant_before_reset(state.reading, signal, state)
     if before is not None:
-        state = _initialised(state, before)
-    state = _agreed(fold_levels(state, signal, policy))
+        state = _mark_initialised(state, before)
+    state = _confirm_xid109(fold_ok_reading(state, signal, policy))
     return after_reset(settle_unconfirmed(state, signal, policy), policy)
 
 
-def _initialised(state: GpuState, at: float) -> GpuState:
+def _mark_initialised(state: GpuState, at: float) -> GpuState:
     return replace(
         state, initialised_at=at if state.initialised_at is None else max(state.initialised_at, at)
     )
 
 
-def _identity(state: GpuState, at: float, policy: Policy) -> GpuState:
+def _fold_identity(state: GpuState, at: float, policy: Policy) -> GpuState:
     """The driver logs an identity once per initialisation of the GPU, before its first XID.
 
     Only one that is logged again shows that the GPU was initialised anew. The first one of a driver load may come long
     after a fault that was logged without an XID.
     """
-    known, state = state.identified_at, identified(state, at)
-    return state if known is None or at <= known else after_reset(_initialised(state, at), policy)
+    known, state = state.identified_at, with_identity_logged(state, at)
+    return state if known is None or at <= known else after_reset(_mark_initialised(state, at), policy)
 
 
-def _init_failed(state: GpuState, signal: InitFailureReport, policy: Policy) -> GpuState:
+def _fold_init_failure(state: GpuState, signal: InitFailureReport, policy: Policy) -> GpuState:
     """A GPU that was read later has come up since: a driver reads only a GPU that it has initialised."""
     if state.reading is not None and state.reading.seen.at >= signal.seen.at:
         return state
     detail = "the kernel logged that the driver could not initialise the GPU"
-    return _level(state, signal, "InitFailed", detail, policy)
+    return _raise_level(state, signal, "InitFailed", detail, policy)
 
 
-def _presence(state: GpuState, signal: PresenceReport, policy: Policy) -> GpuState:
+def _fold_presence(state: GpuState, signal: PresenceReport, policy: Policy) -> GpuState:
     state = with_fatal_errors(state, signal, policy)
     if not signal.present:
-        return _level(state, signal, "GpuLost", "the GPU is gone from the PCI bus", policy)
+        return _raise_level(state, signal, "GpuLost", "the GPU is gone from the PCI bus", policy)
     if signal.config_space is ConfigSpace.ALL_ONES:
-        return _level(state, signal, "GpuLost", "the GPU's PCI config space reads all ones", policy)
+        return _raise_level(state, signal, "GpuLost", "the GPU's PCI config space reads all ones", policy)
     return state
 
 
-def _level(
+def _raise_level(
     state: GpuState,
     signal: Reading | PresenceReport | OffBusReport | InitFailureReport | RecoveryActionReport,
     reason: str,

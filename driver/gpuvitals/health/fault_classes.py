@@ -59,7 +59,7 @@ class Clearing(Enum):
     EXPIRY = "expiry"
     OPERATOR = "operator"
     QUIET = "quiet"
-    WORD = "word"
+    RETRACTED = "word"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,15 +171,21 @@ LEVELS = {
             100,
             "an earlier agent took the GPU out of service for a cause that this one can't read",
         ),
-        _rule("ReportedBad", FaultClass.A, Clearing.WORD, 100, "a person says that the GPU is bad"),
-        _rule("ReportedDegraded", FaultClass.B0, Clearing.WORD, 0, "a person says that the GPU is not well"),
+        _rule("ReportedBad", FaultClass.A, Clearing.RETRACTED, 100, "a person says that the GPU is bad"),
         _rule(
-            "ProgramReportedBad", FaultClass.B, Clearing.WORD, 0, "a program on the node says that it is bad"
+            "ReportedDegraded", FaultClass.B0, Clearing.RETRACTED, 0, "a person says that the GPU is not well"
+        ),
+        _rule(
+            "ProgramReportedBad",
+            FaultClass.B,
+            Clearing.RETRACTED,
+            0,
+            "a program on the node says that it is bad",
         ),
         _rule(
             "ProgramReportedDegraded",
             FaultClass.B0,
-            Clearing.WORD,
+            Clearing.RETRACTED,
             0,
             "a program on the node says that the GPU is not well",
         ),
@@ -232,7 +238,7 @@ def xid_rule(report: XidReport) -> CauseRule:
     """The row of one XID: NVIDIA's bucket decides, but for the exceptions below.
 
     43 and 45 never count, whatever they name as their cause; 154 is followed through the recovery action. 63 and 94
-    degrade. 109 degrades until the recovery action agrees: see `agreed`. 74 and 144..150 go by their decode, so that NVML's
+    degrade. 109 degrades until the recovery action agrees: see `if_reset_requested`. 74 and 144..150 go by their decode, so that NVML's
     event, which has none, is recorded only. A code without a decided bucket degrades and never isolates. A report of
     the DCGM exporter alone degrades at most: its port has no authentication.
     """
@@ -259,14 +265,14 @@ def xid_number(reason: str) -> int | None:
     return code if 1 <= code <= MAX_XID else None
 
 
-def told_by_dcgm(rule: CauseRule) -> CauseRule:
+def dcgm_only_rule(rule: CauseRule) -> CauseRule:
     """The row of a level while nobody but the DCGM exporter shows it: it degrades, and ends when it is shown good."""
     if rule.fault_class not in _ISOLATING:
         return rule
     return replace(rule, fault_class=FaultClass.B0, clearing=Clearing.LEVEL)
 
 
-def agreed(rule: CauseRule) -> CauseRule:
+def if_reset_requested(rule: CauseRule) -> CauseRule:
     """The rule of an XID while the driver's recovery action asks for a reset: 109 is then what its bucket says."""
     return _xid_rule(109, _RESET_XID) if rule.reason == "Xid109" else rule
 

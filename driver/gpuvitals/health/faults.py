@@ -18,8 +18,8 @@ from gpuvitals.model.clock import Moment
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import Source
 
-HUNG = Reason("NvmlHung")
-_LASTING = (Clearing.LEVEL, Clearing.WORD)
+NVML_HUNG = Reason("NvmlHung")
+_LEVEL_CLEARINGS = (Clearing.LEVEL, Clearing.RETRACTED)
 """What is bad for a time, as opposed to what happens."""
 _SAME_REPORT_SECONDS = 0.5
 """One breakdown logs a line for each link, all within this time: they are one report."""
@@ -61,7 +61,7 @@ def with_fault(state: GpuState, fault: Fault) -> GpuState:
     return replace(state, faults=tuple(sorted((*others, fault), key=lambda entry: entry.rule.reason)))
 
 
-def isolating(state: GpuState, fault: Fault, now: float, policy: Policy) -> bool:
+def isolates(state: GpuState, fault: Fault, now: float, policy: Policy) -> bool:
     """Whether the fault takes its GPU out of service: class A at once, B after its dwell or when it comes back.
 
     An event comes back with a second episode within the dwell, with a third report within a day, or by being reported
@@ -74,11 +74,11 @@ def isolating(state: GpuState, fault: Fault, now: float, policy: Policy) -> bool
         case FaultClass.B:
             if fault.rule.clearing is Clearing.QUIET:
                 return True
-            if fault.rule.clearing not in _LASTING:
-                return _has_come_back(fault, now, policy)
+            if fault.rule.clearing not in _LEVEL_CLEARINGS:
+                return _has_recurred(fault, now, policy)
             return (
-                _is_repeated(state.suspect_runs, policy)
-                or _lasted(state, now, policy) >= policy.dwell_seconds
+                _runs_repeat(state.suspect_runs, policy)
+                or _level_duration(state, now, policy) >= policy.dwell_seconds
             )
         case FaultClass.B0 | FaultClass.C | FaultClass.NONE:
             return False
@@ -112,7 +112,7 @@ def end_faults(state: GpuState, ended: tuple[Fault, ...], end: End, policy: Poli
     """
     if not ended:
         return state
-    repaired = [fault for fault in ended if isolating(state, fault, end.at, policy)]
+    repaired = [fault for fault in ended if isolates(state, fault, end.at, policy)]
     reasons = {fault.rule.reason for fault in ended}
     kept = tuple(fault for fault in state.faults if fault.rule.reason not in reasons)
     if end.ending is not Ending.EXPIRY:
@@ -130,7 +130,7 @@ def end_faults(state: GpuState, ended: tuple[Fault, ...], end: End, policy: Poli
     return (
         replace(state, repairs=())
         if end.ending is Ending.OPERATOR
-        else _latched(state, repaired, end.at, policy)
+        else _latch_flapping(state, repaired, end.at, policy)
     )
 
 
@@ -159,7 +159,7 @@ def _on_probation(state: GpuState, repaired: list[Fault], at: float, policy: Pol
     )
 
 
-def _latched(state: GpuState, repaired: list[Fault], at: float, policy: Policy) -> GpuState:
+def _latch_flapping(state: GpuState, repaired: list[Fault], at: float, policy: Policy) -> GpuState:
     """Keeps a GPU out that was repaired too often: docs/adr/025. While it stays out, each further repair renews that."""
     known = state.fault(FLAPPING.reason)
     recent = tuple(start for start in state.repairs if at - start < policy.flap_window_seconds)
@@ -196,7 +196,7 @@ def _with_history(state: GpuState, ended: tuple[Fault, ...], repaired: list[Faul
             ended_at=end.at,
             note=end.note,
         )
-        known = next((other for other in past if _is_like(other, entry)), None)
+        known = next((other for other in past if _is_same_entry(other, entry)), None)
         if known is not None:
             past.remove(known)
             entry = replace(entry, times=known.times + 1, first_at=known.first_at)
@@ -204,7 +204,7 @@ def _with_history(state: GpuState, ended: tuple[Fault, ...], repaired: list[Faul
     return replace(state, past=tuple(past[-MAX_PAST:]))
 
 
-def _is_like(one: PastFault, other: PastFault) -> bool:
+def _is_same_entry(one: PastFault, other: PastFault) -> bool:
     return (one.reason, one.ending, one.isolated) == (other.reason, other.ending, other.isolated)
 
 
@@ -228,7 +228,7 @@ def _opened(state: GpuState, evidence: Evidence) -> Fault:
 def _renewed(state: GpuState, known: Fault, evidence: Evidence, policy: Policy) -> Fault:
     newer = evidence.seen.at > known.last_at
     if _is_event_of_class_b(evidence):
-        known = _reported(known, evidence.seen.at, policy)
+        known = _with_report(known, evidence.seen.at, policy)
     elif known.good_since is not None and evidence.rule.fault_class is FaultClass.B:
         known = replace(known, reports=(*known.reports, evidence.seen.at)[-MAX_EPISODES:])
     episodes = known.episodes
@@ -253,10 +253,10 @@ def _is_event_of_class_b(evidence: Evidence) -> bool:
 
 
 def _is_suspect_level(fault: Fault) -> bool:
-    return fault.rule.fault_class is FaultClass.B and fault.rule.clearing in _LASTING
+    return fault.rule.fault_class is FaultClass.B and fault.rule.clearing in _LEVEL_CLEARINGS
 
 
-def _lasted(state: GpuState, now: float, policy: Policy) -> float:
+def _level_duration(state: GpuState, now: float, policy: Policy) -> float:
     """For how long a class B level has been bad.
 
     It lasts until it was last read bad. One that flaps is one fault, so it lasts through the good readings in between,
@@ -270,22 +270,22 @@ def _lasted(state: GpuState, now: float, policy: Policy) -> float:
 
 
 def _lasts_until(fault: Fault, now: float, policy: Policy) -> float:
-    if fault.rule.clearing is Clearing.WORD:
+    if fault.rule.clearing is Clearing.RETRACTED:
         return now
     if fault.good_since is None:
-        return now if fault.rule.reason == HUNG else fault.last_at
+        return now if fault.rule.reason == NVML_HUNG else fault.last_at
     is_flapping = len(fault.reports) > 1
     return min(now, fault.good_since + policy.level_clear_seconds) if is_flapping else fault.last_at
 
 
-def _has_come_back(fault: Fault, now: float, policy: Policy) -> bool:
+def _has_recurred(fault: Fault, now: float, policy: Policy) -> bool:
     ends = run_ends_at(fault, policy)
     is_often = _is_within(fault.episodes, policy.dwell_episodes, policy.dwell_seconds)
     is_often = is_often or _is_within(fault.reports, policy.repeat_reports, policy.xid_count_seconds)
     return is_often or (ends is not None and now >= ends)
 
 
-def _is_repeated(starts: tuple[float, ...], policy: Policy) -> bool:
+def _runs_repeat(starts: tuple[float, ...], policy: Policy) -> bool:
     is_often = _is_within(starts, policy.dwell_episodes, policy.dwell_seconds)
     return is_often or _is_within(starts, policy.repeat_reports, policy.xid_count_seconds)
 
@@ -295,7 +295,7 @@ def _is_within(starts: tuple[float, ...], wanted: int, seconds: float) -> bool:
     return any(last - first <= seconds for first, last in zip(starts, starts[wanted - 1 :], strict=False))
 
 
-def _reported(known: Fault, at: float, policy: Policy) -> Fault:
+def _with_report(known: Fault, at: float, policy: Policy) -> Fault:
     """`known` with a report of class B at `at`, which may arrive late."""
     if any(abs(at - start) < _SAME_REPORT_SECONDS for start in known.reports):
         return known
@@ -310,7 +310,7 @@ def _run_since(known: Fault, at: float, policy: Policy) -> float:
         return at
     if at < since:
         return at if since - at < policy.dwell_seconds else since
-    if _has_come_back(known, at, policy):
+    if _has_recurred(known, at, policy):
         # A fault that has isolated stays out, also when the reports that did it are no longer kept.
         return min(since, at - policy.dwell_seconds)
     return at if at - known.reports[-1] >= policy.dwell_seconds else since

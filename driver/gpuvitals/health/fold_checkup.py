@@ -55,7 +55,7 @@ def fold_checkup(state: GpuState, checkup: Checkup, policy: Policy) -> GpuState:
         state = raise_fault(
             state, _evidence(_PCIE_ERRORS, checkup, LEVELS[_PCIE_ERRORS].meaning, level=False), policy
         )
-    faults = tuple(_eased(fault, checkup, bad) for fault in state.faults)
+    faults = tuple(_start_clearing(fault, checkup, bad) for fault in state.faults)
     return replace(state, faults=faults, checkup=checkup)
 
 
@@ -96,15 +96,15 @@ def _bad_levels(before: Checkup | None, checkup: Checkup, policy: Policy) -> Ite
     ):
         if is_bad:
             yield Reason(named), LEVELS[Reason(named)].meaning
-    if (text := _narrowed(checkup)) is not None:
+    if (text := _pcie_degradation(checkup)) is not None:
         yield Reason("PcieDegraded"), text
-    if _links_err(before, checkup, policy):
+    if _links_have_errors(before, checkup, policy):
         yield Reason("NvlinkErrors"), LEVELS[Reason("NvlinkErrors")].meaning
     if before is not None and _replays_too_often(before, checkup, policy):
         yield Reason("PcieReplays"), LEVELS[Reason("PcieReplays")].meaning
 
 
-def _narrowed(checkup: Checkup) -> str | None:
+def _pcie_degradation(checkup: Checkup) -> str | None:
     """How the PCIe link is worse than it can be in that slot. An idle GPU lowers its generation to save power."""
     lanes, lanes_max = checkup.pcie_lanes, checkup.pcie_lanes_max
     if lanes is not None and lanes_max is not None and lanes < lanes_max:
@@ -115,7 +115,7 @@ def _narrowed(checkup: Checkup) -> str | None:
     return f"PCIe generation {generation} of {generation_max}" if generation < generation_max else None
 
 
-def _links_err(before: Checkup | None, checkup: Checkup, policy: Policy) -> bool:
+def _links_have_errors(before: Checkup | None, checkup: Checkup, policy: Policy) -> bool:
     """Whether the links lose bits. Replays and recoveries are seldom at all; CRC errors have a rate that is normal."""
     if (checkup.link_errors_per_petabit or 0) >= policy.link_errors_per_petabit:
         return True
@@ -140,7 +140,7 @@ def _replays_too_often(before: Checkup, checkup: Checkup, policy: Policy) -> boo
     return 60 * grown > replay_limit(lanes, generation, policy) * elapsed
 
 
-def _eased(fault: Fault, checkup: Checkup, bad: dict[Reason, str]) -> Fault:
+def _start_clearing(fault: Fault, checkup: Checkup, bad: dict[Reason, str]) -> Fault:
     reason = fault.rule.reason
     if reason not in CHECKED_LEVELS or fault.rule.clearing is not Clearing.LEVEL:
         return fault

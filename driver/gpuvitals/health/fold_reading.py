@@ -12,9 +12,9 @@ from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import FabricState, LinkState, Reading
 
 
-def fold_levels(state: GpuState, reading: Reading, policy: Policy) -> GpuState:
+def fold_ok_reading(state: GpuState, reading: Reading, policy: Policy) -> GpuState:
     """The state after a reading with status OK, newer than the one before."""
-    state = _with_remaps(_learned(state, reading), reading)
+    state = _with_remaps(_with_learned_links(state, reading), reading)
     bad = dict(bad_levels(state, reading))
     for reason, detail in bad.items():
         evidence = Evidence(
@@ -29,15 +29,15 @@ def fold_levels(state: GpuState, reading: Reading, policy: Policy) -> GpuState:
         faults=faults,
         reading=reading,
         last_ok_at=at,
-        links_down=_held(state.links_down, _links_held(state, reading), at, policy),
-        memory_percent=_held(state.memory_percent, _memory_percent(reading), at, policy),
-        ecc_uncorrected=_held(state.ecc_uncorrected, reading.ecc_uncorrected_volatile, at, policy),
+        links_down=_worst_recent(state.links_down, _known_links_down(state, reading), at, policy),
+        memory_percent=_worst_recent(state.memory_percent, _memory_percent(reading), at, policy),
+        ecc_uncorrected=_worst_recent(state.ecc_uncorrected, reading.ecc_uncorrected_volatile, at, policy),
         margin_millicelsius=margin,
         heat_step=step,
     )
 
 
-def says_something(reading: Reading) -> bool:
+def has_gpu_values(reading: Reading) -> bool:
     """Whether the reading is evidence at all: an answer without a single value of the GPU's own is none."""
     values = (
         reading.recovery_action,
@@ -51,7 +51,7 @@ def says_something(reading: Reading) -> bool:
     return any(value is not None for value in values)
 
 
-def can_tell(reading: Reading) -> bool:
+def shows_reset_need(reading: Reading) -> bool:
     """Whether the reading shows if a reset is due: one of the two values that a reset zeroes has to be read.
 
     The other one may be missing only where the model lacks it: silence is no proof.
@@ -73,7 +73,7 @@ def is_clean(reading: Reading) -> bool:
         reading.remap_failed,
         reading.sram_threshold_exceeded,
     )
-    return can_tell(reading) and not any(bad)
+    return shows_reset_need(reading) and not any(bad)
 
 
 def active_links(reading: Reading) -> int:
@@ -147,7 +147,7 @@ def _readable(reason: Reason, reading: Reading) -> bool:
     return values.get(reason, reading.recovery_action) is not None
 
 
-def _learned(state: GpuState, reading: Reading) -> GpuState:
+def _with_learned_links(state: GpuState, reading: Reading) -> GpuState:
     """Where the driver does not say how many links the model has: the most that were ever read active."""
     if reading.links is None:
         return state
@@ -161,7 +161,7 @@ def _links_down(state: GpuState, reading: Reading) -> int | None:
     return max(0, state.expected_links - active_links(reading) - unknown_links(reading))
 
 
-def _links_held(state: GpuState, reading: Reading) -> int | None:
+def _known_links_down(state: GpuState, reading: Reading) -> int | None:
     """What the score takes of the links: a reading with unknown ones may show more down than before, never fewer."""
     down, before = _links_down(state, reading), state.links_down
     if down is None or not unknown_links(reading):
@@ -181,7 +181,7 @@ def _memory_percent(reading: Reading) -> int | None:
     return max(read, default=None)
 
 
-def _held(before: Worst | None, value: int | None, at: float, policy: Policy) -> Worst | None:
+def _worst_recent(before: Worst | None, value: int | None, at: float, policy: Policy) -> Worst | None:
     """What was bad is as bad as it was until it was read better for `level_clear_seconds`, like the fault of a level."""
     if before is None or value is None:
         return before if value is None else Worst(value=value, since=at, at=at)

@@ -23,7 +23,7 @@ _REASONS = {
 }
 
 
-def with_statements(
+def fold_reports(
     state: GpuState, source: Source, statements: tuple[ExternalReport, ...], seen: Moment, policy: Policy
 ) -> GpuState:
     """The state after everything that `source` says of this GPU now; what it said before and no longer says ends.
@@ -35,24 +35,24 @@ def with_statements(
         if statement.says is not ReportedState.CLEAR:
             said.setdefault(_REASONS[source, statement.says], statement)
         elif source is Source.OPERATOR:
-            state = _cleared_once(state, statement, seen, policy)
+            state = _apply_clear_once(state, statement, seen, policy)
     for reason, statement in said.items():
         evidence = Evidence(
-            rule=LEVELS[reason], seen=seen, source=source, detail=quoted(statement), level=True
+            rule=LEVELS[reason], seen=seen, source=source, detail=report_text(statement), level=True
         )
         state = raise_fault(state, evidence, policy)
     mine = {reason for (whose, _), reason in _REASONS.items() if whose is source}
     over = tuple(
         fault
         for fault in state.faults
-        if fault.rule.clearing is Clearing.WORD and fault.rule.reason in mine - said.keys()
+        if fault.rule.clearing is Clearing.RETRACTED and fault.rule.reason in mine - said.keys()
     )
     # Taking a word back is no repair that failed to hold, unlike a program that changes its mind again and again.
     ending = Ending.OPERATOR if source is Source.OPERATOR else Ending.LEVEL
     return end_faults(state, over, End(ending=ending, at=seen.at, note="taken back or expired"), policy)
 
 
-def _cleared_once(state: GpuState, statement: ExternalReport, seen: Moment, policy: Policy) -> GpuState:
+def _apply_clear_once(state: GpuState, statement: ExternalReport, seen: Moment, policy: Policy) -> GpuState:
     """The state after a clear. Each start of the agent reads the clear again, for as long as its annotation stands.
 
     Its time is of the clock of whoever wrote it. Where that clock is ahead, the same text read later would end a fault
@@ -60,15 +60,17 @@ def _cleared_once(state: GpuState, statement: ExternalReport, seen: Moment, poli
     """
     if statement.at is None:
         return state
-    order = f"{statement.at.time.isoformat()} {quoted(statement)}"
+    order = f"{statement.at.time.isoformat()} {report_text(statement)}"
     if order == state.last_clear:
         return state
     at = statement.at if statement.at.at <= seen.at else seen
-    report = ClearReport(source=Source.OPERATOR, seen=at, uuid=state.uuid, operator_reason=quoted(statement))
+    report = ClearReport(
+        source=Source.OPERATOR, seen=at, uuid=state.uuid, operator_reason=report_text(statement)
+    )
     return replace(cleared(state, report, policy), last_clear=order)
 
 
-def quoted(statement: ExternalReport) -> str:
+def report_text(statement: ExternalReport) -> str:
     """The statement in one line, as it stands in claims, events and explanations."""
     until = "" if statement.expires is None else f" (until {statement.expires:%Y-%m-%dT%H:%M:%SZ})"
     return f"{statement.by}: {statement.reason}{until}"

@@ -29,7 +29,7 @@ def isolated(
     def gpu_of(uuid: GpuUuid) -> GpuUuid:
         return parents.get(uuid, uuid)
 
-    out = [verdict for verdict in verdicts if _is_out(verdict.state, policy)]
+    out = [verdict for verdict in verdicts if _leaves_service(verdict.state, policy)]
     definitive = frozenset(verdict.uuid for verdict in out if verdict.definitive)
     suspects = [verdict.uuid for verdict in out if not verdict.definitive]
     gone, stays = set(map(gpu_of, definitive)), set(map(gpu_of, already))
@@ -41,7 +41,7 @@ def isolated(
 
 def is_capped(verdicts: Sequence[Verdict], policy: Policy, parents: Parents = _NO_INSTANCES) -> bool:
     """Whether the cap keeps an unhealthy GPU in service: a fact of the node that its report names."""
-    wanted = sum(_is_out(verdict.state, policy) for verdict in verdicts)
+    wanted = sum(_leaves_service(verdict.state, policy) for verdict in verdicts)
     return wanted > len(isolated(verdicts, policy, parents=parents))
 
 
@@ -51,7 +51,7 @@ def isolation_limit(gpus: int, policy: Policy) -> int:
     return max(1, share) if policy.isolation_cap_percent else 0
 
 
-def _is_out(state: HealthState, policy: Policy) -> bool:
+def _leaves_service(state: HealthState, policy: Policy) -> bool:
     match state:
         case HealthState.UNHEALTHY:
             return True

@@ -61,7 +61,7 @@ def contradiction(values: Mapping[str, int]) -> str:
     return ""
 
 
-def misfit_with_poll(values: Mapping[str, int], poll_seconds: float) -> str:
+def poll_interval_conflict(values: Mapping[str, int], poll_seconds: float) -> str:
     """Why an agent that polls every `poll_seconds` can't judge by these values; empty where it can."""
     for name, polls, why in (
         ("blind_seconds", BLIND_POLLS, "one late answer would make every GPU Unknown"),

@@ -16,10 +16,13 @@ def worth_publishing(
     words for links and memory, and the score where it moved by a step; a rise, which ageing brings, less often still.
     What may drift goes along with something else.
     """
-    if published is None or _at_once(published) != _at_once(current):
+    if published is None or _immediate_fields(published) != _immediate_fields(current):
         return True
     asked = current.recovery_action not in (published.recovery_action, *_NOTHING_ASKED)
-    if asked or (seconds_since >= policy.publish_interval_seconds and _words(published) != _words(current)):
+    if asked or (
+        seconds_since >= policy.publish_interval_seconds
+        and _delayed_fields(published) != _delayed_fields(current)
+    ):
         return True
     moved = current.score - published.score
     if abs(moved) < policy.publish_step:
@@ -28,7 +31,7 @@ def worth_publishing(
     return seconds_since >= interval
 
 
-def _at_once(verdict: Verdict) -> tuple[object, ...]:
+def _immediate_fields(verdict: Verdict) -> tuple[object, ...]:
     return (
         verdict.uuid,
         verdict.state,
@@ -40,7 +43,7 @@ def _at_once(verdict: Verdict) -> tuple[object, ...]:
     )
 
 
-def _words(verdict: Verdict) -> tuple[object, ...]:
+def _delayed_fields(verdict: Verdict) -> tuple[object, ...]:
     """What a reading may turn and turn back, so that two writes a minute are the most that it costs."""
     return (
         verdict.last_xid,

@@ -13,20 +13,20 @@ from gpuvitals.health.fault_classes import (
     CauseRule,
     Clearing,
     FaultClass,
-    agreed,
+    if_reset_requested,
     worse,
     xid_number,
     xid_rule_by_number,
 )
 from gpuvitals.health.unusable import (
-    DIVIDED,
+    GPU_REPLACED,
     INSTANCE_GONE,
     LIBRARIES_MISSING,
+    MIG_ENABLED,
     NODES_MISSING,
     PLATFORM_UNSUPPORTED,
-    REPLACED,
 )
-from gpuvitals.health.verdict import BLIND, PROBATION
+from gpuvitals.health.verdict import NO_EVIDENCE, PROBATION
 from gpuvitals.health.xid_catalog import CATALOG
 from gpuvitals.model.health import NO_REASON
 from gpuvitals.model.ids import Reason
@@ -48,8 +48,8 @@ class ReasonEntry:
     reason: Reason
     meaning: str
     source: str
-    product: str
-    person: str
+    agent_action: str
+    operator_action: str
     nvidia: str = ""
 
 
@@ -89,43 +89,43 @@ _OF_A_GPU = (
         reason=NO_REASON,
         meaning="nothing is wrong",
         source="every source",
-        product="nothing",
-        person="nothing",
+        agent_action="nothing",
+        operator_action="nothing",
     ),
     ReasonEntry(
-        reason=BLIND,
+        reason=NO_EVIDENCE,
         meaning="no reading succeeded for a minute, or none yet",
         source="the NVML worker",
-        product="score 0, class unknown; the device stays in service, unless `isolate_unknown` is set",
-        person="look at the agent's log: the driver may be absent or may not answer",
+        agent_action="score 0, class unknown; the device stays in service, unless `isolate_unknown` is set",
+        operator_action="look at the agent's log: the driver may be absent or may not answer",
     ),
     ReasonEntry(
         reason=PROBATION,
         meaning="a fault was repaired; the GPU is watched",
         source="an observed reset, a new boot, or an operator",
-        product="score at most 69 until the probation ends",
-        person="nothing",
+        agent_action="score at most 69 until the probation ends",
+        operator_action="nothing",
     ),
     ReasonEntry(
         reason=INSTANCE_GONE,
         meaning="the MIG instance was destroyed while a claim holds it",
         source="NVML, which lists the other instances of the GPU",
-        product="takes it out of service and sets the claim's condition; forgets it when the claim is released",
-        person="delete the pod; make the instance again if it is wanted",
+        agent_action="takes it out of service and sets the claim's condition; forgets it when the claim is released",
+        operator_action="delete the pod; make the instance again if it is wanted",
     ),
     ReasonEntry(
-        reason=DIVIDED,
+        reason=MIG_ENABLED,
         meaning="MIG was enabled on a GPU that a claim holds whole",
         source="NVML, which reads the MIG mode with every poll",
-        product="sets the claim's condition and reports to the kubelet; offers no instance of the GPU until that claim is released",
-        person="delete the pod and its claim, or disable MIG",
+        agent_action="sets the claim's condition and reports to the kubelet; offers no instance of the GPU until that claim is released",
+        operator_action="delete the pod and its claim, or disable MIG",
     ),
     ReasonEntry(
-        reason=REPLACED,
+        reason=GPU_REPLACED,
         meaning="another GPU was enumerated in the slot of a GPU that a claim holds",
         source="NVML, which lists another UUID at the PCI bus ID",
-        product="sets the claim's condition and reports to the kubelet; publishes the GPU that is there now under the slot's device name",
-        person="delete the pod and its claim; a new claim gets the GPU that is there now",
+        agent_action="sets the claim's condition and reports to the kubelet; publishes the GPU that is there now under the slot's device name",
+        operator_action="delete the pod and its claim; a new claim gets the GPU that is there now",
     ),
 )
 _OF_FILES = (
@@ -133,22 +133,22 @@ _OF_FILES = (
         reason=LIBRARIES_MISSING,
         meaning="libcuda or NVML is missing, so no claim can be prepared",
         source="the driver root, searched every 2 s",
-        product="takes the devices out of service until the files are there; blames no GPU",
-        person="install the driver, or set `driver.root` or `driver.libraryDirs`: docs/guides/platforms.md",
+        agent_action="takes the devices out of service until the files are there; blames no GPU",
+        operator_action="install the driver, or set `driver.root` or `driver.libraryDirs`: docs/guides/platforms.md",
     ),
     ReasonEntry(
         reason=NODES_MISSING,
         meaning="a device node is missing, so no claim for the device can be prepared",
         source="the /dev of the driver root and of the node, looked at every 2 s",
-        product="takes the devices that need the node out of service until it is there; blames no GPU",
-        person="run the command in the message, such as `nvidia-modprobe -u -c0`",
+        agent_action="takes the devices that need the node out of service until it is there; blames no GPU",
+        operator_action="run the command in the message, such as `nvidia-modprobe -u -c0`",
     ),
     ReasonEntry(
         reason=PLATFORM_UNSUPPORTED,
         meaning="the GPUs have no device nodes that could be given to a container, as on WSL2",
         source="/dev/dxg in place of NVIDIA's nodes",
-        product="takes the devices out of service; blames no GPU",
-        person="use NVIDIA's container toolkit on this machine",
+        agent_action="takes the devices out of service; blames no GPU",
+        operator_action="use NVIDIA's container toolkit on this machine",
     ),
 )
 _OF_A_NODE = (
@@ -156,36 +156,36 @@ _OF_A_NODE = (
         reason=ISOLATION_CAPPED,
         meaning="more GPUs are suspect than the policy isolates on such evidence: the fault is the node's",
         source="the verdicts of the node",
-        product="keeps the rest in service and says so in the node report",
-        person="look at the driver, the fabric manager and the node's power",
+        agent_action="keeps the rest in service and says so in the node report",
+        operator_action="look at the driver, the fabric manager and the node's power",
     ),
     ReasonEntry(
         reason=NVSWITCH_FAULT,
         meaning="an NVSwitch logged a fatal error",
         source="kernel log (SXid)",
-        product="names it in the node report; blames no GPU",
-        person="look up the SXid in NVIDIA's Fabric Manager guide; most want a reboot of the node",
+        agent_action="names it in the node report; blames no GPU",
+        operator_action="look up the SXid in NVIDIA's Fabric Manager guide; most want a reboot of the node",
     ),
     ReasonEntry(
         reason=GPU_NOT_UP,
         meaning="a GPU is on the bus, and the driver does not enumerate it",
         source="sysfs, compared with NVML's list",
-        product="names its bus id among the missing GPUs of the node report; there is no device to take out",
-        person="look for its bus id in the kernel log; if a reboot does not bring it up, have its seating checked",
+        agent_action="names its bus id among the missing GPUs of the node report; there is no device to take out",
+        operator_action="look for its bus id in the kernel log; if a reboot does not bring it up, have its seating checked",
     ),
     ReasonEntry(
         reason=DCGM_UNCONFIRMED,
         meaning="the DCGM exporter alone reports faults on more GPUs than the isolation cap",
         source="the DCGM exporter, compared with every other source",
-        product="degrades these GPUs, isolates none, and names it in the node report",
-        person="check which process answers at `dcgm.url`; if it is the exporter, look at the driver and the node's power",
+        agent_action="degrades these GPUs, isolates none, and names it in the node report",
+        operator_action="check which process answers at `dcgm.url`; if it is the exporter, look at the driver and the node's power",
     ),
     ReasonEntry(
         reason=OTHER_DRIVER,
         meaning="another driver gives out GPUs of this node",
         source="slices of other drivers with the same UUID or bus id, and allocatable GPUs of a device plugin",
-        product="publishes no device of the node and says why in the node report; goes on by itself",
-        person="let one driver have the node: see docs/guides/coexistence.md",
+        agent_action="publishes no device of the node and says why in the node report; goes on by itself",
+        operator_action="let one driver have the node: see docs/guides/coexistence.md",
     ),
 )
 _OF_A_CLAIM = (
@@ -193,8 +193,8 @@ _OF_A_CLAIM = (
         reason=PREPARED,
         meaning="the device is prepared for the claim on its node",
         source="the kubelet plugin",
-        product="says so in the claim's status",
-        person="nothing",
+        agent_action="says so in the claim's status",
+        operator_action="nothing",
     ),
 )
 
@@ -203,8 +203,8 @@ UNLISTED_XID = ReasonEntry(
     reason=Reason("Xid"),
     meaning="an XID that the catalogue does not have, or has no use for",
     source="kernel log",
-    product="degrades it (score at most 90); never isolates it alone",
-    person=UNLISTED,
+    agent_action="degrades it (score at most 90); never isolates it alone",
+    operator_action=UNLISTED,
 )
 """What holds for `Xid` with any other code."""
 
@@ -242,7 +242,7 @@ def recorded_xids() -> tuple[ReasonEntry, ...]:
     return tuple(entry for entry in found if entry.reason not in listed)
 
 
-def person_should(reason: Reason, rule: CauseRule | None) -> str:
+def operator_advice(reason: Reason, rule: CauseRule | None) -> str:
     """Advice to a person about that reason. `rule` is that of the open fault, which a decode may have raised."""
     code = xid_number(reason)
     if code is not None:
@@ -250,7 +250,7 @@ def person_should(reason: Reason, rule: CauseRule | None) -> str:
     if rule is not None:
         return advice(rule)
     entry = entry_of(reason)
-    return "watch it" if entry is None else entry.person
+    return "watch it" if entry is None else entry.operator_action
 
 
 def _of_xid(code: int) -> ReasonEntry:
@@ -259,8 +259,8 @@ def _of_xid(code: int) -> ReasonEntry:
         reason=rule.reason,
         meaning=rule.meaning,
         source="kernel log",
-        product=_product(rule),
-        person=xid_advice(code),
+        agent_action=_agent_action(rule),
+        operator_action=xid_advice(code),
         nvidia=nvidia_actions(code),
     )
 
@@ -270,15 +270,15 @@ def _of_rule(rule: CauseRule, source: str) -> ReasonEntry:
         reason=rule.reason,
         meaning=rule.meaning,
         source=source,
-        product=_product(rule),
-        person=advice(rule),
+        agent_action=_agent_action(rule),
+        operator_action=advice(rule),
     )
 
 
-def _product(rule: CauseRule) -> str:
+def _agent_action(rule: CauseRule) -> str:
     if rule.reason in {f"Xid{code}" for code in DECODED_XIDS}:
         return "goes by the status words on the line, from nothing to taking the GPU out; without them degrades it"
-    if worse(rule, agreed(rule)) != rule:
+    if worse(rule, if_reset_requested(rule)) != rule:
         return "degrades it; takes it out of service while the driver's recovery action asks for a reset"
     if rule.clearing is Clearing.QUIET:
         return "keeps the GPU out after its third repair within a day, until it has held for 6 h or an operator clears it"

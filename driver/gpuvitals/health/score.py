@@ -127,15 +127,15 @@ def _memory(state: GpuState, now: float, policy: Policy) -> Fraction:
     inputs = [Fraction(0)]
     if state.remapped_at is not None and now - state.remapped_at < policy.row_remap_memory_seconds:
         inputs.append(Fraction(3, 10))
-    if state.memory_percent is not None and _lasts(state.memory_percent, policy):
+    if state.memory_percent is not None and _is_confirmed(state.memory_percent, policy):
         inputs.append(Fraction(state.memory_percent.value, 100))
     return max(inputs)
 
 
 def _links_count(state: GpuState, policy: Policy) -> bool:
-    return _lasts(state.links_down, policy) or state.fault(Reason("NvlinkDown")) is not None
+    return _is_confirmed(state.links_down, policy) or state.fault(Reason("NvlinkDown")) is not None
 
 
-def _lasts(worst: Worst | None, policy: Policy) -> bool:
+def _is_confirmed(worst: Worst | None, policy: Policy) -> bool:
     """Whether it has been read bad for as long as a level must be before it is a fault."""
     return worst is not None and worst.at - worst.since >= policy.level_confirm_seconds

@@ -149,11 +149,11 @@ class GpuState:
     uuid: GpuUuid
     started_at: float
     expected_links: int | None
-    lacks: frozenset[str] = frozenset()
+    unsupported_values: frozenset[str] = frozenset()
     faults: tuple[Fault, ...] = ()
     xids: tuple[XidRecord, ...] = ()
     reading: Reading | None = None
-    second: Reading | None = None
+    dcgm_reading: Reading | None = None
     checkup: Checkup | None = None
     pcie_fatal_errors: int | None = None
     last_ok_at: float | None = None
@@ -190,26 +190,29 @@ def unit_of(gpu_instance: int | None) -> str:
 
 def initial_state(gpu: Gpu, seen: Moment) -> GpuState:
     """The state of a GPU that was met for the first time at `seen`: nothing is known, so it is Unknown."""
-    return expecting(GpuState(uuid=gpu.uuid, started_at=seen.at, expected_links=None), gpu)
+    return with_expected_values(GpuState(uuid=gpu.uuid, started_at=seen.at, expected_links=None), gpu)
 
 
-def expecting(state: GpuState, gpu: Gpu) -> GpuState:
+def with_expected_values(state: GpuState, gpu: Gpu) -> GpuState:
     """`state` with what is to be expected of `gpu`, as it was identified now."""
-    links, lacks = expected_links(gpu.product_name, gpu.expected_links), lacking_values(gpu.architecture)
+    links, unsupported = (
+        expected_links(gpu.product_name, gpu.expected_links),
+        lacking_values(gpu.architecture),
+    )
     if links is None:
         links = state.expected_links
-    if (links, lacks) == (state.expected_links, state.lacks):
+    if (links, unsupported) == (state.expected_links, state.unsupported_values):
         return state
-    return replace(state, expected_links=links, lacks=lacks)
+    return replace(state, expected_links=links, unsupported_values=unsupported)
 
 
-def identified(state: GpuState, at: float) -> GpuState:
+def with_identity_logged(state: GpuState, at: float) -> GpuState:
     """`state` with the GPU's identity logged by `at`: the driver logs it before the first XID, the next time after a reset."""
     known = state.identified_at
     return state if known is not None and known <= at else replace(state, identified_at=at)
 
 
-def instance_state(gpu: GpuState, instance: Gpu) -> GpuState:
+def initial_instance_state(gpu: GpuState, instance: Gpu) -> GpuState:
     """The state of a MIG instance that is met for the first time: a fault of its GPU is its own from the start.
 
     Faults of other instances, which were held against the GPU because nobody knew them, are not. One of this very

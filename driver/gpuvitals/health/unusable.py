@@ -10,16 +10,16 @@ from gpuvitals.model.health import Confidence, HealthClass, HealthState, Phase, 
 from gpuvitals.model.ids import Reason
 
 INSTANCE_GONE = Reason("MigInstanceGone")
-REPLACED = Reason("GpuReplaced")
-DIVIDED = Reason("MigEnabled")
+GPU_REPLACED = Reason("GpuReplaced")
+MIG_ENABLED = Reason("MigEnabled")
 LIBRARIES_MISSING = Reason("DriverLibrariesMissing")
 NODES_MISSING = Reason("DeviceNodesMissing")
 PLATFORM_UNSUPPORTED = Reason("PlatformUnsupported")
-OF_FILES = (LIBRARIES_MISSING, NODES_MISSING, PLATFORM_UNSUPPORTED)
+FILE_REASONS = (LIBRARIES_MISSING, NODES_MISSING, PLATFORM_UNSUPPORTED)
 """Why no claim for a device can be prepared, whatever the GPU's health: the codes that the kubelet plugin refuses with."""
 
 
-def without_instance(judged: Verdict) -> Verdict:
+def instance_gone(judged: Verdict) -> Verdict:
     """The verdict on a MIG instance that was destroyed while a claim holds it."""
     return _unusable(
         judged,
@@ -29,29 +29,29 @@ def without_instance(judged: Verdict) -> Verdict:
     )
 
 
-def without_board(judged: Verdict) -> Verdict:
+def gpu_replaced(judged: Verdict) -> Verdict:
     """The verdict on a GPU, or an instance of one, whose slot went to another GPU while a claim holds it."""
     return _unusable(
         judged,
-        REPLACED,
+        GPU_REPLACED,
         "another GPU was enumerated in its slot while a claim holds it; delete the pod and its claim, a new claim "
         "gets the GPU that is there now",
     )
 
 
-def unprepared(judged: Verdict, lack: Lack) -> Verdict:
+def files_missing(judged: Verdict, lack: Lack) -> Verdict:
     """The verdict that a device is published with while a file of the driver is missing. It blames no hardware."""
     return _unusable(judged, lack.reason, lack.message)
 
 
-def divided(judged: Verdict) -> Verdict:
+def mig_enabled(judged: Verdict) -> Verdict:
     """The verdict for a claim that holds a GPU whole, once MIG was enabled on it: CUDA sees its instances only.
 
     Source: NVIDIA MIG User Guide, "Enable MIG Mode".
     """
     return _unusable(
         judged,
-        DIVIDED,
+        MIG_ENABLED,
         "MIG was enabled while a claim holds the whole GPU; delete the pod and its claim, or disable MIG",
     )
 

@@ -5,7 +5,7 @@ from typing import assert_never
 
 from gpuvitals.health.expected_links import WITHOUT_LINKS
 from gpuvitals.health.fault_classes import RECOVERY_ACTIONS, Clearing, FaultClass, recovery_action
-from gpuvitals.health.faults import HUNG, confirmed, isolating, run_ends_at
+from gpuvitals.health.faults import NVML_HUNG, confirmed, isolates, run_ends_at
 from gpuvitals.health.fold_reading import unknown_links
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.score import capped, factors, health_class, link_share, score
@@ -25,7 +25,7 @@ from gpuvitals.model.health import (
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import FabricState, Reading
 
-BLIND = Reason("NoEvidence")
+NO_EVIDENCE = Reason("NoEvidence")
 PROBATION = Reason("Probation")
 
 EXPECTED_VALUES = (
@@ -64,7 +64,7 @@ def verdict(state: GpuState, now: Moment, policy: Policy) -> Verdict:
     newest = max(counted, key=lambda record: record.episode_at, default=None)
     blind = judged.state is HealthState.UNKNOWN
     # What was read too long ago is shown as not read: no attribute may say that a GPU nobody sees is well.
-    reading = None if _is_blind(state, now.at, policy) else _shown(state, policy)
+    reading = None if _is_blind(state, now.at, policy) else _current_reading(state, policy)
     nvlink = _nvlink(state, reading, policy)
     return Verdict(
         uuid=state.uuid,
@@ -126,22 +126,22 @@ def coverage(state: GpuState, reading: Reading | None, policy: Policy) -> int:
     known = {name for name in EXPECTED_VALUES if getattr(reading, name) is not None}
     if unknown_links(reading):
         known.discard("links")
-    lacking = state.lacks | (WITHOUT_LINKS if state.expected_links == 0 else frozenset())
+    lacking = state.unsupported_values | (WITHOUT_LINKS if state.expected_links == 0 else frozenset())
     wanted = [name for name in EXPECTED_VALUES if name in known or name not in lacking]
     carried = len(known)
     expected = len(wanted) + policy.dcgm_expected
-    carried += policy.dcgm_expected * (state.second is not None)
+    carried += policy.dcgm_expected * (state.dcgm_reading is not None)
     return 100 * carried // expected if expected else 0
 
 
 def _judged(state: GpuState, now: float, policy: Policy) -> _Judgement:
-    worst = _worst([fault for fault in state.faults if isolating(state, fault, now, policy)])
+    worst = _worst([fault for fault in state.faults if isolates(state, fault, now, policy)])
     if worst is not None:
         return _Judgement(HealthState.UNHEALTHY, Phase.STEADY, worst, worst.rule.reason)
     if _is_blind(state, now, policy):
         # A hang is why nobody sees this GPU, so it stays the reason.
-        hung = state.fault(HUNG)
-        return _Judgement(HealthState.UNKNOWN, Phase.STEADY, hung, BLIND if hung is None else HUNG)
+        hung = state.fault(NVML_HUNG)
+        return _Judgement(HealthState.UNKNOWN, Phase.STEADY, hung, NO_EVIDENCE if hung is None else NVML_HUNG)
     worst = _worst([fault for fault in state.faults if confirmed(fault, policy)])
     if worst is not None:
         phase = Phase.SUSPECT if worst.rule.fault_class is FaultClass.B else Phase.STEADY
@@ -166,9 +166,9 @@ def _worst(faults: list[Fault]) -> Fault | None:
     )
 
 
-def _shown(state: GpuState, policy: Policy) -> Reading | None:
+def _current_reading(state: GpuState, policy: Policy) -> Reading | None:
     """Our own reading; DCGM's where ours is so much older that only DCGM still sees the GPU."""
-    own, second = state.reading, state.second
+    own, second = state.reading, state.dcgm_reading
     if own is None or second is None:
         return own or second
     return second if second.seen.at - own.seen.at >= policy.blind_seconds else own
@@ -194,17 +194,21 @@ def _counted(state: GpuState, now: float, policy: Policy) -> list[XidRecord]:
 
 def _message(judged: _Judgement) -> str:
     if judged.cause is None:
-        if judged.reason == BLIND:
+        if judged.reason == NO_EVIDENCE:
             return "no reading of this GPU; it is neither healthy nor failed until one succeeds"
         if judged.reason == PROBATION:
             return "repaired and on probation; allocatable, but watched"
         return ""
-    what = f"{_named(judged.cause)}: {judged.cause.detail}"
+    what = f"{_fault_name(judged.cause)}: {judged.cause.detail}"
     match judged.state:
         case HealthState.UNHEALTHY:
-            return f"{what}; unfit until {_way_out(judged.cause)}"
+            return f"{what}; unfit until {_clearing_condition(judged.cause)}"
         case HealthState.DEGRADED:
-            then = _suspicion(judged.cause) if judged.phase is Phase.SUSPECT else "degraded, still in service"
+            then = (
+                _isolation_condition(judged.cause)
+                if judged.phase is Phase.SUSPECT
+                else "degraded, still in service"
+            )
             return f"{what}; {then}"
         case HealthState.UNKNOWN:
             return f"{what}; takes it out of service if it lasts"
@@ -214,21 +218,21 @@ def _message(judged: _Judgement) -> str:
             assert_never(judged.state)
 
 
-def _named(fault: Fault) -> str:
+def _fault_name(fault: Fault) -> str:
     reason = fault.rule.reason
     return f"XID {reason.removeprefix('Xid')}" if reason.startswith("Xid") else reason
 
 
-def _suspicion(fault: Fault) -> str:
+def _isolation_condition(fault: Fault) -> str:
     """A level isolates by lasting, an event by coming back."""
     return "isolates if it lasts" if fault.run_since is None else "isolates if it comes back"
 
 
-def _way_out(fault: Fault) -> str:
+def _clearing_condition(fault: Fault) -> str:
     match fault.rule.clearing:
         case Clearing.RESET:
             return "a reset, a reboot or an operator clears it"
-        case Clearing.WORD:
+        case Clearing.RETRACTED:
             return "the report is withdrawn or expires"
         case Clearing.LEVEL:
             return "the readings are good again"

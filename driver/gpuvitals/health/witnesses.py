@@ -128,7 +128,7 @@ def fault_kind(reason: Reason) -> FaultKind:
     return next((kind for kind, codes in XID_KINDS.items() if code in codes), FaultKind.OTHER)
 
 
-def levels_of(kind: FaultKind) -> tuple[Reason, ...]:
+def reasons_of_kind(kind: FaultKind) -> tuple[Reason, ...]:
     """The reasons without an XID that are of that kind, sorted."""
     return tuple(sorted(reason for reason in LEVELS if fault_kind(reason) is kind))
 
@@ -138,16 +138,16 @@ def witnesses(state: GpuState, fault: Fault) -> frozenset[Witness]:
     told: set[Witness] = set()
     for other in state.faults:
         if other.good_since is None and other is not fault:
-            told |= _reporters(other)
+            told |= _own_witnesses(other)
     kind = fault_kind(fault.rule.reason)
-    found = _reporters(fault) | (told & WITNESSES[kind])
+    found = _own_witnesses(fault) | (told & WITNESSES[kind])
     # DCGM reads the counters that we read: it bears witness where we have not read them, and is no third one.
-    if found <= _LOGGED and kind in _shown_by(state.second):
+    if found <= _LOGGED and kind in _shown_by(state.dcgm_reading):
         found.add(Witness.DCGM)
     return frozenset(found)
 
 
-def is_agreed(state: GpuState, fault: Fault) -> bool:
+def is_corroborated(state: GpuState, fault: Fault) -> bool:
     """Whether something that is read, as opposed to logged, agrees with the report of the fault."""
     if fault.rule.clearing is Clearing.LEVEL:
         return fault.good_since is None
@@ -185,7 +185,7 @@ def _shown_by(second: Reading | None) -> set[FaultKind]:
     return {kind for kind, is_bad in shown.items() if is_bad}
 
 
-def _reporters(fault: Fault) -> set[Witness]:
+def _own_witnesses(fault: Fault) -> set[Witness]:
     reason = fault.rule.reason
     if fault.sources == {Source.DCGM}:
         return {Witness.DCGM}

@@ -9,12 +9,12 @@ from gpuvitals.health.state import MAX_MEETINGS, Meeting, XidRecord, unit_of
 from gpuvitals.model.signal import Source, XidReport
 
 
-def record_with(known: XidRecord | None, signal: XidReport, rule: CauseRule, policy: Policy) -> XidRecord:
+def updated_record(known: XidRecord | None, signal: XidReport, rule: CauseRule, policy: Policy) -> XidRecord:
     """The record of this code and unit with this report in it. `known` is the earlier record, `rule` the report's row."""
     return _counted(_recorded(known, signal, rule, policy), rule, signal.seen.at)
 
 
-def is_echo(known: XidRecord, signal: XidReport, policy: Policy) -> bool:
+def is_duplicate(known: XidRecord, signal: XidReport, policy: Policy) -> bool:
     """An NVML event of an XID is the kernel's own report arriving a second way, without its decode; it adds nothing.
 
     DCGM hears of XIDs by the same event, and passes them on later.
@@ -67,12 +67,12 @@ def _recorded(known: XidRecord | None, signal: XidReport, rule: CauseRule, polic
         episode_at=at if fresh else known.episode_at,
         last_at=max(at, known.last_at),
         last_time=max(signal.seen.time, known.last_time),
-        meetings=_met((*known.meetings, *met), policy),
+        meetings=_merge_meetings((*known.meetings, *met), policy),
         caused_by=signal.caused_by if fresh or known.caused_by is None else known.caused_by,
     )
 
 
-def _met(meetings: tuple[Meeting, ...], policy: Policy) -> tuple[Meeting, ...]:
+def _merge_meetings(meetings: tuple[Meeting, ...], policy: Policy) -> tuple[Meeting, ...]:
     """Each claim once, with its latest time, within the window before the newest."""
     latest: dict[str, float] = {}
     for meeting in meetings:

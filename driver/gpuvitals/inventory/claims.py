@@ -6,7 +6,7 @@ from enum import Enum
 from typing import assert_never
 
 from gpuvitals.health.reasons import PREPARED
-from gpuvitals.health.unusable import divided
+from gpuvitals.health.unusable import mig_enabled
 from gpuvitals.inventory.device import is_offered
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.next_step import with_next_step
@@ -103,7 +103,7 @@ def healthy_status(state: HealthState) -> ConditionStatus:
 
 def holders_verdict(found: GpuHealth) -> Verdict:
     """The verdict for a claim that holds this device: a GPU that is held whole can't be used in MIG mode."""
-    return found.verdict if is_offered(found.gpu) else divided(found.verdict)
+    return found.verdict if is_offered(found.gpu) else mig_enabled(found.verdict)
 
 
 def _entry(found: GpuHealth, device: PreparedDevice, node: NodeName, naming: Naming) -> ClaimEntry:

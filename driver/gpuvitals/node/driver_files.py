@@ -7,7 +7,7 @@ that a driver container that starts is not told as a lack.
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from gpuvitals.health.unusable import unprepared
+from gpuvitals.health.unusable import files_missing
 from gpuvitals.model.files import FilesSeen, Lack
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import HealthState
@@ -85,7 +85,7 @@ def as_shown(
                 spared=entry.spared,
                 withheld=withheld.get(entry.gpu.uuid, ""),
                 slot_taken=entry.slot_taken,
-                unprepared=None if lack is None or failed else unprepared(judged, lack),
+                unprepared=None if lack is None or failed else files_missing(judged, lack),
             )
         )
     return tuple(shown)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from gpuvitals.health.bursts import bursts
 from gpuvitals.health.fault_classes import CauseRule, Clearing, FaultClass
-from gpuvitals.health.faults import HUNG, isolating, run_ends_at
-from gpuvitals.health.reasons import OTHER_DRIVER, person_should
+from gpuvitals.health.faults import NVML_HUNG, isolates, run_ends_at
+from gpuvitals.health.reasons import OTHER_DRIVER, operator_advice
 from gpuvitals.health.score import HEAT, VERSION, factors, score
 from gpuvitals.health.state import Fault, GpuState
 from gpuvitals.health.verdict import next_change_at, verdict
@@ -93,7 +93,7 @@ def gpu_stations(entry: GpuRecord, around: Surroundings) -> Iterator[Station]:
     yield Station("verdict", _verdict(current))
     if current.reason != NO_REASON:
         cause = state.fault(current.reason)
-        yield Station("advice", person_should(current.reason, None if cause is None else cause.rule))
+        yield Station("advice", operator_advice(current.reason, None if cause is None else cause.rule))
     yield Station("score", _score(state, current, around))
     yield Station("policy", _rule(around.rule))
     shown = GpuHealth(
@@ -189,7 +189,7 @@ def _dwell(state: GpuState, around: Surroundings) -> Iterator[Station]:
     suspects = [
         fault
         for fault in state.faults
-        if fault.rule.fault_class is FaultClass.B and not isolating(state, fault, now, policy)
+        if fault.rule.fault_class is FaultClass.B and not isolates(state, fault, now, policy)
     ]
     for fault in suspects:
         again = (
@@ -228,7 +228,7 @@ def _fault(state: GpuState, fault: Fault, now: float) -> str:
 
 def _hang(state: GpuState, around: Surroundings) -> Iterator[Station]:
     """The three times of a GPU that hangs: when it was found, when it is Unknown, when it leaves service."""
-    hung, policy, now = state.fault(HUNG), around.rule.health, around.now.at
+    hung, policy, now = state.fault(NVML_HUNG), around.rule.health, around.now.at
     if hung is None or hung.good_since is not None or state.suspect_since is None:
         return
     blind_at = state.started_at if state.last_ok_at is None else state.last_ok_at + policy.blind_seconds
@@ -242,7 +242,7 @@ def _when(now: float, at: float, what: str) -> str:
 
 
 def _reading(state: GpuState, around: Surroundings) -> str:
-    reading, hung, now = state.reading, state.fault(HUNG), around.now.at
+    reading, hung, now = state.reading, state.fault(NVML_HUNG), around.now.at
     good = "never" if state.last_ok_at is None else ago(now, state.last_ok_at)
     if hung is not None and hung.good_since is None:
         return f"none: an NVML call for this GPU does not return; last good one {good}"

@@ -95,7 +95,7 @@ def way_out_text(clearing: Clearing) -> str:
             return "a day without it, an observed reset, or an operator"
         case Clearing.OPERATOR:
             return "an operator, once the hardware is repaired"
-        case Clearing.WORD:
+        case Clearing.RETRACTED:
             return "the report is withdrawn or expires"
         case Clearing.QUIET:
             return "hours in which it was watched and nothing took it out, or an operator"

@@ -17,7 +17,7 @@ import msgspec
 from gpuvitals.decode_error import decoded, misfit
 from gpuvitals.health.evaluate import advance
 from gpuvitals.health.policy import Policy
-from gpuvitals.health.remembered import ShownVerdict
+from gpuvitals.health.restored_faults import PublishedVerdict
 from gpuvitals.health.state import GpuState
 from gpuvitals.health.verdict import verdict
 from gpuvitals.model.clock import Moment
@@ -77,7 +77,7 @@ class Contents:
 
     schema: int = SCHEMA
     node: NodeRecord | None = None
-    shown: tuple[ShownVerdict, ...] = ()
+    shown: tuple[PublishedVerdict, ...] = ()
     unread: tuple[str, ...] = ()
     trouble: str = ""
 
@@ -199,7 +199,7 @@ class _Records:
 
     def __init__(self, boot: str, origin: str) -> None:
         self.boot = boot
-        self.shown: list[ShownVerdict] = []
+        self.shown: list[PublishedVerdict] = []
         self.unread: list[str] = []
         self._origin = origin
 
@@ -243,7 +243,7 @@ def _joined(state: GpuState, richer: GpuState) -> GpuState:
     return replace(state, faults=tuple(sorted((*kept, *added), key=lambda fault: fault.rule.reason)))
 
 
-def _shown(raw: object, boot: str, origin: str) -> list[ShownVerdict]:
+def _shown(raw: object, boot: str, origin: str) -> list[PublishedVerdict]:
     """The published verdict of a record and its faults with a readable reason; empty for a record without a UUID."""
     record = _object(raw)
     uuid = _text(_object(record.get("gpu")).get("uuid"))
@@ -251,7 +251,7 @@ def _shown(raw: object, boot: str, origin: str) -> list[ShownVerdict]:
         return []
     published = _object(record.get("published"))
     isolated = record.get("isolated") is True
-    base = ShownVerdict(
+    base = PublishedVerdict(
         uuid=GpuUuid(uuid),
         state=_text(published.get("state")) or ("Unhealthy" if isolated else ""),
         reason=_text(published.get("reason")),
@@ -264,17 +264,17 @@ def _shown(raw: object, boot: str, origin: str) -> list[ShownVerdict]:
     return [base, *(_shown_fault(base, fault) for fault in named)]
 
 
-def _shown_fault(base: ShownVerdict, fault: Mapping[str, object]) -> ShownVerdict:
+def _shown_fault(base: PublishedVerdict, fault: Mapping[str, object]) -> PublishedVerdict:
     rule = _object(fault.get("rule"))
     is_definitive = rule.get("fault_class") == "A"
     state = "Unhealthy" if is_definitive else "Degraded"
     return replace(base, state=state, reason=_text(rule.get("reason")), isolated=is_definitive)
 
 
-def shown_entry(entry: GpuRecord, boot: str, origin: str) -> ShownVerdict:
+def shown_entry(entry: GpuRecord, boot: str, origin: str) -> PublishedVerdict:
     """The published verdict of a readable record, for use where the rest of the memory is missing."""
     published = entry.published
-    return ShownVerdict(
+    return PublishedVerdict(
         uuid=entry.gpu.uuid,
         state="Unhealthy" if published is None else published.state.value,
         reason=NO_REASON if published is None else published.reason,

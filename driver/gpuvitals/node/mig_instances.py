@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from gpuvitals.health.state import GpuState
-from gpuvitals.health.unusable import without_board, without_instance
+from gpuvitals.health.unusable import gpu_replaced, instance_gone
 from gpuvitals.inventory.device import device_name
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import Verdict
@@ -30,8 +30,8 @@ def marked(entry: GpuRecord, listed: Iterable[Gpu]) -> GpuRecord:
 def seen_as(entry: GpuRecord, judged: Verdict) -> Verdict:
     """The verdict to show: a device that is not there any more fails whatever its last readings were."""
     if entry.retired:
-        return without_board(judged)
-    return without_instance(judged) if entry.gone else judged
+        return gpu_replaced(judged)
+    return instance_gone(judged) if entry.gone else judged
 
 
 def hidden(

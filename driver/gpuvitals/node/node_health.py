@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import assert_never
 
-from gpuvitals.health.attribution import told
+from gpuvitals.health.attribution import without_mig_links
 from gpuvitals.health.clearing import after_restart
-from gpuvitals.health.dcgm_reading import dcgm_accuses_too_many
+from gpuvitals.health.dcgm_reading import dcgm_exceeds_isolation_cap
 from gpuvitals.health.evaluate import advance, evaluate
-from gpuvitals.health.fold_reports import with_statements
+from gpuvitals.health.fold_reports import fold_reports
 from gpuvitals.health.isolation import is_capped, isolated
 from gpuvitals.health.reasons import DCGM_UNCONFIRMED, GPU_NOT_UP, ISOLATION_CAPPED, NVSWITCH_FAULT
 from gpuvitals.inventory.policy_match import EffectivePolicy
@@ -154,7 +154,7 @@ class NodeHealth:
             for uuid, entry in self.gpus.items():
                 about = tuple(each for each in standing if names(each.gpu, entry))
                 policy = self.rules[uuid].health
-                state = with_statements(advance(entry.state, now.at, policy), source, about, now, policy)
+                state = fold_reports(advance(entry.state, now.at, policy), source, about, now, policy)
                 self.gpus[uuid] = replace(entry, state=state)
             self._metrics.statements.labels(source=source.value).set(len(standing))
             for each in standing:
@@ -209,7 +209,7 @@ class NodeHealth:
             reasons.append(NVSWITCH_FAULT)
         whole = [entry for entry in self.gpus.values() if entry.gpu.kind is DeviceKind.GPU]
         physical = [entry.gpu for entry in whole if not entry.retired]
-        if dcgm_accuses_too_many([self.gpus[gpu.uuid].state for gpu in physical], policy):
+        if dcgm_exceeds_isolation_cap([self.gpus[gpu.uuid].state for gpu in physical], policy):
             reasons.append(DCGM_UNCONFIRMED)
         missing = {gpu.bus_id for gpu in physical if gpu.uuid not in self._enumerated}
         # Those of GPUs that were known have a device and a verdict, which tell of it.
@@ -287,7 +287,7 @@ class NodeHealth:
         for uuid in whom:
             entry, policy = self.gpus[uuid], self.rules[uuid].health
             state = advance(entry.state, signal.seen.at, policy)
-            said = self._with_claim(told(signal, entry.gpu), uuid)
+            said = self._with_claim(without_mig_links(signal, entry.gpu), uuid)
             self.gpus[uuid] = replace(entry, state=evaluate(state, said, policy))
         if isinstance(signal, XidReport) and signal.code in _DO_NOT_POKE:
             for uuid in self._polled(whom):

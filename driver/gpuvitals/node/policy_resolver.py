@@ -14,7 +14,7 @@ import msgspec
 
 from gpuvitals.durable import DurableFile, DurableFileError
 from gpuvitals.health.policy import Policy, policy_with
-from gpuvitals.health.policy_pairs import as_object_fields, misfit_with_poll
+from gpuvitals.health.policy_pairs import as_object_fields, poll_interval_conflict
 from gpuvitals.inventory.policy_match import EffectivePolicy, PolicyMatch, PolicyRule, choice, governing
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid
@@ -164,7 +164,7 @@ class PolicyResolver:
             values = asdict(policy_with(dict(rule.health), self._base))
         except ValueError as error:
             return as_object_fields(f"spec.health: {error}", asdict(self._base))
-        unfit = misfit_with_poll(values, self._poll_seconds)
+        unfit = poll_interval_conflict(values, self._poll_seconds)
         return as_object_fields(f"spec.health: {unfit}", values) if unfit else ""
 
     def _save(self, known: KnownPolicies) -> None:

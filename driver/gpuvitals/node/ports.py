@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gpuvitals.health.remembered import ShownVerdict
+from gpuvitals.health.restored_faults import PublishedVerdict
 from gpuvitals.inventory.policy_match import EffectivePolicy
 from gpuvitals.model.files import FilesSeen
 from gpuvitals.model.gpu import Gpu
@@ -40,5 +40,5 @@ class AgentPorts:
     is_settled: Callable[[], bool]
     is_publishing: Callable[[], bool]
     storage: StorageReport
-    recalled: Callable[[], tuple[ShownVerdict, ...] | None] = field(default=lambda: ())
+    recalled: Callable[[], tuple[PublishedVerdict, ...] | None] = field(default=lambda: ())
     files: Callable[[Sequence[Gpu]], FilesSeen | None] = _nobody_looks

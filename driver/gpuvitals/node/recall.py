@@ -4,7 +4,7 @@ import logging
 from dataclasses import replace
 
 from gpuvitals.health.policy import Policy
-from gpuvitals.health.remembered import ShownVerdict, with_shown
+from gpuvitals.health.restored_faults import PublishedVerdict, with_published_fault
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.ids import BootId, GpuUuid
 from gpuvitals.node.state_store import GpuRecord, Memory
@@ -22,7 +22,7 @@ class Recall:
     def __init__(self, memory: Memory | None, boot: BootId) -> None:
         self._boot = boot
         self._remembered = frozenset[GpuUuid]() if memory is None else memory.remembered
-        self._waiting: dict[GpuUuid, list[ShownVerdict]] = {}
+        self._waiting: dict[GpuUuid, list[PublishedVerdict]] = {}
         self._is_complete = False
         for shown in () if memory is None else memory.shown:
             self._waiting.setdefault(shown.uuid, []).append(shown)
@@ -37,7 +37,7 @@ class Recall:
         """The GPUs of which a verdict is known that was not taken up yet."""
         return frozenset(self._waiting)
 
-    def take(self, stored: tuple[ShownVerdict, ...] | None) -> None:
+    def take(self, stored: tuple[PublishedVerdict, ...] | None) -> None:
         """The verdicts of the stored slices; None while they are not known."""
         if stored is None or self._is_complete:
             return
@@ -50,7 +50,7 @@ class Recall:
         """The entry of a waiting GPU with the faults that were published of it."""
         for shown in self._waiting.pop(entry.gpu.uuid):
             same_boot = shown.boot_id in ("", self._boot)
-            state = with_shown(entry.state, shown, now, policy, same_boot=same_boot)
+            state = with_published_fault(entry.state, shown, now, policy, same_boot=same_boot)
             if state is not entry.state:
                 log.warning(
                     "fault restored",

@@ -5,7 +5,7 @@ Owned by the agent's thread. A source tells all that it says at once; what expir
 
 from collections.abc import Collection
 
-from gpuvitals.health.fold_reports import quoted
+from gpuvitals.health.fold_reports import report_text
 from gpuvitals.inventory.device import device_name, silicon
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu_name import folded_name
@@ -25,7 +25,7 @@ class StandingStatements:
     def lines(self) -> tuple[str, ...]:
         """What stands, each in one line, in a stable order."""
         standing = [statement for told, _ in self._told.values() for statement in told]
-        return tuple(sorted(f"{each.gpu} {each.says.value}, {quoted(each)}" for each in standing))
+        return tuple(sorted(f"{each.gpu} {each.says.value}, {report_text(each)}" for each in standing))
 
     def take(self, report: StatementsReport) -> None:
         """Everything that a source says from now on."""

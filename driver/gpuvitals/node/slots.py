@@ -4,9 +4,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from gpuvitals.health.attribution import concerned
+from gpuvitals.health.attribution import affected_gpus
 from gpuvitals.health.clearing import after_restart
-from gpuvitals.health.state import expecting, initial_state, instance_state
+from gpuvitals.health.state import initial_instance_state, initial_state, with_expected_values
 from gpuvitals.inventory.identity import SlotOwners, slot_owners
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu import DeviceKind, Gpu
@@ -56,10 +56,10 @@ def in_a_slot(stored: Iterable[GpuRecord]) -> tuple[Gpu, ...]:
 
 def concerned_in(signal: GpuSignal, memory: Mapping[GpuUuid, GpuRecord]) -> tuple[GpuUuid, ...]:
     """The devices whose state `signal` changes: a slot means the GPU that owns it, a UUID that GPU, retired or not."""
-    found = concerned(signal, (entry.gpu for entry in memory.values() if not entry.retired))
+    found = affected_gpus(signal, (entry.gpu for entry in memory.values() if not entry.retired))
     if found or signal.uuid is None:
         return found
-    return concerned(signal, (entry.gpu for entry in memory.values() if entry.retired))
+    return affected_gpus(signal, (entry.gpu for entry in memory.values() if entry.retired))
 
 
 def adopted(
@@ -164,7 +164,7 @@ def _taken_in(gpu: Gpu, memory: Mapping[GpuUuid, GpuRecord], seen: Moment, *, re
         parent = memory.get(gpu.gpu_uuid)
         return GpuRecord(
             gpu=gpu,
-            state=initial_state(gpu, seen) if parent is None else instance_state(parent.state, gpu),
+            state=initial_state(gpu, seen) if parent is None else initial_instance_state(parent.state, gpu),
             published=None,
             published_at=0.0,
             state_since=seen.time,
@@ -176,4 +176,4 @@ def _taken_in(gpu: Gpu, memory: Mapping[GpuUuid, GpuRecord], seen: Moment, *, re
         state = after_restart(state, same_boot=True, same_driver_load=False, age_seconds=0.0)
     # A slot that it moved into was nobody's, unless the takeover says otherwise.
     taken = known.slot_taken if known.gpu.bus_id == gpu.bus_id else None
-    return replace(known, gpu=gpu, state=expecting(state, gpu), slot_taken=taken)
+    return replace(known, gpu=gpu, state=with_expected_values(state, gpu), slot_taken=taken)

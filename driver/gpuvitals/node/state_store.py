@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpuvitals.durable import DurableFile, DurableFileError, Stamps
-from gpuvitals.health.remembered import ShownVerdict
+from gpuvitals.health.restored_faults import PublishedVerdict
 from gpuvitals.journal import CAPACITY_BYTES, Journal
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.node.lasting import lasting_changes
@@ -36,7 +36,7 @@ class Memory:
     """
 
     node: NodeRecord | None = None
-    shown: tuple[ShownVerdict, ...] = ()
+    shown: tuple[PublishedVerdict, ...] = ()
     cause: str = ""
     trouble: str = ""
     is_complete: bool = False

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from gpuvitals.health.evaluate import advance
 from gpuvitals.health.isolation import isolated
 from gpuvitals.health.policy import Policy
-from gpuvitals.health.reasons import person_should
+from gpuvitals.health.reasons import operator_advice
 from gpuvitals.health.state import GpuState, initial_state
 from gpuvitals.health.verdict import next_change_at, verdict
 from gpuvitals.model.clock import Moment
@@ -230,11 +230,11 @@ class GpuHistories:
             is_isolated=track.isolation is not None,
             since=track.since,
             next_change_seconds=None if track.next_at is None else track.next_at - now.at,
-            person="; ".join(
+            advice="; ".join(
                 filter(
                     None,
                     (
-                        person_should(track.verdict.reason, None if cause is None else cause.rule),
+                        operator_advice(track.verdict.reason, None if cause is None else cause.rule),
                         track.advice,
                     ),
                 )

@@ -7,7 +7,7 @@ bus ID as the name of a GPU.
 from collections.abc import Iterable
 from dataclasses import replace
 
-from gpuvitals.health.attribution import concerned
+from gpuvitals.health.attribution import affected_gpus
 from gpuvitals.model.gpu import DeviceKind, Gpu, MigInstance
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import Checkup, ClearReport, GpuSignal, InventoryReport, Reading, XidReport
@@ -51,7 +51,7 @@ class GpuInventory:
             signal = replace(signal, uuid=None)
         elif signal.uuid is not None:
             signal = replace(signal, uuid=self._names.get(signal.uuid, signal.uuid))
-        return signal, concerned(signal, self.gpus.values())
+        return signal, affected_gpus(signal, self.gpus.values())
 
     def gpu_count(self) -> int:
         """The number of physical GPUs, without MIG instances."""

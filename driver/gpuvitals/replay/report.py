@@ -152,7 +152,7 @@ def _about_gpus(ends: Sequence[GpuSummary], *, is_partial: bool) -> Iterator[str
         if end.next_change_seconds is not None and end.verdict.state is HealthState.DEGRADED:
             yield f"  next   re-evaluated {end.next_change_seconds:.0f} s after the end of the log"
         if not end.is_well:
-            yield f"  action {end.person}"
+            yield f"  action {end.advice}"
 
 
 def _about_isolations(ending: Ending) -> Iterator[str]:
@@ -189,7 +189,7 @@ def _gpu(end: GpuSummary, *, is_wall: bool) -> dict[str, object]:
         "out": end.is_isolated,
         "since": _stamp(end.since, is_wall=is_wall),
         "nextChangeSeconds": end.next_change_seconds,
-        "do": end.person,
+        "do": end.advice,
         "xids": {str(code): times for code, times in end.xids},
         "isolations": end.isolations,
         "secondsOut": round(end.seconds_out, 3),

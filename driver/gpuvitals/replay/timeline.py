@@ -84,7 +84,7 @@ class GpuSummary:
     is_isolated: bool
     since: Moment
     next_change_seconds: float | None
-    person: str
+    advice: str
     xids: tuple[tuple[int, int], ...]
     isolations: int
     seconds_out: float

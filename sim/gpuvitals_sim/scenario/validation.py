@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from gpuvitals.health.policy import check_values
-from gpuvitals.health.policy_pairs import misfit_with_poll
+from gpuvitals.health.policy_pairs import poll_interval_conflict
 from gpuvitals_sim.cel import compile_errors
 from gpuvitals_sim.hardware.profiles import PROFILES
 from gpuvitals_sim.hardware.scripted_node import READINGS
@@ -46,7 +46,7 @@ def _policy(scenario: Scenario) -> Iterator[tuple[Place, str]]:
     if wrong:
         return
     try:
-        unfit = misfit_with_poll(asdict(scenario.health_policy()), _POLL_SECONDS)
+        unfit = poll_interval_conflict(asdict(scenario.health_policy()), _POLL_SECONDS)
     except ValueError as error:
         unfit = str(error)
     if unfit:

@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from gpuvitals.health.policy import Policy
-from gpuvitals.health.remembered import ShownVerdict
+from gpuvitals.health.restored_faults import PublishedVerdict
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.files import FilesSeen
 from gpuvitals.model.gpu import Gpu
@@ -106,7 +106,7 @@ class AgentWorld:
         self.read_to: int | None = 7
         self.publishing = True
         self.files: FilesSeen | None = None
-        self.recalled: tuple[ShownVerdict, ...] | None = ()
+        self.recalled: tuple[PublishedVerdict, ...] | None = ()
         storage = StorageReport(self.announced.append)
         governing = GovernorPorts(
             changed=lambda: None,

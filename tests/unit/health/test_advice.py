@@ -6,7 +6,7 @@ import pytest
 
 from gpuvitals.health.advice import IMMEDIATE, INVESTIGATORY, UNLISTED, nvidia_actions, xid_advice
 from gpuvitals.health.fault_classes import DECODED_XIDS, FaultClass, xid_rule
-from gpuvitals.health.reasons import person_should
+from gpuvitals.health.reasons import operator_advice
 from gpuvitals.health.xid_catalog import CATALOG
 from gpuvitals.model.ids import Reason
 from support.named_tests import ROOT
@@ -84,8 +84,8 @@ def test_a_verdict_is_advised_like_its_code_unless_words_on_the_line_decide(code
     cause = state.fault(judged.reason)
 
     if cause is not None:
-        assert person_should(judged.reason, cause.rule) == xid_advice(code)
-    assert person_should(Reason(f"Xid{code}"), None) == xid_advice(code)
+        assert operator_advice(judged.reason, cause.rule) == xid_advice(code)
+    assert operator_advice(Reason(f"Xid{code}"), None) == xid_advice(code)
 
 
 @pytest.mark.parametrize("code", sorted(DECODED_XIDS))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from gpuvitals.health.expected_links import expected_links, lacking_values
-from gpuvitals.health.state import expecting, initial_state
+from gpuvitals.health.state import initial_state, with_expected_values
 from gpuvitals.model.health import HealthState, NvlinkStatus
 from gpuvitals.model.signal import Reading
 from support.signals import GPU, fold, good, judge, links, moment
@@ -52,7 +52,9 @@ def test_a_single_gpu_of_a_board_in_a_virtual_machine_misses_no_link() -> None:
 def test_links_that_come_up_later_are_learned_and_kept_without_an_inventory_value() -> None:
     met = initial_state(replace(GPU, product_name="a model of tomorrow", expected_links=None), moment(1000))
     learned = fold(good(1000, links=links(4)), good(1005, links=links(16)), state=met)
-    again = expecting(learned, replace(GPU, product_name="a model of tomorrow", expected_links=None))
+    again = with_expected_values(
+        learned, replace(GPU, product_name="a model of tomorrow", expected_links=None)
+    )
 
     assert (met.expected_links, learned.expected_links, again.expected_links) == (None, 16, 16)
 
@@ -94,6 +96,6 @@ def test_a_signal_that_the_model_lacks_does_not_lower_coverage(
 def test_what_is_expected_follows_a_board_that_is_identified_anew() -> None:
     """Finding N7: an architecture that could not be read at first is taken up later."""
     met = initial_state(replace(GPU, architecture=""), moment(1000))
-    known = expecting(met, replace(GPU, architecture="Turing"))
+    known = with_expected_values(met, replace(GPU, architecture="Turing"))
 
-    assert (met.lacks, known.lacks) == (frozenset(), lacking_values("Turing"))
+    assert (met.unsupported_values, known.unsupported_values) == (frozenset(), lacking_values("Turing"))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gpuvitals.health.reasons import person_should
+from gpuvitals.health.reasons import operator_advice
 from gpuvitals.health.xid_nvlink5 import points_at_peer
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import Nvlink5Detail, XidReport
@@ -36,7 +36,7 @@ def test_verdict_and_advice_name_the_other_end(reason: int) -> None:
     cause = state.fault(judged.reason)
 
     assert "the other end of the link went down first" in judged.message
-    assert person_should(judged.reason, cause.rule if cause else None).startswith(
+    assert operator_advice(judged.reason, cause.rule if cause else None).startswith(
         "look at the other end of the link first"
     )
 
@@ -48,10 +48,10 @@ def test_other_reasons_name_no_other_end() -> None:
     cause = state.fault(judged.reason)
 
     assert "other end" not in judged.message
-    assert "other end" not in person_should(judged.reason, cause.rule if cause else None)
+    assert "other end" not in operator_advice(judged.reason, cause.rule if cause else None)
 
 
 @pytest.mark.parametrize("reason", ["Xid79", "GpuLost"])
 def test_the_advice_for_a_lost_gpu_names_the_sign_of_a_broken_slot(reason: str) -> None:
     """Finding L12."""
-    assert "Surprise Down (AER)" in person_should(Reason(reason), None)
+    assert "Surprise Down (AER)" in operator_advice(Reason(reason), None)

@@ -25,7 +25,7 @@ def test_the_page_names_the_version_and_the_thresholds_in_force() -> None:
 
     assert f"This is version {VERSION};" in text
     assert f"within {POLICY.thermal_start_celsius} C of the slowdown point {float(HEAT[1])}" in text
-    assert f"once it has lasted {POLICY.level_confirm_seconds} s, and until" in text
-    assert f"read good for {POLICY.level_clear_seconds} s" in text
+    assert f"after it has lasted {POLICY.level_confirm_seconds} s, and until" in text
+    assert f"until good readings have lasted {POLICY.level_clear_seconds} s" in text
     assert f"moved by {POLICY.publish_step} or more" in text
     assert f"once in {POLICY.publish_interval_seconds} s" in text

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gpuvitals.health.reasons import is_reason
-from gpuvitals.health.unusable import OF_FILES
+from gpuvitals.health.unusable import FILE_REASONS
 from gpuvitals.kubeletplugin.cdi.driver_root import DriverRoot
 from gpuvitals.kubeletplugin.files_watch import FilesWatch
 from gpuvitals.kubeletplugin.outcome import RefusalCode
@@ -159,5 +159,5 @@ def test_wsl_is_told_as_what_it_is(watched: Watched) -> None:
 
 def test_the_reasons_are_the_codes_that_prepare_refuses_with() -> None:
     codes = (RefusalCode.LIBRARIES_MISSING, RefusalCode.NODES_MISSING, RefusalCode.PLATFORM_UNSUPPORTED)
-    assert tuple(code.value for code in codes) == OF_FILES
-    assert all(is_reason(reason) for reason in OF_FILES)
+    assert tuple(code.value for code in codes) == FILE_REASONS
+    assert all(is_reason(reason) for reason in FILE_REASONS)

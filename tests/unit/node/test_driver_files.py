@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from gpuvitals.health.remembered import ShownVerdict
-from gpuvitals.health.unusable import OF_FILES
+from gpuvitals.health.restored_faults import PublishedVerdict
+from gpuvitals.health.unusable import FILE_REASONS
 from gpuvitals.model.files import FilesSeen, Lack
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.node.events import lack_announcements
 from support.worlds.agent_world import AgentWorld, gpu, inventory, reading
 
-UVM = Lack(OF_FILES[1], "no nvidia-uvm; `nvidia-modprobe -u -c0` makes it")
-CUDA = Lack(OF_FILES[0], "no libcuda.so.1")
+UVM = Lack(FILE_REASONS[1], "no nvidia-uvm; `nvidia-modprobe -u -c0` makes it")
+CUDA = Lack(FILE_REASONS[0], "no libcuda.so.1")
 
 
 def uuids(*indexes: int) -> frozenset[GpuUuid]:
@@ -111,11 +111,11 @@ def test_a_restarted_agent_publishes_no_device_as_prepared_before_its_first_chec
     assert not any(entry.isolated for entry in heir.published[-1].gpus)
 
 
-@pytest.mark.parametrize("reason", OF_FILES)
+@pytest.mark.parametrize("reason", FILE_REASONS)
 def test_a_published_lack_is_no_fault_where_the_memory_could_not_be_read(tmp_path: Path, reason: str) -> None:
     heir = AgentWorld(tmp_path, gpus=2)
     heir.recalled = (
-        ShownVerdict(
+        PublishedVerdict(
             uuid=gpu(0).uuid,
             state="Unhealthy",
             reason=reason,

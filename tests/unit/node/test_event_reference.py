@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from gpuvitals.health.unusable import OF_FILES
+from gpuvitals.health.unusable import FILE_REASONS
 from gpuvitals.kubeletplugin.outcome import RefusalCode
 from gpuvitals.model.health import HealthState
 
@@ -24,7 +24,7 @@ def test_every_reason_is_documented_and_none_is_made_up() -> None:
         for reason in re.findall(r'reason="([A-Z][A-Za-z]+)"', path.read_text(encoding="utf-8"))
     }
     given |= {f"Gpu{state.value}" for state in HealthState} | {"CheckpointCorrupt", "CheckpointNewer"}
-    given |= set(OF_FILES)
+    given |= set(FILE_REASONS)
     page = PAGE.read_text(encoding="utf-8").partition("## Claims that are refused")[0]
     rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
     named = {name for row in rows for name in re.findall(r"`([A-Za-z]+)`", row)}

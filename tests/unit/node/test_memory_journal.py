@@ -12,7 +12,7 @@ from subprocess import run
 import pytest
 
 from gpuvitals.durable import DurableFile
-from gpuvitals.health.remembered import ShownVerdict
+from gpuvitals.health.restored_faults import PublishedVerdict
 from gpuvitals.journal import Journal
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import BootId, GpuUuid
@@ -256,7 +256,7 @@ def test_an_unreadable_journal_costs_itself_and_is_reported(tmp_path: Path, make
 
     heir = AgentWorld(tmp_path)
     heir.recalled = (
-        ShownVerdict(
+        PublishedVerdict(
             uuid=GpuUuid("GPU-3"),
             state="Unhealthy",
             reason="Xid79",

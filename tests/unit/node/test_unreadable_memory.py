@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gpuvitals.durable import DurableFile
-from gpuvitals.health.remembered import ShownVerdict
+from gpuvitals.health.restored_faults import PublishedVerdict
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.signal import IdentityReport, Source
@@ -43,7 +43,7 @@ def sick_world(folder: Path) -> AgentWorld:
     return world
 
 
-def heir_of(folder: Path, recalled: tuple[ShownVerdict, ...] = ()) -> AgentWorld:
+def heir_of(folder: Path, recalled: tuple[PublishedVerdict, ...] = ()) -> AgentWorld:
     """The next agent, for which every GPU is enumerated and reads clean."""
     world = AgentWorld(folder)
     world.recalled = recalled
@@ -57,9 +57,9 @@ def record(document: Json, index: int = SICK) -> Json:
     return found
 
 
-def shown(index: int = SICK, **changes: Any) -> ShownVerdict:
+def shown(index: int = SICK, **changes: Any) -> PublishedVerdict:
     values: Json = {"state": "Unhealthy", "reason": "Xid95", "isolated": True, "boot_id": "boot-1"}
-    return ShownVerdict(uuid=GpuUuid(f"GPU-{index}"), origin="the slice", **{**values, **changes})
+    return PublishedVerdict(uuid=GpuUuid(f"GPU-{index}"), origin="the slice", **{**values, **changes})
 
 
 SPOILED: dict[str, Callable[[Json], object]] = {

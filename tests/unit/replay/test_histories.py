@@ -37,7 +37,7 @@ def test_a_lost_gpu_is_out_to_the_end_and_no_other_is_named() -> None:
     assert (end.verdict.state, end.is_isolated, end.isolations) == (HealthState.UNHEALTHY, True, 1)
     assert end.seconds_out == pytest.approx(100_000 - 200)
     assert "reset" in end.verdict.message
-    assert end.person
+    assert end.advice
 
 
 @pytest.mark.parametrize(
@@ -392,7 +392,7 @@ def test_a_gpu_that_cannot_be_initialised_leaves_service_until_it_comes_up() -> 
 
     assert (found.ends[DEVICE].verdict.reason, found.ends[DEVICE].is_isolated) == ("InitFailed", True)
     assert found.tally.isolations == 1
-    assert "kernel log" in found.ends[DEVICE].person
+    assert "kernel log" in found.ends[DEVICE].advice
     assert cured.ends[DEVICE].verdict.state is HealthState.HEALTHY
 
 
@@ -444,9 +444,9 @@ def test_a_link_that_broke_off_before_a_gpu_was_lost_is_told_and_advised() -> No
     found = replayed(dmesg(quiet([(199, SURPRISE), (200, xid(79))], 500)))
     late = replayed(dmesg(quiet([(199, SURPRISE), (2000, xid(79))], 2500)))
 
-    assert "0000:37:01.0 broke off first: check the seating" in found.ends[DEVICE].person
+    assert "0000:37:01.0 broke off first: check the seating" in found.ends[DEVICE].advice
     assert [each.gpu for each in found.timeline if "broke off first" in each.text] == [DEVICE]
-    assert "broke off" not in late.ends[DEVICE].person
+    assert "broke off" not in late.ends[DEVICE].advice
 
 
 def test_a_refusal_until_a_reset_is_told_once() -> None:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
-from gpuvitals.health.attribution import concerns
+from gpuvitals.health.attribution import affects
 from gpuvitals.health.xid_nvlink5 import nvlink5_action
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid, PciBusId
@@ -139,7 +139,7 @@ def hurt(line: Line, gpus: list[Gpu]) -> dict[PciBusId, str]:
         return {}
     well, found = judge(fold(good(1000)), 1001), {}
     for gpu in gpus:
-        state = fold(good(1000), *([signal] if concerns(signal, gpu) else []))  # type: ignore[arg-type,list-item]  # narrowed above
+        state = fold(good(1000), *([signal] if affects(signal, gpu) else []))  # type: ignore[arg-type,list-item]  # narrowed above
         if judge(state, 1001) != well:
             found[gpu.bus_id] = str(judge(state, 1001).reason)
     return found

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from gpuvitals.decode_error import decoded
-from gpuvitals.health.remembered import ShownVerdict
+from gpuvitals.health.restored_faults import PublishedVerdict
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kube.cause_log import CauseLog
 from gpuvitals.kube.errors import ApiError, Retryable
@@ -49,13 +49,13 @@ class SliceRecall:
         self._transport = transport
         self._metrics = metrics
         self._changed = changed
-        self._verdicts: tuple[ShownVerdict, ...] | None = None
+        self._verdicts: tuple[PublishedVerdict, ...] | None = None
         self._stop = threading.Event()
         # A daemon: it only reads, so a call that outlives the stop deadline has nothing to lose.
         self._thread = threading.Thread(target=self._run, name="slice-recall", daemon=True)
 
     @property
-    def verdicts(self) -> tuple[ShownVerdict, ...] | None:
+    def verdicts(self) -> tuple[PublishedVerdict, ...] | None:
         """The published verdicts; None while they are not known."""
         return self._verdicts
 
@@ -91,7 +91,7 @@ class SliceRecall:
         self._failures.failed(error, again_in=round(seconds, 1))
 
 
-def shown_verdicts(body: bytes, naming: Naming) -> tuple[ShownVerdict, ...]:
+def shown_verdicts(body: bytes, naming: Naming) -> tuple[PublishedVerdict, ...]:
     """The verdicts in a list of slices, of published and of withdrawn devices. What can't be read of them is left out.
 
     Raises msgspec.DecodeError where `body` is no list at all.
@@ -105,7 +105,7 @@ def shown_verdicts(body: bytes, naming: Naming) -> tuple[ShownVerdict, ...]:
     return tuple(found)
 
 
-def _published(entry: dict[str, Any], naming: Naming, boot: str) -> Iterator[ShownVerdict]:
+def _published(entry: dict[str, Any], naming: Naming, boot: str) -> Iterator[PublishedVerdict]:
     for device in _objects(_object(entry.get("spec")).get("devices")):
         attributes = _object(device.get("attributes"))
 
@@ -124,7 +124,7 @@ def _published(entry: dict[str, Any], naming: Naming, boot: str) -> Iterator[Sho
         named = "" if out is None else _text(out.get("key")).rpartition("/")[2]
         xids = value(f"{naming.attribute_domain}/xidErrors", "int")
         last = value(f"{naming.attribute_domain}/lastXid", "int")
-        yield ShownVerdict(
+        yield PublishedVerdict(
             uuid=GpuUuid(uuid),
             state=_text(value(f"{naming.attribute_domain}/state")) or _STATES.get(named, named),
             reason=_text(value(f"{naming.attribute_domain}/reason"))
@@ -136,11 +136,11 @@ def _published(entry: dict[str, Any], naming: Naming, boot: str) -> Iterator[Sho
         )
 
 
-def _withdrawn(report: dict[str, Any], boot: str) -> Iterator[ShownVerdict]:
+def _withdrawn(report: dict[str, Any], boot: str) -> Iterator[PublishedVerdict]:
     for record in _objects(report.get("withdrawn")):
         uuid, last = _text(record.get("uuid")), record.get("lastXid")
         if uuid:
-            yield ShownVerdict(
+            yield PublishedVerdict(
                 uuid=GpuUuid(uuid),
                 state=_text(record.get("state")),
                 reason=_text(record.get("reason")),
