@@ -8,7 +8,7 @@ from gpuvitals.node.memory_format import GpuRecord, NodeRecord
 _READ_AGAIN = frozenset(
     {
         "reading",
-        "second",
+        "dcgm_reading",
         "checkup",
         "last_ok_at",
         "margin_millicelsius",
