@@ -50,6 +50,7 @@ from gpuvitals.signals.reports.text import (
     statements_from_json,
     statements_from_lines,
 )
+from support.fakes.event_log import EventLog
 from support.hypothesis.hostile_documents import hostile_bytes, hostile_lines
 from support.long_runs import share
 from support.signals import moment, xid
@@ -233,24 +234,25 @@ def read_two_slots(text: bytes) -> object:
         path.write_bytes(text)
         (Path(folder) / "taints.json.2").write_bytes(text[::-1])
         assert DurableFile(path).load().payload is None
-        return TaintMemory(path, StorageReport(lambda _: None)).load()
+        return TaintMemory(path, StorageReport(EventLog())).load()
 
 
 def read_taints(text: bytes) -> object:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "taints.json"
         DurableFile(path).save(text)
-        return TaintMemory(path, StorageReport(lambda _: None)).load()
+        return TaintMemory(path, StorageReport(EventLog())).load()
 
 
 def read_annotation(text: str) -> object:
     """The whole way of an annotation: what it says, or one refusal."""
     told: list[Any] = []
+    events = EventLog()
     with tempfile.TemporaryDirectory() as folder:
         ports = AnnotationPorts(
             refused=lambda *why: told.append(why),
             may_save=lambda: True,
-            storage=StorageReport(told.append),
+            storage=StorageReport(events),
         )
 
         class Sink:
@@ -263,7 +265,7 @@ def read_annotation(text: str) -> object:
 
         door = ReportAnnotations(NAMING, Path(folder) / "statements.json", Clock(), Sink(), ports)
         door.seen({NAMING.report: text, NAMING.override: text})
-    return told
+    return told + events
 
 
 def read_kmsg(line: str) -> object:

@@ -2,9 +2,10 @@
 
 import logging
 
+from gpuvitals.inventory.event import Event
 from gpuvitals.kubeletplugin.attached_ports import AttachedPorts
 from gpuvitals.kubeletplugin.health_service import HealthService
-from gpuvitals.kubeletplugin.ports import PluginEvent, PluginListener
+from gpuvitals.kubeletplugin.ports import PluginListener
 from gpuvitals.kubeletplugin.settings import PluginSettings
 from gpuvitals.kubeletplugin.telemetry import TelemetryBuffer
 from gpuvitals.observability.logs import keys
@@ -51,4 +52,4 @@ class Instance:
             "give it a driver name and a state folder of its own"
         )
         log.warning("stands by", extra=keys(publisher=publisher))
-        self._telemetry.emit(PluginEvent(reason="StandingBy", message=message))
+        self._telemetry.emit(Event(reason="StandingBy", message=message))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from gpuvitals.inventory.claims import ClaimRef
+from gpuvitals.inventory.event import EventSink
 from gpuvitals.kubeletplugin.allocated_claim import AllocatedClaim
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.snapshot import Snapshot
@@ -85,24 +85,6 @@ class PluginListener(Protocol):
 
     def kubelet_changed(self) -> None:
         """The kubelet's connection or this instance's right to publish may have changed."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PluginEvent:
-    """An event for people. `reason` is in CamelCase; an event without a `claim` is about the Node."""
-
-    reason: str
-    message: str
-    claim: ClaimRef | None = None
-    warning: bool = True
-
-
-class EventSink(Protocol):
-    """Takes events for the API server."""
-
-    def emit(self, event: PluginEvent) -> None:
-        """Queues the event. Contract: returns at once, never raises; equal events may be aggregated."""
         ...
 
 

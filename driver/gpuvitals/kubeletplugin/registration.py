@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import grpc
 
+from gpuvitals.inventory.event import Event, EventSink
 from gpuvitals.kubeletplugin.dra_service import DRA_VERSIONS
 from gpuvitals.kubeletplugin.health_service import HEALTH_VERSIONS
 from gpuvitals.kubeletplugin.kubelet_connection import KubeletConnection, RegistrationStatus
-from gpuvitals.kubeletplugin.ports import EventSink, PluginEvent
 from gpuvitals.observability.logs import keys
 from gpuvitals.proto import pluginregistration_v1_pb2 as pb
 from gpuvitals.proto.pluginregistration_v1_pb2_grpc import RegistrationServicer
@@ -61,7 +61,7 @@ class RegistrationService(RegistrationServicer):
             message = f"the kubelet refused the registration: {request.error}; it retries by itself"
             if previous != status:
                 log.warning("registration refused", extra=keys(reason=request.error))
-                self._events.emit(PluginEvent(reason="RegistrationRefused", message=message))
+                self._events.emit(Event(reason="RegistrationRefused", message=message))
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, message)
         log.info("registered with the kubelet", extra=keys(endpoint=self._info.endpoint))
         return pb.RegistrationStatusResponse()

@@ -11,8 +11,9 @@ from threading import Lock
 from typing import Protocol
 
 from gpuvitals.inventory.claims import ClaimRef
+from gpuvitals.inventory.event import Event, EventSink
 from gpuvitals.kubeletplugin.outcome import ClaimOutcome, Operation, RefusalCode
-from gpuvitals.kubeletplugin.ports import EventSink, PluginEvent, PluginPorts
+from gpuvitals.kubeletplugin.ports import PluginPorts
 from gpuvitals.observability.logs import keys
 from gpuvitals.stoppable_thread import StoppableThread
 
@@ -34,7 +35,7 @@ class TelemetryBuffer:
     def __init__(self) -> None:
         self._lock = Lock()
         self._ports: PluginPorts | None = None
-        self._events: deque[PluginEvent] = deque(maxlen=_BUFFERED)
+        self._events: deque[Event] = deque(maxlen=_BUFFERED)
         self._durations: deque[tuple[str, str, float]] = deque(maxlen=_BUFFERED)
         self._recoveries: deque[str] = deque(maxlen=_BUFFERED)
         self._streams = 0
@@ -46,7 +47,7 @@ class TelemetryBuffer:
             self._ports = ports
             self._flush()
 
-    def emit(self, event: PluginEvent) -> None:
+    def emit(self, event: Event) -> None:
         """Queues an event."""
         with self._lock:
             self._events.append(event)
@@ -64,7 +65,7 @@ class TelemetryBuffer:
         with self._lock:
             self._recoveries.append(cause)
             for claim in (None, *claims):
-                self._events.append(PluginEvent(reason=reason, message=message, claim=claim))
+                self._events.append(Event(reason=reason, message=message, claim=claim))
             self._flush()
 
     def streams(self, count: int) -> None:
@@ -179,4 +180,4 @@ class OutcomeReporter:
             # The names of an invalid reference can't be those of an object: its event is about the Node.
             about = None if refusal.code is RefusalCode.INVALID_ARGUMENT else ref
             message = refusal.text(f"{operation} of claim {claim} refused: ")
-            self._sink.emit(PluginEvent(reason=refusal.code.value, message=message, claim=about))
+            self._sink.emit(Event(reason=refusal.code.value, message=message, claim=about))

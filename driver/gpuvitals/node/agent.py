@@ -20,7 +20,7 @@ from gpuvitals.model.signal import Signal
 from gpuvitals.model.snapshot import NodeFacts, Snapshot
 from gpuvitals.node.changes import Change, with_change
 from gpuvitals.node.driver_files import DriverFiles, as_shown
-from gpuvitals.node.events import failed_announcement, is_new_fault, verdict_announcement
+from gpuvitals.node.events import failed_event, is_new_fault, verdict_event
 from gpuvitals.node.forgetting import Forgetting
 from gpuvitals.node.node_health import NodeHealth
 from gpuvitals.node.ports import AgentPorts
@@ -178,7 +178,7 @@ class NodeAgent:
         except Exception as error:  # see above; nothing is taken to be healthy for it
             log.exception("signal not folded", extra=keys(signal=repr(signal)))
             self._known.count(signal, "failed")
-            self._ports.announce(failed_announcement(signal, error))
+            self._ports.events.emit(failed_event(signal, error))
 
     def _patience(self) -> float:
         now = self._clock.now().at
@@ -217,9 +217,9 @@ class NodeAgent:
         ):
             is_fault = any(is_new_fault(change.before, change.now) for change in changed)
             self._publish(facts, now, heard_at if is_fault else None)
-            self._announce(changed)
-            for announcement in self._files.news():
-                self._ports.announce(announcement)
+            self._report(changed)
+            for event in self._files.news():
+                self._ports.events.emit(event)
         elif now.at - self._saved_at >= _SAVE_SECONDS:
             self._save(now)
 
@@ -241,7 +241,7 @@ class NodeAgent:
             self._metrics.slice_writes_suppressed.inc()
         return False
 
-    def _announce(self, changed: list[Change]) -> None:
+    def _report(self, changed: list[Change]) -> None:
         for change in changed:
             gpu, current = self._known.gpus[change.uuid].gpu, change.now
             log.info(
@@ -257,9 +257,9 @@ class NodeAgent:
                     message=current.message,
                 ),
             )
-            announcement = verdict_announcement(gpu, change.before, current, isolated=change.isolated)
-            if announcement is not None:
-                self._ports.announce(announcement)
+            event = verdict_event(gpu, change.before, current, isolated=change.isolated)
+            if event is not None:
+                self._ports.events.emit(event)
 
     def _is_other_inventory(self, shown: Snapshot) -> bool:
         """Whether a device came or went, or is offered otherwise than before: whole, as instances, or not at all."""

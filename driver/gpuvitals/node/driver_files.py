@@ -7,13 +7,14 @@ that a driver container that starts is not told as a lack.
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from gpuvitals.inventory.event import Event
 from gpuvitals.health.unusable import files_missing
 from gpuvitals.model.files import FilesSeen, Lack
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.snapshot import GpuHealth, NodeFacts
-from gpuvitals.node.events import Announcement, lack_announcements
+from gpuvitals.node.events import lack_events
 from gpuvitals.node.state_store import GpuRecord
 
 _COMING_UP_SECONDS = 5.0
@@ -56,10 +57,10 @@ class DriverFiles:
         """Whether what is lacking differs from what was published."""
         return self.lacks != self._told
 
-    def news(self) -> tuple[Announcement, ...]:
+    def news(self) -> tuple[Event, ...]:
         """What people are to be told of a change, once."""
         before, self._told = self._told, self.lacks
-        return lack_announcements(before, self.lacks)
+        return lack_events(before, self.lacks)
 
     def added_to(self, facts: NodeFacts) -> NodeFacts:
         """The facts of the node with the reason of what the node as a whole lacks."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from gpuvitals.inventory.claims import ClaimRef
+from gpuvitals.inventory.event import Event
 from gpuvitals.inventory.next_step import with_next_step
 from gpuvitals.kube.claim_reader import ClaimReader, DeviceConfig, DeviceResult, ReadClaim
 from gpuvitals.kube.errors import ApiError, NoSuchObject
@@ -14,12 +15,11 @@ from gpuvitals.kubeletplugin.allocated_claim import (
     OpaqueConfig,
     Toleration,
 )
-from gpuvitals.kubeletplugin.ports import ClaimNotFoundError, ClaimUnavailableError, PluginEvent
+from gpuvitals.kubeletplugin.ports import ClaimNotFoundError, ClaimUnavailableError
 from gpuvitals.model.ids import ClaimUid
-from gpuvitals.node.events import Announcement
 
 
-class ClaimBridge:
+class ClaimAdapter:
     """`kubeletplugin`'s ClaimSource on `kube`'s reader."""
 
     def __init__(self, reader: ClaimReader) -> None:
@@ -83,8 +83,8 @@ def _device(result: DeviceResult, read: ReadClaim) -> AllocatedDevice:
     )
 
 
-class EventBridge:
-    """`kubeletplugin`'s EventSink, and the agent's announcements, on `kube`'s recorder."""
+class EventAdapter:
+    """An EventSink on `kube`'s recorder."""
 
     def __init__(self, recorder: EventRecorder, node: str) -> None:
         self._recorder = recorder
@@ -92,21 +92,20 @@ class EventBridge:
         # Source: kubernetes/kubectl pkg/describe/describe.go, NodeDescriber.
         self._node = Regarding(api_version="v1", kind="Node", name=node, uid=node)
 
-    def emit(self, event: PluginEvent) -> None:
-        """Queues an event about a claim, or about the node."""
-        about = self._node if event.claim is None else _claim(event.claim)
-        self._send(about, event.reason, event.message, warning=event.warning)
-
-    def announce(self, announcement: Announcement, holders: Iterable[ClaimRef]) -> None:
-        """Queues an event about the node, and one about each claim that holds the GPU."""
-        reason, note, warning = announcement.reason, announcement.message, announcement.warning
-        self._send(self._node, reason, note, warning=warning)
+    def emit(self, event: Event, holders: Iterable[ClaimRef] = ()) -> None:
+        """Queues an event about its claim; without one, about the node and about each of `holders`."""
+        if event.claim is not None:
+            self._send(_claim(event.claim), event, event.message)
+            return
+        self._send(self._node, event, event.message)
         for holder in holders:
-            told = with_next_step(note) if announcement.has_next_step else note
-            self._send(_claim(holder), reason, told, warning=warning)
+            note = with_next_step(event.message) if event.has_next_step else event.message
+            self._send(_claim(holder), event, note)
 
-    def _send(self, about: Regarding, reason: str, note: str, *, warning: bool) -> None:
-        self._recorder.emit(EventRecord(regarding=about, reason=reason, note=note, warning=warning))
+    def _send(self, about: Regarding, event: Event, note: str) -> None:
+        self._recorder.emit(
+            EventRecord(regarding=about, reason=event.reason, note=note, warning=event.warning)
+        )
 
 
 def _claim(claim: ClaimRef) -> Regarding:

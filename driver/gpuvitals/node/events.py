@@ -1,8 +1,8 @@
-"""What a person should be told of, one announcement a transition; `wiring` makes events of them. Pure."""
+"""Builds the events of the node agent, one for each transition. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from gpuvitals.inventory.event import Event
 from gpuvitals.inventory.policy_match import PolicyMatch
 from gpuvitals.model.files import Lack
 from gpuvitals.model.gpu import Gpu
@@ -28,20 +28,6 @@ _SEVERITY = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Announcement:
-    """One thing that happened. `gpu` None is the node as a whole; else it concerns the claims that hold it too.
-
-    `has_next_step`: whoever holds the GPU has to act, since it left service.
-    """
-
-    reason: str
-    message: str
-    warning: bool = True
-    gpu: GpuUuid | None = None
-    has_next_step: bool = False
-
-
 def is_new_fault(before: Verdict | None, now: Verdict) -> bool:
     """Whether the cluster has a fault to learn of: another cause, or a worse state, of a GPU that is not well."""
     if now.state not in (HealthState.DEGRADED, HealthState.UNHEALTHY) or now.phase is Phase.PROBATION:
@@ -51,9 +37,7 @@ def is_new_fault(before: Verdict | None, now: Verdict) -> bool:
     return now.reason != before.reason or _SEVERITY[now.state] > _SEVERITY[before.state]
 
 
-def verdict_announcement(
-    gpu: Gpu, before: Verdict | None, now: Verdict, *, isolated: bool = False
-) -> Announcement | None:
+def verdict_event(gpu: Gpu, before: Verdict | None, now: Verdict, *, isolated: bool = False) -> Event | None:
     """`GpuUnhealthy`, `GpuDegraded`, `GpuUnknown` or `GpuHealthy`; None where the state is the one that was known."""
     if before is None and now.state in (HealthState.HEALTHY, HealthState.UNKNOWN):
         # A GPU that is seen for the first time is no news until it is known to be sick.
@@ -61,7 +45,7 @@ def verdict_announcement(
     if before is not None and before.state is now.state:
         return None
     what = _with_reason(now) if now.message else "the readings are good again"
-    return Announcement(
+    return Event(
         reason=f"Gpu{now.state.value}",
         message=f"gpu {gpu.uuid} ({gpu.bus_id}): {what}",
         warning=now.state is not HealthState.HEALTHY,
@@ -76,24 +60,24 @@ def _with_reason(verdict: Verdict) -> str:
     return verdict.message if is_named else f"{verdict.reason}: {verdict.message}"
 
 
-def gap_announcement(gap: GapReport) -> Announcement:
+def gap_event(gap: GapReport) -> Event:
     """Records of a source were lost."""
     message = f"{gap.source.value}: {gap.lost} records were lost or not readable; every GPU is read again"
-    return Announcement(reason="SignalGap", message=message)
+    return Event(reason="SignalGap", message=message)
 
 
-def monitor_announcement(report: MonitorReport, before: MonitorState | None) -> Announcement | None:
+def monitor_event(report: MonitorReport, before: MonitorState | None) -> Event | None:
     """A source can't be read, or can be read again; None for one that is read from the start, or has not changed."""
     if report.state is before or (before is None and report.state is MonitorState.WATCHING):
         return None
     if report.state is MonitorState.WATCHING:
         message = f"{report.source.value} recovered: {report.detail or 'it can be read'}"
-        return Announcement(reason="MonitorWatching", message=message, warning=False)
+        return Event(reason="MonitorWatching", message=message, warning=False)
     message = f"{report.source.value} is {report.state.value}: {report.detail}; the other sources go on"
-    return Announcement(reason="MonitorBlind", message=message)
+    return Event(reason="MonitorBlind", message=message)
 
 
-def unattributed_announcement(signal: GpuSignal) -> Announcement | None:
+def unattributed_event(signal: GpuSignal) -> Event | None:
     """A fault that names no GPU of this node. No device is touched for it, so a person has to look."""
     match signal:
         case XidReport():
@@ -105,10 +89,10 @@ def unattributed_announcement(signal: GpuSignal) -> Announcement | None:
     named = signal.uuid or signal.bus_id
     whose = f"for {named}, which matches no GPU of this node" if named else "without the name of a GPU"
     message = f"{signal.source.value} reports {what} {whose}; no device is touched"
-    return Announcement(reason="UnattributedFault", message=message)
+    return Event(reason="UnattributedFault", message=message)
 
 
-def replaced_announcement(slot: PciBusId, before: GpuUuid, now: GpuUuid, *, is_here: bool) -> Announcement:
+def replaced_event(slot: PciBusId, before: GpuUuid, now: GpuUuid, *, is_here: bool) -> Event:
     """Another GPU was enumerated in a slot. `is_here`: the one from before is in another slot of this node."""
     then = (
         "that one is in another slot of this node"
@@ -116,37 +100,35 @@ def replaced_announcement(slot: PciBusId, before: GpuUuid, now: GpuUuid, *, is_h
         else f"the health of that one is kept; gpuvitals forget {before} removes it"
     )
     message = f"slot {slot} holds gpu {now}, it held gpu {before} before; {then}"
-    return Announcement(reason="GpuReplaced", message=message, warning=not is_here)
+    return Event(reason="GpuReplaced", message=message, warning=not is_here)
 
 
-def memory_recovered(memory: Memory) -> Announcement:
+def memory_recovered(memory: Memory) -> Event:
     """The agent's memory could not be read in full. `memory.trouble` names the file, and both versions where they differ."""
     message = (
         f"{memory.trouble}; what could be read is used, GPUs that are published as out of service stay out, "
         "and nothing of a newer version is overwritten"
     )
-    return Announcement(reason="HealthStateRecovered", message=message)
+    return Event(reason="HealthStateRecovered", message=message)
 
 
-def storage_announcement(failure: str) -> Announcement:
+def storage_event(failure: str) -> Event:
     """A state file can't be written; or, with an empty text, every one of them is written again."""
     if not failure:
         message = "every state file is written again"
-        return Announcement(reason="StorageRecovered", message=message, warning=False)
+        return Event(reason="StorageRecovered", message=message, warning=False)
     message = (
         f"{failure}; faults are still published, but a restart of the agent would not remember the newest"
     )
-    return Announcement(reason="StorageFailed", message=message)
+    return Event(reason="StorageFailed", message=message)
 
 
-def lack_announcements(
-    before: Mapping[GpuUuid, Lack], now: Mapping[GpuUuid, Lack]
-) -> tuple[Announcement, ...]:
-    """Files of the driver that are missing, one announcement a cause; or that nothing is missing any more."""
+def lack_events(before: Mapping[GpuUuid, Lack], now: Mapping[GpuUuid, Lack]) -> tuple[Event, ...]:
+    """Missing files of the driver, one event per cause; or the end of every lack."""
     told = set(before.values())
     new = [lack for lack in dict.fromkeys(now.values()) if lack not in told]
     found = [
-        Announcement(
+        Event(
             reason=lack.reason,
             message=f"{_devices(sum(each == lack for each in now.values()))} out of service: {lack.message}",
         )
@@ -154,7 +136,7 @@ def lack_announcements(
     ]
     if before and not now:
         message = "the files of the driver that were missing are there; claims can be prepared again"
-        found.append(Announcement(reason="DriverFilesFound", message=message, warning=False))
+        found.append(Event(reason="DriverFilesFound", message=message, warning=False))
     return tuple(found)
 
 
@@ -162,22 +144,22 @@ def _devices(count: int) -> str:
     return "1 device can't be prepared and is" if count == 1 else f"{count} devices can't be prepared and are"
 
 
-def rival_announcement(rival: str) -> Announcement:
+def rival_event(rival: str) -> Event:
     """Another driver gives out this node's GPUs; or, with an empty text, does not any more."""
     if not rival:
         message = "no other driver gives out this node's GPUs any more; they are published"
-        return Announcement(reason="OtherDriverGone", message=message, warning=False)
+        return Event(reason="OtherDriverGone", message=message, warning=False)
     message = f"{rival}; no GPU of this node is published while that is so"
-    return Announcement(reason="OtherDriver", message=message)
+    return Event(reason="OtherDriver", message=message)
 
 
-def policy_refused(name: str, why: str, *, goes_on: bool) -> Announcement:
+def policy_refused(name: str, why: str, *, goes_on: bool) -> Event:
     """A GPUHealthPolicy that this agent can't use. `goes_on`: an earlier version of it is still in force."""
     then = "the last good version of it stays in force" if goes_on else "it has no effect on this node"
-    return Announcement(reason="PolicyInvalid", message=f"policy {name}: {why}; {then}")
+    return Event(reason="PolicyInvalid", message=f"policy {name}: {why}; {then}")
 
 
-def policy_tied(gpu: Gpu, chosen: PolicyMatch) -> Announcement:
+def policy_tied(gpu: Gpu, chosen: PolicyMatch) -> Event:
     """Several policies of one priority match a GPU and ask for different things."""
     stays = chosen.rule.name if chosen.rule is not None else "the agent's own file"
     mode = chosen.rule.mode.value if chosen.rule is not None else "Isolate"
@@ -185,25 +167,25 @@ def policy_tied(gpu: Gpu, chosen: PolicyMatch) -> Announcement:
         f"policies {', '.join(chosen.tied)} have the same priority and all match gpu {gpu.uuid}; "
         f"{stays} in mode {mode} stays in force until one has a higher spec.priority"
     )
-    return Announcement(reason="PolicyAmbiguous", message=message)
+    return Event(reason="PolicyAmbiguous", message=message)
 
 
-def statement_refused(where: str, why: str) -> Announcement:
+def statement_refused(where: str, why: str) -> Event:
     """A statement about a GPU that this agent can't use; what stood before stands on."""
-    return Announcement(reason="ReportInvalid", message=f"{where}: {why}; nothing changes for it")
+    return Event(reason="ReportInvalid", message=f"{where}: {why}; nothing changes for it")
 
 
-def statement_unattributed(statement: ExternalReport) -> Announcement:
+def statement_unattributed(statement: ExternalReport) -> Event:
     """A statement that names no GPU of this node."""
     message = (
         f"{statement.by} reports gpu {statement.gpu} as {statement.says.value}, which matches no GPU of this node; "
         "expected a device name, a UUID or a PCI bus id"
     )
-    return Announcement(reason="UnattributedReport", message=message)
+    return Event(reason="UnattributedReport", message=message)
 
 
-def failed_announcement(signal: Signal, error: Exception) -> Announcement:
+def failed_event(signal: Signal, error: Exception) -> Event:
     """A signal that this agent could not judge: a defect of the agent, which may hide a fault."""
     kind = type(signal).__name__
     message = f"{signal.source.value} {kind} not judged: {type(error).__name__}: {error}; see the agent's log"
-    return Announcement(reason="SignalNotJudged", message=message)
+    return Event(reason="SignalNotJudged", message=message)

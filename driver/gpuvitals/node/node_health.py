@@ -16,6 +16,7 @@ from gpuvitals.health.evaluate import advance, evaluate
 from gpuvitals.health.fold_reports import fold_reports
 from gpuvitals.health.isolation import is_capped, isolated
 from gpuvitals.health.reasons import DCGM_UNCONFIRMED, GPU_NOT_UP, ISOLATION_CAPPED, NVSWITCH_FAULT
+from gpuvitals.inventory.event import Event
 from gpuvitals.inventory.policy_match import EffectivePolicy
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.driver_load import is_reload, known_load
@@ -44,12 +45,11 @@ from gpuvitals.model.signal import (
 )
 from gpuvitals.model.snapshot import NodeFacts
 from gpuvitals.node.events import (
-    Announcement,
-    gap_announcement,
-    monitor_announcement,
-    replaced_announcement,
+    gap_event,
+    monitor_event,
+    replaced_event,
     statement_unattributed,
-    unattributed_announcement,
+    unattributed_event,
 )
 from gpuvitals.node.mig_instances import hidden, seen_as, withheld
 from gpuvitals.node.ports import AgentPorts
@@ -159,7 +159,7 @@ class NodeHealth:
             self._metrics.statements.labels(source=source.value).set(len(standing))
             for each in standing:
                 if not any(names(each.gpu, entry) for entry in self.gpus.values()):
-                    self._announce(statement_unattributed(each))
+                    self._emit(statement_unattributed(each))
 
     def asleep(self, seconds: float) -> None:
         """Takes no GPU for unseen because nobody could look for so long, just now."""
@@ -231,7 +231,7 @@ class NodeHealth:
             case InventoryReport():
                 self._adopt(signal)
             case MonitorReport():
-                self._announce(monitor_announcement(signal, self._monitors.get(signal.source)))
+                self._emit(monitor_event(signal, self._monitors.get(signal.source)))
                 self._monitors[signal.source] = signal.state
                 log.info(
                     "monitor",
@@ -240,7 +240,7 @@ class NodeHealth:
             case GapReport():
                 self._metrics.signal_gaps.labels(source=signal.source.value).inc(max(1, signal.lost))
                 log.warning("records lost", extra=keys(source=signal.source.value, lost=signal.lost))
-                self._announce(gap_announcement(signal))
+                self._emit(gap_event(signal))
                 self._ports.repoll(None)
             case StatementsReport():
                 self._statements.take(signal)
@@ -281,7 +281,7 @@ class NodeHealth:
         self.count(signal, "folded" if whom else "unattributed")
         if not whom and not isinstance(signal, Reading | Checkup):
             log.warning("signal of no known gpu", extra=keys(signal=repr(signal)))
-            self._announce(unattributed_announcement(signal))
+            self._emit(unattributed_event(signal))
         if isinstance(signal, Reading) and signal.source is not Source.DCGM:
             self._looked_at.add(signal.uuid)
         for uuid in whom:
@@ -343,7 +343,7 @@ class NodeHealth:
         before = self.gpus.get(takeover.before)
         is_here = before is not None and not before.retired
         log.warning("gpu replaced", extra=keys(bus_id=takeover.slot, gpu=takeover.now, was=takeover.before))
-        self._announce(replaced_announcement(takeover.slot, takeover.before, takeover.now, is_here=is_here))
+        self._emit(replaced_event(takeover.slot, takeover.before, takeover.now, is_here=is_here))
         last_good = None if before is None else before.state.last_ok_at
         for signal in self._recent:
             is_later = last_good is None or signal.seen.at > last_good
@@ -370,9 +370,9 @@ class NodeHealth:
         """The verdicts that count for the node: a GPU that was replaced is none of its GPUs any more."""
         return [verdict for uuid, verdict in verdicts.items() if not self.gpus[uuid].retired]
 
-    def _announce(self, announcement: Announcement | None) -> None:
-        if announcement is not None:
-            self._ports.announce(announcement)
+    def _emit(self, event: Event | None) -> None:
+        if event is not None:
+            self._ports.events.emit(event)
 
     def count(self, signal: Signal, outcome: str) -> None:
         """Counts what became of a signal."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gpuvitals.inventory.claims import claim_entries
+from gpuvitals.inventory.event import Event
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.other_drivers import other_driver
 from gpuvitals.inventory.pool import pool
@@ -17,8 +18,8 @@ from gpuvitals.kube.slices.publisher import SlicePublisher
 from gpuvitals.kubeletplugin.plugin import KubeletPlugin
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.snapshot import Snapshot
-from gpuvitals.node.edge_adapters import EventBridge
-from gpuvitals.node.events import Announcement, rival_announcement
+from gpuvitals.node.edge_adapters import EventAdapter
+from gpuvitals.node.events import rival_event
 from gpuvitals.node.taint_times import TaintMemory
 from gpuvitals.observability.publish_latency import PendingFaults
 
@@ -37,7 +38,7 @@ class Outputs:
     """Hands each snapshot to the writers. Thread safe; `attach` comes before the agent starts."""
 
     def __init__(
-        self, naming: Naming, plugin: KubeletPlugin, events: EventBridge, pending: PendingFaults
+        self, naming: Naming, plugin: KubeletPlugin, events: EventAdapter, pending: PendingFaults
     ) -> None:
         self._naming = naming
         self._plugin = plugin
@@ -49,7 +50,7 @@ class Outputs:
         self._rival = ""
         self._stored_revision: int | None = None
         self._was_publishing = False
-        self._held: list[Announcement] = []
+        self._held: list[Event] = []
 
     @property
     def has_stored(self) -> bool:
@@ -102,7 +103,7 @@ class Outputs:
             self._writers.slices.publish(lambda mode: pool(snapshot, naming, mode, rival), snapshot.revision)
             before, self._rival = self._rival, rival
         if rival != before:
-            self.announce(rival_announcement(rival))
+            self.emit(rival_event(rival))
 
     def show_claims(self, *, urgent: bool) -> None:
         """Writes the newest snapshot into the claims that are prepared here."""
@@ -114,19 +115,27 @@ class Outputs:
             shown = claim_entries(snapshot, self._plugin.prepared(), self._naming)
             self._writers.claims.show(shown, urgent=urgent)
 
-    def announce(self, announcement: Announcement) -> None:
-        """Queues an event on the Node and on the claims that hold the GPU, if this instance publishes."""
+    def emit(self, event: Event) -> None:
+        """Queues an event on the Node and on the claims that hold its GPU, if this instance publishes."""
         if not self._plugin.publishing():
             return
-        holders = {device.claim for device in self._plugin.prepared() if device.uuid == announcement.gpu}
-        self._events.announce(announcement, sorted(holders, key=lambda claim: claim.uid))
+        holders = {device.claim for device in self._plugin.prepared() if device.uuid == event.gpu}
+        self._events.emit(event, sorted(holders, key=lambda claim: claim.uid))
 
-    def announce_once_publishing(self, announcement: Announcement) -> None:
-        """Queues an event that nobody else can report: in a rolling update once this instance publishes."""
+    def emit_once_publishing(self, event: Event) -> None:
+        """Queues an event that no other instance can report: in a rolling update as soon as this one publishes."""
         if self._plugin.publishing():
-            self.announce(announcement)
+            self.emit(event)
         else:
-            self._held.append(announcement)
+            self._held.append(event)
+
+    def slice_refused(self, why: str) -> None:
+        """Reports that the API server refuses the node's slices."""
+        self.emit(Event(reason="SliceRefused", message=why))
+
+    def claim_status_refused(self, why: str) -> None:
+        """Reports that the API server refuses the status of a claim."""
+        self.emit(Event(reason="ClaimStatusRefused", message=why))
 
     def prepared_changed(self) -> None:
         """Writes the newest snapshot into the claims after a change of the prepared ones."""
@@ -143,8 +152,8 @@ class Outputs:
         if publishing and not self._was_publishing:
             self.show_claims(urgent=True)
             held, self._held = self._held, []
-            for announcement in held:
-                self.announce(announcement)
+            for event in held:
+                self.emit(event)
         self._was_publishing = publishing
 
     def claimed(self) -> frozenset[GpuUuid]:

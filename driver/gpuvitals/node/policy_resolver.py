@@ -14,11 +14,12 @@ import msgspec
 
 from gpuvitals.durable import DurableFile, DurableFileError
 from gpuvitals.health.policy import Policy, policy_with
+from gpuvitals.inventory.event import EventSink
 from gpuvitals.health.policy_pairs import as_object_fields, poll_interval_conflict
 from gpuvitals.inventory.policy_match import EffectivePolicy, PolicyMatch, PolicyRule, choice, governing
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid
-from gpuvitals.node.events import Announcement, policy_refused, policy_tied
+from gpuvitals.node.events import policy_refused, policy_tied
 from gpuvitals.node.policy_memory import SCHEMA, KnownPolicies, read_policies
 from gpuvitals.node.storage import StorageReport
 from gpuvitals.observability.logs import keys
@@ -35,7 +36,7 @@ class GovernorPorts:
     """
 
     changed: Callable[[], None]
-    announce: Callable[[Announcement], None]
+    events: EventSink
     may_save: Callable[[], bool]
     storage: StorageReport
 
@@ -108,7 +109,7 @@ class PolicyResolver:
         with self._lock:
             goes_on = name in self._known.rules
         log.error("policy refused", extra=keys(policy=name, reason=why, last_good=goes_on))
-        self._ports.announce(policy_refused(name, why, goes_on=goes_on))
+        self._ports.events.emit(policy_refused(name, why, goes_on=goes_on))
 
     def listed(self) -> None:
         """Every policy was told: what is known now is what there is."""
@@ -147,7 +148,7 @@ class PolicyResolver:
             now = choice(known.rules.values(), known.labels or {}, gpu, before)
             chosen[gpu.uuid] = now
             if now.tied and (before is None or before.tied != now.tied):
-                self._ports.announce(policy_tied(gpu, now))
+                self._ports.events.emit(policy_tied(gpu, now))
             if before is None or before.rule != now.rule:
                 name = now.rule.name if now.rule is not None else ""
                 log.info("policy governs", extra=keys(gpu=gpu.uuid, policy=name or "none"))

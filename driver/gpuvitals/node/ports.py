@@ -3,12 +3,12 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gpuvitals.inventory.event import EventSink
 from gpuvitals.health.restored_faults import PublishedVerdict
 from gpuvitals.inventory.policy_match import EffectivePolicy
 from gpuvitals.model.files import FilesSeen
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid
-from gpuvitals.node.events import Announcement
 from gpuvitals.node.storage import StorageReport
 
 
@@ -23,7 +23,7 @@ class AgentPorts:
     `holders` gives the UIDs of the claims that hold a GPU, and `claimed` the devices that a claim holds without admin
     access; `repoll` asks for a fresh reading of one GPU, or of all
     for None; `avoid` has a GPU left alone whose driver calls may hang; `kmsg_sequence` is how far the log was read,
-    counting only records whose signals are on the queue already; `announce` tells people;
+    counting only records whose signals are on the queue already; `events` queues Kubernetes events;
     `rules` gives what governs each GPU, and `is_settled` whether that is more than a guess;
     `files` is the newest look at the driver's files, given the devices there are, None where nobody looks;
     `is_publishing`: of two agents that overlap in a rolling update, this is the one that acts in public;
@@ -35,7 +35,7 @@ class AgentPorts:
     repoll: Callable[[GpuUuid | None], None]
     avoid: Callable[[GpuUuid], None]
     kmsg_sequence: Callable[[], int | None]
-    announce: Callable[[Announcement], None]
+    events: EventSink
     rules: Callable[[Collection[Gpu]], Mapping[GpuUuid, EffectivePolicy]]
     is_settled: Callable[[], bool]
     is_publishing: Callable[[], bool]

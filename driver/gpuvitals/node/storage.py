@@ -2,10 +2,10 @@
 
 import logging
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
-from gpuvitals.node.events import Announcement, storage_announcement
+from gpuvitals.inventory.event import EventSink
+from gpuvitals.node.events import storage_event
 from gpuvitals.observability.logs import keys
 
 log = logging.getLogger(__name__)
@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 class StorageReport:
     """Thread safe. Each writer of a state file reports how each of its saves ended."""
 
-    def __init__(self, announce: Callable[[Announcement], None]) -> None:
-        self._announce = announce
+    def __init__(self, events: EventSink) -> None:
+        self._events = events
         self._lock = threading.Lock()
         self._failing: dict[Path, str] = {}
 
@@ -27,7 +27,7 @@ class StorageReport:
         if is_new:
             log.error("state not saved", extra=keys(reason=str(error)))
         if is_first:
-            self._announce(storage_announcement(str(error)))
+            self._events.emit(storage_event(str(error)))
 
     def saved(self, path: Path) -> None:
         """A save succeeded, or there was nothing to save."""
@@ -37,4 +37,4 @@ class StorageReport:
             is_over = not self._failing
         log.info("state saved again", extra=keys(path=str(path)))
         if is_over:
-            self._announce(storage_announcement(""))
+            self._events.emit(storage_event(""))

@@ -116,4 +116,4 @@ class ExternalInputs:
 
     def _refused(self, where: str, why: str) -> None:
         self._metrics.reports_refused.inc()
-        self._ports.announce(statement_refused(where, why))
+        self._ports.events.emit(statement_refused(where, why))

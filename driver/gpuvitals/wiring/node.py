@@ -25,8 +25,8 @@ from gpuvitals.kubeletplugin.ports import PluginPorts
 from gpuvitals.model.ids import NodeName
 from gpuvitals.node.agent import AgentSettings, NodeAgent
 from gpuvitals.node.debug_answers import DebugAnswers
-from gpuvitals.node.edge_adapters import ClaimBridge, EventBridge
-from gpuvitals.node.events import Announcement, memory_recovered
+from gpuvitals.node.edge_adapters import ClaimAdapter, EventAdapter
+from gpuvitals.node.events import memory_recovered
 from gpuvitals.node.outputs import Outputs, Writers
 from gpuvitals.node.policy_resolver import GovernorPorts
 from gpuvitals.node.ports import AgentPorts
@@ -91,9 +91,9 @@ class Node:
             metrics=self._metrics,
             way=self._way,
         )
-        self._events = EventBridge(self._recorder, options.node)
+        self._events = EventAdapter(self._recorder, options.node)
         self._outputs = Outputs(self._naming, self._plugin, self._events, self._pending)
-        self._storage = StorageReport(self._outputs.announce)
+        self._storage = StorageReport(self._outputs)
         self._taints = TaintMemory(options.state_directory / "taints.json", self._storage)
         self._government = self._govern()
 
@@ -181,13 +181,13 @@ class Node:
         if memory.trouble:
             log.error("state recovered", extra=keys(cause=memory.cause, reason=memory.trouble))
             self._metrics.checkpoint_recoveries.labels(cause=memory.cause).inc()
-            self._outputs.announce_once_publishing(memory_recovered(memory))
+            self._outputs.emit_once_publishing(memory_recovered(memory))
         return memory
 
     def _govern(self) -> ExternalInputs:
         ports = GovernorPorts(
             changed=lambda: self._agent.queue.wake(),
-            announce=self._outputs.announce,
+            events=self._outputs,
             may_save=self._plugin.publishing,
             storage=self._storage,
         )
@@ -222,7 +222,7 @@ class Node:
             repoll=lambda uuid: self._nvml.request_poll(uuid),
             avoid=lambda uuid: self._nvml.avoid(uuid),
             kmsg_sequence=self._kmsg_sequence,
-            announce=self._outputs.announce,
+            events=self._outputs,
             rules=self._government.governor.rules,
             is_settled=lambda: self._government.governor.is_settled,
             is_publishing=self._plugin.publishing,
@@ -272,7 +272,7 @@ class Node:
             mode=self._config.forced_mode,
             owner=lambda: node_owner(self._transport, self._options.node),
             taint_times=self._taints.load(),
-            refused=lambda why: self._outputs.announce(Announcement(reason="SliceRefused", message=why)),
+            refused=self._outputs.slice_refused,
             way=self._way,
         )
         self._publisher = SlicePublisher(settings, self._transport, self._metrics, self._outputs.stored)
@@ -281,7 +281,7 @@ class Node:
         self._claims = ClaimStatusWriter(
             self._transport,
             self._metrics,
-            lambda why: self._outputs.announce(Announcement(reason="ClaimStatusRefused", message=why)),
+            self._outputs.claim_status_refused,
             self._way,
             self._options.node,
         )
@@ -297,7 +297,7 @@ class Node:
         answers = DebugAnswers(self._naming, self._clock, self._agent, self._plugin, self._outputs)
         answers.on_forgotten(self._nvml.forget)
         return PluginPorts(
-            claims=ClaimBridge(ClaimReader(self._transport, self._claims.seen)),
+            claims=ClaimAdapter(ClaimReader(self._transport, self._claims.seen)),
             agent=self._agent,
             events=self._events,
             readiness=self._outputs,

@@ -27,6 +27,7 @@ from gpuvitals.signals.clock import SystemClock
 from gpuvitals.signals.kmsg.source import KmsgPosition, KmsgSettings, KmsgSource
 from support.crash.crash_points import in_child, run_child
 from support.crash.kill_points import KILLED, at_halves, in_halves, killed_before
+from support.fakes.event_log import EventLog
 from support.worlds.agent_world import inventory, lost, reading
 
 BOOT = BootId("boot-1")
@@ -52,11 +53,11 @@ class Process:
             repoll=lambda _: None,
             avoid=lambda _: None,
             kmsg_sequence=self._sequence,
-            announce=lambda _: None,
+            events=EventLog(),
             rules=lambda gpus: {gpu.uuid: EffectivePolicy(health=Policy()) for gpu in gpus},
             is_settled=lambda: True,
             is_publishing=lambda: True,
-            storage=StorageReport(lambda _: None),
+            storage=StorageReport(EventLog()),
         )
         settings = AgentSettings(node=NodeName("node-a"), boot_id=BOOT)
         self.agent = NodeAgent(settings, self.clock, store, ports, NodeMetrics("test"))

@@ -23,12 +23,12 @@ from gpuvitals.model.signal import (
 )
 from gpuvitals.model.snapshot import Snapshot
 from gpuvitals.node.agent import AgentSettings, NodeAgent
-from gpuvitals.node.events import Announcement
 from gpuvitals.node.policy_resolver import GovernorPorts, PolicyResolver
 from gpuvitals.node.ports import AgentPorts
 from gpuvitals.node.state_store import StateStore
 from gpuvitals.node.storage import StorageReport
 from gpuvitals.observability.metrics import NodeMetrics
+from support.fakes.event_log import EventLog
 from support.signals import good, moment, xid
 
 
@@ -100,17 +100,17 @@ class AgentWorld:
         self.published: list[Snapshot] = []
         self.repolled: list[GpuUuid | None] = []
         self.avoided: list[GpuUuid] = []
-        self.announced: list[Announcement] = []
+        self.events = EventLog()
         self.heard: list[float | None] = []
         self.held: dict[GpuUuid, tuple[str, ...]] = {}
         self.read_to: int | None = 7
         self.publishing = True
         self.files: FilesSeen | None = None
         self.recalled: tuple[PublishedVerdict, ...] | None = ()
-        storage = StorageReport(self.announced.append)
+        storage = StorageReport(self.events)
         governing = GovernorPorts(
             changed=lambda: None,
-            announce=self.announced.append,
+            events=self.events,
             may_save=lambda: self.publishing,
             storage=storage,
         )
@@ -125,7 +125,7 @@ class AgentWorld:
             repoll=self.repolled.append,
             avoid=self.avoided.append,
             kmsg_sequence=lambda: self.read_to,
-            announce=self.announced.append,
+            events=self.events,
             rules=self.governor.rules,
             is_settled=lambda: self.governor.is_settled,
             is_publishing=lambda: self.publishing,

@@ -16,12 +16,12 @@ from typing import Any
 import grpc
 
 from gpuvitals.inventory.device import device_name
+from gpuvitals.inventory.event import Event
 from gpuvitals.kubeletplugin.allocated_claim import AllocatedClaim, AllocatedDevice
 from gpuvitals.kubeletplugin.plugin import KubeletPlugin
 from gpuvitals.kubeletplugin.ports import (
     ClaimNotFoundError,
     ClaimUnavailableError,
-    PluginEvent,
     PluginPorts,
 )
 from gpuvitals.kubeletplugin.settings import DriverRootSettings, Limits, PluginSettings
@@ -96,9 +96,9 @@ class Events:
     """The events that would go to the API server."""
 
     def __init__(self) -> None:
-        self.events: list[PluginEvent] = []
+        self.events: list[Event] = []
 
-    def emit(self, event: PluginEvent) -> None:
+    def emit(self, event: Event) -> None:
         self.events.append(event)
 
     def reasons(self) -> list[str]:

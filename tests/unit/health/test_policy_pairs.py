@@ -103,7 +103,7 @@ def test_a_policy_object_that_does_not_fit_the_agent_keeps_the_last_good_one(tmp
     world.turn(1010)
 
     assert world.agent.rule(world.agent.gpus[0].gpu.uuid).health.blind_seconds == 90
-    (told,) = [entry for entry in world.announced if entry.reason == "PolicyInvalid"]
+    (told,) = [entry for entry in world.events if entry.reason == "PolicyInvalid"]
     assert "levelClearSeconds 9 and poll_seconds 5" in told.message
     assert "the last good version of it stays in force" in told.message
 
@@ -115,7 +115,7 @@ def test_a_policy_object_is_checked_together_with_the_agents_own_values(tmp_path
     world.begin()
 
     assert world.agent.rule(world.agent.gpus[0].gpu.uuid).rule == ""
-    (told,) = [entry for entry in world.announced if entry.reason == "PolicyInvalid"]
+    (told,) = [entry for entry in world.events if entry.reason == "PolicyInvalid"]
     assert "xidMemorySeconds 3600 and xidCountSeconds 86400" in told.message
 
 

@@ -6,9 +6,9 @@ import threading
 import pytest
 
 from gpuvitals.inventory.claims import ClaimRef
+from gpuvitals.inventory.event import Event
 from gpuvitals.inventory.next_step import CORRECT, NEW_POD, NEXT_STEP
 from gpuvitals.kubeletplugin.outcome import ClaimOutcome, Operation, Refusal, RefusalCode
-from gpuvitals.kubeletplugin.ports import PluginEvent
 from gpuvitals.kubeletplugin.telemetry import OutcomeReporter
 from support.waiting import eventually
 from support.worlds.plugin_world import World, kubelet, uid_of
@@ -26,10 +26,10 @@ class Recorder:
     def __init__(self) -> None:
         self.changes = 0
         self.codes: list[str] = []
-        self.events: list[PluginEvent] = []
+        self.events: list[Event] = []
         self.fails = False
 
-    def emit(self, event: PluginEvent) -> None:
+    def emit(self, event: Event) -> None:
         self.events.append(event)
 
     def observe(self, operation: Operation, code: str, seconds: float) -> None:

@@ -60,11 +60,11 @@ def test_a_fault_heard_before_the_first_inventory_is_held_and_not_forgotten(tmp_
 def test_a_fault_of_nobody_is_told_only_once_the_driver_has_said_who_is_there(tmp_path: Path) -> None:
     world = AgentWorld(tmp_path)
     world.turn(1000, fault(99, 79, 1000))
-    assert world.announced == []
+    assert world.events == []
     world.begin(1001)
 
-    assert [entry.reason for entry in world.announced] == ["UnattributedFault"]
-    assert "0000:63:00.0" in world.announced[0].message
+    assert [entry.reason for entry in world.events] == ["UnattributedFault"]
+    assert "0000:63:00.0" in world.events[0].message
 
 
 def test_the_first_snapshot_waits_for_the_driver_and_for_a_look_at_each_gpu(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_an_absent_driver_is_shown_at_once_as_a_node_without_devices(tmp_path: P
     )
 
     assert [snapshot.gpus for snapshot in world.published] == [()]
-    assert [entry.reason for entry in world.announced] == ["MonitorBlind"]
+    assert [entry.reason for entry in world.events] == ["MonitorBlind"]
 
 
 def test_a_restart_on_the_same_boot_publishes_the_same_pool_before_any_signal(
@@ -118,7 +118,7 @@ def test_a_restart_on_the_same_boot_publishes_the_same_pool_before_any_signal(
         for snapshot in (world.published[-1], *heir.published)
     }
     assert len(shown) == 1
-    assert heir.announced == []
+    assert heir.events == []
 
 
 def test_a_position_of_another_boot_is_not_taken_over(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_each_transition_is_announced_once_with_what_a_person_can_act_on(tmp_pat
     world.turn(1010, fault(3, 79, 1010))
     world.turn(1011, fault(3, 79, 1011))
 
-    (told,) = world.announced
+    (told,) = world.events
     assert (told.reason, told.gpu, told.warning) == ("GpuUnhealthy", gpu(3).uuid, True)
     assert "0000:03:00.0" in told.message
     assert "XID 79" in told.message
@@ -178,11 +178,11 @@ def test_a_source_that_goes_blind_and_sees_again_is_announced_both_times(tmp_pat
     world.turn(1001, blind)
     world.turn(1002, blind, monitor(Source.KMSG))
 
-    assert [(entry.reason, entry.warning) for entry in world.announced] == [
+    assert [(entry.reason, entry.warning) for entry in world.events] == [
         ("MonitorBlind", True),
         ("MonitorWatching", False),
     ]
-    assert "Permission denied" in world.announced[0].message
+    assert "Permission denied" in world.events[0].message
 
 
 def test_a_signal_that_the_fold_rejects_stops_neither_the_loop_nor_other_signals(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_signal_that_the_fold_rejects_stops_neither_the_loop_nor_other_signals
     world.turn(1010, poison, fault(3, 79, 1010))
 
     assert [index for index, state in enumerate(world.states()) if state is HealthState.UNHEALTHY] == [3]
-    assert "SignalNotJudged" in [entry.reason for entry in world.announced]
+    assert "SignalNotJudged" in [entry.reason for entry in world.events]
     failed = {"source": "nvml-poll", "kind": "Reading", "verdict": "failed"}
     assert world.metrics.registry.get_sample_value("gpuvitals_signals_total", failed) == 1
 

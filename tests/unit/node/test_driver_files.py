@@ -9,7 +9,7 @@ from gpuvitals.health.unusable import FILE_REASONS
 from gpuvitals.model.files import FilesSeen, Lack
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import GpuUuid
-from gpuvitals.node.events import lack_announcements
+from gpuvitals.node.events import lack_events
 from support.worlds.agent_world import AgentWorld, gpu, inventory, reading
 
 UVM = Lack(FILE_REASONS[1], "no nvidia-uvm; `nvidia-modprobe -u -c0` makes it")
@@ -71,7 +71,7 @@ def test_files_that_are_coming_up_are_waited_for_before_the_first_snapshot(world
     first, second = world.published[-1].gpus
     assert (first.isolated, second.isolated) == (True, False)
     assert (first.verdict.state, first.shown.state) == (HealthState.HEALTHY, HealthState.UNHEALTHY)
-    assert [each.reason for each in world.announced] == ["DeviceNodesMissing"]
+    assert [each.reason for each in world.events] == ["DeviceNodesMissing"]
 
 
 def test_a_lack_and_its_end_are_one_snapshot_each(world: AgentWorld) -> None:
@@ -87,7 +87,7 @@ def test_a_lack_and_its_end_are_one_snapshot_each(world: AgentWorld) -> None:
         world.turn(at, *(reading(index, at) for index in range(2)))
     assert len(world.published) == count + 2
     assert not any(entry.isolated for entry in world.published[-1].gpus)
-    assert [each.reason for each in world.announced] == ["DeviceNodesMissing", "DriverFilesFound"]
+    assert [each.reason for each in world.events] == ["DeviceNodesMissing", "DriverFilesFound"]
 
 
 def test_a_restarted_agent_publishes_no_device_as_prepared_before_its_first_check(
@@ -131,10 +131,8 @@ def test_a_published_lack_is_no_fault_where_the_memory_could_not_be_read(tmp_pat
 def test_announcements_are_one_a_cause() -> None:
     one, two, three = uuids(0), uuids(1), uuids(2)
     both = dict.fromkeys(one | two, UVM)
-    assert [each.reason for each in lack_announcements({}, both)] == ["DeviceNodesMissing"]
-    assert lack_announcements({}, both)[0].message.startswith("2 devices")
-    assert lack_announcements(both, dict.fromkeys(one | three, UVM)) == ()
-    assert [each.reason for each in lack_announcements(both, dict.fromkeys(one, CUDA))] == [
-        "DriverLibrariesMissing"
-    ]
-    assert [each.warning for each in lack_announcements(both, {})] == [False]
+    assert [each.reason for each in lack_events({}, both)] == ["DeviceNodesMissing"]
+    assert lack_events({}, both)[0].message.startswith("2 devices")
+    assert lack_events(both, dict.fromkeys(one | three, UVM)) == ()
+    assert [each.reason for each in lack_events(both, dict.fromkeys(one, CUDA))] == ["DriverLibrariesMissing"]
+    assert [each.warning for each in lack_events(both, {})] == [False]

@@ -9,7 +9,7 @@ from gpuvitals.health.unusable import NODES_MISSING
 from gpuvitals.model.files import Lack
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import GpuSignal, ReadStatus
-from gpuvitals.node.events import lack_announcements, unattributed_announcement, verdict_announcement
+from gpuvitals.node.events import lack_events, unattributed_event, verdict_event
 from support.signals import GPU, START, broken, fold, fresh, good, judge, xid
 
 
@@ -20,10 +20,10 @@ def test_an_event_names_the_reason_once(fault: GpuSignal) -> None:
     """Finding U4: 'GpuLost: GpuLost: the GPU is gone from the PCI bus'."""
     state: GpuState = fold(good(START - 1), fault, state=fresh())
     verdict = judge(state, START + 1)
-    announced = verdict_announcement(GPU, None, verdict)
+    event = verdict_event(GPU, None, verdict)
 
-    assert announced is not None
-    message = announced.message.replace("XID ", "Xid")
+    assert event is not None
+    message = event.message.replace("XID ", "Xid")
     assert message.startswith(f"gpu {GPU.uuid} ({GPU.bus_id}): {verdict.reason}: ")
     assert message.count(verdict.reason) == 1
 
@@ -41,10 +41,10 @@ def test_an_event_names_the_reason_once(fault: GpuSignal) -> None:
 def test_a_fault_without_a_gpu_is_not_said_to_name_one(bus_id: str | None, message: str) -> None:
     """Finding U4: 'names no GPU at all, which is none of this node's GPUs'."""
     fault = replace(xid(79, START), uuid=None, bus_id=None if bus_id is None else PciBusId(bus_id))
-    announced = unattributed_announcement(fault)
+    event = unattributed_event(fault)
 
-    assert announced is not None
-    assert announced.message == message
+    assert event is not None
+    assert event.message == message
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,6 @@ def test_a_fault_without_a_gpu_is_not_said_to_name_one(bus_id: str | None, messa
 def test_one_device_is_not_counted_as_several(count: int, said: str) -> None:
     """Finding U4."""
     lack = Lack(reason=NODES_MISSING, message="m")
-    (announced,) = lack_announcements({}, {GpuUuid(f"GPU-{number}"): lack for number in range(count)})
+    (event,) = lack_events({}, {GpuUuid(f"GPU-{number}"): lack for number in range(count)})
 
-    assert announced.message == said
+    assert event.message == said

@@ -357,13 +357,13 @@ def test_a_disk_that_refuses_everything_is_reported_once_and_hides_no_fault(tmp_
         world.turn(1010, fault(3, 79, 1010))
         world.turn(1020, fault(4, 79, 1020))
     assert world.states().count(HealthState.UNHEALTHY) == 2
-    assert [each.reason for each in world.announced if each.reason.startswith("Storage")] == ["StorageFailed"]
+    assert [each.reason for each in world.events if each.reason.startswith("Storage")] == ["StorageFailed"]
 
     world.turn(1060, fault(5, 79, 1060))
     stored_node = memory(tmp_path).node
     assert stored_node is not None
     assert [entry.isolated for entry in stored_node.gpus] == [index in (3, 4, 5) for index in range(8)]
-    assert [each.reason for each in world.announced if each.reason.startswith("Storage")][
+    assert [each.reason for each in world.events if each.reason.startswith("Storage")][
         -1
     ] == "StorageRecovered"
 

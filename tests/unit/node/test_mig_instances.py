@@ -86,7 +86,7 @@ def test_a_destroyed_instance_is_shown_for_as_long_as_a_claim_holds_it(world: Ag
     entry = shown(world)[held]
     assert (entry.verdict.state, entry.verdict.reason, entry.isolated) == (HealthState.UNHEALTHY, GONE, True)
     assert "destroyed while a claim holds it" in entry.verdict.message
-    assert [each.reason for each in world.announced if each.gpu == held] == ["GpuUnhealthy"]
+    assert [each.reason for each in world.events if each.gpu == held] == ["GpuUnhealthy"]
     assert "gpu-0000-01-00-0-mig-1g-10gb-1" in names(world)
     assert "gpu-0000-01-00-0-mig-1g-10gb-1" not in names(world, ServiceMode.WITHDRAW)
     assert states(world)["MIG-1-7"] is HealthState.HEALTHY

@@ -112,7 +112,7 @@ def test_a_policy_that_went_bad_leaves_the_last_good_one_in_force(tmp_path: Path
     world.turn(1020, fault(4, 79, 1020))
 
     assert not any(entry.isolated for entry in world.published[-1].gpus)
-    (told,) = [each for each in world.announced if each.reason == "PolicyInvalid"]
+    (told,) = [each for each in world.events if each.reason == "PolicyInvalid"]
     assert "spec.mode" in told.message
     assert told.message.endswith("the last good version of it stays in force")
 
@@ -124,7 +124,7 @@ def test_an_ambiguity_leaves_in_force_what_was_and_is_told_once(tmp_path: Path) 
     world.turn(1021)
 
     assert not any(entry.isolated for entry in world.published[-1].gpus)
-    told = [each.message for each in world.announced if each.reason == "PolicyAmbiguous"]
+    told = [each.message for each in world.events if each.reason == "PolicyAmbiguous"]
     assert len(told) == 8
     assert "policies fleet, other" in told[0]
     world.governor.known("other", PolicyRule(name="other", priority=1))

@@ -69,7 +69,7 @@ def test_a_replaced_board_is_one_device_and_siblings_faults_are_published(tmp_pa
     assert len(shown(world)) == 4
     assert world.published[-1].facts.missing_gpus == ()
     assert world.published[-1].facts.retired == ("GPU-3",)
-    assert [each.reason for each in world.announced].count("GpuReplaced") == 1
+    assert [each.reason for each in world.events].count("GpuReplaced") == 1
 
     world.turn(60, fault(1, 79, 60))
     assert shown(world)[name(1)] == ("GPU-1", "Xid79")
@@ -218,7 +218,7 @@ def test_a_claim_says_that_its_board_is_gone(tmp_path: Path) -> None:
     healthy, _ = entry.conditions
     assert (healthy.status.value, healthy.reason) == ("False", "GpuReplaced")
     assert (entry.device, dict(entry.data)["uuid"]) == (name(1), "GPU-1")
-    assert [each.reason for each in world.announced if each.gpu == "GPU-1"] == ["GpuUnhealthy"]
+    assert [each.reason for each in world.events if each.gpu == "GPU-1"] == ["GpuUnhealthy"]
 
     del world.held[GpuUuid("GPU-1")]
     world.turn(1030)

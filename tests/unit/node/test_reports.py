@@ -19,6 +19,7 @@ from gpuvitals.node.report_annotations import AnnotationPorts, ReportAnnotations
 from gpuvitals.node.reports import names
 from gpuvitals.node.state_store import GpuRecord
 from gpuvitals.node.storage import StorageReport
+from support.fakes.event_log import EventLog
 from support.signals import moment
 from support.worlds.agent_world import AgentWorld, TurnedClock, gpu, reading
 
@@ -91,7 +92,7 @@ def test_a_statement_about_no_gpu_of_the_node_is_told_and_changes_nothing(tmp_pa
     world.turn(1002)
 
     assert out(world) == []
-    assert [each.reason for each in world.announced] == ["UnattributedReport"]
+    assert [each.reason for each in world.events] == ["UnattributedReport"]
 
 
 def test_programs_that_report_every_gpu_take_out_half_of_the_node(tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ class Door:
         ports = AnnotationPorts(
             refused=lambda *each: self.bad.append(each),
             may_save=lambda: True,
-            storage=StorageReport(lambda _: None),
+            storage=StorageReport(EventLog()),
         )
         self.door = ReportAnnotations(Naming(), folder / "statements.json", TurnedClock(), self, ports)
         self.door.load()

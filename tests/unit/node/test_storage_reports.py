@@ -6,7 +6,7 @@ from support.worlds.agent_world import AgentWorld, fault, reading
 
 
 def reasons(world: AgentWorld) -> list[str]:
-    return [entry.reason for entry in world.announced if entry.reason.startswith("Storage")]
+    return [entry.reason for entry in world.events if entry.reason.startswith("Storage")]
 
 
 def test_a_file_that_can_not_be_written_is_told_once_and_once_again_when_it_can(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_a_file_that_can_not_be_written_is_told_once_and_once_again_when_it_can(
     world.governor.labels({"changed": "now"})
     world.turn(1300)
     assert reasons(world) == ["StorageFailed"]
-    assert "state.json" in world.announced[1].message or "state.json" in world.announced[0].message
+    assert "state.json" in world.events[1].message or "state.json" in world.events[0].message
 
     for path in blocked:
         path.rmdir()

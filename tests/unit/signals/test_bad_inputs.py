@@ -63,8 +63,8 @@ def test_an_xid_of_an_unknown_bus_id_is_told_and_touches_no_device(tmp_path: Pat
     world.turn(1010, signal)
 
     assert len(world.published) == 1
-    assert [entry.reason for entry in world.announced] == ["UnattributedFault"]
-    assert "0000:63:00.0" in world.announced[0].message
+    assert [entry.reason for entry in world.events] == ["UnattributedFault"]
+    assert "0000:63:00.0" in world.events[0].message
     labels = {"source": "kmsg", "kind": "XidReport", "verdict": "unattributed"}
     assert world.metrics.registry.get_sample_value("gpuvitals_signals_total", labels) == 1
 

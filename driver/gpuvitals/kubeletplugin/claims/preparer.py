@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from gpuvitals.inventory.claims import ClaimRef
+from gpuvitals.inventory.event import Event, EventSink
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kubeletplugin.allocated_claim import AllocatedClaim
 from gpuvitals.kubeletplugin.attached_ports import AttachedPorts
@@ -37,8 +38,6 @@ from gpuvitals.kubeletplugin.ports import (
     ClaimNotFoundError,
     ClaimSource,
     ClaimUnavailableError,
-    EventSink,
-    PluginEvent,
 )
 from gpuvitals.kubeletplugin.settings import Limits
 from gpuvitals.model.clock import Clock
@@ -158,7 +157,7 @@ class Preparer:
             self._store.cdi.remove(ref.uid)
         except StorageError as error:
             message = f"cdi file not removed: {error}; it belongs to no prepared claim and is removed later"
-            self._context.events.emit(PluginEvent(reason="CdiFileNotRemoved", message=message, claim=ref))
+            self._context.events.emit(Event(reason="CdiFileNotRemoved", message=message, claim=ref))
 
     def _replay(self, request: _Request) -> HeldClaim | None:
         """The answer for a claim that is prepared already; None if it is not, or was reallocated since."""

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 
 from gpuvitals.durable import Stamps
+from gpuvitals.inventory.event import Event, EventSink
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kubeletplugin.attached_ports import AttachedPorts
 from gpuvitals.kubeletplugin.claims.claim_queue import ClaimQueue
@@ -22,8 +23,6 @@ from gpuvitals.kubeletplugin.ports import (
     ClaimNotFoundError,
     ClaimSource,
     ClaimUnavailableError,
-    EventSink,
-    PluginEvent,
 )
 from gpuvitals.kubeletplugin.publisher_lock import PublisherLock
 from gpuvitals.kubeletplugin.settings import Limits
@@ -83,9 +82,7 @@ class Reconciler:
             idle = tuple(entry for entry in held if entry.claim.uid not in busy)
             for problem in self._store.cdi.reconcile(idle):
                 problems.append(problem.message)
-                self._report(
-                    PluginEvent(reason="CdiFileMissing", message=problem.message, claim=problem.claim)
-                )
+                self._report(Event(reason="CdiFileMissing", message=problem.message, claim=problem.claim))
             # The claims are read after the listing, so that a claim prepared meanwhile keeps its file.
             names = self._store.cdi.names()
             removed = self._store.cdi.sweep(
@@ -95,7 +92,7 @@ class Reconciler:
                 log.info("orphaned cdi files removed", extra=keys(files=removed))
         except (RefusedError, StorageError) as error:
             problems.append(str(error))
-            self._report(PluginEvent(reason="StorageFailed", message=str(error)))
+            self._report(Event(reason="StorageFailed", message=str(error)))
         self._reported = frozenset(problems)
 
     def check_claims(self, claims: ClaimSource) -> None:
@@ -129,7 +126,7 @@ class Reconciler:
                     next_claims = now + self._context.limits.claim_check_seconds
                     self.check_claims(ports.claims)
             except RefusedError as error:
-                self._report(PluginEvent(reason=error.refusal.code.value, message=error.refusal.message))
+                self._report(Event(reason=error.refusal.code.value, message=error.refusal.message))
             if self._thread.stopping.wait(self._context.limits.watch_seconds):
                 return
 
@@ -166,10 +163,10 @@ class Reconciler:
             f"allocated elsewhere, and was never unprepared; released after {self._context.limits.stale_checks} checks"
         )
         log.warning("stale claim released", extra=keys(claim=held.claim.uid))
-        self._context.events.emit(PluginEvent(reason="StaleClaimReleased", message=message))
+        self._context.events.emit(Event(reason="StaleClaimReleased", message=message))
         self._context.prepared.refresh()
 
-    def _report(self, event: PluginEvent) -> None:
+    def _report(self, event: Event) -> None:
         """Emits the event, unless the previous comparison found the same problem."""
         if event.message not in self._reported:
             log.warning("reconcile", extra=keys(reason=event.reason, detail=event.message))

@@ -1,0 +1,10 @@
+"""An event sink that keeps what it gets."""
+
+from gpuvitals.inventory.event import Event
+
+
+class EventLog(list[Event]):
+    """An EventSink: the events, oldest first."""
+
+    def emit(self, event: Event) -> None:
+        self.append(event)
