@@ -8,7 +8,7 @@ from pathlib import Path
 from gpuvitals.bootstrap import NodeOptions
 from gpuvitals.doctor.check import Finding, fail, ok, skipped, warn
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.inventory.other_drivers import other_driver
+from gpuvitals.inventory.other_drivers import driver_conflict
 from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.kube.errors import ApiError, NotFound, Permanent
 from gpuvitals.kube.kubeconfig import split
@@ -140,10 +140,12 @@ class ClusterChecks:
             yield skipped(name, self._why)
             return
         seen = neighbours_now(transport, self._naming.driver, self._options.node)
-        rival = other_driver(gpus, seen)
+        conflict = driver_conflict(gpus, seen)
         beside = sorted({device.driver for device in seen.devices})
-        if rival:
-            yield fail(name, rival, "see docs/guides/coexistence.md: GPUs are published by one driver only")
+        if conflict:
+            yield fail(
+                name, conflict, "see docs/guides/coexistence.md: GPUs are published by one driver only"
+            )
         else:
             more = f"; beside: {', '.join(beside)}" if beside else ""
             yield ok(name, f"none gives out these GPUs{more}", drivers=beside)

@@ -1,4 +1,4 @@
-"""The one list of published attributes and capacities: key, value, and when a key is left out.
+"""The published attributes and capacities of a device: keys, values, and the conditions for omitting a key.
 
 Health keys, `uuid`, `type` and `productName` are on every device always, since a selector that reads a missing key
 aborts the scheduling of its pod. Keys of topology and of MIG appear only with a real value: an empty string would
@@ -25,14 +25,14 @@ def attributes(entry: GpuHealth, naming: Naming) -> tuple[tuple[str, AttributeVa
 
 
 def attributes_of(gpu: Gpu) -> Iterator[tuple[str, AttributeValue]]:
-    """What is true of a device whatever its health: identity, versions, topology. A policy may match by these."""
+    """The attributes that do not depend on health: identity, versions, topology. Policies can match on these."""
     yield from _identity(gpu)
     yield from _versions(gpu)
     yield from _topology(gpu)
 
 
 def capacities(gpu: Gpu) -> tuple[tuple[str, str], ...]:
-    """All capacities of a device as quantities, sorted by key: its memory and, of a MIG instance, the engines it has."""
+    """All capacities of a device as quantities, sorted by key: memory and, for a MIG instance, its engines."""
     counts = [("memory", gpu.memory_bytes)]
     if gpu.mig is not None:
         engines = (
@@ -47,7 +47,7 @@ def capacities(gpu: Gpu) -> tuple[tuple[str, str], ...]:
 
 
 def semver(text: str) -> Version | None:
-    """A driver's version as strict semver, None where it is not one: `535.54.03` -> `535.54.3`, `12.8` -> `12.8.0`."""
+    """A version as strict semver, None if it cannot be one: `535.54.03` -> `535.54.3`, `12.8` -> `12.8.0`."""
     match = _VERSION.match(text)
     if match is None:
         return None
@@ -55,7 +55,7 @@ def semver(text: str) -> Version | None:
 
 
 def omitted_versions(gpu: Gpu) -> tuple[str, ...]:
-    """The version keys that are left out because what the driver says is no version; silence is not counted."""
+    """The version keys that are omitted because the driver's text is no version. An empty text is not counted."""
     return tuple(key for key, text in _version_texts(gpu) if text and semver(text) is None)
 
 

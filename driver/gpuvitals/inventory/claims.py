@@ -1,4 +1,4 @@
-"""What a claim's owner reads: one entry of `status.devices` for each device prepared here."""
+"""The health entries of a ResourceClaim: one entry of `status.devices` for each device prepared on this node."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -45,9 +45,9 @@ class ClaimRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedDevice:
-    """A device that is prepared for a claim on this node, as the checkpoint has it.
+    """A device that is prepared for a claim on this node, as the checkpoint records it.
 
-    `device` is the name in the claim's allocation: the hardware of that name can be another by now.
+    `device` is the name in the claim's allocation; by now another GPU can have that name.
     """
 
     claim: ClaimRef
@@ -73,9 +73,9 @@ class ClaimEntry:
 def claim_entries(
     snapshot: Snapshot, prepared: tuple[PreparedDevice, ...], naming: Naming
 ) -> dict[ClaimRef, tuple[ClaimEntry, ...]]:
-    """Every claim with a device prepared here, with the entries it should show, in a stable order.
+    """Every claim with a device prepared here, with its intended entries, in a stable order.
 
-    A device that the snapshot does not know is left out: nothing is said where nothing is known.
+    A device that is not in the snapshot is omitted: its health is not known.
     """
     entries: dict[ClaimRef, list[ClaimEntry]] = {}
     for device in prepared:
@@ -102,13 +102,13 @@ def healthy_status(state: HealthState) -> ConditionStatus:
 
 
 def holders_verdict(found: GpuHealth) -> Verdict:
-    """The verdict for a claim that holds this device: a GPU that is held whole can't be used in MIG mode."""
+    """The verdict for a claim that holds this device. A claim on the whole GPU can't use it in MIG mode."""
     return found.verdict if is_offered(found.gpu) else mig_enabled(found.verdict)
 
 
 def _entry(found: GpuHealth, device: PreparedDevice, node: NodeName, naming: Naming) -> ClaimEntry:
     verdict = holders_verdict(found)
-    # One that a policy keeps in service would be allocated again.
+    # A GPU that a policy keeps in service could be allocated to the same owner again.
     is_left = verdict.state is HealthState.UNHEALTHY and not found.spared
     ready = Condition(
         type="Ready",

@@ -1,4 +1,4 @@
-"""A published device in the words of resource.k8s.io/v1, and what the API server allows of it."""
+"""A published device in the terms of resource.k8s.io/v1, with the API server's limits."""
 
 import re
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ AttributeValue = bool | int | str | Version
 
 
 class TaintEffect(Enum):
-    """Effects that the agent uses; NoExecute is never its to set."""
+    """Effects that the agent sets. It never sets NoExecute."""
 
     NONE = "None"
     NO_SCHEDULE = "NoSchedule"
@@ -41,7 +41,7 @@ class TaintEffect(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taint:
-    """A device taint. `timeAdded` is not here: the publisher carries the stored one forward."""
+    """A device taint. `timeAdded` is not part of it: the publisher copies it from the stored slice."""
 
     key: str
     value: str
@@ -50,7 +50,7 @@ class Taint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """One entry of a ResourceSlice. Keys are sorted, so that equal devices encode to equal bytes."""
+    """One device of a ResourceSlice. Keys are sorted, so that equal devices encode to equal bytes."""
 
     name: DeviceName
     attributes: tuple[tuple[str, AttributeValue], ...]
@@ -59,11 +59,11 @@ class Device:
 
 
 def device_name(gpu: Gpu) -> DeviceName:
-    """The device's name: from the PCI bus id, so it never moves to other hardware while the node runs.
+    """The device's name, derived from the PCI bus id: it never moves to other hardware while the node runs.
 
     `0000:3b:00.0` gives `gpu-0000-3b-00-0`; its MIG instance of profile 1g.10gb at memory slice 2 gives
     `gpu-0000-3b-00-0-mig-1g-10gb-2`, and a compute instance at compute slice 1 of a GPU instance at memory slice 4
-    `gpu-0000-3b-00-0-mig-1c-3g-40gb-4-1`. Ids stand for a placement that was not read: `-gi7-ci0`.
+    `gpu-0000-3b-00-0-mig-1c-3g-40gb-4-1`. Instance ids replace a placement that was not read: `-gi7-ci0`.
     """
     name = "gpu-" + gpu.bus_id.replace(":", "-").replace(".", "-")
     if gpu.mig is None:
@@ -100,20 +100,20 @@ def silicon(name: str) -> str:
 
 
 def device_order(gpu: Gpu) -> tuple[str, int, int, str]:
-    """Sorts devices as the bus numbers them, a GPU before its MIG instances and these by their ids."""
+    """Sort key: PCI order, a GPU before its MIG instances, instances by their ids."""
     ids = (-1, -1) if gpu.mig is None else (gpu.mig.gpu_instance, gpu.mig.compute_instance)
     return gpu.bus_id, *ids, gpu.uuid
 
 
 def is_offered(gpu: Gpu) -> bool:
-    """Whether the device can be given to a claim: a GPU in MIG mode is given as its instances only."""
+    """Whether a claim can allocate the device: a GPU in MIG mode is allocated as its instances only."""
     return not gpu.mig_enabled
 
 
 def quantity(count: int) -> str:
-    """A count as Kubernetes writes it back: the largest suffix without a fraction, so that a stored value compares equal.
+    """A count in Kubernetes' canonical form: the largest suffix without a fraction, so that stored values compare equal.
 
-    85899345920 gives `80Gi`. Source: k8s.io/apimachinery pkg/api/resource, Quantity's canonical form.
+    85899345920 gives `80Gi`. Source: k8s.io/apimachinery pkg/api/resource.
     """
     base, suffixes = (
         (1024, ("Ki", "Mi", "Gi", "Ti", "Pi")) if count % 1024 == 0 else (1000, ("k", "M", "G", "T", "P"))

@@ -1,9 +1,9 @@
-"""Which GPU owns which PCI slot, and which GPUs are history. Pure.
+"""Assigns PCI slots to GPUs, and retires GPUs that lost their slot. Pure.
 
-A slot is a PCI bus id. Its owner is the UUID that the driver enumerated there last: an enumerated GPU takes its slot
-from any GPU that is only remembered there. A GPU that is not enumerated keeps its slot until another takes it, since a
-dead board is still in the machine. A GPU without a slot is retired: its health stays in the memory, and it is neither
-published nor polled. MIG instances have no slot of their own and follow their parent.
+A slot is a PCI bus id. Its owner is the UUID that the driver enumerated there last. A GPU that is not enumerated keeps
+its slot until another GPU is enumerated there, since a dead board is still in the machine. A GPU without a slot is
+retired: its health stays in the agent's memory, and it is neither published nor polled. MIG instances have no slot of
+their own and follow their parent.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,22 +12,22 @@ from dataclasses import dataclass, field
 from gpuvitals.model.ids import GpuUuid, PciBusId
 
 MAX_RETIRED = 64
-"""Retired GPUs that are remembered, those that lost their slot last: four times what a large node holds."""
+"""The most retired GPUs in memory, latest first to stay: four times the GPUs of a large node."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotOwners:
-    """The owner of each slot, and the GPUs that have none, the one that lost its slot last at the end."""
+    """The owner of each slot, and the GPUs without a slot; the GPU that lost its slot last is at the end."""
 
     owners: Mapping[PciBusId, GpuUuid] = field(default_factory=dict)
     retired: tuple[GpuUuid, ...] = ()
 
 
 def slot_owners(before: SlotOwners, enumerated: Iterable[tuple[PciBusId, GpuUuid]]) -> SlotOwners:
-    """The owners once the driver has enumerated these GPUs. The retired beyond MAX_RETIRED are left out.
+    """The owners after the driver has enumerated these GPUs. Retired GPUs beyond MAX_RETIRED are dropped.
 
-    Two GPUs on one bus id, or one GPU on two, contradict each other: the present owner is believed, else the UUID or
-    bus id that sorts first, so that every agent decides alike.
+    Two GPUs on one bus id, or one GPU on two, contradict each other: the present owner wins, otherwise the UUID or bus
+    id that sorts first, so that every agent decides alike.
     """
     placed: dict[PciBusId, GpuUuid] = {}
     there: set[GpuUuid] = set()

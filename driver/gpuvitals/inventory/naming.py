@@ -1,4 +1,4 @@
-"""The names under which the product appears in a cluster. All of them are configurable."""
+"""The configurable names under which the driver appears in a cluster."""
 
 from dataclasses import dataclass
 
@@ -18,10 +18,10 @@ class Naming:
 
     @property
     def report(self) -> str:
-        """Annotation key on the Node: what a person says of its GPUs, in a few words."""
+        """Annotation key on the Node: an operator's reports about its GPUs, one short line each."""
         return f"{self.api_group}/report"
 
     @property
     def override(self) -> str:
-        """Annotation key on the Node: what a person has decided about its GPUs, signed and with an end."""
+        """Annotation key on the Node: an operator's overrides for its GPUs, each signed and with an expiry."""
         return f"{self.api_group}/override"

@@ -1,6 +1,6 @@
-"""The next step of a pod's owner whose device is out of service, in words. Pure.
+"""Texts that name the next step for a pod's owner whose device is out of service. Pure.
 
-A prepared claim keeps its device, and a refused one its allocation: nothing heals either of them by itself.
+A prepared claim keeps its device, and a refused claim its allocation: neither recovers without a person.
 """
 
 NEXT_STEP = (
@@ -14,11 +14,11 @@ CORRECT = (
 NEW_POD = "next: delete the pod and create it again, with a claim that exists"
 _ASKS = "delete the pod"
 _MAX_BYTES = 830
-"""The API server takes 1024 bytes of an event's note, and the step must not be what is cut off."""
+"""The API server accepts 1024 bytes in an event's note: the message is cut so that the step fits."""
 
 
 def with_next_step(message: str, step: str = NEXT_STEP) -> str:
-    """The message with the step, unless it says so already."""
+    """The message with the step appended, unless the message names it already."""
     if _ASKS in message:
         return message
     return f"{message.encode(errors='replace')[:_MAX_BYTES].decode(errors='ignore')}; {step}"

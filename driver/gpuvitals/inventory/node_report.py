@@ -1,7 +1,7 @@
-"""The node report: facts of the node, and the record of devices that the slice no longer shows.
+"""The node report: facts about the node, and a record of each device that its slices no longer list.
 
-It is an annotation on the pool's first slice. It holds no counter and no timestamp that moves by itself: each write
-of a slice wakes the scheduler, so the text changes only together with a verdict.
+It is an annotation on the pool's first slice. It has no counter and no timestamp that changes by itself: each write of
+a slice wakes the scheduler, so the text changes only together with a verdict.
 """
 
 import json
@@ -15,13 +15,13 @@ from gpuvitals.model.ids import DeviceName
 from gpuvitals.model.snapshot import GpuHealth, Snapshot
 
 MAX_BYTES = 16 * 1024
-_MAX_RIVAL = 512
+_MAX_CONFLICT = 512
 _MAX_WHY = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
-    """A device that is not published since the API server would refuse it, or did."""
+    """A device that is not published because the API server would refuse it, or has refused it."""
 
     device: DeviceName
     why: str
@@ -31,18 +31,19 @@ class LeftOut:
 
 
 def node_report(
-    snapshot: Snapshot, mode: ServiceMode, rival: str = "", left_out: tuple[LeftOut, ...] = ()
+    snapshot: Snapshot, mode: ServiceMode, conflict: str = "", left_out: tuple[LeftOut, ...] = ()
 ) -> str:
-    """The report as compact JSON with sorted keys, at most MAX_BYTES; lists that are too long are cut with a count.
+    """The report as compact JSON with sorted keys, at most MAX_BYTES; lists that are too long are cut and counted.
 
-    `rival` is why no device is published, empty where they are; `left_out` are those that could not be.
+    A `conflict` with another driver is the reason why no device is published; `left_out` are devices that the API
+    server refuses.
     """
     facts = snapshot.facts
     coverage = [entry.verdict.coverage for entry in snapshot.gpus]
     body: dict[str, object] = {
         "mode": mode.value,
         "monitors": {source.value: state.value for source, state in facts.monitors},
-        "reasons": _reasons(snapshot, rival),
+        "reasons": _reasons(snapshot, conflict),
         "gpus": sum(entry.gpu.mig is None for entry in snapshot.gpus),
         "expectedGpus": facts.expected_gpus,
         "missingGpus": list(facts.missing_gpus),
@@ -51,8 +52,8 @@ def node_report(
     }
     if snapshot.boot_id:
         body["bootID"] = snapshot.boot_id
-    if rival:
-        body["otherDriver"] = rival[:_MAX_RIVAL]
+    if conflict:
+        body["otherDriver"] = conflict[:_MAX_CONFLICT]
     out = [entry for entry in snapshot.gpus if entry.isolated and is_offered(entry.gpu)]
     body["withdrawn"] = [_record(entry) for entry in out] if mode is ServiceMode.WITHDRAW else []
     if facts.statements:
@@ -75,13 +76,13 @@ def node_report(
     return _bounded(body | _left_out(left_out))
 
 
-def _reasons(snapshot: Snapshot, rival: str) -> list[str]:
+def _reasons(snapshot: Snapshot, conflict: str) -> list[str]:
     lacks = [entry.unprepared.reason for entry in snapshot.gpus if entry.unprepared is not None]
-    return list(dict.fromkeys([*snapshot.facts.reasons, *([OTHER_DRIVER] if rival else []), *lacks]))
+    return list(dict.fromkeys([*snapshot.facts.reasons, *([OTHER_DRIVER] if conflict else []), *lacks]))
 
 
 def _unprepared(snapshot: Snapshot) -> list[dict[str, object]]:
-    """The devices that can't be prepared, those with one cause together."""
+    """The devices that can't be prepared, grouped by cause."""
     devices: dict[tuple[str, str], list[str]] = {}
     for entry in snapshot.gpus:
         if entry.unprepared is not None:
@@ -91,7 +92,7 @@ def _unprepared(snapshot: Snapshot) -> list[dict[str, object]]:
 
 
 def with_left_out(report: str, left_out: tuple[LeftOut, ...]) -> str:
-    """The report with these devices named as well."""
+    """The report with these devices added to its `leftOut`."""
     if not left_out:
         return report
     body = json.loads(report)
@@ -120,7 +121,7 @@ def _bounded(body: dict[str, object]) -> str:
 
 
 def _cut(body: dict[str, object], key: str, text: str) -> str:
-    """The body as text, without as many of the last entries of the list `key` as it takes to stay within the bound."""
+    """The body as text. Drops the last entries of the list `key` until the text is within MAX_BYTES."""
     entries = body.get(key, [])
     assert isinstance(entries, list)
     omitted = 0

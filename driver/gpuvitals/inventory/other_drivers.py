@@ -1,6 +1,6 @@
-"""Who else gives out this node's GPUs. Pure: `kube` reads the neighbours, this decides whether one is a rival.
+"""Detects other drivers that allocate this node's GPUs. Pure: `kube` reads their slices and the Node.
 
-Neither the scheduler nor the kubelet knows that a device of two drivers is one GPU: each driver sees it free.
+Neither the scheduler nor the kubelet knows that devices of two drivers can be one GPU: both would allocate it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,8 +13,8 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NeighbourDevice:
-    """One device in another driver's slice: who publishes it, and the UUIDs and PCI bus ids that it names."""
+class OtherDriverDevice:
+    """One device in another driver's slice, with the UUIDs and PCI bus ids in its attributes."""
 
     driver: str
     device: str
@@ -23,31 +23,31 @@ class NeighbourDevice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Neighbours:
-    """What other drivers publish for this node, and the resources by which a device plugin gives out GPUs."""
+class OtherDrivers:
+    """Devices of other drivers on this node, and the Node's allocatable resources (name, amount)."""
 
-    devices: tuple[NeighbourDevice, ...] = ()
+    devices: tuple[OtherDriverDevice, ...] = ()
     resources: tuple[tuple[str, str], ...] = ()
 
 
-def other_driver(gpus: Iterable[Gpu], neighbours: Neighbours) -> str:
-    """Why this node's GPUs must not be published, for a person; empty where nobody else gives them out."""
+def driver_conflict(gpus: Iterable[Gpu], others: OtherDrivers) -> str:
+    """The reasons, as text, why this node's GPUs must not be published; empty without a conflict."""
     reasons = [
         f"the node has {amount} {resource} allocatable, from a device plugin"
-        for resource, amount in neighbours.resources
+        for resource, amount in others.resources
         if _is_gpu_resource(resource) and amount.strip() not in ("", "0")
     ]
-    reasons += _shared(tuple(gpus), neighbours)
+    reasons += _shared(tuple(gpus), others)
     if not reasons:
         return ""
     more = f" and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
     return "; ".join(reasons[:_SHOWN]) + more
 
 
-def _shared(gpus: tuple[Gpu, ...], neighbours: Neighbours) -> Iterator[str]:
+def _shared(gpus: tuple[Gpu, ...], others: OtherDrivers) -> Iterator[str]:
     uuids = {gpu.uuid for gpu in gpus} | {gpu.mig.parent for gpu in gpus if gpu.mig is not None}
     bus_ids = {folded_name(gpu.bus_id) for gpu in gpus}
-    for theirs in neighbours.devices:
+    for theirs in others.devices:
         same = sorted(theirs.uuids & uuids) or sorted(
             bus for bus in theirs.bus_ids if folded_name(bus) in bus_ids
         )
@@ -56,5 +56,5 @@ def _shared(gpus: tuple[Gpu, ...], neighbours: Neighbours) -> Iterator[str]:
 
 
 def _is_gpu_resource(name: str) -> bool:
-    """Names that the device plugin gives whole, shared and MIG GPUs. Source: NVIDIA/k8s-device-plugin README."""
+    """The device plugin's resource names of whole, shared and MIG GPUs. Source: NVIDIA/k8s-device-plugin README."""
     return name == "nvidia.com/gpu" or name.startswith(("nvidia.com/gpu.", "nvidia.com/mig-"))

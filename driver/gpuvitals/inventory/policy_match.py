@@ -1,6 +1,7 @@
-"""Which policy governs a GPU: the rules of the cluster held against the node's labels and the device's own attributes.
+"""Selects the policy of a GPU: matches the cluster's rules against the Node's labels and the device's attributes.
 
-A rule is one GPUHealthPolicy as far as a node needs it. Rules are not merged: exactly one governs a GPU, or none.
+A rule is one GPUHealthPolicy, reduced to the fields that a node needs. Rules are not merged: at most one applies to a
+GPU. Pure.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,9 +15,9 @@ from gpuvitals.model.gpu import Gpu
 
 
 class Mode(Enum):
-    """How far the product may go, each including what stands before it.
+    """The actions that a policy permits; each mode includes the modes before it.
 
-    OBSERVE tells and takes nothing out of service. ISOLATE takes devices out. RESET and FULL are the controller's.
+    OBSERVE reports only. ISOLATE also takes devices out of service. RESET and FULL are for the controller.
     """
 
     OBSERVE = "Observe"
@@ -30,9 +31,9 @@ _CAUTION = tuple(Mode)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyRule:
-    """One GPUHealthPolicy. It matches where every label and every device attribute is equal; none named is any.
+    """One GPUHealthPolicy. It matches if all its labels and device attributes are equal; an empty selector matches all.
 
-    `health` are values of health.policy.Policy by name. `paused`: nothing enters or leaves service.
+    `health` are values of health.policy.Policy by name. While `paused`, no device enters or leaves service.
     """
 
     name: str
@@ -46,9 +47,9 @@ class PolicyRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectivePolicy:
-    """What holds for one GPU. `rule` names the policy, empty where none matches; `health` are all values in force.
+    """The policy in force for one GPU. `rule` is the policy's name, empty if none matches; `health` has all values.
 
-    `tied` names policies of which none could be chosen; what held before goes on then.
+    `tied` names policies of equal priority that disagree; the earlier choice stays in force then.
     """
 
     health: Policy
@@ -60,27 +61,27 @@ class EffectivePolicy:
 
 @dataclass(frozen=True, slots=True)
 class PolicyMatch:
-    """The rule that was chosen, None where none matches, and the names of those that stood against each other."""
+    """The selected rule, None if no rule matches, and the names of rules of equal priority that disagree."""
 
     rule: PolicyRule | None
     tied: tuple[str, ...] = ()
 
 
-NO_CHOICE = PolicyMatch(None)
-"""No rule matches: the agent's own file governs, in mode Isolate."""
+NO_MATCH = PolicyMatch(None)
+"""No rule matches: the values of the agent's own file apply, in mode Isolate."""
 
 
-def choice(
+def matched_policy(
     rules: Iterable[PolicyRule], labels: Mapping[str, str], gpu: Gpu, before: PolicyMatch | None
 ) -> PolicyMatch:
-    """The rule of the highest priority among those that match.
+    """The matching rule of the highest priority.
 
-    Two of that priority that ask for different things are ambiguous: what was chosen `before` goes on, whatever it
-    was. Where nothing was (None), the most careful of their modes holds, with the values of the agent's file.
+    Rules of that priority that differ are ambiguous: the match `before` stays in force. Without one (None), the most
+    careful of their modes applies, with the values of the agent's file.
     """
     matching = [rule for rule in rules if _matches(rule, labels, gpu)]
     if not matching:
-        return NO_CHOICE
+        return NO_MATCH
     highest = max(rule.priority for rule in matching)
     best = sorted((rule for rule in matching if rule.priority == highest), key=lambda rule: rule.name)
     if len({(rule.mode, rule.paused, rule.health) for rule in best}) == 1:
@@ -89,26 +90,26 @@ def choice(
     return PolicyMatch(_careful(best) if before is None else before.rule, tied)
 
 
-def governing(chosen: PolicyMatch, base: Policy) -> EffectivePolicy:
-    """What the choice makes of the values in the agent's file. The rule's values were checked when it was read."""
-    rule = chosen.rule
+def effective_policy(match: PolicyMatch, base: Policy) -> EffectivePolicy:
+    """The agent's own values with those of the matched rule on top. The rule's values are valid."""
+    rule = match.rule
     if rule is None:
-        return EffectivePolicy(health=base, tied=chosen.tied)
+        return EffectivePolicy(health=base, tied=match.tied)
     return EffectivePolicy(
         health=policy_with(dict(rule.health), base),
         rule=rule.name,
         mode=rule.mode,
         paused=rule.paused,
-        tied=chosen.tied,
+        tied=match.tied,
     )
 
 
-def in_service(wanted_out: bool, was_out: bool, rule: EffectivePolicy) -> tuple[bool, str]:
-    """Whether a GPU is out of service, and why it is not although it should be: empty where it is as it should be."""
-    if rule.paused:
-        is_out, why = was_out, f"policy {rule.rule} is paused"
-    elif rule.mode is Mode.OBSERVE:
-        is_out, why = False, f"policy {rule.rule} is in mode Observe"
+def service_state(wanted_out: bool, was_out: bool, policy: EffectivePolicy) -> tuple[bool, str]:
+    """Whether a GPU is out of service, and the reason if its policy keeps it in service against its verdict."""
+    if policy.paused:
+        is_out, why = was_out, f"policy {policy.rule} is paused"
+    elif policy.mode is Mode.OBSERVE:
+        is_out, why = False, f"policy {policy.rule} is in mode Observe"
     else:
         is_out, why = wanted_out, ""
     return is_out, why if wanted_out and not is_out else ""

@@ -1,7 +1,4 @@
-"""The node's pool: which devices stand in which slice, in which order.
-
-Takes the snapshot and gives the slices that the publisher in `kube` makes true.
-"""
+"""Stage 8 of 10: builds the node's pool, the intended ResourceSlices with their devices in order, from a snapshot."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,13 +16,13 @@ from gpuvitals.model.ids import DeviceName, NodeName
 from gpuvitals.model.snapshot import GpuHealth, Snapshot
 
 SHARD = 64
-"""Devices a slice: the API's bound as soon as one device of it carries a taint, so a taint never invalidates a slice.
+"""Devices per slice: the API's limit for a slice with a tainted device, so that a taint never invalidates a slice.
 
 Source: kubernetes/api resource/v1/types.go, ResourceSliceMaxDevicesWithAdvancedFeatures.
 """
 
 MAX_INSTANCES = 7
-"""MIG instances a GPU has at most. Source: NVIDIA MIG User Guide, "Introduction"."""
+"""The most MIG instances of a GPU. Source: NVIDIA MIG User Guide, "Introduction"."""
 
 _CLASS_ORDER = {
     HealthClass.HIGH: 0,
@@ -38,7 +35,7 @@ _CLASS_ORDER = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolSlice:
-    """One ResourceSlice to be. `index` is its place in the pool and its identity across writes."""
+    """One intended ResourceSlice. `index` is its position in the pool and its identity across writes."""
 
     index: int
     devices: tuple[Device, ...]
@@ -47,9 +44,9 @@ class PoolSlice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """All slices of a node. There is always at least one: an empty one says "driver up, no devices".
+    """All slices of a node. There is always at least one: an empty slice means that the driver is up without devices.
 
-    `left_out` are devices that the API server would refuse, and with them their whole slice.
+    `left_out` are devices that the API server would refuse, and their whole slice with them.
     """
 
     node: NodeName
@@ -58,19 +55,19 @@ class Pool:
     left_out: tuple[LeftOut, ...] = ()
 
 
-def pool(snapshot: Snapshot, naming: Naming, mode: ServiceMode, rival: str = "") -> Pool:
-    """The slices that show `snapshot`. A GPU keeps its shard whatever happens to the others, and so do its instances.
+def pool(snapshot: Snapshot, naming: Naming, mode: ServiceMode, conflict: str = "") -> Pool:
+    """The slices of `snapshot`. A GPU and its instances keep their shard, whatever happens to other GPUs.
 
-    Inside a slice devices stand by class, then in PCI order: the scheduler takes the first that fits. `rival` says
-    which other driver gives out these GPUs: the slices have no devices then, and the report tells why.
+    Inside a slice, devices are sorted by health class, then in PCI order: the scheduler takes the first that fits. With
+    a `conflict`, which names another driver of these GPUs, the slices have no devices, and the report has the reason.
     """
     left_out: list[LeftOut] = []
     names: set[DeviceName] = set()
     shards = [
-        () if rival else _accepted(_devices(shard, naming, mode), names, left_out)
+        () if conflict else _accepted(_devices(shard, naming, mode), names, left_out)
         for shard in _shards(snapshot.gpus)
     ]
-    report = node_report(snapshot, mode, rival, tuple(left_out))
+    report = node_report(snapshot, mode, conflict, tuple(left_out))
     slices = tuple(
         PoolSlice(
             index=index,
@@ -83,7 +80,7 @@ def pool(snapshot: Snapshot, naming: Naming, mode: ServiceMode, rival: str = "")
 
 
 def without_devices(whole: Pool, why: Mapping[DeviceName, str]) -> Pool:
-    """The pool without the devices that the API server refused, each with its words; the report names them."""
+    """The pool without the devices that the API server refused; the report lists them with the server's reasons."""
     dropped = tuple(
         LeftOut(device=device.name, why=why[device.name])
         for part in whole.slices
@@ -104,7 +101,7 @@ def without_devices(whole: Pool, why: Mapping[DeviceName, str]) -> Pool:
 def _accepted(
     devices: tuple[tuple[Device, str], ...], names: set[DeviceName], left_out: list[LeftOut]
 ) -> tuple[Device, ...]:
-    """The devices that the API server takes in one slice. `names` are those of the pool so far; both lists grow."""
+    """The devices that the API server accepts in one slice. Extends `names`, the pool's device names, and `left_out`."""
     taken: list[Device] = []
     for device, why in devices:
         if device.name in names:
@@ -120,7 +117,7 @@ def _accepted(
 
 
 def _shards(gpus: tuple[GpuHealth, ...]) -> list[tuple[GpuHealth, ...]]:
-    """The GPUs in PCI order, as many a shard as fit; one in MIG mode takes the room of all instances it may get."""
+    """The GPUs in PCI order, packed into shards. A GPU in MIG mode reserves room for all its possible instances."""
     shards: list[tuple[GpuHealth, ...]] = [()]
     taken = 0
     for _, found in groupby(gpus, key=lambda entry: entry.gpu.gpu_uuid):
@@ -138,7 +135,7 @@ def _shards(gpus: tuple[GpuHealth, ...]) -> list[tuple[GpuHealth, ...]]:
 def _devices(
     shard: tuple[GpuHealth, ...], naming: Naming, mode: ServiceMode
 ) -> tuple[tuple[Device, str], ...]:
-    """The shard's devices, each with the rule of the API server that it breaks."""
+    """The shard's devices, each with the API server's rule that it breaks; empty for a valid device."""
     served = [
         entry
         for entry in shard
@@ -150,7 +147,7 @@ def _devices(
 
 @lru_cache(maxsize=1024)
 def _device(entry: GpuHealth, naming: Naming, mode: ServiceMode) -> tuple[Device, str]:
-    """Cached: of two snapshots nearly all GPUs are the same."""
+    """Cached, since nearly all GPUs are equal in two successive snapshots."""
     device = Device(
         name=device_name(entry.gpu),
         attributes=attributes(entry, naming),

@@ -1,4 +1,4 @@
-"""Taints and the two ways of taking a device out of service."""
+"""Device taints, and the two ways of taking a device out of service."""
 
 from enum import Enum
 from typing import assert_never
@@ -10,7 +10,7 @@ from gpuvitals.model.snapshot import GpuHealth
 
 
 class ServiceMode(Enum):
-    """How a device leaves service. WITHDRAW is for servers that drop taints (1.34 and 1.35 by default)."""
+    """How a device leaves service. WITHDRAW is for API servers that drop taints (1.34 and 1.35 by default)."""
 
     TAINT = "taint"
     WITHDRAW = "withdraw"
@@ -19,8 +19,8 @@ class ServiceMode(Enum):
 def taints(entry: GpuHealth, naming: Naming) -> tuple[Taint, ...]:
     """The device's taints in taint mode: at most one, named after the state, with the reason as its value.
 
-    Only an isolated device carries NoSchedule. Every other taint has effect None and is there to be seen. A device that
-    can't be prepared has a key of its own, since it says nothing of the GPU's health (docs/adr/043).
+    Only an isolated device has effect NoSchedule; every other taint has effect None and is informational. A device that
+    can't be prepared has a key of its own, since that is no statement about the GPU's health (docs/adr/043).
     """
     effect = TaintEffect.NO_SCHEDULE if entry.isolated else TaintEffect.NONE
     if entry.unprepared is not None:

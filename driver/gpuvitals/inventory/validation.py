@@ -1,7 +1,7 @@
-"""What the API server accepts as a device of a ResourceSlice. Pure.
+"""The API server's validation rules for a device of a ResourceSlice. Pure.
 
-One device that breaks a rule costs the whole slice, and with it the faults of every other GPU: such a device is left
-out before the write. Source: kubernetes/kubernetes pkg/apis/resource/validation/validation.go (1.37).
+One device that breaks a rule would make the server refuse the whole slice, and with it the faults of every other GPU:
+such a device is left out before the write. Source: kubernetes/kubernetes pkg/apis/resource/validation/validation.go (1.37).
 """
 
 import re
@@ -9,7 +9,7 @@ import re
 from gpuvitals.inventory.device import MAX_KEYS, MAX_STRING, AttributeValue, Device, Taint, Version
 
 MAX_TAINTS = 4
-"""Taints of a device: the bound of 1.34, which is the smallest. Source: kubernetes/api resource/v1/types.go."""
+"""Taints of a device: the limit of 1.34, the lowest of all versions. Source: kubernetes/api resource/v1/types.go."""
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
@@ -23,7 +23,7 @@ _INT64 = range(-(2**63), 2**63)
 
 
 def invalid(device: Device) -> str:
-    """Which rule of the API server the device breaks, empty where it breaks none."""
+    """The API server's rule that the device breaks, as text; empty for a valid device."""
     if _LABEL.fullmatch(device.name) is None:
         return f"name {device.name[:80]!a} is not a DNS label"
     total = len(device.attributes) + len(device.capacity)

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from gpuvitals.decode_error import decoded
-from gpuvitals.inventory.other_drivers import NeighbourDevice, Neighbours
+from gpuvitals.inventory.other_drivers import OtherDriverDevice, OtherDrivers
 from gpuvitals.kube.errors import ApiError
 from gpuvitals.kube.reflector import ObjectKey, Reflector, ReflectorHooks, Selection
 from gpuvitals.kube.retry import WATCH_LATER
@@ -44,10 +44,10 @@ class NeighbourWatch:
     ) -> None:
         self._changed = changed
         self._lock = threading.Lock()
-        self._devices: dict[ObjectKey, tuple[NeighbourDevice, ...]] = {}
+        self._devices: dict[ObjectKey, tuple[OtherDriverDevice, ...]] = {}
         self._resources: tuple[tuple[str, str], ...] | None = None
         self._is_listed = False
-        self._seen: Neighbours | None = None
+        self._seen: OtherDrivers | None = None
         selector = f"spec.nodeName={settings.node},spec.driver!={settings.driver}"
         selection = Selection(
             path=PATH,
@@ -59,7 +59,7 @@ class NeighbourWatch:
         self._reflector = Reflector(selection, transport, self._watched, metrics, turns)
 
     @property
-    def seen(self) -> Neighbours | None:
+    def seen(self) -> OtherDrivers | None:
         """Who is there; None before both slices and Node are known."""
         return self._seen
 
@@ -96,7 +96,7 @@ class NeighbourWatch:
             if not self._is_listed or self._resources is None:
                 return
             devices = tuple(device for key in sorted(self._devices) for device in self._devices[key])
-            seen = Neighbours(devices=devices, resources=self._resources)
+            seen = OtherDrivers(devices=devices, resources=self._resources)
             if seen == self._seen:
                 return
             self._seen = seen
@@ -121,14 +121,14 @@ _SLICE = msgspec.json.Decoder(_Slice)
 _DEVICE = msgspec.json.Decoder(_Device)
 
 
-def neighbour_devices(raw: bytes) -> Iterator[NeighbourDevice]:
+def neighbour_devices(raw: bytes) -> Iterator[OtherDriverDevice]:
     """The devices of a slice that name a UUID or a bus id. Raises msgspec.DecodeError."""
     spec = decoded(_SLICE, raw).spec
     for device in [decoded(_DEVICE, each) for each in spec.devices or []]:
         uuids = frozenset(_strings(device, _UUID_KEYS))
         bus_ids = frozenset(_strings(device, _BUS_KEYS))
         if uuids or bus_ids:
-            yield NeighbourDevice(driver=spec.driver, device=device.name, uuids=uuids, bus_ids=bus_ids)
+            yield OtherDriverDevice(driver=spec.driver, device=device.name, uuids=uuids, bus_ids=bus_ids)
 
 
 def _strings(device: _Device, names: frozenset[str]) -> Iterator[str]:

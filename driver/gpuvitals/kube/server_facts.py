@@ -8,7 +8,7 @@ from urllib.parse import quote
 import msgspec
 
 from gpuvitals.decode_error import decoded
-from gpuvitals.inventory.other_drivers import NeighbourDevice, Neighbours
+from gpuvitals.inventory.other_drivers import OtherDriverDevice, OtherDrivers
 from gpuvitals.kube.errors import NotFound, Retryable
 from gpuvitals.kube.other_drivers import neighbour_devices
 from gpuvitals.kube.slices.codec import PATH as SLICES
@@ -110,9 +110,9 @@ def resource_versions(transport: Transport) -> tuple[str, ...]:
         return ()
 
 
-def neighbours_now(transport: Transport, driver: str, node: str) -> Neighbours:
+def neighbours_now(transport: Transport, driver: str, node: str) -> OtherDrivers:
     """What drivers other than `driver` publish for a node now, and what the node has allocatable. Raises ApiError."""
-    devices: list[NeighbourDevice] = []
+    devices: list[OtherDriverDevice] = []
     for page in slice_pages(transport, node=node):
         for raw in _decoded(_PAGE, page, SLICES).items:
             try:
@@ -120,7 +120,7 @@ def neighbours_now(transport: Transport, driver: str, node: str) -> Neighbours:
             except msgspec.DecodeError as error:
                 raise Retryable(f"{SLICES}: {error}") from error
     found = _read(transport, f"/api/v1/nodes/{quote(node, safe='')}", _NODE)
-    return Neighbours(devices=tuple(devices), resources=tuple(sorted(found.status.allocatable.items())))
+    return OtherDrivers(devices=tuple(devices), resources=tuple(sorted(found.status.allocatable.items())))
 
 
 def denied(transport: Transport, rights: Iterable[Right]) -> Iterator[Right]:

@@ -12,7 +12,7 @@ from gpuvitals.durable import DurableFileError
 from gpuvitals.health.publication import worth_publishing
 from gpuvitals.health.verdict import next_change_at
 from gpuvitals.inventory.device import device_order
-from gpuvitals.inventory.policy_match import EffectivePolicy, in_service
+from gpuvitals.inventory.policy_match import EffectivePolicy, service_state
 from gpuvitals.model.clock import Clock, Moment
 from gpuvitals.model.health import Verdict
 from gpuvitals.model.ids import BootId, GpuUuid, NodeName
@@ -226,7 +226,7 @@ class NodeAgent:
     def _change(self, uuid: GpuUuid, current: Verdict, wanted_out: bool) -> Change:
         """What would be shown of a GPU now; its policy has the last word on whether it leaves service."""
         entry = self._known.gpus[uuid]
-        is_out, spared = in_service(wanted_out, entry.isolated, self._known.rules[uuid])
+        is_out, spared = service_state(wanted_out, entry.isolated, self._known.rules[uuid])
         return Change(uuid=uuid, before=entry.published, now=current, isolated=is_out, spared=spared)
 
     def _is_worth_it(self, change: Change, now: Moment) -> bool:

@@ -61,7 +61,7 @@ class DebugAnswers:
             naming=self._naming,
             facts=snapshot.facts if snapshot is not None else NodeFacts(),
             holders=tuple(sorted(held, key=lambda claim: claim.uid)),
-            rival=self._outputs.rival,
+            conflict=self._outputs.conflict,
             unprepared=shown.unprepared if shown is not None else None,
         )
         return [{"station": station.name, "text": station.text} for station in gpu_stations(entry, around)]

@@ -144,12 +144,12 @@ def _devices(count: int) -> str:
     return "1 device can't be prepared and is" if count == 1 else f"{count} devices can't be prepared and are"
 
 
-def rival_event(rival: str) -> Event:
+def conflict_event(conflict: str) -> Event:
     """Another driver gives out this node's GPUs; or, with an empty text, does not any more."""
-    if not rival:
+    if not conflict:
         message = "no other driver gives out this node's GPUs any more; they are published"
         return Event(reason="OtherDriverGone", message=message, warning=False)
-    message = f"{rival}; no GPU of this node is published while that is so"
+    message = f"{conflict}; no GPU of this node is published while that is so"
     return Event(reason="OtherDriver", message=message)
 
 

@@ -56,7 +56,7 @@ class Surroundings:
     naming: Naming
     facts: NodeFacts
     holders: tuple[ClaimRef, ...]
-    rival: str = ""
+    conflict: str = ""
     unprepared: Verdict | None = None
 
 
@@ -113,8 +113,10 @@ def gpu_stations(entry: GpuRecord, around: Surroundings) -> Iterator[Station]:
         yield Station("device", "none: another GPU is in its slot, and this one's health is remembered")
     else:
         yield from device_stations(shown, around.naming)
-    if around.rival:
-        yield Station("withheld", f"{OTHER_DRIVER}, so no device of this node is published: {around.rival}")
+    if around.conflict:
+        yield Station(
+            "withheld", f"{OTHER_DRIVER}, so no device of this node is published: {around.conflict}"
+        )
     holders = [f"{claim.namespace}/{claim.name}" for claim in around.holders]
     yield Station("holders", ", ".join(holders) or "no claim is prepared with it")
     yield Station("next", _next(state, around))

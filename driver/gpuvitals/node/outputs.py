@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from gpuvitals.inventory.claims import claim_entries
 from gpuvitals.inventory.event import Event
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.inventory.other_drivers import other_driver
+from gpuvitals.inventory.other_drivers import driver_conflict
 from gpuvitals.inventory.pool import pool
 from gpuvitals.kube.claim_writer import ClaimStatusWriter
 from gpuvitals.kube.other_drivers import NeighbourWatch
@@ -19,7 +19,7 @@ from gpuvitals.kubeletplugin.plugin import KubeletPlugin
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.snapshot import Snapshot
 from gpuvitals.node.edge_adapters import EventAdapter
-from gpuvitals.node.events import rival_event
+from gpuvitals.node.events import conflict_event
 from gpuvitals.node.taint_times import TaintMemory
 from gpuvitals.observability.publish_latency import PendingFaults
 
@@ -31,7 +31,7 @@ class Writers:
     slices: SlicePublisher
     taint_times: TaintMemory
     claims: ClaimStatusWriter
-    neighbours: NeighbourWatch
+    other_drivers: NeighbourWatch
 
 
 class Outputs:
@@ -47,7 +47,7 @@ class Outputs:
         self._lock = threading.Lock()
         self._snapshot: Callable[[], Snapshot | None] = lambda: None
         self._writers: Writers | None = None
-        self._rival = ""
+        self._conflict = ""
         self._stored_revision: int | None = None
         self._was_publishing = False
         self._held: list[Event] = []
@@ -63,12 +63,12 @@ class Outputs:
         writers = self._writers
         if writers is None or self._snapshot() is None:
             return False
-        return writers.slices.is_synced and writers.neighbours.seen is not None
+        return writers.slices.is_synced and writers.other_drivers.seen is not None
 
     @property
-    def rival(self) -> str:
+    def conflict(self) -> str:
         """The other driver that publishes this node's GPUs; empty where there is none."""
-        return self._rival
+        return self._conflict
 
     def attach(self, snapshot: Callable[[], Snapshot | None], writers: Writers) -> None:
         """`snapshot` returns the agent's newest snapshot."""
@@ -96,14 +96,16 @@ class Outputs:
             return
         naming = self._naming
         with self._lock:
-            snapshot, neighbours = self._snapshot(), self._writers.neighbours.seen
-            if snapshot is None or neighbours is None:
+            snapshot, others = self._snapshot(), self._writers.other_drivers.seen
+            if snapshot is None or others is None:
                 return
-            rival = other_driver((entry.gpu for entry in snapshot.gpus), neighbours)
-            self._writers.slices.publish(lambda mode: pool(snapshot, naming, mode, rival), snapshot.revision)
-            before, self._rival = self._rival, rival
-        if rival != before:
-            self.emit(rival_event(rival))
+            conflict = driver_conflict((entry.gpu for entry in snapshot.gpus), others)
+            self._writers.slices.publish(
+                lambda mode: pool(snapshot, naming, mode, conflict), snapshot.revision
+            )
+            before, self._conflict = self._conflict, conflict
+        if conflict != before:
+            self.emit(conflict_event(conflict))
 
     def show_claims(self, *, urgent: bool) -> None:
         """Writes the newest snapshot into the claims that are prepared here."""

@@ -16,7 +16,13 @@ from gpuvitals.durable import DurableFile, DurableFileError
 from gpuvitals.health.policy import Policy, policy_with
 from gpuvitals.inventory.event import EventSink
 from gpuvitals.health.policy_pairs import as_object_fields, poll_interval_conflict
-from gpuvitals.inventory.policy_match import EffectivePolicy, PolicyMatch, PolicyRule, choice, governing
+from gpuvitals.inventory.policy_match import (
+    EffectivePolicy,
+    PolicyMatch,
+    PolicyRule,
+    effective_policy,
+    matched_policy,
+)
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.node.events import policy_refused, policy_tied
@@ -145,14 +151,14 @@ class PolicyResolver:
         chosen: dict[GpuUuid, PolicyMatch] = {}
         for gpu in gpus:
             before = known.choices.get(gpu.uuid)
-            now = choice(known.rules.values(), known.labels or {}, gpu, before)
+            now = matched_policy(known.rules.values(), known.labels or {}, gpu, before)
             chosen[gpu.uuid] = now
             if now.tied and (before is None or before.tied != now.tied):
                 self._ports.events.emit(policy_tied(gpu, now))
             if before is None or before.rule != now.rule:
                 name = now.rule.name if now.rule is not None else ""
                 log.info("policy governs", extra=keys(gpu=gpu.uuid, policy=name or "none"))
-        self._rules = {uuid: governing(each, self._base) for uuid, each in chosen.items()}
+        self._rules = {uuid: effective_policy(each, self._base) for uuid, each in chosen.items()}
         choices = chosen or known.choices
         with self._lock:
             is_newest = self._known is known

@@ -127,7 +127,7 @@ class Node:
         self._plugin.attach(self._plugin_ports())
         for part in (
             self._government,
-            self._neighbours,
+            self._other_drivers,
             self._publisher,
             self._claims,
             self._recorder,
@@ -165,7 +165,7 @@ class Node:
             self._sockets,
             self._publisher,
             self._government,
-            self._neighbours,
+            self._other_drivers,
             self._claims,
             self._recall,
             self._recorder,
@@ -208,7 +208,7 @@ class Node:
             self._transport,
             self._metrics,
             ports,
-            node_has=lambda resources: self._neighbours.node_has(resources),
+            node_has=lambda resources: self._other_drivers.node_has(resources),
         )
 
     def _build_agent(self, memory: Memory) -> None:
@@ -277,7 +277,9 @@ class Node:
         )
         self._publisher = SlicePublisher(settings, self._transport, self._metrics, self._outputs.stored)
         beside = NeighbourSettings(driver=self._naming.driver, node=self._options.node)
-        self._neighbours = NeighbourWatch(beside, self._transport, self._metrics, self._outputs.show_slices)
+        self._other_drivers = NeighbourWatch(
+            beside, self._transport, self._metrics, self._outputs.show_slices
+        )
         self._claims = ClaimStatusWriter(
             self._transport,
             self._metrics,
@@ -289,7 +291,7 @@ class Node:
             slices=self._publisher,
             taint_times=self._taints,
             claims=self._claims,
-            neighbours=self._neighbours,
+            other_drivers=self._other_drivers,
         )
         self._outputs.attach(lambda: self._agent.snapshot, writers)
 

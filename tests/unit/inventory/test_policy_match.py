@@ -6,14 +6,14 @@ import pytest
 
 from gpuvitals.health.policy import Policy
 from gpuvitals.inventory.policy_match import (
-    NO_CHOICE,
+    NO_MATCH,
     EffectivePolicy,
     Mode,
     PolicyMatch,
     PolicyRule,
-    choice,
-    governing,
-    in_service,
+    effective_policy,
+    matched_policy,
+    service_state,
 )
 from support.worlds.snapshots import gpu
 
@@ -37,14 +37,16 @@ LABELS = {"pool": "training", "rack": "r1"}
     ids=lambda value: value.name if isinstance(value, PolicyRule) else str(value),
 )
 def test_a_rule_matches_where_every_label_and_attribute_is_equal(rule: PolicyRule, matches: bool) -> None:
-    assert choice([rule], LABELS, gpu(3), None) == (PolicyMatch(rule) if matches else NO_CHOICE)
+    assert matched_policy([rule], LABELS, gpu(3), None) == (PolicyMatch(rule) if matches else NO_MATCH)
 
 
 def test_the_highest_priority_governs_alone_and_nothing_is_merged() -> None:
     special = PolicyRule(name="special", priority=5, health=(("dwell_seconds", 7),))
-    ruled = governing(choice([FLEET, special], LABELS, gpu(0), None), replace(Policy(), probation_seconds=9))
+    found = effective_policy(
+        matched_policy([FLEET, special], LABELS, gpu(0), None), replace(Policy(), probation_seconds=9)
+    )
 
-    assert ruled == EffectivePolicy(
+    assert found == EffectivePolicy(
         rule="special",
         mode=Mode.ISOLATE,
         health=replace(Policy(), dwell_seconds=7, probation_seconds=9),
@@ -54,14 +56,16 @@ def test_the_highest_priority_governs_alone_and_nothing_is_merged() -> None:
 def test_equals_that_ask_for_the_same_are_no_ambiguity() -> None:
     twin = replace(FLEET, name="a-twin", node_labels=(("pool", "training"),))
 
-    assert choice([FLEET, twin], LABELS, gpu(0), None) == PolicyMatch(twin)
+    assert matched_policy([FLEET, twin], LABELS, gpu(0), None) == PolicyMatch(twin)
 
 
-@pytest.mark.parametrize("before", [PolicyMatch(PolicyRule(name="old", mode=Mode.FULL)), NO_CHOICE])
+@pytest.mark.parametrize("before", [PolicyMatch(PolicyRule(name="old", mode=Mode.FULL)), NO_MATCH])
 def test_an_ambiguity_leaves_in_force_what_was_before(before: PolicyMatch) -> None:
     other = PolicyRule(name="other")
 
-    assert choice([FLEET, other], LABELS, gpu(0), before) == PolicyMatch(before.rule, ("fleet", "other"))
+    assert matched_policy([FLEET, other], LABELS, gpu(0), before) == PolicyMatch(
+        before.rule, ("fleet", "other")
+    )
 
 
 def test_an_ambiguity_from_the_start_is_governed_by_the_most_careful_mode() -> None:
@@ -69,9 +73,9 @@ def test_an_ambiguity_from_the_start_is_governed_by_the_most_careful_mode() -> N
         PolicyRule(name="full", mode=Mode.FULL, paused=True),
         replace(FLEET, health=(("dwell_seconds", 1),)),
     ]
-    ruled = governing(choice(rules, LABELS, gpu(0), None), Policy())
+    found = effective_policy(matched_policy(rules, LABELS, gpu(0), None), Policy())
 
-    assert (ruled.mode, ruled.paused, ruled.health, ruled.tied) == (
+    assert (found.mode, found.paused, found.health, found.tied) == (
         Mode.OBSERVE,
         True,
         Policy(),
@@ -96,7 +100,7 @@ def test_an_ambiguity_from_the_start_is_governed_by_the_most_careful_mode() -> N
 def test_the_mode_has_the_last_word_on_service(
     mode: Mode, paused: bool, wanted: bool, was: bool, out: bool, told: bool
 ) -> None:
-    is_out, why = in_service(
+    is_out, why = service_state(
         wanted, was, EffectivePolicy(health=Policy(), rule="p", mode=mode, paused=paused)
     )
 

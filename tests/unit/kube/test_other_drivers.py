@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gpuvitals.inventory.other_drivers import Neighbours
+from gpuvitals.inventory.other_drivers import OtherDrivers
 from gpuvitals.kube.node_watch import NodeWatch, NodeWatchSettings
 from gpuvitals.kube.other_drivers import NeighbourSettings, NeighbourWatch, neighbour_devices
 from gpuvitals.kube.transport import ConnectSettings, connect
@@ -30,7 +30,7 @@ class World:
         self.client = server.client("test")
         self.client.create("nodes", {"metadata": {"name": "node-a"}})
         self.transport = connect(ConnectSettings(url=server.url))
-        self.changes: list[Neighbours | None] = []
+        self.changes: list[OtherDrivers | None] = []
         settings = NeighbourSettings(driver=DRIVER, node="node-a")
         self.watch = NeighbourWatch(
             settings, self.transport, NodeMetrics("test"), lambda: self.changes.append(self.watch.seen)
@@ -48,7 +48,7 @@ class World:
         spec = {"driver": driver, "nodeName": node, "pool": pool, "devices": [device]}
         self.client.create(SLICES, {"metadata": {"name": name}, "spec": spec})
 
-    def wait(self, holds: Callable[[Neighbours], bool]) -> None:
+    def wait(self, holds: Callable[[OtherDrivers], bool]) -> None:
         deadline = time.monotonic() + 5
         while self.watch.seen is None or not holds(self.watch.seen):
             assert time.monotonic() < deadline, self.watch.seen
