@@ -32,7 +32,7 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     attribute_domain: _Label = Naming().attribute_domain
     service_mode: Literal["auto", "taint", "withdraw"] = "auto"
     poll_seconds: Annotated[float, Meta(ge=0.05, le=60)] = 5.0
-    node_seconds: Annotated[float, Meta(ge=0.05, le=30)] = 20.0
+    node_poll_seconds: Annotated[float, Meta(ge=0.05, le=30)] = 20.0
     dcgm_url: Annotated[str, Meta(max_length=256)] = ""
     dcgm_any_host: bool = False
     policy: dict[str, Any] = {}

@@ -197,7 +197,7 @@ class Node:
             base=self._config.health_policy,
             poll_seconds=self._config.poll_seconds,
             directory=self._options.state_directory,
-            seconds=self._config.node_seconds,
+            seconds=self._config.node_poll_seconds,
             drop_in=self._options.reports_directory,
             dcgm=dcgm_settings(
                 self._config.dcgm_url, self._options.node_address, any_host=self._config.dcgm_any_host

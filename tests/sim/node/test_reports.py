@@ -20,7 +20,7 @@ def node(server: ApiServer) -> Iterator[AgentNode]:
 def often(folder: Path) -> None:
     """Has the Node looked at five times a second."""
     with (folder / "node.yaml").open("a", encoding="utf-8") as file:
-        file.write("node_seconds: 0.2\n")
+        file.write("node_poll_seconds: 0.2\n")
 
 
 def annotate(node: AgentNode, **texts: str) -> None:
