@@ -1,4 +1,4 @@
-"""Folds one signal, or the passing of time, into the state of one GPU.
+"""Stage 5 of 10: folds one signal, or the passing of time, into the state of one GPU.
 
 The fold is idempotent, and a lesser event never ends a greater one. Nothing heals by being forgotten: `clearing` has
 the ways out.

@@ -1,4 +1,4 @@
-"""Judges a state: the four states, the score, and the sentence that a person reads."""
+"""Stage 6 of 10: derives the verdict of a state: one of four health states, the score, and a message."""
 
 from dataclasses import dataclass
 from typing import assert_never

@@ -1,7 +1,4 @@
-"""What the agent knows of its node: which GPUs there are, the state of each, and which sources can see.
-
-Stage 5 of the walk: a signal comes in, is held against whom it concerns, and is folded into the state of each of them.
-"""
+"""Stage 4 of 10: attributes each signal to the GPUs concerned, and holds the health state of every GPU of the node."""
 
 import logging
 from collections import deque

@@ -1,4 +1,4 @@
-"""Stage 8 of the walk: hands a new snapshot to the writers, ResourceSlices first, then the kubelet and claims.
+"""Stage 7 of 10: passes each new snapshot to the writers, ResourceSlices first, then the kubelet and claims.
 
 A snapshot comes here after the agent's memory of it is on disk. Nothing here blocks.
 """

@@ -1,4 +1,4 @@
-"""The one queue between sources and the agent: it coalesces levels, keeps every event, and never drops."""
+"""Stage 3 of 10: queues signals between the sources and the agent. Levels are coalesced; no event is ever dropped."""
 
 import threading
 from collections import deque

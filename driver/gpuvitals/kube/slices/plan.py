@@ -1,4 +1,4 @@
-"""Desired against observed: the smallest set of writes that makes a pool true. Pure.
+"""Stage 9 of 10: plans the smallest set of writes that turns the stored slices into the intended pool. Pure.
 
 One changed slice is one PUT under the same generation, and slices that a wipe took come back under theirs. Anything
 more is a new generation, and every slice of the pool is written: consumers use the highest generation only, and only

@@ -1,4 +1,4 @@
-"""Makes the node's ResourceSlices true, and keeps them so against wipes and foreign edits.
+"""Stage 10 of 10: reconciles the node's ResourceSlices, also after wipes and foreign edits.
 
 Level-triggered: the loop compares the newest desired pool with what is stored and makes the smallest write. A lone fault
 is written at once; what arrives while that write is in flight, or shortly after it, goes into the next one: GPUs that

@@ -1,4 +1,4 @@
-"""From a classified kernel line to a Signal: where text ends and the model begins. Pure."""
+"""Stage 2 of 10: decodes a classified kernel line into a Signal. Pure."""
 
 from typing import assert_never
 

@@ -1,4 +1,4 @@
-"""Reads the kernel log: the device, or a file or FIFO that stands in for it.
+"""Stage 1 of 10: reads the kernel log, from the device or from a file or FIFO in its place.
 
 The ring is read back from its oldest record at start, so a fault from before the agent is heard too. Loss is counted
 and reported as a gap, which makes everything be polled again; the reader never skips to the end.
