@@ -7,8 +7,8 @@ that a driver container that starts is not told as a lack.
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from gpuvitals.inventory.event import Event
 from gpuvitals.health.unusable import files_missing
+from gpuvitals.inventory.event import Event
 from gpuvitals.model.files import FilesSeen, Lack
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import HealthState

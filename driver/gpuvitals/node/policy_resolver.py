@@ -14,8 +14,8 @@ import msgspec
 
 from gpuvitals.durable import DurableFile, DurableFileError
 from gpuvitals.health.policy import Policy, policy_with
-from gpuvitals.inventory.event import EventSink
 from gpuvitals.health.policy_pairs import as_object_fields, poll_interval_conflict
+from gpuvitals.inventory.event import EventSink
 from gpuvitals.inventory.policy_match import (
     EffectivePolicy,
     PolicyMatch,

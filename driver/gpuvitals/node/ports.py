@@ -3,8 +3,8 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gpuvitals.inventory.event import EventSink
 from gpuvitals.health.restored_faults import PublishedVerdict
+from gpuvitals.inventory.event import EventSink
 from gpuvitals.inventory.policy_match import EffectivePolicy
 from gpuvitals.model.files import FilesSeen
 from gpuvitals.model.gpu import Gpu
