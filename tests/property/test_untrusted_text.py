@@ -25,7 +25,7 @@ from gpuvitals.kube.other_drivers import neighbour_devices
 from gpuvitals.kube.policy_watch import PolicyError, policy_rule
 from gpuvitals.kube.slices.codec import observed_slices
 from gpuvitals.kube.slices.recall import shown_verdicts
-from gpuvitals.kube.slices.view import device_views, node_views
+from gpuvitals.kube.slices.view import published_view
 from gpuvitals.kube.transport import Call
 from gpuvitals.kubeletplugin.cdi.spec import is_ours, recorded_claim
 from gpuvitals.kubeletplugin.checkpoint.format import claim_from_text, decode, encode
@@ -305,7 +305,7 @@ CASES = {
     "spoiled file": Case(read_two_slots, (), {"generation": 1, "checksum": "sha256:0", "payload": {}}),
     "own slices": Case(lambda body: observed_slices(body, NAMING.node_report), JSON, SLICES),
     "published verdicts": Case(lambda body: shown_verdicts(body, NAMING), JSON, SLICES),
-    "slices for status": Case(lambda body: (device_views(body), node_views(body)), JSON, SLICES),
+    "slices for status": Case(lambda body: published_view([body]), JSON, SLICES),
     "other driver's slice": Case(lambda body: list(neighbour_devices(body)), JSON, SLICES["items"][0]),
     "claim": Case(read_claim, (ApiError,), CLAIM),
     "error of the api server": Case(

@@ -1,7 +1,7 @@
-"""`gpuvitals explain NODE GPU`: what the API server shows of a GPU, and what its agent answers when it can be asked."""
+"""`gpuvitals explain NODE GPU`: the explanation of the node's agent, or the content of the slice without it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 
 import msgspec
@@ -9,10 +9,10 @@ import msgspec
 from gpuvitals.cli.errors import UsageError
 from gpuvitals.cli.gpu_names import GpuNames
 from gpuvitals.decode_error import decoded
-from gpuvitals.kube.agent_pods import SELECTOR, AgentPod, Finished, agent_pods, run_in_pod
-from gpuvitals.kube.errors import ApiError, Permanent
-from gpuvitals.kube.slices.list import slice_pages
-from gpuvitals.kube.slices.view import DeviceView, device_views, node_views
+from gpuvitals.kube.agent_pods import SELECTOR, AgentPod, CommandResult, agent_pods, run_in_pod
+from gpuvitals.kube.errors import ApiError
+from gpuvitals.kube.slices.list import published
+from gpuvitals.kube.slices.view import DeviceView
 from gpuvitals.kube.transport import ConnectSettings, connect
 from gpuvitals.node.explain import Station
 
@@ -20,73 +20,76 @@ _STATIONS = msgspec.json.Decoder(list[dict[str, str]])
 _STATE_FLAG = "--state-dir="
 
 
+_INSTEAD = "so this is the content of its ResourceSlice"
+
+
+class _NoExplanationError(Exception):
+    """An agent that did not explain the GPU. The message is the reason."""
+
+
 def remote_stations(
     settings: ConnectSettings, node: str, gpu: str, selector: str = SELECTOR
 ) -> list[Station]:
-    """The stations of one GPU of a node: the agent's own, and without an agent what its ResourceSlice shows.
+    """The stations of one GPU of a node, as its agent explains them.
 
-    Raises ApiError, and UsageError for a node or GPU that is not published.
+    Without an explanation the stations have the content of the ResourceSlice and the reason. Raises ApiError, and
+    UsageError for a node or GPU that is not published.
     """
     with closing(connect(settings)) as transport:
-        try:
-            pages = list(slice_pages(transport, node=node))
-            published = [view for page in pages for view in device_views(page)]
-            nodes = [view for page in pages for view in node_views(page)]
-        except msgspec.DecodeError as error:
-            raise Permanent(f"the list of ResourceSlices cannot be read: {error}") from error
-        if not published and not nodes:
+        view = published(transport, node=node)
+        if not view.devices and not view.nodes:
             raise UsageError(
                 f"explain: no gpuvitals publishes slices for a node {node!r}; see gpuvitals status"
             )
-        view = _named(published, node, gpu)
-        pods = agent_pods(transport, node, selector)
-    stations, trouble = _from_agent(settings, pods, view)
-    if stations:
-        return stations
-    shown = [trouble for found in nodes if found.driver == view.driver for trouble in found.troubles]
-    return [*_from_slice(view), *(Station("node", each) for each in shown), Station("agent", trouble)]
-
-
-def _named(published: list[DeviceView], node: str, gpu: str) -> DeviceView:
-    names = GpuNames(published)
-    device = names.device(gpu)
-    for view in published:
-        if view.device == device:
-            return view
-    there = ", ".join(names.devices) or "none"
-    raise UsageError(f"explain: node {node} publishes no GPU {gpu!r}; it has {there}")
-
-
-def _from_agent(
-    settings: ConnectSettings, pods: tuple[AgentPod, ...], view: DeviceView
-) -> tuple[list[Station], str]:
-    """The agent's own stations; without them, why there are none."""
-    if not pods:
-        return [], f"no agent pod runs on {view.node}, so this is what the API server shows"
-    trouble = ""
-    for pod in pods:
-        flags = [
-            f"--agent={flag.removeprefix(_STATE_FLAG)}" for flag in pod.flags if flag.startswith(_STATE_FLAG)
-        ]
-        command = ["gpuvitals", "explain", view.device, "--json", *flags]
+        device = _named(view.devices, node, gpu)
         try:
-            answer = run_in_pod(settings, pod, command)
+            pods = agent_pods(transport, node, selector)
+            reason = f"no agent pod runs on {node}, {_INSTEAD}"
         except ApiError as error:
-            trouble = f"could not be asked, so this is what the API server shows: {error}"
-            continue
-        if answer.code == 0:
-            return _stations(answer), ""
-        trouble = (
-            f"pod {pod.namespace}/{pod.name} answered: {' '.join((answer.errors or answer.output).split())}"
-        )
-    return [], trouble
+            pods, reason = (), f"the agent pods of {node} could not be listed, {_INSTEAD}: {error}"
+    for pod in pods:
+        try:
+            return _explained(settings, pod, device)
+        except _NoExplanationError as error:
+            reason = str(error)
+    troubles = [
+        trouble for found in view.nodes if found.driver == device.driver for trouble in found.troubles
+    ]
+    return [*_from_slice(device), *(Station("node", each) for each in troubles), Station("agent", reason)]
 
 
-def _stations(answer: Finished) -> list[Station]:
+def _named(devices: Sequence[DeviceView], node: str, gpu: str) -> DeviceView:
+    names = GpuNames(devices)
+    name = names.device(gpu)
+    for device in devices:
+        if device.device == name:
+            return device
+    known = ", ".join(names.devices) or "none"
+    raise UsageError(f"explain: node {node} publishes no GPU {gpu!r}; it has {known}")
+
+
+def _explained(settings: ConnectSettings, pod: AgentPod, device: DeviceView) -> list[Station]:
+    """The explanation of one agent. Raises _NoExplanationError."""
+    flags = [
+        f"--agent={flag.removeprefix(_STATE_FLAG)}" for flag in pod.flags if flag.startswith(_STATE_FLAG)
+    ]
+    command = ["gpuvitals", "explain", device.device, "--json", *flags]
+    name = f"pod {pod.namespace}/{pod.name}"
     try:
-        return [Station(each["station"], each["text"]) for each in decoded(_STATIONS, answer.output.encode())]
+        result = run_in_pod(settings, pod, command)
+    except ApiError as error:
+        raise _NoExplanationError(f"the agent could not be asked, {_INSTEAD}: {error}") from error
+    if result.code != 0:
+        text = " ".join((result.errors or result.output).split())
+        raise _NoExplanationError(f"{name} failed, {_INSTEAD}: {text}")
+    return _stations(name, result)
+
+
+def _stations(name: str, result: CommandResult) -> list[Station]:
+    try:
+        return [Station(each["station"], each["text"]) for each in decoded(_STATIONS, result.output.encode())]
     except (msgspec.DecodeError, KeyError) as error:
-        raise Permanent(f"the agent's answer is not an explanation: {error}") from error
+        raise _NoExplanationError(f"{name} returned no explanation, {_INSTEAD}: {error}") from error
 
 
 def _from_slice(view: DeviceView) -> Iterator[Station]:

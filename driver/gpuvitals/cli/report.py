@@ -12,8 +12,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-import msgspec
-
 from gpuvitals.cli.connection import add_connection_options, connection, node_name
 from gpuvitals.cli.errors import UsageError
 from gpuvitals.cli.gpu_names import GpuNames
@@ -21,8 +19,7 @@ from gpuvitals.cli.override_text import RULES, Edited, Entry, OverrideText
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kube.errors import ApiError
 from gpuvitals.kube.nodes import edit_annotation
-from gpuvitals.kube.slices.list import slice_pages
-from gpuvitals.kube.slices.view import api_groups, device_views
+from gpuvitals.kube.slices.list import published
 from gpuvitals.kube.transport import Transport, connect
 from gpuvitals.model.clock import Moment
 from gpuvitals.signals.reports.text import StatementError, statements_from_json
@@ -85,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
         with closing(connect(connection(options))) as transport:
             place = _place(transport, options)
             edit_annotation(transport, options.node, place.annotation, edit)
-    except (ApiError, StatementError, msgspec.DecodeError) as error:
+    except (ApiError, StatementError) as error:
         print(f"gpuvitals: node {options.node}: {error}", file=sys.stderr)
         return 1
     for each in done.dropped:
@@ -95,15 +92,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _place(transport: Transport, options: argparse.Namespace) -> _Place:
-    """Raises ApiError, msgspec.DecodeError, and UsageError where two installations share the node."""
-    pages = tuple(slice_pages(transport, node=options.node))
-    groups = sorted({group for page in pages for group in api_groups(page)})
+    """Raises ApiError, and UsageError for a node with two installations and no `--api-group`."""
+    view = published(transport, node=options.node)
+    groups = sorted(view.api_groups)
     if len(groups) > 1 and not options.api_group:
         raise UsageError(f"report: --api-group is missing: node {options.node} has {', '.join(groups)}")
     group = options.api_group or (groups[0] if groups else Naming().api_group)
     return _Place(
         annotation=Naming(api_group=group).override,
-        names=GpuNames(view for page in pages for view in device_views(page)),
+        names=GpuNames(view.devices),
     )
 
 

@@ -1,6 +1,6 @@
-"""The agent's pod on a node, and a command run in it, for a person with a kubeconfig.
+"""Finds the agent's pod on a node and runs a command in it, with the credentials of a kubeconfig.
 
-The official client speaks the exec protocol; it is imported only here and for kubeconfigs (docs/adr/028).
+The official client implements the exec protocol (docs/adr/028).
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _EXEC_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentPod:
-    """A running pod of an agent, the name of its container and the flags that it was started with."""
+    """A running pod of an agent, its container, and the flags of its command line."""
 
     namespace: str
     name: str
@@ -32,8 +32,8 @@ class AgentPod:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
-    """What a command in a pod printed, and its exit code."""
+class CommandResult:
+    """The output of a command in a pod, and its exit code."""
 
     output: str
     errors: str
@@ -55,14 +55,9 @@ class _Metadata(msgspec.Struct, rename="camel"):
     creation_timestamp: str = ""
 
 
-class _Status(msgspec.Struct):
-    phase: str = ""
-
-
 class _Pod(msgspec.Struct):
     metadata: _Metadata
     spec: _Spec
-    status: _Status
 
 
 class _Pods(msgspec.Struct):
@@ -73,7 +68,7 @@ _PODS = msgspec.json.Decoder(_Pods)
 
 
 def agent_pods(transport: Transport, node: str, selector: str = SELECTOR) -> tuple[AgentPod, ...]:
-    """The running agents of a node, the newest first. Raises ApiError."""
+    """The running agent pods of a node, the newest first. Raises ApiError."""
     query = (("labelSelector", selector), ("fieldSelector", f"spec.nodeName={node},status.phase=Running"))
     body = transport.request(Call(method="GET", path="/api/v1/pods", query=query))
     try:
@@ -93,22 +88,20 @@ def agent_pods(transport: Transport, node: str, selector: str = SELECTOR) -> tup
     )
 
 
-def run_in_pod(settings: ConnectSettings, pod: AgentPod, command: Sequence[str]) -> Finished:
-    """Runs a command in the pod, as `kubectl exec` does. Raises ApiError, also where it takes longer than 15 s."""
+def run_in_pod(settings: ConnectSettings, pod: AgentPod, command: Sequence[str]) -> CommandResult:
+    """Runs a command in the pod, as `kubectl exec` does. Raises ApiError, also for a command that takes over 15 s."""
     if settings.url:
         raise Permanent("a plain URL is a simulation, which runs no pods")
     kubeconfig = settings.kubeconfig
-    kubernetes = official_client()
-    client, config = kubernetes.client, kubernetes.config
-    from websocket import WebSocketException
-
+    official = official_client()
+    client, config = official.client, official.config
     access = client.Configuration() if kubeconfig is None else configuration(kubeconfig)
-    where = f"exec in pod {pod.namespace}/{pod.name}"
+    attempt = f"exec in pod {pod.namespace}/{pod.name}"
     try:
         if kubeconfig is None:
             config.load_incluster_config(client_configuration=access)
         with client.ApiClient(access) as api:
-            channel = kubernetes.stream.stream(
+            channel = official.stream(
                 client.CoreV1Api(api).connect_get_namespaced_pod_exec,
                 pod.name,
                 pod.namespace,
@@ -123,15 +116,17 @@ def run_in_pod(settings: ConnectSettings, pod: AgentPod, command: Sequence[str])
             )
             with closing(channel):
                 channel.run_forever(timeout=_EXEC_SECONDS)
-                return _finished(where, channel)
+                return _result(attempt, channel)
     except client.ApiException as error:
-        raise Permanent(f"{where}: {error.reason} (HTTP {error.status})", status=error.status or 0) from error
-    except (config.ConfigException, OSError, urllib3.exceptions.HTTPError, WebSocketException) as error:
-        raise Retryable(f"{where}: {error}") from error
+        raise Permanent(
+            f"{attempt}: {error.reason} (HTTP {error.status})", status=error.status or 0
+        ) from error
+    except (config.ConfigException, OSError, urllib3.exceptions.HTTPError, official.websocket_error) as error:
+        raise Retryable(f"{attempt}: {error}") from error
 
 
 class _Channel(Protocol):
-    """The part of kubernetes.stream.ws_client.WSClient that is used here; the client has no types."""
+    """The methods of kubernetes.stream.ws_client.WSClient that are used here; the client has no types."""
 
     @property
     def returncode(self) -> int | None: ...
@@ -141,13 +136,13 @@ class _Channel(Protocol):
     def read_stderr(self, timeout: float) -> str: ...
 
 
-def _finished(where: str, channel: _Channel) -> Finished:
+def _result(attempt: str, channel: _Channel) -> CommandResult:
     if channel.is_open():
-        raise Retryable(f"{where}: no end within {_EXEC_SECONDS:.0f} s")
+        raise Retryable(f"{attempt}: not finished within {_EXEC_SECONDS:.0f} s")
     try:
         code = channel.returncode
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        # The client reads it from the last message, which a broken connection does not bring.
-        raise Retryable(f"{where}: the connection ended before the command did") from error
+        # The client reads the code from the last message, which a broken connection does not deliver.
+        raise Retryable(f"{attempt}: the connection ended before the command") from error
     output, errors = channel.read_stdout(timeout=0), channel.read_stderr(timeout=0)
-    return Finished(output=output or "", errors=errors or "", code=code or 0)
+    return CommandResult(output=output or "", errors=errors or "", code=code or 0)

@@ -162,7 +162,7 @@ def test_explain_of_a_node_without_an_agent_pod_shows_the_slice_and_says_so(
     assert code == 0
     assert "Unhealthy, score 0, reason Xid79" in out
     assert "out: no new claim gets it; taint gpu.x/unhealthy=Xid79:NoSchedule" in out
-    assert "no agent pod runs on node-a, so this is what the API server shows" in out
+    assert "no agent pod runs on node-a, so this is the content of its ResourceSlice" in out
 
 
 def test_explain_of_a_withdrawn_gpu_has_the_reports_words(server: ApiServer, run: Run) -> None:

@@ -1,7 +1,7 @@
-"""The published GPUs as a reader of the cluster sees them: one flat view a device and one a node. Pure.
+"""Flat views of published slices for people: one for each device and one for each node. Pure.
 
-A driver of ours is recognised by its slices: the attribute `<domain>/xidErrors` is on every device that gpuvitals
-publishes, and the annotation `<group>/node-report` on every pool's first slice. So no flag has to name it.
+No flag has to name the driver: gpuvitals sets the attribute `<domain>/xidErrors` on every device that it publishes, and the
+annotation `<group>/node-report` on the first slice of every pool.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -37,18 +37,27 @@ class DeviceView:
         return self.health.get("state", "Unknown")
 
     def severity(self) -> tuple[bool, int, str, str]:
-        """The order of a table for a person: out of service first, then the worst state, then by node and driver."""
+        """Sort key of a table: devices out of service first, then the worst state, then by node and driver."""
         return self.in_service, _STATES.get(self.state, 0), self.node, self.driver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeView:
-    """One node's report. `troubles` are sentences, empty for a node that has nothing to report."""
+    """One node's report. `troubles` are sentences; empty for a node without problems."""
 
     driver: str
     node: str
     gpus: int
     troubles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedView:
+    """The devices, withdrawn ones included, the worst first; the nodes with a node report; the API groups of the reports."""
+
+    devices: tuple[DeviceView, ...]
+    nodes: tuple[NodeView, ...]
+    api_groups: frozenset[str]
 
 
 class _Value(msgspec.Struct):
@@ -87,9 +96,12 @@ class _Slice(msgspec.Struct):
     spec: _Spec
 
     @property
+    def report_keys(self) -> list[str]:
+        return [key for key in self.metadata.annotations or {} if key.endswith(_REPORT)]
+
+    @property
     def report(self) -> str:
-        annotations = self.metadata.annotations or {}
-        return next((text for key, text in annotations.items() if key.endswith(_REPORT)), "")
+        return next(((self.metadata.annotations or {})[key] for key in self.report_keys), "")
 
 
 class _List(msgspec.Struct):
@@ -125,22 +137,21 @@ _WITHDRAWN = msgspec.json.Decoder(_Withdrawn)
 _ANY = msgspec.json.Decoder(dict[str, object])
 
 
-def device_views(body: bytes) -> tuple[DeviceView, ...]:
-    """The devices of a list of slices, withdrawn ones included, the worst first. Raises msgspec.DecodeError."""
-    views = [view for entry in decoded(_LIST, body).items for view in _devices(entry)]
-    return tuple(sorted(views, key=DeviceView.severity))
-
-
-def api_groups(body: bytes) -> frozenset[str]:
-    """The groups in whose names the node reports of a list of slices are. Raises msgspec.DecodeError."""
-    keys = (key for entry in decoded(_LIST, body).items for key in entry.metadata.annotations or {})
-    return frozenset(key.removesuffix(_REPORT) for key in keys if key.endswith(_REPORT))
-
-
-def node_views(body: bytes) -> tuple[NodeView, ...]:
-    """The nodes of a list of slices that have a node report, by name. Raises msgspec.DecodeError."""
-    found = [_node(entry) for entry in decoded(_LIST, body).items if entry.report]
-    return tuple(sorted(found, key=lambda view: (view.node, view.driver)))
+def published_view(pages: Iterable[bytes]) -> PublishedView:
+    """The view of a list of slices, given its pages. Raises msgspec.DecodeError."""
+    devices: list[DeviceView] = []
+    nodes: list[NodeView] = []
+    groups: set[str] = set()
+    for page in pages:
+        for entry in decoded(_LIST, page).items:
+            devices += _devices(entry)
+            nodes += [_node(entry)] if entry.report else []
+            groups |= {key.removesuffix(_REPORT) for key in entry.report_keys}
+    return PublishedView(
+        devices=tuple(sorted(devices, key=DeviceView.severity)),
+        nodes=tuple(sorted(nodes, key=lambda view: (view.node, view.driver))),
+        api_groups=frozenset(groups),
+    )
 
 
 def _devices(entry: _Slice) -> Iterator[DeviceView]:
@@ -194,7 +205,7 @@ def _report(entry: _Slice) -> _Report:
     try:
         return decoded(_REPORT_TEXT, entry.report.encode())
     except msgspec.DecodeError as error:
-        # One node's annotation that somebody has edited must not hide the other nodes.
+        # An annotation that was edited by hand must not hide the other nodes.
         return _Report(reasons=[f"its node report cannot be read: {misfit(error, 'the report')}"])
 
 
@@ -204,11 +215,11 @@ def _node(entry: _Slice) -> NodeView:
         driver=entry.spec.driver,
         node=entry.spec.node_name,
         gpus=report.gpus,
-        troubles=tuple(_troubles(report)),
+        troubles=tuple(_problems(report)),
     )
 
 
-def _troubles(report: _Report) -> Iterable[str]:
+def _problems(report: _Report) -> Iterable[str]:
     if report.other_driver:
         yield report.other_driver
     yield from (reason for reason in report.reasons if reason != "OtherDriver" or not report.other_driver)
