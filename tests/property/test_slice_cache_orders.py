@@ -78,10 +78,10 @@ class History:
             return
         what, content = answer
         if isinstance(content, ObservedSlice):
-            self.cache.deleted(content)
+            self.cache.record_delete(content)
             self.buried.add(content.uid)
         elif what == "put":
-            self.cache.stored(content)
+            self.cache.record_write(content)
         else:
             self.cache.replace(content)
 
@@ -93,16 +93,16 @@ class History:
 
     def watch(self, name: str) -> None:
         if self.told == len(self.events):
-            self.cache.reached(str(self.revision))
+            self.cache.observe_version(str(self.revision))
             return
         event = self.events[self.told]
         self.told += 1
         if event.gone:
-            self.cache.gone(event.name, event.uid)
+            self.cache.observe_delete(event.name, event.uid)
             self.buried.add(event.uid)
         else:
-            self.cache.watched(body(event.name, event.uid, event.version))
-        self.cache.reached(str(event.version))
+            self.cache.observe(body(event.name, event.uid, event.version))
+        self.cache.observe_version(str(event.version))
 
     def relist(self, name: str) -> None:
         """The place in history is lost (410), and what happened since is seen in a list only."""

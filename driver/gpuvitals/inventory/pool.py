@@ -55,6 +55,19 @@ class Pool:
     left_out: tuple[LeftOut, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSpec:
+    """A desired pool, before the mode in which devices leave service is known. `conflict` is as in `pool`."""
+
+    snapshot: Snapshot
+    naming: Naming
+    conflict: str = ""
+
+    def pool(self, mode: ServiceMode) -> Pool:
+        """The pool in that mode."""
+        return pool(self.snapshot, self.naming, mode, self.conflict)
+
+
 def pool(snapshot: Snapshot, naming: Naming, mode: ServiceMode, conflict: str = "") -> Pool:
     """The slices of `snapshot`. A GPU and its instances keep their shard, whatever happens to other GPUs.
 

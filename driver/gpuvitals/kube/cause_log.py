@@ -1,4 +1,4 @@
-"""Log lines of failed API calls: one a cause and minute, however many objects and attempts fail for it."""
+"""Log lines of failed API calls: one for each cause and minute, whatever the number of objects and attempts."""
 
 import logging
 import threading
@@ -12,35 +12,41 @@ _MAX_CAUSES = 32
 
 
 class CauseLog:
-    """The failures of one loop. Thread safe.
+    """Logs the failures of one loop under the message `event`. Thread safe.
 
-    Two causes that alternate are two lines a minute. Beyond `_MAX_CAUSES` different ones the rest share a line.
+    Two causes that alternate make two lines a minute. Beyond `_MAX_CAUSES` different ones the rest share a line.
     """
 
     def __init__(
-        self, log: logging.Logger, what: str, *, level: int = logging.WARNING, seconds: float = _QUIET_SECONDS
+        self,
+        log: logging.Logger,
+        event: str,
+        *,
+        level: int = logging.WARNING,
+        seconds: float = _QUIET_SECONDS,
     ) -> None:
         self._log = log
-        self._what = what
+        self._event = event
         self._level = level
         self._seconds = seconds
         self._lock = threading.Lock()
         self._logged: dict[str, tuple[float, int]] = {}
 
     def failed(self, error: ApiError, **fields: object) -> None:
-        """Logs the error where its cause was not logged within the last minute."""
+        """Logs the error, unless its cause was logged within the last minute."""
         self.happened(error.cause, error=str(error), **fields)
 
     def happened(self, cause: str, **fields: object) -> None:
-        """Logs the fields where this cause was not logged within the last minute."""
+        """Logs the fields, unless this cause was logged within the last minute."""
         unlogged = self._take(cause, time.monotonic())
         if unlogged is None:
             return
+        # The number of failures without a line of their own since the last line.
         more = {"unlogged": unlogged} if unlogged else {}
-        self._log.log(self._level, self._what, extra=keys(**fields, **more))
+        self._log.log(self._level, self._event, extra=keys(**fields, **more))
 
     def _take(self, cause: str, now: float) -> int | None:
-        """How many of this cause went unlogged before this line; None for no line now."""
+        """Counts a failure. Returns the unlogged failures of this cause before a line that is due; None for no line."""
         with self._lock:
             if cause not in self._logged and len(self._logged) >= _MAX_CAUSES:
                 self._logged = {

@@ -1,7 +1,7 @@
-"""What a stored claim says of its own past: when it was allocated, and on which GPU a device was prepared for it. Pure.
+"""Evidence in a stored claim: the time of its allocation, and the GPU on which a device was prepared for it. Pure.
 
-A device name is a slot, so neither the name nor the allocation says which board was there. Text that can't be read says
-nothing: it never fails the claim.
+A device name stands for a slot, so neither the name nor the allocation identifies the board. Unreadable text is no evidence
+and never fails the claim.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from gpuvitals.decode_error import decoded
 
 
 class ManagedFields(msgspec.Struct, frozen=True):
-    """Which fields a manager wrote last, and when."""
+    """The fields that a manager wrote last, and the time of that write."""
 
     subresource: str = ""
     time: str | None = None
@@ -33,7 +33,7 @@ class StatusDevice(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedBefore:
-    """A device that was prepared for the claim, and the UUID of the GPU that it was, or was an instance of."""
+    """A device that was prepared for the claim, with the UUID of its GPU (for a MIG instance, of the GPU that held it)."""
 
     driver: str
     pool: str
@@ -56,14 +56,14 @@ _OWNED = msgspec.json.Decoder(_Owned)
 
 
 def prepared_before(devices: Iterable[StatusDevice]) -> tuple[PreparedBefore, ...]:
-    """The entries that name the GPU; those of other drivers do not."""
+    """The entries that name a GPU; entries of other drivers have none."""
     found: list[PreparedBefore] = []
     for entry in devices:
         try:
             data = decoded(_DATA, entry.data)
         except msgspec.DecodeError:
             continue
-        # The UUID of a MIG instance alone does not say on which board it was.
+        # The UUID of a MIG instance alone does not identify the board.
         uuid = data.parent or ("" if data.uuid.startswith("MIG-") else data.uuid)
         if uuid:
             found.append(
@@ -79,15 +79,15 @@ def prepared_before(devices: Iterable[StatusDevice]) -> tuple[PreparedBefore, ..
 
 
 def allocated_by(timestamp: str | None, managed: Iterable[ManagedFields]) -> datetime | None:
-    """An instant by which the claim was allocated, None where it says none.
+    """A time by which the claim was allocated; None if none is stored.
 
-    Servers without the gate DRADeviceBindingConditions keep no timestamp of the allocation. The fields' manager has
-    one, which is that of its last change. Source: kubernetes/api resource/v1/types.go, AllocationResult; Kubernetes API
+    Servers without the gate DRADeviceBindingConditions keep no timestamp of the allocation. The managed fields have the
+    time of their last change instead. Source: kubernetes/api resource/v1/types.go, AllocationResult; Kubernetes API
     reference, ManagedFieldsEntry.
     """
-    told = _time(timestamp)
-    if told is not None:
-        return told
+    stored = _time(timestamp)
+    if stored is not None:
+        return stored
     times = [_time(entry.time) for entry in managed if entry.subresource == "status" and _allocates(entry)]
     return max((time for time in times if time is not None), default=None)
 

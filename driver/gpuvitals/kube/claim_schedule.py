@@ -1,27 +1,27 @@
-"""Which claim is written next, and when: each claim waits for its own failures and for no other claim's. Pure."""
+"""Schedules the writes of claim statuses: each claim waits for its own failures, never for those of others. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gpuvitals.inventory.claims import ClaimEntry, ClaimRef, ConditionStatus
-from gpuvitals.kube.claim_reader import apply_body
+from gpuvitals.kube.claim_status import apply_body
 from gpuvitals.kube.errors import ApiError
 from gpuvitals.kube.retry import CLAIMS, Backoff
 from gpuvitals.kube.slices.change_budget import ChangeBudget
 from gpuvitals.kube.slices.service_change import ChangeKind
 
 PATIENT_SECONDS = 0.1
-"""For so long claims wait that are only to show that they are prepared: pods that start together need the server first."""
+"""Delay of writes that only show a preparation: pods that start together need the server first."""
 RECHECK_SECONDS = (15.0, 75.0)
-"""After a take-over every claim is applied again: a write of the instance before may land as late as that."""
+"""Times after a take-over at which every claim is applied again: a late write of the previous instance may arrive before."""
 _RETRY_SPACING_SECONDS = 1.0
-"""The least time between two tries for claims that have failed, however many have."""
-_AWAY = (0, 502, 503, 504)
+"""The least time between two retries, whatever the number of failed claims."""
+_UNREACHABLE = (0, 502, 503, 504)
 
 
 @dataclass(slots=True, kw_only=True)
 class _Record:
-    """One claim. `stored` is what it shows as far as is known; `due` is when it may be written."""
+    """One claim. `stored` is its last known body on the server; `due` is the earliest time of its next write."""
 
     entries: tuple[ClaimEntry, ...]
     body: bytes
@@ -32,7 +32,7 @@ class _Record:
     backoff: Backoff = field(default_factory=lambda: Backoff(CLAIMS))
     budget: ChangeBudget = field(default_factory=ChangeBudget)
     cause: str = ""
-    is_away: bool = False
+    is_unreachable: bool = False
     has_failed: bool = False
 
 
@@ -46,13 +46,13 @@ class ClaimSchedule:
 
     @property
     def causes(self) -> frozenset[str]:
-        """Why claims fail at present."""
+        """The causes for which claims fail at present."""
         return frozenset(record.cause for record in self._records.values() if record.cause)
 
     def show(
         self, desired: Mapping[ClaimRef, tuple[ClaimEntry, ...]], now: float, *, is_urgent: bool
     ) -> None:
-        """Replaces what the claims are to show. A claim that left the mapping needs no write."""
+        """Replaces the desired entries. A claim that is no longer in the mapping needs no write."""
         records = {}
         for claim, entries in desired.items():
             body = apply_body(claim, entries)
@@ -64,19 +64,19 @@ class ClaimSchedule:
                 known.entries, known.body = entries, body
                 known.due = min(known.due, now) if known.cause else self._due(known, now, is_urgent=is_urgent)
                 # A new fault never waits for the back-off of an old one.
-                known.cause, known.is_away = "", False
+                known.cause, known.is_unreachable = "", False
             records[claim] = known
         self._records = records
 
     def taken_over(self, now: float, spread_seconds: float) -> None:
-        """Takes it that another instance wrote until now, and may have a write on its way.
+        """Schedules rechecks, since another instance was the writer until now and may have a write in flight.
 
         `spread_seconds` keeps the nodes of a rolling update apart.
         """
         self._rechecks = [now + seconds + spread_seconds for seconds in RECHECK_SECONDS]
 
     def next(self, now: float) -> tuple[ClaimRef, bytes] | None:
-        """The claim to write now; those that have not failed go first."""
+        """The claim to write now, with its body; claims that have not failed go first."""
         if self._rechecks and now >= self._rechecks[0]:
             self._rechecks.pop(0)
             for record in self._records.values():
@@ -97,7 +97,7 @@ class ClaimSchedule:
         return first[2], record.body
 
     def wait_seconds(self, now: float, longest: float) -> float:
-        """How long until `next` may have one."""
+        """Seconds until `next` may return a claim, at most `longest`."""
         instants = [
             max(record.due, self._retry_at) if record.cause else record.due
             for record in self._records.values()
@@ -107,22 +107,22 @@ class ClaimSchedule:
         return min(longest, max(0.0, soonest - now))
 
     def done(self, claim: ClaimRef, body: bytes, now: float) -> None:
-        """Takes it that the claim shows that body, or never will."""
+        """Records that the claim has that body, or will never take it."""
         record = self._records.get(claim)
         if record is None:
             return
         record.stored, record.stored_at = body, now
         record.backoff.succeeded()
-        record.cause, record.is_away, record.has_failed = "", False, False
+        record.cause, record.is_unreachable, record.has_failed = "", False, False
         if record.body == body:
             record.shown = record.entries
-        # The server is back: those that failed for its absence don't wait any longer.
+        # The server answers again, so claims that failed without an answer need not wait any longer.
         for other in self._records.values():
-            if other.is_away:
-                other.cause, other.is_away, other.due = "", False, now
+            if other.is_unreachable:
+                other.cause, other.is_unreachable, other.due = "", False, now
 
     def failed(self, claim: ClaimRef, body: bytes, error: ApiError, now: float) -> float:
-        """Takes a failure; the seconds until this claim's next try."""
+        """Records a failure. Returns the seconds until the next attempt for this claim."""
         record = self._records.get(claim)
         if record is None:
             return 0.0
@@ -131,18 +131,18 @@ class ClaimSchedule:
             return 0.0
         seconds = record.backoff.seconds(error, urgent=True)
         record.due = now + seconds
-        record.cause, record.is_away = error.cause, error.status in _AWAY
+        record.cause, record.is_unreachable = error.cause, error.status in _UNREACHABLE
         return seconds
 
     def settled(self, uid: str, before: float) -> tuple[ClaimRef, tuple[ClaimEntry, ...]] | None:
-        """The claim of that UID with its entries, where it is taken to show them since before that time."""
+        """The claim of that UID with its entries, if they were stored before that time; else None."""
         for claim, record in self._records.items():
             if claim.uid == uid and record.stored == record.body and record.stored_at < before:
                 return claim, record.entries
         return None
 
     def differs(self, claim: ClaimRef, now: float) -> None:
-        """Takes it that the claim shows something else than was written."""
+        """Records that the claim has other entries than those that were written."""
         record = self._records[claim]
         record.stored, record.due = None, now
 
@@ -154,7 +154,7 @@ class ClaimSchedule:
 
 
 def _kind(before: tuple[ClaimEntry, ...], after: tuple[ClaimEntry, ...]) -> ChangeKind:
-    """What changes for the reader of a claim: whether a device is failed, a new reason, or less."""
+    """The kind of change for a reader of the claim: a device's service, a fault, or less."""
     was, now = _conditions(before), _conditions(after)
     if was.keys() != now.keys():
         return ChangeKind.SERVICE

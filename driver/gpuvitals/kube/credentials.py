@@ -1,7 +1,7 @@
-"""Where the API server is and who we are there: a plain URL, the pod's own account, or a kubeconfig.
+"""Credentials and connections for the API server: a plain URL, the pod's own account, or a kubeconfig.
 
-A pod's account is two files and two variables, read here. A kubeconfig can hold plugins and providers of all kinds: the
-official client reads it, and is imported only then, since it costs 20 MiB (docs/adr/028).
+A pod's account is two files and two variables, read here. A kubeconfig can have plugins and providers of all kinds: the
+official client reads it. That client is imported only then, since it takes 20 MiB (docs/adr/028).
 """
 
 import logging
@@ -10,9 +10,10 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import urllib3
 from urllib3.connection import HTTPConnection
@@ -24,7 +25,7 @@ from gpuvitals.observability.logs import keys
 log = logging.getLogger(__name__)
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-"""Where a pod finds its account. Source: kubernetes/kubernetes plugin/pkg/admission/serviceaccount/admission.go."""
+"""The mount of a pod's account. Source: kubernetes/kubernetes plugin/pkg/admission/serviceaccount/admission.go."""
 _TOKEN_SECONDS = 60.0
 """The kubelet replaces a projected token well before it expires. Source: kubernetes/client-go transport/token_source.go."""
 _POOL = 8
@@ -35,68 +36,72 @@ _KEEPALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
 )
 
-Token = Callable[[], str | None]
-"""The value of the Authorization header as it is now, None for none. Raises Retryable."""
+
+class Connections(Protocol):
+    """The open connections to one server."""
+
+    def pool(self) -> urllib3.HTTPConnectionPool:
+        """The connections for the next call. They change when the trusted certificates change."""
+        ...
+
+    def doubt(self) -> None:
+        """Requests a new read of the trusted certificates before the next call."""
+        ...
+
+
+class Token(Protocol):
+    """The token of the caller."""
+
+    def header(self) -> str | None:
+        """The present value of the Authorization header, None for no header. Raises Retryable."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """A way in: kept connections to the server, and what stands before every path there, with no slash at its end.
+    """Connections to the server, the prefix of every path there (without a slash at its end), and the token."""
 
-    `pool` gives the connections of now: they change with the certificates that the server is believed by.
-    `doubt` has those certificates looked at again before the next call.
-    """
-
-    pool: Callable[[], urllib3.HTTPConnectionPool]
+    connections: Connections
     prefix: str
     token: Token
-    doubt: Callable[[], None] = lambda: None
 
 
 def plain(url: str) -> Access:
-    """A server that asks for no credentials: the simulation. Raises Permanent for a URL that is none."""
-    return _access(url, _manager(None), lambda: None)
+    """Access to a server without credentials: the simulation. Raises Permanent for an invalid URL."""
+    return _access(url, _manager(None), _NoToken())
 
 
 def pod_account(folder: Path = ACCOUNT, environment: Mapping[str, str] = os.environ) -> Access:
-    """The service account of the pod that this process runs in. Raises Permanent."""
+    """Access by the service account of the pod that this process runs in. Raises Permanent."""
     host, port = (environment.get(f"KUBERNETES_SERVICE_{part}", "") for part in ("HOST", "PORT"))
     if not host or not port:
         raise _unusable("$KUBERNETES_SERVICE_HOST is not set, so this is no pod; name a kubeconfig")
     shown = f"[{host}]" if ":" in host else host
     try:
-        pool = TrustedPool(f"https://{shown}:{port}", folder / "ca.crt")
+        connections = TrustedConnections(f"https://{shown}:{port}", folder / "ca.crt")
     except OSError as error:  # ssl.SSLError is one
         raise _unusable(f"{folder / 'ca.crt'}: {error}") from error
     token = AccountToken(folder / "token")
     try:
-        token()
+        token.header()
     except Retryable as error:
         raise _unusable(str(error)) from error
-    return Access(pool=pool, prefix="", token=token, doubt=pool.doubt)
+    return Access(connections=connections, prefix="", token=token)
 
 
 def kubeconfig(path: Path) -> Access:
-    """The current context of a kubeconfig. Raises Permanent."""
+    """Access by the current context of a kubeconfig. Raises Permanent."""
     settings = configuration(path)
-    kubernetes = official_client()
-
-    def token() -> str | None:
-        try:
-            found = settings.get_api_key_with_prefix("BearerToken", alias="authorization")
-        except (kubernetes.config.ConfigException, OSError) as error:
-            raise Retryable(f"token of {path}: {error}; it is asked for again with the next call") from error
-        return found.strip() if found else None
-
-    manager: urllib3.PoolManager = kubernetes.client.ApiClient(settings).rest_client.pool_manager
-    return _access(settings.host, manager, token)
+    official = official_client()
+    manager: urllib3.PoolManager = official.client.ApiClient(settings).rest_client.pool_manager
+    return _access(settings.host, manager, _KubeconfigToken(path, settings, official.config.ConfigException))
 
 
-class TrustedPool:
-    """Connections to a server that is believed by a file of certificates, which is looked at every `seconds`.
+class TrustedConnections:
+    """Connections to a server whose certificate is verified against a file, which is read every `seconds`.
 
-    The certificates of a cluster are replaced while its pods run. A file that can't be used leaves the last one in force.
-    Thread safe. Raises OSError where the first file can't be used.
+    A cluster replaces its certificates while pods run. An unusable file leaves the last certificates in force.
+    Thread safe. Raises OSError if the first file is unusable.
     """
 
     def __init__(self, url: str, certificates: Path, seconds: float = _TOKEN_SECONDS) -> None:
@@ -108,7 +113,7 @@ class TrustedPool:
         self._pool = self._connected(self._text)
         self._checked_at = time.monotonic()
 
-    def __call__(self) -> urllib3.HTTPConnectionPool:
+    def pool(self) -> urllib3.HTTPConnectionPool:
         """The connections for the next call."""
         if time.monotonic() - self._checked_at >= self._seconds:
             with self._lock:
@@ -116,7 +121,7 @@ class TrustedPool:
         return self._pool
 
     def doubt(self) -> None:
-        """A server was not believed: its certificates may be newer than the file that was read."""
+        """Requests a new read: the server's certificate was refused, and may be newer than the file."""
         self._checked_at = -self._seconds
 
     def _check(self) -> None:
@@ -129,10 +134,10 @@ class TrustedPool:
         except OSError as error:  # ssl.SSLError is one
             log.warning("certificates not read, the last ones are used", extra=keys(error=str(error)))
             return
-        # Calls and watches on old connections go on; idle ones are closed.
+        # Open calls and watches keep their old connections; idle ones are closed.
         old, self._pool, self._text = self._pool, pool, text
         old.close()
-        log.info("certificates of the api server read again", extra=keys(path=str(self._path)))
+        log.info("certificates of the api server replaced", extra=keys(path=str(self._path)))
 
     def _connected(self, text: bytes) -> urllib3.HTTPConnectionPool:
         # Comments between certificates may be in any language.
@@ -143,8 +148,8 @@ class TrustedPool:
 
 
 class AccountToken:
-    """The Authorization header from a token file, which is read again every `seconds`. One that is being replaced may
-    be missing for a moment.
+    """The token of a file that is read again every `seconds`. The file may be missing for a moment during its
+    replacement.
     """
 
     def __init__(self, path: Path, seconds: float = _TOKEN_SECONDS) -> None:
@@ -152,13 +157,14 @@ class AccountToken:
         self._seconds = seconds
         self._read: tuple[str, float] | None = None
 
-    def __call__(self) -> str:
+    def header(self) -> str:
+        """The Authorization header. Raises Retryable while the file cannot be read."""
         read = self._read
         if read is None or time.monotonic() - read[1] >= self._seconds:
-            self._read = read = self._header(), time.monotonic()
+            self._read = read = self._fresh_header(), time.monotonic()
         return read[0]
 
-    def _header(self) -> str:
+    def _fresh_header(self) -> str:
         try:
             token = self._path.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
@@ -172,16 +178,47 @@ class AccountToken:
         return f"Bearer {token}"
 
 
+class _NoToken:
+    def header(self) -> None:
+        return None
+
+
+class _KubeconfigToken:
+    """The token that the official client keeps fresh in `settings`, or gets from a plugin."""
+
+    def __init__(self, path: Path, settings: Any, config_error: type[Exception]) -> None:
+        self._path = path
+        self._settings = settings
+        self._config_error = config_error
+
+    def header(self) -> str | None:
+        try:
+            found = self._settings.get_api_key_with_prefix("BearerToken", alias="authorization")
+        except (self._config_error, OSError) as error:
+            raise Retryable(f"token of {self._path}: {error}; the next call requests it again") from error
+        return found.strip() if found else None
+
+
+class _FixedConnections:
+    """The connections to one server, found by its URL once: a search in each call costs a tenth of its time."""
+
+    def __init__(self, pool: urllib3.HTTPConnectionPool) -> None:
+        self._pool = pool
+
+    def pool(self) -> urllib3.HTTPConnectionPool:
+        return self._pool
+
+    def doubt(self) -> None:
+        """Does nothing: the certificates of a kubeconfig are fixed."""
+
+
 def _manager(tls: ssl.SSLContext | None) -> urllib3.PoolManager:
     options = [*HTTPConnection.default_socket_options, *_KEEPALIVE]
     return urllib3.PoolManager(maxsize=_POOL, ssl_context=tls, socket_options=options)
 
 
 def _access(url: str, manager: urllib3.PoolManager, token: Token) -> Access:
-    """Only this server's connections: to find them by its URL anew would cost every call a tenth of its time.
-
-    Raises Permanent for a URL that is none.
-    """
+    """Raises Permanent for an invalid URL."""
     try:
         prefix = urllib3.util.parse_url(url).path or ""
         pool = manager.connection_from_url(url)
@@ -189,7 +226,7 @@ def _access(url: str, manager: urllib3.PoolManager, token: Token) -> Access:
         raise Permanent(
             f"server {url!r}: is no URL of an API server, such as https://10.0.0.1:6443: {error}"
         ) from error
-    return Access(pool=lambda: pool, prefix=prefix.rstrip("/"), token=token)
+    return Access(connections=_FixedConnections(pool), prefix=prefix.rstrip("/"), token=token)
 
 
 def _unusable(why: str) -> Permanent:

@@ -1,12 +1,12 @@
-"""What can go wrong with an API call, translated once.
+"""Errors of API calls, translated once from HTTP answers.
 
 ApiError
-├── Retryable            busy, unreachable, token expired, a proxy's answer: the same call may go through later
-│   └── Conflict         409: somebody else wrote first; read again and rebase
+├── Retryable            busy, unreachable, token expired, a proxy's answer: the same call may succeed later
+│   └── Conflict         409: another client wrote first; read again and rebase
 └── Permanent            the same call will fail again
-    ├── NotFound         404: also of a path that is not served, or not yet
+    ├── NotFound         404: also for a path that is not served, or not yet
     │   └── NoSuchObject 404 that names the object
-    ├── Gone             410: the watch's place in history is lost; list again
+    ├── Gone             410: the server no longer has the watch's resourceVersion; list again
     ├── Refused          403, and the 422 that names a missing permission
     └── Invalid          422 and other 4xx: the body is at fault
 """
@@ -22,9 +22,9 @@ _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 
 
 class ApiError(Exception):
-    """An API call that failed. `status` is the HTTP code, 0 where no answer came; `reason` is the API's word.
+    """A failed API call. `status` is the HTTP code, 0 without an answer; `reason` is the API's reason code.
 
-    `fields` are the paths that a validation found at fault: `spec.devices[0].name`.
+    `fields` are the paths that the validation found at fault: `spec.devices[0].name`.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class ApiError(Exception):
 
     @property
     def kind(self) -> str:
-        """What attempts are counted by: the code and the API's word, `unanswered` where there is no code."""
+        """The key by which attempts are counted: code and reason, or `unanswered`."""
         return f"{self.status} {self.reason}" if self.status else "unanswered"
 
     @property
     def cause(self) -> str:
-        """The error without what differs from call to call: names, ports, times. Equal causes are logged once."""
+        """The error without the parts that differ between calls: names, ports, times. Equal causes are logged once."""
         if not self.status:
             return "unanswered"
         text = str(self).partition(f": {self.status} ")[2] or str(self)
@@ -50,12 +50,12 @@ class ApiError(Exception):
 
     @property
     def ambiguous(self) -> bool:
-        """Whether a write may have taken effect all the same: no answer came, or the server broke on the way."""
+        """Whether a write may have taken effect nevertheless: without an answer, or after a server error."""
         return self.status == 0 or self.status >= 500
 
 
 class Retryable(ApiError):
-    """May be tried again, not before `retry_after_seconds` where the server said so."""
+    """The call may be retried, not before `retry_after_seconds` if the server named that time."""
 
     def __init__(
         self, message: str, *, status: int = 0, reason: str = "", retry_after_seconds: float | None = None
@@ -65,15 +65,15 @@ class Retryable(ApiError):
 
 
 class Conflict(Retryable):
-    """409: the object changed, or exists already (`reason` AlreadyExists)."""
+    """409: the object has changed, or exists already (`reason` AlreadyExists)."""
 
 
 class Permanent(ApiError):
-    """Trying again will not help until somebody changes something."""
+    """A retry will fail until the request, the rights or the server change."""
 
 
 class NotFound(Permanent):
-    """404. A server that starts, or a proxy before it, answers so for every path."""
+    """404. A server that starts, or a proxy in front of it, answers so for every path."""
 
 
 class NoSuchObject(NotFound):
@@ -89,7 +89,7 @@ class Refused(Permanent):
 
 
 class Invalid(Permanent):
-    """The request is at fault; `fields` says where."""
+    """The request is at fault; `fields` has the paths."""
 
 
 class _Cause(msgspec.Struct):
@@ -111,25 +111,25 @@ class _Status(msgspec.Struct):
 _STATUS = msgspec.json.Decoder(_Status)
 
 
-def error_from_answer(status: int, body: bytes, retry_after: str | None, what: str) -> ApiError:
-    """The error that an answer without a 2xx code is: no redirect is followed.
+def error_from_answer(status: int, body: bytes, retry_after: str | None, call: str) -> ApiError:
+    """The error for an answer without a 2xx code; redirects are errors too.
 
-    `what` names the call: `PUT .../resourceslices/x`.
+    `call` is the text of the call: `PUT .../resourceslices/x`.
     """
     try:
-        told = decoded(_STATUS, body)
+        answer = decoded(_STATUS, body)
     except msgspec.DecodeError:
         # A proxy's page, or a body cut short.
-        told = _Status(message=body[:256].decode(errors="replace"))
-    reason, text = told.reason or "", told.message or ""
-    message = f"{what}: {status} {reason}: {text}"
+        answer = _Status(message=body[:256].decode(errors="replace"))
+    reason, text = answer.reason or "", answer.message or ""
+    message = f"{call}: {status} {reason}: {text}"
     if status == 409:
         return Conflict(message, status=status, reason=reason)
-    if status in (401, 408, 429) or status >= 500 or not _is_verdict(status, told.kind):
+    if status in (401, 408, 429) or status >= 500 or not _is_verdict(status, answer.kind):
         # 401: the projected token ran out; the next call reads the file again.
         return Retryable(message, status=status, reason=reason, retry_after_seconds=_seconds(retry_after))
-    fields = tuple(cause.field for cause in told.details.causes if cause.field) if told.details else ()
-    names_object = told.details is not None and bool(told.details.name)
+    fields = tuple(cause.field for cause in answer.details.causes if cause.field) if answer.details else ()
+    names_object = answer.details is not None and bool(answer.details.name)
     kind = _permanent(status, text, names_object=names_object)
     return kind(message, status=status, reason=reason, fields=fields)
 
@@ -137,7 +137,7 @@ def error_from_answer(status: int, body: bytes, retry_after: str | None, what: s
 def _is_verdict(status: int, kind: str) -> bool:
     """Whether the API server has judged the request. A redirect, or a page without a Status, comes from a proxy.
 
-    A refusal, a missing path and a lost place mean the same from both.
+    A 403, 404 or 410 means the same from both.
     """
     return status in (403, 404, 410) or (status >= 400 and kind == "Status")
 

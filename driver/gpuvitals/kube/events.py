@@ -1,8 +1,8 @@
-"""Events: what a person should see with `kubectl describe`, one a change.
+"""Sends Kubernetes events, which people read with `kubectl describe`.
 
-A bounded queue and a thread of its own: an event is worth less than the fault it is about, so it never delays one.
-An event that equals one of the last minutes is not sent again, and of one reason and object only so many are: texts carry
-counts, and a source that fails in a loop makes a new text each time.
+A bounded queue and a thread of its own, so that an event never delays the fault that it reports. An event that equals one
+of the last minutes is not sent again. The rate of each reason and object is limited too: texts carry counts, so a source
+that fails in a loop makes a new text each time.
 """
 
 import logging
@@ -22,6 +22,7 @@ from gpuvitals.kube.transport import Call, Transport
 from gpuvitals.kube.write_priority import RightOfWay
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
+from gpuvitals.stoppable_thread import StoppableThread
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ _MAX_NOTE_BYTES = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventSource:
-    """Who reports: `controller` is a qualified name, `instance` names the process."""
+    """The reporter: `controller` is a qualified name, `instance` names the process."""
 
     controller: str
     instance: str
@@ -61,9 +62,11 @@ class EventRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventLimits:
-    """How many events wait at most, how long an equal one is not sent again, and for how long one is tried.
+    """Limits of queue, repetition and retry.
 
-    Of one reason and object `burst` events are sent at once, then one in `seconds` that counts those it stands for.
+    At most `queued` events wait. An equal event is not sent again for `quiet_seconds`. For each reason and object `burst`
+    events are sent at once, then one every `seconds`, which counts the events that it replaces. An event is retried for
+    `worth_seconds`, and at most `refused_tries` times while the right to send it is missing.
     """
 
     queued: int = 256
@@ -77,7 +80,7 @@ class EventLimits:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Waiting:
-    """An event to be sent at `due`. `others`: so many of its reason and object are not sent."""
+    """An event to be sent at `due`. `others` counts the events of its reason and object that it replaces."""
 
     event: EventRecord
     queued_at: float
@@ -89,7 +92,7 @@ class _Waiting:
 
 
 class EventRecorder:
-    """Sends events; `emit` never blocks and never raises. `dropped` counts those that nobody will see."""
+    """Sends events. `emit` never blocks and never raises. `dropped` counts the events that were never sent. Thread safe."""
 
     def __init__(
         self,
@@ -98,9 +101,9 @@ class EventRecorder:
         *,
         metrics: NodeMetrics | None = None,
         limits: EventLimits | None = None,
-        way: RightOfWay | None = None,
+        priority: RightOfWay | None = None,
     ) -> None:
-        self._way = way or RightOfWay()
+        self._priority = priority or RightOfWay()
         self._transport = transport
         self._source = source
         self._metrics = metrics
@@ -111,33 +114,32 @@ class EventRecorder:
         self._known: dict[EventRecord, float] = {}
         self._buckets: dict[tuple[str, Regarding], RepairBudget] = {}
         self._server = Backoff(self._limits.policy)
-        self._away_until = 0.0
+        self._unreachable_until = 0.0
         self.dropped = 0
-        self._closing = False
+        self._is_abandoned = False
+        """Whether the stop deadline has passed."""
         self._failures = CauseLog(log, "event not sent")
-        self._stop = threading.Event()
         # A daemon: an event that can't be sent within the stop deadline is not worth waiting for.
-        self._thread = threading.Thread(target=self._run, name="events", daemon=True)
+        self._thread = StoppableThread(self._run, name="events", daemon=True)
 
     def start(self) -> None:
         """Starts to send."""
         self._thread.start()
 
     def stop(self, deadline_seconds: float) -> None:
-        """Sends what waits, within the deadline, and stops."""
+        """Sends the waiting events within the deadline, and stops."""
+        self._thread.stopping.set()
         with self._changed:
-            self._closing = True
             self._changed.notify()
-        if self._thread.ident is not None:
-            self._thread.join(deadline_seconds)
-        self._stop.set()
+        self._thread.stop(deadline_seconds)
         with self._changed:
+            self._is_abandoned = True
             self._changed.notify()
             if self._waiting:
                 log.warning("events not sent", extra=keys(waiting=len(self._waiting)))
 
     def emit(self, event: EventRecord) -> None:
-        """Queues one event; where the queue is full the oldest one goes."""
+        """Queues one event. A full queue drops its oldest one."""
         now = time.monotonic()
         with self._changed:
             if self._is_known(event, now):
@@ -155,13 +157,13 @@ class EventRecorder:
                 self._changed.notify()
 
     def _is_known(self, event: EventRecord, now: float) -> bool:
-        """Whether an equal event was emitted a moment ago."""
+        """Whether an equal event was emitted within `quiet_seconds`."""
         quiet = self._limits.quiet_seconds
         self._known = {known: at for known, at in self._known.items() if now - at < quiet}
         return event in self._known
 
     def _is_held(self, entry: _Waiting, now: float) -> bool:
-        """Whether the event waits for its bucket, in place of the one that waited for it until now."""
+        """Whether the rate limit holds the event back, in place of an older one that it held back until now."""
         key = (entry.event.reason, entry.event.regarding)
         held = self._held.get(key)
         if held is not None:
@@ -192,34 +194,34 @@ class EventRecorder:
         self._held = {key: held for key, held in self._held.items() if held is not entry}
 
     def _run(self) -> None:
-        while not self._stop.is_set():
+        while not self._is_abandoned:
             with self._changed:
                 now = time.monotonic()
                 entry = self._next(now)
                 if entry is None:
-                    if self._closing and not self._sends_before_end(now):
+                    if self._thread.stopping.is_set() and not self._sends_before_end(now):
                         return
                     self._changed.wait(self._wait_seconds(now))
                     continue
                 self._held = {key: held for key, held in self._held.items() if held is not entry}
-            self._way.give()
+            self._priority.give()
             self._send(entry)
 
     def _next(self, now: float) -> _Waiting | None:
-        """The event to send now: those that have not failed first, in their order."""
-        if now < self._away_until:
+        """The event to send now: those that have not failed first, in the order of their arrival."""
+        if now < self._unreachable_until:
             return None
         due = [entry for entry in self._waiting if entry.due <= now]
         return min(due, key=lambda entry: (entry.tries > 0, entry.queued_at), default=None)
 
     def _sends_before_end(self, now: float) -> bool:
-        """Whether something waits that may still be sent before a stop."""
-        soon = max(self._away_until, now)
+        """Whether an event waits that may still be sent before the stop."""
+        soon = max(self._unreachable_until, now)
         return any(entry.due <= soon + 1 for entry in self._waiting if entry.others == 0)
 
     def _wait_seconds(self, now: float) -> float:
         soonest = min((entry.due for entry in self._waiting), default=now + _IDLE_SECONDS)
-        return max(0.0, min(_IDLE_SECONDS, max(soonest, self._away_until) - now))
+        return max(0.0, min(_IDLE_SECONDS, max(soonest, self._unreachable_until) - now))
 
     def _send(self, entry: _Waiting) -> None:
         try:
@@ -232,7 +234,7 @@ class EventRecorder:
             self._server.succeeded()
 
     def _not_sent(self, entry: _Waiting, error: ApiError, now: float) -> None:
-        """An event that fails alone holds up no other; without a server all wait."""
+        """Records a failure. An event that fails alone holds up no other; while no server answers all events wait."""
         entry.tries += 1
         if self._metrics is not None:
             self._metrics.api_retries.labels(code=str(error.status)).inc()
@@ -248,14 +250,14 @@ class EventRecorder:
             elif error.status:
                 entry.due = now + entry.backoff.seconds(error)
             else:
-                self._away_until = now + self._server.seconds(error)
+                self._unreachable_until = now + self._server.seconds(error)
 
 
 def _call(entry: _Waiting, source: EventSource) -> Call:
     event = entry.event
     about = event.regarding
     others = f" (and {entry.others} more {event.reason} since)" if entry.others else ""
-    # The name of a file may have bytes that are no text.
+    # A file name in the note may have bytes that are no valid text.
     text = event.note.encode(errors="backslashreplace")
     note = text[: _MAX_NOTE_BYTES - len(others)].decode(errors="ignore") + others
     namespace = about.namespace or "default"

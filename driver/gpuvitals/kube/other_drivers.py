@@ -1,6 +1,6 @@
-"""Who else is on this node: slices of other drivers, and what the Node has allocatable.
+"""Watches the devices that other drivers publish on this node, and combines them with the Node's allocatable resources.
 
-Both are watched, so an idle node asks for nothing. Until both are known, nothing is known.
+Both are watched, so an idle node makes no requests. The state is unknown until both are known.
 """
 
 import threading
@@ -13,7 +13,8 @@ import msgspec
 from gpuvitals.decode_error import decoded
 from gpuvitals.inventory.other_drivers import OtherDriverDevice, OtherDrivers
 from gpuvitals.kube.errors import ApiError
-from gpuvitals.kube.reflector import ObjectKey, Reflector, ReflectorHooks, Selection
+from gpuvitals.kube.reflector import Reflector
+from gpuvitals.kube.reflector_ports import ObjectKey, ReflectorHooks, Selection
 from gpuvitals.kube.retry import WATCH_LATER
 from gpuvitals.kube.slices.codec import PATH
 from gpuvitals.kube.transport import Transport
@@ -26,14 +27,16 @@ _RESYNC_SECONDS = 1800.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NeighbourSettings:
-    """Whose node, and which driver is our own."""
+    """The node, and the name of our own driver, whose slices are left out."""
 
     driver: str
     node: str
 
 
 class NeighbourWatch:
-    """One thread that watches. `changed` is called after each difference, on it or on the thread of `node_has`."""
+    """Watches other drivers' slices. `changed` is called after each difference, on the watch's thread or on that of
+    `set_allocatable`. Thread safe.
+    """
 
     def __init__(
         self,
@@ -47,7 +50,7 @@ class NeighbourWatch:
         self._devices: dict[ObjectKey, tuple[OtherDriverDevice, ...]] = {}
         self._resources: tuple[tuple[str, str], ...] | None = None
         self._is_listed = False
-        self._seen: OtherDrivers | None = None
+        self._current: OtherDrivers | None = None
         selector = f"spec.nodeName={settings.node},spec.driver!={settings.driver}"
         selection = Selection(
             path=PATH,
@@ -55,52 +58,66 @@ class NeighbourWatch:
             policy=WATCH_LATER,
             resync_seconds=_RESYNC_SECONDS,
         )
-        turns = ReflectorHooks(urgent=lambda: True, listed=self._listed)
-        self._reflector = Reflector(selection, transport, self._watched, metrics, turns)
+        self._reflector = Reflector(selection, transport, metrics, _SliceHooks(self))
 
     @property
-    def seen(self) -> OtherDrivers | None:
-        """Who is there; None before both slices and Node are known."""
-        return self._seen
+    def current(self) -> OtherDrivers | None:
+        """The other drivers' devices and the allocatable resources; None until both are known."""
+        return self._current
 
     def start(self) -> None:
         """Starts to watch."""
         self._reflector.start()
 
     def stop(self, deadline_seconds: float) -> None:
-        """Ends the watch; waits for a call at hand up to the deadline."""
+        """Stops; waits for a call in progress up to the deadline."""
         self._reflector.stop(deadline_seconds)
 
-    def node_has(self, resources: tuple[tuple[str, str], ...]) -> None:
-        """Takes what the Node has allocatable, sorted by resource."""
+    def set_allocatable(self, resources: tuple[tuple[str, str], ...]) -> None:
+        """Records the Node's allocatable resources, sorted by name."""
         with self._lock:
             self._resources = resources
         self._compare()
 
-    def _watched(self, key: ObjectKey, raw: bytes | None) -> None:
-        """One that can't be decoded names nobody. Raises msgspec.DecodeError for it, so that it is counted."""
+    def set_listed(self) -> None:
+        """Records that every slice was reported."""
+        with self._lock:
+            self._is_listed = True
+        self._compare()
+
+    def set_devices(self, key: ObjectKey, raw: bytes | None) -> None:
+        """Records the devices of one slice. Raises msgspec.DecodeError for a slice that cannot be decoded: it has none."""
         with self._lock:
             self._devices.pop(key, None)
             if raw is not None:
                 self._devices[key] = tuple(neighbour_devices(raw))
         self._compare()
 
-    def _listed(self, error: ApiError | None) -> None:
-        if error is None:
-            with self._lock:
-                self._is_listed = True
-            self._compare()
-
     def _compare(self) -> None:
         with self._lock:
             if not self._is_listed or self._resources is None:
                 return
             devices = tuple(device for key in sorted(self._devices) for device in self._devices[key])
-            seen = OtherDrivers(devices=devices, resources=self._resources)
-            if seen == self._seen:
+            state = OtherDrivers(devices=devices, resources=self._resources)
+            if state == self._current:
                 return
-            self._seen = seen
+            self._current = state
         self._changed()
+
+
+class _SliceHooks(ReflectorHooks):
+    def __init__(self, watch: NeighbourWatch) -> None:
+        self._watch = watch
+
+    def changed(self, key: ObjectKey, raw: bytes | None) -> None:
+        self._watch.set_devices(key, raw)
+
+    def is_urgent(self) -> bool:
+        return True
+
+    def listed(self, error: ApiError | None) -> None:
+        if error is None:
+            self._watch.set_listed()
 
 
 class _Device(msgspec.Struct):
@@ -122,7 +139,7 @@ _DEVICE = msgspec.json.Decoder(_Device)
 
 
 def neighbour_devices(raw: bytes) -> Iterator[OtherDriverDevice]:
-    """The devices of a slice that name a UUID or a bus id. Raises msgspec.DecodeError."""
+    """The devices of a slice that have a UUID or a PCI bus ID. Raises msgspec.DecodeError."""
     spec = decoded(_SLICE, raw).spec
     for device in [decoded(_DEVICE, each) for each in spec.devices or []]:
         uuids = frozenset(_strings(device, _UUID_KEYS))
@@ -132,7 +149,7 @@ def neighbour_devices(raw: bytes) -> Iterator[OtherDriverDevice]:
 
 
 def _strings(device: _Device, names: frozenset[str]) -> Iterator[str]:
-    """The string values of attributes of these names, in whatever domain."""
+    """The string values of the attributes of these names, in any domain."""
     for key, value in device.attributes.items():
         if (
             key.rpartition("/")[2] in names

@@ -1,6 +1,6 @@
-"""The CustomResourceDefinition of GPUHealthPolicy: what a person may write, checked by the API server.
+"""The CustomResourceDefinition of GPUHealthPolicy, by which the API server checks the objects that people write.
 
-The chart's template is generated from here, and the simulation serves it, so that there is one schema.
+The chart's template is generated from this module, and the simulation serves it, so there is one schema.
 """
 
 from typing import Any
@@ -57,7 +57,7 @@ def _columns() -> list[Json]:
 def _schema() -> Json:
     return {
         "type": "object",
-        "description": "Which GPUs are judged by which values, and how far the product may go with them.",
+        "description": "Health policy values for the GPUs that match, and the actions that are allowed on them.",
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string"},
@@ -71,11 +71,11 @@ def _schema() -> Json:
 def _spec() -> Json:
     return {
         "type": "object",
-        "description": "Of all policies that match a GPU the one with the highest priority governs it, alone.",
+        "description": "Of all policies that match a GPU, only the one with the highest priority applies.",
         "properties": {
             "match": {
                 "type": "object",
-                "description": "The GPUs that are meant; every entry must be equal. Without entries: all GPUs.",
+                "description": "The GPUs that the policy applies to. Every entry must be equal; without entries it applies to all GPUs.",
                 "default": {},
                 "properties": {
                     "nodeLabels": _equal(
@@ -85,26 +85,26 @@ def _spec() -> Json:
                         "a label's key has at most 317 characters",
                     ),
                     "deviceAttributes": _equal(
-                        "Attributes of the device as its slice shows them, but for those of its health: productName, "
+                        "Attributes of the device as its slice shows them, except those of its health: productName, "
                         "uuid, architecture, resource.kubernetes.io/pciBusID, ...",
                         64,
                         "self.all(key, !key.startsWith('health/'))",
-                        "a device can't be matched by its health: that would change with what the policy does",
+                        "a device cannot be matched by its health, since the policy changes it",
                     ),
                 },
             },
             "priority": {
                 "type": "integer",
                 "format": "int32",
-                "description": "The highest of those that match governs. Two equal ones that differ are ambiguous: "
-                "what governed before goes on, with an event on the Node.",
+                "description": "Of the policies that match a GPU, the one with the highest priority applies. Two that "
+                "differ and have the same priority are ambiguous: the previous policy stays, with an event on the Node.",
                 "default": 0,
                 "minimum": -1000,
                 "maximum": 1000,
             },
             "mode": {
                 "type": "string",
-                "description": "Observe: tell, and take nothing out of service. Isolate: take failed GPUs out. "
+                "description": "Observe: report only. Isolate: take failed GPUs out of service. "
                 "Reset: also restart services and reset GPUs. Full: also act on the node. The agent treats the last "
                 "two as Isolate.",
                 "default": Mode.ISOLATE.value,
@@ -112,12 +112,12 @@ def _spec() -> Json:
             },
             "pause": {
                 "type": "boolean",
-                "description": "While true, no GPU enters or leaves service; verdicts are told as always.",
+                "description": "While true, no GPU enters or leaves service; verdicts are still reported.",
                 "default": False,
             },
             "health": {
                 "type": "object",
-                "description": "Values of the judgement, in place of the agents' own. docs/reference/policy.md has them.",
+                "description": "Policy values that replace those of the agents. docs/reference/policy.md lists them.",
                 "properties": {camel(value.name): _value(value) for value in VALUES},
                 "x-kubernetes-validations": [_pair(pair) for pair in PAIRS],
             },
@@ -148,7 +148,7 @@ def _value(value: PolicyValue) -> Json:
     return {
         "type": "integer",
         "format": "int32",
-        "description": f"In {value.unit}; {value.default} where not set: {why}.",
+        "description": f"In {value.unit}; {value.default} if not set: {why}.",
         "minimum": value.minimum,
         "maximum": MAX_VALUE,
     }

@@ -1,6 +1,6 @@
-"""Reads the cluster's GPUHealthPolicy objects, all of them: which one governs a GPU is decided on its node.
+"""Watches all GPUHealthPolicy objects of the cluster; each node selects the policy of each GPU itself.
 
-A stored object that this agent can't use is told with the field at fault, and is never taken for one that is gone.
+A stored object that this agent cannot use is reported with the field at fault, and never counts as deleted.
 """
 
 from typing import Protocol
@@ -14,57 +14,57 @@ from gpuvitals.health.policy_values import VALUES
 from gpuvitals.inventory.policy_match import Mode, PolicyRule
 from gpuvitals.kube.errors import ApiError, Permanent
 from gpuvitals.kube.policy_crd import PLURAL, VERSION
-from gpuvitals.kube.reflector import ObjectKey, Reflector, ReflectorHooks, Selection
+from gpuvitals.kube.reflector import Reflector
+from gpuvitals.kube.reflector_ports import ObjectKey, ReflectorHooks, Selection
 from gpuvitals.kube.retry import WATCH_LATER
 from gpuvitals.kube.transport import Transport
 from gpuvitals.observability.metrics import NodeMetrics
 
 
 class PolicyError(Exception):
-    """A stored policy can't be used. The message names the field."""
+    """A stored policy that cannot be used. The message names the field."""
 
 
 class PolicyListener(Protocol):
-    """Hears of policies, on the watch's thread; must not block."""
+    """Receives the policies, on the watch's thread. Methods must not block."""
 
     def known(self, name: str, rule: PolicyRule | None) -> None:
-        """The policy as it is stored now; None where it is gone."""
+        """A policy is stored as `rule`, or was deleted (None)."""
         ...
 
     def refused(self, name: str, why: str) -> None:
-        """The policy can't be used."""
+        """A stored policy cannot be used, for the reason `why`."""
         ...
 
     def listed(self) -> None:
-        """Every policy was told, or there are none that this agent may read."""
+        """Every policy was reported, or this agent may read none."""
         ...
 
 
 class PolicyWatch:
-    """Keeps `listener` told, for as long as it runs. One thread."""
+    """Reports policies to `listener` until it is stopped. One thread."""
 
     def __init__(
         self, group: str, transport: Transport, metrics: NodeMetrics, listener: PolicyListener
     ) -> None:
-        self._listener = listener
-        self._has_told = False
-        self._reflector = Reflector(
-            Selection(path=f"/apis/{group}/{VERSION}/{PLURAL}", policy=WATCH_LATER),
-            transport,
-            self._changed,
-            metrics,
-            ReflectorHooks(urgent=lambda: not self._has_told, listed=self._listed),
-        )
+        selection = Selection(path=f"/apis/{group}/{VERSION}/{PLURAL}", policy=WATCH_LATER)
+        self._reflector = Reflector(selection, transport, metrics, _PolicyHooks(listener))
 
     def start(self) -> None:
         """Starts to list and watch."""
         self._reflector.start()
 
     def stop(self, deadline_seconds: float) -> None:
-        """Stops, waiting for a call at hand up to the deadline."""
+        """Stops; waits for a call in progress up to the deadline."""
         self._reflector.stop(deadline_seconds)
 
-    def _changed(self, key: ObjectKey, raw: bytes | None) -> None:
+
+class _PolicyHooks(ReflectorHooks):
+    def __init__(self, listener: PolicyListener) -> None:
+        self._listener = listener
+        self._has_listed = False
+
+    def changed(self, key: ObjectKey, raw: bytes | None) -> None:
         name = key[1]
         if raw is None:
             self._listener.known(name, None)
@@ -73,14 +73,16 @@ class PolicyWatch:
             rule = policy_rule(raw)
         except PolicyError as error:
             self._listener.refused(name, str(error))
-            self._reflector.skip(f"policy {name}: {error}")
-            return
+            raise msgspec.DecodeError(f"policy {name}: {error}") from error
         self._listener.known(name, rule)
 
-    def _listed(self, error: ApiError | None) -> None:
-        """Where the API server has no such kind, or does not let us read it, waiting would hold up the node."""
+    def is_urgent(self) -> bool:
+        return not self._has_listed
+
+    def listed(self, error: ApiError | None) -> None:
+        # A permanent error (the kind is not served, or the right is missing) must not hold up the node.
         if error is None or isinstance(error, Permanent):
-            self._has_told = True
+            self._has_listed = True
             self._listener.listed()
 
 
@@ -93,7 +95,7 @@ def policy_rule(raw: bytes) -> PolicyRule:
     spec = stored.spec
     health = _values(spec.health)
     try:
-        # Together with the agent's own values it is checked where those are known.
+        # The policy resolver checks these values together with the agent's own.
         check_values(health)
     except ValueError as error:
         raise PolicyError(f"spec.health: {as_object_fields(str(error), _SNAKE)}") from error
@@ -109,7 +111,7 @@ def policy_rule(raw: bytes) -> PolicyRule:
 
 
 def _values(given: dict[str, int]) -> dict[str, int]:
-    """The values under the agent's names. Raises PolicyError for a name that no object has."""
+    """The values under the agent's names. Raises PolicyError for an unknown name."""
     unknown = next((name for name in given if name not in _CAMEL), None)
     if unknown is not None:
         meant = (

@@ -2,7 +2,7 @@
 
 
 def is_newer(one: str, other: str) -> bool:
-    """Whether one resourceVersion comes after another. They are decimal; where they are not, any change counts.
+    """Whether one resourceVersion is later than another. Values that are not decimal count as later if they differ.
 
     Source: kubernetes/enhancements keps/sig-api-machinery/5504-comparable-resource-version.
     """

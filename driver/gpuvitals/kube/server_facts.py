@@ -1,15 +1,15 @@
-"""What an API server says of itself and of our rights: its version, the DRA API versions, access reviews."""
+"""Facts about an API server: its version, its DRA API versions, the caller's rights, and other drivers on a node."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
-from urllib.parse import quote
 
 import msgspec
 
 from gpuvitals.decode_error import decoded
 from gpuvitals.inventory.other_drivers import OtherDriverDevice, OtherDrivers
 from gpuvitals.kube.errors import NotFound, Retryable
+from gpuvitals.kube.nodes import node_allocatable
 from gpuvitals.kube.other_drivers import neighbour_devices
 from gpuvitals.kube.slices.codec import PATH as SLICES
 from gpuvitals.kube.slices.list import slice_pages
@@ -23,7 +23,7 @@ _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Right:
-    """One thing that a caller may be allowed to do. `name` "" is any object; without an `optional` one there is another way."""
+    """One permission. `name` "" means any object; the agent also works without an `optional` right."""
 
     verb: str
     group: str
@@ -32,7 +32,7 @@ class Right:
     optional: bool = False
 
     def __str__(self) -> str:
-        """As a person reads it: `patch resourceclaims/status.resource.k8s.io`."""
+        """Verb and resource: `patch resourceclaims/status.resource.k8s.io`."""
         return f"{self.verb} {self.resource}{'.' if self.group else ''}{self.group}"
 
 
@@ -46,14 +46,6 @@ class _Served(msgspec.Struct):
 
 class _Group(msgspec.Struct):
     versions: list[_Served]
-
-
-class _Status(msgspec.Struct):
-    allocatable: dict[str, str] = {}
-
-
-class _Node(msgspec.Struct):
-    status: _Status = msgspec.field(default_factory=_Status)
 
 
 class _Page(msgspec.Struct):
@@ -70,7 +62,6 @@ class _Review(msgspec.Struct):
 
 _VERSION = msgspec.json.Decoder(_Version)
 _GROUP = msgspec.json.Decoder(_Group)
-_NODE = msgspec.json.Decoder(_Node)
 _PAGE = msgspec.json.Decoder(_Page)
 _REVIEW = msgspec.json.Decoder(_Review)
 _encoder = msgspec.json.Encoder()
@@ -103,7 +94,7 @@ def git_version(transport: Transport) -> str:
 
 
 def resource_versions(transport: Transport) -> tuple[str, ...]:
-    """The versions of resource.k8s.io that are served, the preferred first; none where DRA is off. Raises ApiError."""
+    """The served versions of resource.k8s.io, the preferred first; empty on a server without DRA. Raises ApiError."""
     try:
         return tuple(each.version for each in _read(transport, "/apis/resource.k8s.io", _GROUP).versions)
     except NotFound:
@@ -111,7 +102,7 @@ def resource_versions(transport: Transport) -> tuple[str, ...]:
 
 
 def neighbours_now(transport: Transport, driver: str, node: str) -> OtherDrivers:
-    """What drivers other than `driver` publish for a node now, and what the node has allocatable. Raises ApiError."""
+    """The devices that drivers other than `driver` publish for a node, and its allocatable resources. Raises ApiError."""
     devices: list[OtherDriverDevice] = []
     for page in slice_pages(transport, node=node):
         for raw in _decoded(_PAGE, page, SLICES).items:
@@ -119,12 +110,11 @@ def neighbours_now(transport: Transport, driver: str, node: str) -> OtherDrivers
                 devices += (each for each in neighbour_devices(raw) if each.driver != driver)
             except msgspec.DecodeError as error:
                 raise Retryable(f"{SLICES}: {error}") from error
-    found = _read(transport, f"/api/v1/nodes/{quote(node, safe='')}", _NODE)
-    return OtherDrivers(devices=tuple(devices), resources=tuple(sorted(found.status.allocatable.items())))
+    return OtherDrivers(devices=tuple(devices), resources=node_allocatable(transport, node))
 
 
 def denied(transport: Transport, rights: Iterable[Right]) -> Iterator[Right]:
-    """Those that the caller does not have. Raises ApiError."""
+    """The rights that the caller lacks. Raises ApiError."""
     for right in rights:
         resource, _, subresource = right.resource.partition("/")
         attributes = {

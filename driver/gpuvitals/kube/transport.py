@@ -1,6 +1,6 @@
-"""The transport: bytes in and bytes out over kept connections.
+"""The HTTP transport: requests and answers as bytes, over connections that are kept open.
 
-Nothing here throttles: the writers decide what is worth a call.
+Nothing here throttles: the writers limit the rate of their calls.
 """
 
 import time
@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import urllib3
 
@@ -26,9 +26,9 @@ _CHUNK = 1 << 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectSettings:
-    """How to reach the API server: a plain `url` (the simulation), a kubeconfig, or neither: the pod's own account.
+    """The way to the API server: a plain `url` (the simulation), a kubeconfig, or neither: the pod's own account.
 
-    `account` is the folder that the pod's account is mounted at, None for the usual one.
+    `account` is the folder at which the pod's account is mounted, None for the usual one.
     """
 
     url: str = ""
@@ -61,16 +61,16 @@ class LineStream(Protocol):
     """The lines of a watch."""
 
     def __iter__(self) -> Iterator[bytes]:
-        """Whole lines, none of them empty. Raises ApiError where the connection breaks."""
+        """Whole lines, none of them empty. Raises ApiError for a broken connection."""
         ...
 
     def cut(self) -> None:
-        """Has the iterator end now, whatever it waits for. May be called from any thread, at any time."""
+        """Ends the iterator now, also while it waits. May be called from any thread, at any time."""
         ...
 
 
 class Transport(Protocol):
-    """What the writers and the reflector need. Raises ApiError and nothing else."""
+    """The calls that writers and reflectors make. Raises ApiError and nothing else."""
 
     def request(self, call: Call) -> bytes:
         """The body of a 2xx answer."""
@@ -105,7 +105,7 @@ class ApiTransport:
 
     @contextmanager
     def stream(self, call: Call) -> Iterator[LineStream]:
-        """The lines of a watch. Raises ApiError, also from the iterator where the connection breaks."""
+        """The lines of a watch. Raises ApiError, also from the iterator for a broken connection."""
         timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=call.deadline_seconds)
         try:
             answer = self._send(call, timeout)
@@ -123,22 +123,22 @@ class ApiTransport:
             answer.close()
 
     def close(self) -> None:
-        """Closes the connections that wait to be used again. Later calls raise Retryable."""
-        self._access.pool().close()
+        """Closes the idle connections. Later calls raise Retryable."""
+        self._access.connections.pool().close()
 
     def _unanswered(self, call: Call, error: Exception) -> Retryable:
         if isinstance(error, urllib3.exceptions.SSLError):
-            self._access.doubt()
+            self._access.connections.doubt()
         return Retryable(f"{call.method} {call.path}: no answer: {error}")
 
     def _send(self, call: Call, timeout: urllib3.Timeout) -> urllib3.BaseHTTPResponse:
         headers = {"Accept": JSON, "User-Agent": self._agent}
         if call.body is not None:
             headers["Content-Type"] = call.content_type
-        token = self._access.token()
-        if token:
-            headers["Authorization"] = token
-        return self._access.pool().urlopen(
+        authorization = self._access.token.header()
+        if authorization:
+            headers["Authorization"] = authorization
+        return self._access.connections.pool().urlopen(
             call.method,
             self._access.prefix + call.target,
             body=call.body,
@@ -151,7 +151,7 @@ class ApiTransport:
 
 
 def connect(settings: ConnectSettings) -> ApiTransport:
-    """A transport with the credentials that `settings` name. Raises Permanent where they can't be loaded."""
+    """A transport with the credentials of `settings`. Raises Permanent for credentials that cannot be loaded."""
     if settings.url:
         access = plain(settings.url)
     elif settings.kubeconfig is not None:
@@ -159,6 +159,11 @@ def connect(settings: ConnectSettings) -> ApiTransport:
     else:
         access = pod_account(settings.account or ACCOUNT)
     return ApiTransport(access, settings.user_agent)
+
+
+def object_path(collection: str, name: str) -> str:
+    """The path of one object of a collection."""
+    return f"{collection}/{quote(name, safe='')}"
 
 
 class _Lines:
@@ -182,12 +187,12 @@ class _Lines:
         try:
             self._answer.shutdown()
         except (ValueError, RuntimeError, OSError):
-            # Closed already, by its reader or by the server: the iterator ends, which is what was asked for.
+            # Closed already, by its reader or by the server: the iterator ends in any case.
             return
 
 
 def _body(call: Call, answer: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
-    """The whole body; the socket's timeout bounds one read, this bounds all of them."""
+    """The whole body. The socket's timeout bounds one read, the deadline all of them."""
     chunks = []
     while chunk := answer.read1(_CHUNK):
         chunks.append(chunk)
@@ -199,5 +204,5 @@ def _body(call: Call, answer: urllib3.BaseHTTPResponse, deadline: float) -> byte
 
 
 def _failure(call: Call, answer: urllib3.BaseHTTPResponse, body: bytes) -> ApiError:
-    what = f"{call.method} {call.path}"
-    return error_from_answer(answer.status, body, answer.headers.get("Retry-After"), what)
+    text = f"{call.method} {call.path}"
+    return error_from_answer(answer.status, body, answer.headers.get("Retry-After"), text)

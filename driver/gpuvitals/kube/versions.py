@@ -1,4 +1,4 @@
-"""What each supported Kubernetes serves, as data for code, docs and tests.
+"""The APIs and feature gates of each supported Kubernetes version, as data for code, docs and tests.
 
 Source: kubernetes/kubernetes pkg/features/kube_features.go and kubernetes/api
 resource/*/zz_generated.prerelease-lifecycle.go; the taint limits: kubernetes/api resource/v1/types.go of each version.
@@ -18,7 +18,7 @@ class KubernetesVersion:
     """One minor version with its default feature gates.
 
     `resource_apis` and `taint_rule_apis` are the versions of `resource.k8s.io` that are served without configuration.
-    `taints_kept`: the server keeps device taints; `taint_effect_none`: it takes the effect None where it keeps them.
+    `taints_kept`: the server keeps device taints; `taint_effect_none`: if it keeps them, it accepts the effect None.
     `max_taints` is a device's. `claim_status_verbs`: `status.devices` needs the verbs on `resourceclaims/driver`.
     `pod_health_status`: the kubelet shows a device's health in the pod's status.
     """
@@ -83,7 +83,7 @@ VERSIONS: tuple[KubernetesVersion, ...] = (
 
 
 def kubernetes_version(git_version: str) -> KubernetesVersion | None:
-    """The row of a server that calls itself so (`v1.37.2`, `1.36.4-gke.1`); None where it is not supported."""
+    """The row of a server version such as `v1.37.2` or `1.36.4-gke.1`; None for an unsupported one."""
     match = _GIT_VERSION.match(git_version)
     if match is None:
         return None

@@ -1,4 +1,4 @@
-"""What a list and a watch look like on the wire, as far as the reflector needs it."""
+"""The wire form of lists and watches, limited to the fields that the reflector reads."""
 
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 
 
 class ListMeta(msgspec.Struct, rename="camel"):
-    """The place of a list in history, and the token of its next page."""
+    """The resourceVersion of a list, and the token of its next page."""
 
     resource_version: str = ""
     continue_: str = msgspec.field(default="", name="continue")
@@ -25,7 +25,7 @@ class ObjectList(msgspec.Struct):
 
 
 class ObjectMeta(msgspec.Struct, rename="camel"):
-    """Which object it is, and in which version."""
+    """The identity and version of an object."""
 
     name: str = ""
     namespace: str = ""
@@ -34,7 +34,7 @@ class ObjectMeta(msgspec.Struct, rename="camel"):
 
 
 class StoredObject(msgspec.Struct):
-    """An object whose rest is of no interest here."""
+    """An object, reduced to its metadata."""
 
     metadata: ObjectMeta
 
@@ -61,7 +61,7 @@ EVENT = msgspec.json.Decoder(WatchEvent)
 
 
 def read_answer(body: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[_T]) -> _T:
-    """The decoded answer. Raises Retryable where it is none."""
+    """The decoded answer. Raises Retryable for a body that does not decode."""
     try:
         return decoded(decoder, body)
     except msgspec.DecodeError as error:

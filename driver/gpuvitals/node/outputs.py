@@ -11,7 +11,7 @@ from gpuvitals.inventory.claims import claim_entries
 from gpuvitals.inventory.event import Event
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.other_drivers import driver_conflict
-from gpuvitals.inventory.pool import pool
+from gpuvitals.inventory.pool import PoolSpec
 from gpuvitals.kube.claim_writer import ClaimStatusWriter
 from gpuvitals.kube.other_drivers import NeighbourWatch
 from gpuvitals.kube.slices.publisher import SlicePublisher
@@ -63,7 +63,7 @@ class Outputs:
         writers = self._writers
         if writers is None or self._snapshot() is None:
             return False
-        return writers.slices.is_synced and writers.other_drivers.seen is not None
+        return writers.slices.is_synced and writers.other_drivers.current is not None
 
     @property
     def conflict(self) -> str:
@@ -88,21 +88,19 @@ class Outputs:
         self._stored_revision = revision
         self._pending.stored(revision)
         if self._writers is not None:
-            self._writers.taint_times.keep(self._writers.slices.known_taint_times())
+            self._writers.taint_times.keep(self._writers.slices.taint_times())
 
     def show_slices(self) -> None:
         """Publishes the newest snapshot, once it is known whether another driver publishes these GPUs."""
         if self._writers is None:
             return
-        naming = self._naming
         with self._lock:
-            snapshot, others = self._snapshot(), self._writers.other_drivers.seen
+            snapshot, others = self._snapshot(), self._writers.other_drivers.current
             if snapshot is None or others is None:
                 return
             conflict = driver_conflict((entry.gpu for entry in snapshot.gpus), others)
-            self._writers.slices.publish(
-                lambda mode: pool(snapshot, naming, mode, conflict), snapshot.revision
-            )
+            spec = PoolSpec(snapshot=snapshot, naming=self._naming, conflict=conflict)
+            self._writers.slices.publish(spec, snapshot.revision)
             before, self._conflict = self._conflict, conflict
         if conflict != before:
             self.emit(conflict_event(conflict))
@@ -131,13 +129,13 @@ class Outputs:
         else:
             self._held.append(event)
 
-    def slice_refused(self, why: str) -> None:
+    def slices_refused(self, reason: str) -> None:
         """Reports that the API server refuses the node's slices."""
-        self.emit(Event(reason="SliceRefused", message=why))
+        self.emit(Event(reason="SliceRefused", message=reason))
 
-    def claim_status_refused(self, why: str) -> None:
+    def claim_status_refused(self, reason: str) -> None:
         """Reports that the API server refuses the status of a claim."""
-        self.emit(Event(reason="ClaimStatusRefused", message=why))
+        self.emit(Event(reason="ClaimStatusRefused", message=reason))
 
     def prepared_changed(self) -> None:
         """Writes the newest snapshot into the claims after a change of the prepared ones."""

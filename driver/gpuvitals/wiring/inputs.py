@@ -7,7 +7,7 @@ from pathlib import Path
 from gpuvitals.config import ConfigError
 from gpuvitals.health.policy import Policy
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.kube.node_watch import NodeMeta, NodeWatch, NodeWatchSettings
+from gpuvitals.kube.nodes import NodeMeta, NodeWatch, NodeWatchSettings
 from gpuvitals.kube.policy_watch import PolicyWatch
 from gpuvitals.kube.transport import Transport
 from gpuvitals.model.clock import Clock
@@ -71,7 +71,7 @@ class ExternalInputs:
         )
         self._policies = PolicyWatch(settings.naming.api_group, transport, metrics, self.governor)
         watch = NodeWatchSettings(node=settings.node, seconds=settings.seconds)
-        self._node = NodeWatch(watch, transport, metrics, self._node_changed)
+        self._node = NodeWatch(watch, transport, metrics, self)
         self._settings, self._metrics, self._ports = settings, metrics, ports
         self._door: ReportAnnotations | None = None
         self._sources: list[DropInSource | DcgmSource] = []
@@ -108,7 +108,8 @@ class ExternalInputs:
         self._policies.stop(deadline_seconds)
         self._node.stop(deadline_seconds)
 
-    def _node_changed(self, meta: NodeMeta) -> None:
+    def node_changed(self, meta: NodeMeta) -> None:
+        """Hands the state of the Node to the policy resolver, the other drivers' watch and the report annotations."""
         self.governor.labels(meta.labels)
         self._node_has(meta.allocatable)
         if self._door is not None:

@@ -14,9 +14,9 @@ from gpuvitals.config import NodeConfig
 from gpuvitals.kube.claim_reader import ClaimReader
 from gpuvitals.kube.claim_writer import ClaimStatusWriter
 from gpuvitals.kube.events import EventRecorder, EventSource
-from gpuvitals.kube.nodes import node_owner
 from gpuvitals.kube.other_drivers import NeighbourSettings, NeighbourWatch
-from gpuvitals.kube.slices.publisher import PublisherSettings, SlicePublisher
+from gpuvitals.kube.slices.ports import PublisherSettings
+from gpuvitals.kube.slices.publisher import SlicePublisher
 from gpuvitals.kube.slices.recall import SliceRecall
 from gpuvitals.kube.transport import ConnectSettings, connect
 from gpuvitals.kube.write_priority import RightOfWay
@@ -89,7 +89,7 @@ class Node:
             self._transport,
             EventSource(controller=f"{self._naming.api_group}/agent", instance=f"gpuvitals-{options.node}"),
             metrics=self._metrics,
-            way=self._way,
+            priority=self._way,
         )
         self._events = EventAdapter(self._recorder, options.node)
         self._outputs = Outputs(self._naming, self._plugin, self._events, self._pending)
@@ -208,7 +208,7 @@ class Node:
             self._transport,
             self._metrics,
             ports,
-            node_has=lambda resources: self._other_drivers.node_has(resources),
+            node_has=lambda resources: self._other_drivers.set_allocatable(resources),
         )
 
     def _build_agent(self, memory: Memory) -> None:
@@ -270,12 +270,10 @@ class Node:
             node=self._options.node,
             annotation=self._naming.node_report,
             mode=self._config.forced_mode,
-            owner=lambda: node_owner(self._transport, self._options.node),
             taint_times=self._taints.load(),
-            refused=self._outputs.slice_refused,
-            way=self._way,
+            priority=self._way,
         )
-        self._publisher = SlicePublisher(settings, self._transport, self._metrics, self._outputs.stored)
+        self._publisher = SlicePublisher(settings, self._transport, self._metrics, self._outputs)
         beside = NeighbourSettings(driver=self._naming.driver, node=self._options.node)
         self._other_drivers = NeighbourWatch(
             beside, self._transport, self._metrics, self._outputs.show_slices
@@ -283,7 +281,7 @@ class Node:
         self._claims = ClaimStatusWriter(
             self._transport,
             self._metrics,
-            self._outputs.claim_status_refused,
+            self._outputs,
             self._way,
             self._options.node,
         )
@@ -299,7 +297,7 @@ class Node:
         answers = DebugAnswers(self._naming, self._clock, self._agent, self._plugin, self._outputs)
         answers.on_forgotten(self._nvml.forget)
         return PluginPorts(
-            claims=ClaimAdapter(ClaimReader(self._transport, self._claims.seen)),
+            claims=ClaimAdapter(ClaimReader(self._transport, self._claims)),
             agent=self._agent,
             events=self._events,
             readiness=self._outputs,

@@ -4,14 +4,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gpuvitals.inventory.device import Device, Taint, TaintEffect
 from gpuvitals.inventory.pool import Pool, PoolSlice
 from gpuvitals.inventory.taints import ServiceMode
-from gpuvitals.kube.nodes import node_owner
-from gpuvitals.kube.slices.publisher import PublisherSettings, SlicePublisher
+from gpuvitals.kube.slices.ports import PoolSource, PublisherSettings
+from gpuvitals.kube.slices.publisher import SlicePublisher
 from gpuvitals.kube.transport import Call, ConnectSettings, LineStream, Transport, connect
 from gpuvitals.model.ids import DeviceName, NodeName
 from gpuvitals.observability.metrics import NodeMetrics
@@ -31,15 +31,36 @@ def device(index: int, *, failed: bool = False) -> Device:
     )
 
 
-def pool_for(*failed: int) -> Callable[[ServiceMode], Pool]:
-    def build(mode: ServiceMode) -> Pool:
-        devices = [device(index, failed=index in failed) for index in range(8)]
+@dataclass(frozen=True)
+class EightGpus:
+    """A pool of eight devices, some of them failed."""
+
+    failed: tuple[int, ...]
+
+    def pool(self, mode: ServiceMode) -> Pool:
+        devices = [device(index, failed=index in self.failed) for index in range(8)]
         if mode is ServiceMode.WITHDRAW:
             devices = [replace(entry, taints=()) for entry in devices if not entry.taints]
         entry = PoolSlice(index=0, devices=tuple(devices), annotations=((NOTE, "{}"),))
         return Pool(node=NodeName("node-a"), driver=DRIVER, slices=(entry,))
 
-    return build
+
+def pool_for(*failed: int) -> PoolSource:
+    return EightGpus(failed)
+
+
+class Progress:
+    """A listener that keeps the stored revisions and the refusals."""
+
+    def __init__(self) -> None:
+        self.published: list[int] = []
+        self.refusals: list[str] = []
+
+    def stored(self, revision: int) -> None:
+        self.published.append(revision)
+
+    def slices_refused(self, reason: str) -> None:
+        self.refusals.append(reason)
 
 
 class LateAnswers:
@@ -87,7 +108,8 @@ class World:
     ) -> None:
         self.server = server
         self.client = server.client("test")
-        self.refusals: list[str] = []
+        self.progress = Progress()
+        self.published, self.refusals = self.progress.published, self.progress.refusals
         if self.client.find("nodes", "node-a") is None:
             self.create_node()
         self.transport = connect(ConnectSettings(url=server.url))
@@ -97,18 +119,12 @@ class World:
                 "node": "node-a",
                 "annotation": NOTE,
                 "mode": ServiceMode.TAINT,
-                "owner": lambda: node_owner(self.transport, "node-a"),
-                "refused": self.take_refusal,
                 **changed,
             }
         )
-        self.published: list[int] = []
         self.metrics = NodeMetrics("test")
         wire: Transport = self.transport if through is None else through(self.transport)
-        self.publisher = SlicePublisher(self.settings, wire, self.metrics, self.published.append)
-
-    def take_refusal(self, reason: str) -> None:
-        self.refusals.append(reason)
+        self.publisher = SlicePublisher(self.settings, wire, self.metrics, self.progress)
 
     def create_node(self) -> str:
         body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-a"}}

@@ -7,17 +7,18 @@ from dataclasses import replace
 
 from gpuvitals.inventory.claims import ClaimEntry, ConditionStatus
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.inventory.pool import Pool, pool
+from gpuvitals.inventory.pool import PoolSpec
 from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.kube.claim_writer import ClaimStatusWriter
-from gpuvitals.kube.nodes import node_owner
-from gpuvitals.kube.slices.publisher import PublisherSettings, SlicePublisher
+from gpuvitals.kube.slices.ports import PublisherSettings
+from gpuvitals.kube.slices.publisher import SlicePublisher
 from gpuvitals.kube.transport import ConnectSettings, connect
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals_sim.apiserver import ApiServer
 from support.claims import allocated_claim, entry, reference
 from support.fakes.scripted_server import Answer, scripted
 from support.waiting import eventually
+from support.worlds.publisher_world import Progress
 from support.worlds.snapshots import snapshot
 
 NAMING = Naming()
@@ -25,11 +26,11 @@ CLAIMS = "resourceclaims.resource.k8s.io"
 SLICES = "resourceslices.resource.k8s.io"
 
 
-def long_named() -> Pool:
+def long_named() -> PoolSpec:
     """A GPU whose every text is far over the API's 64 characters."""
     node = snapshot(1)
     gpu = replace(node.gpus[0].gpu, product_name="ä" * 200, architecture="x" * 200, brand="y" * 200)
-    return pool(replace(node, gpus=(replace(node.gpus[0], gpu=gpu),)), NAMING, ServiceMode.TAINT)
+    return PoolSpec(snapshot=replace(node, gpus=(replace(node.gpus[0], gpu=gpu),)), naming=NAMING)
 
 
 def test_an_attribute_over_64_characters_is_cut_and_the_server_takes_the_slice() -> None:
@@ -37,7 +38,7 @@ def test_an_attribute_over_64_characters_is_cut_and_the_server_takes_the_slice()
         client = server.client("test")
         client.create("nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-a"}})
         with publishing(server.url, NodeMetrics("test")) as (publisher, published):
-            publisher.publish(lambda _: long_named(), 1)
+            publisher.publish(long_named(), 1)
             eventually(lambda: published == [1])
         (device,) = client.list(SLICES)[0]["spec"]["devices"]
         answers = [request.status for request in server.requests.writes(resource="resourceslices")]
@@ -70,7 +71,7 @@ def test_a_stored_slice_with_missing_fields_is_skipped_and_counted_and_stops_nob
 
     metrics = NodeMetrics("test")
     with scripted(answer) as script, publishing(script.url, metrics) as (publisher, published):
-        publisher.publish(lambda mode: pool(snapshot(0), NAMING, mode), 1)
+        publisher.publish(PoolSpec(snapshot=snapshot(0), naming=NAMING), 1)
         eventually(lambda: published == [1])
 
     skipped = metrics.registry.get_sample_value(
@@ -88,14 +89,13 @@ def publishing(url: str, metrics: NodeMetrics) -> Iterator[tuple[SlicePublisher,
         node="node-a",
         annotation=NAMING.node_report,
         mode=ServiceMode.TAINT,
-        owner=lambda: node_owner(transport, "node-a"),
     )
-    published: list[int] = []
-    publisher = SlicePublisher(settings, transport, metrics, published.append)
+    progress = Progress()
+    publisher = SlicePublisher(settings, transport, metrics, progress)
     publisher.start()
     publisher.set_kubelet_connected(True)
     try:
-        yield publisher, published
+        yield publisher, progress.published
     finally:
         publisher.stop(5)
 

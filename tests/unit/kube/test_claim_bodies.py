@@ -217,7 +217,7 @@ def test_a_read_that_shows_the_entries_of_somebody_else_has_them_applied_again()
     """Finding R9: a write of the instance before, or of a person."""
     with ApiServer() as server, writer_on(server) as writer:
         claim = reference(allocated_claim(server))
-        reader = ClaimReader(connect(ConnectSettings(url=server.url)), writer.seen)
+        reader = ClaimReader(connect(ConnectSettings(url=server.url)), writer)
         writer.show({claim: (entry(ConditionStatus.FALSE, "Xid79"),)})
         eventually(lambda: shown(server, "c") == ["Xid79"])
         reader.read("default", "c")
@@ -234,7 +234,7 @@ def test_conditions_that_others_add_to_our_entry_are_left_alone() -> None:
     """Finding R9: they are no reason to apply again."""
     with ApiServer() as server, writer_on(server) as writer:
         claim = reference(allocated_claim(server))
-        reader = ClaimReader(connect(ConnectSettings(url=server.url)), writer.seen)
+        reader = ClaimReader(connect(ConnectSettings(url=server.url)), writer)
         writer.show({claim: (entry(),)})
         eventually(lambda: shown(server, "c") == ["None"])
         theirs = server.client("test").get(KIND, "c", "default")

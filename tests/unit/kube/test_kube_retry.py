@@ -13,34 +13,39 @@ from gpuvitals.kube.retry import (
     SLICES,
     WATCH,
     Backoff,
-    Retries,
+    RetriedLoop,
     RetryPolicy,
     retrying,
 )
 from gpuvitals.observability.metrics import NodeMetrics
 
 
-class Loop:
+class Loop(RetriedLoop):
     """A loop whose sleeps take no time; it stops after so many of them."""
 
     def __init__(self, sleeps: int = 12, *, urgent: bool = False) -> None:
         self.stop = threading.Event()
         self.waits: list[float] = []
         self.metrics = NodeMetrics("test")
-        self.retries = Retries(
-            stop=self.stop,
-            metrics=self.metrics,
-            failed=lambda error, seconds: self.waits.append(seconds),
-            urgent=lambda: urgent,
-            sleep=lambda seconds: self.stop.set() if len(self.waits) >= sleeps else None,
-        )
+        self.sleeps = sleeps
+        self.urgent = urgent
+
+    def failed(self, error: ApiError, seconds: float) -> None:
+        self.waits.append(seconds)
+
+    def is_urgent(self) -> bool:
+        return self.urgent
+
+    def sleep(self, seconds: float, stopping: threading.Event) -> None:
+        if len(self.waits) >= self.sleeps:
+            stopping.set()
 
     def run(self, policy: RetryPolicy, error: ApiError) -> list[float]:
         def step() -> None:
             raise error
 
         with pytest.raises(type(error)):
-            retrying(policy, self.retries)(step)
+            retrying(policy, self, self.stop, self.metrics)(step)
         return self.waits
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuvitals.kube.credentials import Access, AccountToken, TrustedPool, plain, pod_account
+from gpuvitals.kube.credentials import Access, AccountToken, TrustedConnections, plain, pod_account
 from gpuvitals.kube.errors import (
     ApiError,
     Conflict,
@@ -193,9 +193,9 @@ def test_a_token_is_not_read_for_each_call(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("first", encoding="ascii")
     token = AccountToken(path)
-    assert token() == "Bearer first"
+    assert token.header() == "Bearer first"
     path.unlink()
-    assert token() == "Bearer first"
+    assert token.header() == "Bearer first"
 
 
 def test_missing_credentials_are_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_pods_account_that_lacks_a_file_is_named(tmp_path: Path, missing: str,
     (tmp_path / "ca.crt").write_text(AUTHORITY, encoding="ascii")
     (tmp_path / "token").write_text("t", encoding="ascii")
     place = {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"}
-    pool = pod_account(tmp_path, place).pool()
+    pool = pod_account(tmp_path, place).connections.pool()
     assert (pool.scheme, pool.host, pool.port) == ("https", "fd00::1", 443)
 
     (tmp_path / missing).unlink()
@@ -231,10 +231,9 @@ def test_the_certificates_of_a_server_that_gets_new_ones_are_read_again(tmp_path
     pair = old.serving("server")
     tls.load_cert_chain(pair.certificate, pair.key)
     with scripted(lambda method, target: Answer(headers=(("Connection", "close"),)), tls) as script:
-        pool = TrustedPool(script.url, trusted, seconds=3600)
-        transport = ApiTransport(
-            Access(pool=pool, prefix="", token=lambda: None, doubt=pool.doubt), "gpuvitals"
-        )
+        connections = TrustedConnections(script.url, trusted, seconds=3600)
+        token = plain(script.url).token
+        transport = ApiTransport(Access(connections=connections, prefix="", token=token), "gpuvitals")
         transport.request(CALL)
         pair = new.serving("server")
         tls.load_cert_chain(pair.certificate, pair.key)
@@ -253,15 +252,15 @@ def test_certificates_are_looked_at_now_and_then_and_kept_while_they_can_not_be_
     """Finding R18."""
     trusted = tmp_path / "ca.crt"
     trusted.write_text(AUTHORITY, encoding="ascii")
-    pool = TrustedPool("https://127.0.0.1:1", trusted, seconds=0.0)
-    first = pool()
+    connections = TrustedConnections("https://127.0.0.1:1", trusted, seconds=0.0)
+    first = connections.pool()
     for content in ("", "torn", f"# commentaire d\u00e9j\u00e0 vu\n{AUTHORITY[:40]}"):
         trusted.write_text(content, encoding="utf-8")
-        assert pool() is first
+        assert connections.pool() is first
     trusted.unlink()
-    assert pool() is first
+    assert connections.pool() is first
     trusted.write_text(f"# d\u00e9j\u00e0 vu\n{AUTHORITY}", encoding="utf-8")
-    assert pool() is not first
+    assert connections.pool() is not first
 
 
 def test_a_kubeconfig_gives_server_and_token(tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.inventory.pool import pool
-from gpuvitals.kube.nodes import node_owner
-from gpuvitals.kube.slices.publisher import PublisherSettings, SlicePublisher
+from gpuvitals.inventory.pool import PoolSpec
+from gpuvitals.kube.slices.ports import PublisherSettings
+from gpuvitals.kube.slices.publisher import SlicePublisher
 from gpuvitals.kube.transport import ConnectSettings, connect
 from gpuvitals.model.health import HealthState
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals_sim.apiserver import ApiServer, InProcessClient
+from support.worlds.publisher_world import Progress
 from support.worlds.snapshots import snapshot
 
 KIND = "resourceslices.resource.k8s.io"
@@ -23,19 +24,18 @@ def publishing() -> Iterator[tuple[ApiServer, InProcessClient, SlicePublisher, l
         client = server.client("test")
         client.create("nodes", {"metadata": {"name": "node-a"}})
         transport = connect(ConnectSettings(url=server.url))
-        stored: list[int] = []
+        progress = Progress()
         settings = PublisherSettings(
             driver=Naming().driver,
             node="node-a",
             annotation=Naming().node_report,
             mode=None,
-            owner=lambda: node_owner(transport, "node-a"),
         )
-        publisher = SlicePublisher(settings, transport, NodeMetrics("test"), stored.append)
+        publisher = SlicePublisher(settings, transport, NodeMetrics("test"), progress)
         publisher.start()
         publisher.set_kubelet_connected(True)
         try:
-            yield server, client, publisher, stored
+            yield server, client, publisher, progress.published
         finally:
             publisher.stop(5)
             transport.close()
@@ -51,18 +51,18 @@ def await_stored(stored: list[int], revision: int) -> None:
 def test_ten_full_slices_are_written_once_each_and_shrink_to_one_that_is_empty() -> None:
     node = snapshot(640, {5: HealthState.UNHEALTHY, 600: HealthState.DEGRADED})
     with publishing() as (server, client, publisher, stored):
-        publisher.publish(lambda mode: pool(node, Naming(), mode), 1)
+        publisher.publish(PoolSpec(snapshot=node, naming=Naming()), 1)
         await_stored(stored, 1)
         slices = client.list(KIND)
         assert sorted(len(one["spec"]["devices"]) for one in slices) == [64] * 10
         assert {one["spec"]["pool"]["resourceSliceCount"] for one in slices} == {10}
         assert len({one["spec"]["pool"]["generation"] for one in slices}) == 1
         server.requests.clear()
-        publisher.publish(lambda mode: pool(node, Naming(), mode), 2)
+        publisher.publish(PoolSpec(snapshot=node, naming=Naming()), 2)
         await_stored(stored, 2)
         time.sleep(1)
         assert server.requests.writes(resource="resourceslices") == ()
-        publisher.publish(lambda mode: pool(snapshot(0), Naming(), mode), 3)
+        publisher.publish(PoolSpec(snapshot=snapshot(0), naming=Naming()), 3)
         await_stored(stored, 3)
         (left,) = client.list(KIND)
         assert left["spec"].get("devices") in (None, [])

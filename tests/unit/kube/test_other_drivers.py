@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from gpuvitals.inventory.other_drivers import OtherDrivers
-from gpuvitals.kube.node_watch import NodeWatch, NodeWatchSettings
+from gpuvitals.kube.nodes import NodeMeta, NodeWatch, NodeWatchSettings
 from gpuvitals.kube.other_drivers import NeighbourSettings, NeighbourWatch, neighbour_devices
 from gpuvitals.kube.transport import ConnectSettings, connect
 from gpuvitals.observability.metrics import NodeMetrics
@@ -33,14 +33,17 @@ class World:
         self.changes: list[OtherDrivers | None] = []
         settings = NeighbourSettings(driver=DRIVER, node="node-a")
         self.watch = NeighbourWatch(
-            settings, self.transport, NodeMetrics("test"), lambda: self.changes.append(self.watch.seen)
+            settings, self.transport, NodeMetrics("test"), lambda: self.changes.append(self.watch.current)
         )
         self.node = NodeWatch(
             NodeWatchSettings(node="node-a", seconds=0.1),
             self.transport,
             NodeMetrics("test"),
-            lambda meta: self.watch.node_has(meta.allocatable),
+            self,
         )
+
+    def node_changed(self, meta: NodeMeta) -> None:
+        self.watch.set_allocatable(meta.allocatable)
 
     def publish(self, name: str, driver: str, node: str, **attributes: Json) -> None:
         pool = {"name": node, "generation": 1, "resourceSliceCount": 1}
@@ -50,8 +53,8 @@ class World:
 
     def wait(self, holds: Callable[[OtherDrivers], bool]) -> None:
         deadline = time.monotonic() + 5
-        while self.watch.seen is None or not holds(self.watch.seen):
-            assert time.monotonic() < deadline, self.watch.seen
+        while self.watch.current is None or not holds(self.watch.current):
+            assert time.monotonic() < deadline, self.watch.current
             time.sleep(0.01)
 
 
@@ -77,8 +80,8 @@ def test_identities_of_other_drivers_devices_on_this_node_are_seen_and_no_others
         bus = {"resource.kubernetes.io/pciBusID": {"string": "0000:01:00.0"}}
         world.publish("theirs", "gpu.nvidia.com", "node-a", uuid={"string": "GPU-1"}, cores={"int": 8}, **bus)
         world.wait(lambda seen: bool(seen.devices))
-        assert world.watch.seen is not None
-        (found,) = world.watch.seen.devices
+        assert world.watch.current is not None
+        (found,) = world.watch.current.devices
         assert (found.driver, found.device) == ("gpu.nvidia.com", "gpu-1")
         assert (found.uuids, found.bus_ids) == ({"GPU-1"}, {"0000:01:00.0"})
         world.client.delete(SLICES, "theirs")
@@ -101,8 +104,8 @@ def test_a_look_that_fails_changes_nothing_and_is_made_again() -> None:
         world.server.faults.drop_watches(SLICES, abrupt=True)
         world.client.delete(SLICES, "theirs")
         eventually(lambda: fault.hits >= 2, 20)
-        assert world.watch.seen is not None
-        assert world.watch.seen.devices
+        assert world.watch.current is not None
+        assert world.watch.current.devices
         fault.end()
         world.wait(lambda seen: seen.devices == ())
 
@@ -173,9 +176,19 @@ def test_a_node_that_may_not_be_watched_is_read_until_it_may() -> None:
             world.transport.close()
 
 
+class Labels:
+    """The label `v` of each reported state of the Node."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def node_changed(self, meta: NodeMeta) -> None:
+        self.seen.append(meta.labels["v"])
+
+
 def test_an_older_state_of_the_node_from_a_server_that_lags_is_not_taken() -> None:
     """Finding K3, for the Node: reads from a cache may go back in time."""
-    seen: list[str] = []
+    labels = Labels()
 
     def node(version: int) -> bytes:
         return b'{"metadata":{"name":"n","uid":"u","resourceVersion":"%d","labels":{"v":"%d"}}}' % (
@@ -196,11 +209,11 @@ def test_an_older_state_of_the_node_from_a_server_that_lags_is_not_taken() -> No
             NodeWatchSettings(node="n", seconds=0.02),
             transport,
             NodeMetrics("test"),
-            lambda meta: seen.append(meta.labels["v"]),
+            labels,
         )
         watch.start()
-        eventually(lambda: seen[-1:] == ["10"])
+        eventually(lambda: labels.seen[-1:] == ["10"])
         watch.stop(5)
         transport.close()
 
-    assert seen == ["7", "9", "10"]
+    assert labels.seen == ["7", "9", "10"]

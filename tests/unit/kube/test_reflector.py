@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gpuvitals.kube.reflector import ObjectKey, Reflector, ReflectorHooks, Selection
+from gpuvitals.kube.reflector import Reflector
+from gpuvitals.kube.reflector_ports import ObjectKey, ReflectorHooks, Selection
 from gpuvitals.kube.retry import RetryPolicy
 from gpuvitals.kube.transport import ConnectSettings, connect
 from gpuvitals.observability.metrics import NodeMetrics
@@ -25,14 +26,14 @@ WATCHES = Match(verbs=("watch",))
 LISTS = Match(verbs=("list",))
 
 
-class Copy:
-    """What a reflector's handler was told: objects by name, and the history of keys."""
+class Copy(ReflectorHooks):
+    """The objects that a reflector reported, by name, and the history of keys."""
 
     def __init__(self) -> None:
         self.objects: dict[str, str] = {}
         self.history: list[tuple[str, bool]] = []
 
-    def take(self, key: ObjectKey, raw: bytes | None) -> None:
+    def changed(self, key: ObjectKey, raw: bytes | None) -> None:
         self.history.append((key[1], raw is not None))
         if raw is None:
             del self.objects[key[1]]
@@ -43,7 +44,7 @@ class Copy:
 @contextmanager
 def reflecting(url: str, selection: Selection = NODES) -> Iterator[tuple[Reflector, Copy]]:
     copy = Copy()
-    reflector = Reflector(selection, connect(ConnectSettings(url=url)), copy.take, NodeMetrics("test"))
+    reflector = Reflector(selection, connect(ConnectSettings(url=url)), NodeMetrics("test"), copy)
     reflector.start()
     try:
         yield reflector, copy
@@ -153,10 +154,10 @@ def test_an_outage_is_survived_and_told_as_trouble() -> None:
     with ApiServer() as server, reflecting(server.url) as (reflector, copy):
         assert reflector.synced.wait(5)
         with server.outage():
-            wait(lambda: reflector.trouble != "")
+            wait(lambda: reflector.problem != "")
             server.client("test").create("nodes", node("a"))
         wait(lambda: copy.objects == versions(server))
-        wait(lambda: reflector.trouble == "")
+        wait(lambda: reflector.problem == "")
 
 
 def test_a_refused_list_is_not_a_hot_loop() -> None:
@@ -173,7 +174,7 @@ def test_a_nudge_ends_the_wait() -> None:
     with ApiServer() as server:
         server.faults.fail(503, times=1, match=LISTS)
         with reflecting(server.url, replace(NODES, policy=slow)) as (reflector, _):
-            wait(lambda: reflector.trouble != "")
+            wait(lambda: reflector.problem != "")
             time.sleep(0.05)
             reflector.nudge()
             assert reflector.synced.wait(1)
@@ -207,9 +208,10 @@ def test_a_bad_item_is_skipped_and_counted_and_the_others_are_told(bad: bytes) -
         metadata: dict[str, str]
         spec: dict[str, str]
 
-    def take(key: ObjectKey, raw: bytes | None) -> None:
-        assert raw is not None
-        told.append(msgspec.json.decode(raw, type=Decoded).metadata["resourceVersion"])
+    class Decoding(ReflectorHooks):
+        def changed(self, key: ObjectKey, raw: bytes | None) -> None:
+            assert raw is not None
+            told.append(msgspec.json.decode(raw, type=Decoded).metadata["resourceVersion"])
 
     gate = threading.Event()
 
@@ -221,7 +223,7 @@ def test_a_bad_item_is_skipped_and_counted_and_the_others_are_told(bad: bytes) -
     with scripted(answer) as script:
         metrics = NodeMetrics("test")
         selection = replace(NODES, path="/x")
-        reflector = Reflector(selection, connect(ConnectSettings(url=script.url)), take, metrics)
+        reflector = Reflector(selection, connect(ConnectSettings(url=script.url)), metrics, Decoding())
         reflector.start()
         wait(lambda: len(told) >= 2)
         gate.set()
@@ -307,13 +309,25 @@ def _take_step(server: ApiServer, step: str, named: tuple[str, str], copy: Copy)
             return  # there is nothing to delete
 
 
+class Settled(ReflectorHooks):
+    """The settled contents with their version, whether history went back, and the names of deleted objects."""
+
+    def __init__(self) -> None:
+        self.settlements: list[tuple[list[str], str, bool]] = []
+        self.gone: list[str] = []
+
+    def changed(self, key: ObjectKey, raw: bytes | None) -> None:
+        if raw is None:
+            self.gone.append(key[1])
+
+    def settled(self, objects: Sequence[bytes], resource_version: str, *, rewound: bool) -> None:
+        names = sorted(json.loads(raw)["metadata"]["name"] for raw in objects)
+        self.settlements.append((names, resource_version, rewound))
+
+
 def test_a_watch_that_is_due_begins_with_everything_and_settles_what_was_missed() -> None:
     """Finding K3: without a list, so that a fleet at rest asks for none."""
-    told: list[tuple[str, list[str], str, bool]] = []
-
-    def settled(raws: list[bytes], place: str, rewound: bool) -> None:
-        names = sorted(json.loads(raw)["metadata"]["name"] for raw in raws)
-        told.append(("settled", names, place, rewound))
+    hooks = Settled()
 
     def item(name: str, version: int) -> dict[str, object]:
         return {"metadata": {"name": name, "uid": name, "resourceVersion": str(version)}}
@@ -334,28 +348,26 @@ def test_a_watch_that_is_due_begins_with_everything_and_settles_what_was_missed(
         ended.set()
         return Answer(chunks=(*lines, line("BOOKMARK", older), line("BOOKMARK", mark)))
 
-    gone: list[str] = []
     with scripted(answer) as script:
         transport = connect(ConnectSettings(url=script.url))
         reflector = Reflector(
             Selection(path="/things", resync_seconds=0.0),
             transport,
-            lambda key, raw: gone.append(key[1]) if raw is None else None,
             NodeMetrics("test"),
-            ReflectorHooks(settled=settled),
+            hooks,
         )
         reflector.start()
-        wait(lambda: len(told) >= 2)
+        wait(lambda: len(hooks.settlements) >= 2)
         reflector.stop(5)
         transport.close()
 
-    assert told[:2] == [("settled", ["a", "gone"], "30", False), ("settled", ["a", "b"], "40", False)]
-    assert gone[:1] == ["gone"]
+    assert hooks.settlements[:2] == [(["a", "gone"], "30", False), (["a", "b"], "40", False)]
+    assert hooks.gone[:1] == ["gone"]
 
 
 def test_a_server_that_has_not_come_to_our_place_is_listed_anew() -> None:
     """Finding K3: a restored backup takes history back."""
-    told: list[tuple[str, bool]] = []
+    hooks = Settled()
     places = iter(("900", "40", "40", "40"))
 
     def answer(method: str, target: str) -> Answer:
@@ -372,13 +384,12 @@ def test_a_server_that_has_not_come_to_our_place_is_listed_anew() -> None:
         reflector = Reflector(
             Selection(path="/things"),
             transport,
-            lambda key, raw: None,
             NodeMetrics("test"),
-            ReflectorHooks(settled=lambda raws, place, rewound: told.append((place, rewound))),
+            hooks,
         )
         reflector.start()
-        wait(lambda: len(told) >= 2)
+        wait(lambda: len(hooks.settlements) >= 2)
         reflector.stop(5)
         transport.close()
 
-    assert told[:2] == [("900", False), ("40", True)]
+    assert hooks.settlements[:2] == [([], "900", False), ([], "40", True)]

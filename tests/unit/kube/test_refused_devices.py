@@ -1,7 +1,7 @@
 """A device that the API server refuses costs neither its siblings' faults nor the news of itself."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -20,16 +20,22 @@ def world() -> Iterator[World]:
         yield made
 
 
-def with_odd(odd: Device, *failed: int) -> Callable[[ServiceMode], Pool]:
-    """The pool in which `odd` stands in place of device 5."""
+@dataclass(frozen=True)
+class OddPool:
+    """A pool in which `odd` replaces device 5."""
 
-    def build(mode: ServiceMode) -> Pool:
-        whole = pool_for(*failed)(mode)
+    odd: Device
+    failed: tuple[int, ...]
+
+    def pool(self, mode: ServiceMode) -> Pool:
+        whole = pool_for(*self.failed).pool(mode)
         (part,) = whole.slices
-        devices = tuple(odd if each.name == "gpu-5" else each for each in part.devices)
+        devices = tuple(self.odd if each.name == "gpu-5" else each for each in part.devices)
         return replace(whole, slices=(replace(part, devices=devices),))
 
-    return build
+
+def with_odd(odd: Device, *failed: int) -> OddPool:
+    return OddPool(odd, failed)
 
 
 def names(world: World) -> list[str]:

@@ -50,30 +50,30 @@ def shown(held: SliceCache) -> ObservedSlice:
 
 def test_an_own_echo_is_no_news_and_an_older_event_changes_nothing() -> None:
     held = cache()
-    held.stored(stored(11))
+    held.record_write(stored(11))
 
-    assert not held.watched(stored(11))
-    assert not held.watched(stored(9))
-    assert held.watched(stored(100))
+    assert not held.observe(stored(11))
+    assert not held.observe(stored(9))
+    assert held.observe(stored(100))
     assert names(held) == [("00000-x", "100")]
 
 
 def test_an_event_on_its_way_does_not_bring_back_what_was_deleted() -> None:
     held = cache()
-    held.stored(stored(11))
-    held.deleted(shown(held))
+    held.record_write(stored(11))
+    held.record_delete(shown(held))
 
-    assert not held.watched(stored(12))
+    assert not held.observe(stored(12))
     assert names(held) == []
-    assert not held.gone("00000-x", "u")
+    assert not held.observe_delete("00000-x", "u")
 
 
 def test_an_answer_that_comes_after_the_delete_revives_nothing() -> None:
     """Finding K3."""
     held = cache()
-    held.watched(stored(11))
-    assert held.gone("00000-x", "u")
-    held.stored(stored(12))
+    held.observe(stored(11))
+    assert held.observe_delete("00000-x", "u")
+    held.record_write(stored(12))
 
     assert names(held) == []
 
@@ -82,7 +82,7 @@ def test_an_answer_about_an_object_that_the_watch_never_showed_revives_nothing()
     """Finding K3: created and deleted between two lists, and only then the create is answered."""
     held = cache()
     held.settle([], "20", rewound=False)
-    held.stored(stored(12))
+    held.record_write(stored(12))
 
     assert names(held) == []
 
@@ -90,13 +90,13 @@ def test_an_answer_about_an_object_that_the_watch_never_showed_revives_nothing()
 def test_a_slice_created_anew_under_the_name_of_a_deleted_one_is_taken() -> None:
     """Finding K3."""
     held = cache()
-    held.watched(stored(11))
-    held.gone("00000-x", "u")
-    held.reached("12")
+    held.observe(stored(11))
+    held.observe_delete("00000-x", "u")
+    held.observe_version("12")
 
-    assert held.watched(stored(13, uid="another"))
-    assert not held.gone("00000-x", "u")
-    held.stored(stored(12))
+    assert held.observe(stored(13, uid="another"))
+    assert not held.observe_delete("00000-x", "u")
+    held.record_write(stored(12))
     assert (names(held), shown(held).uid) == ([("00000-x", "13")], "another")
 
 
@@ -104,7 +104,7 @@ def test_a_list_of_the_watch_settles_what_was_missed() -> None:
     """Finding K3."""
     held = cache()
     for version, name in ((3, "00000-gone"), (4, "00000-kept"), (30, "00000-newer")):
-        held.stored(stored(version, name=name, uid=name))
+        held.record_write(stored(version, name=name, uid=name))
     found = [stored(4, name="00000-kept", uid="00000-kept"), stored(13, name="00001-found", uid="found")]
 
     assert held.settle(found, "20", rewound=False)
@@ -114,18 +114,18 @@ def test_a_list_of_the_watch_settles_what_was_missed() -> None:
 
 def test_a_server_restored_from_a_backup_is_taken_as_it_is() -> None:
     held = cache()
-    held.watched(stored(900))
-    held.reached("1000")
+    held.observe(stored(900))
+    held.observe_version("1000")
 
     assert held.settle([stored(40)], "50", rewound=True)
-    assert held.watched(stored(51))
+    assert held.observe(stored(51))
     assert names(held) == [("00000-x", "51")]
 
 
 def test_a_list_replaces_what_it_can_know_about() -> None:
     held = cache()
     for version, name in ((3, "00000-gone"), (4, "00000-kept"), (30, "00000-newer")):
-        held.stored(stored(version, name=name, uid=name))
+        held.record_write(stored(version, name=name, uid=name))
     kept, found = stored(12, name="00000-kept", uid="00000-kept"), stored(13, name="00001-found", uid="found")
     held.replace(listed(20, kept, found))
 
@@ -134,21 +134,21 @@ def test_a_list_replaces_what_it_can_know_about() -> None:
 
 def test_a_taint_keeps_its_time_through_a_wipe_and_a_foreign_edit_until_it_is_lifted() -> None:
     held = cache()
-    held.stored(stored(1, time="2026-11-24T01:00:00Z"))
-    held.expect(pool(tainted=True))
-    held.watched(stored(2))
-    held.watched(stored(3, time="2026-11-24T05:00:00Z"))
-    held.gone("00000-x", "u")
+    held.record_write(stored(1, time="2026-11-24T01:00:00Z"))
+    held.forget_lifted_taints(pool(tainted=True))
+    held.observe(stored(2))
+    held.observe(stored(3, time="2026-11-24T05:00:00Z"))
+    held.observe_delete("00000-x", "u")
 
     assert held.view()[1].taint_times == {KEY: "2026-11-24T01:00:00Z"}
     assert held.view()[1].generation == 4
-    held.expect(pool(tainted=False))
+    held.forget_lifted_taints(pool(tainted=False))
     assert held.taint_times() == {}
 
 
 def test_a_device_that_the_pool_does_not_name_keeps_the_age_of_its_taint() -> None:
     held = cache({KEY: "2026-11-24T01:00:00Z"})
-    held.expect(pool(tainted=False, name="another"))
+    held.forget_lifted_taints(pool(tainted=False, name="another"))
 
     assert held.taint_times() == {KEY: "2026-11-24T01:00:00Z"}
 
@@ -156,8 +156,8 @@ def test_a_device_that_the_pool_does_not_name_keeps_the_age_of_its_taint() -> No
 def test_a_difference_of_the_server_is_news_once() -> None:
     held = cache()
 
-    assert held.accept(b"sent", b"kept")
-    assert not held.accept(b"sent", b"kept")
+    assert held.accept_difference(b"sent", b"kept")
+    assert not held.accept_difference(b"sent", b"kept")
     assert held.view()[1].accepted == {b"sent": b"kept"}
 
 

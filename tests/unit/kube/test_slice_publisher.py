@@ -440,7 +440,7 @@ def test_a_taint_is_as_old_as_it_was_after_a_wipe_while_the_agent_was_away() -> 
             added = first.taint_of(3)["timeAdded"]
         first.wipe()
         time.sleep(1.1)
-        with started(World(server, taint_times=first.publisher.known_taint_times())) as second:
+        with started(World(server, taint_times=first.publisher.taint_times())) as second:
             second.publish(1, 3)
 
             assert second.taint_of(3)["timeAdded"] == added

@@ -1,4 +1,4 @@
-"""How often a slice may be written for changes that alter no device's service. Pure.
+"""Rate limit of slice writes that change no device's service. Pure.
 
 Each write of a slice wakes every scheduler of the cluster. No setting and no noise may turn that into a storm.
 """
@@ -10,9 +10,9 @@ _BURST = 4
 class ChangeBudget:
     """A token bucket with one token a minute, used by one thread.
 
-    A fault of a GPU in service that comes or goes takes a token at once, up to four in a burst. Everything else (a GPU
-    that nobody could read, a score) also keeps a minute of distance to the last such write, so noise makes one write a
-    minute at most. Writes that isolate a device or return it don't come here.
+    A fault that a GPU in service gains or loses takes a token at once, up to four in a burst. Every other change (an
+    unreadable GPU, a score) also keeps a minute of distance to the last such write, so noise makes at most one write a
+    minute. Writes that isolate a device or return it to service have no such limit.
     """
 
     def __init__(self, *, burst: int = _BURST, seconds: float = CHANGE_SECONDS) -> None:
@@ -23,7 +23,7 @@ class ChangeBudget:
         self._taken_at: float | None = None
 
     def take(self, now: float, *, is_fault: bool) -> float:
-        """0 where a write may be made now, which then counts; else the seconds until one may. `now` is monotonic."""
+        """Takes a token for a write. Returns 0 on success, else the seconds until a token is free. `now` is monotonic."""
         if self._at is not None:
             self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) / self._seconds)
         self._at = now

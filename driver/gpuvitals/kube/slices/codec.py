@@ -1,4 +1,4 @@
-"""ResourceSlices on the wire: our dataclasses to JSON, and the stored objects to what the planner needs. Pure."""
+"""ResourceSlices on the wire: encodes our dataclasses as JSON, and decodes stored objects for the planner. Pure."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -28,12 +28,12 @@ _INDEX = re.compile(r"([0-9a-f]{5,8})-")
 _MAX_GENERATE_NAME = 58
 
 TaintKey = tuple[str, str, str, str]
-"""(device, key, value, effect): a taint that is the same keeps its time."""
+"""(device, key, value, effect): an unchanged taint keeps its time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where a slice stands in its pool: the generation and how many slices the pool has."""
+    """The pool generation of a slice, and the number of slices in its pool."""
 
     generation: int
     count: int
@@ -41,13 +41,13 @@ class Placement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedSlice:
-    """A stored slice of our driver on our node. `index` is None where its name carries none.
+    """A stored slice of our driver on our node. `index` is None for a name without one.
 
-    `content` is what the planner compares: all of the spec but the placement, without the times of taints, and of the
-    metadata the annotation and the owner. `taints` are those that the server kept, also those without a time.
+    `content` is compared by the planner: the spec without the placement and the times of taints, our annotation, and the
+    owner's UID. `taints` are those that the server kept, also those without a time.
     `foreign` is the metadata without the managed fields and without our annotation and owner: a PUT replaces all of it.
-    `terminating`: a delete waits for a finalizer of somebody else. `health` is what each device shows. `unseen` are the
-    devices that are withdrawn because nobody could read them.
+    `terminating`: a delete waits for a foreign finalizer. `health` has the health attributes of each device. `unseen` are
+    the devices that are withdrawn because they could not be read.
     """
 
     name: str
@@ -67,13 +67,13 @@ class ObservedSlice:
 
 
 def observed_slice(raw: bytes, annotation: str) -> ObservedSlice:
-    """Decodes one stored slice. Raises msgspec.DecodeError (ValidationError) where it is not one."""
+    """Decodes one stored slice. Raises msgspec.DecodeError (ValidationError) for any other object."""
     return _observed(decoded(_SLICE, raw), annotation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedList:
-    """A list of stored slices. `skipped` says of each that could not be decoded what was wrong with it."""
+    """A list of stored slices. `skipped` has the error of each slice that could not be decoded."""
 
     slices: tuple[ObservedSlice, ...]
     resource_version: str
@@ -81,7 +81,7 @@ class ObservedList:
 
 
 def observed_slices(body: bytes, annotation: str) -> ObservedList:
-    """Decodes a list of slices; one that is none costs itself only. Raises msgspec.DecodeError for no list at all."""
+    """Decodes a list of slices, and skips those that are none. Raises msgspec.DecodeError for a body that is no list."""
     listed = decoded(_LIST, body)
     slices: list[ObservedSlice] = []
     skipped: list[str] = []
@@ -96,7 +96,7 @@ def observed_slices(body: bytes, annotation: str) -> ObservedList:
 
 
 def desired_content(entry: PoolSlice, pool: Pool, owner: NodeOwner) -> bytes:
-    """What `ObservedSlice.content` will be once `entry` is stored."""
+    """The `ObservedSlice.content` that `entry` will have once it is stored."""
     note = next((value for _, value in entry.annotations), "")
     spec = _spec(pool, tuple(_device(device, {}) for device in entry.devices))
     return _content(spec, note, owner.uid)
@@ -104,7 +104,7 @@ def desired_content(entry: PoolSlice, pool: Pool, owner: NodeOwner) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """What is stored for a slice and has to survive a write: the metadata of others, and since when taints stand."""
+    """The parts of a stored slice that a write must preserve: foreign metadata, and the times of taints."""
 
     foreign: Mapping[str, Any]
     times: Mapping[TaintKey, str]
@@ -113,7 +113,7 @@ class Stored:
 def slice_body(
     entry: PoolSlice, pool: Pool, owner: NodeOwner, placement: Placement, stored: Stored
 ) -> dict[str, Any]:
-    """The object to write, without a name. A taint that stood before carries its time: the server restamps it else."""
+    """The object to write, without a name. A known taint carries its time, since the server would set a new one."""
     place = {
         "name": pool.node,
         "generation": placement.generation,
@@ -129,7 +129,7 @@ def slice_body(
 
 
 def pool_taints(pool: Pool) -> dict[str, frozenset[TaintKey]]:
-    """Every device of the pool with the taints it is to carry."""
+    """The taints of every device of the pool, by device name."""
     return {
         device.name: frozenset(_taint_key(device, taint) for taint in device.taints)
         for entry in pool.slices
@@ -138,7 +138,7 @@ def pool_taints(pool: Pool) -> dict[str, frozenset[TaintKey]]:
 
 
 def pool_uses(pool: Pool) -> dict[str, DeviceUse]:
-    """Every device of the pool with what matters for its use, with those that are withdrawn unseen."""
+    """The use of every device of the pool, including those that are withdrawn because they could not be read."""
     notes = (note for entry in pool.slices for _, note in entry.annotations)
     unseen = {name: UNSEEN for note in notes for name in withdrawn_unseen(note)}
     return unseen | {
@@ -152,7 +152,7 @@ def pool_uses(pool: Pool) -> dict[str, DeviceUse]:
 
 
 def observed_uses(slices: Iterable[ObservedSlice]) -> dict[str, DeviceUse]:
-    """Every stored device with what matters for its use, with those that are withdrawn unseen."""
+    """The use of every stored device, including those that are withdrawn because they could not be read."""
     listed = tuple(slices)
     unseen = {name: UNSEEN for entry in listed for name in entry.unseen}
     return unseen | {
@@ -168,7 +168,7 @@ def observed_uses(slices: Iterable[ObservedSlice]) -> dict[str, DeviceUse]:
 
 
 def generate_name(index: int, pool: Pool) -> str:
-    """`00000-<driver>-<node>-`, cut so that the server's suffix still fits a DNS label; the index always survives."""
+    """`00000-<driver>-<node>-`, cut so that the server's suffix still fits a DNS label; the index is never cut."""
     text = f"{index:05x}-{pool.driver}-{pool.node}"
     return text[: _MAX_GENERATE_NAME - 1].rstrip("-.") + "-"
 
@@ -289,7 +289,7 @@ def _device(device: Device, times: Mapping[TaintKey, str]) -> Mapping[str, Any]:
 
 @lru_cache(maxsize=1024)
 def _untainted(device: Device) -> Mapping[str, Any]:
-    """Remembered: of two pools nearly all devices are the same."""
+    """Cached: two consecutive pools share nearly all devices."""
     return {
         "name": device.name,
         "attributes": {key: _value(value) for key, value in device.attributes},

@@ -1,6 +1,6 @@
-"""The metadata of a stored slice: which part is ours, and how the rest survives our writes. Pure.
+"""The metadata of a stored slice: separates our part from that of other clients, which our writes preserve. Pure.
 
-Labels, annotations, finalizers and owner references of others stay through every PUT, which replaces the whole object.
+A PUT replaces the whole object, so it has to repeat the labels, annotations, finalizers and owner references of others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ _RECREATED = ("labels", "annotations", "ownerReferences")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeOwner:
-    """The Node that owns the slices, so that they go with it."""
+    """The Node that owns the slices, so that they are deleted with it."""
 
     name: str
     uid: str
 
 
 def owner_uid(references: Sequence[Mapping[str, Any]], node: str) -> str:
-    """The UID under which the Node owns the slice; empty where that is not one reference as we write it."""
+    """The UID in our owner reference; empty unless there is exactly one, in the form in which we write it."""
     own = [entry for entry in references if _is_own(entry, node)]
     if len(own) != 1 or bool(own[0].get("controller")) is _has_controller(references, node):
         return ""
@@ -28,7 +28,7 @@ def owner_uid(references: Sequence[Mapping[str, Any]], node: str) -> str:
 
 
 def foreign_metadata(stored: Mapping[str, Any], annotation: str, node: str) -> dict[str, Any]:
-    """All stored metadata without our annotation, our owner reference, and what only the server writes."""
+    """All stored metadata without our annotation, our owner reference, and the fields that only the server writes."""
     foreign = {key: value for key, value in stored.items() if key not in _ONLY_STORED}
     notes = {key: value for key, value in (stored.get("annotations") or {}).items() if key != annotation}
     owners = [entry for entry in stored.get("ownerReferences") or [] if not _is_own(entry, node)]
@@ -40,10 +40,10 @@ def foreign_metadata(stored: Mapping[str, Any], annotation: str, node: str) -> d
 
 
 def recreated_metadata(foreign: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a slice that is gone a new one gets.
+    """The foreign metadata of a deleted slice that its successor gets.
 
-    No finalizers: they were removed, or the old slice would still be there. No foreign reference blocks the deletion of
-    its owner: that takes a right on the owner, and the create would be refused without it.
+    Finalizers are left out: they were removed, or the old slice would still exist. `blockOwnerDeletion` is left out too:
+    it needs a right on the owner, without which the server refuses the create.
     """
     kept = {key: foreign[key] for key in _RECREATED if key in foreign}
     if "ownerReferences" in kept:
@@ -57,7 +57,7 @@ def recreated_metadata(foreign: Mapping[str, Any]) -> dict[str, Any]:
 def merged_metadata(
     foreign: Mapping[str, Any], annotations: Mapping[str, str], owner: NodeOwner
 ) -> dict[str, Any]:
-    """The metadata to write. An object has one controller at most: where another has the place, ours is a plain owner."""
+    """The metadata to write. An object has at most one controller: beside another one, ours is a plain owner."""
     others = foreign.get("ownerReferences", [])
     own = {
         "apiVersion": "v1",
@@ -78,5 +78,5 @@ def _is_own(reference: Mapping[str, Any], node: str) -> bool:
 
 
 def _has_controller(references: Sequence[Mapping[str, Any]], node: str) -> bool:
-    """Whether somebody else is the slice's controller."""
+    """Whether another object is the slice's controller."""
     return any(bool(entry.get("controller")) and not _is_own(entry, node) for entry in references)

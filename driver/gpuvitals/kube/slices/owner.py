@@ -1,27 +1,29 @@
-"""The Node that owns the slices, looked up now and then: its UID changes when it is created anew."""
+"""The Node that owns the slices, read again periodically: its UID changes with its re-creation."""
 
 import logging
 import time
-from collections.abc import Callable
 
 from gpuvitals.kube.cause_log import CauseLog
 from gpuvitals.kube.errors import ApiError
+from gpuvitals.kube.nodes import node_owner
 from gpuvitals.kube.slices.metadata import NodeOwner
+from gpuvitals.kube.transport import Transport
 
 log = logging.getLogger(__name__)
 
 
 class KnownOwner:
-    """`look_up` asks the API server and raises ApiError; an answer is used for `seconds`. One thread uses it."""
+    """Caches the owner for `seconds`. One thread uses it."""
 
-    def __init__(self, look_up: Callable[[], NodeOwner], seconds: float) -> None:
-        self._look_up = look_up
+    def __init__(self, transport: Transport, node: str, seconds: float) -> None:
+        self._transport = transport
+        self._node = node
         self._seconds = seconds
         self._known: tuple[NodeOwner, float] | None = None
         self._failures = CauseLog(log, "node not read, its last uid is used")
 
     def current(self) -> NodeOwner:
-        """The Node as it was looked up last. Raises ApiError where it never was."""
+        """The Node as it was read last. Raises ApiError for a Node that was never read."""
         if self._known is None:
             return self.fresh()
         owner, at = self._known
@@ -30,13 +32,13 @@ class KnownOwner:
         try:
             return self.fresh()
         except ApiError as error:
-            # A fault must not wait for the Node to be readable.
+            # A fault must not wait until the Node can be read.
             self._failures.failed(error)
             self._known = (owner, time.monotonic())
             return owner
 
     def fresh(self) -> NodeOwner:
         """The Node as it is now. Raises ApiError."""
-        owner = self._look_up()
+        owner = node_owner(self._transport, self._node)
         self._known = (owner, time.monotonic())
         return owner

@@ -1,8 +1,8 @@
 """Stage 9 of 10: plans the smallest set of writes that turns the stored slices into the intended pool. Pure.
 
-One changed slice is one PUT under the same generation, and slices that a wipe took come back under theirs. Anything
-more is a new generation, and every slice of the pool is written: consumers use the highest generation only, and only
-once it is complete.
+One changed slice is one PUT under the same generation, and deleted slices are re-created under theirs. Any larger change
+is a new generation, which writes every slice of the pool: consumers use the highest generation only, and only once it is
+complete.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpuvitals.inventory.pool import Pool, PoolSlice
-from gpuvitals.kube.reflector import object_path
 from gpuvitals.kube.slices.codec import (
     PATH,
     ObservedSlice,
@@ -26,14 +25,14 @@ from gpuvitals.kube.slices.codec import (
 )
 from gpuvitals.kube.slices.metadata import NodeOwner, recreated_metadata
 from gpuvitals.kube.slices.service_change import ChangeKind, kind_of_change
-from gpuvitals.kube.transport import Call
+from gpuvitals.kube.transport import Call, object_path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SliceWrite:
     """One write. `target` is the stored slice to replace or delete, None for a create; `body` is None for a delete.
 
-    `content` is what the stored slice should compare equal to.
+    `content` is the `ObservedSlice.content` that the stored slice should have.
     """
 
     target: ObservedSlice | None
@@ -50,11 +49,11 @@ class SliceWrite:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanContext:
-    """What the stored slices alone don't tell.
+    """Facts beside the stored slices.
 
-    `generation` is the highest ever used, `taint_times` since when each taint stands: both outlive a wipe. `accepted`
-    maps a desired content to what the server makes of it, where it stores something else for good. `foreign` is the
-    metadata of others that a slice of each index had last.
+    `generation` is the highest one ever used, `taint_times` the timeAdded of each taint: both outlive a deleted slice.
+    `accepted` maps a desired content to the different one that the server stores for it. `foreign` is the last metadata
+    of other clients, by the index of the slice.
     """
 
     generation: int
@@ -64,22 +63,22 @@ class PlanContext:
 
 
 def plan(
-    pool: Pool, owner: NodeOwner, observed: Sequence[ObservedSlice], known: PlanContext
+    pool: Pool, owner: NodeOwner, observed: Sequence[ObservedSlice], context: PlanContext
 ) -> tuple[SliceWrite, ...]:
-    """The writes, deletes first; empty where the stored pool is the desired one."""
+    """The writes, deletes first; empty if the stored pool is the desired one."""
     wanted = {entry.index: entry for entry in pool.slices}
     contents = {index: desired_content(entry, pool, owner) for index, entry in wanted.items()}
     current = _by_index(observed, pool, wanted)
     kept_names = {entry.name for entry in current.values()}
-    # One that only waits for somebody's finalizer can't be deleted again.
+    # A slice that waits for a finalizer cannot be deleted again.
     obsolete = [entry for entry in observed if entry.name not in kept_names and not entry.terminating]
-    highest = max([known.generation, *(entry.placement.generation for entry in observed)])
+    highest = max([context.generation, *(entry.placement.generation for entry in observed)])
     place = Placement(generation=highest, count=len(wanted))
     missing = [index for index in wanted if index not in current]
     changed = [
         index
         for index, entry in current.items()
-        if entry.placement != place or not _shows(entry, contents[index], known)
+        if entry.placement != place or not _shows(entry, contents[index], context)
     ]
     if not (missing or changed or obsolete):
         return ()
@@ -87,7 +86,9 @@ def plan(
     if rewritten is None:
         rewritten = sorted(wanted)
         place = Placement(generation=highest + 1, count=len(wanted))
-    times = {key: at for entry in observed for key, at in entry.taint_times.items()} | dict(known.taint_times)
+    times = {key: at for entry in observed for key, at in entry.taint_times.items()} | dict(
+        context.taint_times
+    )
     deletes = tuple(SliceWrite(target=entry, body=None) for entry in obsolete)
     return deletes + tuple(
         SliceWrite(
@@ -98,7 +99,7 @@ def plan(
                     pool,
                     owner,
                     place,
-                    Stored(foreign=_foreign(index, current, known), times=times),
+                    Stored(foreign=_foreign(index, current, context), times=times),
                 ),
                 current.get(index),
                 (index, pool),
@@ -110,7 +111,7 @@ def plan(
 
 
 def change_kind(pool: Pool, observed: Sequence[ObservedSlice], writes: Sequence[SliceWrite]) -> ChangeKind:
-    """What the writes mean for the use of the pool's devices."""
+    """The effect of the writes on the use of the pool's devices."""
     if any(write.kind != "update" for write in writes):
         return ChangeKind.SERVICE
     return kind_of_change(observed_uses(observed), pool_uses(pool))
@@ -127,23 +128,23 @@ def slice_call(write: SliceWrite) -> Call:
     return Call(method="DELETE", path=path, body=encode(guard))
 
 
-def _foreign(index: int, current: Mapping[int, ObservedSlice], known: PlanContext) -> Mapping[str, Any]:
+def _foreign(index: int, current: Mapping[int, ObservedSlice], context: PlanContext) -> Mapping[str, Any]:
     target = current.get(index)
-    return target.foreign if target is not None else recreated_metadata(known.foreign.get(index, {}))
+    return target.foreign if target is not None else recreated_metadata(context.foreign.get(index, {}))
 
 
 def _rewritten(missing: list[int], changed: list[int]) -> list[int] | None:
-    """The slices to write under the present generation, None where all must be written under a new one.
+    """The slices to write under the present generation; None if all must be written under a new one.
 
-    Slices that are missing while the others are right were taken away: the pool's count asks for them already.
+    Slices that are missing beside correct ones were deleted, and the pool's count includes them already.
     """
     if not changed:
         return sorted(missing)
     return changed if len(changed) == 1 and not missing else None
 
 
-def _shows(entry: ObservedSlice, content: bytes, known: PlanContext) -> bool:
-    return entry.content in (content, known.accepted.get(content))
+def _shows(entry: ObservedSlice, content: bytes, context: PlanContext) -> bool:
+    return entry.content in (content, context.accepted.get(content))
 
 
 def _body(body: dict[str, dict[str, object]], target: ObservedSlice | None, new: tuple[int, Pool]) -> bytes:
@@ -159,9 +160,9 @@ def _body(body: dict[str, dict[str, object]], target: ObservedSlice | None, new:
 def _by_index(
     observed: Sequence[ObservedSlice], pool: Pool, wanted: Mapping[int, PoolSlice]
 ) -> dict[int, ObservedSlice]:
-    """One slice a wanted index: of duplicates the one with the highest generation, then the first name, is kept.
+    """One slice for each wanted index: of duplicates the one with the highest generation, then the first name.
 
-    A slice under another pool's name is none of them: that name can't be changed.
+    A slice of another pool is left out, since the pool of a stored slice cannot be changed.
     """
     chosen: dict[int, ObservedSlice] = {}
     for entry in sorted(observed, key=lambda item: (-item.placement.generation, item.name)):

@@ -1,11 +1,10 @@
-"""Reads back what an earlier agent published of this node's GPUs, where the agent's own memory can't be read.
+"""Reads the verdicts that an earlier agent published, for an agent whose own memory cannot be read.
 
-One list at the start. Nothing is published before it is answered: otherwise the first write would show a failed GPU
-as healthy.
+One list at the start. Nothing is published before its answer: otherwise the first write would show a failed GPU as
+healthy.
 """
 
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,12 +15,13 @@ from gpuvitals.health.restored_faults import PublishedVerdict
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kube.cause_log import CauseLog
 from gpuvitals.kube.errors import ApiError, Retryable
-from gpuvitals.kube.retry import SLICES, Retries, retrying
+from gpuvitals.kube.retry import SLICES, RetriedLoop, retrying
 from gpuvitals.kube.slices.codec import PATH
 from gpuvitals.kube.transport import Call, Transport
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
+from gpuvitals.stoppable_thread import StoppableThread
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _STATES = {"unhealthy": "Unhealthy", "degraded": "Degraded", "unknown": "Unknown
 
 
 class SliceRecall:
-    """One thread that reads once, for as long as it takes. `changed` is called on it when `verdicts` is set."""
+    """Reads once, with retries, on a thread of its own. `changed` is called on that thread when `verdicts` is set."""
 
     def __init__(
         self,
@@ -43,39 +43,34 @@ class SliceRecall:
         changed: Callable[[], None],
     ) -> None:
         selector = f"spec.driver={naming.driver},spec.nodeName={node}"
-        self._failures = CauseLog(log, "published slices not read")
         self._call = Call(method="GET", path=PATH, query=(("fieldSelector", selector),))
         self._naming = naming
         self._transport = transport
         self._metrics = metrics
         self._changed = changed
         self._verdicts: tuple[PublishedVerdict, ...] | None = None
-        self._stop = threading.Event()
         # A daemon: it only reads, so a call that outlives the stop deadline has nothing to lose.
-        self._thread = threading.Thread(target=self._run, name="slice-recall", daemon=True)
+        self._thread = StoppableThread(self._run, name="slice-recall", daemon=True)
 
     @property
     def verdicts(self) -> tuple[PublishedVerdict, ...] | None:
-        """The published verdicts; None while they are not known."""
+        """The published verdicts; None until they are known."""
         return self._verdicts
 
     def start(self, *, is_needed: bool) -> None:
-        """Reads, or has no verdicts at once where they are not needed."""
+        """Starts to read; without need, `verdicts` is empty at once."""
         if is_needed:
             self._thread.start()
         else:
             self._verdicts = ()
 
     def stop(self, deadline_seconds: float) -> None:
-        """Ends the reading; waits for a call at hand up to the deadline."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join(deadline_seconds)
+        """Stops; waits for a call in progress up to the deadline."""
+        self._thread.stop(deadline_seconds)
 
     def _run(self) -> None:
-        retries = Retries(stop=self._stop, metrics=self._metrics, failed=self._failed, urgent=lambda: True)
         try:
-            retrying(SLICES, retries)(self._read)
+            retrying(SLICES, _RecallRetries(), self._thread.stopping, self._metrics)(self._read)
         except ApiError as error:
             log.debug("published slices not read", extra=keys(error=str(error)))
 
@@ -87,14 +82,22 @@ class SliceRecall:
             raise Retryable(f"list of own slices: {error}") from error
         self._changed()
 
-    def _failed(self, error: ApiError, seconds: float) -> None:
+
+class _RecallRetries(RetriedLoop):
+    def __init__(self) -> None:
+        self._failures = CauseLog(log, "published slices not read")
+
+    def failed(self, error: ApiError, seconds: float) -> None:
         self._failures.failed(error, again_in=round(seconds, 1))
+
+    def is_urgent(self) -> bool:
+        return True
 
 
 def shown_verdicts(body: bytes, naming: Naming) -> tuple[PublishedVerdict, ...]:
-    """The verdicts in a list of slices, of published and of withdrawn devices. What can't be read of them is left out.
+    """The verdicts on published and on withdrawn devices in a list of slices. Unreadable ones are left out.
 
-    Raises msgspec.DecodeError where `body` is no list at all.
+    Raises msgspec.DecodeError for a `body` that is no list.
     """
     listed = decoded(_LIST, body).get("items")
     slices = [_object(each) for each in (listed if isinstance(listed, list) else [])]

@@ -1,4 +1,4 @@
-"""How often foreign changes are undone, so that two writers who disagree don't wear the API server out. Pure."""
+"""Rate limit for undoing foreign changes, so that two writers that disagree do not overload the API server. Pure."""
 
 
 class RepairBudget:
@@ -11,14 +11,14 @@ class RepairBudget:
         self._at: float | None = None
 
     def take(self, now: float) -> float:
-        """0 where a repair may be made now, which then counts; else the seconds until one may. `now` is monotonic."""
+        """Takes a token for a repair. Returns 0 on success, else the seconds until a token is free. `now` is monotonic."""
         wait = self.peek(now)
         if wait == 0:
             self._tokens -= 1
         return wait
 
     def peek(self, now: float) -> float:
-        """The seconds until a repair may be made; nothing counts."""
+        """The seconds until a token is free; takes none."""
         if self._at is not None:
             self._tokens = min(self._burst, self._tokens + (now - self._at) / self._seconds)
         self._at = now
@@ -26,9 +26,9 @@ class RepairBudget:
 
 
 class QuarrelBudget:
-    """Two buckets: five repairs at once and then one a second, but of a quarrel that lasts one in ten seconds.
+    """Two buckets: five repairs at once and then one a second, but one in ten seconds of a lasting quarrel.
 
-    Each repair wakes every scheduler of the cluster, and a writer who undoes it at once does so for ever.
+    Each repair wakes every scheduler of the cluster, and a writer that undoes it at once never stops by itself.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class QuarrelBudget:
         self._slow = RepairBudget(burst=30, seconds=10.0)
 
     def take(self, now: float, *, is_new: bool) -> float:
-        """As `RepairBudget.take`. What `is_new` was never stored, and waits a second at most."""
+        """As `RepairBudget.take`. A pool that `is_new` was never stored, and waits at most a second."""
         if is_new:
             return self._fast.take(now)
         wait = self._slow.peek(now)

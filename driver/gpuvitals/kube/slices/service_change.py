@@ -1,4 +1,4 @@
-"""What a changed slice means for the use of its devices, which decides whether it may wait. Pure."""
+"""The effect of a changed slice on the use of its devices, which decides whether its write may wait. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ _FAULTY_STATES = frozenset({"Degraded", "Unhealthy"})
 
 
 class ChangeKind(Enum):
-    """What the difference between two published pools is about."""
+    """The kind of difference between two published pools."""
 
     SERVICE = "service"
-    """A device comes, goes, leaves service or returns to it."""
+    """A device is added or removed, leaves service or returns to it."""
     FAULT = "fault"
-    """A device stays in service, and a fault that it shows comes, changes or goes."""
+    """A device stays in service, and its reported fault appears, changes or ends."""
     OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True)
 class ShownHealth:
-    """A device's health attributes as selectors read them; empty where it shows none."""
+    """A device's health attributes as selectors read them; empty for attributes that it lacks."""
 
     grade: str = ""
     state: str = ""
@@ -36,14 +36,14 @@ class ShownHealth:
 
 @dataclass(frozen=True, slots=True)
 class DeviceUse:
-    """What matters for the use of a device: the taints that keep claims away, and its health."""
+    """The facts that decide about the use of a device: the taints that keep claims away, and its health."""
 
     barriers: frozenset[tuple[str, str]] = frozenset()
     health: ShownHealth = ShownHealth()
 
 
 def shown_health(attributes: Mapping[str, Any]) -> ShownHealth:
-    """The health attributes of a device on the wire, whatever domain they are published in."""
+    """The health attributes of a device on the wire, in any domain."""
     texts = {}
     for key, value in attributes.items():
         domain, _, name = key.rpartition("/")
@@ -53,11 +53,11 @@ def shown_health(attributes: Mapping[str, Any]) -> ShownHealth:
 
 
 UNSEEN = DeviceUse(health=ShownHealth("unknown", "Unknown", ""))
-"""A device that is withdrawn because nobody could read it. For the question whether a write may wait it is still there."""
+"""A device that is withdrawn because it could not be read. It counts as present when a write may wait."""
 
 
 def withdrawn_unseen(note: str) -> frozenset[str]:
-    """The devices that a node report names as withdrawn for being Unknown; none where it can't be read."""
+    """The devices that a node report lists as withdrawn in state Unknown; none for an unreadable report."""
     if '"Unknown"' not in note:
         return frozenset()
     try:
@@ -68,10 +68,10 @@ def withdrawn_unseen(note: str) -> frozenset[str]:
 
 
 def barrier(key: str, effect: str) -> frozenset[tuple[str, str]]:
-    """A taint as a barrier; none where its effect keeps nobody away.
+    """A taint as a barrier; empty for a taint that keeps no claim away.
 
-    Nor where nobody could read the GPU and a policy keeps claims away for it: no evidence is no fault, and a monitor that
-    goes blind and sees again every few seconds must not be a write each time.
+    The taint of an unreadable GPU is no barrier either: it is no evidence of a fault, and a monitor that fails and
+    recovers every few seconds must not cause a write each time.
     """
     is_barrier = effect != "None" and not key.endswith(_UNKNOWN)
     return frozenset({(key, effect)}) if is_barrier else frozenset()

@@ -1,4 +1,4 @@
-"""Whether the server keeps device taints, asked by a create that is never stored, and asked again of another server."""
+"""Whether the server keeps device taints: a dry-run create shows it, and is repeated when the server may have changed."""
 
 import logging
 import time
@@ -16,14 +16,14 @@ from gpuvitals.observability.logs import keys
 log = logging.getLogger(__name__)
 
 _ASK_AGAIN_SECONDS = 600.0
-"""Of several servers that are upgraded one by one the question may go to an old one while the watch is on a new one."""
+"""While several servers are upgraded one by one, the dry run may reach an old one and the watch a new one."""
 
 
 class TaintSupport:
-    """How devices leave service: as configured, else as the server was found to be.
+    """The mode in which devices leave service: the configured one, else the one that the server supports.
 
-    A server can be upgraded under the agent, or rolled back: then somebody has to doubt the answer. Where taints were
-    dropped it is asked for now and then as well. One thread uses it; `doubt` comes from any.
+    A server can be upgraded or rolled back while the agent runs, so `doubt` invalidates the answer. An answer without
+    taints also expires. `value` is None until the mode is known. One thread uses it; `doubt` is thread safe.
     """
 
     def __init__(
@@ -32,21 +32,21 @@ class TaintSupport:
         ask: Callable[[], ServiceMode],
         again_seconds: float = _ASK_AGAIN_SECONDS,
     ) -> None:
-        """`ask` is `probe_mode`; it raises ApiError. `again_seconds` is how long an answer counts that withdraws."""
+        """`ask` is `probe_mode`; it raises ApiError. `again_seconds` is the lifetime of an answer without taints."""
         self._configured = configured
         self._ask = ask
         self._again_seconds = again_seconds
         self._asked_at = 0.0
         self._is_doubted = False
-        self._failures = CauseLog(log, "service mode not asked again")
+        self._failures = CauseLog(log, "service mode not probed again")
         self.value = configured
 
     def doubt(self) -> None:
-        """The server may be another one than the one that was asked."""
+        """Invalidates the answer, since another server may answer now."""
         self._is_doubted = True
 
     def current(self) -> ServiceMode:
-        """The mode to publish in. Raises ApiError where none is known yet."""
+        """The mode to publish in. Raises ApiError while no mode is known yet."""
         known = self.value
         if known is not None and not self._is_doubted and not self._is_due():
             return known
@@ -65,7 +65,7 @@ class TaintSupport:
         return self.value
 
     def drops_taints(self) -> None:
-        """The server stored a slice without its taints."""
+        """Records that the server stored a slice without its taints."""
         self.value = ServiceMode.WITHDRAW
         self._asked_at = time.monotonic()
 
@@ -75,10 +75,10 @@ class TaintSupport:
 
 
 def probe_mode(transport: Transport, driver: str, node: str) -> ServiceMode:
-    """TAINT where a taint with effect None survives a dry run, else WITHDRAW. Raises ApiError.
+    """TAINT if a taint with effect None survives a dry run, else WITHDRAW. Raises ApiError.
 
-    1.35 with its defaults drops taints; 1.34 with the gate on refuses the effect None, and then every slice with a
-    degraded device would be refused with it.
+    Kubernetes 1.35 drops taints by default. 1.34 with the gate on refuses the effect None, and would refuse every slice
+    that has a degraded device.
     """
     taint = {"key": f"{driver}/probe", "value": "probe", "effect": "None"}
     body = {

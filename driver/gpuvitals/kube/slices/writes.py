@@ -1,4 +1,4 @@
-"""Makes planned writes of slices and files what the server answers. One thread uses it."""
+"""Makes planned writes of slices, and records the server's answers. One thread uses it."""
 
 import logging
 import time
@@ -9,30 +9,34 @@ import msgspec
 from gpuvitals.inventory.pool import Pool
 from gpuvitals.kube.cause_log import CauseLog
 from gpuvitals.kube.errors import ApiError, Conflict, Invalid, NotFound, Retryable
+from gpuvitals.kube.reflector import Reflector
 from gpuvitals.kube.slices.cache import SliceCache
 from gpuvitals.kube.slices.codec import ObservedSlice, TaintKey, pool_taints
+from gpuvitals.kube.slices.owner import KnownOwner
 from gpuvitals.kube.slices.plan import SliceWrite, slice_call
 from gpuvitals.kube.slices.refused_devices import BODY_SECONDS, RefusedDevices
 from gpuvitals.kube.slices.taint_support import TaintSupport
-from gpuvitals.kube.slices.trouble import SliceTrouble
-from gpuvitals.kube.transport import Transport
+from gpuvitals.kube.slices.write_failures import WriteFailures
+from gpuvitals.kube.transport import Call, Transport
 from gpuvitals.observability.metrics import NodeMetrics
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class SliceKnowledge:
-    """What an answer changes: the cache, the mode of isolation, and what is in the way."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriterParts:
+    """The parts that an answer of the server changes or that a plan needs. `reflector` watches the own slices."""
 
     cache: SliceCache
-    mode: TaintSupport
-    trouble: SliceTrouble
-    devices: RefusedDevices
+    taint_support: TaintSupport
+    failures: WriteFailures
+    refused: RefusedDevices
+    owner: KnownOwner
+    reflector: Reflector
 
 
 class Overtaken(Exception):
-    """Somebody else changed or removed the slice first."""
+    """Another client changed or removed the slice first."""
 
     def __init__(self, error: ApiError) -> None:
         super().__init__(str(error))
@@ -40,26 +44,31 @@ class Overtaken(Exception):
 
 
 class SliceWriter:
-    """`written_at` is the monotonic time of the last write that succeeded; `is_refused`: the last writes had one that the
-    server found invalid.
+    """Makes writes. `written_at` is the monotonic time of the last successful one.
+
+    `is_refused`: the server found one of the last writes invalid. `list_call` reads all own slices.
     """
 
-    def __init__(self, transport: Transport, metrics: NodeMetrics, knowledge: SliceKnowledge) -> None:
+    def __init__(
+        self, transport: Transport, metrics: NodeMetrics, parts: WriterParts, list_call: Call
+    ) -> None:
         self._transport = transport
         self._metrics = metrics
-        self._cache = knowledge.cache
-        self._mode = knowledge.mode
-        self._trouble = knowledge.trouble
-        self._devices = knowledge.devices
+        self._cache = parts.cache
+        self._taint_support = parts.taint_support
+        self._failures = parts.failures
+        self._refused = parts.refused
+        self._reflector = parts.reflector
+        self._list_call = list_call
         self._dropped = CauseLog(log, "the server drops device taints, withdrawing instead")
-        self._otherwise = CauseLog(log, "slice stored differently, left so", level=logging.ERROR)
+        self._differently = CauseLog(log, "slice stored differently, left so", level=logging.ERROR)
         self.is_refused = False
         self.written_at = 0.0
 
     def make(self, writes: tuple[SliceWrite, ...], pool: Pool) -> bool:
-        """Makes the writes; False where a body is refused. One slice that fails does not hold up the others.
+        """Makes the writes. Returns whether the server took every body. A slice that fails does not hold up the others.
 
-        Raises the first ApiError, and Overtaken at once: then the plan no longer holds.
+        Raises the first ApiError after the last write, and Overtaken at once, since the plan no longer holds then.
         """
         failed: ApiError | None = None
         made = True
@@ -75,46 +84,54 @@ class SliceWriter:
             raise failed
         return made
 
+    def list_again(self) -> None:
+        """Reads all own slices, since the watch may be behind. Raises ApiError."""
+        try:
+            for reason in self._cache.replace(self._transport.request(self._list_call)):
+                self._reflector.skip(reason)
+        except msgspec.DecodeError as error:
+            raise Retryable(f"list of slices: {error}") from error
+
     def _made(self, write: SliceWrite, pool: Pool) -> bool:
-        """Makes one write; False where the body was refused before. Raises ApiError and Overtaken."""
-        if self._devices.is_refused(write.body, time.monotonic()):
+        """Makes one write. Returns False for a body that is or was refused. Raises ApiError and Overtaken."""
+        if self._refused.is_refused(write.body, time.monotonic()):
             return False
         try:
             answer = self._transport.request(slice_call(write))
         except ApiError as error:
             self._metrics.slice_writes.labels(reason=write.kind, code=str(error.status)).inc()
-            return self._not_made(write, error, pool)
+            return self._failed(write, error, pool)
         self._metrics.slice_writes.labels(reason=write.kind, code="200").inc()
         self.written_at = time.monotonic()
         if write.body is None:
             if write.target is not None:
-                self._cache.deleted(write.target)
+                self._cache.record_delete(write.target)
             return True
         try:
-            stored = self._cache.stored(answer)
+            stored = self._cache.record_write(answer)
         except msgspec.DecodeError as error:
             raise Retryable(f"answer to a slice: {error}") from error
         if stored.content != write.content:
-            self._stored_otherwise(stored, write, pool)
+            self._stored_differently(stored, write, pool)
         return True
 
-    def _not_made(self, write: SliceWrite, error: ApiError, pool: Pool) -> bool:
+    def _failed(self, write: SliceWrite, error: ApiError, pool: Pool) -> bool:
         if isinstance(error, Invalid):
             self.is_refused = True
-            if not self._devices.blame(write, error, pool, time.monotonic()):
-                self._trouble.failed(error, BODY_SECONDS)
+            if not self._refused.blame(write, error, pool, time.monotonic()):
+                self._failures.failed(error, BODY_SECONDS)
             return False
         if isinstance(error, Conflict) or (isinstance(error, NotFound) and write.target is not None):
             raise Overtaken(error) from error
         raise error
 
-    def _stored_otherwise(self, stored: ObservedSlice, write: SliceWrite, pool: Pool) -> None:
-        """The server keeps something else than was sent: it drops taints, or a webhook has its own idea."""
+    def _stored_differently(self, stored: ObservedSlice, write: SliceWrite, pool: Pool) -> None:
+        """The stored slice differs from the one that was sent: the server drops taints, or a webhook has changed it."""
         wanted = frozenset[TaintKey]().union(
             *(taints for device, taints in pool_taints(pool).items() if device in stored.devices)
         )
         if not wanted <= stored.taints:
-            self._mode.drops_taints()
+            self._taint_support.drops_taints()
             self._dropped.happened("", slice=stored.name)
-        elif self._cache.accept(write.content, stored.content):
-            self._otherwise.happened("", slice=stored.name)
+        elif self._cache.accept_difference(write.content, stored.content):
+            self._differently.happened("", slice=stored.name)
