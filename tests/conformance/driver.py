@@ -19,7 +19,6 @@ from gpuvitals.proto import dra_v1_pb2 as dra
 from gpuvitals.proto import pluginregistration_v1_pb2 as registration
 from gpuvitals.proto.pluginregistration_v1_pb2_grpc import RegistrationStub
 from gpuvitals_sim.apiserver import ApiServer
-from gpuvitals_sim.client import Endpoint
 from gpuvitals_sim.cluster import NodeSettings, create_node
 from support.worlds.plugin_world import channel
 
@@ -80,7 +79,7 @@ class Gpuvitals:
 
     def __init__(self, folder: Path, server: ApiServer) -> None:
         settings = NodeSettings(name=NODE, gpus=4, agent_config=AGENT_CONFIG)
-        self._node = create_node(folder, settings, Endpoint(url=server.url))
+        self._node = create_node(folder, settings, server.url)
         self.registry, self.cdi = folder / "plugins_registry", folder / "cdi"
         self._agent = self._node.agent
         self._client = server.client("test")

@@ -29,16 +29,14 @@ FIRST_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiSettings:
-    """How this server differs from an ordinary one.
+    """Deviations from an ordinary server.
 
-    `without`: plurals that are not served (`devicetaintrules` before Kubernetes 1.37). `history`: how many
-    changes per kind a watch can resume over. `bookmark_seconds`: how often a quiet watch hears a bookmark.
-    `cel_checker`: says what is wrong with a CEL selector of a claim, template or class (the text behind
-    `Invalid value: "...": `), or None; without a checker every selector passes.
+    `without`: plurals that are not served (`devicetaintrules` before Kubernetes 1.37). `bookmark_seconds`: interval of
+    bookmarks on a quiet watch. `cel_checker`: returns the error of a CEL selector of a claim, template or class (the text
+    behind `Invalid value: "...": `), or None; without a checker every selector is accepted.
     """
 
     without: tuple[str, ...] = ()
-    history: int = 20_000
     bookmark_seconds: float = BOOKMARK_SECONDS
     cel_checker: Callable[[str], str | None] | None = None
 
@@ -48,7 +46,7 @@ class Api:
 
     def __init__(self, settings: ApiSettings | None = None) -> None:
         chosen = settings or ApiSettings()
-        self.store = Store(history=chosen.history)
+        self.store = Store()
         self.catalogue = Catalogue(without=chosen.without)
         self._cluster = Cluster(store=self.store, catalogue=self.catalogue, cel_checker=chosen.cel_checker)
         self._bookmark_seconds = chosen.bookmark_seconds

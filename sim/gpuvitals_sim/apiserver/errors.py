@@ -122,11 +122,6 @@ def too_many(field: str, actual: int, limit: int) -> FieldError:
     )
 
 
-def not_found_value(field: str, value: Any) -> FieldError:
-    """The value refers to something that is not there."""
-    return _valued("FieldValueNotFound", "Not found", field, value, "")
-
-
 def invalid(group: str, kind: str, name: str, errors: Iterable[FieldError]) -> ApiError:
     """422: every complaint at once, worded as one sentence and listed as causes."""
     listed = sorted(errors, key=lambda error: error.late)

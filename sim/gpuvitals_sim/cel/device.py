@@ -19,15 +19,13 @@ class CelDevice:
     """`device` for evaluation, built once. Raises ValueError for an attribute that no API server accepts."""
 
     def __init__(self, driver: str, device: dict[str, Any]) -> None:
-        self.driver = driver
-        self.name = str(device.get("name", ""))
-        self.value = {
+        value = {
             "driver": driver,
             "attributes": _by_domain(driver, device.get("attributes") or {}, _attribute),
             "capacity": _by_domain(driver, device.get("capacity") or {}, _capacity),
             "allowMultipleAllocations": bool(device.get("allowMultipleAllocations", False)),
         }
-        self.activation: cel.Activation = evaluator().Activation({"device": self.value})
+        self.activation: cel.Activation = evaluator().Activation({"device": value})
 
 
 def _by_domain(driver: str, published: dict[str, Any], convert: Any) -> dict[str, dict[str, Any]]:

@@ -57,7 +57,6 @@ class Selector:
     """A compiled expression. Raises CompileError."""
 
     def __init__(self, expression: str) -> None:
-        self.expression = expression
         with _LOCK:
             _check(expression)
             try:

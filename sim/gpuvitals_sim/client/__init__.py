@@ -4,7 +4,7 @@ May live here: transport and the cache built on it, without knowledge of pods or
 """
 
 from gpuvitals_sim.client.events import EventRecord, record_event
-from gpuvitals_sim.client.http import Endpoint, HttpClient, Unreachable
+from gpuvitals_sim.client.http import HttpClient, Unreachable
 from gpuvitals_sim.client.informer import Informer
 
-__all__ = ["Endpoint", "EventRecord", "HttpClient", "Informer", "Unreachable", "record_event"]
+__all__ = ["EventRecord", "HttpClient", "Informer", "Unreachable", "record_event"]

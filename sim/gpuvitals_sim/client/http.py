@@ -1,20 +1,17 @@
-"""`HttpClient`: JSON over HTTP to an embedded or a real API server, with the standard library only.
+"""`HttpClient`: JSON over plain HTTP to an API server, with the standard library only.
 
 Place in the chain: the simulated kubelet and scheduler write through it, their informers list and watch through it.
 """
 
 import json
 import socket
-import ssl
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.client import (
     HTTPConnection,
     HTTPException,
     HTTPResponse,
-    HTTPSConnection,
     RemoteDisconnected,
 )
 from typing import Any
@@ -29,6 +26,8 @@ from gpuvitals_sim.apiserver.request import MERGE_PATCH, DeleteOptions
 JSON = "application/json"
 
 _PAGE = "500"
+_TIMEOUT_SECONDS = 10.0
+_USER_AGENT = "gpuvitals-sim"
 _BROKEN = (RemoteDisconnected, BrokenPipeError, ConnectionResetError)
 """Errors of a kept connection that the server closed meanwhile: the request is sent once more."""
 _KINDS = {kind.store_id: kind for kind in reversed(BUILT_IN)}
@@ -41,23 +40,12 @@ class Unreachable(ApiError):
         super().__init__(0, "Unreachable", message)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """Address and credentials of an API server. `url` is http:// or https://; `token` a bearer token."""
-
-    url: str
-    tls: ssl.SSLContext | None = field(default=None, repr=False)
-    token: str = field(default="", repr=False)
-    timeout_seconds: float = 10.0
-    user_agent: str = "gpuvitals-sim"
-
-
 class HttpClient(ApiClient):
-    """`ApiClient` over HTTP, for the built-in kinds. Each thread has a connection of its own; `close` before it ends."""
+    """`ApiClient` on a server at an http:// URL, for the built-in kinds. Each thread has a connection of its own; `close` before it ends."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self.endpoint = endpoint
-        self._parts = urlsplit(endpoint.url)
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._address = parts.hostname or "", parts.port
         self._local = threading.local()
 
     def get(self, kind: str, name: str, namespace: str = "") -> Obj:
@@ -123,10 +111,10 @@ class HttpClient(ApiClient):
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(seconds),
         }
-        connection = self._connect(seconds + self.endpoint.timeout_seconds)
+        connection = self._connect(seconds + _TIMEOUT_SECONDS)
         try:
             connection.connect()
-            connection.request("GET", f"{_path(kind)}?{urlencode(query)}", headers=self._headers(JSON))
+            connection.request("GET", f"{_path(kind)}?{urlencode(query)}", headers=_headers(JSON))
             response = connection.getresponse()
             if response.status != HTTPStatus.OK:
                 raise _refusal(response.status, response.read())
@@ -173,23 +161,14 @@ class HttpClient(ApiClient):
     def _send(self, method: str, path: str, payload: bytes | None, content_type: str) -> tuple[int, bytes]:
         connection = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._connect(self.endpoint.timeout_seconds)
+            connection = self._connect(_TIMEOUT_SECONDS)
             self._local.connection = connection
-        connection.request(method, path, body=payload, headers=self._headers(content_type))
+        connection.request(method, path, body=payload, headers=_headers(content_type))
         response = connection.getresponse()
         return response.status, response.read()
 
     def _connect(self, timeout_seconds: float) -> HTTPConnection:
-        host, port = self._parts.hostname or "", self._parts.port
-        if self._parts.scheme == "https":
-            return HTTPSConnection(host, port, timeout=timeout_seconds, context=self.endpoint.tls)
-        return HTTPConnection(host, port, timeout=timeout_seconds)
-
-    def _headers(self, content_type: str) -> Mapping[str, str]:
-        headers = {"Accept": JSON, "Content-Type": content_type, "User-Agent": self.endpoint.user_agent}
-        if self.endpoint.token:
-            headers["Authorization"] = f"Bearer {self.endpoint.token}"
-        return headers
+        return HTTPConnection(*self._address, timeout=timeout_seconds)
 
 
 class WatchStream:
@@ -229,6 +208,10 @@ def _path(kind: str, namespace: str = "", name: str = "", subresource: str = "")
     root = ("apis", found.group) if found.group else ("api",)
     parts = (*root, found.version, *scope, found.plural, name, subresource)
     return "/" + "/".join(quote(part, safe="") for part in parts if part)
+
+
+def _headers(content_type: str) -> Mapping[str, str]:
+    return {"Accept": JSON, "Content-Type": content_type, "User-Agent": _USER_AGENT}
 
 
 def _selectors(labels: str, fields: str) -> dict[str, str]:

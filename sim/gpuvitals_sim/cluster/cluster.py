@@ -49,7 +49,7 @@ def simulated_cluster(
             folder=folder,
             control=control,
             client=control.server.client("demo"),
-            nodes=tuple(create_node(folder / one.name, one, control.endpoint) for one in nodes),
+            nodes=tuple(create_node(folder / one.name, one, control.server.url) for one in nodes),
         )
         cluster.kubeconfig.write_text(_kubeconfig(control.server.url), encoding="utf-8")
         install_driver_objects(cluster.client, cluster.naming)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from gpuvitals_sim.apiserver import ApiServer, ApiSettings
 from gpuvitals_sim.cel import compile_errors
-from gpuvitals_sim.client import Endpoint
 from gpuvitals_sim.controllers import ControllerManager
 from gpuvitals_sim.scheduler import Scheduler
 
@@ -26,11 +25,6 @@ class ControlPlane:
     scheduler: Scheduler
 
     @property
-    def endpoint(self) -> Endpoint:
-        """The API server's address, for a kubelet."""
-        return Endpoint(url=self.server.url)
-
-    @property
     def failures(self) -> tuple[Exception, ...]:
         """Bugs of the simulation met so far; a test should find none."""
         return (*self.server.failures, *self.controllers.failures)
@@ -43,7 +37,7 @@ def control_plane(api: ApiSettings = CHECKING_CEL, *, controllers: bool = True) 
         control = ControlPlane(
             server=server,
             controllers=ControllerManager(server.client("kube-controller-manager")),
-            scheduler=Scheduler(Endpoint(url=server.url)),
+            scheduler=Scheduler(server.url),
         )
         for part in (control.controllers, control.scheduler) if controllers else (control.scheduler,):
             running.callback(part.stop)

@@ -12,7 +12,6 @@ from pathlib import Path
 from gpuvitals.inventory.device import device_name
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid, PciBusId
-from gpuvitals_sim.client import Endpoint
 from gpuvitals_sim.cluster.agent import AgentProgram, AgentSettings
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 from gpuvitals_sim.hardware.state_file import GpuScript
@@ -51,13 +50,13 @@ class SimulatedNode:
         return published_name(self.gpus.gpus[gpu])
 
 
-def create_node(folder: Path, settings: NodeSettings, endpoint: Endpoint) -> SimulatedNode:
-    """The node with its files below `folder`, whose path must be short: Unix sockets lie in it."""
+def create_node(folder: Path, settings: NodeSettings, server: str) -> SimulatedNode:
+    """A node of the API server at the URL `server`, with its files below `folder`, whose path must be short: Unix sockets lie in it."""
     gpus = ScriptedNode.create(folder, name=settings.name, profile=settings.profile, gpus=settings.gpus)
     agent = AgentSettings(
         node=settings.name,
         pod_uid=str(uuid.uuid4()),
-        server=endpoint.url,
+        server=server,
         kubelet_root=folder,
         cdi_directory=folder / "cdi",
         config=folder / "agent.yaml",
@@ -78,7 +77,7 @@ def create_node(folder: Path, settings: NodeSettings, endpoint: Endpoint) -> Sim
         name=settings.name,
         folder=folder,
         gpus=gpus,
-        kubelet=Kubelet(kubelet, endpoint),
+        kubelet=Kubelet(kubelet, server),
         agent=AgentProgram(agent, gpus),
     )
 

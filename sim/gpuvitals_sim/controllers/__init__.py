@@ -12,6 +12,6 @@ about GPUs, and nothing of our own controller.
 One thread runs them all; it wakes on every change in the store and when a controller asked to look again.
 """
 
-from gpuvitals_sim.controllers.manager import Controller, ControllerManager, ControllerSettings
+from gpuvitals_sim.controllers.manager import ControllerManager, ControllerSettings
 
-__all__ = ["Controller", "ControllerManager", "ControllerSettings"]
+__all__ = ["ControllerManager", "ControllerSettings"]

@@ -6,7 +6,6 @@ Source: kubernetes/kubernetes cmd/kube-controller-manager (which controllers the
 
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
@@ -52,7 +51,7 @@ class ControllerSettings:
     job_backoff_seconds: float = 10.0
 
 
-def all_controllers(client: InProcessClient, settings: ControllerSettings) -> tuple[Controller, ...]:
+def _controllers(client: InProcessClient, settings: ControllerSettings) -> tuple[Controller, ...]:
     """The controllers of a cluster; those whose kinds the server does not serve do nothing."""
     return (
         JobController(client, backoff_seconds=settings.job_backoff_seconds),
@@ -77,10 +76,9 @@ class ControllerManager:
         client: InProcessClient,
         *,
         settings: ControllerSettings | None = None,
-        controllers: Sequence[Controller] | None = None,
     ) -> None:
         self._client = client
-        self._controllers = tuple(controllers or all_controllers(client, settings or ControllerSettings()))
+        self._controllers = _controllers(client, settings or ControllerSettings())
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sim-controllers", daemon=False)
         self.failures: list[Exception] = []

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from gpuvitals_sim.client import Endpoint, HttpClient
+from gpuvitals_sim.client import HttpClient
 from gpuvitals_sim.kubelet.claim_cache import ClaimInfoCache
 from gpuvitals_sim.kubelet.config import Call, ContainerView, KubeletConfig, PluginView
 from gpuvitals_sim.kubelet.device_health import HealthCache
@@ -18,11 +18,11 @@ from gpuvitals_sim.kubelet.runtime import Runtime
 
 
 class Kubelet:
-    """One node's kubelet against the API server at `endpoint`, embedded or real."""
+    """One node's kubelet; `server` is the URL of the API server."""
 
-    def __init__(self, config: KubeletConfig, endpoint: Endpoint) -> None:
+    def __init__(self, config: KubeletConfig, server: str) -> None:
         self.config = config
-        self._client = HttpClient(endpoint)
+        self._client = HttpClient(server)
         self._rng = random.Random(config.seed)
         self._calls: list[Call] = []
         self._calls_lock = threading.Lock()

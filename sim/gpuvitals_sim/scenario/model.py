@@ -116,9 +116,9 @@ class Scenario(Model):
     policy: dict[str, PolicySeconds] = Field(default_factory=dict)
     steps: NonEmpty[Step]
 
-    def health_policy(self, base: Policy | None = None) -> Policy:
-        """`base` (or the defaults) with this scenario's values."""
-        return policy_with(dict(self.policy), base)
+    def health_policy(self) -> Policy:
+        """The default policy with this scenario's values."""
+        return policy_with(dict(self.policy))
 
     def entries(self) -> Iterator[tuple[tuple[str | int, ...], Entry]]:
         """Every entry with its place in the file."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from gpuvitals_sim.apiserver import ApiError
 from gpuvitals_sim.apiserver.json_types import Obj
-from gpuvitals_sim.client import Endpoint, HttpClient, Informer
+from gpuvitals_sim.client import HttpClient, Informer
 from gpuvitals_sim.scheduler.allocation import allocated_devices
 from gpuvitals_sim.scheduler.binder import bind, create_extended, deallocate, delete_extended, refuse
 from gpuvitals_sim.scheduler.decision import ClusterSnapshot, Placed, Refused, decide
@@ -30,10 +30,10 @@ _ENDED = ("Succeeded", "Failed")
 
 
 class Scheduler:
-    """Schedules the pods of `default-scheduler` on the API server at `endpoint`."""
+    """Schedules the pods of `default-scheduler` on the API server at the URL `server`."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._client = HttpClient(endpoint)
+    def __init__(self, server: str) -> None:
+        self._client = HttpClient(server)
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._inventory = Inventory()

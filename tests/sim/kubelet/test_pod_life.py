@@ -41,7 +41,7 @@ def client() -> Iterator[InProcessClient]:
         client = server.client("test")
         client.create(CLASSES, device_class())
         config = KubeletConfig(node_name=NODE, root=root, cdi_dirs=(root / "cdi",), timings=QUICK)
-        kubelet = Kubelet(config, control.endpoint)
+        kubelet = Kubelet(config, server.url)
         plugin = TinyPlugin(root, NODE, root / "cdi")
         kubelet.start()
         try:

@@ -10,7 +10,6 @@ import grpc
 import pytest
 
 from gpuvitals_sim.apiserver import ApiServer, DeleteOptions, InProcessClient
-from gpuvitals_sim.client import Endpoint
 from gpuvitals_sim.kubelet import Kubelet, KubeletConfig, KubeletTimings
 from support.dra_objects import (
     CLAIMS,
@@ -136,7 +135,7 @@ def root() -> Iterator[Path]:
 def site(root: Path) -> Iterator[Site]:
     with ApiServer() as server:
         config = KubeletConfig(node_name=NODE, root=root, cdi_dirs=(root / "cdi",), timings=QUICK, seed=7)
-        site = Site(root, server.client("test"), Kubelet(config, Endpoint(url=server.url)))
+        site = Site(root, server.client("test"), Kubelet(config, server.url))
         site.kubelet.start()
         try:
             yield site
