@@ -29,13 +29,14 @@ KUBERNETES = "Only kube imports the Kubernetes client"
 NVML = "Only the NVML worker imports pynvml"
 GRPC = "Only kubeletplugin and the simulation speak gRPC"
 SIMULATION = "The product never imports the simulation"
+SIMULATION_LAYERS = "The simulation's imports point one way"
 
 
 def copied(folder: Path) -> Path:
     for name in ("driver", "sim"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / ".importlinter", folder)
-    return folder / "driver" / "gpuvitals"
+    return folder / "driver"
 
 
 def contracts(report: str, outcome: str) -> set[str]:
@@ -49,7 +50,15 @@ def test_without_a_planted_import_every_contract_is_kept(tmp_path: Path) -> None
 
     result = lint(tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert contracts(result.stdout, "KEPT") == {LAYERS, SIMULATION, PURE, KUBERNETES, NVML, GRPC}
+    assert contracts(result.stdout, "KEPT") == {
+        LAYERS,
+        SIMULATION_LAYERS,
+        SIMULATION,
+        PURE,
+        KUBERNETES,
+        NVML,
+        GRPC,
+    }
 
 
 @pytest.mark.parametrize(
@@ -68,12 +77,14 @@ def test_without_a_planted_import_every_contract_is_kept(tmp_path: Path) -> None
         ("signals/sysfs.py", "import pynvml", {NVML}),
         ("node/agent.py", "import grpc", {GRPC}),
         ("health/verdict.py", "import gpuvitals.proto", {GRPC}),
+        ("../../sim/gpuvitals_sim/apiserver/api.py", "import gpuvitals_sim.kubelet", {SIMULATION_LAYERS}),
+        ("../../sim/gpuvitals_sim/kubelet/kubelet.py", "import gpuvitals_sim.scheduler", {SIMULATION_LAYERS}),
     ],
 )
 def test_a_planted_import_breaks_its_contracts_and_no_other(
     tmp_path: Path, module: str, planted: str, broken: set[str]
 ) -> None:
-    target = copied(tmp_path) / module
+    target = copied(tmp_path) / "gpuvitals" / module
     target.write_text(target.read_text(encoding="utf-8") + f"\n{planted}\n", encoding="utf-8")
 
     result = lint(tmp_path)

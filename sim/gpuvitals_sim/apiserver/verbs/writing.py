@@ -11,21 +11,17 @@ from collections.abc import Callable
 
 from gpuvitals_sim.apiserver.errors import (
     ApiError,
-    FieldError,
     already_exists,
     bad_request,
     conflict,
-    forbidden,
     invalid,
-    invalid_value,
     not_found,
     required,
-    stale,
     unsupported_media_type,
 )
 from gpuvitals_sim.apiserver.json_types import Obj, clone, dig, go_text, objects_at, same
 from gpuvitals_sim.apiserver.kinds import Kind
-from gpuvitals_sim.apiserver.managed_fields.field_managers import apply_owned, same_owners, track_write
+from gpuvitals_sim.apiserver.managed_fields.field_managers import apply_owned, track_write
 from gpuvitals_sim.apiserver.merge_schema import merge_schema_of
 from gpuvitals_sim.apiserver.patching.json_patch import apply_json_patch
 from gpuvitals_sim.apiserver.patching.merge_patch import apply_merge_patch
@@ -42,7 +38,6 @@ from gpuvitals_sim.apiserver.request import (
     stored,
 )
 from gpuvitals_sim.apiserver.storage import Key
-from gpuvitals_sim.apiserver.strategy.claims import ADMIN_LABEL, admin_access_errors, cel_errors
 from gpuvitals_sim.apiserver.strategy.metadata import (
     fill_system_fields,
     keep_for_status,
@@ -53,9 +48,17 @@ from gpuvitals_sim.apiserver.strategy.metadata import (
 )
 from gpuvitals_sim.apiserver.strategy.table import rules_for
 from gpuvitals_sim.apiserver.verbs.decoding import check_typed, decoded, decoded_patch
-
-_WITH_SELECTORS = frozenset(
-    f"{plural}.resource.k8s.io" for plural in ("resourceclaims", "resourceclaimtemplates", "deviceclasses")
+from gpuvitals_sim.apiserver.verbs.write_checks import (
+    admin_errors,
+    check_identity,
+    check_namespace,
+    check_version,
+    is_finalized,
+    is_unchanged,
+    name_mismatch,
+    require_namespace,
+    selector_errors,
+    storage_path,
 )
 
 Make = Callable[[Obj | None], Obj]
@@ -72,9 +75,9 @@ def create(cluster: Cluster, target: Target, body: Obj, options: WriteOptions) -
     """The created object. Raises ApiError: 404 namespace, 409 exists, 422 invalid."""
     kind = target.kind
     obj = decoded(kind, body, options)
-    _check_namespace(target, obj)
+    check_namespace(target, obj)
     if target.name and obj["metadata"].get("name") not in (None, target.name):
-        raise bad_request(_name_mismatch(obj["metadata"].get("name"), target.name))
+        raise bad_request(name_mismatch(obj["metadata"].get("name"), target.name))
     with cluster.store.lock:
         if obj["metadata"].pop("resourceVersion", None) and not options.dry_run:
             # The real server finds this out only where it stores.
@@ -87,14 +90,14 @@ def update(cluster: Cluster, target: Target, body: Obj, options: WriteOptions) -
     new = decoded(target.kind, body, options)
     metadata = new["metadata"]
     if metadata.get("name", "") != target.name:
-        raise bad_request(_name_mismatch(metadata.get("name", ""), target.name))
-    _check_namespace(target, new)
+        raise bad_request(name_mismatch(metadata.get("name", ""), target.name))
+    check_namespace(target, new)
 
     def make(live: Obj | None) -> Obj:
         wanted_uid = metadata.get("uid")
         if live is not None and wanted_uid and wanted_uid != live["metadata"]["uid"]:
             why = (
-                f"StorageError: invalid object, Code: 4, Key: {_storage_path(target)}, ResourceVersion: 0, "
+                f"StorageError: invalid object, Code: 4, Key: {storage_path(target)}, ResourceVersion: 0, "
                 f"AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted_uid}, "
                 f"UID in object meta: {live['metadata']['uid']}"
             )
@@ -171,12 +174,12 @@ def _guarded(
                 raise not_found(kind.group, kind.plural, target.name)
             return _create_on_update(cluster, target, make, options), True
         new = make(live)
-        _check_identity(target, new)
-        _check_version(target, new, live)
+        check_identity(target, new)
+        check_version(target, new, live)
         _prepare_update(cluster, target, new, live)
-        if _unchanged(new, live):
+        if is_unchanged(new, live):
             return live, False
-        if _is_finalized(new, live):
+        if is_finalized(new, live):
             return _finish_deletion(cluster, target, new, options), False
         if options.dry_run:
             return new, False
@@ -185,7 +188,7 @@ def _guarded(
 
 def _create_on_update(cluster: Cluster, target: Target, make: Make, options: WriteOptions) -> Obj:
     new = make(None)
-    _check_identity(target, new)
+    check_identity(target, new)
     new["metadata"].pop("resourceVersion", None)
     return _create(cluster, target, new, options)
 
@@ -203,7 +206,7 @@ def _create(cluster: Cluster, target: Target, obj: Obj, options: WriteOptions) -
         metadata = obj["metadata"]
     if kind.namespaced:
         metadata["namespace"] = target.namespace
-        _require_namespace(cluster, target, metadata.get("name") or "")
+        require_namespace(cluster, target, metadata.get("name") or "")
     fill_system_fields(metadata)
     merge_owners(metadata)
     if kind.generation:
@@ -211,7 +214,7 @@ def _create(cluster: Cluster, target: Target, obj: Obj, options: WriteOptions) -
     rules.prepare_create(obj)
     _drop(cluster, kind, obj)
     errors = [*metadata_errors(kind, rules, metadata), *rules.validate_create(obj)]
-    errors += _cel_errors(cluster, kind, obj, None) + _admin_errors(cluster, target, obj)
+    errors += selector_errors(cluster, kind, obj, None) + admin_errors(cluster, target, obj)
     if errors:
         raise invalid(kind.stored_group, kind.name, metadata.get("name", ""), errors)
     key = Key(kind.store_id, target.namespace, metadata["name"])
@@ -242,97 +245,16 @@ def _prepare_update(cluster: Cluster, target: Target, new: Obj, live: Obj) -> No
         *metadata_errors(kind, rules, new["metadata"]),
         *metadata_update_errors(new["metadata"], live["metadata"]),
         *rules.validate_update(new, live, subresource),
-        *_cel_errors(cluster, kind, new, live),
+        *selector_errors(cluster, kind, new, live),
     ]
     if errors:
         raise invalid(kind.stored_group, kind.name, target.name, errors)
-
-
-def _check_identity(target: Target, new: Obj) -> None:
-    metadata = new["metadata"]
-    if metadata.get("name") != target.name:
-        raise bad_request(_name_mismatch(metadata.get("name", ""), target.name))
-    _check_namespace(target, new)
-
-
-def _check_namespace(target: Target, obj: Obj) -> None:
-    metadata = obj["metadata"]
-    if target.kind.namespaced:
-        if metadata.get("namespace") not in (None, "", target.namespace):
-            raise bad_request(
-                "the namespace of the provided object does not match the namespace sent on the request"
-            )
-        metadata["namespace"] = target.namespace
-
-
-def _check_version(target: Target, new: Obj, live: Obj) -> None:
-    kind, metadata = target.kind, new["metadata"]
-    wanted = metadata.get("resourceVersion") or "0"
-    current = live["metadata"]["resourceVersion"]
-    if not wanted.isdigit():
-        raise ApiError(500, "", f'strconv.ParseUint: parsing "{wanted}": invalid syntax')
-    if int(wanted):
-        if wanted != current:
-            raise stale(kind.group, kind.plural, target.name)
-    elif not kind.unconditional_update:
-        error = invalid_value("metadata.resourceVersion", 0, "must be specified for an update")
-        raise invalid(kind.group, kind.plural, target.name, [error])
-    metadata["resourceVersion"] = current
-
-
-def _require_namespace(cluster: Cluster, target: Target, name: str) -> None:
-    namespace = cluster.store.get(Key("namespaces", "", target.namespace))
-    if namespace is None:
-        raise not_found("", "namespaces", target.namespace)
-    if "deletionTimestamp" in namespace["metadata"]:
-        raise _terminating(target, name)
-
-
-def _terminating(target: Target, name: str) -> ApiError:
-    kind = target.kind
-    text = f"unable to create new content in namespace {target.namespace} because it is being terminated"
-    cause = {"reason": "NamespaceTerminating", "message": f"namespace {target.namespace} is being terminated"}
-    refusal = forbidden(kind.group, kind.plural, name, text)
-    refusal.details = {**(refusal.details or {}), "causes": [{**cause, "field": "metadata.namespace"}]}
-    return refusal
-
-
-def _unchanged(new: Obj, live: Obj) -> bool:
-    left, right = {**new, "metadata": {**new["metadata"]}}, {**live, "metadata": {**live["metadata"]}}
-    owners = left["metadata"].pop("managedFields", []), right["metadata"].pop("managedFields", [])
-    return same(left, right) and same_owners(*owners)
-
-
-def _is_finalized(new: Obj, live: Obj) -> bool:
-    metadata = live["metadata"]
-    return (
-        not new["metadata"].get("finalizers")
-        and "deletionTimestamp" in metadata
-        and not metadata.get("deletionGracePeriodSeconds")
-    )
 
 
 def _finish_deletion(cluster: Cluster, target: Target, new: Obj, options: WriteOptions) -> Obj:
     if not options.dry_run:
         cluster.store.delete(target.key)
     return new
-
-
-def _cel_errors(cluster: Cluster, kind: Kind, new: Obj, old: Obj | None) -> list[FieldError]:
-    if cluster.cel_checker is None or kind.store_id not in _WITH_SELECTORS:
-        return []
-    if old is not None and kind.store_id != "deviceclasses.resource.k8s.io":
-        return []
-    return cel_errors(kind.store_id, new, old, cluster.cel_checker)
-
-
-def _admin_errors(cluster: Cluster, target: Target, obj: Obj) -> list[FieldError]:
-    """Admin access is for namespaces that an administrator labelled for it."""
-    if target.kind.store_id not in _WITH_SELECTORS or not target.namespace:
-        return []
-    namespace = cluster.store.get(Key("namespaces", "", target.namespace))
-    labels = dig(namespace, "metadata", "labels") or {}
-    return [] if labels.get(ADMIN_LABEL) == "true" else admin_access_errors(target.kind.store_id, obj)
 
 
 def _drop(cluster: Cluster, kind: Kind, obj: Obj) -> None:
@@ -351,17 +273,3 @@ def _carry(new: Obj, live: Obj, key: str) -> None:
 def _spec_of(kind: Kind, obj: Obj) -> Obj:
     hidden = {"metadata", "apiVersion", "kind"} | ({"status"} if kind.status else set())
     return {key: value for key, value in obj.items() if key not in hidden}
-
-
-def _storage_path(target: Target) -> str:
-    kind = target.kind
-    plural = {"nodes": "minions"}.get(kind.store_id, kind.plural)
-    group = f"{kind.group}/" if kind.custom or kind.group == "apiextensions.k8s.io" else ""
-    parts = [part for part in (target.namespace, target.name) if part]
-    return f"/registry/{group}{plural}/" + "/".join(parts)
-
-
-def _name_mismatch(name: str, wanted: str) -> str:
-    if not name:
-        return f"the name of the object ({wanted} based on URL) was undeterminable: name must be provided"
-    return f"the name of the object ({name}) does not match the name on the URL ({wanted})"
