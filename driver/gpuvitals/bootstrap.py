@@ -1,17 +1,17 @@
-"""What the node agent must know before its sockets open. Standard library only: the kubelet's clock runs."""
+"""The node agent's options, needed to open its sockets. Standard library only, because the kubelet does not wait."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT_STATE_DIRECTORY = Path("/var/lib/kubelet/plugins/gpu.vitals.internal")
-"""The agent's folder on a node whose kubelet has its usual root."""
+"""The agent's folder on a node with the default kubelet root."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeOptions:
-    """Paths and addresses of one node agent. Defaults are those of a real node.
+    """Paths and addresses of one node agent. The defaults are those of a real node.
 
-    A `*_on_host` path is the same place as the node's container runtime sees it; None where it is the same path.
+    A `*_on_host` path is the same folder as the container runtime sees it; None if both paths are equal.
     """
 
     node: str

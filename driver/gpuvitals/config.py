@@ -1,4 +1,4 @@
-"""The settings that a file may change: names, mode, cadence, policy values. Checked on load, field by field."""
+"""The agent's configuration file: names, mode, poll periods, policy values. Each field is checked on load."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -18,14 +18,14 @@ _DNS = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 
 
 class ConfigError(Exception):
-    """The file can't be used. The message names the file and the field."""
+    """The configuration file is invalid. The message names the file and the field."""
 
 
 _Label = Annotated[str, Meta(pattern=_DNS, max_length=63)]
 
 
 class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The node agent's file. Everything has a default; an unknown field is refused."""
+    """The node agent's configuration. Every field has a default; unknown fields are refused."""
 
     driver: _Label = Naming().driver
     api_group: Annotated[str, Meta(pattern=_DNS, max_length=253)] = Naming().api_group
@@ -39,22 +39,22 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def naming(self) -> Naming:
-        """The names in force."""
+        """The names in effect."""
         return Naming(driver=self.driver, api_group=self.api_group, attribute_domain=self.attribute_domain)
 
     @property
     def forced_mode(self) -> ServiceMode | None:
-        """The mode that the file forces; None where the server is asked."""
+        """The configured service mode; None if it depends on the API server's support of device taints."""
         return None if self.service_mode == "auto" else ServiceMode(self.service_mode)
 
     @property
     def health_policy(self) -> Policy:
-        """The values in force. The DCGM exporter is expected where it has an address, unless the file says otherwise."""
+        """The policy values in effect. With `dcgm_url` the DCGM exporter is expected, unless the policy sets otherwise."""
         return policy_with({"dcgm_expected": int(bool(self.dcgm_url)), **self.policy})
 
 
 def load_config(path: Path | None) -> NodeConfig:
-    """The settings of a YAML file, or the defaults. Raises ConfigError."""
+    """The configuration in a YAML file, or the defaults without a file. Raises ConfigError."""
     if path is None:
         return NodeConfig()
     try:

@@ -1,4 +1,4 @@
-"""The checks of a node before and while it runs the agent. Each uses the agent's own parts, and writes nothing.
+"""Checks of a node, before and while it runs the agent. Each uses the agent's own code and writes nothing.
 
-A check never raises and always ends. No judgement of a GPU's health here: `explain` has that.
+A check raises nothing and always ends. GPU health is not judged here; `explain` reports it.
 """

@@ -1,4 +1,4 @@
-"""The API server as the agent would use it: reach, version, DRA API, device taints, rights, other drivers."""
+"""Checks of the API server with the agent's credentials: version, DRA API, device taints, rights, other drivers."""
 
 import os
 from collections.abc import Iterator
@@ -23,22 +23,22 @@ _HOME_CONFIG = Path(".kube") / "config"
 
 
 class ClusterChecks:
-    """The checks of the API server. `api_server` comes first: the others need its answer."""
+    """The checks of the API server. `api_server` runs first, because the others use its connection."""
 
     def __init__(self, options: NodeOptions, naming: Naming) -> None:
         self._options = options
         self._naming = naming
         self._transport: ApiTransport | None = None
         self._version = ""
-        self._why = "the API server was not reached"
+        self._unreached = "the API server was not reached"
 
     def api_server(self) -> Iterator[Finding]:
-        """Whether it answers, and its version."""
+        """Whether the API server answers, and its version."""
         name = "api-server"
         settings = _settings(self._options)
         if settings is None:
-            self._why = "no API server is named: this is no pod, and there is no kubeconfig"
-            yield skipped(name, f"{self._why}; --kubeconfig or --server names one")
+            self._unreached = "no API server is configured: this is not a pod, and there is no kubeconfig"
+            yield skipped(name, f"{self._unreached}; set --kubeconfig or --server")
             return
         try:
             transport = connect(settings)
@@ -54,7 +54,7 @@ class ClusterChecks:
             oldest, newest = (".".join(map(str, each)) for each in (OLDEST, NEWEST))
             yield warn(
                 name,
-                f"{self._version} is none of the supported {oldest} to {newest}",
+                f"{self._version} is not one of the supported versions {oldest} to {newest}",
                 "expect differences; the tests cover the supported versions",
                 version=self._version,
             )
@@ -65,7 +65,7 @@ class ClusterChecks:
         """Whether resource.k8s.io/v1 is served."""
         name, transport = "dra-api", self._transport
         if transport is None:
-            yield skipped(name, self._why)
+            yield skipped(name, self._unreached)
             return
         served = resource_versions(transport)
         text = f"resource.k8s.io is served as {', '.join(served) or 'nothing'}"
@@ -75,16 +75,18 @@ class ClusterChecks:
             yield fail(name, text, "use Kubernetes 1.34 or newer with the DynamicResourceAllocation gate on")
 
     def node(self) -> Iterator[Finding]:
-        """Whether there is a Node of that name."""
+        """Whether the Node exists."""
         name, transport = "node", self._transport
         if transport is None:
-            yield skipped(name, self._why)
+            yield skipped(name, self._unreached)
             return
         try:
             node_owner(transport, self._options.node)
         except NotFound:
             yield fail(
-                name, f"there is no Node {self._options.node}", "set NODE_NAME or --node-name to this node's"
+                name,
+                f"there is no Node {self._options.node}",
+                "set NODE_NAME or --node-name to this node's name",
             )
         else:
             yield ok(name, f"{self._options.node} exists")
@@ -93,7 +95,7 @@ class ClusterChecks:
         """Whether the account has the rights that the chart grants."""
         name, transport = "rights", self._transport
         if transport is None:
-            yield skipped(name, self._why)
+            yield skipped(name, self._unreached)
             return
         row = kubernetes_version(self._version)
         verbs = row is None or row.claim_status_verbs
@@ -105,7 +107,7 @@ class ClusterChecks:
             return
         missing = [str(right) for right in without]
         if without and all(right.optional for right in without):
-            text = f"{', '.join(missing)}: not granted, so the Node is read again and again"
+            text = f"{', '.join(missing)}: not granted, so the Node is polled instead of watched"
             yield warn(
                 name, text, "nothing, or bind the chart's ClusterRole of this version", missing=missing
             )
@@ -115,17 +117,17 @@ class ClusterChecks:
                 name, text, "install the chart's ClusterRole and bind it to this account", missing=missing
             )
         else:
-            yield ok(name, f"all {len(wanted)} rights are there")
+            yield ok(name, f"all {len(wanted)} rights are granted")
 
     def device_taints(self) -> Iterator[Finding]:
-        """Whether the server keeps device taints, asked by a dry run."""
+        """Whether the server stores device taints, tested with a dry run."""
         name, transport = "device-taints", self._transport
         if transport is None:
-            yield skipped(name, self._why)
+            yield skipped(name, self._unreached)
             return
         mode = probe_mode(transport, self._naming.driver, self._options.node)
         if mode is ServiceMode.TAINT:
-            yield ok(name, "kept: the DRADeviceTaints gate is on")
+            yield ok(name, "stored: the DRADeviceTaints gate is on")
         else:
             yield warn(
                 name,
@@ -134,10 +136,10 @@ class ClusterChecks:
             )
 
     def other_drivers(self, gpus: tuple[Gpu, ...]) -> Iterator[Finding]:
-        """Whether another driver or a device plugin gives out this node's GPUs."""
+        """Whether another driver or a device plugin allocates this node's GPUs."""
         name, transport = "other-drivers", self._transport
         if transport is None:
-            yield skipped(name, self._why)
+            yield skipped(name, self._unreached)
             return
         seen = neighbours_now(transport, self._naming.driver, self._options.node)
         conflict = driver_conflict(gpus, seen)
@@ -147,12 +149,12 @@ class ClusterChecks:
                 name, conflict, "see docs/guides/coexistence.md: GPUs are published by one driver only"
             )
         else:
-            more = f"; beside: {', '.join(beside)}" if beside else ""
-            yield ok(name, f"none gives out these GPUs{more}", drivers=beside)
+            more = f"; other drivers: {', '.join(beside)}" if beside else ""
+            yield ok(name, f"no other driver allocates these GPUs{more}", drivers=beside)
 
 
 def _settings(options: NodeOptions) -> ConnectSettings | None:
-    """As the agent connects; else as kubectl would on this machine. None where nothing names a server."""
+    """The agent's connection, else that of kubectl on this machine. None if no server is configured."""
     settings = ConnectSettings(
         url=options.server,
         kubeconfig=options.kubeconfig,

@@ -1,4 +1,4 @@
-"""The node's own files: the kernel log, the kubelet's folders, the CDI folder."""
+"""Checks of the node's files: the kernel log, the kubelet's folders, the CDI folder."""
 
 import os
 import threading
@@ -18,11 +18,11 @@ from gpuvitals.signals.kmsg.source import KmsgSettings, KmsgSource
 _LOG_SECONDS = 10.0
 _STEP_SECONDS = 0.02
 _CDI_FOLDERS = (Path("/etc/cdi"), Path("/var/run/cdi"), Path("/run/cdi"))
-"""Where container runtimes look. Source: cncf-tags/container-device-interface pkg/cdi/spec-dirs.go."""
+"""The CDI folders that container runtimes read by default. Source: cncf-tags/container-device-interface pkg/cdi/spec-dirs.go."""
 
 
 def kernel_log(options: NodeOptions) -> Iterator[Finding]:
-    """Whether the agent's reader can read the log, and how far its stamps lag CLOCK_BOOTTIME."""
+    """Whether the agent can read the kernel log, and how far its time stamps lag CLOCK_BOOTTIME."""
     name, sink = "kernel-log", _Sink()
     source = KmsgSource(KmsgSettings(path=options.kernel_log, boot_id=BootId("")), SystemClock(), sink)
     source.start()
@@ -32,10 +32,10 @@ def kernel_log(options: NodeOptions) -> Iterator[Finding]:
     finally:
         source.stop(1.0)
     if sink.report is None or sink.report.state is not MonitorState.WATCHING:
-        why = f"no answer within {_LOG_SECONDS:g} s" if sink.report is None else sink.report.detail
+        reason = f"no answer within {_LOG_SECONDS:g} s" if sink.report is None else sink.report.detail
         yield fail(
             name,
-            f"{options.kernel_log}: {why}",
+            f"{options.kernel_log}: {reason}",
             "run as root in a privileged pod with the node's /dev, and allow the syslog capability",
         )
     elif not is_whole:
@@ -51,7 +51,7 @@ def kernel_log(options: NodeOptions) -> Iterator[Finding]:
     else:
         yield ok(
             name,
-            f"{options.kernel_log} has {counters.records} records, {counters.signals} about GPUs; its stamps lag "
+            f"{options.kernel_log} has {counters.records} records, {counters.signals} about GPUs; its time stamps lag "
             f"CLOCK_BOOTTIME by at most {lag:.1f} s",
             records=counters.records,
             lag_seconds=round(lag, 3),
@@ -59,7 +59,7 @@ def kernel_log(options: NodeOptions) -> Iterator[Finding]:
 
 
 def kubelet_folders(options: NodeOptions, naming: Naming) -> Iterator[Finding]:
-    """The folder for this plugin, the one for registrations, and whether the socket paths fit."""
+    """Whether the plugin's folder and the registration folder are writable, and the socket paths short enough."""
     plugins, registry = options.state_directory.parent, options.registry_directory
     advice = "set the chart's kubeletRoot to the kubelet's root folder, and mount it read-write"
     for name, folder in (("kubelet-plugins", plugins), ("kubelet-registry", registry)):
@@ -78,22 +78,24 @@ def kubelet_folders(options: NodeOptions, naming: Naming) -> Iterator[Finding]:
 
 
 def cdi_folder(options: NodeOptions) -> Iterator[Finding]:
-    """Whether CDI files can be written where the container runtime reads them."""
+    """Whether the CDI folder is writable, and read by container runtimes."""
     name, folder = "cdi", options.cdi_directory
     if not folder.exists():
         trouble = _unusable(_first_existing(folder))
         if trouble:
             yield fail(
-                name, f"{folder} is not there, and can't be made: {trouble}", f"make {folder} on the node"
+                name,
+                f"{folder} does not exist and can't be created: {trouble}",
+                f"create {folder} on the node",
             )
             return
-        yield ok(name, f"{folder} is not there yet; the agent makes it")
+        yield ok(name, f"{folder} does not exist yet; the agent creates it")
     elif trouble := _unusable(folder):
         yield fail(name, f"{folder}: {trouble}", f"mount {folder} read-write")
     elif folder not in _CDI_FOLDERS and not options.simulated:
         yield warn(
             name,
-            f"{folder} is writable, and no folder that runtimes read by default",
+            f"{folder} is writable, but container runtimes do not read it by default",
             "add it to the container runtime's CDI folders, or use /var/run/cdi",
         )
     else:
@@ -101,7 +103,7 @@ def cdi_folder(options: NodeOptions) -> Iterator[Finding]:
 
 
 class _Sink:
-    """Keeps the reader's own report."""
+    """Keeps the reader's report about itself."""
 
     def __init__(self) -> None:
         self.report: MonitorReport | None = None
@@ -112,7 +114,7 @@ class _Sink:
 
 
 def _read_to_the_end(source: KmsgSource) -> None:
-    """Waits until the log was read, or can't be."""
+    """Waits until the log was read to its end, or reading it failed."""
     pause, until = threading.Event(), time.monotonic() + _LOG_SECONDS
     while time.monotonic() < until and not source.has_read_all:
         if source.state not in (None, MonitorState.WATCHING):
@@ -131,7 +133,7 @@ def _first_existing(folder: Path) -> Path:
 
 
 def _others(folder: Path, naming: Naming) -> str:
-    """Sockets of other plugins, which show who else the kubelet talks to."""
+    """A list of the other plugins that are registered with the kubelet, as text."""
     sockets = sorted(path.name for path in folder.iterdir() if path.name.endswith("-reg.sock"))
     others = [name for name in sockets if not name.startswith(f"{naming.driver}-")]
     return f"; other plugins: {', '.join(others)}" if others else ""

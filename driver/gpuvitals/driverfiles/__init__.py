@@ -1,5 +1,5 @@
-"""Where the NVIDIA driver's files are on a node: one search for NVML, for CDI files and for the image.
+"""The search for the NVIDIA driver's files on a node, shared by NVML and the CDI files.
 
-`layouts` is the table of platforms, `search` the pure search over a folder tree, `tree` the reader of real files.
-Nothing here knows of NVML, CDI or Kubernetes.
+`layouts` is the table of platforms, `search` the pure search over a folder tree, `tree` the reader of real files. May
+not live here: NVML, CDI, Kubernetes.
 """

@@ -1,6 +1,6 @@
-"""The folders in which platforms keep the NVIDIA driver. Data only; docs/guides/platforms.md has the sources.
+"""Table of the folders in which platforms install the NVIDIA driver; docs/guides/platforms.md has the sources.
 
-A home is a folder that holds one installation of the driver. Every home is searched in the same subfolders.
+A home is a folder with one installation of the driver. All homes are searched in the same subfolders.
 """
 
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 class Home:
     """A folder below the driver root, "" for the root itself.
 
-    `own_root`: an absolute link inside it is meant from this folder, as in a driver container's root file system.
-    `directories` are searched in place of LIBRARY_DIRECTORIES.
+    With `own_root`, absolute links inside it start at this folder, as in a driver container's root file system.
+    `directories`, if any, are searched instead of LIBRARY_DIRECTORIES.
     """
 
     path: str
@@ -29,10 +29,10 @@ HOMES = (
     Home(path="x86_64-bottlerocket-linux-gnu/sys-root"),
     Home(path="aarch64-bottlerocket-linux-gnu/sys-root"),
 )
-"""In order of preference where nothing else decides.
+"""In order of preference, for installations that are otherwise equal.
 
-The GPU Operator's driver container comes first: its root is mounted only while it serves. Then the node's own files,
-GKE, Flatcar, GKE with Ubuntu, Container-Optimized OS, Bottlerocket.
+The GPU Operator's driver container comes first, because its root is mounted only while it runs. Then follow the node's
+own files, GKE, Flatcar, GKE with Ubuntu, Container-Optimized OS and Bottlerocket.
 """
 
 LIBRARY_DIRECTORIES = (
@@ -53,7 +53,7 @@ LIBRARY_DIRECTORIES = (
     "usr/local/nvidia/lib64",
     "run/opengl-driver/lib",
 )
-"""Talos has had its libraries in `usr/local/glibc/lib`, in `usr/local/glibc/usr/lib` and, from 1.13 on, in `usr/local/lib`."""
+"""Talos has its libraries in `usr/local/glibc/lib` or `usr/local/glibc/usr/lib`, from 1.13 on in `usr/local/lib`."""
 
 BRANCHED_DIRECTORIES = (
     "usr/lib/x86_64-linux-gnu/nvidia",

@@ -1,4 +1,4 @@
-"""Where to look for the driver, as a process hands it to a child of its own."""
+"""The paths at which the driver is searched, passed to child processes in environment variables."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ _FOLDERS = "GPUVITALS_DRIVER_LIBRARIES"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriverPlace:
-    """The driver root, the root of /proc, and library folders below the driver root that are searched first."""
+    """The driver root, the root of /proc, and the library folders below the driver root that are searched first."""
 
     root: Path
     proc_root: Path = Path("/proc")
     library_directories: tuple[str, ...] = ()
 
     def environment(self) -> dict[str, str]:
-        """The variables of a child's environment that say so."""
+        """The paths as variables for the environment of a child process."""
         return {
             _ROOT: str(self.root),
             _PROC: str(self.proc_root),
@@ -27,7 +27,7 @@ class DriverPlace:
 
 
 def place_in(environment: Mapping[str, str]) -> DriverPlace | None:
-    """The place that an environment names; None where it names none."""
+    """The paths in an environment; None if it has none."""
     root = environment.get(_ROOT, "")
     if not root:
         return None

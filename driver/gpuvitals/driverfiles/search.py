@@ -1,7 +1,7 @@
 """Finds the driver's libraries and programs in a folder tree. Pure: the tree is a Protocol.
 
-Links are followed inside the tree, never through the root of the process. Where several files have a wanted name, a
-sound library of this machine wins, then one of the loaded driver's version, then the order of `layouts`.
+Links are followed inside the tree, never through the root of the process. Among several files with a name, a sound
+library for this machine is preferred, then one of the loaded driver's version, then the order of `layouts`.
 """
 
 import re
@@ -21,42 +21,42 @@ from gpuvitals.driverfiles.layouts import (
 CUDA = ("libcuda", "1")
 NVML = ("libnvidia-ml", "1")
 REQUIRED = (CUDA, NVML)
-"""Without these no container can use a GPU. Library and the number in its soname."""
+"""The libraries that every container with a GPU needs. Name, and the number in the soname."""
 
 _MAX_LINKS = 16
 _VERSION = re.compile(r"\.so\.(\d+(?:\.\d+)+)$", re.ASCII)
 _ELF_MACHINES = {"x86_64": 62, "amd64": 62, "aarch64": 183, "arm64": 183}
 """Source: System V ABI, e_machine of EM_X86_64 and EM_AARCH64."""
 HEAD_BYTES = 64
-"""As much of a file as `flaw` needs: the header of a 64-bit ELF file."""
+"""Size of the header of a 64-bit ELF file, which `flaw` reads."""
 _HEAD_32 = 20
 
 
 class Tree(Protocol):
-    """A folder tree. Paths are relative to its root, without links among their folders, "" for the root itself."""
+    """A folder tree. Paths are relative to its root and have no links among their folders; "" is the root itself."""
 
     def link(self, path: str) -> str | None:
-        """The target of a link; None for anything else."""
+        """The target of a link; None for other files."""
 
     def is_folder(self, path: str) -> bool:
-        """Whether a folder is there."""
+        """Whether the path is a folder."""
 
     def is_file(self, path: str) -> bool:
-        """Whether a regular file is there."""
+        """Whether the path is a regular file."""
 
     def names(self, path: str) -> frozenset[str]:
-        """The names in a folder; none where it can't be read."""
+        """The names in a folder; none if it can't be read."""
 
     def head(self, path: str) -> bytes:
-        """The first HEAD_BYTES of a file; fewer where it is shorter or can't be read."""
+        """The first HEAD_BYTES of a file; fewer if it is shorter, none if it can't be read."""
 
     def size(self, path: str) -> int:
-        """The size of a file in bytes, 0 where it can't be read."""
+        """The size of a file in bytes, 0 if it can't be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A place with a wanted name. `path` has no links. `flaw` is why no loader takes it, "" for a sound library."""
+    """A file with the name of a library. `path` has no links. `flaw` is the reason why it can't be loaded, "" for none."""
 
     path: str
     is_file: bool = True
@@ -66,10 +66,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """What a search knows beforehand.
+    """The parameters of a search.
 
-    `machine` is the processor, as `uname -m` prints it. `loaded` is the version of the loaded kernel module, "" where it
-    is not known. `extra` are library folders that are searched first.
+    `machine` is the processor type, as `uname -m` prints it. `loaded` is the version of the loaded kernel module, "" if
+    it is unknown. `extra` are library folders that are searched first.
     """
 
     machine: str
@@ -79,7 +79,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folder:
-    """A library folder that exists: its path without links, and its names."""
+    """An existing library folder: its path without links, the start of its absolute links, and its names."""
 
     path: str
     base: str
@@ -88,7 +88,7 @@ class Folder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
-    """One installed driver: its home and the library folders there. `remarks` say which files were passed over."""
+    """One installed driver: its home and its library folders. `remarks` name the files that were skipped, with the reason."""
 
     home: Home
     folders: tuple[Folder, ...]
@@ -96,12 +96,12 @@ class Installation:
 
     @property
     def base(self) -> str:
-        """The folder from which absolute links are meant."""
+        """The folder at which absolute links start."""
         return self.home.path if self.home.own_root else ""
 
 
 def resolve(tree: Tree, path: str, base: str = "") -> str | None:
-    """The path without links, below `base`, from which absolute links are meant too. None for a loop of links."""
+    """The path without links, below `base`, at which absolute links start. None for a loop of links."""
     steps = _steps(path)
     inside = _steps(base)
     done: list[str] = list(inside) if steps[: len(inside)] == inside else []
@@ -126,7 +126,7 @@ def resolve(tree: Tree, path: str, base: str = "") -> str | None:
 
 
 def find_driver(tree: Tree, query: Query) -> Installation:
-    """The installation that NVML and containers use. Where there is none, the first home that exists, or the root."""
+    """The installation for NVML and containers. Without one, the first existing home, or the root."""
     extra = tuple("/".join(_steps(each)) for each in query.extra)
     homes = ((Home(path="", directories=extra),) if extra else ()) + HOMES
     best: tuple[tuple[int, bool, int], Installation] | None = None
@@ -152,14 +152,14 @@ def find_driver(tree: Tree, query: Query) -> Installation:
 def candidates(
     tree: Tree, installed: Installation, name: tuple[str, str | None], query: Query
 ) -> list[Candidate]:
-    """Every place of a library in an installation, the best first. `name`: stem, and the soname's number if it has one."""
+    """All files of a library in an installation, the best first. `name` is the stem and the soname's number, if any."""
     found: dict[str, Candidate] = {}
     for folder in installed.folders:
         for each in _names(folder, *name):
             named = f"{folder.path}/{each}"
             real = resolve(tree, named, folder.base)
             if real is None or not tree.is_file(real):
-                found[named] = Candidate(path=named, is_file=False, flaw="is no file")
+                found[named] = Candidate(path=named, is_file=False, flaw="is not a file")
             elif real not in found:
                 version = _VERSION.search(real)
                 found[real] = Candidate(
@@ -177,7 +177,7 @@ def candidates(
 def library(
     tree: Tree, installed: Installation, name: tuple[str, str | None], query: Query, *, sound: bool = True
 ) -> str | None:
-    """The path of a library's file, without links. `sound` False takes a file that no loader takes, in simulations."""
+    """The path of a library's file, without links. With `sound` False, for simulations, also a file that can't be loaded."""
     listed = candidates(tree, installed, name, query)
     return next((each.path for each in listed if each.is_file and not (sound and each.flaw)), None)
 
@@ -192,7 +192,7 @@ def binary(tree: Tree, installed: Installation, name: str) -> str | None:
 
 
 def places(query: Query) -> str:
-    """Every folder that is searched, as an error names them: each home, and the folders that are searched in each."""
+    """All searched folders for an error message: the homes, and the folders below each of them."""
     branched = [f"{each}/*" for each in BRANCHED_DIRECTORIES]
     extra = f"in {', '.join(query.extra)}, then " if query.extra else ""
     homes = ", ".join(f"/{home.path}" for home in HOMES)
@@ -200,26 +200,26 @@ def places(query: Query) -> str:
 
 
 def flaw(head: bytes, size: int, machine: str) -> str:
-    """Why a file of `size` bytes that begins with `head` is no library of this machine; "" for one that is.
+    """The reason why a file of `size` bytes that begins with `head` is not a library for `machine`; "" if it is one.
 
-    Source: System V ABI, "ELF Header": the table of sections ends the file, so one that is cut off lacks it. A loader
-    that maps such a file dies by SIGBUS.
+    Source: System V ABI, "ELF Header": the section table is at the end of the file, so a truncated file lacks it. A
+    process that loads such a file ends with SIGBUS.
     """
     if not head:
         return "is empty or can't be read"
     if head[:4] != b"\x7fELF" or len(head) < _HEAD_32:
-        return "is no library"
+        return "is not a library"
     wanted = _ELF_MACHINES.get(machine)
     if wanted is not None and (head[4] != 2 or int.from_bytes(head[18:20], "little") != wanted):
-        return f"is a library of another machine than {machine}"
+        return f"is a library for a machine other than {machine}"
     if len(head) < HEAD_BYTES:
-        return "is cut off"
+        return "is truncated"
     sections, length, count = (int.from_bytes(head[a:b], "little") for a, b in ((40, 48), (58, 60), (60, 62)))
-    return "is cut off" if size < sections + length * count else ""
+    return "is truncated" if size < sections + length * count else ""
 
 
 def _installation(tree: Tree, home: Home) -> Installation | None:
-    """The home with its library folders; None where it does not exist."""
+    """The home with its library folders; None if it does not exist."""
     real = resolve(tree, home.path)
     if real is None or not tree.is_folder(real):
         return None
@@ -243,7 +243,7 @@ def _directories(tree: Tree, home: Home, base: str) -> Iterator[str]:
         above = resolve(tree, _join(home.path, directory), base)
         if above is not None and tree.is_folder(above):
             branches = tree.names(above)
-            # Of several branches the newest: `tesla-535` before `tesla-470`.
+            # The newest branch first: `tesla-535` before `tesla-470`.
             for branch in sorted(branches, key=lambda name: (name == FIRST_BRANCH, name), reverse=True):
                 yield f"{above}/{branch}"
 

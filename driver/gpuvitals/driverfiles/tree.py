@@ -1,4 +1,4 @@
-"""Reads a real folder tree for `search`, and which driver the kernel has loaded."""
+"""Reads a real folder tree for `search`, and the version of the loaded driver."""
 
 import errno
 import os
@@ -17,31 +17,31 @@ _NVRM = re.compile(r"^NVRM version:.*?\s(\d+\.\d+(?:\.\d+)*)\s", re.MULTILINE)
 
 
 class FileTree:
-    """A folder of this machine. What can't be read counts as absent, and is kept in `troubles`."""
+    """A folder of this machine. Unreadable files count as absent; `troubles` has the error for each path."""
 
     def __init__(self, root: Path) -> None:
         self.troubles: dict[str, str] = {}
         self._root = str(root)
 
     def link(self, path: str) -> str | None:
-        """The target of a link; None where its name can't be written into a CDI file."""
-        target = self._asked(path, os.readlink, None)
+        """The target of a link; None for other files, and for a name that can't be written into a CDI file."""
+        target = self._read(path, os.readlink, None)
         if target is None or _is_utf8(target):
             return target
         self.troubles[path] = "is a link to a name that is not UTF-8"
         return None
 
     def is_folder(self, path: str) -> bool:
-        """Whether a folder is there."""
-        return stat.S_ISDIR(self._asked(path, _mode, 0))
+        """Whether the path is a folder."""
+        return stat.S_ISDIR(self._read(path, _mode, 0))
 
     def is_file(self, path: str) -> bool:
-        """Whether a regular file is there."""
-        return stat.S_ISREG(self._asked(path, _mode, 0))
+        """Whether the path is a regular file."""
+        return stat.S_ISREG(self._read(path, _mode, 0))
 
     def names(self, path: str) -> frozenset[str]:
         """The names in a folder that can be written into a CDI file."""
-        found: frozenset[str] = self._asked(path, _names, frozenset())
+        found: frozenset[str] = self._read(path, _names, frozenset())
         named = frozenset(filter(_is_utf8, found))
         if named != found:
             self.troubles[path] = "has a name that is not UTF-8"
@@ -49,15 +49,15 @@ class FileTree:
 
     def head(self, path: str) -> bytes:
         """The first bytes of a file."""
-        return self._asked(path, _head, b"")
+        return self._read(path, _head, b"")
 
     def size(self, path: str) -> int:
         """The size of a file in bytes."""
-        return self._asked(path, os.path.getsize, 0)
+        return self._read(path, os.path.getsize, 0)
 
-    def _asked(self, path: str, ask: Callable[[str], _T], absent: _T) -> _T:
+    def _read(self, path: str, read: Callable[[str], _T], absent: _T) -> _T:
         try:
-            return ask(os.path.join(self._root, path))
+            return read(os.path.join(self._root, path))
         except OSError as error:
             if error.errno not in _ABSENT:
                 self.troubles[path] = error.strerror or str(error)
@@ -65,25 +65,25 @@ class FileTree:
 
 
 def query(proc_root: Path, extra: tuple[str, ...] = ()) -> Query:
-    """A search for the driver of this machine."""
+    """The parameters of a search for this machine's driver."""
     return Query(machine=platform.machine(), loaded=loaded_version(proc_root), extra=extra)
 
 
 def loaded_version(proc_root: Path) -> str:
-    """The version of the loaded kernel module, "" where none is.
+    """The version of the loaded kernel module, "" if none is loaded.
 
     One real line: `NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.86.15  Thu Jan  9 02:32:11 UTC 2025`.
     """
     try:
         text = (proc_root / "driver/nvidia/version").read_text(encoding="ascii", errors="replace")
-    except OSError:  # no driver is loaded, or its files are not shown here: nothing is known
+    except OSError:  # no driver is loaded, or /proc is not the node's: the version is unknown
         return ""
     found = _NVRM.search(text)
     return found[1] if found is not None else ""
 
 
 def _is_utf8(name: str) -> bool:
-    """Whether a name of the file system is text; in one that is not, Python keeps the bytes as lone surrogates."""
+    """Whether a file name is UTF-8. In other names, Python keeps the bytes as lone surrogates."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -100,7 +100,7 @@ def _mode(path: str) -> int:
 
 
 def _head(path: str) -> bytes:
-    # A FIFO of that name must not block the search.
+    # O_NONBLOCK, so that a FIFO with a library's name does not block the search.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         return os.read(descriptor, HEAD_BYTES)

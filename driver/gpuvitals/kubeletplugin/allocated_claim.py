@@ -1,4 +1,4 @@
-"""A ResourceClaim as far as preparing needs it. The `kube` edge decodes the API object, `wiring` adapts it to this."""
+"""The parts of a ResourceClaim that Prepare needs. `node/edge_adapters` converts the API object to them."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +9,7 @@ from gpuvitals.model.ids import ClaimUid
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Toleration:
-    """A toleration of an allocation result. `operator` is Exists or Equal; empty key and effect match everything."""
+    """A toleration of an allocation result. `operator` is Exists or Equal; an empty key or effect matches any."""
 
     key: str = ""
     operator: str = "Equal"
@@ -21,7 +21,7 @@ class Toleration:
 class AllocatedDevice:
     """One entry of `status.allocation.devices.results`, of any driver. `request` may be `request/subrequest`.
 
-    `prepared_on` is the UUID of the GPU on which it was prepared for the claim before, as the claim's status says.
+    `prepared_on` is the UUID of the GPU on which the claim was prepared before, from the claim's status.
     """
 
     request: str
@@ -35,7 +35,7 @@ class AllocatedDevice:
 
 
 class ConfigSource(Enum):
-    """Who wrote an opaque config. What the class says comes before what the claim says."""
+    """The origin of an opaque config. Configs of the claim override those of its class."""
 
     CLASS = "FromClass"
     CLAIM = "FromClaim"
@@ -53,9 +53,9 @@ class OpaqueConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllocatedClaim:
-    """A claim as the API server has it now. `allocated` is False where `status.allocation` is absent.
+    """A claim as stored on the API server. `allocated` is False without `status.allocation`.
 
-    `allocated_by` is an instant by which it was allocated, None where the claim does not say.
+    `allocated_by` is a time at which it was allocated already, None if the claim has no such time.
     """
 
     namespace: str

@@ -1,7 +1,7 @@
-"""What the kubelet is told about each device. Pure.
+"""Health reports for the kubelet, one per device. Pure.
 
-The list is always complete: every device of the snapshot, and every prepared device, also one that has left the node.
-Degraded is healthy to the kubelet, with a message; absence of evidence is Unknown, said out loud.
+The list is always complete: all devices of the snapshot and all prepared devices, including those that have left the
+node. Degraded is reported as Healthy with a message; a device without evidence is Unknown.
 """
 
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from gpuvitals.model.health import HealthState, Phase, Verdict
 from gpuvitals.model.snapshot import Snapshot
 
 MAX_MESSAGE = 1024
-"""Characters; the kubelet cuts longer ones. Source: kubernetes/kubernetes pkg/kubelet/cm/dra/manager.go."""
+"""Characters; the kubelet truncates longer messages. Source: kubernetes/kubernetes pkg/kubelet/cm/dra/manager.go."""
 
 
 class KubeletHealth(Enum):
-    """The kubelet's three states, with the numbers of the wire."""
+    """The kubelet's health states, with their numbers on the wire."""
 
     UNKNOWN = 0
     HEALTHY = 1
@@ -28,7 +28,7 @@ class KubeletHealth(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceReport:
-    """One device of the list. `updated` is Unix seconds, for people: the kubelet stamps its own time."""
+    """One device of the list. `updated` is in Unix seconds, as information: the kubelet records its own time."""
 
     device: str
     health: KubeletHealth
@@ -48,16 +48,16 @@ def device_reports(snapshot: Snapshot | None, prepared: tuple[HeldClaim, ...]) -
     for held in prepared:
         for device in held.devices:
             if not device.admin or device.device not in reports:
-                reports[device.device] = _of_holder(device, snapshot)
+                reports[device.device] = _held_report(device, snapshot)
     return tuple(reports[name] for name in sorted(reports))
 
 
-def _of_holder(device: HeldDevice, snapshot: Snapshot | None) -> DeviceReport:
-    """The report on the hardware that is prepared, which need not be the hardware that has the name now."""
+def _held_report(device: HeldDevice, snapshot: Snapshot | None) -> DeviceReport:
+    """The report on the prepared hardware, which may differ from the hardware that has the device name now."""
     found = None if snapshot is None else snapshot.find_held(device.uuid)
     if snapshot is not None and found is not None:
         return _report(device.device, holders_verdict(found), int(snapshot.taken.time.timestamp()))
-    missing = "no health reading yet" if snapshot is None else "the device is not on this node any more"
+    missing = "no health reading yet" if snapshot is None else "the device is no longer on this node"
     return DeviceReport(device=device.device, health=KubeletHealth.UNKNOWN, message=missing, updated=0)
 
 
@@ -68,12 +68,12 @@ def _report(name: str, verdict: Verdict, updated: int) -> DeviceReport:
 
 
 def all_unknown(reports: tuple[DeviceReport, ...], message: str) -> tuple[DeviceReport, ...]:
-    """The same devices, of none of which anything is known now."""
+    """The same devices, all with the state Unknown and this message."""
     return tuple(
         DeviceReport(
             device=report.device,
             health=KubeletHealth.UNKNOWN,
-            message=_cut(message),
+            message=_truncated(message),
             updated=report.updated,
         )
         for report in reports
@@ -81,7 +81,7 @@ def all_unknown(reports: tuple[DeviceReport, ...], message: str) -> tuple[Device
 
 
 def kubelet_health(state: HealthState) -> KubeletHealth:
-    """The kubelet's word for a state."""
+    """The kubelet's state for a health state."""
     match state:
         case HealthState.HEALTHY | HealthState.DEGRADED:
             return KubeletHealth.HEALTHY
@@ -94,11 +94,11 @@ def kubelet_health(state: HealthState) -> KubeletHealth:
 
 
 def _message(verdict: Verdict) -> str:
-    """For a person. Without the score: each change of the text is a write of the pod's status."""
+    """The message for people. It has no score, because each change of the text is a write of the pod's status."""
     if verdict.state is HealthState.HEALTHY and verdict.phase is Phase.STEADY:
         return ""
-    return _cut(f"{verdict.state.value} ({verdict.reason}): {verdict.detail}")
+    return _truncated(f"{verdict.state.value} ({verdict.reason}): {verdict.detail}")
 
 
-def _cut(text: str) -> str:
+def _truncated(text: str) -> str:
     return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 3] + "..."

@@ -79,11 +79,11 @@ class FilesWatch:
         """Checks all devices once. Called by the thread, and by tests in its place."""
         known = self._gpus
         offered = [gpu for gpu in known if is_offered(gpu)]
-        common = self._root.lacking() if offered or self._bus.has_gpu() else None
+        common = self._root.refusal() if offered or self._bus.has_gpu() else None
         held = {gpu.uuid: _held(gpu, known) for gpu in offered}
         refusals: dict[GpuUuid | None, Refusal] = {None: common} if common is not None else {}
         for uuid, device in held.items():
-            refusal = common or (self._root.lacking_of(device) if device is not None else None)
+            refusal = common or (self._root.refusal_of(device) if device is not None else None)
             if refusal is not None:
                 refusals[uuid] = refusal
         suspects = {key: Reason(refusal.code.value) for key, refusal in refusals.items()}

@@ -1,4 +1,4 @@
-"""What is prepared on this node, in the words of the checkpoint. Pure; everything else here speaks these."""
+"""Prepared claims and their devices, as recorded in the checkpoint. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from gpuvitals.model.ids import ClaimUid, DeviceName, GpuUuid
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigIds:
-    """GPU instance and compute instance of a MIG device, below the parent whose minor the device carries."""
+    """GPU instance and compute instance of a MIG device, on the GPU with the device's minor number."""
 
     gpu_instance: int
     compute_instance: int
@@ -19,9 +19,9 @@ class MigIds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldDevice:
-    """One device that a claim holds. `requests` carry no subrequest part; `env` is what its configs ask for.
+    """A device held by a claim. `requests` are names without the subrequest part; `env` comes from opaque configs.
 
-    `minor` is that of the GPU, for a MIG device that of its parent. `admin` access shares the device with everyone.
+    `minor` is the minor number of the GPU, for a MIG device of its parent. `admin` access never excludes other claims.
     """
 
     uuid: GpuUuid
@@ -36,7 +36,7 @@ class HeldDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldClaim:
-    """A claim that is prepared here, with its devices in the order of the allocation."""
+    """A claim that is prepared on this node, with its devices in the order of the allocation."""
 
     claim: ClaimRef
     devices: tuple[HeldDevice, ...]
@@ -45,17 +45,17 @@ class HeldClaim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict:
-    """A device that another claim holds already."""
+    """A device, and the other claim that holds it."""
 
     device: HeldDevice
     holder: ClaimRef
 
 
 def excludes(one: HeldDevice, other: HeldDevice) -> bool:
-    """Whether two claims can't hold these at once: the same device, no admin access, not two different shares.
+    """Whether two claims can't hold these devices at the same time.
 
-    A name is a slot, so one name is one device also where the board in the slot was replaced in between. A GPU and an
-    instance of it are one piece of silicon.
+    That is so for the same device, unless one has admin access or they are different shares. A device name stands for a
+    slot, so equal names conflict even after the board in the slot was replaced. A GPU conflicts with its instances.
     """
     if one.admin or other.admin:
         return False
@@ -65,25 +65,25 @@ def excludes(one: HeldDevice, other: HeldDevice) -> bool:
 
 
 def is_part_of(instance: HeldDevice, whole: HeldDevice) -> bool:
-    """Whether one is a MIG instance of the other, which is held as a GPU."""
+    """Whether `instance` is a MIG instance of the GPU `whole`."""
     return instance.mig is not None and whole.mig is None and silicon(instance.device) == whole.device
 
 
 def conflict(uid: ClaimUid, devices: Iterable[HeldDevice], held: Iterable[HeldClaim]) -> Conflict | None:
-    """The first of `devices` that a claim other than `uid` holds exclusively; None where all are free."""
+    """The first conflict between `devices` and a claim other than `uid`; None without one."""
     wanted = tuple(devices)
     for claim in held:
         if claim.claim.uid == uid:
             continue
-        for theirs in claim.devices:
-            for ours in wanted:
-                if excludes(ours, theirs):
-                    return Conflict(device=ours, holder=claim.claim)
+        for held_device in claim.devices:
+            for device in wanted:
+                if excludes(device, held_device):
+                    return Conflict(device=device, holder=claim.claim)
     return None
 
 
 def prepared_devices(held: Iterable[HeldClaim]) -> tuple[PreparedDevice, ...]:
-    """The same facts in the inventory's words."""
+    """The devices of the claims as the inventory's type."""
     return tuple(
         PreparedDevice(
             claim=entry.claim,

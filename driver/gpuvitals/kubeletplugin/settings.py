@@ -1,4 +1,4 @@
-"""The kubelet edge's settings. All have defaults that fit a kubelet with its usual root directory."""
+"""Settings of the kubelet edge. The defaults fit a kubelet with the default root directory."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,12 +9,13 @@ from gpuvitals.model.ids import NodeName
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriverRootSettings:
-    """Where the NVIDIA driver is found, and what of it a container sees.
+    """Paths of the NVIDIA driver on the node and in containers.
 
-    A `*_on_host` path is the same place as the container runtime sees it, where that differs from this container's
-    view. `library_directories`, below the driver root, are searched before the known ones. `require_character_devices` False accepts regular files in place of device nodes: for simulations only,
-    since a runtime reads a node's major and minor numbers when it injects it. `container_library_directories` None
-    chooses the directories that every glibc searches without a cache: the Debian and the Red Hat one.
+    A `*_on_host` path is the same folder as the container runtime sees it; None if both paths are equal.
+    `library_directories`, below the driver root, are searched before the known ones. With `require_character_devices`
+    False, regular files are accepted as device nodes: in simulations only, because a runtime reads a node's major and
+    minor number when it injects it. `container_library_directories` None means the two directories that the loaders of
+    Debian and Red Hat images search without a cache.
     """
 
     driver_root: Path = Path("/")
@@ -29,18 +30,22 @@ class DriverRootSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How much and how long, in seconds where the name says so.
+    """Bounds and periods.
 
-    Streams and calls each park a thread, so each kind has a bound of its own, and none can take the threads of
-    another. `spare_calls` are for what is answered at once: the liveness probe, and the refusal of a call over its
-    bound. `max_parked` claims wait at once for a cause that can pass; more are refused with that cause.
-    `transient_wait_seconds`: how long one call waits for a cause that can pass, because the kubelet asks again only
-    after 60 to 80 s; it ends `deadline_margin_seconds` before the call's own deadline. `stale_tick_seconds`: an agent
-    loop that stood still for longer is not believed. `orphan_grace_seconds` is longer than any call, so that a file
-    of a call in another process is never taken for an orphan. `stale_checks` in a row, `claim_check_seconds` apart,
-    collect a claim that is gone from the API. `confirmed_seconds`: for so long a claim is believed to have the devices
-    that the API server last named; a kubelet whose call was cut off asks again at once. `tombstone_seconds` is longer than any late call can live.
-    `standby_seconds`: an instance that stands by for so long is not part of a rolling update.
+    - `max_streams`, `max_prepares`, `max_unprepares`: each stream and call occupies a thread, so each kind has its own
+      bound and can't take the threads of another kind. `spare_calls` are threads for calls that are answered at once:
+      the liveness probe, and calls over their bound.
+    - `max_parked`: claims that may wait at the same time for a cause to clear; further ones are refused at once.
+    - `transient_wait_seconds`: longest wait for a cause to clear, because the kubelet retries only after 60 to 80 s. It
+      ends `deadline_margin_seconds` before the call's own deadline.
+    - `stale_tick_seconds`: an agent loop without a turn for longer counts as stalled.
+    - `orphan_grace_seconds`: longer than any call, so that the file of a call in another process is not removed.
+    - `stale_checks`: consecutive checks, `claim_check_seconds` apart, after which a claim that is gone from the API
+      server is released.
+    - `confirmed_seconds`: a claim's devices are not compared with the API server again for this long; a kubelet whose
+      call timed out retries at once.
+    - `tombstone_seconds`: longer than any late call can last.
+    - `standby_seconds`: longer than a rolling update keeps two instances side by side.
     """
 
     max_streams: int = 8
@@ -67,9 +72,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginSettings:
-    """Paths and names. With a `pod_uid` two instances may overlap (rolling update); without one, never.
+    """Paths and names. With a `pod_uid` two instances may overlap in a rolling update, without one they may not.
 
-    `data_directory` must not be shared with another driver; both kubelet directories follow the kubelet's root-dir.
+    `data_directory` must not be shared with another driver. Data and registry directory are below the kubelet's root.
     """
 
     node: NodeName

@@ -1,7 +1,7 @@
-"""The plugin's unix sockets as files: their names, and a listener that removes only what is its own.
+"""The plugin's unix sockets as files: their names, and a listener that removes only its own.
 
-grpcio unlinks the path that it bound when it stops, whoever's socket that path is by then. So it binds a private name
-that starts with a dot (which the kubelet's watcher ignores), and the public name is a second link to the same socket.
+grpcio unlinks the path that it bound when it stops, even if another process has bound it since. So grpcio binds a
+private name that starts with a dot (which the kubelet's watcher ignores), and the public name is a hard link to it.
 Source: kubernetes/kubernetes pkg/kubelet/pluginmanager/pluginwatcher; kubernetes/dynamic-resource-allocation
 kubeletplugin (names with a pod UID).
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MAX_PATH_BYTES = 107
-"""Longest path that grpcio binds; the kernel's own limit counts a closing NUL. Source: unix(7)."""
+"""Longest path that grpcio binds; the kernel's limit of 108 includes the final NUL. Source: unix(7)."""
 _LINK_ATTEMPTS = 5
 
 
@@ -27,16 +27,16 @@ class SocketError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SocketPaths:
-    """Where the two public sockets are."""
+    """The paths of the two public sockets."""
 
     dra: Path
     registration: Path
 
 
 def socket_paths(driver: str, pod_uid: str, data_directory: Path, registry_directory: Path) -> SocketPaths:
-    """The names for this instance. With a pod UID they are its own, so that two instances can overlap.
+    """The socket paths of this instance. With a pod UID they are unique to it, so that two instances can overlap.
 
-    Each takes the first name whose path fits: the later names are hashes. Raises SocketError where none fits.
+    Each is the first candidate that fits into MAX_PATH_BYTES; later candidates are hashes. Raises SocketError.
     """
     return SocketPaths(
         dra=_fitting(data_directory, _dra_names(pod_uid), "the state folder or the driver's name"),
@@ -47,7 +47,7 @@ def socket_paths(driver: str, pod_uid: str, data_directory: Path, registry_direc
 
 
 class PublishedSocket:
-    """One socket: bound under `private`, found by others under `public`."""
+    """One socket: bound as `private`, published as `public`."""
 
     def __init__(self, public: Path) -> None:
         self.public = public
@@ -58,11 +58,11 @@ class PublishedSocket:
 
     @property
     def address(self) -> str:
-        """What grpcio binds."""
+        """The address for grpcio."""
         return f"unix:{self.private}"
 
     def publish(self) -> None:
-        """Puts the public name on the bound socket, in place of whatever was there. Raises SocketError."""
+        """Links the public name to the bound socket, and replaces an existing file. Raises SocketError."""
         try:
             os.chmod(self.private, 0o600)
             status = os.lstat(self.private)
@@ -74,7 +74,7 @@ class PublishedSocket:
         self._inode = (status.st_dev, status.st_ino)
 
     def _link(self) -> None:
-        """Links the public name directly: of a name that is gone by the time it looks the kubelet logs an error.
+        """Links the public name without a temporary one: the kubelet logs an error for each name that is gone again.
 
         Source: kubernetes/kubernetes pkg/kubelet/pluginmanager/pluginwatcher (handleCreateEvent).
         """
@@ -83,26 +83,28 @@ class PublishedSocket:
                 return os.link(self.private, self.public, follow_symlinks=False)
             except FileExistsError:
                 self.public.unlink(missing_ok=True)
-        raise FileExistsError(errno.EEXIST, "somebody else takes this name again and again")
+        raise FileExistsError(errno.EEXIST, "another process creates this name repeatedly")
 
     def is_published(self) -> bool:
-        """Whether the public name still leads to this socket."""
+        """Whether the public name is still a link to this socket."""
         return self._inode is not None and _inode(self.public) == self._inode
 
     def withdraw(self) -> None:
-        """Removes the public name if it is still this socket's, and the private one. Raises SocketError."""
+        """Removes the private name, and the public one if it is still this socket. Raises SocketError."""
         try:
             if self.is_published():
                 self.public.unlink(missing_ok=True)
             self.private.unlink(missing_ok=True)
         except OSError as error:
-            raise SocketError(f"{self.public}: {error.strerror}; the kubelet keeps dialling it") from error
+            raise SocketError(
+                f"{self.public}: {error.strerror}; the kubelet keeps connecting to it"
+            ) from error
 
 
 def sweep_dead(driver: str, paths: SocketPaths) -> tuple[Path, ...]:
-    """Removes sockets that killed instances of this driver left behind; those nobody listens on any more.
+    """Removes the sockets of killed instances of this driver, on which no process listens.
 
-    The kubelet redials each of them for half an hour. Source: kubernetes/kubernetes#132660.
+    The kubelet would connect to each of them again for half an hour. Source: kubernetes/kubernetes#132660.
     """
     token = "[A-Za-z0-9_-]{11,64}"
     private = r"\.[0-9a-f]{8}\.sock"
@@ -121,7 +123,7 @@ def sweep_dead(driver: str, paths: SocketPaths) -> tuple[Path, ...]:
 
 
 def _dra_names(pod_uid: str) -> tuple[str, ...]:
-    """The short one fits below the usual kubelet root for every legal name of a driver."""
+    """Candidates in order. The short one fits below the default kubelet root for every valid driver name."""
     return (f"dra-{pod_uid}.sock", f"d-{_hashed(pod_uid, 8)}.sock") if pod_uid else ("dra.sock",)
 
 
@@ -137,25 +139,25 @@ def _hashed(text: str, size: int) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()[:size]).decode().rstrip("=")
 
 
-def _fitting(directory: Path, names: tuple[str, ...], what: str) -> Path:
+def _fitting(directory: Path, names: tuple[str, ...], setting: str) -> Path:
     for name in names:
         path = directory / name
         if len(os.fsencode(path)) <= MAX_PATH_BYTES:
             return path
-    raise _too_long(directory / names[-1], what)
+    raise _too_long(directory / names[-1], setting)
 
 
-def _too_long(path: Path, what: str) -> SocketError:
+def _too_long(path: Path, setting: str) -> SocketError:
     over = len(os.fsencode(path)) - MAX_PATH_BYTES
     return SocketError(
-        f"{path} is longer than {MAX_PATH_BYTES} bytes; shorten the directory: {what}, by {over} or more"
+        f"{path} is longer than {MAX_PATH_BYTES} bytes; shorten the directory: {setting}, by {over} or more"
     )
 
 
 def _inode(path: Path) -> tuple[int, int] | None:
     try:
         status = os.lstat(path)
-    except OSError:  # gone or out of reach: in either case it is not ours
+    except OSError:  # gone or not reachable: not this socket
         return None
     return status.st_dev, status.st_ino
 

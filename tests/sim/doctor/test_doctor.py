@@ -11,7 +11,7 @@ import pytest
 
 from gpuvitals.cli.doctor import _as_the_agent
 from gpuvitals.cli.main import main
-from gpuvitals.doctor.check import Outcome, examined, ok
+from gpuvitals.doctor.check import Outcome, findings, ok
 from gpuvitals_sim.apiserver import ApiServer
 from gpuvitals_sim.apiserver.access import Access
 from gpuvitals_sim.apiserver.request_log import RequestFacts
@@ -247,8 +247,8 @@ def test_a_check_that_raises_or_hangs_is_a_failed_check() -> None:
 
     reading, writing = os.pipe()
     try:
-        broken = examined("odd", raises, 5.0)
-        hung = examined("slow", lambda: [ok("slow", os.read(reading, 1).decode())], 0.1)
+        broken = findings("odd", raises, 5.0)
+        hung = findings("slow", lambda: [ok("slow", os.read(reading, 1).decode())], 0.1)
     finally:
         os.write(writing, b"x")
         os.close(writing)

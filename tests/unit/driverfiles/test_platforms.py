@@ -218,7 +218,7 @@ def test_a_wrong_driver_root_names_what_is_missing_and_every_place(tmp_path: Pat
     message = caught.value.refusal.message
     assert caught.value.refusal.code is RefusalCode.LIBRARIES_MISSING
     assert "no libcuda.so.1 and no libnvidia-ml.so.1" in message
-    assert "usr/lib64/libcuda.so.1 is no file" in message
+    assert "usr/lib64/libcuda.so.1 is not a file" in message
     for place in ("data/nv", "/run/nvidia/driver", "/home/kubernetes/bin/nvidia", "usr/local/glibc/lib"):
         assert place in message
 
@@ -237,11 +237,11 @@ def test_a_node_whose_only_library_is_none_is_told(tmp_path: Path) -> None:
     put(tmp_path / "usr/lib64/libcuda.so.1", b"")
     put(tmp_path / "usr/lib/libcuda.so.1", elf("i386", bits=32))
     put(tmp_path / "usr/lib64/libnvidia-ml.so.1", elf())
-    refusal = driver_root(tmp_path, require_character_devices=True).lacking()
+    refusal = driver_root(tmp_path, require_character_devices=True).refusal()
     assert refusal is not None
     assert "has no libcuda.so.1; " in refusal.message
     assert "usr/lib64/libcuda.so.1 is empty" in refusal.message
-    assert "usr/lib/libcuda.so.1 is a library of another machine" in refusal.message
+    assert "usr/lib/libcuda.so.1 is a library for a machine other than" in refusal.message
 
 
 def test_names_that_are_no_text_reach_neither_a_claim_nor_an_error(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_names_that_are_no_text_reach_neither_a_claim_nor_an_error(tmp_path: Pat
     for stem in (b"libcuda", b"libnvidia-ml"):
         Path(os.fsdecode(odd + b"/" + stem + b".so.1")).write_bytes(elf())
     os.symlink(odd, tmp_path / "usr/lib64")
-    refusal = driver_root(tmp_path).lacking()
+    refusal = driver_root(tmp_path).refusal()
     assert refusal is not None
     assert "usr/lib64 is a link to a name that is not UTF-8" in refusal.message.replace(": is", " is")
     refusal.message.encode()

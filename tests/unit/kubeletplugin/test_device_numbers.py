@@ -60,10 +60,10 @@ def made(root: Path, numbers: dict[str, tuple[int, int]]) -> DriverRoot:
 def test_no_claim_is_prepared_on_the_node_of_another_device(tmp_path: Path, node: str) -> None:
     """Finding P2: `nvidia1` with the numbers of GPU 0 would give the claim GPU 0; a stale nvidia-uvm opens nothing."""
     right = made(tmp_path / "right", RIGHT)
-    assert (right.lacking(), right.lacking_of(GPU)) == (None, None)
+    assert (right.refusal(), right.refusal_of(GPU)) == (None, None)
 
     wrong = made(tmp_path / "wrong", {**RIGHT, node: (195, 0)})
-    refusals = [each for each in (wrong.lacking(), wrong.lacking_of(GPU)) if each is not None]
+    refusals = [each for each in (wrong.refusal(), wrong.refusal_of(GPU)) if each is not None]
     if node == "nvidia-uvm-tools":
         assert refusals == []  # left out: no program needs it
         return

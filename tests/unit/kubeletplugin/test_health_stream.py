@@ -112,7 +112,7 @@ def test_prepared_device_that_left_the_node_stays_in_the_list_as_unknown(node: W
         plugin.notify(gone)
         devices = watched.next(1.0)
         assert devices[node.device(3)].health == v1.UNKNOWN
-        assert devices[node.device(3)].message == "the device is not on this node any more"
+        assert devices[node.device(3)].message == "the device is no longer on this node"
         calls.unprepare(claim)
         assert node.device(3) not in watched.next(1.0)
 

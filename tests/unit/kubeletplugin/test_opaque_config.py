@@ -38,7 +38,7 @@ def claim(*configs: OpaqueConfig) -> AllocatedClaim:
         (b'{"kind": "GpuConfig"}', "apiVersion must be vitals.internal/v1alpha1, not 'null'"),
         (text(apiVersion="vitals.internal/v2"), "apiVersion must be"),
         (text(kind="Other"), "kind must be GpuConfig, not 'Other'"),
-        (text(device="gpu-0"), "device is no field of it"),
+        (text(device="gpu-0"), "device is an unknown field"),
         (text(env={"NCCL_DEBUG": 1}), "env.NCCL_DEBUG must be a string, not '1'"),
         (text(env={"LD_PRELOAD": "/x.so"}), "env.'LD_PRELOAD' is not an allowed name"),
         (text(env={"NCCL_DEBUG": "a\nb"}), "env.NCCL_DEBUG must be"),

@@ -314,7 +314,7 @@ def test_an_instance_of_another_profile_or_place_is_not_what_was_allocated(now: 
     code, message = refusal(plan_prepare(REF, claim(result(device=allocated)), (), with_instances(0, now)))
 
     assert code is RefusalCode.UNKNOWN_DEVICE
-    assert f"divided otherwise now: {device_name(now.gpu)}" in message
+    assert f"now has other MIG instances: {device_name(now.gpu)}" in message
 
 
 def test_an_instance_made_again_on_the_same_board_is_what_was_allocated() -> None:

@@ -73,7 +73,7 @@ def test_the_error_names_every_place(state: MockState, tmp_path: Path) -> None:
         report = world.sink.wait(MonitorReport)
     assert report.state is MonitorState.DRIVER_ABSENT
     assert f"no libnvidia-ml.so.1 in driver root {root}" in report.detail
-    assert "usr/lib64/libnvidia-ml.so.1 is no file" in report.detail
+    assert "usr/lib64/libnvidia-ml.so.1 is not a file" in report.detail
     for place in ("/data/nv", "/run/nvidia/driver", "opt/nvidia", "usr/local/glibc/lib", "the loader"):
         assert place in report.detail
 

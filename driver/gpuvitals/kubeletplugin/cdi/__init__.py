@@ -1,4 +1,4 @@
-"""CDI: the spec files of prepared claims, and the driver files and device nodes that they name.
+"""CDI: the spec files of prepared claims, and the driver files and device nodes in them.
 
-May live here: finding, composing and writing. May not: the checkpoint, gRPC.
+May live here: search for driver files, composition and storage of specs. May not: the checkpoint file, gRPC.
 """

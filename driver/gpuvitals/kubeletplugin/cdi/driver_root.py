@@ -104,7 +104,7 @@ class DriverRoot:
             device_nodes=tuple(self._nodes.device(device) for device in devices),
         )
 
-    def lacking(self) -> Refusal | None:
+    def refusal(self) -> Refusal | None:
         """The reason why no claim can be prepared now, None if nothing is missing."""
         try:
             self._mounts()
@@ -113,7 +113,7 @@ class DriverRoot:
             return refused.refusal
         return None
 
-    def lacking_of(self, device: HeldDevice) -> Refusal | None:
+    def refusal_of(self, device: HeldDevice) -> Refusal | None:
         """The reason why no claim for this device can be prepared now, None if its device nodes exist."""
         try:
             self._nodes.device(device)

@@ -1,6 +1,6 @@
-"""What a CDI spec for one claim says. Pure: from held devices and found driver parts to the file's bytes.
+"""The CDI spec of one claim: from its devices and the driver's parts to the file's bytes. Pure.
 
-Source: cncf-tags/container-device-interface SPEC.md v1.1.0. No hooks: the runtime runs them as root on the host.
+Source: cncf-tags/container-device-interface SPEC.md v1.1.0. There are no hooks, because a runtime runs them as root on the host.
 """
 
 import json
@@ -14,7 +14,7 @@ from gpuvitals.kubeletplugin.held_claim import HeldClaim, HeldDevice
 from gpuvitals.model.ids import BootId, ClaimUid
 
 CDI_VERSION = "0.6.0"
-"""The lowest version that has annotations. They carry the checkpoint's entry: a second witness on this disk."""
+"""The lowest version with annotations. An annotation holds the checkpoint's entry, as a second record of the claim."""
 
 _CLASS = "claim"
 _MOUNT_OPTIONS = ("ro", "nosuid", "nodev", "rbind", "rprivate")
@@ -22,7 +22,7 @@ _MOUNT_OPTIONS = ("ro", "nosuid", "nodev", "rbind", "rprivate")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceNode:
-    """A device node: `path` in the container, `host_path` as the runtime sees it on the host."""
+    """A device node: `path` in the container, `host_path` on the host as seen by the runtime."""
 
     path: str
     host_path: str
@@ -38,7 +38,7 @@ class Mount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriverParts:
-    """What every container with a GPU gets: control nodes, libraries and binaries of the driver."""
+    """Parts for every container with a GPU: control nodes, libraries and programs of the driver."""
 
     nodes: tuple[DeviceNode, ...]
     mounts: tuple[Mount, ...]
@@ -46,7 +46,7 @@ class DriverParts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimParts:
-    """All that a claim's spec needs: the driver's common parts and, per held device, its own nodes."""
+    """The parts of a claim's spec: the common ones of the driver, and the device nodes of each held device."""
 
     common: DriverParts
     device_nodes: tuple[tuple[DeviceNode, ...], ...]
@@ -58,7 +58,7 @@ def cdi_kind(naming: Naming) -> str:
 
 
 def cdi_device_name(uid: ClaimUid, device: HeldDevice) -> str:
-    """Unique for a claim's device, share and access: runtimes cache specs and the kubelet merges equal ids."""
+    """A name unique to claim, device, share and access, because the kubelet merges equal ids and runtimes cache specs."""
     name = f"{uid}-{device.device}"
     if device.share_id is not None:
         name += f"-share-{device.share_id}"
@@ -66,22 +66,22 @@ def cdi_device_name(uid: ClaimUid, device: HeldDevice) -> str:
 
 
 def cdi_device_id(naming: Naming, uid: ClaimUid, device: HeldDevice) -> str:
-    """The fully qualified name that the kubelet hands to the runtime."""
+    """The fully qualified name that the kubelet passes to the runtime."""
     return f"{cdi_kind(naming)}={cdi_device_name(uid, device)}"
 
 
 def file_prefix(naming: Naming) -> str:
-    """What the names of our spec files start with."""
+    """The prefix of this driver's spec file names."""
     return f"k8s.{naming.driver}-{_CLASS}_"
 
 
 def file_name(naming: Naming, uid: ClaimUid) -> str:
-    """The name of a claim's spec file. `uid` has passed `prepare.invalid_ref`."""
+    """The name of a claim's spec file. `uid` was checked by `plan.invalid_ref`."""
     return f"{file_prefix(naming)}{uid}.json"
 
 
 def uid_of_file(naming: Naming, name: str) -> ClaimUid | None:
-    """The claim whose spec file this name is; None for any other file."""
+    """The UID in the name of a claim's spec file; None for other files."""
     prefix = file_prefix(naming)
     if not name.startswith(prefix) or not name.endswith(".json"):
         return None
@@ -105,18 +105,18 @@ def spec_bytes(held: HeldClaim, parts: ClaimParts, naming: Naming, boot: BootId)
             for device, nodes in zip(held.devices, parts.device_nodes, strict=True)
         ],
         "containerEdits": {
-            # a legacy runtime hook would otherwise inject every GPU a second time
+            # NVIDIA's legacy runtime hook would otherwise inject all GPUs as well.
             "env": ["NVIDIA_VISIBLE_DEVICES=void"],
             "deviceNodes": [_node(node) for node in parts.common.nodes],
             "mounts": [_mount(mount) for mount in parts.common.mounts],
         },
     }
-    # On one line: json's fast encoder knows no indent, and a pod waits for this.
+    # On one line: json's fast encoder does not indent, and a pod waits for this.
     return (json.dumps(spec, sort_keys=True) + "\n").encode()
 
 
 def recorded_claim(content: bytes, naming: Naming, boot: BootId) -> HeldClaim | None:
-    """The claim that a spec file of ours and of this boot was written for; None where it is neither."""
+    """The claim recorded in a spec file of this driver and this boot; None for other files."""
     try:
         spec: Any = json_value(content)
         if spec["kind"] != cdi_kind(naming) or spec["annotations"][_boot_key(naming)] != boot:
@@ -127,7 +127,7 @@ def recorded_claim(content: bytes, naming: Naming, boot: BootId) -> HeldClaim | 
 
 
 def is_ours(content: bytes, naming: Naming) -> bool:
-    """Whether the file's kind is ours. Content that can't be read as a spec is nobody's, so ours by its name."""
+    """Whether the spec's kind is this driver's. True for unreadable content, since the file has this driver's name."""
     try:
         spec: Any = json_value(content)
         kind = spec["kind"]
@@ -158,7 +158,7 @@ def _device_edits(device: HeldDevice, nodes: tuple[DeviceNode, ...]) -> dict[str
 
 
 def _node(node: DeviceNode) -> dict[str, str]:
-    """Type, major and minor are left to the runtime: it reads them when it injects, after any renumbering."""
+    """A node without type and numbers: the runtime reads them at injection, after any renumbering."""
     found = {"path": node.path, "permissions": "rw"}
     if node.host_path != node.path:
         found["hostPath"] = node.host_path

@@ -1,7 +1,7 @@
-"""Decides which devices a claim gets. Pure: everything it weighs is an argument.
+"""Decides which devices a claim gets. Pure.
 
-The device comes from the claim's allocation, for our driver and our pool, and from nowhere else. What can't be
-justified is refused; a refusal concerns one claim and never its neighbours.
+Devices come from the claim's allocation for this driver and this node's pool, and from no other source. A refusal
+concerns its claim only.
 """
 
 import re
@@ -23,7 +23,7 @@ MAX_RESULTS = 32
 """Allocation results of one claim. Source: kubernetes/api resource/v1/types.go."""
 
 _SKEW = timedelta(seconds=60)
-"""How far the API server's clock may differ from the node's: less never counts as an order of events."""
+"""Largest assumed difference between the clocks of API server and node; events this close together have no order."""
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
@@ -32,7 +32,7 @@ _UID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeView:
-    """The node as the plan sees it. `fenced` devices are refused to every claim that does not hold them yet."""
+    """The node's state. `fenced` devices are refused to every claim that does not hold them yet."""
 
     snapshot: Snapshot
     naming: Naming
@@ -41,9 +41,9 @@ class NodeView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparePlan:
-    """The devices that the claim gets, in the order of its allocation; none where no result is ours.
+    """The devices for the claim, in the order of its allocation; none if no result is of this driver.
 
-    `result_requests` has, for each device, the results' request names with their subrequest part: configs are
+    `result_requests` has the request names of each device's results, including the subrequest part: configs are
     selected by them.
     """
 
@@ -53,7 +53,7 @@ class PreparePlan:
 
 
 def invalid_ref(ref: ClaimRef) -> Refusal | None:
-    """Why this reference can't name a claim; None where it can. What passes is safe in a file name."""
+    """The refusal of a reference that can't name a claim; None for a valid one, whose UID is safe in a file name."""
     checks = (("uid", _UID, ref.uid), ("namespace", _LABEL, ref.namespace), ("name", _SUBDOMAIN, ref.name))
     for field, pattern, value in checks:
         if pattern.fullmatch(value) is None:
@@ -68,15 +68,15 @@ def invalid_ref(ref: ClaimRef) -> Refusal | None:
 def plan_prepare(
     ref: ClaimRef, claim: AllocatedClaim, prepared: tuple[HeldClaim, ...], view: NodeView
 ) -> PreparePlan | Refusal:
-    """What a first preparation of `ref` would hold, or why there is none.
+    """The devices for a first Prepare of `ref`, or the refusal.
 
-    `prepared` is everything held on this node, also by calls in flight; entries of the claim itself are ignored.
+    `prepared` are the claims that hold devices on this node; entries of the claim itself are ignored.
     """
     try:
         _check_identity(ref, claim)
-        wanted = _wanted(claim, view)
-        planned = [_planned(result, wanted, claim, view) for result in wanted]
-        devices, requests = _merged(wanted, planned)
+        results = _own_results(claim, view)
+        planned = [_planned(result, results, claim, view) for result in results]
+        devices, requests = _merged(results, planned)
     except RefusedError as refused:
         return refused.refusal
     found = conflict(ref.uid, devices, prepared)
@@ -95,9 +95,9 @@ def in_use(found: Conflict) -> str:
 
 
 def same_allocation(claim: AllocatedClaim, held: HeldClaim, naming: Naming, node: NodeName) -> bool:
-    """Whether the claim is still allocated what was prepared for it: a claim can be allocated anew under its UID.
+    """Whether the claim's present allocation is the one prepared; a claim can be allocated again under its UID.
 
-    The pool counts: the same slot of another node has the same device name.
+    The pool is compared too, because device names are the same on every node.
     """
     if claim.uid != held.claim.uid or not claim.allocated:
         return False
@@ -113,7 +113,7 @@ def _check_identity(ref: ClaimRef, claim: AllocatedClaim) -> None:
     if claim.uid != ref.uid:
         raise RefusedError(
             RefusalCode.CLAIM_REPLACED,
-            f"claim {ref.namespace}/{ref.name} has uid {claim.uid} now, not {ref.uid}; the pod's claim is gone",
+            f"claim {ref.namespace}/{ref.name} now has uid {claim.uid}, not {ref.uid}; the pod's claim is gone",
         )
     if not claim.allocated:
         raise RefusedError(
@@ -122,17 +122,17 @@ def _check_identity(ref: ClaimRef, claim: AllocatedClaim) -> None:
         )
 
 
-def _wanted(claim: AllocatedClaim, view: NodeView) -> tuple[AllocatedDevice, ...]:
+def _own_results(claim: AllocatedClaim, view: NodeView) -> tuple[AllocatedDevice, ...]:
     if len(claim.results) > MAX_RESULTS:
         raise RefusedError(
             RefusalCode.TOO_MANY_DEVICES,
             f"claim {claim.namespace}/{claim.name} has {len(claim.results)} allocation results, "
             f"more than {MAX_RESULTS}; it is refused",
         )
-    ours = tuple(result for result in claim.results if result.driver == view.naming.driver)
-    for result in ours:
+    own = tuple(result for result in claim.results if result.driver == view.naming.driver)
+    for result in own:
         _check_names(result, view)
-    return ours
+    return own
 
 
 def _check_names(result: AllocatedDevice, view: NodeView) -> None:
@@ -150,19 +150,19 @@ def _check_names(result: AllocatedDevice, view: NodeView) -> None:
     if result.pool != view.snapshot.node:
         raise RefusedError(
             RefusalCode.WRONG_POOL,
-            f"device {result.device[:80]!a} is of pool {result.pool[:80]!a}, this node's pool is "
+            f"device {result.device[:80]!a} is in pool {result.pool[:80]!a}, this node's pool is "
             f"{view.snapshot.node}; the claim is refused here",
         )
 
 
 def _planned(
-    result: AllocatedDevice, wanted: tuple[AllocatedDevice, ...], claim: AllocatedClaim, view: NodeView
+    result: AllocatedDevice, results: tuple[AllocatedDevice, ...], claim: AllocatedClaim, view: NodeView
 ) -> HeldDevice:
-    """Of several results, a refusal names the request that it is about."""
+    """The device for a result. With several results, a refusal names its request."""
     try:
         return _device(result, claim, view)
     except RefusedError as refused:
-        if len(wanted) == 1:
+        if len(results) == 1:
             raise
         refusal = refused.refusal
         raise RefusedError(refusal.code, f"request {result.request}: {refusal.message}") from refused
@@ -181,7 +181,7 @@ def _device(result: AllocatedDevice, claim: AllocatedClaim, view: NodeView) -> H
     if minor is None:
         raise RefusedError(
             RefusalCode.NODES_MISSING,
-            f"device {result.device} has no known minor number, so no device node can be given",
+            f"device {result.device} has no known minor number, so its device node is unknown",
         )
     return HeldDevice(
         uuid=gpu.uuid,
@@ -201,12 +201,12 @@ def _known(result: AllocatedDevice, snapshot: Snapshot) -> GpuHealth:
         if not is_offered(entry.gpu):
             raise RefusedError(
                 RefusalCode.UNKNOWN_DEVICE,
-                f"device {result.device} is in MIG mode and is given as its instances only; the claim is refused",
+                f"device {result.device} is in MIG mode, and only its instances can be prepared; the claim is refused",
             )
         if entry.withheld:
             raise RefusedError(
                 RefusalCode.DEVICE_IN_USE,
-                f"device {result.device} is not given out, since {entry.withheld}; it is free once that claim is "
+                f"device {result.device} can't be prepared, since {entry.withheld}; it is free once that claim is "
                 "unprepared",
             )
         return entry
@@ -218,20 +218,20 @@ def _known(result: AllocatedDevice, snapshot: Snapshot) -> GpuHealth:
 
 
 def _there(name: str, snapshot: Snapshot) -> str:
-    """How the GPU of a MIG instance is divided now: after a reboot it can be another way than it was allocated."""
+    """The present instances of a MIG instance's GPU: after a reboot its layout can differ from the allocation's."""
     slot = silicon(name)
     if slot == name:
         return ""
     names = [device_name(entry.gpu) for entry in snapshot.gpus if is_offered(entry.gpu)]
     now = ", ".join(each for each in names if silicon(each) == slot)
-    return f", whose GPU {slot} is divided otherwise now: {now or 'into no instance'}"
+    return f", whose GPU {slot} now has other MIG instances: {now or 'none'}"
 
 
 def _check_hardware(entry: GpuHealth, result: AllocatedDevice, claim: AllocatedClaim) -> None:
-    """Refuses a slot's present board to a claim that was given the board before it (docs/adr/030).
+    """Refuses a slot's present board to a claim that was allocated the board before it (docs/adr/030).
 
-    The scheduler chose by the attributes of the earlier board. A claim that says nothing of its past is given what is
-    there: it was allocated by name, and the name is the slot's.
+    The scheduler chose by the attributes of the earlier board. A claim without evidence of an earlier board gets the
+    present one: it was allocated by device name, and the name is the slot's.
     """
     now, taken = entry.gpu.gpu_uuid, entry.slot_taken
     if result.prepared_on:
@@ -244,26 +244,26 @@ def _check_hardware(entry: GpuHealth, result: AllocatedDevice, claim: AllocatedC
         return
     raise RefusedError(
         RefusalCode.DEVICE_REPLACED,
-        f"device {result.device} {past}, and gpu {now} is in its slot now; delete the pod and its claim, a new claim "
-        "gets the GPU that is there",
+        f"device {result.device} {past}, and gpu {now} is in its slot now; delete the pod and its claim, and a new claim "
+        "gets the present GPU",
     )
 
 
 def _check_service(entry: GpuHealth, result: AllocatedDevice, view: NodeView) -> None:
-    """A device out of service is given only to whoever said that it may be: an admin, or a toleration.
+    """Refuses a device that is out of service, except with admin access or a matching toleration.
 
-    One that a policy keeps in service is given to anybody, whatever its health. One that is out because files of the
-    driver are missing is left to the step that needs them: they may be back by now.
+    A device that a policy keeps in service is not refused, whatever its health. A device that is out of service because
+    driver files are missing is not refused here: the step that needs the files does so, and they may be back by now.
     """
-    unfit = entry.verdict.state is HealthState.UNHEALTHY and not entry.spared
-    out = (entry.isolated and entry.unprepared is None) or unfit
-    fenced = entry.gpu.uuid in view.fenced
-    if not (out or fenced) or result.admin_access or _tolerated(entry, result.tolerations, view.naming):
+    is_unhealthy = entry.verdict.state is HealthState.UNHEALTHY and not entry.spared
+    is_out = (entry.isolated and entry.unprepared is None) or is_unhealthy
+    is_fenced = entry.gpu.uuid in view.fenced
+    if not (is_out or is_fenced) or result.admin_access or _tolerated(entry, result.tolerations, view.naming):
         return
-    if fenced:
+    if is_fenced:
         raise RefusedError(
             RefusalCode.DEVICE_FENCED,
-            f"device {result.device} is fenced for a remediation; it takes no new claim until that has ended",
+            f"device {result.device} is fenced for a remediation; it takes no new claim until the remediation has ended",
         )
     raise RefusedError(
         RefusalCode.DEVICE_UNHEALTHY,
@@ -272,9 +272,9 @@ def _check_service(entry: GpuHealth, result: AllocatedDevice, view: NodeView) ->
 
 
 def _tolerated(entry: GpuHealth, tolerations: tuple[Toleration, ...], naming: Naming) -> bool:
-    """Whether one toleration matches the taint that keeps this device out of service.
+    """Whether a toleration matches the taint that keeps this device out of service.
 
-    An effect-None taint is weighed as NoSchedule: it is the device that is tolerated, whatever the server stored.
+    A taint with effect None is matched as NoSchedule, since a toleration is for the device and not for its taint's effect.
     """
     carried = taints(entry, naming)
     key = carried[0].key if carried else f"{naming.driver}/unhealthy"
@@ -291,12 +291,12 @@ def _matches(toleration: Toleration, key: str, value: str) -> bool:
 
 
 def _merged(
-    wanted: tuple[AllocatedDevice, ...], planned: list[HeldDevice]
+    results: tuple[AllocatedDevice, ...], planned: list[HeldDevice]
 ) -> tuple[tuple[HeldDevice, ...], tuple[tuple[str, ...], ...]]:
-    """One entry a device, share and kind of access. Only admin access may name a device twice."""
+    """One entry per device, share and kind of access. Only with admin access may a device occur twice."""
     order: dict[tuple[str, str | None, bool], tuple[HeldDevice, tuple[str, ...]]] = {}
     seen: list[HeldDevice] = []
-    for result, device in zip(wanted, planned, strict=True):
+    for result, device in zip(results, planned, strict=True):
         if any(excludes(device, earlier) for earlier in seen):
             raise RefusedError(
                 RefusalCode.DUPLICATE_DEVICE,
