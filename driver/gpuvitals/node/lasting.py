@@ -5,7 +5,7 @@ from dataclasses import fields
 from gpuvitals.health.state import GpuState
 from gpuvitals.node.memory_format import GpuRecord, NodeRecord
 
-_READ_AGAIN = frozenset(
+READ_AGAIN = frozenset(
     {
         "reading",
         "dcgm_reading",
@@ -18,7 +18,7 @@ _READ_AGAIN = frozenset(
     }
 )
 """Fields that change with nearly every poll. The periodic snapshot saves them."""
-_LASTING_STATE = tuple(entry.name for entry in fields(GpuState) if entry.name not in _READ_AGAIN)
+_LASTING_STATE = tuple(entry.name for entry in fields(GpuState) if entry.name not in READ_AGAIN)
 _LASTING = tuple(entry.name for entry in fields(GpuRecord) if entry.name != "state")
 
 

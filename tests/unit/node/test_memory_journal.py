@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from subprocess import run
 
@@ -13,9 +13,11 @@ import pytest
 
 from gpuvitals.durable import DurableFile
 from gpuvitals.health.restored_faults import PublishedVerdict
+from gpuvitals.health.state import GpuState
 from gpuvitals.journal import Journal
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import BootId, GpuUuid
+from gpuvitals.node.lasting import READ_AGAIN
 from gpuvitals.node.state_store import Memory, NodeRecord, StateStore
 from support.files import no_file_larger_than
 from support.signals import moment
@@ -432,3 +434,8 @@ def test_a_kill_before_every_file_system_call_loses_no_acknowledged_change(tmp_p
 
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= 100, "the points were not reached"
+
+
+def test_the_fields_that_are_read_again_are_fields_of_the_state() -> None:
+    """A field that is renamed would count as lasting, and every poll would be written into the journal."""
+    assert {entry.name for entry in fields(GpuState)} >= READ_AGAIN
