@@ -222,7 +222,7 @@ def test_another_driver_and_a_wrong_node_name_fail(
     assert "there is no Node node-b; to do: " in text
 
 
-def test_this_machine_without_a_gpu_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_machine_without_a_gpu_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line a check, and no traceback, whatever machine the tests run on."""
     empty = tmp_path / "sys" / "bus" / "pci" / "devices"
     empty.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The files of the driver on every platform, as NVML's worker and as a claim find them: roots made for the purpose."""
+"""The driver's files on every platform, as found by NVML's worker and by Prepare, in made roots."""
 
 import os
 import platform
@@ -128,7 +128,7 @@ def test_a_missing_node_is_refused_with_the_command_that_makes_it(
     assert str(tmp_path / "dev" / missing) in caught.value.refusal.message
 
 
-def test_wsl_cannot_prepare_and_says_so(tmp_path: Path) -> None:
+def test_wsl_is_refused_as_unsupported(tmp_path: Path) -> None:
     """Finding P2: GPUs of WSL2 have one node, /dev/dxg."""
     libraries(tmp_path / "usr/lib/wsl/lib")
     put(tmp_path / "dev/dxg")
@@ -201,7 +201,7 @@ def test_of_two_drivers_the_loaded_one_is_used(tmp_path: Path) -> None:
 
 
 def test_a_further_folder_is_searched_first(tmp_path: Path) -> None:
-    """Finding P8: for a platform that nobody has met yet."""
+    """Finding P8: for a platform that is not in the table."""
     libraries(tmp_path / "usr/lib64", "470.1.1")
     libraries(tmp_path / "data/nv")
     nodes(tmp_path)
@@ -231,7 +231,7 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path) -> None:
     assert "File name too long" in " ".join(tree.troubles.values())
 
 
-def test_a_node_whose_only_library_is_none_is_told(tmp_path: Path) -> None:
+def test_a_node_without_a_sound_library_is_reported(tmp_path: Path) -> None:
     """Finding P2: a stub, an empty file or a library of 32 bits under the right name lets no container use a GPU."""
     nodes(tmp_path)
     put(tmp_path / "usr/lib64/libcuda.so.1", b"")

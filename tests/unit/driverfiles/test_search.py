@@ -1,4 +1,4 @@
-"""The pure search over trees that never were on a disk, and the reader beside it."""
+"""The pure search over trees in memory, and the reader of real folders."""
 
 import os
 from collections.abc import Callable
@@ -103,7 +103,7 @@ def test_no_link_leaves_its_root_at_length() -> None:
     ],
     ids=["empty", "script", "stub", "header", "sound", "arm", "32 bits", "one byte short", "whole"],
 )  # fmt: skip
-def test_a_header_tells_whether_a_loader_takes_the_file(head: bytes, size: int, says: str) -> None:
+def test_a_header_shows_whether_a_loader_takes_the_file(head: bytes, size: int, says: str) -> None:
     assert flaw(head, size, "x86_64") == says
 
 

@@ -104,7 +104,7 @@ def test_more_than_32_results_are_refused(node: World) -> None:
     refused(node, allocated(node, *[result(device=node.device(1))] * 33), "TooManyDevices")
 
 
-def test_admin_access_sees_a_device_that_somebody_holds_and_takes_it_from_nobody(node: World) -> None:
+def test_admin_access_gets_a_held_device_and_leaves_it_to_its_holder(node: World) -> None:
     holder = node.allocate(GOOD, 1)
     admin = allocated(node, result(device=node.device(1), admin_access=True))
     with node.running() as plugin, kubelet(plugin) as calls:

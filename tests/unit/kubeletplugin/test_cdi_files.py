@@ -1,4 +1,4 @@
-"""CDI: what a spec says, what a driver root must have, and files that follow the checkpoint."""
+"""CDI: the content of a spec, the required driver files, and files that follow the checkpoint."""
 
 import json
 import os
@@ -88,7 +88,7 @@ def test_missing_driver_parts_refuse_the_claim_and_leave_no_file(
         eventually(lambda: code in node.events.reasons())
 
 
-def test_regular_file_is_no_device_node_unless_the_setting_says_so(tmp_path: Path) -> None:
+def test_regular_file_is_a_device_node_only_if_the_settings_allow_it(tmp_path: Path) -> None:
     make_driver_root(tmp_path, gpus=1, version="570.86.15")
     for name in ("libcuda.so.1", "libnvidia-ml.so.1"):
         put(tmp_path / "usr/lib64" / name, elf())
@@ -175,7 +175,7 @@ def test_mig_device_gets_its_capability_nodes(tmp_path: Path) -> None:
     ]
 
 
-def test_lost_file_comes_back_although_nobody_calls(node: World) -> None:
+def test_lost_file_comes_back_without_a_call(node: World) -> None:
     with node.running() as plugin, kubelet(plugin) as calls:
         calls.prepare(node.allocate(1, 0))
         (name,) = node.cdi_files()
@@ -188,7 +188,7 @@ def test_lost_file_comes_back_although_nobody_calls(node: World) -> None:
         eventually(lambda: path.read_bytes() == content)
 
 
-def test_wiped_directory_is_made_anew_with_every_file(node: World) -> None:
+def test_wiped_directory_is_restored_with_every_file(node: World) -> None:
     with node.running() as plugin, kubelet(plugin) as calls:
         calls.prepare(node.allocate(1, 0), node.allocate(2, 1))
         before = node.cdi_files()
@@ -266,7 +266,7 @@ def test_planted_symlink_is_replaced_and_never_written_through(node: World) -> N
 
 
 def test_renumbered_device_minor_reaches_the_file(node: World) -> None:
-    """A driver that was loaded again may deal minors anew: the file follows the snapshot."""
+    """A driver reload can renumber minors: the file follows the snapshot."""
     with node.running() as plugin, kubelet(plugin) as calls:
         calls.prepare(node.allocate(1, 0))
         entries = list(node.snapshot.gpus)
@@ -278,7 +278,7 @@ def test_renumbered_device_minor_reaches_the_file(node: World) -> None:
 
 
 def test_a_minor_number_that_another_gpu_has_now_opens_nothing(node: World) -> None:
-    """Finding N1: GPU 0 is lost and the driver was loaded anew, which numbers the GPUs behind it anew."""
+    """Finding N1: GPU 0 is lost and the driver was reloaded, which renumbers the GPUs after it."""
     with node.running() as plugin, kubelet(plugin) as calls:
         calls.prepare(node.allocate(1, 0))
         gpus = [
@@ -308,7 +308,7 @@ def test_unwritable_cdi_directory_refuses_and_records_nothing() -> None:
         (node.directory / "cdi").unlink()
 
 
-def test_a_replaced_board_loses_its_node_to_nobody(node: World) -> None:
+def test_a_replaced_board_gets_no_node_of_another_gpu(node: World) -> None:
     """Finding R1: the new board in the slot has the old one's minor number, and is not the claim's."""
     claim = node.allocate(1, 0, 2)
     with node.running() as plugin, kubelet(plugin) as calls:

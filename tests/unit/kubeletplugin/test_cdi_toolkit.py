@@ -71,7 +71,7 @@ class Driver:
             (self.libraries / link).symlink_to(f"{stem}.so.{version}")
 
     def spec(self, *devices: HeldDevice, **settings: Any) -> dict[str, Any]:
-        """What a claim of these devices is given; of the first GPU without any."""
+        """The parts for a claim on these devices, by default on the first GPU."""
         given = {
             "driver_root": self.root,
             "dev_root": self.root,
@@ -170,7 +170,7 @@ def test_no_claim_may_divide_gpus(driver: Driver) -> None:
 
 
 @pytest.mark.parametrize("lost", ["access", "ci0/access"])
-def test_an_instance_whose_capability_is_not_told_is_refused(driver: Driver, lost: str) -> None:
+def test_an_instance_without_a_capability_number_is_refused(driver: Driver, lost: str) -> None:
     path = driver.node.proc_root / "driver/nvidia/capabilities/gpu1/mig/gi7" / lost
     path.unlink()
     with pytest.raises(RefusedError) as caught:

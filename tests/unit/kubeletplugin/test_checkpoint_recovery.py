@@ -1,4 +1,4 @@
-"""The state file: every way of losing it, and what is still known afterwards."""
+"""The checkpoint: every way of losing the file, and the claims that are recovered."""
 
 import errno
 import fcntl
@@ -94,7 +94,7 @@ def test_entry_survives_the_round_trip_with_every_field(tmp_path: Path) -> None:
     assert reports.causes == []
 
 
-def test_file_cut_at_every_byte_loses_no_claim_that_cdi_tells_of(tmp_path: Path) -> None:
+def test_file_cut_at_every_byte_loses_no_claim_that_has_a_cdi_file(tmp_path: Path) -> None:
     """The previous generation has the first claim, the CDI files have both."""
     reports = Reports()
     checkpoint = opened(tmp_path, reports)
@@ -124,7 +124,7 @@ def test_previous_generation_serves_where_cdi_has_nothing(tmp_path: Path) -> Non
     assert opened(tmp_path, reports).read().claims == (held(1),)
 
 
-def test_claim_that_cdi_tells_of_wins_its_device_over_an_older_generation(tmp_path: Path) -> None:
+def test_claim_with_a_cdi_file_wins_its_device_over_an_older_generation(tmp_path: Path) -> None:
     """The torn save released claim 1 and prepared claim 2 on its device: the device is never held twice."""
     reports = Reports()
     checkpoint = opened(tmp_path, reports)
@@ -140,7 +140,7 @@ def test_claim_that_cdi_tells_of_wins_its_device_over_an_older_generation(tmp_pa
     [b"", b"\0" * 512, b"garbage", b"[]", b'{"checksum":"sha256:0","payload":{}}', b'{"checksum":1}'],
     ids=["empty", "nuls", "garbage", "list", "wrong checksum", "no payload"],
 )
-def test_garbage_in_both_generations_leaves_what_cdi_tells(tmp_path: Path, content: bytes) -> None:
+def test_garbage_in_both_generations_leaves_the_claims_with_cdi_files(tmp_path: Path, content: bytes) -> None:
     """The process stays up and works on."""
     (tmp_path / FILE).write_bytes(content)
     (tmp_path / f"{FILE}.2").write_bytes(content)
@@ -164,7 +164,7 @@ def test_edit_by_hand_counts_as_corruption(tmp_path: Path) -> None:
     assert reports.causes == ["corrupt"]
 
 
-def test_missing_file_is_a_first_start_unless_cdi_tells_otherwise(tmp_path: Path) -> None:
+def test_missing_file_is_a_first_start_unless_there_are_cdi_files(tmp_path: Path) -> None:
     reports = Reports()
     assert opened(tmp_path, reports).read() == State(boot=BOOT)
     assert reports.causes == []
@@ -190,7 +190,7 @@ def test_one_bad_entry_is_quarantined_and_its_unprepare_succeeds(tmp_path: Path)
     assert opened(tmp_path, reports).read().quarantined == ()
 
 
-def test_bad_entry_whose_cdi_file_tells_of_it_still_holds_its_device(tmp_path: Path) -> None:
+def test_bad_entry_with_a_cdi_file_still_holds_its_device(tmp_path: Path) -> None:
     """Its pod runs on that device, whatever became of the entry."""
     document = json.loads(encode(State(boot=BOOT, claims=(held(1), held(2)))))
     document["claims"][0]["devices"] = [{"uuid": 7}]
@@ -241,7 +241,7 @@ def test_another_boot_voids_every_entry(tmp_path: Path) -> None:
     assert reports.causes == []
 
 
-def test_reboot_prepares_again_and_writes_the_cdi_file_anew(node: World) -> None:
+def test_reboot_prepares_again_and_writes_the_cdi_file_again(node: World) -> None:
     claim = node.allocate(1, 0)
     with node.running() as plugin, kubelet(plugin) as calls:
         first = calls.prepare(claim)

@@ -52,7 +52,7 @@ def generation(directory: Path) -> int:
 
 @contextmanager
 def held_up(checkpoint: Checkpoint) -> Iterator[None]:
-    """Somebody of this process has the lock, and is slow."""
+    """Another call of this process holds the lock for the block."""
     begun, go = threading.Event(), threading.Event()
 
     def slow(state: State) -> State:

@@ -1,4 +1,4 @@
-"""The debug socket: answers, bounds, and the other end's mistakes."""
+"""The debug socket: answers, bounds, and invalid requests."""
 
 import os
 import socket
@@ -15,7 +15,7 @@ from support.worlds.plugin_world import World
 
 
 class Responder:
-    """Answers with a fixed value, or as the request says."""
+    """Answers as requested, or with a fixed value."""
 
     def __init__(self, fixed: object = None) -> None:
         self._fixed = fixed
@@ -55,7 +55,9 @@ def test_question_gets_its_answer(node: World) -> None:
     ("question", "problem"),
     [("other", "unknown question other"), ("big", "ask for one GPU"), ("broken", "no such station")],
 )
-def test_question_that_cannot_be_answered_says_why(node: World, question: str, problem: str) -> None:
+def test_request_that_cannot_be_answered_is_refused_with_the_reason(
+    node: World, question: str, problem: str
+) -> None:
     with served(node.directory) as path:
         with pytest.raises(DebugError, match=problem):
             ask(path, {"ask": question})

@@ -1,4 +1,4 @@
-"""Device nodes whose numbers are another device's: a container runtime injects by numbers, whatever a node is called."""
+"""Device nodes whose numbers are another device's: a container runtime injects by numbers, not by the name of a node."""
 
 import os
 import stat

@@ -101,8 +101,8 @@ def test_replay_survives_a_restart_of_the_plugin_before_sources_are_attached(nod
     assert node.cdi_files() == []
 
 
-def test_claim_that_was_allocated_anew_gets_its_new_device(node: World) -> None:
-    """A stale entry under the same UID must not hand out a device that belongs to somebody else by now."""
+def test_claim_that_was_allocated_again_gets_its_new_device(node: World) -> None:
+    """A stale entry under the same UID must not hand out a device that belongs to another claim by now."""
     node.allocate(1, 0)
     with node.running() as plugin, kubelet(plugin) as calls:
         calls.prepare(dra.Claim(namespace="ml", name="claim-1", uid=uid_of(1)))
@@ -204,8 +204,8 @@ def test_names_that_could_reach_a_path_are_refused_without_a_file(node: World, b
         assert len(node.cdi_files()) == 1
 
 
-def test_unhealthy_device_is_refused_first_and_given_to_whoever_tolerates_it(node: World) -> None:
-    """Also Finding K8: the refusal tells the pod's owner the next step."""
+def test_unhealthy_device_is_refused_without_a_toleration_and_given_with_one(node: World) -> None:
+    """Also Finding K8: the refusal has the next step for the pod's owner."""
     node.judge(0, HealthState.UNHEALTHY, reason=Reason("Xid79"), message="fell off the bus")
     claim = node.allocate(1, 0)
     with node.running() as plugin, kubelet(plugin) as calls:
@@ -280,7 +280,7 @@ def test_oversized_and_garbage_messages_are_rejected_and_the_server_lives(node: 
 
 
 def test_claims_are_prepared_in_parallel_and_each_device_goes_once(node: World) -> None:
-    """One claim whose read hangs holds up nobody; two claims for one device at once: one wins."""
+    """A claim whose read hangs delays no other; of several claims for one device, one wins."""
     held_up = node.allocate(1, 0)
     rivals = [node.allocate(number, 1) for number in range(2, 8)]
     gate = threading.Event()
@@ -308,7 +308,7 @@ def test_concurrent_replays_of_one_claim_leave_one_entry(node: World) -> None:
 def test_instance_that_recorded_the_device_in_between_keeps_it(
     node: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two processes never give out one device: what was free when the plan was made may be taken when it is recorded."""
+    """Two processes never give out one device: it may be taken between plan and record."""
     node.allocate(1, 0)
     node.allocate(2, 0)
     first, second = Agent(node), Agent(node)

@@ -1,4 +1,4 @@
-"""Looks at the driver's files: what is certain, what is only suspected, and for whom."""
+"""Checks of the driver's files: lacks that are certain or only suspected, for a device or for the node."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from support.worlds.snapshots import gpu
 
 
 class Watched:
-    """A made root with two GPUs, and a watch that looks when the test says so."""
+    """A made root with two GPUs, and a watch whose checks the test makes."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -54,7 +54,7 @@ def watched(tmp_path: Path) -> Watched:
     return Watched(tmp_path)
 
 
-def test_what_is_whole_is_settled_by_one_look(watched: Watched) -> None:
+def test_complete_files_are_settled_by_one_check(watched: Watched) -> None:
     assert watched.look() == {}
     assert watched.looked_at() == {gpu(0).uuid, gpu(1).uuid}
     assert watched.changes == 1
@@ -133,8 +133,8 @@ def test_a_gpu_whose_minor_is_not_known_is_left_to_prepare(watched: Watched) -> 
     assert watched.look(2) == {}
 
 
-def test_without_a_known_gpu_a_lack_is_told_where_the_machine_has_one(watched: Watched) -> None:
-    """Finding P8: nobody could read a GPU, since NVML was not found either."""
+def test_without_a_known_gpu_a_lack_is_reported_if_the_machine_has_one(watched: Watched) -> None:
+    """Finding P8: no GPU could be read, since NVML was not found either."""
     watched.gpus = []
     for path in (watched.root / "usr/lib64").iterdir():
         path.unlink()
@@ -149,7 +149,7 @@ def test_without_a_known_gpu_a_lack_is_told_where_the_machine_has_one(watched: W
     assert "searched" not in seen.node.message
 
 
-def test_wsl_is_told_as_what_it_is(watched: Watched) -> None:
+def test_wsl_is_reported_as_unsupported(watched: Watched) -> None:
     """Finding P2: its GPUs read well, and nothing can be prepared."""
     for path in (watched.root / "dev").iterdir():
         path.unlink()

@@ -1,4 +1,4 @@
-"""What the stream says when only the words change, and after a silence that was longer than the kubelet's lease."""
+"""Messages of the health stream: a change of the text only, and the list after a silence beyond the kubelet's lease."""
 
 import time
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The health stream over the real socket: complete lists, heartbeats, and who may speak."""
+"""The health stream over the real socket: complete lists, heartbeats, and the reporting instance."""
 
 import queue
 import threading
@@ -142,7 +142,7 @@ def test_before_the_first_snapshot_prepared_devices_are_unknown_after_a_grace(no
         assert len(watched.next(1.0)) == 4
 
 
-def test_v1alpha1_says_the_same(node: World) -> None:
+def test_v1alpha1_sends_the_same(node: World) -> None:
     node.judge(0, HealthState.DEGRADED, reason=Reason("Xid94"), message="contained error")
     with node.running() as plugin, channel(plugin.paths.dra) as opened, stream(plugin) as watched:
         request = v1alpha1.NodeWatchResourcesRequest()
@@ -203,7 +203,7 @@ def test_open_streams_and_prepared_claims_are_counted(node: World) -> None:
         plugin.stop(1.0)
 
 
-def test_in_a_rolling_update_only_the_newest_instance_speaks(node: World) -> None:
+def test_in_a_rolling_update_only_the_newest_instance_reports(node: World) -> None:
     """The old stream stays open and silent: its end would empty the kubelet's cache of the whole driver."""
     with node.running("pod-a") as old, stream(old) as from_old:
         from_old.next()
@@ -280,7 +280,7 @@ def holder(uuid: str, device: str, *, admin: bool = False) -> HeldClaim:
 
 
 def test_a_replaced_board_is_unhealthy_to_its_pod_whatever_the_new_one_is() -> None:
-    """Finding N1: the kubelet knows a device by its name, which is the new board's by now."""
+    """Finding N1: the kubelet identifies a device by its name, which now is the new board's."""
     snapshot = snapshot_of(1)
     there = snapshot.gpus[0]
     name = device_name(there.gpu)

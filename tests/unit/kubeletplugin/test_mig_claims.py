@@ -60,7 +60,7 @@ def test_a_gpu_that_is_renumbered_takes_its_instances_along(divided: World) -> N
 
 
 def test_a_destroyed_instance_keeps_the_file_of_its_claim(divided: World) -> None:
-    """The pod's containers may start again: what they are given is the kernel's to refuse, not ours to lose."""
+    """The pod's containers may start again: access is the kernel's to refuse, so the file stays."""
     claim = _allocate(divided, 1, 7)
     with divided.running() as plugin, kubelet(plugin) as calls:
         calls.prepare(claim)

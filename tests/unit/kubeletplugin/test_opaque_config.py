@@ -1,4 +1,4 @@
-"""Opaque parameters: a stranger's text, answered field by field."""
+"""Opaque parameters: untrusted text, refused by field."""
 
 import json
 

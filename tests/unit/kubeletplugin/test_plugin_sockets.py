@@ -1,4 +1,4 @@
-"""Sockets and registration: names, order, ownership, and what happens when somebody else touches them."""
+"""Sockets and registration: names, order, ownership, and interference by other processes."""
 
 import os
 import socket
@@ -158,7 +158,7 @@ def test_socket_name_that_was_removed_or_taken_comes_back(node: World) -> None:
 
 
 def test_stop_leaves_a_successors_socket_alone(node: World) -> None:
-    """Same name, other inode: what was bound since belongs to somebody else."""
+    """Same name, other inode: a socket bound since belongs to another process."""
     with socket.socket(socket.AF_UNIX) as successor:
         # the watch would put the own name back within a moment
         with node.running(limits=replace(FAST, watch_seconds=30.0)) as plugin:
@@ -238,7 +238,7 @@ def test_call_in_flight_is_finished_at_stop(node: World) -> None:
     assert len(node.cdi_files()) == 1
 
 
-def test_call_that_waits_for_the_api_server_is_told_at_stop(node: World) -> None:
+def test_call_that_waits_for_the_api_server_is_refused_at_stop(node: World) -> None:
     node.claims.fail = "server away"
     claim = node.allocate(1, 0)
     plugin = node.plugin()
@@ -254,7 +254,7 @@ def test_call_that_waits_for_the_api_server_is_told_at_stop(node: World) -> None
 
 
 def test_get_info_is_answered_within_300_ms_of_exec_on_a_quiet_machine(node: World) -> None:
-    """B10, with room for a busy test machine: what is measured strictly is that nothing heavy is imported."""
+    """B10, with room for a busy test machine: the strict measure is that no heavy package is imported."""
     program = f"""
 import sys
 sys.path[:0] = ["tests"]

@@ -1,4 +1,4 @@
-"""The pure plan: what a first preparation gets, and every reason for getting nothing."""
+"""The pure plan: the devices of a first Prepare, and every refusal."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -330,7 +330,7 @@ def test_an_instance_made_again_on_the_same_board_is_what_was_allocated() -> Non
 
 
 def test_a_gpu_and_its_instance_are_one_piece_of_silicon() -> None:
-    """Finding P6: whoever holds one form keeps the other from being prepared."""
+    """Finding P6: a holder of one form keeps the other from being prepared."""
     part = instance_of(0, "1g.10gb", 0)
     name = device_name(part.gpu)
     view = with_instances(0, part)

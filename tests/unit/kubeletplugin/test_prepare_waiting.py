@@ -1,4 +1,4 @@
-"""Causes that pass are waited for inside the call: an error costs the pod a minute and more."""
+"""A Prepare waits for causes that can clear, because an error costs the pod a minute or more."""
 
 import random
 import threading
@@ -109,7 +109,7 @@ def test_claims_beyond_those_at_work_are_refused_as_busy_before_their_deadline(n
         )
 
 
-def test_claims_that_wait_for_better_times_leave_room_for_others(node: World) -> None:
+def test_claims_that_wait_for_a_cause_to_clear_leave_room_for_others(node: World) -> None:
     waiting = [node.allocate(number, number % 4) for number in range(2 * PARALLEL_PREPARES)]
     node.claims.fail = "connection refused"
     with (
@@ -127,7 +127,7 @@ def test_claims_that_wait_for_better_times_leave_room_for_others(node: World) ->
 
 
 def test_prepare_whose_caller_has_gone_records_nothing(node: World) -> None:
-    """The context ended while the claim was read; a late success would hold the device for nobody."""
+    """The context ended while the claim was read; a late success would hold the device without a pod."""
     gate = node.claims.gate = threading.Event()
     claim = node.allocate(1, 0)
     with node.running() as plugin, kubelet(plugin) as calls:
@@ -187,7 +187,7 @@ def test_api_server_that_is_away_releases_nothing(node: World) -> None:
         assert len(plugin.prepared()) == 1
 
 
-def test_claims_beyond_the_parking_places_are_answered_at_once_with_the_cause(node: World) -> None:
+def test_claims_beyond_the_bound_of_waiting_ones_are_refused_at_once_with_the_cause(node: World) -> None:
     """Finding R5."""
     limits = replace(FAST, max_parked=2)
     node.claims.fail = "connection refused"
@@ -215,7 +215,7 @@ def test_claims_beyond_the_parking_places_are_answered_at_once_with_the_cause(no
 def test_calls_at_their_bounds_leave_threads_for_the_probe_and_other_calls(
     node: World,
 ) -> None:
-    """Finding R5: reads that hang take every Prepare; what is over the bound is refused, the rest goes on."""
+    """Finding R5: hanging reads occupy every Prepare; calls over the bound are refused, the others go on."""
     limits = replace(
         FAST, max_streams=1, max_prepares=6, max_unprepares=2, spare_calls=2, transient_wait_seconds=0.5
     )
@@ -309,7 +309,7 @@ def test_a_device_that_stays_in_use_is_refused_when_the_time_for_waiting_is_over
 def test_a_claim_that_moved_to_another_node_is_released_and_its_gpu_given_on(
     node: World, device: str
 ) -> None:
-    """Finding P5: the node was lost, its claim was allocated anew elsewhere, and nobody unprepares it here."""
+    """Finding P5: the node was lost, its claim was allocated elsewhere, and no kubelet unprepares it here."""
     claim = node.allocate(1, 0)
     with node.running() as plugin, kubelet(plugin) as calls:
         assert calls.prepare(claim)[claim.uid].error == ""

@@ -97,7 +97,7 @@ def test_an_older_instance_that_is_ready_takes_nothing_from_a_newer_one(tmp_path
             assert (new.lock.publishing(), old.lock.publishing()) == (True, False)
 
 
-def test_a_standby_that_lasts_is_told_once_and_a_rolling_update_is_not(tmp_path: Path) -> None:
+def test_a_lasting_standby_is_reported_once_and_a_rolling_update_is_not(tmp_path: Path) -> None:
     """Finding K7."""
     with instance(tmp_path, 1, ready=True, standby_seconds=0.5) as old:
         eventually(old.lock.publishing)

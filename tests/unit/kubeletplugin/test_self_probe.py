@@ -1,4 +1,4 @@
-"""Check 50: the liveness question goes over the real sockets, so it fails where the kubelet would fail too."""
+"""Check 50: the liveness probe uses the real sockets, so it fails whenever the kubelet would fail."""
 
 import socket
 import time
@@ -12,7 +12,7 @@ from support.waiting import eventually
 from support.worlds.plugin_world import FAST, World, kubelet, uid_of
 
 QUIET = replace(FAST, watch_seconds=30.0)
-"""Nobody puts a lost name back while the test looks."""
+"""A lost name is not restored during the test."""
 
 
 def test_a_plugin_that_serves_answers_also_while_calls_wait(node: World) -> None:

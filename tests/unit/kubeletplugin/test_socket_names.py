@@ -64,7 +64,7 @@ def test_the_whole_uid_is_used_up_to_the_last_byte(spare: int) -> None:
 
 
 def test_the_private_name_must_fit_too() -> None:
-    """It is longer than `dra.sock`, and is what gRPC binds."""
+    """It is longer than `dra.sock`, and gRPC binds it."""
     with pytest.raises(SocketError, match="longer than 107 bytes"):
         PublishedSocket(Path("/" + "d" * 97) / "dra.sock")
 
@@ -99,7 +99,7 @@ def test_instances_of_a_deep_folder_have_sockets_of_their_own(one: str, other: s
         ("/d", "/" + "r" * 80, "the kubelet's root folder, by 10 or more"),
     ],
 )
-def test_a_folder_too_deep_for_any_name_is_told_with_what_to_shorten(
+def test_a_folder_too_deep_for_any_name_is_refused_with_the_setting_to_shorten(
     folder: str, registry: str, named: str
 ) -> None:
     """Finding P7."""

@@ -1,4 +1,4 @@
-"""A stop waits for nobody longer than it was told to."""
+"""A stop keeps its deadline."""
 
 import threading
 import time

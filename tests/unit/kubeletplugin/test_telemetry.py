@@ -42,7 +42,7 @@ class Recorder:
             raise RuntimeError("a listener's defect")
 
 
-def test_calls_that_end_together_are_told_together_and_a_stop_loses_none() -> None:
+def test_calls_that_end_together_are_reported_together_and_a_stop_loses_none() -> None:
     recorder = Recorder()
     reporter = OutcomeReporter(recorder, recorder)
     for number in range(8):
@@ -54,7 +54,7 @@ def test_calls_that_end_together_are_told_together_and_a_stop_loses_none() -> No
     assert recorder.changes == 1
 
 
-def test_a_refusal_is_an_event_of_its_claim_unless_it_is_nobodys_fault() -> None:
+def test_a_refusal_is_an_event_of_its_claim_unless_it_is_normal_operation() -> None:
     recorder = Recorder()
     reporter = OutcomeReporter(recorder, recorder)
     reporter.add([outcome(1, RefusalCode.DEVICE_IN_USE), outcome(2, RefusalCode.STOPPING)])
@@ -69,7 +69,7 @@ def test_a_refusal_is_an_event_of_its_claim_unless_it_is_nobodys_fault() -> None
     ]
 
 
-def test_a_defect_of_a_listener_is_logged_and_the_next_calls_are_told(
+def test_a_defect_of_a_listener_is_logged_and_the_next_calls_are_reported(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     recorder = Recorder()
@@ -86,7 +86,7 @@ def test_a_defect_of_a_listener_is_logged_and_the_next_calls_are_told(
     assert recorder.codes == ["ok"]
 
 
-def test_the_kubelet_does_not_wait_for_whoever_is_told(node: World) -> None:
+def test_the_kubelet_does_not_wait_for_listeners(node: World) -> None:
     gate, notified = threading.Event(), threading.Event()
 
     class SlowListener:
@@ -120,7 +120,7 @@ LASTING = {
 
 
 @pytest.mark.parametrize("code", list(RefusalCode), ids=lambda code: code.value)
-def test_a_refusal_that_stays_says_what_its_owner_does_next(code: RefusalCode) -> None:
+def test_a_permanent_refusal_has_the_next_step_of_the_pods_owner(code: RefusalCode) -> None:
     """Finding K8: also where the message is long, since a note that is cut off loses its end."""
     text = Refusal(code=code, message="m" * 2000).text("prepare of claim a/b refused: ")
 

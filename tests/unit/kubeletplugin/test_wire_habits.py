@@ -1,4 +1,4 @@
-"""Habits of a real kubelet on the wire, and what it keeps to itself so that the driver has to say it."""
+"""Habits of a real kubelet on the wire, and failures that only the driver reports."""
 
 import fcntl
 import os
@@ -25,7 +25,7 @@ def test_the_sockets_path_is_accepted_as_authority(node: World) -> None:
     assert info.name == DRIVER
 
 
-def test_the_health_stream_speaks_before_the_kubelet_has_said_that_it_registered(node: World) -> None:
+def test_the_health_stream_sends_before_the_kubelet_confirms_the_registration(node: World) -> None:
     with node.running() as plugin, channel(plugin.paths.dra) as opened:
         call = DRAResourceHealthStub(opened).NodeWatchResources(v1.NodeWatchResourcesRequest(), timeout=5)
         assert len(next(call).devices) == 4

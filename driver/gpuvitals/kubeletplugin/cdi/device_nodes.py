@@ -126,7 +126,7 @@ class DeviceNodes:
         return stat.S_ISCHR(mode) or (not self._settings.require_character_devices and stat.S_ISREG(mode))
 
     def _wrong(self, path: str, below: str) -> str:
-        """The error in a node's major or minor number, "" if both are right. By wrong ones, a runtime would inject another device."""
+        """The error in a node's numbers, "" if both are right. With wrong ones, a runtime would inject another device."""
         try:
             status = os.lstat(path)
         except OSError:  # a missing node is a separate error
