@@ -80,8 +80,8 @@ class DraService:
     ) -> dict[ClaimUid, HeldClaim | Refusal]:
         """Prepares every claim of the request. This is the whole contract with the kubelet:
 
-        - One result per claim UID of the request and no other, in its order: the devices, or a refusal. The refusal of
-          one claim leaves the others as they are. The call itself never fails.
+        - One result per claim UID of the request and no other: the devices, or a refusal. The refusal of one claim leaves
+          the others as they are. The call itself never fails.
         - Idempotent. A claim that is prepared already gets the same answer again, also when its GPU has become
           unhealthy or the API server can't be reached. Such a replay reads the checkpoint (two stats), compares the
           CDI file and writes nothing; if `confirmed_seconds` have passed, it reads the claim from the API server once.

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class PluginListeners:
-    """Calls every added listener. Listeners are added before the plugin starts."""
+    """Calls every added listener. Thread safe: a listener is only ever added."""
 
     def __init__(self) -> None:
         self._listeners: list[PluginListener] = []

@@ -1,4 +1,4 @@
-"""Kills a process before each of its file-system calls in turn, and lets a fresh one take over.
+"""Kills a process before each of its file-system calls in turn, and starts a new one that takes over.
 
 Run as a program (`python -m support.crash.crash_points <directory> <story>`), so that it forks from a process without gRPC
 threads. Prints the number of points; any broken invariant ends it with a traceback.
@@ -34,7 +34,7 @@ from support.crash.kill_points import KILLED, in_halves, killed_before
 from support.worlds.plugin_world import FAST, NODE, SystemClock, World, uid_of
 
 HASTY = replace(FAST, transient_wait_seconds=0.0)
-"""Nothing is waited for: one process alone runs here."""
+"""Without waiting, because a single process runs here."""
 
 _CALLS = ("open", "write", "fsync", "fdatasync", "replace", "unlink", "mkdir", "pwrite", "fdopen")
 
@@ -77,19 +77,19 @@ class Agent:
         assert refusal is None, str(refusal)
 
     def settle(self) -> None:
-        """What the reconciler does at start."""
+        """Compares the files as the reconciler does at start."""
         self.cdi.reconcile(self.checkpoint.read().claims)
         names = self.cdi.names()
         self.cdi.sweep(names, [held.claim.uid for held in self.checkpoint.read().claims], 0.0)
 
     def check_files(self) -> None:
-        """Whatever the checkpoint says is prepared has its CDI file, at every moment: a pod may start on it now."""
+        """Checks that every claim in the checkpoint has its CDI file, because a pod may start on it at any moment."""
         files = self._node.cdi_files()
         for claim in self.checkpoint.read().claims:
             assert file_name(self.naming, claim.claim.uid) in files, "prepared without a cdi file"
 
     def check(self, *must_hold: int) -> None:
-        """No device has two holders, no claim is lost, and nothing which was answered is lost."""
+        """Checks that no device has two holders and no claim of an answered Prepare is lost."""
         held = self.checkpoint.read().claims
         for claim in held:
             assert conflict(claim.claim.uid, claim.devices, held) is None, "a device is prepared twice"
@@ -145,7 +145,7 @@ STORIES: dict[str, tuple[Callable[[Agent, World], None], tuple[int, ...], tuple[
     "allocated-anew": (allocated_anew, (1, 2), (2,)),
     "lost-file": (lost_file, (1,), (1,)),
 }
-"""What is killed, the claims prepared before it, and those that must be prepared after any kill."""
+"""The operation that is killed, the claims prepared before it, and those that must be prepared after any kill."""
 
 
 def main(directory: Path, story: str) -> int:
@@ -205,13 +205,13 @@ def _take_over(node: World, act: Callable[[Agent, World], None], must_hold: tupl
 
 
 def in_child(work: Callable[[], object]) -> None:
-    """Runs `work` in a child process, which must end well."""
+    """Runs `work` in a child process, and checks that it succeeds."""
     status = run_child(work)
     assert status == 0, f"exit status {status}"
 
 
 def run_child(work: Callable[[], object]) -> int:
-    """Runs `work` in a child process; its exit status."""
+    """Runs `work` in a child process, and returns its exit status."""
     child = os.fork()
     if child == 0:
         try:

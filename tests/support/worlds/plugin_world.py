@@ -53,7 +53,7 @@ FAST = Limits(
 
 
 class SystemClock:
-    """The clock that wiring gives the real agent."""
+    """The clock of the real agent."""
 
     def now(self) -> Moment:
         return Moment(at=time.clock_gettime(time.CLOCK_BOOTTIME), time=datetime.now(UTC))
@@ -106,7 +106,7 @@ class Events:
 
 
 class World:
-    """One node with `gpus` GPUs. The directory's path is short, for a socket's path must be."""
+    """One node with `gpus` GPUs. The directory's path is short, because socket paths are limited."""
 
     def __init__(self, directory: Path, gpus: int = 4) -> None:
         self.directory = directory
@@ -162,7 +162,7 @@ class World:
         return self.snapshot.gpus[index].gpu.uuid
 
     def allocate(self, number: int, *gpus: int, **changed: Any) -> dra.Claim:
-        """Claim `number` with these GPUs, one request each; as the kubelet names it."""
+        """Allocates these GPUs to claim `number`, one request each, and returns its reference in a request."""
         results = tuple(
             AllocatedDevice(request=f"r{position}", driver=DRIVER, pool=NODE, device=self.device(gpu))
             for position, gpu in enumerate(gpus)
@@ -246,7 +246,7 @@ def _healthy(index: int) -> Verdict:
 
 @contextmanager
 def channel(path: Path) -> Iterator[grpc.Channel]:
-    """A client on a plugin's socket, as the kubelet dials it."""
+    """A client on a plugin's socket, opened as the kubelet does."""
     options = [("grpc.default_authority", "localhost")]
     with grpc.insecure_channel(f"unix:{path}", options=options) as opened:
         yield opened
@@ -280,7 +280,7 @@ def kubelet(plugin: KubeletPlugin) -> Iterator[Kubelet]:
 
 
 def written(directory: Path) -> dict[str, tuple[int, int]]:
-    """Inode and time of every file below: equal where nothing was written."""
+    """Inode and time of every file below `directory`, equal if nothing was written."""
     found: dict[str, tuple[int, int]] = {}
     for path in sorted(directory.rglob("*")):
         with contextlib.suppress(FileNotFoundError):
