@@ -12,6 +12,7 @@ from gpuvitals.health.policy import Policy, policy_with
 from gpuvitals.health.policy_pairs import poll_interval_conflict
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.taints import ServiceMode
+from gpuvitals.signals.dcgm import DcgmSettings, refused_address
 from gpuvitals.yaml_text import yaml_documents
 
 _DNS = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
@@ -51,6 +52,17 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def health_policy(self) -> Policy:
         """The policy values in effect. With `dcgm_url` the DCGM exporter is expected, unless the policy sets otherwise."""
         return policy_with({"dcgm_expected": int(bool(self.dcgm_url)), **self.policy})
+
+    def dcgm(self, node_address: str) -> DcgmSettings | None:
+        """The DCGM exporter's settings; `NODE_IP` in its address is this node's. None without one. Raises ConfigError."""
+        if not self.dcgm_url:
+            return None
+        address = f"[{node_address}]" if ":" in node_address else node_address
+        url = self.dcgm_url.replace("NODE_IP", address)
+        refused = refused_address(url, node_address, any_host=self.dcgm_any_host)
+        if refused:
+            raise ConfigError(f"dcgm_url {url}: {refused}; dcgm_any_host allows other hosts")
+        return DcgmSettings(url=url)
 
 
 def load_config(path: Path | None) -> NodeConfig:

@@ -54,7 +54,7 @@ class Node(RuleBasedStateMachine):
         super().__init__()
         self._folder = tempfile.TemporaryDirectory(prefix="gv-mig-")
         self.world = AgentWorld(Path(self._folder.name), gpus=GPUS)
-        self.world.publishing = False  # nothing is written to disk: the memory has tests of its own
+        self.world.role.is_publisher = False  # nothing is written to disk: the memory has tests of its own
         self.listed: dict[Place, GpuUuid] = {}
         self.held: dict[GpuUuid, Place] = {}
         self.at = 1000.0
@@ -173,7 +173,7 @@ class Node(RuleBasedStateMachine):
     ) -> None:
         """A quarter of a second passes, and every GPU reads well."""
         self.at += 0.25
-        self.world.held = {uuid: (f"claim-{uuid}",) for uuid in self.held}
+        self.world.devices.by_device = {uuid: (f"claim-{uuid}",) for uuid in self.held}
         lines = [replace(fault(index, code, self.at), gpu_instance=number) for index, number, code in faults]
         readings = [reading(index, self.at) for index in range(GPUS)]
         self.world.turn(self.at, *([report] if report else []), *readings, *lines)

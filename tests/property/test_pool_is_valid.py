@@ -142,7 +142,7 @@ def live(folder: Path, history: list[Step], *, sick_at: int = -1) -> AgentWorld:
         if step.boots:
             boot, at = boot + 1, 50.0
             world = AgentWorld(folder, f"boot-{boot}")
-        world.held = {GpuUuid(uuid): ("claim",) for uuid in step.held}
+        world.devices.by_device = {GpuUuid(uuid): ("claim",) for uuid in step.held}
         at += 30
         listed = [*step.listed, steady]
         found = tuple(gpu for each in listed for gpu in each.gpus())

@@ -38,7 +38,7 @@ def check(course: list[Words]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         world = AgentWorld(Path(folder), gpus=GPUS)
         # Of two agents the one that does not publish writes no file: ten thousand courses are not for the disk.
-        world.publishing = False
+        world.role.is_publisher = False
         world.begin()
         untouched = world.published[-1].gpus[0]
         at, standing = (

@@ -37,8 +37,10 @@ from gpuvitals.model.signal import Source
 from gpuvitals.node.memory_format import contents
 from gpuvitals.node.policy_memory import read_policies
 from gpuvitals.node.report_annotations import AnnotationPorts, ReportAnnotations
+from gpuvitals.node.reports import RefusedReports
 from gpuvitals.node.storage import StorageReport
 from gpuvitals.node.taint_times import TaintMemory
+from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.signals.dcgm_text import DcgmTextError, dcgm_gpus
 from gpuvitals.signals.kmsg.decode import kernel_signal
 from gpuvitals.signals.kmsg.record import header_seconds, header_sequence, kmsg_record, noise_sequence
@@ -50,6 +52,7 @@ from gpuvitals.signals.reports.text import (
     statements_from_json,
     statements_from_lines,
 )
+from support.fakes.agent_ports import Role
 from support.fakes.event_log import EventLog
 from support.hypothesis.hostile_documents import hostile_bytes, hostile_lines
 from support.long_runs import share
@@ -250,9 +253,7 @@ def read_annotation(text: str) -> object:
     events = EventLog()
     with tempfile.TemporaryDirectory() as folder:
         ports = AnnotationPorts(
-            refused=lambda *why: told.append(why),
-            may_save=lambda: True,
-            storage=StorageReport(events),
+            refused=RefusedReports(events, NodeMetrics("test")), role=Role(), storage=StorageReport(events)
         )
 
         class Sink:
@@ -263,8 +264,8 @@ def read_annotation(text: str) -> object:
             def now(self) -> Any:
                 return NOW
 
-        door = ReportAnnotations(NAMING, Path(folder) / "statements.json", Clock(), Sink(), ports)
-        door.seen({NAMING.report: text, NAMING.override: text})
+        reader = ReportAnnotations(NAMING, Path(folder) / "statements.json", Clock(), Sink(), ports)
+        reader.update({NAMING.report: text, NAMING.override: text})
     return told + events
 
 

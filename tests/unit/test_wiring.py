@@ -8,7 +8,8 @@ import pytest
 
 from gpuvitals.bootstrap import NodeOptions
 from gpuvitals.inventory.naming import Naming
-from gpuvitals.wiring.kubelet_sockets import early_naming, plugin_settings
+from gpuvitals.node.early_naming import early_naming
+from gpuvitals.wiring.kubelet_sockets import plugin_settings
 
 
 def test_the_runtime_is_told_the_paths_of_the_node_not_of_the_container() -> None:

@@ -41,8 +41,9 @@ def _run(options: argparse.Namespace, node_options: NodeOptions, termination: Te
     from gpuvitals.kubeletplugin.directory import StorageError
     from gpuvitals.kubeletplugin.publisher_lock import InstanceRunningError
     from gpuvitals.kubeletplugin.sockets import SocketError
+    from gpuvitals.node.early_naming import early_naming
     from gpuvitals.observability.logs import configure
-    from gpuvitals.wiring.kubelet_sockets import Sockets, early_naming
+    from gpuvitals.wiring.kubelet_sockets import Sockets
 
     # A crash in C code leaves no traceback otherwise. 2, since sys.stderr may be replaced.
     faulthandler.enable(2)

@@ -1,40 +1,40 @@
-"""What the agent makes of looks at the driver's files: devices that are out since nothing can be prepared with them.
+"""Applies checks of the driver's files: takes devices that can't be prepared out of service.
 
-The agent's thread owns it. A device that is new waits for its first look, and a while for files that are just coming up, so
-that a driver container that starts is not told as a lack.
+Owned by the agent's thread. A new device waits for its first check, and briefly for files that are still missing, so
+that a starting driver container is not reported as a lack.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from gpuvitals.health.unusable import files_missing
 from gpuvitals.inventory.event import Event
-from gpuvitals.model.files import FilesSeen, Lack
-from gpuvitals.model.gpu import Gpu
+from gpuvitals.model.files import Lack
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.snapshot import GpuHealth, NodeFacts
 from gpuvitals.node.events import lack_events
+from gpuvitals.node.ports import DriverFilesWatch
 from gpuvitals.node.state_store import GpuRecord
 
 _COMING_UP_SECONDS = 5.0
-"""How long a device that is new waits at most for a look that finds everything."""
+"""The longest time for which a new device waits for a check without a lack."""
 
 
 class DriverFiles:
-    """`look` gives the newest look, None where nobody looks: nothing is lacking then."""
+    """The devices that lack files, as reported by `watch`."""
 
-    def __init__(self, look: Callable[[Sequence[Gpu]], FilesSeen | None]) -> None:
-        self._look = look
+    def __init__(self, watch: DriverFilesWatch) -> None:
+        self._watch = watch
         self._until: dict[GpuUuid, float] = {}
-        self._told: Mapping[GpuUuid, Lack] = {}
+        self._reported: Mapping[GpuUuid, Lack] = {}
         self._node: Lack | None = None
         self.lacks: Mapping[GpuUuid, Lack] = {}
 
     def update(self, entries: Collection[GpuRecord], at: float, *, is_first: bool) -> frozenset[GpuUuid]:
-        """Takes the newest look. The devices that must not be published yet; for the first snapshot, also known ones."""
+        """Applies the newest check. Returns the devices that must not be published yet, new ones or, at first, any."""
         here = [entry for entry in entries if not entry.retired and not entry.gone]
-        seen = self._look([entry.gpu for entry in here])
+        seen = self._watch.seen_of([entry.gpu for entry in here])
         if seen is None:
             return frozenset()
         awaited: set[GpuUuid] = set()
@@ -53,24 +53,24 @@ class DriverFiles:
         return frozenset(awaited)
 
     @property
-    def are_news(self) -> bool:
-        """Whether what is lacking differs from what was published."""
-        return self.lacks != self._told
+    def has_changed(self) -> bool:
+        """Whether the lacks differ from the reported ones."""
+        return self.lacks != self._reported
 
-    def news(self) -> tuple[Event, ...]:
-        """What people are to be told of a change, once."""
-        before, self._told = self._told, self.lacks
+    def events(self) -> tuple[Event, ...]:
+        """The events of a change; each change is reported once."""
+        before, self._reported = self._reported, self.lacks
         return lack_events(before, self.lacks)
 
     def added_to(self, facts: NodeFacts) -> NodeFacts:
-        """The facts of the node with the reason of what the node as a whole lacks."""
+        """The facts with the reason of a lack that concerns the whole node."""
         return facts if self._node is None else replace(facts, reasons=(*facts.reasons, self._node.reason))
 
 
 def as_shown(
     entries: Iterable[GpuRecord], withheld: Mapping[GpuUuid, str], lacks: Mapping[GpuUuid, Lack]
 ) -> tuple[GpuHealth, ...]:
-    """The devices of a snapshot. One that failed keeps its own verdict, whatever its driver lacks."""
+    """The devices of a snapshot. A failed device keeps its own verdict, whatever its driver lacks."""
     shown: list[GpuHealth] = []
     for entry in entries:
         judged, lack = entry.published, lacks.get(entry.gpu.uuid)

@@ -1,4 +1,4 @@
-"""Where one edge needs another: the Protocols that an edge declares, implemented on its neighbour."""
+"""Adapters between edges: implementations of `kubeletplugin`'s Protocols on `kube`."""
 
 from collections.abc import Iterable
 
@@ -20,13 +20,13 @@ from gpuvitals.model.ids import ClaimUid
 
 
 class ClaimAdapter:
-    """`kubeletplugin`'s ClaimSource on `kube`'s reader."""
+    """A ClaimSource on `kube`'s reader."""
 
     def __init__(self, reader: ClaimReader) -> None:
         self._reader = reader
 
     def allocated(self, namespace: str, name: str) -> AllocatedClaim:
-        """The claim as it is now. Raises ClaimNotFoundError, ClaimUnavailableError."""
+        """Reads the claim. Raises ClaimNotFoundError, ClaimUnavailableError."""
         try:
             read = self._reader.read(namespace, name)
         except NoSuchObject as error:

@@ -29,7 +29,7 @@ _SEVERITY = {
 
 
 def is_new_fault(before: Verdict | None, now: Verdict) -> bool:
-    """Whether the cluster has a fault to learn of: another cause, or a worse state, of a GPU that is not well."""
+    """Whether the change is a new fault for the cluster: another cause or a worse state of a faulty GPU."""
     if now.state not in (HealthState.DEGRADED, HealthState.UNHEALTHY) or now.phase is Phase.PROBATION:
         return False
     if before is None:
@@ -38,16 +38,16 @@ def is_new_fault(before: Verdict | None, now: Verdict) -> bool:
 
 
 def verdict_event(gpu: Gpu, before: Verdict | None, now: Verdict, *, isolated: bool = False) -> Event | None:
-    """`GpuUnhealthy`, `GpuDegraded`, `GpuUnknown` or `GpuHealthy`; None where the state is the one that was known."""
+    """`GpuUnhealthy`, `GpuDegraded`, `GpuUnknown` or `GpuHealthy`; None if the state has not changed."""
     if before is None and now.state in (HealthState.HEALTHY, HealthState.UNKNOWN):
-        # A GPU that is seen for the first time is no news until it is known to be sick.
+        # The first verdict of a GPU is worth an event only if it is a fault.
         return None
     if before is not None and before.state is now.state:
         return None
-    what = _with_reason(now) if now.message else "the readings are good again"
+    text = _with_reason(now) if now.message else "the readings are good again"
     return Event(
         reason=f"Gpu{now.state.value}",
-        message=f"gpu {gpu.uuid} ({gpu.bus_id}): {what}",
+        message=f"gpu {gpu.uuid} ({gpu.bus_id}): {text}",
         warning=now.state is not HealthState.HEALTHY,
         gpu=gpu.uuid,
         has_next_step=isolated and now.state is HealthState.UNHEALTHY,
@@ -55,7 +55,7 @@ def verdict_event(gpu: Gpu, before: Verdict | None, now: Verdict, *, isolated: b
 
 
 def _with_reason(verdict: Verdict) -> str:
-    """The verdict's message, with the reason in front unless the message begins with it."""
+    """The verdict's message, prefixed with the reason unless it begins with it."""
     is_named = verdict.detail != verdict.message
     return verdict.message if is_named else f"{verdict.reason}: {verdict.message}"
 
@@ -67,7 +67,7 @@ def gap_event(gap: GapReport) -> Event:
 
 
 def monitor_event(report: MonitorReport, before: MonitorState | None) -> Event | None:
-    """A source can't be read, or can be read again; None for one that is read from the start, or has not changed."""
+    """A source that became unreadable, or readable again; None if it was readable from the start or is unchanged."""
     if report.state is before or (before is None and report.state is MonitorState.WATCHING):
         return None
     if report.state is MonitorState.WATCHING:
@@ -78,22 +78,22 @@ def monitor_event(report: MonitorReport, before: MonitorState | None) -> Event |
 
 
 def unattributed_event(signal: GpuSignal) -> Event | None:
-    """A fault that names no GPU of this node. No device is touched for it, so a person has to look."""
+    """A fault that names no GPU of this node. No device is touched for it, so an operator has to check."""
     match signal:
         case XidReport():
-            what = f"XID {signal.code}"
+            fault = f"XID {signal.code}"
         case OffBusReport():
-            what = "a GPU that has fallen off the bus"
+            fault = "a GPU that has fallen off the bus"
         case _:
             return None
     named = signal.uuid or signal.bus_id
-    whose = f"for {named}, which matches no GPU of this node" if named else "without the name of a GPU"
-    message = f"{signal.source.value} reports {what} {whose}; no device is touched"
+    name = f"for {named}, which matches no GPU of this node" if named else "without the name of a GPU"
+    message = f"{signal.source.value} reports {fault} {name}; no device is touched"
     return Event(reason="UnattributedFault", message=message)
 
 
 def replaced_event(slot: PciBusId, before: GpuUuid, now: GpuUuid, *, is_here: bool) -> Event:
-    """Another GPU was enumerated in a slot. `is_here`: the one from before is in another slot of this node."""
+    """Another GPU was enumerated in a slot. `is_here`: the previous GPU is in another slot of this node."""
     then = (
         "that one is in another slot of this node"
         if is_here
@@ -104,16 +104,16 @@ def replaced_event(slot: PciBusId, before: GpuUuid, now: GpuUuid, *, is_here: bo
 
 
 def memory_recovered(memory: Memory) -> Event:
-    """The agent's memory could not be read in full. `memory.trouble` names the file, and both versions where they differ."""
+    """The agent's memory could not be read in full. `memory.trouble` names the file, and both versions if they differ."""
     message = (
-        f"{memory.trouble}; what could be read is used, GPUs that are published as out of service stay out, "
-        "and nothing of a newer version is overwritten"
+        f"{memory.trouble}; the readable part is used, GPUs that are published as out of service stay out, "
+        "and no file of a newer version is overwritten"
     )
     return Event(reason="HealthStateRecovered", message=message)
 
 
 def storage_event(failure: str) -> Event:
-    """A state file can't be written; or, with an empty text, every one of them is written again."""
+    """A state file can't be written; with an empty text, every state file is written again."""
     if not failure:
         message = "every state file is written again"
         return Event(reason="StorageRecovered", message=message, warning=False)
@@ -125,8 +125,8 @@ def storage_event(failure: str) -> Event:
 
 def lack_events(before: Mapping[GpuUuid, Lack], now: Mapping[GpuUuid, Lack]) -> tuple[Event, ...]:
     """Missing files of the driver, one event per cause; or the end of every lack."""
-    told = set(before.values())
-    new = [lack for lack in dict.fromkeys(now.values()) if lack not in told]
+    reported = set(before.values())
+    new = [lack for lack in dict.fromkeys(now.values()) if lack not in reported]
     found = [
         Event(
             reason=lack.reason,
@@ -145,47 +145,47 @@ def _devices(count: int) -> str:
 
 
 def conflict_event(conflict: str) -> Event:
-    """Another driver gives out this node's GPUs; or, with an empty text, does not any more."""
+    """Another driver allocates this node's GPUs; with an empty text, no longer."""
     if not conflict:
-        message = "no other driver gives out this node's GPUs any more; they are published"
+        message = "no other driver allocates this node's GPUs any more; they are published"
         return Event(reason="OtherDriverGone", message=message, warning=False)
-    message = f"{conflict}; no GPU of this node is published while that is so"
+    message = f"{conflict}; no GPU of this node is published until that ends"
     return Event(reason="OtherDriver", message=message)
 
 
-def policy_refused(name: str, why: str, *, goes_on: bool) -> Event:
-    """A GPUHealthPolicy that this agent can't use. `goes_on`: an earlier version of it is still in force."""
-    then = "the last good version of it stays in force" if goes_on else "it has no effect on this node"
+def policy_refused(name: str, why: str, *, has_fallback: bool) -> Event:
+    """An invalid GPUHealthPolicy. `has_fallback`: an earlier version of it is still in force."""
+    then = "the last good version of it stays in force" if has_fallback else "it has no effect on this node"
     return Event(reason="PolicyInvalid", message=f"policy {name}: {why}; {then}")
 
 
-def policy_tied(gpu: Gpu, chosen: PolicyMatch) -> Event:
-    """Several policies of one priority match a GPU and ask for different things."""
-    stays = chosen.rule.name if chosen.rule is not None else "the agent's own file"
-    mode = chosen.rule.mode.value if chosen.rule is not None else "Isolate"
+def policy_ambiguous(gpu: Gpu, match: PolicyMatch) -> Event:
+    """Policies of equal priority match a GPU and disagree."""
+    winner = match.rule.name if match.rule is not None else "the agent's own file"
+    mode = match.rule.mode.value if match.rule is not None else "Isolate"
     message = (
-        f"policies {', '.join(chosen.tied)} have the same priority and all match gpu {gpu.uuid}; "
-        f"{stays} in mode {mode} stays in force until one has a higher spec.priority"
+        f"policies {', '.join(match.tied)} have the same priority and all match gpu {gpu.uuid}; "
+        f"{winner} in mode {mode} stays in force until one has a higher spec.priority"
     )
     return Event(reason="PolicyAmbiguous", message=message)
 
 
-def statement_refused(where: str, why: str) -> Event:
-    """A statement about a GPU that this agent can't use; what stood before stands on."""
-    return Event(reason="ReportInvalid", message=f"{where}: {why}; nothing changes for it")
+def report_refused(place: str, why: str) -> Event:
+    """An invalid report about a GPU; earlier valid ones stay in force."""
+    return Event(reason="ReportInvalid", message=f"{place}: {why}; nothing changes for it")
 
 
-def statement_unattributed(statement: ExternalReport) -> Event:
-    """A statement that names no GPU of this node."""
+def unattributed_report(report: ExternalReport) -> Event:
+    """A report that names no GPU of this node."""
     message = (
-        f"{statement.by} reports gpu {statement.gpu} as {statement.says.value}, which matches no GPU of this node; "
+        f"{report.by} reports gpu {report.gpu} as {report.says.value}, which matches no GPU of this node; "
         "expected a device name, a UUID or a PCI bus id"
     )
     return Event(reason="UnattributedReport", message=message)
 
 
 def failed_event(signal: Signal, error: Exception) -> Event:
-    """A signal that this agent could not judge: a defect of the agent, which may hide a fault."""
+    """A signal that the agent failed to evaluate: a defect of the agent, which may hide a fault."""
     kind = type(signal).__name__
     message = f"{signal.source.value} {kind} not judged: {type(error).__name__}: {error}; see the agent's log"
     return Event(reason="SignalNotJudged", message=message)

@@ -1,6 +1,6 @@
-"""Explains: what each station of the walk holds of one GPU. Pure; `gpuvitals explain` and the debug socket print it.
+"""Explains one GPU: the content of each stage of the main path. Pure; printed by `gpuvitals explain`.
 
-A station is a name and a text for a person. The texts are for reading and may change; programs read the attributes.
+A station is a name and a text for a person. The texts may change; programs should read the attributes.
 """
 
 from collections.abc import Iterable, Iterator
@@ -41,18 +41,18 @@ _CAREFUL = 90
 
 @dataclass(frozen=True, slots=True)
 class Station:
-    """One stop of the walk, and what it holds or made of what came in."""
+    """One line of an explanation: the content or the result of one stage."""
 
     name: str
     text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What an explanation needs beside the GPU itself."""
+class ExplainContext:
+    """The inputs of an explanation apart from the GPU's own record."""
 
     now: Moment
-    rule: EffectivePolicy
+    policy: EffectivePolicy
     naming: Naming
     facts: NodeFacts
     holders: tuple[ClaimRef, ...]
@@ -61,7 +61,7 @@ class Surroundings:
 
 
 def find_gpu(entries: Iterable[GpuRecord], name: str) -> GpuRecord:
-    """The GPU of that device name, UUID or PCI bus id. Raises ValueError naming those there are."""
+    """The GPU with that device name, UUID or PCI bus id. Raises ValueError that lists the node's GPUs."""
     known = sorted(entries, key=lambda entry: bool(entry.retired))
     for entry in known:
         own = (device_name(entry.gpu), entry.gpu.uuid, entry.gpu.bus_id)
@@ -71,65 +71,66 @@ def find_gpu(entries: Iterable[GpuRecord], name: str) -> GpuRecord:
     raise ValueError(f"{name!r}: this node has no such GPU; it has {names}")
 
 
-def gpu_stations(entry: GpuRecord, around: Surroundings) -> Iterator[Station]:
-    """The walk of a live GPU, from its identity and sources to the claims that hold it."""
+def gpu_stations(entry: GpuRecord, context: ExplainContext) -> Iterator[Station]:
+    """The stations of a live GPU, from its identity and sources to the claims that hold it."""
     gpu, state = entry.gpu, entry.state
     yield Station("gpu", f"{gpu.uuid} at {gpu.bus_id}, {gpu.product_name}")
-    monitors = [f"{source.value} {seen.value}" for source, seen in around.facts.monitors]
+    monitors = [f"{source.value} {seen.value}" for source, seen in context.facts.monitors]
     yield Station("sources", ", ".join(monitors) or "none has reported")
-    yield Station("reading", _reading(state, around))
-    yield from _hang(state, around)
+    yield Station("reading", _reading(state, context))
+    yield from _hang(state, context)
     if state.checkup is not None:
-        yield Station("checkup", checkup_text(state.checkup, around.now.at))
-    yield from _faults(state, around.now.at)
-    yield from _dwell(state, around)
+        yield Station("checkup", checkup_text(state.checkup, context.now.at))
+    yield from _faults(state, context.now.at)
+    yield from _dwell(state, context)
     for record in state.xids:
-        yield Station("xid", xid_text(record, around.now.at))
-    yield from _burst(state, around)
+        yield Station("xid", xid_text(record, context.now.at))
+    yield from _burst(state, context)
     for past in reversed(state.past):
-        yield Station("past", past_text(past, around.now.at))
-    judged = verdict(state, around.now, around.rule.health)
-    current = seen_as(entry, judged)
+        yield Station("past", past_text(past, context.now.at))
+    current = seen_as(entry, verdict(state, context.now, context.policy.health))
     yield Station("verdict", _verdict(current))
     if current.reason != NO_REASON:
         cause = state.fault(current.reason)
         yield Station("advice", operator_advice(current.reason, None if cause is None else cause.rule))
-    yield Station("score", _score(state, current, around))
-    yield Station("policy", _rule(around.rule))
+    yield Station("score", _score(state, current, context))
+    yield Station("policy", _policy(context.policy))
     shown = GpuHealth(
         gpu=gpu,
         verdict=entry.published or current,
         isolated=entry.isolated,
         state_since=entry.state_since,
         spared=entry.spared,
-        unprepared=around.unprepared,
+        unprepared=context.unprepared,
     )
     if entry.published is not None and entry.published != current:
         yield Station(
             "published",
-            f"still the one before, as the change is not worth a write: {_verdict(entry.published)}",
+            f"still the previous verdict, since the change is not worth a write: {_verdict(entry.published)}",
         )
     if entry.retired:
-        yield Station("device", "none: another GPU is in its slot, and this one's health is remembered")
-    else:
-        yield from device_stations(shown, around.naming)
-    if around.conflict:
         yield Station(
-            "withheld", f"{OTHER_DRIVER}, so no device of this node is published: {around.conflict}"
+            "device", "none: another GPU is in its slot; the health of this one stays in the agent's memory"
         )
-    holders = [f"{claim.namespace}/{claim.name}" for claim in around.holders]
+    else:
+        yield from device_stations(shown, context.naming)
+    if context.conflict:
+        yield Station(
+            "withheld", f"{OTHER_DRIVER}, so no device of this node is published: {context.conflict}"
+        )
+    holders = [f"{claim.namespace}/{claim.name}" for claim in context.holders]
     yield Station("holders", ", ".join(holders) or "no claim is prepared with it")
-    yield Station("next", _next(state, around))
+    yield Station("next", _next(state, context))
 
 
 def rule_stations(rule: CauseRule) -> Iterator[Station]:
-    """The row of the table that decides on a cause, and what makes the cause go away."""
+    """The rule of a cause, and the ways in which a fault with this cause ends."""
     yield Station("rule", f"{rule.reason}: {rule.meaning}; class {class_text(rule.fault_class)}")
     yield Station("way out", way_out_text(rule.clearing))
 
 
 def device_stations(shown: GpuHealth, naming: Naming) -> Iterator[Station]:
-    """What the cluster sees: device, service, careful claims, claim status, the kubelet."""
+    """The published state: device, service, careful claims, claim status, the kubelet."""
     if not is_offered(shown.gpu):
         yield Station("device", "none: the GPU is in MIG mode, and its instances are the devices")
         return
@@ -145,9 +146,9 @@ def device_stations(shown: GpuHealth, naming: Naming) -> Iterator[Station]:
     yield Station("kubelet", f"{kubelet_health(state).name}, in the status of each pod that holds it")
 
 
-def _score(state: GpuState, current: Verdict, around: Surroundings) -> str:
-    """The formula with its inputs; what it gives, and what the state makes of that."""
-    inputs = factors(state, around.now.at, around.rule.health)
+def _score(state: GpuState, current: Verdict, context: ExplainContext) -> str:
+    """The score's formula with its inputs and result, and the limit that the state puts on it."""
+    inputs = factors(state, context.now.at, context.policy.health)
     shown = [
         f"{name} {float(value):.3g}"
         for name, value in (
@@ -162,11 +163,11 @@ def _score(state: GpuState, current: Verdict, around: Surroundings) -> str:
     return f"version {VERSION}: 100(1-0.4x)(0.7+0.3n)(1-0.2e)t with {', '.join(shown)} is {found}{capped}"
 
 
-def _rule(rule: EffectivePolicy) -> str:
-    name = rule.rule or "none; the agent's own file holds"
-    paused = ", paused: nothing enters or leaves service" if rule.paused else ""
-    tied = f"; ambiguous with {', '.join(rule.tied)}" if rule.tied else ""
-    return f"{name}, mode {rule.mode.value}{paused}{tied}"
+def _policy(policy: EffectivePolicy) -> str:
+    name = policy.rule or "none; the agent's own file applies"
+    paused = ", paused: no device enters or leaves service" if policy.paused else ""
+    tied = f"; ambiguous with {', '.join(policy.tied)}" if policy.tied else ""
+    return f"{name}, mode {policy.mode.value}{paused}{tied}"
 
 
 def _service(shown: GpuHealth) -> str:
@@ -185,9 +186,9 @@ def _faults(state: GpuState, now: float) -> Iterator[Station]:
         yield from rule_stations(fault.rule)
 
 
-def _dwell(state: GpuState, around: Surroundings) -> Iterator[Station]:
-    """How long a suspicion still has to last until it isolates, and how often it may come back."""
-    policy, now = around.rule.health, around.now.at
+def _dwell(state: GpuState, context: ExplainContext) -> Iterator[Station]:
+    """The remaining time until a suspicion isolates, and the number of recurrences that isolate at once."""
+    policy, now = context.policy.health, context.now.at
     suspects = [
         fault
         for fault in state.faults
@@ -206,31 +207,31 @@ def _dwell(state: GpuState, around: Surroundings) -> Iterator[Station]:
         yield Station("dwell", f"{fault.rule.reason}: {again}")
 
 
-def _burst(state: GpuState, around: Surroundings) -> Iterator[Station]:
-    newest = next(reversed(bursts((state,), around.rule.health)), None)
+def _burst(state: GpuState, context: ExplainContext) -> Iterator[Station]:
+    newest = next(reversed(bursts((state,), context.policy.health)), None)
     if newest is None or len(newest.xids) < 2:
         return
     codes = ", ".join(str(code) for code in sorted({each.record.code for each in newest.xids}))
-    how = "as the driver says" if newest.is_named else "the first of the worst"
-    yield Station("burst", f"XID {codes} are one; begun by XID {newest.root.record.code}, {how}")
+    how = "according to the driver" if newest.is_named else "the first of the most severe"
+    yield Station("burst", f"XID {codes} are one incident; its root is XID {newest.root.record.code}, {how}")
 
 
 def _fault(state: GpuState, fault: Fault, now: float) -> str:
-    told = ", ".join(sorted(witness.value for witness in witnesses(state, fault)))
+    seen_by = ", ".join(sorted(witness.value for witness in witnesses(state, fault)))
     count = len(fault.episodes)
     parts = [
         f"{fault.rule.reason}, first {ago(now, fault.first_at)}, last {ago(now, fault.last_at)}",
         f"{count} episode" + ("s" if count != 1 else ""),
-        f"witnesses: {told}",
+        f"witnesses: {seen_by}",
     ]
     if fault.good_since is not None:
         parts.append(f"reads good since {ago(now, fault.good_since)}")
     return "; ".join(parts)
 
 
-def _hang(state: GpuState, around: Surroundings) -> Iterator[Station]:
-    """The three times of a GPU that hangs: when it was found, when it is Unknown, when it leaves service."""
-    hung, policy, now = state.fault(NVML_HUNG), around.rule.health, around.now.at
+def _hang(state: GpuState, context: ExplainContext) -> Iterator[Station]:
+    """The three times of a hung GPU: found, Unknown, out of service."""
+    hung, policy, now = state.fault(NVML_HUNG), context.policy.health, context.now.at
     if hung is None or hung.good_since is not None or state.suspect_since is None:
         return
     blind_at = state.started_at if state.last_ok_at is None else state.last_ok_at + policy.blind_seconds
@@ -239,12 +240,12 @@ def _hang(state: GpuState, around: Surroundings) -> Iterator[Station]:
     yield Station("hang", f"found {ago(now, hung.first_at)}, not polled since; {unknown}; {out}")
 
 
-def _when(now: float, at: float, what: str) -> str:
-    return f"{what} in {at - now:.0f} s" if at > now else f"{what} since {now - at:.0f} s"
+def _when(now: float, at: float, state: str) -> str:
+    return f"{state} in {at - now:.0f} s" if at > now else f"{state} since {now - at:.0f} s"
 
 
-def _reading(state: GpuState, around: Surroundings) -> str:
-    reading, hung, now = state.reading, state.fault(NVML_HUNG), around.now.at
+def _reading(state: GpuState, context: ExplainContext) -> str:
+    reading, hung, now = state.reading, state.fault(NVML_HUNG), context.now.at
     good = "never" if state.last_ok_at is None else ago(now, state.last_ok_at)
     if hung is not None and hung.good_since is None:
         return f"none: an NVML call for this GPU does not return; last good one {good}"
@@ -252,25 +253,25 @@ def _reading(state: GpuState, around: Surroundings) -> str:
         return "never read"
     values = ", ".join(reading_values(reading))
     values = f": {values}" if values else ""
-    if now - reading.seen.at >= around.rule.health.blind_seconds:
-        # What was read so long ago is no state of now.
+    if now - reading.seen.at >= context.policy.health.blind_seconds:
+        # Too old to describe the present state.
         return f"none for {now - reading.seen.at:.0f} s, last good one {good}; it then read{values or ' nothing'}"
     return f"{reading.status.value} {ago(now, reading.seen.at)}, last good one {good}{values}"
 
 
-def _verdict(judged: Verdict) -> str:
-    parts = [f"{judged.state.value}, score {judged.score}"]
-    if judged.phase is not Phase.STEADY:
-        parts.append(judged.phase.value)
-    if judged.confidence is not Confidence.NONE:
-        enough = "enough for a repair" if may_disrupt(judged.confidence) else "a repair needs approval"
-        parts.append(f"confidence {judged.confidence.value}, {enough}")
-    parts.append(f"{judged.coverage} % of the signals read")
-    return f"{', '.join(parts)}; {judged.message or 'nothing is wrong'}"
+def _verdict(shown: Verdict) -> str:
+    parts = [f"{shown.state.value}, score {shown.score}"]
+    if shown.phase is not Phase.STEADY:
+        parts.append(shown.phase.value)
+    if shown.confidence is not Confidence.NONE:
+        enough = "enough for a repair" if may_disrupt(shown.confidence) else "a repair needs approval"
+        parts.append(f"confidence {shown.confidence.value}, {enough}")
+    parts.append(f"{shown.coverage} % of the signals read")
+    return f"{', '.join(parts)}; {shown.message or 'nothing is wrong'}"
 
 
-def _next(state: GpuState, around: Surroundings) -> str:
-    at = next_change_at(state, around.now.at, around.rule.health)
+def _next(state: GpuState, context: ExplainContext) -> str:
+    at = next_change_at(state, context.now.at, context.policy.health)
     if at is None:
         return "nothing changes without a signal"
-    return f"re-evaluated in {at - around.now.at:.0f} s unless a signal arrives first"
+    return f"re-evaluated in {at - context.now.at:.0f} s unless a signal arrives first"

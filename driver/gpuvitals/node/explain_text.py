@@ -27,7 +27,7 @@ def past_text(past: PastFault, now: float) -> str:
 
 
 def checkup_text(checkup: Checkup, now: float) -> str:
-    """Wear, power and processes, as far as they were read."""
+    """Wear, power and processes, as far as they could be read."""
     power = None if checkup.power_milliwatts is None else checkup.power_milliwatts // 1000
     known = (
         (checkup.pcie_lanes, f"of {checkup.pcie_lanes_max} PCIe lanes"),
@@ -51,7 +51,7 @@ def reading_values(reading: Reading) -> Iterator[str]:
         unknown = unknown_links(reading)
         yield f"{active_links(reading)} of {len(reading.links)} links up"
         if unknown:
-            yield f"{unknown} in a state that is not known"
+            yield f"{unknown} in an unknown state"
     if reading.ecc_uncorrected_volatile is not None:
         yield f"{reading.ecc_uncorrected_volatile} uncorrected errors"
     if reading.thermal_margin_celsius is not None:
@@ -98,6 +98,6 @@ def way_out_text(clearing: Clearing) -> str:
         case Clearing.RETRACTED:
             return "the report is withdrawn or expires"
         case Clearing.QUIET:
-            return "hours in which it was watched and nothing took it out, or an operator"
+            return "hours under watch without a fault that isolates, or an operator"
         case _:
             assert_never(clearing)

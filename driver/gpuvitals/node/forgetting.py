@@ -1,37 +1,39 @@
-"""Requests of a person to remove a GPU from the agent's memory, handed from any thread to the agent's.
+"""Requests of an operator to remove a GPU from the agent's memory, passed from any thread to the agent's.
 
 A request is answered once the memory without the GPU is saved.
 """
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gpuvitals.model.ids import GpuUuid
+from gpuvitals.node.queue import SignalQueue
 
 
 @dataclass(slots=True)
-class _Request:
+class ForgetRequest:
+    """One request. `refused` is the reason why the GPU has to stay; empty if it was removed."""
+
     uuid: GpuUuid
     done: threading.Event = field(default_factory=threading.Event)
     refused: str = ""
 
 
 class Forgetting:
-    """`wake` has the agent's loop turn."""
+    """Thread safe. A request wakes the agent's loop through its queue."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
+    def __init__(self, queue: SignalQueue) -> None:
+        self._queue = queue
         self._lock = threading.Lock()
-        self._waiting: list[_Request] = []
-        self._served: list[_Request] = []
+        self._waiting: list[ForgetRequest] = []
+        self._taken: list[ForgetRequest] = []
 
-    def ask(self, uuid: GpuUuid, seconds: float) -> None:
-        """Returns when the GPU is forgotten. Raises ValueError with the reason where it is not."""
-        request = _Request(uuid)
+    def request(self, uuid: GpuUuid, seconds: float) -> None:
+        """Returns when the GPU is removed. Raises ValueError with the reason if it is not."""
+        request = ForgetRequest(uuid)
         with self._lock:
             self._waiting.append(request)
-        self._wake()
+        self._queue.wake()
         if not request.done.wait(seconds):
             with self._lock:
                 if request in self._waiting:
@@ -45,18 +47,14 @@ class Forgetting:
         if request.refused:
             raise ValueError(request.refused)
 
-    def serve(self, forget: Callable[[GpuUuid], None]) -> None:
-        """Takes every request. `forget` raises ValueError for a GPU that can't be forgotten. Agent's thread."""
+    def take(self) -> list[ForgetRequest]:
+        """Takes all waiting requests. Agent's thread."""
         with self._lock:
-            self._served, self._waiting = self._waiting, []
-        for request in self._served:
-            try:
-                forget(request.uuid)
-            except ValueError as error:
-                request.refused = str(error)
+            self._taken, self._waiting = self._waiting, []
+        return self._taken
 
     def answer(self) -> None:
-        """Answers the requests that were served, once the memory is saved. Agent's thread."""
-        for request in self._served:
+        """Answers the taken requests, once the memory is saved. Agent's thread."""
+        for request in self._taken:
             request.done.set()
-        self._served = []
+        self._taken = []

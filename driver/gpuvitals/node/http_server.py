@@ -1,8 +1,8 @@
-"""A small HTTP server that strangers can't exhaust: one thread for all connections, and one for each page.
+"""A small HTTP server that untrusted peers can't exhaust: one thread for all connections, and one for each page.
 
-A connection costs no thread, has one deadline for everything, and makes room for a new one where there are too many.
-Requests for a page that is being made wait for that one answer. So neither a slow peer nor a thousand of them delay the
-kubelet's probe. Answers close the connection; GET and HEAD only.
+A connection costs no thread and has one deadline for everything; beyond the limit, the oldest one is closed. Requests
+for a page that is being made share one answer. So neither a slow peer nor a thousand of them delay the kubelet's probe.
+Answers close the connection; only GET and HEAD are served.
 """
 
 import errno
@@ -10,19 +10,20 @@ import logging
 import queue
 import selectors
 import socket
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 
 from gpuvitals.observability.logs import keys
+from gpuvitals.stoppable_thread import StoppableThread
 
 log = logging.getLogger(__name__)
 
 _MAX_REQUEST = 8192
 _BACKLOG = 128
-_LOOK_SECONDS = 0.5
+_IDLE_SECONDS = 0.5
 _JOIN_SECONDS = 2.0
 _PAGE_JOIN_SECONDS = 0.3
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -49,7 +50,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """How a page is made, on a thread of its own. One younger than `fresh_seconds` is sent again instead."""
+    """`make` builds the page, on a thread of its own. A page younger than `fresh_seconds` is sent again instead."""
 
     make: Callable[[], Answer]
     fresh_seconds: float = 0.0
@@ -57,7 +58,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpLimits:
-    """`seconds` from accepting a connection to the last byte of its answer."""
+    """`seconds` is the time from accepting a connection to the last byte of its answer."""
 
     connections: int = 64
     seconds: float = 5.0
@@ -90,12 +91,12 @@ class _Maker:
 
 
 class HttpServer:
-    """Serves `pages` by path at one address. An empty host or `::` is every address, of both families where there are both."""
+    """Serves `pages` by path at one address. An empty host or `::` is every address, of both families if available."""
 
     def __init__(
         self, address: tuple[str, int], pages: Mapping[str, Page], limits: HttpLimits | None = None
     ) -> None:
-        """Raises OSError where the address can't be taken."""
+        """Raises OSError if the address can't be bound."""
         self._limits = limits or HttpLimits()
         self._listener = listening(*address)
         self._makers = {path: _Maker(page) for path, page in pages.items()}
@@ -105,11 +106,10 @@ class HttpServer:
         self._wake_writer.setblocking(False)
         self._selector = selectors.DefaultSelector()
         self._connections: dict[_Connection, None] = {}
-        self._stop = threading.Event()
-        self._loop = threading.Thread(target=self._run, name="probes", daemon=False)
-        # Daemons: a page whose making hangs must not hold up the exit.
+        self._loop = StoppableThread(self._run, name="probes", daemon=False)
+        # Daemons: a page that hangs must not delay the exit.
         self._threads = [
-            threading.Thread(target=self._make, args=(maker,), name=f"probes{path}", daemon=True)
+            StoppableThread(partial(self._make, maker), name=f"probes{path}", daemon=True)
             for path, maker in self._makers.items()
         ]
 
@@ -119,19 +119,19 @@ class HttpServer:
         return int(self._listener.getsockname()[1])
 
     def start(self) -> None:
-        """Starts to answer."""
+        """Starts the threads."""
         for thread in (*self._threads, self._loop):
             thread.start()
 
     def stop(self) -> None:
         """Closes every connection and the socket."""
-        self._stop.set()
+        self._loop.stopping.set()
         for maker in self._makers.values():
             maker.asked.put(False)
         self._wake()
-        for thread in (self._loop, *self._threads):
-            if thread.ident is not None:
-                thread.join(_JOIN_SECONDS if thread is self._loop else _PAGE_JOIN_SECONDS)
+        self._loop.stop(_JOIN_SECONDS)
+        for thread in self._threads:
+            thread.stop(_PAGE_JOIN_SECONDS)
         for connection in list(self._connections):
             self._close(connection)
         self._selector.close()
@@ -141,8 +141,8 @@ class HttpServer:
     def _run(self) -> None:
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._selector.register(self._wake_reader, selectors.EVENT_READ)
-        while not self._stop.is_set():
-            for key, _ in self._selector.select(self._patience()):
+        while not self._loop.stopping.is_set():
+            for key, _ in self._selector.select(self._timeout()):
                 if key.fileobj is self._listener:
                     self._accept()
                 elif key.fileobj is self._wake_reader:
@@ -153,9 +153,9 @@ class HttpServer:
                 self._answer_waiting(*self._made.get())
             self._expire()
 
-    def _patience(self) -> float:
+    def _timeout(self) -> float:
         now = time.monotonic()
-        return max(0.0, min((each.until - now for each in self._connections), default=_LOOK_SECONDS))
+        return max(0.0, min((each.until - now for each in self._connections), default=_IDLE_SECONDS))
 
     def _accept(self) -> None:
         try:
@@ -164,7 +164,7 @@ class HttpServer:
             if error.errno in _OUT_OF_FILES:
                 log.warning("probe connection not accepted", extra=keys(reason=error.strerror))
                 self._make_room()
-                self._stop.wait(0.05)
+                self._loop.stopping.wait(0.05)
             return
         if len(self._connections) >= self._limits.connections:
             self._make_room()
@@ -174,7 +174,7 @@ class HttpServer:
         self._selector.register(peer, selectors.EVENT_READ, connection)
 
     def _make_room(self) -> None:
-        """Closes the oldest connection that has not sent its request, or else does not take its answer."""
+        """Closes the oldest connection without a complete request, or else one that does not read its answer."""
         oldest = min(self._connections, key=lambda each: each.stage.value, default=None)
         if oldest is not None:
             self._close(oldest)
@@ -218,7 +218,7 @@ class HttpServer:
         elif maker.newest is not None and time.monotonic() - maker.newest_at < maker.page.fresh_seconds:
             self._send(connection, maker.newest)
         else:
-            # Not read any more: a peer may close its half once it has asked.
+            # No longer read: a peer may close its half after its request.
             self._selector.unregister(connection.peer)
             connection.stage = _Stage.WAITING
             maker.waiting.append(connection)
@@ -227,14 +227,14 @@ class HttpServer:
                 maker.asked.put(True)
 
     def _make(self, maker: _Maker) -> None:
-        """The thread of one page."""
+        """Runs the thread of one page."""
         while maker.asked.get():
             began = time.monotonic()
             try:
                 answer = maker.page.make()
             except (
                 Exception
-            ):  # whatever a page raises, its peers get an answer and the next one is made again
+            ):  # whatever a page raises, its peers get an answer, and the next request tries again
                 log.exception("page not made")
                 answer = Answer(code=500, body=b"this page could not be made; the agent's log says why\n")
             self._made.put((maker, answer, began))
@@ -243,7 +243,7 @@ class HttpServer:
     def _wake(self) -> None:
         try:
             self._wake_writer.send(b"\0")
-        except OSError as error:  # full: the loop is woken already; closed: it has ended
+        except OSError as error:  # full: a wake is pending; closed: the loop has ended
             log.debug("probes not woken: %s", error)
 
     def _answer_waiting(self, maker: _Maker, answer: Answer, began: float) -> None:

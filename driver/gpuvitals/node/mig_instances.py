@@ -1,10 +1,10 @@
-"""MIG instances that come and go while the agent runs: which of them the node shows, and which it may forget. Pure.
+"""MIG instances that are created and destroyed while the agent runs: which are published, and which are forgotten.
 
-A destroyed instance is shown for as long as a claim holds it. After that its faults are remembered, since the next
-instance in its place may be the same piece of hardware.
+A destroyed instance is published for as long as a claim holds it. After that its faults are kept, since the next
+instance in its place can be the same piece of hardware.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from gpuvitals.health.state import GpuState
@@ -13,14 +13,15 @@ from gpuvitals.inventory.device import device_name
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import Verdict
 from gpuvitals.model.ids import GpuUuid
+from gpuvitals.node.ports import HeldDevices
 from gpuvitals.node.state_store import GpuRecord
 
 MAX_REMEMBERED = 64
-"""Destroyed instances whose faults are remembered, the newest first to stay."""
+"""The most destroyed instances whose faults are kept; the oldest are dropped first."""
 
 
 def marked(entry: GpuRecord, listed: Iterable[Gpu]) -> GpuRecord:
-    """The device, as gone or there: an instance is gone where the driver lists its GPU and not the instance."""
+    """The record with `gone` updated: an instance is gone if the driver lists its GPU without the instance."""
     uuids = {gpu.uuid for gpu in listed}
     gone = entry.gpu.mig is not None and entry.gpu.gpu_uuid in uuids and entry.gpu.uuid not in uuids
     unknown = entry.gpu.gpu_uuid not in uuids
@@ -28,25 +29,25 @@ def marked(entry: GpuRecord, listed: Iterable[Gpu]) -> GpuRecord:
 
 
 def seen_as(entry: GpuRecord, judged: Verdict) -> Verdict:
-    """The verdict to show: a device that is not there any more fails whatever its last readings were."""
+    """The verdict to publish: a device that is gone or replaced is failed, whatever its last readings were."""
     if entry.retired:
         return gpu_replaced(judged)
     return instance_gone(judged) if entry.gone else judged
 
 
 def hidden(
-    gpus: Mapping[GpuUuid, GpuRecord], is_held: Callable[[GpuUuid], bool]
+    gpus: Mapping[GpuUuid, GpuRecord], devices: HeldDevices
 ) -> tuple[frozenset[GpuUuid], frozenset[GpuUuid]]:
-    """Devices that are not to be shown, and those of them that may be forgotten.
+    """Devices that must not be published, and those of them that can be forgotten.
 
-    A destroyed instance keeps its device name until its claim lets it go: another in its place waits until then, or a
-    name would move to other hardware under a running claim. A retired device is shown only while a claim holds it, and
-    keeps no name: its slot is another GPU's.
+    A destroyed instance keeps its device name until its claim ends: another instance in its place waits until then,
+    since a name must not move to other hardware under a running claim. A retired device is published only while a claim
+    holds it, and keeps no name: another GPU owns its slot.
     """
     away = [uuid for uuid, entry in gpus.items() if entry.gone or entry.retired]
     if not away:
         return frozenset(), frozenset()
-    held = {uuid for uuid in away if is_held(uuid)}
+    held = {uuid for uuid in away if devices.holders(uuid)}
     names = {device_name(gpus[uuid].gpu) for uuid in held if not gpus[uuid].retired}
     waiting = {
         uuid
@@ -59,18 +60,16 @@ def hidden(
     return frozenset(left) | waiting, frozenset(instances) - frozenset(worth_keeping)
 
 
-def withheld(
-    gpus: Mapping[GpuUuid, GpuRecord], claimed: Callable[[], Collection[GpuUuid]]
-) -> Mapping[GpuUuid, str]:
-    """Devices that are not offered since a claim holds their silicon in another form, each with the reason.
+def withheld(gpus: Mapping[GpuUuid, GpuRecord], devices: HeldDevices) -> Mapping[GpuUuid, str]:
+    """Devices that are not offered because a claim holds their silicon in another form, each with the reason.
 
-    A GPU and its MIG instances are one piece of silicon, and the scheduler does not know it. A device that a claim
-    holds is not among them: it was there first.
+    A GPU and its MIG instances are one piece of silicon, which the scheduler does not know. A device that a claim holds
+    itself is never withheld.
     """
     instances = [entry for entry in gpus.values() if entry.gpu.mig is not None and not entry.retired]
     if not instances:
         return {}
-    held = claimed()
+    held = devices.claimed()
     found: dict[GpuUuid, str] = {}
     for entry in instances:
         parent = gpus.get(entry.gpu.gpu_uuid)

@@ -4,7 +4,6 @@ A snapshot comes here after the agent's memory of it is on disk. Nothing here bl
 """
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from gpuvitals.inventory.claims import claim_entries
@@ -16,6 +15,7 @@ from gpuvitals.kube.claim_writer import ClaimStatusWriter
 from gpuvitals.kube.other_drivers import NeighbourWatch
 from gpuvitals.kube.slices.publisher import SlicePublisher
 from gpuvitals.kubeletplugin.plugin import KubeletPlugin
+from gpuvitals.kubeletplugin.ports import SnapshotSource
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.snapshot import Snapshot
 from gpuvitals.node.edge_adapters import EventAdapter
@@ -45,7 +45,7 @@ class Outputs:
         self._events = events
         self._pending = pending
         self._lock = threading.Lock()
-        self._snapshot: Callable[[], Snapshot | None] = lambda: None
+        self._agent: SnapshotSource | None = None
         self._writers: Writers | None = None
         self._conflict = ""
         self._stored_revision: int | None = None
@@ -70,15 +70,15 @@ class Outputs:
         """The other driver that publishes this node's GPUs; empty where there is none."""
         return self._conflict
 
-    def attach(self, snapshot: Callable[[], Snapshot | None], writers: Writers) -> None:
-        """`snapshot` returns the agent's newest snapshot."""
-        self._snapshot = snapshot
+    def attach(self, agent: SnapshotSource, writers: Writers) -> None:
+        """Connects the agent, whose newest snapshot is published, and the writers."""
+        self._agent = agent
         self._writers = writers
 
     def publish(self, snapshot: Snapshot, observed_at: float | None) -> None:
         """Hands a new snapshot to every writer. `observed_at` is the boot-clock time of the new fault in it."""
         if observed_at is not None:
-            self._pending.told(snapshot.revision, observed_at)
+            self._pending.add(snapshot.revision, observed_at)
         self.show_slices()
         self._plugin.notify(snapshot)
         self.show_claims(urgent=True)
@@ -163,3 +163,6 @@ class Outputs:
     def holders(self, uuid: GpuUuid) -> tuple[str, ...]:
         """The UIDs of the claims that hold a GPU."""
         return tuple({device.claim.uid for device in self._plugin.prepared() if device.uuid == uuid})
+
+    def _snapshot(self) -> Snapshot | None:
+        return None if self._agent is None else self._agent.snapshot

@@ -1,12 +1,12 @@
-"""Which policy governs each GPU now: the cluster's rules, the node's labels, and the agent's own file beneath them.
+"""Resolves the policy of each GPU from the cluster's rules, the Node's labels, and the agent's own file below them.
 
-Rules and labels come on the threads of those who read them; the agent asks once a turn. What was last good is on disk:
-an agent that starts while the API server is away goes by it, and a bad policy never makes it start from zero.
+Rules and labels arrive on the threads of their watches; the agent reads the result in each turn. The last valid input
+is on disk, for an agent that starts while the API server is unreachable, or while a policy is invalid.
 """
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -25,8 +25,10 @@ from gpuvitals.inventory.policy_match import (
 )
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid
-from gpuvitals.node.events import policy_refused, policy_tied
+from gpuvitals.node.events import policy_ambiguous, policy_refused
 from gpuvitals.node.policy_memory import SCHEMA, KnownPolicies, read_policies
+from gpuvitals.node.ports import PublisherRole
+from gpuvitals.node.queue import SignalQueue
 from gpuvitals.node.storage import StorageReport
 from gpuvitals.observability.logs import keys
 
@@ -34,24 +36,23 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GovernorPorts:
-    """What the governor asks of others; none of them may block.
+class ResolverPorts:
+    """The parts that the resolver uses; none of them may block.
 
-    `changed`: something may govern otherwise now. `may_save`: of two agents that overlap, this one owns the file.
-    `storage` takes how each save ended.
+    `queue` is woken when a policy may have changed; `storage` gets the result of each save.
     """
 
-    changed: Callable[[], None]
+    queue: SignalQueue
     events: EventSink
-    may_save: Callable[[], bool]
+    role: PublisherRole
     storage: StorageReport
 
 
 class PolicyResolver:
-    """Thread safe, but for `rules`, which is the agent's thread's."""
+    """Thread safe, except for `effective`, which belongs to the agent's thread."""
 
-    def __init__(self, base: Policy, path: Path, ports: GovernorPorts, poll_seconds: float) -> None:
-        """`poll_seconds` is how often the agent reads its GPUs: a policy that it does not fit is refused."""
+    def __init__(self, base: Policy, path: Path, ports: ResolverPorts, poll_seconds: float) -> None:
+        """`poll_seconds` is the agent's poll interval: a policy that contradicts it is refused."""
         self._base = base
         self._poll_seconds = poll_seconds
         self._file = DurableFile(path)
@@ -59,20 +60,20 @@ class PolicyResolver:
         self._lock = threading.Lock()
         self._known = KnownPolicies()
         self._saved = self._known
-        self._answered: tuple[KnownPolicies, tuple[Gpu, ...]] | None = None
-        self._rules: dict[GpuUuid, EffectivePolicy] = {}
+        self._resolved: tuple[KnownPolicies, tuple[Gpu, ...]] | None = None
+        self._effective: dict[GpuUuid, EffectivePolicy] = {}
         self._listed = False
         self._has_memory = False
         self._is_newer = False
 
     @property
     def is_settled(self) -> bool:
-        """Whether it is known what governs: from memory, or from what the API server has said, or has not."""
+        """Whether the policies are known: from memory, or from the API server."""
         with self._lock:
             return self._has_memory or (self._listed and self._known.labels is not None)
 
     def load(self) -> None:
-        """Takes up what an earlier agent kept. A policy that can't be read costs itself, and is told in the log."""
+        """Restores the policies of an earlier agent. An unreadable one is dropped and logged."""
         loaded = self._file.load(patient=True)
         trouble = loaded.recovered
         if loaded.payload is not None:
@@ -89,7 +90,7 @@ class PolicyResolver:
                     },
                 )
                 self._has_memory = True
-                # A newer version's file is left to it: what it holds is read from the API server again.
+                # A file of a newer version is never overwritten; the API server has its content.
                 self._is_newer = self._known.schema > SCHEMA
                 trouble = trouble or "; ".join(f"{self._file.path}: {each}" for each in unread)
             except msgspec.DecodeError as error:
@@ -98,7 +99,7 @@ class PolicyResolver:
             log.warning("policies recovered", extra=keys(reason=trouble))
 
     def known(self, name: str, rule: PolicyRule | None) -> None:
-        """A policy as it is stored now; None where it is gone. One that does not fit this agent is refused."""
+        """Takes the stored state of a policy; None if it was deleted. An unfit one is refused."""
         unfit = "" if rule is None else self._misfit(rule)
         if unfit:
             self.refused(name, unfit)
@@ -108,65 +109,65 @@ class PolicyResolver:
             if rule is not None:
                 rules[name] = rule
             self._known = replace(self._known, rules=rules)
-        self._ports.changed()
+        self._ports.queue.wake()
 
     def refused(self, name: str, why: str) -> None:
-        """A policy that can't be used; the last good one of that name, if there is one, goes on."""
+        """Reports an invalid policy. The last valid version of it, if there is one, stays in force."""
         with self._lock:
-            goes_on = name in self._known.rules
-        log.error("policy refused", extra=keys(policy=name, reason=why, last_good=goes_on))
-        self._ports.events.emit(policy_refused(name, why, goes_on=goes_on))
+            has_fallback = name in self._known.rules
+        log.error("policy refused", extra=keys(policy=name, reason=why, last_good=has_fallback))
+        self._ports.events.emit(policy_refused(name, why, has_fallback=has_fallback))
 
     def listed(self) -> None:
-        """Every policy was told: what is known now is what there is."""
+        """Records that all policies were listed."""
         with self._lock:
             self._listed = True
-        self._ports.changed()
+        self._ports.queue.wake()
 
     def labels(self, labels: Mapping[str, str]) -> None:
-        """The node's labels as they are now."""
+        """Takes the Node's present labels."""
         with self._lock:
             if self._known.labels == labels:
                 return
             self._known = replace(self._known, labels=dict(labels))
-        self._ports.changed()
+        self._ports.queue.wake()
 
-    def rules(self, gpus: Collection[Gpu]) -> Mapping[GpuUuid, EffectivePolicy]:
-        """What governs each of these GPUs. Makes durable what has changed."""
-        asked = tuple(gpus)
+    def effective(self, gpus: Collection[Gpu]) -> Mapping[GpuUuid, EffectivePolicy]:
+        """The policy of each of these GPUs. Saves changed inputs."""
+        listed = tuple(gpus)
         with self._lock:
             known = self._known
-        if self._answered is None or self._answered[0] is not known or self._answered[1] != asked:
-            known = self._choose(known, asked)
-            self._answered = (known, asked)
-        if known != self._saved and not self._is_newer and self._ports.may_save():
+        if self._resolved is None or self._resolved[0] is not known or self._resolved[1] != listed:
+            known = self._match(known, listed)
+            self._resolved = (known, listed)
+        if known != self._saved and not self._is_newer and self._ports.role.publishing():
             self._save(known)
-        return self._rules
+        return self._effective
 
-    def _choose(self, known: KnownPolicies, gpus: tuple[Gpu, ...]) -> KnownPolicies:
-        """Chooses anew for every GPU. What was chosen for one that the agent does not remember any more is dropped.
+    def _match(self, known: KnownPolicies, gpus: tuple[Gpu, ...]) -> KnownPolicies:
+        """Matches the policies against every GPU. Earlier matches of forgotten GPUs are dropped.
 
-        An agent that knows no GPU yet keeps all choices: they are for when the driver lists them.
+        An agent without GPUs keeps all matches until the driver has listed its GPUs.
         """
-        chosen: dict[GpuUuid, PolicyMatch] = {}
+        matches: dict[GpuUuid, PolicyMatch] = {}
         for gpu in gpus:
             before = known.choices.get(gpu.uuid)
             now = matched_policy(known.rules.values(), known.labels or {}, gpu, before)
-            chosen[gpu.uuid] = now
+            matches[gpu.uuid] = now
             if now.tied and (before is None or before.tied != now.tied):
-                self._ports.events.emit(policy_tied(gpu, now))
+                self._ports.events.emit(policy_ambiguous(gpu, now))
             if before is None or before.rule != now.rule:
                 name = now.rule.name if now.rule is not None else ""
-                log.info("policy governs", extra=keys(gpu=gpu.uuid, policy=name or "none"))
-        self._rules = {uuid: effective_policy(each, self._base) for uuid, each in chosen.items()}
-        choices = chosen or known.choices
+                log.info("policy in force", extra=keys(gpu=gpu.uuid, policy=name or "none"))
+        self._effective = {uuid: effective_policy(each, self._base) for uuid, each in matches.items()}
+        choices = matches or known.choices
         with self._lock:
             is_newest = self._known is known
             self._known = replace(self._known, choices=choices)
             return self._known if is_newest else replace(known, choices=choices)
 
     def _misfit(self, rule: PolicyRule) -> str:
-        """Why the rule can't hold together with the agent's own values; empty where it can."""
+        """The contradiction between the rule and the agent's own values, as text; empty if there is none."""
         try:
             values = asdict(policy_with(dict(rule.health), self._base))
         except ValueError as error:

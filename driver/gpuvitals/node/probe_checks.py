@@ -1,7 +1,7 @@
-"""Why the agent is not live, or not ready.
+"""The checks behind /livez and /readyz.
 
-Liveness asks the loop and the own sockets. Readiness asks whether the kubelet has registered the plugin and whether the
-stored slices are the intended ones, and whether claims can be prepared.
+Liveness checks the loop and the agent's own sockets. Readiness checks that the kubelet has registered the plugin, that
+the stored slices are the intended ones, and that claims can be prepared.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _PROBE_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeChecks:
-    """Each check returns the reason why it fails, or an empty string."""
+    """Each check returns the reason for its failure, or an empty string."""
 
     agent: NodeAgent
     plugin: KubeletPlugin
@@ -28,7 +28,7 @@ class NodeChecks:
     files: FilesWatch
 
     def live(self) -> str:
-        """Why a restart of the process could help."""
+        """Fails if a restart of the process could help."""
         age = self.agent.tick_age_seconds
         if age > _STALE_SECONDS:
             return f"the agent's loop has not turned for {age:.0f} s"
@@ -39,7 +39,7 @@ class NodeChecks:
         return ""
 
     def ready(self) -> str:
-        """Why the node does not show what the agent knows. A stand-by is ready: its part is to take over."""
+        """Fails if the cluster does not see the agent's present state. A standby instance is ready to take over."""
         if self.plugin.stands_by():
             return ""
         if not self.plugin.kubelet_connected():
@@ -47,10 +47,10 @@ class NodeChecks:
         if not self.outputs.has_stored:
             return "no slice is stored yet"
         if self.publisher.blocked:
-            return f"the slices are not what they should be: {self.publisher.blocked}"
+            return f"the stored slices are not the intended ones: {self.publisher.blocked}"
         return self.files.problem
 
     def remark(self) -> str:
-        """What a person should know of an agent that is ready."""
+        """Names the publishing instance if this one stands by."""
         pod = self.plugin.stands_by()
         return f"stands by: agent {pod} on this node publishes" if pod else ""

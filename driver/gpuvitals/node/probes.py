@@ -1,38 +1,44 @@
 """`/metrics`, `/livez` and `/readyz` over HTTP, in process.
 
-Liveness asks the loop and the own sockets, never NVML or the API server: neither is cured by a restart. Readiness asks
-whether the kubelet knows us and the cluster shows what we know.
+Liveness checks the loop and the agent's own sockets, never NVML or the API server, since a restart repairs neither.
+Readiness checks that the kubelet has registered the plugin and that the stored slices are current.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from gpuvitals.node.http_server import Answer, HttpServer, Page
 
 _FRESH_SECONDS = 1.0
-"""For so long an answer about liveness is given again: it costs two calls over the own sockets."""
+"""How long a liveness answer is reused: it costs two calls over the agent's own sockets."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checks:
-    """Each check gives the reason why it fails, or an empty string. `remark` is added to a good answer to /readyz."""
+class Checks(Protocol):
+    """Each check returns the reason for its failure, or an empty string."""
 
-    live: Callable[[], str]
-    ready: Callable[[], str]
-    remark: Callable[[], str] = lambda: ""
+    def live(self) -> str:
+        """The check of /livez."""
+        ...
+
+    def ready(self) -> str:
+        """The check of /readyz."""
+        ...
+
+    def remark(self) -> str:
+        """A text that is added to a positive answer to /readyz."""
+        ...
 
 
 class ProbeServer:
     """Listens on one address; port 0 takes a free one. An empty host or `::` is every address, of both families."""
 
     def __init__(self, address: tuple[str, int], registry: CollectorRegistry, checks: Checks) -> None:
-        """Raises OSError where the address is taken."""
+        """Raises OSError if the address is in use."""
         pages = {
             "/metrics": Page(make=lambda: _metrics(registry)),
-            "/livez": Page(make=lambda: _checked(checks.live), fresh_seconds=_FRESH_SECONDS),
-            "/readyz": Page(make=lambda: _checked(checks.ready, checks.remark)),
+            "/livez": Page(make=lambda: _answer(checks.live()), fresh_seconds=_FRESH_SECONDS),
+            "/readyz": Page(make=lambda: _answer(checks.ready(), checks.remark())),
         }
         self._server = HttpServer(address, pages)
 
@@ -42,11 +48,11 @@ class ProbeServer:
         return self._server.port
 
     def start(self) -> None:
-        """Starts to answer."""
+        """Starts the server's threads."""
         self._server.start()
 
     def stop(self) -> None:
-        """Stops and closes the socket."""
+        """Stops the threads and closes the socket."""
         self._server.stop()
 
 
@@ -54,8 +60,7 @@ def _metrics(registry: CollectorRegistry) -> Answer:
     return Answer(code=200, body=generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
-def _checked(check: Callable[[], str], remark: Callable[[], str] = lambda: "") -> Answer:
-    trouble = check()
+def _answer(trouble: str, remark: str = "") -> Answer:
     if trouble:
         return Answer(code=503, body=f"{trouble}\n".encode())
-    return Answer(code=200, body="; ".join(filter(None, ("ok", remark()))).encode() + b"\n")
+    return Answer(code=200, body="; ".join(filter(None, ("ok", remark))).encode() + b"\n")

@@ -7,7 +7,7 @@ from gpuvitals.model.signal import Checkup, IdentityReport, PresenceReport, Read
 
 
 class SignalQueue:
-    """Thread safe. A Reading, Checkup, PresenceReport or StatementsReport replaces its older like; events are kept."""
+    """Thread safe. A Reading, Checkup, PresenceReport or StatementsReport replaces its predecessor; events are kept."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -38,24 +38,25 @@ class SignalQueue:
             self._changed.notify_all()
 
     def wait(self, timeout_seconds: float) -> None:
-        """Returns once something waits, after the timeout, or upon a wake."""
+        """Returns on a waiting signal, after the timeout, or on a wake."""
         with self._changed:
             self._changed.wait_for(lambda: self._events or self._levels or self._woken, timeout_seconds)
             self._woken = False
 
     def take(self) -> list[Signal]:
-        """Everything that waits, oldest first.
+        """Removes and returns all waiting signals, oldest first.
 
-        Of one instant an identity comes first, as in the log, and levels last: whoever was quicker decides nothing.
+        Of signals at one instant an identity comes first, as in the kernel log, and levels last. The order does not
+        depend on which source was faster.
         """
         with self._changed:
             taken = [*self._events, *self._levels.values()]
             self._events.clear()
             self._levels.clear()
-        return sorted(taken, key=_turn)
+        return sorted(taken, key=_order)
 
 
-def _turn(signal: Signal) -> tuple[float, int]:
+def _order(signal: Signal) -> tuple[float, int]:
     match signal:
         case IdentityReport():
             return signal.seen.at, 0

@@ -1,10 +1,10 @@
-"""What people write on the Node about its GPUs: the annotations `report`, short, and `override`, signed and with an end.
+"""Reads operators' reports from the Node: the short annotation `report`, and `override`, signed and with an expiry.
 
-The last good text of each is on disk: an agent that starts while the API server is away goes by it.
+The last valid text of each is on disk, for an agent that starts while the API server is unreachable.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from gpuvitals.durable import DurableFile, DurableFileError
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.model.clock import Clock
 from gpuvitals.model.signal import ExternalReport, Source, StatementsReport
+from gpuvitals.node.ports import PublisherRole
+from gpuvitals.node.reports import RefusedReports
 from gpuvitals.node.storage import StorageReport
 from gpuvitals.observability.logs import keys
 from gpuvitals.signals.reports.text import (
@@ -33,18 +35,15 @@ _KEPT = msgspec.json.Decoder(dict[str, str])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnnotationPorts:
-    """`refused` takes the name of an annotation and what is wrong with it; `may_save`: this agent owns the file.
+    """The parts that the reader uses. `storage` gets the result of each save."""
 
-    `storage` takes how each save ended.
-    """
-
-    refused: Callable[[str, str], None]
-    may_save: Callable[[], bool]
+    refused: RefusedReports
+    role: PublisherRole
     storage: StorageReport
 
 
 class ReportAnnotations:
-    """`load` comes first; then `seen` is called on one thread, whenever the Node was looked at."""
+    """Call `load` first, then `update` on one thread for each state of the Node."""
 
     def __init__(
         self, naming: Naming, path: Path, clock: Clock, sink: SignalSink, ports: AnnotationPorts
@@ -55,11 +54,11 @@ class ReportAnnotations:
         self._sink = sink
         self._ports = ports
         self._good: dict[str, str] = {}
-        self._statements: dict[str, tuple[ExternalReport, ...]] = {}
-        self._looked: dict[str, str] | None = None
+        self._reports: dict[str, tuple[ExternalReport, ...]] = {}
+        self._seen: dict[str, str] | None = None
 
     def load(self) -> None:
-        """Says again what stood when an earlier agent ended."""
+        """Sends the reports that were in force when an earlier agent ended."""
         loaded = self._file.load()
         trouble = loaded.recovered
         if loaded.payload is not None:
@@ -67,32 +66,32 @@ class ReportAnnotations:
                 kept = decoded(_KEPT, loaded.payload)
                 for key in self._keys:
                     self._take(key, kept.get(key, ""))
-                self._tell()
+                self._send()
             except msgspec.DecodeError as error:
                 trouble = f"{self._file.path}: {error}"
         if trouble:
             log.warning("reports recovered", extra=keys(reason=trouble))
 
-    def seen(self, annotations: Mapping[str, str]) -> None:
-        """The Node's annotations as they are now."""
-        looked = {key: annotations.get(key, "") for key in self._keys}
-        if looked == self._looked:
+    def update(self, annotations: Mapping[str, str]) -> None:
+        """Takes the Node's present annotations."""
+        seen = {key: annotations.get(key, "") for key in self._keys}
+        if seen == self._seen:
             return
-        before, self._looked = self._looked or {}, looked
+        before, self._seen = self._seen or {}, seen
         for key in self._keys:
-            if looked[key] != before.get(key):
-                self._take(key, looked[key])
-        self._tell()
+            if seen[key] != before.get(key):
+                self._take(key, seen[key])
+        self._send()
         self._save()
 
     def _take(self, key: str, text: str) -> None:
-        """Text that can't be used is told, and what stood before stands on."""
+        """Parses one annotation. An invalid text is reported, and the reports before it stay in force."""
         try:
-            self._statements[key] = self._parsed(key, text)
+            self._reports[key] = self._parsed(key, text)
             self._good[key] = text
         except StatementError as error:
             log.error("report refused", extra=keys(annotation=key, reason=str(error)))
-            self._ports.refused(f"annotation {key}", str(error))
+            self._ports.refused.refused(f"annotation {key}", str(error))
 
     def _parsed(self, key: str, text: str) -> tuple[ExternalReport, ...]:
         try:
@@ -107,15 +106,15 @@ class ReportAnnotations:
             return statements_from_lines(text, Rules(by="annotation"))
         return statements_from_json(content, self._clock.now(), Rules(may_clear=True, must_expire=True))
 
-    def _tell(self) -> None:
-        """An override goes before a report of the same GPU: it is signed."""
-        told = [each for key in reversed(self._keys) for each in self._statements.get(key, ())]
+    def _send(self) -> None:
+        """Sends all reports. An override comes before a report of the same GPU, since it is signed."""
+        reports = [each for key in reversed(self._keys) for each in self._reports.get(key, ())]
         self._sink.put(
-            StatementsReport(source=Source.OPERATOR, seen=self._clock.now(), statements=tuple(told))
+            StatementsReport(source=Source.OPERATOR, seen=self._clock.now(), statements=tuple(reports))
         )
 
     def _save(self) -> None:
-        if not self._ports.may_save():
+        if not self._ports.role.publishing():
             return
         try:
             self._file.save(msgspec.json.encode(self._good))

@@ -1,6 +1,6 @@
-"""The identity rule applied to the agent's memory: which remembered devices are in a slot, and which are history. Pure."""
+"""Applies the identity rule to the agent's memory: assigns its devices to slots, and retires those without one."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -13,6 +13,7 @@ from gpuvitals.model.gpu import DeviceKind, Gpu
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import GpuSignal, InventoryReport
 from gpuvitals.node.mig_instances import marked
+from gpuvitals.node.ports import HeldDevices
 from gpuvitals.node.state_store import GpuRecord
 
 KnownGpus = dict[GpuUuid, GpuRecord]
@@ -20,7 +21,7 @@ KnownGpus = dict[GpuUuid, GpuRecord]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Takeover:
-    """A slot that went from one GPU to another."""
+    """A slot in which another GPU was enumerated than before."""
 
     slot: PciBusId
     before: GpuUuid
@@ -28,9 +29,9 @@ class Takeover:
 
 
 def remembered_owners(memory: Mapping[GpuUuid, GpuRecord]) -> SlotOwners:
-    """Who owns which slot, as the memory has it. Of two GPUs in one slot the one that was met later owns it.
+    """The owner of each slot according to the memory. Of two GPUs in one slot, the one added later owns it.
 
-    A memory of an older agent can hold such pairs; the next inventory settles which of the two is there.
+    The memory of an older agent can contain such pairs; the next inventory shows which of the two is there.
     """
     owners: dict[PciBusId, GpuUuid] = {}
     retired: list[GpuUuid] = []
@@ -48,14 +49,14 @@ def remembered_owners(memory: Mapping[GpuUuid, GpuRecord]) -> SlotOwners:
 
 
 def in_a_slot(stored: Iterable[GpuRecord]) -> tuple[Gpu, ...]:
-    """The devices of a stored memory without those that have lost their slot: no source asks for these any more."""
+    """The devices of a stored memory, without retired ones: no source polls those."""
     memory = {entry.gpu.uuid: entry for entry in stored}
     there = set(remembered_owners(memory).owners.values())
     return tuple(entry.gpu for entry in memory.values() if entry.gpu.gpu_uuid in there)
 
 
 def concerned_in(signal: GpuSignal, memory: Mapping[GpuUuid, GpuRecord]) -> tuple[GpuUuid, ...]:
-    """The devices whose state `signal` changes: a slot means the GPU that owns it, a UUID that GPU, retired or not."""
+    """The devices concerned by `signal`: a slot means the GPU that owns it, a UUID that GPU, retired or not."""
     found = affected_gpus(signal, (entry.gpu for entry in memory.values() if not entry.retired))
     if found or signal.uuid is None:
         return found
@@ -65,14 +66,14 @@ def concerned_in(signal: GpuSignal, memory: Mapping[GpuUuid, GpuRecord]) -> tupl
 def adopted(
     memory: Mapping[GpuUuid, GpuRecord],
     report: InventoryReport,
-    is_held: Callable[[GpuUuid], bool],
+    devices: HeldDevices,
     *,
     reloaded: bool,
 ) -> tuple[KnownGpus, tuple[Takeover, ...]]:
-    """The memory once the driver has listed its GPUs, and each slot that went from one GPU to another.
+    """The memory after an inventory of the driver, and each slot that changed its owner.
 
-    `reloaded`: the driver was loaded anew since the memory was made. The retired stand last, the newest at the end;
-    those beyond the bound are dropped, unless a claim holds them.
+    `reloaded`: the driver was loaded again since the memory was made. Retired devices come last, the newest at the end;
+    those beyond the limit are dropped, unless a claim holds them.
     """
     before = remembered_owners(memory)
     found = [(gpu.bus_id, gpu.uuid) for gpu in report.gpus if gpu.kind is DeviceKind.GPU]
@@ -85,12 +86,14 @@ def adopted(
     known = dict(memory)
     there = set(owners.owners.values())
     for gpu in report.gpus:
-        # Of a GPU that is listed in two slots only the one that it owns is taken.
+        # A GPU that is listed in two slots is taken in the slot that it owns.
         if gpu.gpu_uuid not in there or owners.owners.get(gpu.bus_id) == gpu.gpu_uuid:
             known[gpu.uuid] = _taken_in(gpu, known, report.seen, reloaded=reloaded)
     known = {uuid: _unnumbered(marked(entry, report.gpus), report.gpus) for uuid, entry in known.items()}
     kept = {*owners.owners.values(), *owners.retired}
-    bounded = {uuid: entry for uuid, entry in known.items() if entry.gpu.gpu_uuid in kept or is_held(uuid)}
+    bounded = {
+        uuid: entry for uuid, entry in known.items() if entry.gpu.gpu_uuid in kept or devices.holders(uuid)
+    }
     return seated(bounded, owners, taken, report.seen.time), taken
 
 
@@ -98,9 +101,9 @@ def without(
     memory: Mapping[GpuUuid, GpuRecord],
     uuid: GpuUuid,
     enumerated: Collection[GpuUuid],
-    holders: Callable[[GpuUuid], tuple[str, ...]],
+    devices: HeldDevices,
 ) -> KnownGpus:
-    """The memory without a GPU and its instances. Raises ValueError with the reason where it has to stay."""
+    """The memory without a GPU and its instances. Raises ValueError with the reason if the GPU has to stay."""
     entry = memory.get(uuid)
     if entry is None:
         away = [each for each, known in memory.items() if known.gpu.mig is None and each not in enumerated]
@@ -113,7 +116,7 @@ def without(
             f"gpu {uuid}: the driver enumerates it at {entry.gpu.bus_id}; only a GPU that is gone can be forgotten"
         )
     parts = {each for each, known in memory.items() if known.gpu.gpu_uuid == uuid}
-    held = sorted({claim for each in parts for claim in holders(each)})
+    held = sorted({claim for each in parts for claim in devices.holders(each)})
     if held:
         raise ValueError(
             f"gpu {uuid}: is held by the claims with uid {', '.join(held)}; delete their pods first"
@@ -124,10 +127,10 @@ def without(
 def seated(
     memory: Mapping[GpuUuid, GpuRecord], owners: SlotOwners, taken: Iterable[Takeover], now: datetime
 ) -> KnownGpus:
-    """The memory with each device in its slot or retired; the retired stand last, the newest at the end."""
+    """The memory with each device in its slot or retired; retired devices come last, the newest at the end."""
     there = set(owners.owners.values())
     since = dict.fromkeys((each.now for each in taken), now)
-    marked_out = {
+    updated = {
         uuid: replace(
             entry,
             retired=entry.gpu.gpu_uuid not in there,
@@ -135,20 +138,20 @@ def seated(
         )
         for uuid, entry in memory.items()
     }
-    turn = {uuid: place for place, uuid in enumerate(owners.retired)}
+    order = {uuid: place for place, uuid in enumerate(owners.retired)}
     last = sorted(
-        (uuid for uuid, entry in marked_out.items() if entry.retired),
-        key=lambda uuid: turn.get(marked_out[uuid].gpu.gpu_uuid, -1),
+        (uuid for uuid, entry in updated.items() if entry.retired),
+        key=lambda uuid: order.get(updated[uuid].gpu.gpu_uuid, -1),
     )
-    present = {uuid: entry for uuid, entry in marked_out.items() if not entry.retired}
-    return present | {uuid: marked_out[uuid] for uuid in last}
+    present = {uuid: entry for uuid, entry in updated.items() if not entry.retired}
+    return present | {uuid: updated[uuid] for uuid in last}
 
 
 def _unnumbered(entry: GpuRecord, listed: Iterable[Gpu]) -> GpuRecord:
-    """The device without its minor number where the driver gives that number to another GPU.
+    """The device without its minor number if the driver assigns that number to another GPU too.
 
-    A driver that is loaded anew deals the numbers anew, and a GPU that it does not list keeps the one of before. Of two
-    listed GPUs with one number neither has a device node that is surely its own.
+    A driver reload can renumber minors, and a GPU that the driver does not list keeps its old one. If two listed GPUs
+    have one number, neither device node can be trusted.
     """
     minor = entry.gpu.minor
     if minor is None or entry.gpu.mig is not None:
@@ -174,6 +177,6 @@ def _taken_in(gpu: Gpu, memory: Mapping[GpuUuid, GpuRecord], seen: Moment, *, re
     state = known.state
     if reloaded:
         state = after_restart(state, same_boot=True, same_driver_load=False, age_seconds=0.0)
-    # A slot that it moved into was nobody's, unless the takeover says otherwise.
+    # A slot that it moved into had no owner, unless a takeover reports one.
     taken = known.slot_taken if known.gpu.bus_id == gpu.bus_id else None
     return replace(known, gpu=gpu, state=with_expected_values(state, gpu), slot_taken=taken)

@@ -1,4 +1,4 @@
-"""Verdicts that are remembered as long as they hold, so that a lone fault does not have all the other GPUs judged."""
+"""Caches verdicts, so that a fault of one GPU does not cost an evaluation of all the others."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -12,13 +12,13 @@ from gpuvitals.model.clock import Moment
 from gpuvitals.model.health import Verdict
 from gpuvitals.model.ids import GpuUuid
 
-_BELIEVED_SECONDS = 5.0
-"""How long the verdict of an unchanged state is believed: what ages does so by the hour."""
+_VALID_SECONDS = 5.0
+"""The longest validity of the verdict of an unchanged state; ageing takes hours."""
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """A state that time has brought to an instant, and its verdict, which holds until the boot-clock instant `until`."""
+class CachedVerdict:
+    """A state advanced to an instant, and its verdict, which is valid until the boot-clock instant `until`."""
 
     state: GpuState
     verdict: Verdict
@@ -27,41 +27,41 @@ class Judged:
 
 
 class VerdictCache:
-    """Used by the agent's thread only."""
+    """Owned by the agent's thread."""
 
     def __init__(self) -> None:
-        self._judged: dict[GpuUuid, Judged] = {}
+        self._cached: dict[GpuUuid, CachedVerdict] = {}
 
-    def judged(self, state: GpuState, now: Moment, policy: Policy) -> Judged:
-        """The state as it is at `now`, judged by `policy`."""
-        known = self._judged.get(state.uuid)
+    def verdict_of(self, state: GpuState, now: Moment, policy: Policy) -> CachedVerdict:
+        """The state advanced to `now`, with its verdict under `policy`."""
+        known = self._cached.get(state.uuid)
         if known is None or known.state is not state or known.policy is not policy or now.at >= known.until:
-            self._judged[state.uuid] = known = _judged(state, now, policy)
+            self._cached[state.uuid] = known = _evaluated(state, now, policy)
         return known
 
     def keep(self, uuids: Collection[GpuUuid]) -> None:
-        """Drops the verdicts of devices that are not known any more."""
-        if len(self._judged) > len(uuids):
-            self._judged = {uuid: judged for uuid, judged in self._judged.items() if uuid in uuids}
+        """Drops the verdicts of all other devices."""
+        if len(self._cached) > len(uuids):
+            self._cached = {uuid: cached for uuid, cached in self._cached.items() if uuid in uuids}
 
 
-def node_policy(rules: Collection[EffectivePolicy]) -> Policy:
-    """The policy for the node as a whole: of values that differ among its GPUs, the most careful."""
-    ruling = [rule.health for rule in rules] or [Policy()]
+def node_policy(effective: Collection[EffectivePolicy]) -> Policy:
+    """The policy for the node as a whole: for values that differ among its GPUs, the most careful one."""
+    policies = [each.health for each in effective] or [Policy()]
     return replace(
-        ruling[0],
-        isolation_cap_percent=min(policy.isolation_cap_percent for policy in ruling),
-        isolate_unknown=min(policy.isolate_unknown for policy in ruling),
+        policies[0],
+        isolation_cap_percent=min(policy.isolation_cap_percent for policy in policies),
+        isolate_unknown=min(policy.isolate_unknown for policy in policies),
     )
 
 
-def _judged(state: GpuState, now: Moment, policy: Policy) -> Judged:
+def _evaluated(state: GpuState, now: Moment, policy: Policy) -> CachedVerdict:
     state = advance(state, now.at, policy)
-    believed = now.at + _BELIEVED_SECONDS
-    turns = next_change_at(state, now.at, policy)
-    return Judged(
+    valid_until = now.at + _VALID_SECONDS
+    changes_at = next_change_at(state, now.at, policy)
+    return CachedVerdict(
         state=state,
         verdict=verdict(state, now, policy),
         policy=policy,
-        until=believed if turns is None else min(believed, turns),
+        until=valid_until if changes_at is None else min(valid_until, changes_at),
     )

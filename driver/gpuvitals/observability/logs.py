@@ -1,4 +1,4 @@
-"""Logs as events with keys: one a change, none a poll.
+"""Logs as events with keys: one event per change, none per poll.
 
 `log.info("gpu left service", extra=keys(gpu=uuid, reason=reason))` prints one JSON object a line.
 """
@@ -13,7 +13,7 @@ _KEYS = "gpuvitals_keys"
 
 
 def keys(**values: object) -> dict[str, object]:
-    """The `extra=` of a log call: values are printed with str() unless JSON knows them."""
+    """The `extra=` of a log call. Values that JSON can't represent are printed with str()."""
     return {_KEYS: values}
 
 
@@ -21,7 +21,7 @@ class KeyValueFormatter(logging.Formatter):
     """Formats a record as one JSON line: time, level, logger, event, then the keys. Control bytes are escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line; a traceback, where there is one, is a string under `error`."""
+        """The line; a traceback is a string under `error`."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line: dict[str, object] = {
             "time": time.replace("+00:00", "Z"),
@@ -36,7 +36,7 @@ class KeyValueFormatter(logging.Formatter):
 
 
 def configure(level: str = "info", stream: TextIO | None = None) -> None:
-    """Sends every gpuvitals log to `stream` (stderr by default) from `level` on. Safe to call again."""
+    """Sends every gpuvitals log of at least `level` to `stream` (stderr by default). Can be called again."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(KeyValueFormatter())
     root = logging.getLogger("gpuvitals")

@@ -1,10 +1,11 @@
-"""The node agent's metrics: counters that the edges feed and a collector that reads the snapshot at scrape time.
+"""The node agent's metrics: counters that the edges increment, and a collector that reads the snapshot at each scrape.
 
-Names carry the prefix `gpuvitals_` and base units. No label names a claim, a pod or a process: a scrape must not
-leak who uses a GPU. Histograms start at 1 ms and reach the kubelet's 45 s.
+Names have the prefix `gpuvitals_` and base units. No label names a claim, a pod or a process: a scrape must not reveal
+the users of a GPU. Histograms cover 1 ms to the kubelet's timeout of 45 s.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -19,6 +20,15 @@ from gpuvitals.model.snapshot import Snapshot
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 45)
 
 
+class SnapshotSource(Protocol):
+    """The node's agent."""
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The newest snapshot; None before the first. Any thread."""
+        ...
+
+
 class NodeMetrics:
     """Every metric of the node agent, on a registry of its own. Thread safe."""
 
@@ -26,28 +36,28 @@ class NodeMetrics:
         self.registry = CollectorRegistry()
         Info("gpuvitals_build", "Version of this agent.", registry=self.registry).info({"version": version})
         self._add_fault_path(self.registry)
-        self._add_people(self.registry)
+        self._add_reports(self.registry)
         self._add_kubelet_side(self.registry)
         self._add_edges(self.registry)
 
-    def watch_snapshot(self, current: Callable[[], Snapshot | None]) -> None:
-        """Adds the gauges that are read from the current snapshot at each scrape."""
-        self.registry.register(_SnapshotCollector(current))
+    def watch_snapshot(self, source: SnapshotSource) -> None:
+        """Adds the gauges that are computed from the newest snapshot at each scrape."""
+        self.registry.register(_SnapshotCollector(source))
 
     def _add_fault_path(self, registry: CollectorRegistry) -> None:
-        """From a signal to what the cluster shows."""
+        """From a signal to the stored slice."""
         self.fault_to_publish_seconds = Histogram(
             "gpuvitals_fault_to_publish_seconds",
-            "From a fault being heard to the slice that shows it being accepted.",
+            "Time from reading a fault to the acceptance of the slice that shows it.",
             buckets=_SECONDS,
             registry=registry,
         )
         self.pending_faults = Gauge(
-            "gpuvitals_pending_faults", "Faults seen that the cluster does not show yet.", registry=registry
+            "gpuvitals_pending_faults", "Faults that the stored slices do not show yet.", registry=registry
         )
         self.signals = Counter(
             "gpuvitals_signals",
-            "Signals heard. verdict: folded, unattributed, failed, spoofed or malformed.",
+            "Signals received. verdict: folded, unattributed, failed, spoofed or malformed.",
             ["source", "kind", "verdict"],
             registry=registry,
         )
@@ -59,7 +69,7 @@ class NodeMetrics:
         )
         self.devices_left_out = Gauge(
             "gpuvitals_devices_left_out",
-            "Devices that are not published since the API server would refuse them, or did.",
+            "Devices that are not published because the API server would refuse them, or has refused them.",
             registry=registry,
         )
         self.slice_writes_suppressed = Counter(
@@ -71,11 +81,11 @@ class NodeMetrics:
             "gpuvitals_claim_status_writes", "Claim status writes by answer.", ["code"], registry=registry
         )
 
-    def _add_people(self, registry: CollectorRegistry) -> None:
-        """What people and programs say of GPUs."""
-        self.statements = Gauge(
+    def _add_reports(self, registry: CollectorRegistry) -> None:
+        """Reports of operators and programs about GPUs."""
+        self.standing_reports = Gauge(
             "gpuvitals_statements",
-            "Reports and overrides that stand. source: operator or drop-in.",
+            "Reports and overrides in force. source: operator or drop-in.",
             ["source"],
             registry=registry,
         )
@@ -84,7 +94,7 @@ class NodeMetrics:
         )
 
     def _add_kubelet_side(self, registry: CollectorRegistry) -> None:
-        """What the kubelet asks for, and what is kept for it."""
+        """The kubelet's calls, and the state kept for them."""
         self.prepare_seconds = Histogram(
             "gpuvitals_prepare_seconds",
             "Time to answer for one claim. op: prepare or unprepare; code: ok or the refusal's reason.",
@@ -116,7 +126,7 @@ class NodeMetrics:
         )
         self.nvml_hung = Gauge(
             "gpuvitals_nvml_hung",
-            "GPUs in whose NVML calls a worker hung, or killed workers that do not die where those are more.",
+            "GPUs with a hung NVML call, or killed workers that have not exited, whichever is more.",
             registry=registry,
         )
         self.objects_skipped = Counter(
@@ -131,27 +141,27 @@ class NodeMetrics:
 
 
 class _SnapshotCollector(Collector):
-    def __init__(self, current: Callable[[], Snapshot | None]) -> None:
-        self._current = current
+    def __init__(self, source: SnapshotSource) -> None:
+        self._source = source
 
     def collect(self) -> Iterable[Metric]:
-        """Devices by state, each device's score, and which sources see; nothing before the first snapshot."""
+        """Devices by state, each device's score, and the state of each source; no samples before the first snapshot."""
         devices = GaugeMetricFamily("gpuvitals_devices", "Devices by health state.", labels=["state"])
         score = GaugeMetricFamily("gpuvitals_device_score", "Health score, 0..100.", labels=["bus_id"])
         watching = GaugeMetricFamily(
             "gpuvitals_monitor_watching",
-            "1 where a source of signals sees, 0 where it is blind.",
+            "1 while a source of signals can be read, otherwise 0.",
             labels=["source"],
         )
         spared = GaugeMetricFamily(
             "gpuvitals_devices_spared",
-            "Devices that a policy keeps in service although they should be out.",
+            "Devices that a policy keeps in service against their verdict.",
         )
         omitted = GaugeMetricFamily(
             "gpuvitals_omitted_versions",
-            "Version attributes left out because what the driver says is no version.",
+            "Version attributes omitted because the driver's text is no version.",
         )
-        snapshot = self._current()
+        snapshot = self._source.snapshot
         if snapshot is not None:
             spared.add_metric([], sum(bool(entry.spared) for entry in snapshot.gpus))
             omitted.add_metric([], sum(len(omitted_versions(entry.gpu)) for entry in snapshot.gpus))

@@ -1,4 +1,4 @@
-"""How long the cluster takes to show what the agent knows."""
+"""Measures the time from a fault to the slice that shows it."""
 
 import threading
 
@@ -7,7 +7,7 @@ from gpuvitals.observability.metrics import NodeMetrics
 
 
 class PendingFaults:
-    """Keeps the faults that were told and are not yet stored. Thread safe."""
+    """The faults that were passed to the writers and are not stored yet. Thread safe."""
 
     def __init__(self, clock: Clock, metrics: NodeMetrics) -> None:
         self._clock = clock
@@ -15,17 +15,17 @@ class PendingFaults:
         self._lock = threading.Lock()
         self._waiting: dict[int, float] = {}
 
-    def told(self, revision: int, heard_at: float) -> None:
-        """A snapshot with a new fault went to the writers; it was heard at that boot-clock instant."""
+    def add(self, revision: int, observed_at: float) -> None:
+        """Adds a snapshot with a new fault, which was read at the boot-clock instant `observed_at`."""
         with self._lock:
-            self._waiting[revision] = heard_at
+            self._waiting[revision] = observed_at
             self._metrics.pending_faults.set(len(self._waiting))
 
     def stored(self, revision: int) -> None:
-        """The cluster shows that revision, and with it every older one."""
+        """Records that the API server has stored this revision, and with it every older one."""
         now = self._clock.now().at
         with self._lock:
-            shown = [told for told in self._waiting if told <= revision]
-            for told in shown:
-                self._metrics.fault_to_publish_seconds.observe(max(0.0, now - self._waiting.pop(told)))
+            shown = [each for each in self._waiting if each <= revision]
+            for each in shown:
+                self._metrics.fault_to_publish_seconds.observe(max(0.0, now - self._waiting.pop(each)))
             self._metrics.pending_faults.set(len(self._waiting))

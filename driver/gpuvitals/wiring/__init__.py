@@ -1,4 +1,5 @@
-"""The composition roots, one a program: long-lived parts are constructed here and nowhere else.
+"""The composition root of the node agent: long-lived parts are constructed here and nowhere else.
 
-May live here: which part gets which, in which order they start and stop. May not: decisions, parsing, protocols.
+May live here: the construction of parts, their connections, the order of starts and stops. May not: decisions, locks,
+parsing, protocols.
 """

@@ -14,12 +14,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from gpuvitals.health.policy import Policy
-from gpuvitals.inventory.policy_match import EffectivePolicy
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import BootId, NodeName
 from gpuvitals.node.agent import AgentSettings, NodeAgent
 from gpuvitals.node.ports import AgentPorts
+from gpuvitals.node.queue import SignalQueue
 from gpuvitals.node.state_store import StateStore
 from gpuvitals.node.storage import StorageReport
 from gpuvitals.observability.metrics import NodeMetrics
@@ -27,6 +26,14 @@ from gpuvitals.signals.clock import SystemClock
 from gpuvitals.signals.kmsg.source import KmsgPosition, KmsgSettings, KmsgSource
 from support.crash.crash_points import in_child, run_child
 from support.crash.kill_points import KILLED, at_halves, in_halves, killed_before
+from support.fakes.agent_ports import (
+    DefaultPolicies,
+    DriverFilesWatch,
+    GpuMonitor,
+    HeldDevices,
+    PublishedVerdicts,
+    Role,
+)
 from support.fakes.event_log import EventLog
 from support.worlds.agent_world import inventory, lost, reading
 
@@ -47,27 +54,28 @@ class Process:
         memory = store.load()
         stored = memory.node
         self.clock = SystemClock()
+        queue = SignalQueue()
+        resume = None
+        if stored is not None and stored.kmsg_sequence is not None:
+            resume = KmsgPosition(boot_id=stored.boot_id, sequence=stored.kmsg_sequence)
+        log = KmsgSettings(path=folder / "kmsg", boot_id=BOOT, resume=resume)
+        self.source = KmsgSource(log, self.clock, queue)
         ports = AgentPorts(
-            holders=lambda _: (),
-            claimed=tuple,
-            repoll=lambda _: None,
-            avoid=lambda _: None,
-            kmsg_sequence=self._sequence,
+            queue=queue,
+            devices=HeldDevices(),
+            monitor=GpuMonitor(),
+            kernel_log=self.source,
             events=EventLog(),
-            rules=lambda gpus: {gpu.uuid: EffectivePolicy(health=Policy()) for gpu in gpus},
-            is_settled=lambda: True,
-            is_publishing=lambda: True,
+            policies=DefaultPolicies(),
+            role=Role(),
             storage=StorageReport(EventLog()),
+            published=PublishedVerdicts(),
+            files=DriverFilesWatch(),
         )
         settings = AgentSettings(node=NodeName("node-a"), boot_id=BOOT)
         self.agent = NodeAgent(settings, self.clock, store, ports, NodeMetrics("test"))
         self.agent.restore(memory)
         self.agent.listen(lambda snapshot, observed_at: self._publish())
-        resume = None
-        if stored is not None and stored.kmsg_sequence is not None:
-            resume = KmsgPosition(boot_id=stored.boot_id, sequence=stored.kmsg_sequence)
-        log = KmsgSettings(path=folder / "kmsg", boot_id=BOOT, resume=resume)
-        self.source = KmsgSource(log, self.clock, self.agent.queue)
 
     def live(self) -> None:
         """Reads healthy GPUs, then the fault, and turns until nothing is left to read."""

@@ -1,13 +1,11 @@
-"""An agent with a real store, and a clock that the test turns; what it publishes and asks for is kept."""
+"""An agent with a real store and a clock that the test sets; keeps its snapshots, events and requests."""
 
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 from gpuvitals.health.policy import Policy
-from gpuvitals.health.restored_faults import PublishedVerdict
 from gpuvitals.model.clock import Moment
-from gpuvitals.model.files import FilesSeen
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import BootId, GpuUuid, NodeName, PciBusId
@@ -23,11 +21,21 @@ from gpuvitals.model.signal import (
 )
 from gpuvitals.model.snapshot import Snapshot
 from gpuvitals.node.agent import AgentSettings, NodeAgent
-from gpuvitals.node.policy_resolver import GovernorPorts, PolicyResolver
+from gpuvitals.node.policy_resolver import PolicyResolver, ResolverPorts
 from gpuvitals.node.ports import AgentPorts
+from gpuvitals.node.queue import SignalQueue
 from gpuvitals.node.state_store import StateStore
 from gpuvitals.node.storage import StorageReport
 from gpuvitals.observability.metrics import NodeMetrics
+from gpuvitals.signals.kmsg.source import KmsgPosition
+from support.fakes.agent_ports import (
+    DriverFilesWatch,
+    GpuMonitor,
+    HeldDevices,
+    KernelLog,
+    PublishedVerdicts,
+    Role,
+)
 from support.fakes.event_log import EventLog
 from support.signals import good, moment, xid
 
@@ -83,7 +91,7 @@ class TurnedClock:
 
 
 class AgentWorld:
-    """One agent with eight healthy GPUs, and what it published and asked for."""
+    """One agent with eight healthy GPUs, its snapshots, its events and the parts that it uses."""
 
     def __init__(
         self,
@@ -98,55 +106,54 @@ class AgentWorld:
         self.folder, self.gpus = folder, gpus
         self.clock = TurnedClock()
         self.published: list[Snapshot] = []
-        self.repolled: list[GpuUuid | None] = []
-        self.avoided: list[GpuUuid] = []
         self.events = EventLog()
-        self.heard: list[float | None] = []
-        self.held: dict[GpuUuid, tuple[str, ...]] = {}
-        self.read_to: int | None = 7
-        self.publishing = True
-        self.files: FilesSeen | None = None
-        self.recalled: tuple[PublishedVerdict, ...] | None = ()
+        self.observed: list[float | None] = []
+        self.devices = HeldDevices()
+        self.monitor = GpuMonitor()
+        self.boot = BootId(boot)
+        self.log = KernelLog()
+        self.read_log_to(7)
+        self.role = Role()
+        self.files = DriverFilesWatch()
+        self.stored_verdicts = PublishedVerdicts()
+        self.queue = SignalQueue()
         storage = StorageReport(self.events)
-        governing = GovernorPorts(
-            changed=lambda: None,
-            events=self.events,
-            may_save=lambda: self.publishing,
-            storage=storage,
-        )
-        self.governor = PolicyResolver(policy or Policy(), folder / "policies.json", governing, 5.0)
-        self.governor.load()
+        resolver_ports = ResolverPorts(queue=self.queue, events=self.events, role=self.role, storage=storage)
+        self.resolver = PolicyResolver(policy or Policy(), folder / "policies.json", resolver_ports, 5.0)
+        self.resolver.load()
         if is_listed:
-            self.governor.labels(labels or {})
-            self.governor.listed()
+            self.resolver.labels(labels or {})
+            self.resolver.listed()
         ports = AgentPorts(
-            holders=lambda uuid: self.held.get(uuid, ()),
-            claimed=lambda: self.held,
-            repoll=self.repolled.append,
-            avoid=self.avoided.append,
-            kmsg_sequence=lambda: self.read_to,
+            queue=self.queue,
+            devices=self.devices,
+            monitor=self.monitor,
+            kernel_log=self.log,
             events=self.events,
-            rules=self.governor.rules,
-            is_settled=lambda: self.governor.is_settled,
-            is_publishing=lambda: self.publishing,
-            files=lambda _: self.files,
+            policies=self.resolver,
+            role=self.role,
             storage=storage,
-            recalled=lambda: self.recalled,
+            published=self.stored_verdicts,
+            files=self.files,
         )
         settings = AgentSettings(node=NodeName("node-a"), boot_id=BootId(boot))
         store = StateStore(folder / "state.json")
         self.metrics = NodeMetrics("test")
         self.agent = NodeAgent(settings, self.clock, store, ports, self.metrics)
-        self.agent.listen(lambda snapshot, heard_at: self.hear(snapshot, heard_at))
+        self.agent.listen(lambda snapshot, observed_at: self.publish(snapshot, observed_at))
         self.agent.restore(store.load())
 
-    def hear(self, snapshot: Snapshot, heard_at: float | None) -> None:
+    def publish(self, snapshot: Snapshot, observed_at: float | None) -> None:
         self.published.append(snapshot)
-        self.heard.append(heard_at)
+        self.observed.append(observed_at)
 
     def turn(self, at: float, *signals: Signal) -> None:
         self.clock.at = at
         self.agent.turn(list(signals))
+
+    def read_log_to(self, sequence: int) -> None:
+        """Moves the kernel log's position."""
+        self.log.position = KmsgPosition(boot_id=self.boot, sequence=sequence)
 
     def begin(self, at: float = 1000.0) -> None:
         self.turn(at, inventory(at, self.gpus), *(reading(index, at) for index in range(self.gpus)))

@@ -97,12 +97,12 @@ def rule(**health: int) -> PolicyRule:
 def test_a_policy_object_that_does_not_fit_the_agent_keeps_the_last_good_one(tmp_path: Path) -> None:
     """Finding R4: `PolicyInvalid` names both, in the object's spelling, and the version before governs on."""
     world = AgentWorld(tmp_path)
-    world.governor.known("fleet", rule(blind_seconds=90))
+    world.resolver.known("fleet", rule(blind_seconds=90))
     world.begin()
-    world.governor.known("fleet", rule(blind_seconds=15, level_clear_seconds=9, level_confirm_seconds=0))
+    world.resolver.known("fleet", rule(blind_seconds=15, level_clear_seconds=9, level_confirm_seconds=0))
     world.turn(1010)
 
-    assert world.agent.rule(world.agent.gpus[0].gpu.uuid).health.blind_seconds == 90
+    assert world.agent.policy(world.agent.gpus[0].gpu.uuid).health.blind_seconds == 90
     (told,) = [entry for entry in world.events if entry.reason == "PolicyInvalid"]
     assert "levelClearSeconds 9 and poll_seconds 5" in told.message
     assert "the last good version of it stays in force" in told.message
@@ -111,10 +111,10 @@ def test_a_policy_object_that_does_not_fit_the_agent_keeps_the_last_good_one(tmp
 def test_a_policy_object_is_checked_together_with_the_agents_own_values(tmp_path: Path) -> None:
     """Finding R4: the object alone is consistent."""
     world = AgentWorld(tmp_path)
-    world.governor.known("fleet", rule(xid_memory_seconds=3600))
+    world.resolver.known("fleet", rule(xid_memory_seconds=3600))
     world.begin()
 
-    assert world.agent.rule(world.agent.gpus[0].gpu.uuid).rule == ""
+    assert world.agent.policy(world.agent.gpus[0].gpu.uuid).rule == ""
     (told,) = [entry for entry in world.events if entry.reason == "PolicyInvalid"]
     assert "xidMemorySeconds 3600 and xidCountSeconds 86400" in told.message
 

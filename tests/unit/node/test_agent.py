@@ -42,7 +42,7 @@ def test_a_fatal_xid_isolates_that_gpu_and_leaves_the_siblings_as_they_were(tmp_
     )
     assert [entry.isolated for entry in world.published[-1].gpus] == [index == 3 for index in range(8)]
     assert {device for device in before if "03-00" not in device.name} < set(after)
-    assert world.avoided == [GpuUuid("GPU-3")]
+    assert world.monitor.avoided == [GpuUuid("GPU-3")]
 
 
 def test_a_burst_and_its_echoes_are_one_publication(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_loss_that_names_no_gpu_and_a_gap_have_everything_read_again(tmp_path:
     world.turn(1010, OffBusReport(source=Source.KMSG, seen=moment(1010), bus_id=None))
     world.turn(1011, GapReport(source=Source.KMSG, seen=moment(1011), lost=12))
 
-    assert world.repolled == [None, None]
+    assert world.monitor.polled == [None, None]
     assert world.states() == [HealthState.HEALTHY] * 8
 
 

@@ -96,4 +96,4 @@ def test_an_event_of_nvml_and_the_kernels_line_are_one_report(tmp_path: Path, la
     first = node.world.agent.gpus[FAULTY].state.xids[0]
 
     assert first.last_at == pytest.approx(node.log.at, abs=0.01)
-    assert node.world.heard[-1] == pytest.approx(node.log.at, abs=0.01)
+    assert node.world.observed[-1] == pytest.approx(node.log.at, abs=0.01)

@@ -23,13 +23,13 @@ def test_a_record_read_while_signals_are_taken_is_not_counted_as_folded(tmp_path
     """The log may be read on between the taking of the signals and the save: the save must not claim that record."""
     world = AgentWorld(tmp_path)
     world.begin()
-    world.read_to = 20
+    world.read_log_to(20)
     world.agent.queue.put(fault(3, 79, 1010))
     world.clock.at = 1010
 
     def take() -> list[Signal]:
         taken = original()
-        world.read_to = 21
+        world.read_log_to(21)
         world.agent.queue.put(fault(4, 79, 1010))
         return taken
 
@@ -42,7 +42,7 @@ def test_a_record_read_while_signals_are_taken_is_not_counted_as_folded(tmp_path
 
 def test_a_fault_heard_before_the_first_inventory_is_held_and_not_forgotten(tmp_path: Path) -> None:
     world = AgentWorld(tmp_path)
-    world.read_to = 5
+    world.read_log_to(5)
     world.agent.queue.put(fault(3, 79, 1000))
     world.agent.step(0.0)
     world.agent.start()
@@ -123,7 +123,7 @@ def test_a_restart_on_the_same_boot_publishes_the_same_pool_before_any_signal(
 
 def test_a_position_of_another_boot_is_not_taken_over(tmp_path: Path) -> None:
     world = AgentWorld(tmp_path)
-    world.read_to = 500
+    world.read_log_to(500)
     world.begin()
     world.agent.queue.put(fault(3, 79, 1010))
     world.agent.step(0.0)
@@ -142,7 +142,7 @@ def test_only_a_new_fault_counts_as_pending_and_old_records_date_from_the_start(
     world.turn(1010, fault(3, 79, 200), reading(3, 1010, recovery_action=1))
     world.turn(1020, fault(4, 79, 1019.5))
 
-    assert world.heard == [None, 1000.0, 1019.5]
+    assert world.observed == [None, 1000.0, 1019.5]
 
 
 def test_a_change_that_is_not_worth_a_write_is_counted_once(tmp_path: Path) -> None:
@@ -201,10 +201,10 @@ def test_an_agent_that_does_not_publish_leaves_the_memory_to_the_one_that_does(t
     world = AgentWorld(tmp_path)
     world.begin()
     before = (tmp_path / "state.json").read_bytes()
-    world.publishing = False
+    world.role.is_publisher = False
     world.turn(1010, fault(3, 79, 1010))
     assert (tmp_path / "state.json").read_bytes() == before
-    world.publishing = True
+    world.role.is_publisher = True
     world.turn(1041)
 
     stored = StateStore(tmp_path / "state.json").load().node

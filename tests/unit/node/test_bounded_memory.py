@@ -22,14 +22,14 @@ def listing(at: float, *gpus: Gpu) -> InventoryReport:
 
 def kept(world: AgentWorld) -> dict[str, int]:
     """How many entries each memory has that is keyed by device."""
-    agent, known = world.agent, world.agent._known
+    agent, known = world.agent, world.agent._health
     return {
         "gpus": len(known.gpus),
-        "rules": len(known.rules),
-        "choices": len(world.governor._known.choices),
-        "verdicts": len(known._judge._judged),
+        "policies": len(known.policies),
+        "choices": len(world.resolver._known.choices),
+        "verdicts": len(known._verdicts._cached),
         "suppressed": len(agent._suppressed),
-        "looked at": len(known._looked_at),
+        "read": len(known._gate.read),
     }
 
 
@@ -76,10 +76,10 @@ def test_what_governs_a_gpu_that_is_away_is_kept_for_its_return(tmp_path: Path) 
     """Finding R15: an agent that has lost its memory of GPUs starts with the policies that governed them."""
     before = AgentWorld(tmp_path, gpus=GPUS)
     before.begin()
-    choices = before.governor._known.choices
+    choices = before.resolver._known.choices
     assert len(choices) == GPUS
     (tmp_path / "state.json").unlink()
     world = AgentWorld(tmp_path, gpus=GPUS)
     world.turn(1001)
 
-    assert world.governor._known.choices == choices
+    assert world.resolver._known.choices == choices

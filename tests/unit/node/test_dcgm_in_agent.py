@@ -35,7 +35,7 @@ def test_a_fault_that_dcgm_shows_too_is_corroborated(tmp_path: Path) -> None:
 
 def test_an_xid_of_dcgm_is_nobodys_claims(tmp_path: Path) -> None:
     world = AgentWorld(tmp_path)
-    world.held = {gpu(3).uuid: ("claim-1",), gpu(4).uuid: ("claim-2",)}
+    world.devices.by_device = {gpu(3).uuid: ("claim-1",), gpu(4).uuid: ("claim-2",)}
     world.begin()
     late = XidReport(source=Source.DCGM, seen=moment(1010), bus_id=None, uuid=GpuUuid("GPU-3"), code=13)
     world.turn(1010, late, fault(4, 13, 1010))

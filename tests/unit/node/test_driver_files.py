@@ -42,17 +42,17 @@ def shown(world: AgentWorld) -> dict[str, str]:
 
 def test_nothing_is_published_before_each_device_was_looked_at(world: AgentWorld) -> None:
     """Finding P2: no pod is attracted by a device of which nobody knows whether it can be prepared."""
-    world.files = seen(uuids(0))
+    world.files.seen = seen(uuids(0))
     first_turn(world, 1000)
     world.turn(1002)
     assert world.published == []
-    world.files = seen(uuids(0, 1))
+    world.files.seen = seen(uuids(0, 1))
     world.turn(1003)
     assert set(shown(world).values()) == {"None"}
 
 
 def test_a_look_that_never_comes_is_waited_for_a_few_seconds_only(world: AgentWorld) -> None:
-    world.files = seen(frozenset())
+    world.files.seen = seen(frozenset())
     first_turn(world, 1000)
     world.turn(1004.9)
     assert world.published == []
@@ -62,7 +62,7 @@ def test_a_look_that_never_comes_is_waited_for_a_few_seconds_only(world: AgentWo
 
 def test_files_that_are_coming_up_are_waited_for_before_the_first_snapshot(world: AgentWorld) -> None:
     """Finding P2: then a device that still lacks something is published, and out of service from the start."""
-    world.files = seen(uuids(0, 1), g0=UVM)
+    world.files.seen = seen(uuids(0, 1), g0=UVM)
     first_turn(world, 1000)
     world.turn(1004)
     assert world.published == []
@@ -75,14 +75,14 @@ def test_files_that_are_coming_up_are_waited_for_before_the_first_snapshot(world
 
 
 def test_a_lack_and_its_end_are_one_snapshot_each(world: AgentWorld) -> None:
-    world.files = seen(uuids(0, 1))
+    world.files.seen = seen(uuids(0, 1))
     first_turn(world, 1000)
     count = len(world.published)
-    world.files = seen(uuids(0, 1), g0=UVM, g1=UVM)
+    world.files.seen = seen(uuids(0, 1), g0=UVM, g1=UVM)
     for at in range(1010, 1020, 2):
         world.turn(at, *(reading(index, at) for index in range(2)))
     assert len(world.published) == count + 1
-    world.files = seen(uuids(0, 1))
+    world.files.seen = seen(uuids(0, 1))
     for at in range(1020, 1030, 2):
         world.turn(at, *(reading(index, at) for index in range(2)))
     assert len(world.published) == count + 2
@@ -94,18 +94,18 @@ def test_a_restarted_agent_publishes_no_device_as_prepared_before_its_first_chec
     world: AgentWorld, tmp_path: Path
 ) -> None:
     """Finding P2: nor does it take the lack for a fault of the GPU that it remembers."""
-    world.files = seen(uuids(0, 1))
+    world.files.seen = seen(uuids(0, 1))
     first_turn(world, 1000)
-    world.files = seen(uuids(0, 1), g0=UVM)
+    world.files.seen = seen(uuids(0, 1), g0=UVM)
     world.turn(1010)
     heir = AgentWorld(tmp_path, gpus=2)
-    heir.files = seen(frozenset())
+    heir.files.seen = seen(frozenset())
     first_turn(heir, 1020)
     assert heir.published == []
-    heir.files = seen(uuids(0, 1), g0=UVM)
+    heir.files.seen = seen(uuids(0, 1), g0=UVM)
     heir.turn(1022)
     assert shown(heir)[gpu(0).uuid] == "DeviceNodesMissing"
-    heir.files = seen(uuids(0, 1))
+    heir.files.seen = seen(uuids(0, 1))
     heir.turn(1024)
     assert set(shown(heir).values()) == {"None"}
     assert not any(entry.isolated for entry in heir.published[-1].gpus)
@@ -114,7 +114,7 @@ def test_a_restarted_agent_publishes_no_device_as_prepared_before_its_first_chec
 @pytest.mark.parametrize("reason", FILE_REASONS)
 def test_a_published_lack_is_no_fault_where_the_memory_could_not_be_read(tmp_path: Path, reason: str) -> None:
     heir = AgentWorld(tmp_path, gpus=2)
-    heir.recalled = (
+    heir.stored_verdicts.verdicts = (
         PublishedVerdict(
             uuid=gpu(0).uuid,
             state="Unhealthy",

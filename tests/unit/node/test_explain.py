@@ -12,7 +12,7 @@ from gpuvitals.inventory.policy_match import EffectivePolicy
 from gpuvitals.model.ids import ClaimUid
 from gpuvitals.model.signal import Checkup, ClearReport, MonitorState, ReadStatus, Source
 from gpuvitals.model.snapshot import NodeFacts
-from gpuvitals.node.explain import Surroundings, find_gpu, gpu_stations
+from gpuvitals.node.explain import ExplainContext, find_gpu, gpu_stations
 from gpuvitals.node.state_store import GpuRecord
 from support.signals import UUID, asks, broken, checkup, fold, good, judge, links, moment, xid
 from support.worlds.snapshots import SINCE, gpu
@@ -33,9 +33,9 @@ def stored(state: GpuState, *, isolated: bool = False) -> GpuRecord:
 
 
 def told(entry: GpuRecord, *holders: str) -> dict[str, str]:
-    around = Surroundings(
+    around = ExplainContext(
         now=moment(AT),
-        rule=EffectivePolicy(health=Policy()),
+        policy=EffectivePolicy(health=Policy()),
         naming=Naming(),
         facts=NodeFacts(monitors=((Source.KMSG, MonitorState.WATCHING),)),
         holders=tuple(ClaimRef(namespace="ml", name=name, uid=ClaimUid(name)) for name in holders),
@@ -184,5 +184,7 @@ def test_a_suspect_says_how_long_it_has_left() -> None:
 def test_a_burst_says_what_began_it() -> None:
     stations = told(stored(fold(good(AT - 20), xid(79, AT - 10), xid(45, AT - 9)), isolated=True))
 
-    assert stations["burst"] == "XID 45, 79 are one; begun by XID 79, the first of the worst"
+    assert (
+        stations["burst"] == "XID 45, 79 are one incident; its root is XID 79, the first of the most severe"
+    )
     assert "dwell" not in stations

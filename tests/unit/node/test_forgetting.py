@@ -8,6 +8,7 @@ import pytest
 
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.node.forgetting import Forgetting
+from gpuvitals.node.queue import SignalQueue
 from support.mig_instances import divided
 from support.worlds.agent_world import AgentWorld, gpu, inventory, reading
 
@@ -23,7 +24,7 @@ class Caller:
 
     def _ask(self, forgetting: Forgetting, uuid: GpuUuid) -> None:
         try:
-            forgetting.ask(uuid, 10)
+            forgetting.request(uuid, 10)
         except ValueError as error:
             self.refused = str(error)
 
@@ -90,9 +91,9 @@ def test_what_is_here_or_was_never_known_is_refused_with_the_reason(
 
 def test_what_a_claim_holds_stays(world: AgentWorld) -> None:
     """Finding R1."""
-    world.held[GpuUuid("GPU-3")] = ("claim-1",)
+    world.devices.by_device[GpuUuid("GPU-3")] = ("claim-1",)
     assert "is held by the claims with uid claim-1" in forget(world, "GPU-3", 1020)
-    del world.held[GpuUuid("GPU-3")]
+    del world.devices.by_device[GpuUuid("GPU-3")]
     assert forget(world, "GPU-3", 1030) == ""
 
 
@@ -109,9 +110,7 @@ def test_instances_are_forgotten_with_their_gpu_and_not_alone(tmp_path: Path) ->
 
 def test_a_loop_that_does_not_turn_is_told_and_forgets_nothing() -> None:
     """Finding R1: the caller's time is bounded, and a request that was given up is not served later."""
-    forgetting = Forgetting(lambda: None)
+    forgetting = Forgetting(SignalQueue())
     with pytest.raises(ValueError, match="is not forgotten"):
-        forgetting.ask(GpuUuid("GPU-0"), 0.01)
-    served: list[GpuUuid] = []
-    forgetting.serve(served.append)
-    assert served == []
+        forgetting.request(GpuUuid("GPU-0"), 0.01)
+    assert forgetting.take() == []

@@ -257,7 +257,7 @@ def test_an_unreadable_journal_costs_itself_and_is_reported(tmp_path: Path, make
     assert str(path) in loaded.trouble
 
     heir = AgentWorld(tmp_path)
-    heir.recalled = (
+    heir.stored_verdicts.verdicts = (
         PublishedVerdict(
             uuid=GpuUuid("GPU-3"),
             state="Unhealthy",

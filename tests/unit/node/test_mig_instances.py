@@ -61,12 +61,14 @@ def test_a_fault_of_the_gpu_is_every_instances_and_a_contained_one_is_one_instan
 ) -> None:
     world.turn(1001, contained(1, 8, 1001))
     assert [uuid for uuid, state in states(world).items() if state is not HealthState.HEALTHY] == ["MIG-1-8"]
-    assert world.repolled[-1] == "GPU-1", "an instance is as well as its GPU, which is what is looked at"
+    assert world.monitor.polled[-1] == "GPU-1", (
+        "an instance is as well as its GPU, which is what is looked at"
+    )
 
     world.turn(1002, fault(1, 79, 1002))
     out = {uuid for uuid, entry in shown(world).items() if entry.isolated}
     assert out == {"GPU-1", "MIG-1-7", "MIG-1-8"}
-    assert set(world.avoided) == {"GPU-1"}
+    assert set(world.monitor.avoided) == {"GPU-1"}
 
 
 def test_an_instance_that_no_claim_holds_leaves_the_slice_and_a_new_one_appears(world: AgentWorld) -> None:
@@ -81,7 +83,7 @@ def test_an_instance_that_no_claim_holds_leaves_the_slice_and_a_new_one_appears(
 
 def test_a_destroyed_instance_is_shown_for_as_long_as_a_claim_holds_it(world: AgentWorld) -> None:
     held = instance_uuid(1, 8)
-    world.held[held] = ("claim-1",)
+    world.devices.by_device[held] = ("claim-1",)
     world.turn(1003, divided(1003, {1: (7,)}))
     entry = shown(world)[held]
     assert (entry.verdict.state, entry.verdict.reason, entry.isolated) == (HealthState.UNHEALTHY, GONE, True)
@@ -93,14 +95,14 @@ def test_a_destroyed_instance_is_shown_for_as_long_as_a_claim_holds_it(world: Ag
 
     world.turn(1004, reading(1, 1004))
     assert shown(world)[held].verdict.reason == GONE, "a good reading of the GPU does not bring it back"
-    del world.held[held]
+    del world.devices.by_device[held]
     world.turn(1005)
     assert held not in shown(world)
 
 
 def test_an_instance_made_again_serves_on(world: AgentWorld) -> None:
     held = instance_uuid(1, 8)
-    world.held[held] = ("claim-1",)
+    world.devices.by_device[held] = ("claim-1",)
     world.turn(1003, divided(1003, {1: (7,)}))
     world.turn(1004, divided(1004, {1: (7, 8)}))
     assert (shown(world)[held].verdict.state, shown(world)[held].isolated) == (HealthState.HEALTHY, False)
@@ -109,7 +111,7 @@ def test_an_instance_made_again_serves_on(world: AgentWorld) -> None:
 def test_a_name_does_not_move_to_another_instance_under_a_claim(world: AgentWorld) -> None:
     """Another instance in the same place has the same name, so it waits until the claim is released."""
     held = instance_uuid(1, 8)
-    world.held[held] = ("claim-1",)
+    world.devices.by_device[held] = ("claim-1",)
     other = InventoryReport(
         source=Source.NVML_POLL,
         seen=moment(1003),
@@ -119,7 +121,7 @@ def test_a_name_does_not_move_to_another_instance_under_a_claim(world: AgentWorl
     world.turn(1003, other)
     assert "MIG-other" not in shown(world)
     assert len(set(names(world))) == len(names(world)) == 5
-    del world.held[held]
+    del world.devices.by_device[held]
     world.turn(1004)
     assert "MIG-other" in shown(world)
     assert held not in shown(world)
@@ -171,10 +173,10 @@ def test_mig_switched_on_and_off_changes_what_is_offered(world: AgentWorld) -> N
 
 def test_a_restart_keeps_what_was_known_of_instances(world: AgentWorld) -> None:
     held = instance_uuid(1, 8)
-    world.held[held] = ("claim-1",)
+    world.devices.by_device[held] = ("claim-1",)
     world.turn(1003, divided(1003, {1: (7,)}))
     after = AgentWorld(world.folder, gpus=4)
-    after.held[held] = ("claim-1",)
+    after.devices.by_device[held] = ("claim-1",)
     after.turn(1004)
     assert shown(after)[held].verdict.reason == GONE
     after.turn(1005, divided(1005, {1: (7,)}))
@@ -187,7 +189,7 @@ def offered(world: AgentWorld) -> set[str]:
 
 def test_instances_of_a_gpu_that_is_held_whole_are_not_offered(world: AgentWorld) -> None:
     """Finding P6: MIG is enabled on a GPU that a claim holds."""
-    world.held[gpu(2).uuid] = ("claim-1",)
+    world.devices.by_device[gpu(2).uuid] = ("claim-1",)
     world.turn(1003, divided(1003, {1: (7, 8), 2: (7, 8)}))
     assert not {name for name in offered(world) if name.startswith("gpu-0000-02")}
     assert {entry.gpu.uuid: entry.withheld for entry in world.published[-1].gpus if entry.withheld} == {
@@ -195,7 +197,7 @@ def test_instances_of_a_gpu_that_is_held_whole_are_not_offered(world: AgentWorld
         instance_uuid(2, 8): "a claim holds the whole GPU",
     }
     assert shown(world)[instance_uuid(2, 7)].verdict.state is HealthState.HEALTHY, "nothing is wrong with it"
-    del world.held[gpu(2).uuid]
+    del world.devices.by_device[gpu(2).uuid]
     world.turn(1004)
     assert "gpu-0000-02-00-0-mig-1g-10gb-0" in offered(world)
 
@@ -203,10 +205,10 @@ def test_instances_of_a_gpu_that_is_held_whole_are_not_offered(world: AgentWorld
 def test_a_gpu_is_not_offered_whole_while_an_instance_of_it_is_held(world: AgentWorld) -> None:
     """Finding P6: MIG is disabled under a claim that holds an instance."""
     held = instance_uuid(1, 8)
-    world.held[held] = ("claim-1",)
+    world.devices.by_device[held] = ("claim-1",)
     world.turn(1003, divided(1003, {}), reading(1, 1003))
     assert "gpu-0000-01-00-0" not in offered(world)
     assert "gpu-0000-01-00-0-mig-1g-10gb-1" in offered(world), "its holder sees it, out of service"
-    del world.held[held]
+    del world.devices.by_device[held]
     world.turn(1004)
     assert "gpu-0000-01-00-0" in offered(world)

@@ -21,7 +21,7 @@ def shown(world: AgentWorld) -> Pool:
 
 def observed(folder: Path) -> AgentWorld:
     world = AgentWorld(folder)
-    world.governor.known("fleet", OBSERVE)
+    world.resolver.known("fleet", OBSERVE)
     world.begin()
     world.turn(1010, fault(3, 79, 1010))
     return world
@@ -52,14 +52,14 @@ def test_a_switched_mode_is_one_publication_that_leaves_the_siblings_as_they_wer
     world.turn(1011, fault(5, 79, 1011))
     before = {device.name: device for device in shown(world).slices[0].devices}
     count = len(world.published)
-    world.governor.known("fleet", ISOLATE)
+    world.resolver.known("fleet", ISOLATE)
     world.turn(1012)
     after = {device.name: device for device in shown(world).slices[0].devices}
 
     assert len(world.published) == count + 1
     assert {name for name in after if after[name] != before[name]} == {"gpu-0000-03-00-0", "gpu-0000-05-00-0"}
     assert [taint.effect.value for taint in after["gpu-0000-03-00-0"].taints] == ["NoSchedule"]
-    world.governor.known("fleet", OBSERVE)
+    world.resolver.known("fleet", OBSERVE)
     world.turn(1013)
     assert {device.name: device for device in shown(world).slices[0].devices} == before
 
@@ -67,21 +67,21 @@ def test_a_switched_mode_is_one_publication_that_leaves_the_siblings_as_they_wer
 def test_a_mode_that_changes_nothing_is_not_published(tmp_path: Path) -> None:
     world = AgentWorld(tmp_path)
     world.begin()
-    world.governor.known("fleet", OBSERVE)
+    world.resolver.known("fleet", OBSERVE)
     world.turn(1001)
 
     assert len(world.published) == 1
-    assert world.agent.rule(gpu(0).uuid).mode is Mode.OBSERVE
+    assert world.agent.policy(gpu(0).uuid).mode is Mode.OBSERVE
 
 
 def test_a_pause_keeps_in_service_what_is_in_and_out_what_is_out(tmp_path: Path) -> None:
     world = AgentWorld(tmp_path)
     world.begin()
     world.turn(1010, fault(3, 79, 1010))
-    world.governor.known("fleet", replace(ISOLATE, paused=True))
+    world.resolver.known("fleet", replace(ISOLATE, paused=True))
     world.turn(1020, fault(4, 79, 1020))
     paused = [index for index, entry in enumerate(world.published[-1].gpus) if entry.isolated]
-    world.governor.known("fleet", ISOLATE)
+    world.resolver.known("fleet", ISOLATE)
     world.turn(1030)
 
     assert paused == [3]
@@ -91,24 +91,24 @@ def test_a_pause_keeps_in_service_what_is_in_and_out_what_is_out(tmp_path: Path)
 def test_a_policy_may_govern_one_gpu_by_its_attributes_and_one_node_by_its_labels(tmp_path: Path) -> None:
     world = AgentWorld(tmp_path, labels={"pool": "a"})
     here = (("pool", "a"),)
-    world.governor.known(
+    world.resolver.known(
         "one", PolicyRule(name="one", priority=1, device_attributes=(("uuid", "GPU-3"),), mode=Mode.OBSERVE)
     )
-    world.governor.known("here", PolicyRule(name="here", node_labels=here, health=(("dwell_seconds", 7),)))
+    world.resolver.known("here", PolicyRule(name="here", node_labels=here, health=(("dwell_seconds", 7),)))
     world.begin()
     world.turn(1010, fault(3, 79, 1010), fault(4, 79, 1010))
 
     assert [index for index, entry in enumerate(world.published[-1].gpus) if entry.isolated] == [4]
-    assert world.agent.rule(gpu(3).uuid).health == Policy()
-    assert world.agent.rule(gpu(4).uuid).health.dwell_seconds == 7
-    world.governor.labels({"pool": "b"})
+    assert world.agent.policy(gpu(3).uuid).health == Policy()
+    assert world.agent.policy(gpu(4).uuid).health.dwell_seconds == 7
+    world.resolver.labels({"pool": "b"})
     world.turn(1011)
-    assert world.agent.rule(gpu(4).uuid).rule == ""
+    assert world.agent.policy(gpu(4).uuid).rule == ""
 
 
 def test_a_policy_that_went_bad_leaves_the_last_good_one_in_force(tmp_path: Path) -> None:
     world = observed(tmp_path)
-    world.governor.refused("fleet", "spec.mode: invalid enum value 'Maybe'")
+    world.resolver.refused("fleet", "spec.mode: invalid enum value 'Maybe'")
     world.turn(1020, fault(4, 79, 1020))
 
     assert not any(entry.isolated for entry in world.published[-1].gpus)
@@ -119,7 +119,7 @@ def test_a_policy_that_went_bad_leaves_the_last_good_one_in_force(tmp_path: Path
 
 def test_an_ambiguity_leaves_in_force_what_was_and_is_told_once(tmp_path: Path) -> None:
     world = observed(tmp_path)
-    world.governor.known("other", PolicyRule(name="other"))
+    world.resolver.known("other", PolicyRule(name="other"))
     world.turn(1020, fault(4, 79, 1020))
     world.turn(1021)
 
@@ -127,7 +127,7 @@ def test_an_ambiguity_leaves_in_force_what_was_and_is_told_once(tmp_path: Path) 
     told = [each.message for each in world.events if each.reason == "PolicyAmbiguous"]
     assert len(told) == 8
     assert "policies fleet, other" in told[0]
-    world.governor.known("other", PolicyRule(name="other", priority=1))
+    world.resolver.known("other", PolicyRule(name="other", priority=1))
     world.turn(1022)
     assert [index for index, entry in enumerate(world.published[-1].gpus) if entry.isolated] == [3, 4]
 
@@ -137,7 +137,7 @@ def test_an_agent_that_starts_without_the_api_server_goes_by_the_last_policies(t
     heir = AgentWorld(tmp_path, is_listed=False)
     heir.turn(1015, fault(4, 79, 1015))
 
-    assert heir.governor.is_settled
+    assert heir.resolver.is_settled
     assert not any(entry.isolated for entry in heir.published[-1].gpus)
 
 
@@ -156,21 +156,21 @@ def test_a_torn_file_costs_the_memory_and_nothing_else(tmp_path: Path) -> None:
     world = AgentWorld(tmp_path)
     world.turn(1000, inventory(1000), *(reading(index, 1000) for index in range(8)))
 
-    assert world.agent.rule(gpu(0).uuid).mode is Mode.ISOLATE
+    assert world.agent.policy(gpu(0).uuid).mode is Mode.ISOLATE
     assert json.loads((tmp_path / "policies.json").read_text())["payload"]["schema"] == 1
 
 
 def test_the_cap_of_a_node_is_the_lowest_of_its_policies(tmp_path: Path) -> None:
     world = AgentWorld(tmp_path)
     blind = {"isolate_unknown": 1, "isolation_cap_percent": 100}
-    world.governor.known("all", PolicyRule(name="all", health=tuple(sorted(blind.items()))))
+    world.resolver.known("all", PolicyRule(name="all", health=tuple(sorted(blind.items()))))
     one = PolicyRule(
         name="one",
         priority=1,
         device_attributes=(("uuid", "GPU-0"),),
         health=(("isolate_unknown", 1), ("isolation_cap_percent", 25)),
     )
-    world.governor.known("one", one)
+    world.resolver.known("one", one)
     world.begin()
     world.turn(1100)
 

@@ -16,7 +16,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from gpuvitals.node.http_server import Answer, HttpLimits, HttpServer, Page
-from gpuvitals.node.probes import Checks, ProbeServer
+from gpuvitals.node.probes import ProbeServer
 from support.waiting import eventually
 
 
@@ -27,6 +27,23 @@ def get(port: int, path: str) -> tuple[int, str]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read().decode()
+
+
+class FixedChecks:
+    """A live agent that is not ready; keeps the times of the liveness checks."""
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []
+
+    def live(self) -> str:
+        self.asked.append(time.monotonic())
+        return ""
+
+    def ready(self) -> str:
+        return "no kubelet has registered this plugin"
+
+    def remark(self) -> str:
+        return ""
 
 
 @pytest.mark.parametrize(
@@ -41,8 +58,7 @@ def get(port: int, path: str) -> tuple[int, str]:
 def test_each_path_says_what_it_is_for(path: str, code: int, said: str) -> None:
     registry = CollectorRegistry()
     Counter("seen", "For the test.", registry=registry).inc()
-    checks = Checks(live=lambda: "", ready=lambda: "no kubelet has registered this plugin")
-    server = ProbeServer(("127.0.0.1", 0), registry, checks)
+    server = ProbeServer(("127.0.0.1", 0), registry, FixedChecks())
     server.start()
     try:
         answer = get(server.port, path)
@@ -158,13 +174,9 @@ def test_a_peer_that_leaves_makes_no_noise(
 
 def test_liveness_is_asked_once_a_second_however_many_ask() -> None:
     """Finding R11."""
-    asked: list[float] = []
-
-    def live() -> str:
-        asked.append(time.monotonic())
-        return ""
-
-    server = ProbeServer(("127.0.0.1", 0), CollectorRegistry(), Checks(live=live, ready=lambda: ""))
+    checks = FixedChecks()
+    asked = checks.asked
+    server = ProbeServer(("127.0.0.1", 0), CollectorRegistry(), checks)
     server.start()
     try:
         began = time.monotonic()

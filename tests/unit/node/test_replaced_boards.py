@@ -149,7 +149,7 @@ def test_no_device_of_other_hardware_is_left(tmp_path: Path, mode: ServiceMode) 
     )
 
     assert shown(world, mode) == {name(index): (uuid, "None") for index, uuid in enumerate(uuids)}
-    assert not set(world.repolled) & {gpu(index).uuid for index in range(4)}
+    assert not set(world.monitor.polled) & {gpu(index).uuid for index in range(4)}
 
 
 def test_a_dead_gpu_keeps_its_slot_while_no_other_is_there(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_a_claim_says_that_its_board_is_gone(tmp_path: Path) -> None:
         claim=claim, uuid=GpuUuid("GPU-1"), device=name(1), share_id=None, prepared_time=moment(1000).time
     )
     world = AgentWorld(tmp_path, gpus=2)
-    world.held[GpuUuid("GPU-1")] = ("claim-1",)
+    world.devices.by_device[GpuUuid("GPU-1")] = ("claim-1",)
     world.begin()
     world.turn(1020, listing(1020, gpu(0), board(1, "GPU-new")), good("GPU-new", 1020))
 
@@ -220,7 +220,7 @@ def test_a_claim_says_that_its_board_is_gone(tmp_path: Path) -> None:
     assert (entry.device, dict(entry.data)["uuid"]) == (name(1), "GPU-1")
     assert [each.reason for each in world.events if each.gpu == "GPU-1"] == ["GpuUnhealthy"]
 
-    del world.held[GpuUuid("GPU-1")]
+    del world.devices.by_device[GpuUuid("GPU-1")]
     world.turn(1030)
     assert world.published[-1].replaced == ()
     assert shown(world)[name(1)] == ("GPU-new", "None")

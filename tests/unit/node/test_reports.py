@@ -16,9 +16,11 @@ from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.signal import ExternalReport, ReportedState, Signal, Source, StatementsReport
 from gpuvitals.node.report_annotations import AnnotationPorts, ReportAnnotations
-from gpuvitals.node.reports import names
+from gpuvitals.node.reports import RefusedReports, names
 from gpuvitals.node.state_store import GpuRecord
 from gpuvitals.node.storage import StorageReport
+from gpuvitals.observability.metrics import NodeMetrics
+from support.fakes.agent_ports import Role
 from support.fakes.event_log import EventLog
 from support.signals import moment
 from support.worlds.agent_world import AgentWorld, TurnedClock, gpu, reading
@@ -144,19 +146,19 @@ def test_a_retired_gpu_is_meant_by_its_uuid_alone() -> None:
     assert [name for name in meant if names(name, remembered(gpu(3), retired=True))] == ["GPU-3"]
 
 
-class Door:
+class Annotations:
     """The annotations of a Node, with everything that was said and refused."""
 
     def __init__(self, folder: Path) -> None:
         self.said: list[StatementsReport] = []
-        self.bad: list[tuple[str, str]] = []
+        self.events = EventLog()
         ports = AnnotationPorts(
-            refused=lambda *each: self.bad.append(each),
-            may_save=lambda: True,
+            refused=RefusedReports(self.events, NodeMetrics("test")),
+            role=Role(),
             storage=StorageReport(EventLog()),
         )
-        self.door = ReportAnnotations(Naming(), folder / "statements.json", TurnedClock(), self, ports)
-        self.door.load()
+        self.reader = ReportAnnotations(Naming(), folder / "statements.json", TurnedClock(), self, ports)
+        self.reader.load()
 
     def put(self, signal: Signal) -> None:
         assert isinstance(signal, StatementsReport)
@@ -164,7 +166,7 @@ class Door:
 
     def sees(self, report: str = "", override: str = "", **other: str) -> tuple[str, ...]:
         texts = {"vitals.internal/report": report, "vitals.internal/override": override}
-        self.door.seen(other | {key: text for key, text in texts.items() if text})
+        self.reader.update(other | {key: text for key, text in texts.items() if text})
         return tuple(f"{each.gpu} {each.says.value} {each.by}" for each in self.said[-1].statements)
 
 
@@ -175,43 +177,49 @@ def override(say: str = "bad", name: str = "GPU-1") -> str:
 
 
 @pytest.fixture
-def door(tmp_path: Path) -> Door:
-    return Door(tmp_path)
+def annotations(tmp_path: Path) -> Annotations:
+    return Annotations(tmp_path)
 
 
-def test_both_annotations_are_read_and_the_signed_one_goes_first(door: Door) -> None:
-    assert door.sees("GPU-2 bad ticket 7", override()) == ("GPU-1 bad jane", "GPU-2 bad annotation")
-    assert door.sees() == ()
+def test_both_annotations_are_read_and_the_signed_one_goes_first(annotations: Annotations) -> None:
+    assert annotations.sees("GPU-2 bad ticket 7", override()) == ("GPU-1 bad jane", "GPU-2 bad annotation")
+    assert annotations.sees() == ()
 
 
-def test_a_node_without_annotations_says_so_once(door: Door) -> None:
-    assert door.sees() == ()
-    door.sees(**{"other.example.com/x": "y"})
+def test_a_node_without_annotations_says_so_once(annotations: Annotations) -> None:
+    assert annotations.sees() == ()
+    annotations.sees(**{"other.example.com/x": "y"})
 
-    assert len(door.said) == 1
+    assert len(annotations.said) == 1
 
 
 @pytest.mark.parametrize(
     ("see", "where"),
     [
-        (lambda door: door.sees("GPU-2 is broken", override()), "annotation vitals.internal/report"),
-        (lambda door: door.sees("GPU-2 bad ticket 7", "[]]"), "annotation vitals.internal/override"),
         (
-            lambda door: door.sees("GPU-2 bad ticket 7", override("worse")),
+            lambda annotations: annotations.sees("GPU-2 is broken", override()),
+            "annotation vitals.internal/report",
+        ),
+        (
+            lambda annotations: annotations.sees("GPU-2 bad ticket 7", "[]]"),
             "annotation vitals.internal/override",
         ),
-        (lambda door: door.sees("x" * 16_385, override()), "annotation vitals.internal/report"),
+        (
+            lambda annotations: annotations.sees("GPU-2 bad ticket 7", override("worse")),
+            "annotation vitals.internal/override",
+        ),
+        (lambda annotations: annotations.sees("x" * 16_385, override()), "annotation vitals.internal/report"),
     ],
     ids=["line", "json", "field", "size"],
 )
 def test_an_annotation_that_went_bad_changes_nothing_also_over_a_restart(
-    tmp_path: Path, see: Callable[[Door], tuple[str, ...]], where: str
+    tmp_path: Path, see: Callable[[Annotations], tuple[str, ...]], where: str
 ) -> None:
-    door = Door(tmp_path)
-    before = door.sees("GPU-2 bad ticket 7", override())
-    assert see(door) == before
-    assert [each for each, _ in door.bad] == [where]
-    heir = Door(tmp_path)
+    annotations = Annotations(tmp_path)
+    before = annotations.sees("GPU-2 bad ticket 7", override())
+    assert see(annotations) == before
+    assert [each.message.partition(":")[0] for each in annotations.events] == [where]
+    heir = Annotations(tmp_path)
 
     assert [each.gpu for each in heir.said[-1].statements] == ["GPU-1", "GPU-2"]
     assert see(heir) == before
@@ -219,7 +227,7 @@ def test_an_annotation_that_went_bad_changes_nothing_also_over_a_restart(
 
 def test_a_torn_file_costs_what_was_said_until_the_node_is_read(tmp_path: Path) -> None:
     (tmp_path / "statements.json").write_text("{")
-    door = Door(tmp_path)
+    annotations = Annotations(tmp_path)
 
-    assert door.said == []
-    assert door.sees("GPU-2 bad ticket 7") == ("GPU-2 bad annotation",)
+    assert annotations.said == []
+    assert annotations.sees("GPU-2 bad ticket 7") == ("GPU-2 bad annotation",)

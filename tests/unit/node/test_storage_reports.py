@@ -19,7 +19,7 @@ def test_a_file_that_can_not_be_written_is_told_once_and_once_again_when_it_can(
         path.mkdir()
     for step in range(5):
         world.turn(1040 + 40 * step, fault(step, 79, 1040 + 40 * step))
-    world.governor.labels({"changed": "now"})
+    world.resolver.labels({"changed": "now"})
     world.turn(1300)
     assert reasons(world) == ["StorageFailed"]
     assert "state.json" in world.events[1].message or "state.json" in world.events[0].message

@@ -46,7 +46,7 @@ def sick_world(folder: Path) -> AgentWorld:
 def heir_of(folder: Path, recalled: tuple[PublishedVerdict, ...] = ()) -> AgentWorld:
     """The next agent, for which every GPU is enumerated and reads clean."""
     world = AgentWorld(folder)
-    world.recalled = recalled
+    world.stored_verdicts.verdicts = recalled
     world.turn(1100, inventory(1100), *(reading(index, 1100) for index in range(8)))
     world.turn(1130, *(reading(index, 1130) for index in range(8)))
     return world
@@ -247,11 +247,11 @@ def test_a_state_file_that_is_none_is_named_and_costs_the_memory_only(tmp_path: 
 def test_a_moved_state_folder_keeps_a_failed_gpu_out(tmp_path: Path) -> None:
     """Finding R10: without any file the published slices are read before anything is shown."""
     world = AgentWorld(tmp_path)
-    world.recalled = None
+    world.stored_verdicts.verdicts = None
     world.begin()
     world.turn(1010)
     assert world.published == []
-    world.recalled = (shown(), shown(3, state="Healthy", reason="None", isolated=False))
+    world.stored_verdicts.verdicts = (shown(), shown(3, state="Healthy", reason="None", isolated=False))
     world.turn(1020, *(reading(index, 1020) for index in range(8)))
 
     assert [state is HealthState.UNHEALTHY for state in world.states()] == [
@@ -265,7 +265,7 @@ def test_a_moved_state_folder_keeps_a_failed_gpu_out(tmp_path: Path) -> None:
 def test_the_log_read_again_changes_nothing_about_a_recalled_fault(tmp_path: Path) -> None:
     """Finding R10: the same XID in the log of this boot is older than this agent, and may not be dropped by a reading."""
     world = AgentWorld(tmp_path)
-    world.recalled = (shown(),)
+    world.stored_verdicts.verdicts = (shown(),)
     world.turn(1100, fault(SICK, 95, 900), inventory(1100), *(reading(index, 1100) for index in range(8)))
     world.turn(1110, *(reading(index, 1110) for index in range(8)))
 
@@ -275,7 +275,7 @@ def test_the_log_read_again_changes_nothing_about_a_recalled_fault(tmp_path: Pat
 def test_a_fault_of_an_earlier_boot_ends_by_a_clean_reading(tmp_path: Path) -> None:
     """Finding R10: the slice tells of which boot it is."""
     world = AgentWorld(tmp_path)
-    world.recalled = (shown(boot_id="boot-0"),)
+    world.stored_verdicts.verdicts = (shown(boot_id="boot-0"),)
     world.begin()
     assert world.published[-1].gpus[SICK].isolated
     world.turn(1010, *(reading(index, 1010) for index in range(8)))
@@ -311,7 +311,7 @@ def test_a_slice_says_nothing_against_a_gpu_that_is_remembered(tmp_path: Path) -
 def test_every_reason_of_a_tainted_device_keeps_it_out(tmp_path: Path, reason: str, expected: str) -> None:
     """Finding K4: also one that this version does not know."""
     world = AgentWorld(tmp_path)
-    world.recalled = (shown(reason=reason),)
+    world.stored_verdicts.verdicts = (shown(reason=reason),)
     world.begin()
     world.turn(1100, *(reading(index, 1100) for index in range(8)))
 
@@ -322,7 +322,7 @@ def test_every_reason_of_a_tainted_device_keeps_it_out(tmp_path: Path, reason: s
 def test_blindness_and_probation_are_no_fault(tmp_path: Path) -> None:
     """A GPU on probation stays on it; one that nobody could read is read."""
     world = AgentWorld(tmp_path)
-    world.recalled = (
+    world.stored_verdicts.verdicts = (
         shown(1, state="Unknown", reason="NoEvidence", isolated=False),
         shown(2, state="Degraded", reason="Probation", isolated=False),
     )

@@ -18,13 +18,14 @@ from gpuvitals.model.driver_load import is_reload, known_load
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import InventoryReport, MonitorReport, MonitorState, Source
+from gpuvitals.model.xids import HANDS_OFF_XIDS
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.signals.fd_poll import readable
 from gpuvitals.signals.nvml.decode import xid_report
 from gpuvitals.signals.nvml.discovery import survey
 from gpuvitals.signals.nvml.polling import GpuPoller, NvmlPeriods, WorkerStale
-from gpuvitals.signals.nvml.schedule import HANDS_OFF_XIDS, AvoidReason, PollSchedule
+from gpuvitals.signals.nvml.schedule import AvoidReason, PollSchedule
 from gpuvitals.signals.nvml.worker_client import CallHung, Deadlines, Stopping, WorkerClient
 from gpuvitals.signals.nvml.worker_process import WorkerGone, WorkerLimitError, WorkerSlot
 from gpuvitals.signals.nvml_worker.protocol import (

@@ -15,12 +15,6 @@ from gpuvitals.signals.nvml_worker.protocol import MigFacts
 
 log = logging.getLogger(__name__)
 
-HANDS_OFF_XIDS = frozenset({79, 119, 120})
-"""After these a call may hang, so the GPU is probed seldom instead of polled.
-
-Source: NVIDIA/DCGM v4.6.0 DcgmCacheManager.cpp, which skips driver calls for the whole host after them.
-"""
-
 _SPACING_SECONDS = 0.2
 """The least time between two looks at one GPU, however often it is asked about."""
 

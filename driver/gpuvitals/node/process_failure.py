@@ -1,0 +1,37 @@
+"""The end of the process: a part that cannot go on, a thread that died, or a request to stop."""
+
+import logging
+import threading
+
+from gpuvitals.observability.logs import keys
+
+log = logging.getLogger(__name__)
+
+
+class ProcessFailure:
+    """Thread safe. `reason` says why the process has to end; it is empty after a requested stop."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self._ended = threading.Event()
+
+    def fail(self, reason: str) -> None:
+        """Ends the process because of a part that cannot go on."""
+        self.reason = reason
+        self._ended.set()
+
+    def request_stop(self) -> None:
+        """Ends the process without a failure."""
+        self._ended.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Waits until the process has to end. Returns whether it has to."""
+        return self._ended.wait(seconds)
+
+    def thread_died(self, died: threading.ExceptHookArgs) -> None:
+        """A `threading.excepthook`: an agent that lost a thread ends, and the next one restores its memory."""
+        name = died.thread.name if died.thread is not None else "unknown"
+        error = died.exc_value
+        trace = (died.exc_type, error, died.exc_traceback) if error is not None else None
+        log.critical("thread died", extra=keys(thread=name), exc_info=trace)
+        self.fail(f"thread {name} died of {died.exc_type.__name__}: {error}; the agent ends")
