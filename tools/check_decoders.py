@@ -15,7 +15,7 @@ SOURCES = (Path("driver/gpuvitals"), Path("sim/gpuvitals_sim"))
 CONVERTS = {
     "config.py": "the agent reads its configuration before it starts a thread",
     "cli/explain.py": "the verb has one thread",
-    "signals/recorded.py": "the replay has one thread; the agent writes recordings and reads none",
+    "signals/recording.py": "the replay has one thread; the agent writes recordings and reads none",
     "node/lenient_decode.py": "node/memory_format has built these types at import",
     "hardware/scripted_node.py": "the decoder of hardware/state_file.py has finished these types at import",
 }

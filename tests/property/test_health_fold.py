@@ -77,7 +77,7 @@ def test_the_histories_reach_every_source_class_reason_ending_and_word() -> None
         reached.add(history)
 
     look()
-    # What people and programs say is folded apart, by statements; what an unreadable memory leaves behind is no signal.
+    # External reports are folded by themselves, with `fold_reports`; a verdict restored from an unreadable memory is no signal.
     levels = {reason for reason, rule in LEVELS.items() if rule.clearing is not Clearing.RETRACTED}
     levels -= {EARLIER_FAULT.reason}
     wanted = {NO_REASON, NO_EVIDENCE, PROBATION, *levels}

@@ -10,7 +10,7 @@ from gpuvitals.cli.gpu_names import GpuNames
 from gpuvitals.cli.override_text import RULES, OverrideText
 from gpuvitals.kube.slices.view import DeviceView
 from gpuvitals.model.clock import Moment
-from gpuvitals.signals.reports.text import StatementError, statements_from_json
+from gpuvitals.signals.reports.text import ReportError, reports_from_json
 
 NOW = datetime(2026, 11, 24, 10, tzinfo=UTC)
 _VIEWS = [
@@ -70,9 +70,9 @@ def test_what_is_written_can_be_read_and_names_each_gpu_once(text: str, gpu: str
     }  # fmt: skip
     try:
         written = OverrideText(text, NAMES.key, NOW, repair=False).edited(gpu, entry).text
-    except StatementError:
+    except ReportError:
         written = OverrideText(text, NAMES.key, NOW, repair=True).edited(gpu, entry).text
-    said = statements_from_json((written or "[]").encode(), Moment(at=0.0, time=NOW), RULES)
+    said = reports_from_json((written or "[]").encode(), Moment(at=0.0, time=NOW), RULES)
     keys = [NAMES.key(each.gpu) for each in said]
 
     assert len(keys) == len(set(keys))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gpuvitals.health.fault_classes import Clearing
 from gpuvitals.model.health import HealthState
-from gpuvitals.model.signal import ExternalReport, ReportedState, Source, StatementsReport
+from gpuvitals.model.signal import ExternalReport, ExternalReports, ReportedState, Source
 from support.long_runs import share
 from support.signals import moment
 from support.worlds.agent_world import AgentWorld, reading
@@ -25,13 +25,13 @@ words: st.SearchStrategy[Words] = st.tuples(
 )
 
 
-def report(at: float, said: Words) -> StatementsReport:
-    source, about = said
-    statements = (
-        ExternalReport(gpu=f"GPU-{index}", says=says, by="someone", reason="x")
+def report(at: float, words: Words) -> ExternalReports:
+    source, about = words
+    reports = (
+        ExternalReport(gpu=f"GPU-{index}", state=says, by="someone", reason="x")
         for index, says in sorted(about.items())
     )
-    return StatementsReport(source=source, seen=moment(at), statements=tuple(statements))
+    return ExternalReports(source=source, seen=moment(at), reports=tuple(reports))
 
 
 def check(course: list[Words]) -> None:
@@ -45,9 +45,9 @@ def check(course: list[Words]) -> None:
             1000.0,
             {Source.OPERATOR: dict[int, ReportedState](), Source.DROP_IN: dict[int, ReportedState]()},
         )
-        for said in course:
-            at, standing[said[0]] = at + STEP, said[1]
-            told = report(at, said)
+        for words in course:
+            at, standing[words[0]] = at + STEP, words[1]
+            told = report(at, words)
             world.turn(at, told, *(reading(index, at) for index in range(GPUS)))
             count = len(world.published)
             world.turn(at + 1, told, *(reading(index, at + 1) for index in range(GPUS)))

@@ -45,12 +45,12 @@ from gpuvitals.signals.dcgm_text import DcgmTextError, dcgm_gpus
 from gpuvitals.signals.kmsg.decode import kernel_signal
 from gpuvitals.signals.kmsg.record import header_seconds, header_sequence, kmsg_record, noise_sequence
 from gpuvitals.signals.kmsg.xid_line import XidClassifier
-from gpuvitals.signals.recorded import event_line, signal_of_event
+from gpuvitals.signals.recording import event_line, signal_of_event
 from gpuvitals.signals.reports.text import (
+    ReportError,
     Rules,
-    StatementError,
-    statements_from_json,
-    statements_from_lines,
+    reports_from_json,
+    reports_from_lines,
 )
 from support.fakes.agent_ports import Role
 from support.fakes.event_log import EventLog
@@ -60,7 +60,7 @@ from support.signals import moment, xid
 from support.worlds.agent_world import AgentWorld, fault, reading
 
 NAMING, NOW = Naming(), moment(1000)
-STATEMENTS = [
+REPORTS = [
     {
         "gpu": "gpu-0000-3b-00-0",
         "say": "bad",
@@ -277,7 +277,7 @@ def read_kmsg(line: str) -> object:
 
 
 def read_dcgm(text: str) -> object:
-    return [(gpu.slows_down(), gpu.count("x"), gpu.flag("x")) for gpu in dcgm_gpus(text).values()]
+    return [(gpu.hardware_slowdown(), gpu.count("x"), gpu.flag("x")) for gpu in dcgm_gpus(text).values()]
 
 
 def read_recorded(line: bytes) -> object:
@@ -287,8 +287,8 @@ def read_recorded(line: bytes) -> object:
 
 JSON = (msgspec.DecodeError,)
 CASES = {
-    "statements": Case(
-        lambda text: statements_from_json(text, NOW, Rules(may_clear=True)), (StatementError,), STATEMENTS
+    "reports": Case(
+        lambda text: reports_from_json(text, NOW, Rules(may_clear=True)), (ReportError,), REPORTS
     ),
     "opaque configuration": Case(lambda text: parse(text, "config 0", NAMING), (RefusedError,), CONFIG),
     "checkpoint": Case(lambda text: encode(decode(text, BootId("boot-1"))), (ValueError,), CHECKPOINT),
@@ -324,8 +324,8 @@ CASES = {
 LINES = {
     "kernel log": Case(read_kmsg, (), KMSG),
     "dcgm exporter": Case(read_dcgm, (DcgmTextError,), DCGM),
-    "short reports": Case(lambda text: statements_from_lines(text, Rules(by="x")), (StatementError,), WORDS),
-    "annotation": Case(read_annotation, (), (*WORDS, json.dumps(STATEMENTS))),
+    "short reports": Case(lambda text: reports_from_lines(text, Rules(by="x")), (ReportError,), WORDS),
+    "annotation": Case(read_annotation, (), (*WORDS, json.dumps(REPORTS))),
 }
 RELAXED = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 

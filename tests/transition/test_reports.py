@@ -21,12 +21,12 @@ PERSON, PROGRAM = Source.OPERATOR, Source.DROP_IN
 
 def says(what: ReportedState, by: str = "jane", at: float | None = None) -> ExternalReport:
     return ExternalReport(
-        gpu=UUID, says=what, by=by, reason="ticket 123", at=None if at is None else moment(at)
+        gpu=UUID, state=what, by=by, reason="ticket 123", at=None if at is None else moment(at)
     )
 
 
-def told(state: GpuState, source: Source, at: float, *statements: ExternalReport) -> GpuState:
-    return fold_reports(advance(state, at, POLICY), source, statements, moment(at), POLICY)
+def told(state: GpuState, source: Source, at: float, *reports: ExternalReport) -> GpuState:
+    return fold_reports(advance(state, at, POLICY), source, reports, moment(at), POLICY)
 
 
 def test_a_persons_word_isolates_at_once_and_is_definitive() -> None:
@@ -147,7 +147,7 @@ def test_a_word_is_a_witness_of_its_own_and_never_the_drivers() -> None:
 
 def test_an_end_is_quoted() -> None:
     ends = moment(1000).time + timedelta(days=1)
-    statement = ExternalReport(gpu=UUID, says=ReportedState.BAD, by="jane", reason="hot", expires=ends)
-    judged = judge(told(fold(good(1000)), PERSON, 1001, statement), 1001)
+    report = ExternalReport(gpu=UUID, state=ReportedState.BAD, by="jane", reason="hot", expires=ends)
+    judged = judge(told(fold(good(1000)), PERSON, 1001, report), 1001)
 
     assert "jane: hot (until 2026-11-25T00:16:40Z)" in judged.message

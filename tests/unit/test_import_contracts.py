@@ -75,6 +75,8 @@ def test_without_a_planted_import_every_contract_is_kept(tmp_path: Path) -> None
         ("cli/main.py", "import gpuvitals_sim.demo", {SIMULATION}),
         ("node/agent.py", "import kubernetes", {KUBERNETES}),
         ("signals/sysfs.py", "import pynvml", {NVML}),
+        ("signals/nvml/monitor.py", "import pynvml", {NVML}),
+        ("config.py", "import pynvml", {NVML}),
         ("node/agent.py", "import grpc", {GRPC}),
         ("health/verdict.py", "import gpuvitals.proto", {GRPC}),
         ("../../sim/gpuvitals_sim/apiserver/api.py", "import gpuvitals_sim.kubelet", {SIMULATION_LAYERS}),

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from gpuvitals.inventory.device import silicon
 from gpuvitals.kube.slices.view import DeviceView
-from gpuvitals.model.gpu_name import folded_name
+from gpuvitals.model.gpu_name import normalize_gpu_name
 
 
 class GpuNames:
@@ -27,13 +27,13 @@ class GpuNames:
 
     def device(self, name: str) -> str | None:
         """The device that the name means; None for a name of none."""
-        return self._devices.get(folded_name(name))
+        return self._devices.get(normalize_gpu_name(name))
 
     def key(self, name: str) -> str:
         """What all names of one device have in common; of a name of none, its one spelling."""
-        return self.device(name) or folded_name(name)
+        return self.device(name) or normalize_gpu_name(name)
 
     def _add(self, device: str, names: tuple[str, ...]) -> None:
         for name in names:
             if name:
-                self._devices.setdefault(folded_name(name), device)
+                self._devices.setdefault(normalize_gpu_name(name), device)

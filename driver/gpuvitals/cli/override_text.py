@@ -9,7 +9,7 @@ import msgspec
 
 from gpuvitals.decode_error import decoded
 from gpuvitals.model.clock import Moment
-from gpuvitals.signals.reports.text import MAX_BYTES, Rules, StatementError, statements_from_json
+from gpuvitals.signals.reports.text import MAX_BYTES, ReportError, Rules, reports_from_json
 
 RULES = Rules(may_clear=True, must_expire=True)
 Entry = dict[str, object]
@@ -43,7 +43,7 @@ class OverrideText:
     def edited(self, gpu: str, entry: Entry | None) -> Edited:
         """Every entry of that GPU replaced by `entry`, and those that have expired left out.
 
-        Of several entries of another GPU the newest stands. Raises StatementError where an entry of somebody else cannot
+        Of several entries of another GPU the newest stands. Raises ReportError where an entry of somebody else cannot
         be read, unless it is to be repaired, and where the result could not be read.
         """
         replaced = 0
@@ -59,7 +59,7 @@ class OverrideText:
         self._check(result)
         text = json.dumps(result) if result else ""
         if len(text.encode()) > MAX_BYTES:
-            raise StatementError(f"would have more than {MAX_BYTES} bytes; take back what no longer holds")
+            raise ReportError(f"would have more than {MAX_BYTES} bytes; take back what no longer holds")
         return Edited(text, replaced, tuple(self._dropped))
 
     def _entries(self) -> list[Entry]:
@@ -79,7 +79,7 @@ class OverrideText:
     def _is_current(self, number: int, entry: Entry) -> bool:
         try:
             self._check([entry])
-        except StatementError as error:
+        except ReportError as error:
             self._drop(f"[{number}]{str(error).removeprefix('[0]')}: {json.dumps(entry)[:_SHOWN]}")
             return False
         return _time(entry["expires"]) > self._now
@@ -87,11 +87,11 @@ class OverrideText:
     def _drop(self, why: str) -> None:
         """Somebody wrote it and nobody can act on it: it is dropped on request only, and told."""
         if not self._repair:
-            raise StatementError(f"{why}; add --repair to drop what can't be read")
+            raise ReportError(f"{why}; add --repair to drop what can't be read")
         self._dropped.append(why)
 
     def _check(self, entries: list[Entry]) -> None:
-        statements_from_json(json.dumps(entries).encode(), Moment(at=0.0, time=self._now), RULES)
+        reports_from_json(json.dumps(entries).encode(), Moment(at=0.0, time=self._now), RULES)
 
 
 def _said_at(entry: Entry) -> datetime:

@@ -22,7 +22,7 @@ from gpuvitals.kube.nodes import edit_annotation
 from gpuvitals.kube.slices.list import published
 from gpuvitals.kube.transport import Transport, connect
 from gpuvitals.model.clock import Moment
-from gpuvitals.signals.reports.text import StatementError, statements_from_json
+from gpuvitals.signals.reports.text import ReportError, reports_from_json
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
         with closing(connect(connection(options))) as transport:
             place = _place(transport, options)
             edit_annotation(transport, options.node, place.annotation, edit)
-    except (ApiError, StatementError) as error:
+    except (ApiError, ReportError) as error:
         print(f"gpuvitals: node {options.node}: {error}", file=sys.stderr)
         return 1
     for each in done.dropped:
@@ -107,12 +107,12 @@ def _place(transport: Transport, options: argparse.Namespace) -> _Place:
 def _edited(
     text: str, options: argparse.Namespace, place: _Place, entry: Entry | None, now: datetime
 ) -> Edited:
-    """Raises StatementError, and UsageError where the node has no such GPU and nothing is said of one."""
+    """Raises ReportError, and UsageError where the node has no such GPU and nothing is said of one."""
     names = place.names
     try:
         found = OverrideText(text, names.key, now, repair=options.repair).edited(options.gpu, entry)
-    except StatementError as error:
-        raise StatementError(f"annotation {place.annotation}: {error}") from error
+    except ReportError as error:
+        raise ReportError(f"annotation {place.annotation}: {error}") from error
     if names.device(options.gpu) is None and not (entry is None and found.replaced):
         known = ", ".join(names.devices) or "none; is its agent running?"
         raise UsageError(f"report: {options.gpu}: node {options.node} has no such GPU; it has {known}")
@@ -158,8 +158,8 @@ def _login() -> str:
 def _check(text: str, now: datetime, options: argparse.Namespace) -> None:
     """Raises UsageError, which names the flag that the field came from."""
     try:
-        statements_from_json(text.encode(), Moment(at=0.0, time=now), RULES)
-    except StatementError as error:
+        reports_from_json(text.encode(), Moment(at=0.0, time=now), RULES)
+    except ReportError as error:
         field, _, wrong = str(error).removeprefix("[0].").partition(": ")
         flag = {"expires": f"--for {options.lasts}", "reason": "--reason", "by": "--by"}.get(field, field)
         raise UsageError(f"report: {flag}: {wrong}") from error

@@ -1,6 +1,7 @@
 """Checks of the NVIDIA driver: NVML through the agent's worker, identity of each GPU, libraries and device nodes."""
 
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from gpuvitals.signals.nvml.monitor import worker_command
 from gpuvitals.signals.nvml.schedule import PollSchedule
 from gpuvitals.signals.nvml.worker_client import CallHung, Deadlines, WorkerClient
 from gpuvitals.signals.nvml.worker_process import WorkerGone, WorkerLimitError, WorkerSlot
-from gpuvitals.signals.nvml_worker.protocol import DRIVER_CODES, DriverFacts, NvmlFailure
+from gpuvitals.signals.nvml_worker.protocol import DRIVER_CODES, BackendEvent, DriverFacts, NvmlFailure
 from gpuvitals.signals.sysfs import SysfsTree
 from gpuvitals.wiring.kubelet_sockets import driver_place, plugin_settings
 
@@ -57,7 +58,7 @@ class DriverChecks:
             yield ok("pci-bus", f"{len(on_bus)} NVIDIA GPUs", gpus=sorted(on_bus))
         environment = {**os.environ, **driver_place(self._options).environment()}
         slot = WorkerSlot(worker_command(self._options.nvml_backend), environment)
-        worker = WorkerClient(slot, _DEADLINES, lambda event: None, lambda: False)
+        worker = WorkerClient(slot, _DEADLINES, _NoEvents(), threading.Event())
         try:
             driver = worker.open()
             library_path = _loaded_from(slot.worker.pid if slot.worker is not None else 0)
@@ -155,7 +156,7 @@ class DriverChecks:
                 uuid=gpu.uuid,
                 product=gpu.product_name,
             )
-        for index, reason in sorted(schedule.nameless.items()):
+        for index, reason in sorted(schedule.unidentified.items()):
             yield fail(
                 f"gpu index {index}", reason, "read the kernel log for NVRM lines; a reset may be needed"
             )
@@ -176,6 +177,13 @@ class DriverChecks:
 
     def _driver_root(self) -> DriverRoot:
         return DriverRoot(plugin_settings(self._options, self._naming).driver_root)
+
+
+class _NoEvents:
+    """An EventHandler for a worker that sends no events."""
+
+    def handle(self, event: BackendEvent) -> None:
+        """Not called: no GPU is watched."""
 
 
 def _held(gpu: Gpu) -> HeldDevice:

@@ -135,7 +135,7 @@ def _by_clearing(rule: CauseRule) -> str:
         case Clearing.RESET:
             return "reset the GPU; if it comes back, contact NVIDIA's support"
         case Clearing.RETRACTED:
-            return "ask who says so; take the statement back once it is repaired"
+            return "ask the author of the report; withdraw it once the GPU is repaired"
         case Clearing.LEVEL:
             return "do what the driver asks for"
         case Clearing.OPERATOR | Clearing.QUIET:

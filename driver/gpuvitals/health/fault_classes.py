@@ -50,8 +50,8 @@ class Clearing(Enum):
 
     RESET: an observed reset. LEVEL: the level read good for a while. EXPIRY: an observed reset, or a day without the
     event. OPERATOR: nothing else, since neither a reset nor a boot repairs it. QUIET: hours that were watched and in
-    which nothing took the GPU out; for what is told by the GPU's history alone. WORD: whoever said so takes it back,
-    or it expires; an operator's clearing does not end what is still being said.
+    which nothing took the GPU out; for what is told by the GPU's history alone. RETRACTED: the author of the
+    report withdraws it, or it expires; an operator's clear does not end a report that still stands.
     """
 
     RESET = "reset"
@@ -59,7 +59,7 @@ class Clearing(Enum):
     EXPIRY = "expiry"
     OPERATOR = "operator"
     QUIET = "quiet"
-    RETRACTED = "word"
+    RETRACTED = "word"  # the value is stored in state files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

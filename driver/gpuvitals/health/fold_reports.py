@@ -1,7 +1,7 @@
-"""Folds what people and programs say of a GPU: evidence that stands for as long as whoever gave it lets it stand.
+"""Folds operator and program reports of a GPU. A report is evidence until its author retracts it or it expires.
 
-A person's word is definitive: it isolates at once, whatever the rest of the node looks like. A program's is not: it
-isolates after the dwell of class B and within the cap, since one that goes astray does so on every GPU at once.
+An operator's report is definitive: it isolates at once, whatever the state of the rest of the node. A program's report
+isolates after the dwell of class B and within the cap, since a faulty program reports every GPU at once.
 """
 
 from dataclasses import replace
@@ -24,53 +24,49 @@ _REASONS = {
 
 
 def fold_reports(
-    state: GpuState, source: Source, statements: tuple[ExternalReport, ...], seen: Moment, policy: Policy
+    state: GpuState, source: Source, reports: tuple[ExternalReport, ...], seen: Moment, policy: Policy
 ) -> GpuState:
-    """The state after everything that `source` says of this GPU now; what it said before and no longer says ends.
+    """The state with exactly these reports of `source` in force; its earlier reports that are missing here end.
 
-    Of several statements that amount to one reason the first is quoted. Only a person can clear.
+    The first of several reports with one reason is quoted. Only an operator can clear.
     """
-    said: dict[Reason, ExternalReport] = {}
-    for statement in statements:
-        if statement.says is not ReportedState.CLEAR:
-            said.setdefault(_REASONS[source, statement.says], statement)
+    current: dict[Reason, ExternalReport] = {}
+    for report in reports:
+        if report.state is not ReportedState.CLEAR:
+            current.setdefault(_REASONS[source, report.state], report)
         elif source is Source.OPERATOR:
-            state = _apply_clear_once(state, statement, seen, policy)
-    for reason, statement in said.items():
-        evidence = Evidence(
-            rule=LEVELS[reason], seen=seen, source=source, detail=report_text(statement), level=True
-        )
+            state = _apply_clear_once(state, report, seen, policy)
+    for reason, report in current.items():
+        evidence = Evidence(rule=LEVELS[reason], seen=seen, source=source, detail=report_text(report), level=True)
         state = raise_fault(state, evidence, policy)
-    mine = {reason for (whose, _), reason in _REASONS.items() if whose is source}
+    own_reasons = {reason for (author, _), reason in _REASONS.items() if author is source}
     over = tuple(
         fault
         for fault in state.faults
-        if fault.rule.clearing is Clearing.RETRACTED and fault.rule.reason in mine - said.keys()
+        if fault.rule.clearing is Clearing.RETRACTED and fault.rule.reason in own_reasons - current.keys()
     )
-    # Taking a word back is no repair that failed to hold, unlike a program that changes its mind again and again.
+    # An operator's retraction is no failed repair. A program that retracts again and again counts as flapping.
     ending = Ending.OPERATOR if source is Source.OPERATOR else Ending.LEVEL
     return end_faults(state, over, End(ending=ending, at=seen.at, note="taken back or expired"), policy)
 
 
-def _apply_clear_once(state: GpuState, statement: ExternalReport, seen: Moment, policy: Policy) -> GpuState:
-    """The state after a clear. Each start of the agent reads the clear again, for as long as its annotation stands.
+def _apply_clear_once(state: GpuState, clear: ExternalReport, seen: Moment, policy: Policy) -> GpuState:
+    """The state after a clear. The agent reads the clear again at each start, for as long as the annotation exists.
 
-    Its time is of the clock of whoever wrote it. Where that clock is ahead, the same text read later would end a fault
-    that came after it.
+    The time of the clear comes from its author's clock. Where that clock is ahead, the same text would end a later
+    fault when it is read again, so the state remembers the clear that was applied last.
     """
-    if statement.at is None:
+    if clear.at is None:
         return state
-    order = f"{statement.at.time.isoformat()} {report_text(statement)}"
+    order = f"{clear.at.time.isoformat()} {report_text(clear)}"
     if order == state.last_clear:
         return state
-    at = statement.at if statement.at.at <= seen.at else seen
-    report = ClearReport(
-        source=Source.OPERATOR, seen=at, uuid=state.uuid, operator_reason=report_text(statement)
-    )
-    return replace(cleared(state, report, policy), last_clear=order)
+    at = clear.at if clear.at.at <= seen.at else seen
+    signal = ClearReport(source=Source.OPERATOR, seen=at, uuid=state.uuid, operator_reason=report_text(clear))
+    return replace(cleared(state, signal, policy), last_clear=order)
 
 
-def report_text(statement: ExternalReport) -> str:
-    """The statement in one line, as it stands in claims, events and explanations."""
-    until = "" if statement.expires is None else f" (until {statement.expires:%Y-%m-%dT%H:%M:%SZ})"
-    return f"{statement.by}: {statement.reason}{until}"
+def report_text(report: ExternalReport) -> str:
+    """The report in one line, as claims, events and explanations show it."""
+    until = "" if report.expires is None else f" (until {report.expires:%Y-%m-%dT%H:%M:%SZ})"
+    return f"{report.by}: {report.reason}{until}"

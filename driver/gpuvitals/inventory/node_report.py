@@ -56,8 +56,8 @@ def node_report(
         body["otherDriver"] = conflict[:_MAX_CONFLICT]
     out = [entry for entry in snapshot.gpus if entry.isolated and is_offered(entry.gpu)]
     body["withdrawn"] = [_record(entry) for entry in out] if mode is ServiceMode.WITHDRAW else []
-    if facts.statements:
-        body["statements"] = list(facts.statements)
+    if facts.reports:
+        body["statements"] = list(facts.reports)
     spared = [
         {"device": device_name(e.gpu), "reason": e.verdict.reason, "why": e.spared}
         for e in snapshot.gpus

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from gpuvitals.model.gpu import Gpu
-from gpuvitals.model.gpu_name import folded_name
+from gpuvitals.model.gpu_name import normalize_gpu_name
 
 _SHOWN = 3
 
@@ -46,10 +46,10 @@ def driver_conflict(gpus: Iterable[Gpu], others: OtherDrivers) -> str:
 
 def _shared(gpus: tuple[Gpu, ...], others: OtherDrivers) -> Iterator[str]:
     uuids = {gpu.uuid for gpu in gpus} | {gpu.mig.parent for gpu in gpus if gpu.mig is not None}
-    bus_ids = {folded_name(gpu.bus_id) for gpu in gpus}
+    bus_ids = {normalize_gpu_name(gpu.bus_id) for gpu in gpus}
     for theirs in others.devices:
         same = sorted(theirs.uuids & uuids) or sorted(
-            bus for bus in theirs.bus_ids if folded_name(bus) in bus_ids
+            bus for bus in theirs.bus_ids if normalize_gpu_name(bus) in bus_ids
         )
         if same:
             yield f"driver {theirs.driver} publishes {same[0]} as {theirs.device}"

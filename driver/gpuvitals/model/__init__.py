@@ -1,5 +1,5 @@
-"""The nouns every other package speaks: identities, GPUs, signals, verdicts, snapshots.
+"""The vocabulary of all other packages: identities, GPUs, signals, verdicts and snapshots.
 
-May live here: frozen dataclasses, enums, NewTypes and the Clock protocol. May not: behaviour that decides anything,
+May live here: frozen dataclasses, enums, NewTypes and the Clock protocol. May not: decisions,
 API dicts, protobuf messages, and any import of time, threads, files, the network, logging or a third-party module.
 """

@@ -1,4 +1,4 @@
-"""Time as a value: nothing below the edges reads a clock, it is given a Moment."""
+"""Time as a value: the core reads no clock, it is passed Moments."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,8 +9,8 @@ from typing import Protocol
 class Moment:
     """One instant on two clocks.
 
-    `at` is seconds since boot on a clock that never jumps and runs on during suspend (CLOCK_BOOTTIME), so windows and
-    dwells are measured with it, also across a restart of the agent. `time` is aware wall-clock time, for people only.
+    `at` is seconds since boot on CLOCK_BOOTTIME, which never jumps and continues during suspend. Windows and dwells are
+    measured with it, also across a restart of the agent. `time` is the aware wall-clock time, for display only.
     """
 
     at: float
@@ -22,7 +22,7 @@ class Moment:
 
 
 class Clock(Protocol):
-    """Where Moments come from. Contract: `at` never decreases between two calls of one boot."""
+    """Supplies Moments. Contract: `at` never decreases within one boot."""
 
     def now(self) -> Moment:
         """The present Moment."""

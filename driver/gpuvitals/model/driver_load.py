@@ -1,11 +1,11 @@
-"""Names of one load of the NVIDIA driver: `595.45.04#8231`, or `595.45.04` where sysfs could not be read.
+"""Names of one load of the NVIDIA driver: `595.45.04#8231`, or `595.45.04` if sysfs was not readable.
 
-Without its number a name says nothing about a reload: a folder that can't be read is no evidence that anything changed.
+A name without a number is no evidence of a reload, since an unreadable directory does not show a change.
 """
 
 
 def is_reload(before: str, after: str) -> bool:
-    """Whether the driver was loaded anew between the two; False where nothing is known of one of them."""
+    """Whether the driver was reloaded between the two; False if either name is empty."""
     if not before or not after:
         return False
     version_before, _, number_before = before.partition("#")
@@ -16,5 +16,5 @@ def is_reload(before: str, after: str) -> bool:
 
 
 def known_load(before: str, after: str) -> str:
-    """The name to remember once `after` was read: the fuller one of two names of the same load."""
+    """The name to keep after `after` was read: of two names of the same load, the one with the number."""
     return before if before.startswith(f"{after}#") else after

@@ -8,7 +8,7 @@ from gpuvitals.model.ids import GpuUuid, Reason
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """Why a device can't be prepared. `reason` is on the closed list; `message` says what is missing and what makes it."""
+    """Why a device can't be prepared. `reason` is on the closed list; `message` names the missing file and its remedy."""
 
     reason: Reason
     message: str
@@ -16,9 +16,9 @@ class Lack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilesSeen:
-    """The newest look. `looked_at` are the devices that it settled; `lacks` those of them that can't be prepared.
+    """The result of the last search. `looked_at` are the devices with a result, `lacks` those that can't be prepared.
 
-    `node` is what the node as a whole lacks, also where no device is known.
+    `node` is a lack of the whole node, also without any known device.
     """
 
     looked_at: frozenset[GpuUuid]

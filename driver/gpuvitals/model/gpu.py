@@ -1,4 +1,4 @@
-"""What a GPU is, as opposed to how it is: identity and facts that hold until the next driver load."""
+"""Identity and facts of a GPU, which hold until the next driver load. Its health is in `health`."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -7,7 +7,7 @@ from gpuvitals.model.ids import GpuUuid, PciBusId
 
 
 class DeviceKind(Enum):
-    """What a published device is."""
+    """The kind of a published device."""
 
     GPU = "gpu"
     MIG = "mig"
@@ -15,13 +15,12 @@ class DeviceKind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigInstance:
-    """What makes a device a MIG instance: its parent GPU, its profile (`1g.10gb`), its instance ids and its placement.
+    """The MIG facts of an instance: its parent GPU, its profile (`1g.10gb`), its instance IDs and its placement.
 
     `placement` is the first memory slice of its GPU instance, `compute_placement` the first compute slice of a compute
-    instance that is smaller than its GPU instance; None is not read. The ids are dealt out anew with every division, so
-    that profile and placement say which piece of silicon it is.
-    The engines are those that it has or shares with the other compute instances of its GPU instance; 0 is none, or
-    not read.
+    instance that is smaller than its GPU instance; None means not read. The driver reassigns IDs at every division, so
+    only profile and placement identify the silicon. The engines may be shared with the other compute instances of the
+    GPU instance; 0 means none, or not read.
     """
 
     parent: GpuUuid
@@ -39,12 +38,12 @@ class MigInstance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """One GPU (or MIG instance) of this node, as read while it was healthy.
+    """One GPU or MIG instance of this node, as read while it was healthy.
 
-    `None` and the empty string mean "not read": such a key is left out of the slice where the design allows it.
-    `expected_links` is the number of NVLinks the model should have active; 0 is a model without NVLink.
-    `mig_enabled`: the GPU is in MIG mode, so that its instances are given out and it is not. `mig` is set on an
-    instance; its `minor` is None, since its device node is the GPU's.
+    None and the empty string mean "not read"; such a key is left out of the slice if the design allows that.
+    `expected_links` is the number of NVLinks that should be active, 0 for a model without NVLink. `mig_enabled`: the
+    GPU is in MIG mode, so its instances are offered instead of it. `mig` is set on an instance, whose `minor` is None:
+    its device node is that of the GPU.
     """
 
     uuid: GpuUuid
@@ -67,5 +66,5 @@ class Gpu:
 
     @property
     def gpu_uuid(self) -> GpuUuid:
-        """The GPU that the device is, or is an instance of."""
+        """The UUID of the GPU, or of the parent GPU of an instance."""
         return self.uuid if self.mig is None else self.mig.parent

@@ -1,4 +1,4 @@
-"""The verdict on a GPU, in the words that the cluster sees."""
+"""The verdict on a GPU, with the values that the cluster sees."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +10,7 @@ NO_REASON = Reason("None")
 
 
 class HealthState(Enum):
-    """The four states. UNKNOWN is the absence of evidence: neither healthy nor withdrawn."""
+    """The four states. UNKNOWN is the lack of evidence: the GPU is neither healthy nor withdrawn."""
 
     HEALTHY = "Healthy"
     DEGRADED = "Degraded"
@@ -29,7 +29,7 @@ class HealthClass(Enum):
 
 
 class NvlinkStatus(Enum):
-    """All links of a GPU in a word; NONE is a model without NVLink."""
+    """The state of all links of a GPU; NONE is a model without NVLink."""
 
     ACTIVE = "active"
     DEGRADED = "degraded"
@@ -48,7 +48,7 @@ class RowRemap(Enum):
 
 
 class Phase(Enum):
-    """Where in its course a verdict is. SUSPECT: a dwell runs. PROBATION: repaired, watched, schedulable."""
+    """The phase of a verdict. SUSPECT: a dwell runs. PROBATION: repaired, schedulable, and not yet trusted."""
 
     STEADY = "steady"
     SUSPECT = "suspect"
@@ -56,9 +56,9 @@ class Phase(Enum):
 
 
 class Confidence(Enum):
-    """How sure the cause of a verdict is. NONE: there is no cause. SINGLE: one witness.
+    """The confidence in the cause of a verdict. NONE: there is no cause. SINGLE: one witness.
 
-    CORROBORATED: two that are independent. DRIVER: the driver's own recovery action, which is enough by itself.
+    CORROBORATED: two independent witnesses. DRIVER: the driver's own recovery action, which needs no second witness.
     """
 
     NONE = "none"
@@ -69,13 +69,14 @@ class Confidence(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """A GPU's state, judged. Every published attribute, taint and condition comes from here and nowhere else.
+    """The verdict on one GPU. Every published attribute, taint and condition is derived from it alone.
 
-    `definitive`: the evidence isolates whatever the rest of the node looks like. `xid_errors` counts unresolved XID
-    episodes of the last 24 h, distinct by code and unit; `last_xid` is the newest of them, 0 for none.
-    `recovery_action` is the driver's word (`None`, `ResetGpu`, ..., `Unknown`). `coverage` is the share, in percent,
-    of the expected signals that could be read. `ecc_uncorrected` is the volatile count as last read, 0 where it never was:
-    a model without ECC has none, and the coverage tells what could not be read. `confidence` decides what may be done about it. `message` tells a person what is wrong and what would clear it.
+    `definitive`: the evidence isolates the GPU whatever the state of the rest of the node. `xid_errors` counts
+    unresolved XID episodes of the last 24 h, distinct by code and unit; `last_xid` is the newest of them, 0 for none.
+    `recovery_action` is the driver's name for it (`None`, `ResetGpu`, ..., `Unknown`). `coverage` is the percentage of
+    expected signals that could be read. `ecc_uncorrected` is the last volatile count; it is 0 if never read, as on
+    models without ECC, and `coverage` shows unreadable values. `confidence` decides which actions are allowed.
+    `message` describes the fault and its remedy.
     """
 
     uuid: GpuUuid
@@ -99,7 +100,7 @@ class Verdict:
 
     @property
     def detail(self) -> str:
-        """The message without the reason at its start, for texts that name the reason themselves."""
+        """The message without the leading reason, for texts that show the reason separately."""
         for name in (self.reason, self.reason.replace("Xid", "XID ")):
             if self.message.startswith(f"{name}: "):
                 return self.message.removeprefix(f"{name}: ")

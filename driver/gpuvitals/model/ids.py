@@ -1,16 +1,16 @@
-"""Names of things, told apart by type so that one is never passed for another."""
+"""Identifiers, each with a type of its own, so that one can't be passed in place of another."""
 
 from typing import NewType
 
 GpuUuid = NewType("GpuUuid", str)
-"""`GPU-<uuid>`, or `MIG-<uuid>` for a MIG instance. The identity of a device; an index never is."""
+"""`GPU-<uuid>`, or `MIG-<uuid>` for a MIG instance. The only identity of a device; indexes change."""
 
 PciBusId = NewType("PciBusId", str)
-"""One spelling everywhere: lower case, four or more hex digits of domain, function present: `0000:3b:00.0`."""
+"""A normalised bus ID (`model.pci`): lower case, at least four hex digits of domain, with function: `0000:3b:00.0`."""
 
 NodeName = NewType("NodeName", str)
 DeviceName = NewType("DeviceName", str)
-"""Name of a device in its pool: a DNS label such as `gpu-3`."""
+"""The name of a device in its pool, a DNS label such as `gpu-0000-3b-00-0`."""
 
 ClaimUid = NewType("ClaimUid", str)
 BootId = NewType("BootId", str)

@@ -1,6 +1,6 @@
-"""Signals: what one source observed once. The only input of the health fold.
+"""Signals: single observations of one source. They are the only input of the health fold.
 
-A Signal that names a GPU does so by UUID or by PCI bus id; `node.agent` resolves the bus id before the fold sees it.
+A signal names a GPU by UUID or by PCI bus ID; `node.node_health` resolves the bus ID before the fold.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from gpuvitals.model.ids import GpuUuid, PciBusId
 
 
 class Source(Enum):
-    """Who observed. Two signals corroborate each other only where `health` says that their sources are independent."""
+    """The origin of a signal. `health.witnesses` decides which sources are independent and so corroborate each other."""
 
     KMSG = "kmsg"
     NVML_EVENT = "nvml-event"
@@ -26,7 +26,7 @@ class Source(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nvlink5Detail:
-    """The decoded body of XIDs 144..150: unit name as printed, the two status words, None where not printed."""
+    """The decoded body of XIDs 144..150: the unit name as printed and two status words, None if not printed."""
 
     unit: str
     intr_info: int | None
@@ -35,11 +35,11 @@ class Nvlink5Detail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class XidReport:
-    """An XID of one GPU. `fatal` is the word on the line, not a verdict. `process` is for display only.
+    """An XID of one GPU. `fatal` is the severity in the line, not a verdict. `process` is for display only.
 
-    `gpu_instance` and `compute_instance` are set where the line blames a MIG instance. `words` are the seven status
-    words of XID 74. `record_seq` is the kernel's sequence number, None for reports that are not from the kernel log.
-    `claim` is the UID of the only claim that held the GPU, where there was exactly one; `node.agent` adds it.
+    `gpu_instance` and `compute_instance` are set if the line blames a MIG instance. `words` are the seven status words
+    of XID 74. `record_seq` is the kernel's sequence number, None for other sources than the kernel log. `claim` is the
+    UID of the claim that held the GPU, if there was exactly one; `node.node_health` adds it.
     """
 
     source: Source
@@ -62,7 +62,7 @@ class XidReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OffBusReport:
-    """The kernel says that a GPU fell off the bus. `bus_id` None: it did not say which; every GPU must be probed."""
+    """The kernel logged that a GPU fell off the bus. `bus_id` None: the line names no GPU, so all must be probed."""
 
     source: Source
     seen: Moment
@@ -72,7 +72,7 @@ class OffBusReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InitFailureReport:
-    """The kernel logged that the driver could not initialise a GPU. `bus_id` None: the line does not say which."""
+    """The kernel logged that the driver could not initialise a GPU. `bus_id` None: the line names no GPU."""
 
     source: Source
     seen: Moment
@@ -82,7 +82,7 @@ class InitFailureReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryActionReport:
-    """The driver's advice changed, as printed with XID 154. Numbers, since printed names change with the driver."""
+    """A change of the driver's recovery action, from XID 154. Numbers, since names differ between driver versions."""
 
     source: Source
     seen: Moment
@@ -94,7 +94,7 @@ class RecoveryActionReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityReport:
-    """The driver logged who a GPU is: once per GPU and driver load or reset, before its first XID."""
+    """The driver logged the identity of a GPU: once per GPU and driver load or reset, before its first XID."""
 
     source: Source
     seen: Moment
@@ -104,7 +104,7 @@ class IdentityReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwitchReport:
-    """An SXid of an NVSwitch: a fault of the node's fabric, never of one GPU. `fatal` None: the line has no severity."""
+    """An SXid of an NVSwitch, a fault of the node's fabric and not of one GPU. `fatal` None: the line has no severity."""
 
     source: Source
     seen: Moment
@@ -116,10 +116,10 @@ class SwitchReport:
 
 
 class ReadStatus(Enum):
-    """How reading one GPU went as a whole.
+    """The outcome of polling one GPU.
 
-    LOST: the driver says the GPU is lost. RESET_REQUIRED: the driver refuses it until a reset. HUNG: the call missed
-    its deadline twice. QUIESCED: it is left alone on request, as for a reset. FAILED: any other error. Only OK carries
+    LOST: the driver reports the GPU as lost. RESET_REQUIRED: the driver refuses it until a reset. HUNG: the call missed
+    both deadlines. QUIESCED: it is not polled on request, as before a reset. FAILED: any other error. Only OK has
     values.
     """
 
@@ -132,7 +132,7 @@ class ReadStatus(Enum):
 
 
 class LinkState(Enum):
-    """State of one NVLink. SLEEP is a healthy power state; UNKNOWN is one that this agent has no name for."""
+    """The state of one NVLink. SLEEP is a healthy power state; UNKNOWN is a number that this version does not know."""
 
     ACTIVE = "active"
     SLEEP = "sleep"
@@ -141,9 +141,9 @@ class LinkState(Enum):
 
 
 class FabricState(Enum):
-    """Registration of the GPU with the NVLink fabric; NOT_SUPPORTED on models without an NVSwitch fabric.
+    """The registration of the GPU with the NVLink fabric; NOT_SUPPORTED on models without an NVSwitch fabric.
 
-    DEGRADED: registered, with less bandwidth than it should have or while routes recover.
+    DEGRADED: registered, but with reduced bandwidth or while routes recover.
     """
 
     NOT_SUPPORTED = "not-supported"
@@ -156,10 +156,10 @@ class FabricState(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One poll of one GPU. A value is None where it could not be read; `unsupported` names those the model lacks.
+    """One poll of one GPU. None means that the value could not be read; `unsupported` names values the model lacks.
 
-    Units: `thermal_margin_celsius` is the distance to the slowdown point (negative: beyond it); the ECC values are
-    counts since the last reset (volatile) or ever (aggregate). `link_errors`: NVLink error counters have grown.
+    `thermal_margin_celsius` is the distance to the slowdown temperature, negative above it. The ECC values count since
+    the last reset (volatile) or over the GPU's life (aggregate). `link_errors`: NVLink error counters have grown.
     """
 
     source: Source
@@ -186,12 +186,13 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkup:
-    """A thorough look at one GPU, taken seldom: what moves slowly or is dear to read. None: it could not be read.
+    """Values of one GPU that change slowly or are expensive to read, read once a minute. None: not readable.
 
-    What is not a size or a flag is a counter, which only grows; one that has fallen has begun anew, at a reset or where
-    it wrapped. The link counters are sums over the NVLinks: `link_recoveries_failed` counts links that did not come
-    back, and `link_errors_per_petabit` is the worst bit error rate after correction, in errors per 10^15 bits.
-    `pcie_generation` may be lower than its maximum while the GPU is idle. `processes` are those that compute on it.
+    Values other than sizes and flags are counters; a counter decreases only when it restarts, at a reset or a wrap.
+    The link counters are sums over all NVLinks: `link_recoveries_failed` counts links that did not recover, and
+    `link_errors_per_petabit` is the worst bit error rate after correction, in errors per 10^15 bits. An idle GPU may
+    have a `pcie_generation` below the maximum. `processes` is the number of compute processes. The NVML worker makes
+    the whole signal, so `seen` is the time at which the values were read.
     """
 
     source: Source
@@ -220,7 +221,7 @@ class Checkup:
 
 
 class ConfigSpace(Enum):
-    """What the first bytes of a device's PCI config space say. ALL_ONES: nothing answers on the bus."""
+    """The result of reading a device's PCI config space. ALL_ONES: no device answers on the bus."""
 
     ANSWERS = "answers"
     ALL_ONES = "all-ones"
@@ -229,9 +230,9 @@ class ConfigSpace(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PresenceReport:
-    """Whether a GPU is still on the PCI bus, read from sysfs without asking the driver.
+    """Whether a GPU is on the PCI bus, read from sysfs without the driver.
 
-    `fatal_errors` is the kernel's count of uncorrectable fatal errors of the device (AER), None where it keeps none.
+    `fatal_errors` is the kernel's count of uncorrectable fatal errors of the device (AER), None without a count.
     """
 
     source: Source
@@ -245,7 +246,7 @@ class PresenceReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GapReport:
-    """A source lost records. Everything must be read again; the log alone no longer tells the whole story."""
+    """A source lost records, so every GPU must be polled: a lost record may have reported a fault."""
 
     source: Source
     seen: Moment
@@ -253,7 +254,7 @@ class GapReport:
 
 
 class MonitorState(Enum):
-    """Whether a source can see at all. Blindness is a fact of the node, not of a GPU."""
+    """Whether a source works. An outage of a source is a fact of the node, not of a GPU."""
 
     WATCHING = "watching"
     DRIVER_ABSENT = "driver-absent"
@@ -263,7 +264,7 @@ class MonitorState(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonitorReport:
-    """A source changed between seeing and not seeing. `detail` is for people."""
+    """A change of a source's state. `detail` is for display."""
 
     source: Source
     seen: Moment
@@ -273,9 +274,9 @@ class MonitorReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InventoryReport:
-    """Which GPUs the driver enumerates now. `driver_load` names the loaded driver; it changes with every load.
+    """The GPUs that the driver enumerates now. `driver_load` names the load of the driver (`model.driver_load`).
 
-    `not_up` are GPUs that the bus shows, which are no other driver's, and which the driver does not enumerate.
+    `not_up` are GPUs on the PCI bus that no other driver has bound and that the driver does not enumerate.
     """
 
     source: Source
@@ -287,7 +288,7 @@ class InventoryReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClearReport:
-    """An operator declares a GPU repaired, with a reason that is kept on record."""
+    """An operator declares a GPU repaired. The reason is kept on record."""
 
     source: Source
     seen: Moment
@@ -296,7 +297,7 @@ class ClearReport:
 
 
 class ReportedState(Enum):
-    """What a statement makes of a GPU. CLEAR declares it repaired, and is a person's alone."""
+    """The state that an external report gives a GPU. CLEAR declares it repaired; only operators can report it."""
 
     BAD = "bad"
     DEGRADED = "degraded"
@@ -305,14 +306,14 @@ class ReportedState(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExternalReport:
-    """What a person or a program says of one GPU: `by` whom and for what `reason`, both for display.
+    """A report of one GPU by an operator or a program on the node. `by` is its author; `by` and `reason` are for display.
 
-    `gpu` is as it was written: a device name, a UUID or a PCI bus id. `at` is when it was said; a CLEAR ends what is
-    older. After `expires` it no longer stands; None is until it is taken back.
+    `gpu` is a device name, a UUID or a PCI bus ID. `at` is the time of the report; a CLEAR ends faults that are older.
+    The report is in force until `expires`, or until it is retracted if that is None.
     """
 
     gpu: str
-    says: ReportedState
+    state: ReportedState
     by: str
     reason: str
     at: Moment | None = None
@@ -320,12 +321,12 @@ class ExternalReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StatementsReport:
-    """Everything that a source says now, of all GPUs of the node; what it said before and is not here is taken back."""
+class ExternalReports:
+    """All reports of one source that are in force. Its earlier reports that are missing here are retracted."""
 
     source: Source
     seen: Moment
-    statements: tuple[ExternalReport, ...]
+    reports: tuple[ExternalReport, ...]
 
 
 GpuSignal = (
@@ -341,7 +342,7 @@ GpuSignal = (
 )
 """Signals about one GPU: the input of `health.evaluate`."""
 
-NodeSignal = SwitchReport | GapReport | MonitorReport | InventoryReport | StatementsReport
+NodeSignal = SwitchReport | GapReport | MonitorReport | InventoryReport | ExternalReports
 """Signals about the node."""
 
 Signal = GpuSignal | NodeSignal

@@ -1,4 +1,4 @@
-"""The immutable view of the node that writers and gRPC handlers read."""
+"""The immutable view of the node for writers and gRPC handlers."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,18 +10,18 @@ from gpuvitals.model.ids import BootId, GpuUuid, NodeName, Reason
 from gpuvitals.model.signal import MonitorState, Source
 
 NO_BOOT = BootId("")
-"""The boot is not known."""
+"""The ID of an unknown boot."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuHealth:
-    """One GPU with its verdict. `isolated`: it must not be allocated, by taint or by withdrawal.
+    """One GPU with its verdict. `isolated`: it must not be allocated, and is tainted or withdrawn.
 
-    `spared` is why it is in service although its verdict takes it out: the policy that says so, else empty.
-    `state_since` is when the verdict's state last changed: the transition time of the claim's condition.
-    `withheld` is why it is not offered whatever its health: a claim holds the same silicon in another form. `slot_taken`
-    is when it took its slot from another GPU, None where no other was known there. `unprepared` is the verdict that the
-    device is published with while no claim for it can be prepared; claims and the kubelet get the GPU's own.
+    `spared` names the policy that keeps the GPU in service against its verdict, else it is empty. `state_since` is the
+    time of the last change of the verdict's state, the transition time of the claim's condition. `withheld` is why the
+    GPU is not offered whatever its health: a claim holds the same silicon in another form. `slot_taken` is the time at
+    which it replaced another GPU in its slot, None without a known predecessor. `unprepared` is the verdict that is
+    published while no claim for the device can be prepared; claims and the kubelet get `verdict`.
     """
 
     gpu: Gpu
@@ -35,33 +35,32 @@ class GpuHealth:
 
     @property
     def shown(self) -> Verdict:
-        """The verdict that the published device carries."""
+        """The published verdict."""
         return self.verdict if self.unprepared is None else self.unprepared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeFacts:
-    """What is true of the node rather than of one GPU. `reasons` are node-scope entries of the closed list.
+    """Facts of the node rather than of one GPU. `reasons` are node-scope entries of the closed list.
 
-    `statements` are what people and programs say of its GPUs now, each in one line. `retired` are GPUs whose slot is
-    another's by now: the agent remembers their health until they are back or a person has them forgotten.
+    `reports` are the external reports in force, one line each. `retired` are GPUs whose slot holds another GPU: their
+    health is kept until they return or an operator has them forgotten.
     """
 
     monitors: tuple[tuple[Source, MonitorState], ...] = ()
     reasons: tuple[Reason, ...] = ()
     expected_gpus: int = 0
     missing_gpus: tuple[str, ...] = ()
-    statements: tuple[str, ...] = ()
+    reports: tuple[str, ...] = ()
     retired: tuple[GpuUuid, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """The node after a change. `revision` grows by one a change; `gpus` are in PCI order, at most one a slot.
+    """The node after a change. `revision` grows by one per change; `gpus` are in PCI order, at most one per slot.
 
-    `replaced` are devices that a claim holds and whose slot is another GPU's by now: they are reported to their claims and
-    published nowhere.
-    `boot_id` is the boot that the verdicts are of, empty where it is not known.
+    `replaced` are devices that a claim holds and whose slot holds another GPU: their claims get their health, and they
+    are not published. `boot_id` is the boot of the verdicts, empty if unknown.
     """
 
     revision: int
@@ -73,9 +72,9 @@ class Snapshot:
     boot_id: BootId = NO_BOOT
 
     def find(self, uuid: GpuUuid) -> GpuHealth | None:
-        """The GPU of that UUID, None where this node has none."""
+        """The GPU with that UUID, None if the node has no such GPU."""
         return next((entry for entry in self.gpus if entry.gpu.uuid == uuid), None)
 
     def find_held(self, uuid: GpuUuid) -> GpuHealth | None:
-        """The GPU of that UUID, also where it was replaced while a claim holds it."""
+        """The GPU with that UUID, also if it was replaced while a claim holds it."""
         return self.find(uuid) or next((entry for entry in self.replaced if entry.gpu.uuid == uuid), None)

@@ -178,7 +178,7 @@ def report_refused(place: str, why: str) -> Event:
 def unattributed_report(report: ExternalReport) -> Event:
     """A report that names no GPU of this node."""
     message = (
-        f"{report.by} reports gpu {report.gpu} as {report.says.value}, which matches no GPU of this node; "
+        f"{report.by} reports gpu {report.gpu} as {report.state.value}, which matches no GPU of this node; "
         "expected a device name, a UUID or a PCI bus id"
     )
     return Event(reason="UnattributedReport", message=message)

@@ -21,7 +21,7 @@ from gpuvitals.inventory.policy_match import EffectivePolicy
 from gpuvitals.inventory.taints import taints
 from gpuvitals.kubeletplugin.device_health import kubelet_health
 from gpuvitals.model.clock import Moment
-from gpuvitals.model.gpu_name import folded_name
+from gpuvitals.model.gpu_name import normalize_gpu_name
 from gpuvitals.model.health import NO_REASON, Confidence, Phase, Verdict
 from gpuvitals.model.snapshot import GpuHealth, NodeFacts
 from gpuvitals.node.explain_text import (
@@ -65,7 +65,7 @@ def find_gpu(entries: Iterable[GpuRecord], name: str) -> GpuRecord:
     known = sorted(entries, key=lambda entry: bool(entry.retired))
     for entry in known:
         own = (device_name(entry.gpu), entry.gpu.uuid, entry.gpu.bus_id)
-        if folded_name(name) in map(folded_name, own):
+        if normalize_gpu_name(name) in map(normalize_gpu_name, own):
             return entry
     names = ", ".join(sorted(device_name(entry.gpu) for entry in known)) or "none"
     raise ValueError(f"{name!r}: this node has no such GPU; it has {names}")

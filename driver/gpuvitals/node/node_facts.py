@@ -87,6 +87,6 @@ class NodeState:
             reasons=tuple(reasons),
             expected_gpus=len(physical) + len(never_up),
             missing_gpus=tuple(sorted(missing | never_up)),
-            statements=reports,
+            reports=reports,
             retired=tuple(record.gpu.uuid for record in whole if record.retired),
         )

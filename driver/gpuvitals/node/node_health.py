@@ -32,7 +32,7 @@ from gpuvitals.model.signal import (
     RecoveryActionReport,
     Signal,
     Source,
-    StatementsReport,
+    ExternalReports,
     SwitchReport,
     XidReport,
 )
@@ -197,7 +197,7 @@ class NodeHealth:
                 log.warning("records lost", extra=keys(source=signal.source.value, lost=signal.lost))
                 self._emit(gap_event(signal))
                 self._ports.monitor.request_poll(None)
-            case StatementsReport():
+            case ExternalReports():
                 self._reports.replace(signal)
             case XidReport() | OffBusReport() | RecoveryActionReport():
                 if signal.uuid is None:

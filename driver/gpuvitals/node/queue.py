@@ -3,11 +3,11 @@
 import threading
 from collections import deque
 
-from gpuvitals.model.signal import Checkup, IdentityReport, PresenceReport, Reading, Signal, StatementsReport
+from gpuvitals.model.signal import Checkup, IdentityReport, PresenceReport, Reading, Signal, ExternalReports
 
 
 class SignalQueue:
-    """Thread safe. A Reading, Checkup, PresenceReport or StatementsReport replaces its predecessor; events are kept."""
+    """Thread safe. A Reading, Checkup, PresenceReport or ExternalReports replaces its predecessor; events are kept."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -25,8 +25,8 @@ class SignalQueue:
                     self._levels[("checkup", signal.source, signal.uuid)] = signal
                 case PresenceReport():
                     self._levels[("presence", signal.source, signal.bus_id)] = signal
-                case StatementsReport():
-                    self._levels[("statements", signal.source)] = signal
+                case ExternalReports():
+                    self._levels[("reports", signal.source)] = signal
                 case _:
                     self._events.append(signal)
             self._changed.notify()
@@ -60,7 +60,7 @@ def _order(signal: Signal) -> tuple[float, int]:
     match signal:
         case IdentityReport():
             return signal.seen.at, 0
-        case PresenceReport() | StatementsReport():
+        case PresenceReport() | ExternalReports():
             return signal.seen.at, 2
         case Reading() | Checkup():
             return signal.seen.at, 3

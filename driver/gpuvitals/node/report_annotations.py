@@ -14,7 +14,7 @@ from gpuvitals.decode_error import decoded
 from gpuvitals.durable import DurableFile, DurableFileError
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.model.clock import Clock
-from gpuvitals.model.signal import ExternalReport, Source, StatementsReport
+from gpuvitals.model.signal import ExternalReport, Source, ExternalReports
 from gpuvitals.node.ports import PublisherRole
 from gpuvitals.node.reports import RefusedReports
 from gpuvitals.node.storage import StorageReport
@@ -22,9 +22,9 @@ from gpuvitals.observability.logs import keys
 from gpuvitals.signals.reports.text import (
     MAX_BYTES,
     Rules,
-    StatementError,
-    statements_from_json,
-    statements_from_lines,
+    ReportError,
+    reports_from_json,
+    reports_from_lines,
 )
 from gpuvitals.signals.source import SignalSink
 
@@ -89,7 +89,7 @@ class ReportAnnotations:
         try:
             self._reports[key] = self._parsed(key, text)
             self._good[key] = text
-        except StatementError as error:
+        except ReportError as error:
             log.error("report refused", extra=keys(annotation=key, reason=str(error)))
             self._ports.refused.refused(f"annotation {key}", str(error))
 
@@ -97,20 +97,20 @@ class ReportAnnotations:
         try:
             content = text.encode()
         except UnicodeEncodeError as error:
-            raise StatementError(f"is not UTF-8: {error.reason} at {error.start}") from error
+            raise ReportError(f"is not UTF-8: {error.reason} at {error.start}") from error
         if len(content) > MAX_BYTES:
-            raise StatementError(f"has more than {MAX_BYTES} bytes")
+            raise ReportError(f"has more than {MAX_BYTES} bytes")
         if not text.strip():
             return ()
         if key == self._keys[0]:
-            return statements_from_lines(text, Rules(by="annotation"))
-        return statements_from_json(content, self._clock.now(), Rules(may_clear=True, must_expire=True))
+            return reports_from_lines(text, Rules(by="annotation"))
+        return reports_from_json(content, self._clock.now(), Rules(may_clear=True, must_expire=True))
 
     def _send(self) -> None:
         """Sends all reports. An override comes before a report of the same GPU, since it is signed."""
         reports = [each for key in reversed(self._keys) for each in self._reports.get(key, ())]
         self._sink.put(
-            StatementsReport(source=Source.OPERATOR, seen=self._clock.now(), statements=tuple(reports))
+            ExternalReports(source=Source.OPERATOR, seen=self._clock.now(), reports=tuple(reports))
         )
 
     def _save(self) -> None:

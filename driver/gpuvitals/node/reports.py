@@ -9,9 +9,9 @@ from gpuvitals.health.fold_reports import report_text
 from gpuvitals.inventory.device import device_name, silicon
 from gpuvitals.inventory.event import EventSink
 from gpuvitals.model.clock import Clock, Moment
-from gpuvitals.model.gpu_name import folded_name
+from gpuvitals.model.gpu_name import normalize_gpu_name
 from gpuvitals.model.ids import GpuUuid
-from gpuvitals.model.signal import ExternalReport, Source, StatementsReport
+from gpuvitals.model.signal import ExternalReport, Source, ExternalReports
 from gpuvitals.node.events import report_refused
 from gpuvitals.node.state_store import GpuRecord
 from gpuvitals.observability.metrics import NodeMetrics
@@ -29,11 +29,11 @@ class StandingReports:
     def lines(self) -> tuple[str, ...]:
         """The applied reports, one line each, in a stable order."""
         standing = [report for applied, _ in self._applied.values() for report in applied]
-        return tuple(sorted(f"{each.gpu} {each.says.value}, {report_text(each)}" for each in standing))
+        return tuple(sorted(f"{each.gpu} {each.state.value}, {report_text(each)}" for each in standing))
 
-    def replace(self, signal: StatementsReport) -> None:
+    def replace(self, signal: ExternalReports) -> None:
         """Replaces all reports of a source."""
-        self._received[signal.source] = signal.statements
+        self._received[signal.source] = signal.reports
 
     def due(
         self, now: Moment, gpus: Collection[GpuUuid]
@@ -73,7 +73,7 @@ class NoReportFolder:
 
     def start(self) -> None:
         """Sends the empty set of reports."""
-        self._sink.put(StatementsReport(source=Source.DROP_IN, seen=self._clock.now(), statements=()))
+        self._sink.put(ExternalReports(source=Source.DROP_IN, seen=self._clock.now(), reports=()))
 
     def stop(self, deadline_seconds: float) -> None:
         """Has nothing to stop."""
@@ -92,4 +92,4 @@ def names(text: str, entry: GpuRecord) -> bool:
         own = {gpu.uuid, gpu.bus_id, name}
     else:
         own = {gpu.uuid, gpu.bus_id, name, gpu.mig.parent, silicon(name)}
-    return folded_name(text) in {folded_name(each) for each in own}
+    return normalize_gpu_name(text) in {normalize_gpu_name(each) for each in own}

@@ -12,6 +12,7 @@ from gpuvitals.model.ids import PciBusId
 from gpuvitals.model.signal import (
     Checkup,
     ClearReport,
+    ExternalReports,
     GapReport,
     IdentityReport,
     InitFailureReport,
@@ -21,7 +22,6 @@ from gpuvitals.model.signal import (
     PresenceReport,
     Reading,
     RecoveryActionReport,
-    StatementsReport,
     SwitchReport,
     XidReport,
 )
@@ -66,10 +66,10 @@ class History:
                 )
             case MonitorReport():
                 yield _node_entry(now, f"{event.source.value}: {event.state.value} {event.detail}".rstrip())
-            case StatementsReport():
+            case ExternalReports():
                 yield _node_entry(
                     now,
-                    f"{event.source.value}: {len(event.statements)} reports; a replay ignores them",
+                    f"{event.source.value}: {len(event.reports)} reports; a replay ignores them",
                 )
             case SwitchReport():
                 yield from self._switch(event, now)

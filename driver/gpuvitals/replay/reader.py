@@ -39,7 +39,7 @@ from gpuvitals.replay.timeline import LogEvent, Restart
 from gpuvitals.replay.timestamps import Stamp
 from gpuvitals.signals.kmsg.decode import kernel_signal
 from gpuvitals.signals.kmsg.xid_line import LineKind, XidClassifier
-from gpuvitals.signals.recorded import HeardSignal, signal_of_event
+from gpuvitals.signals.recording import RecordedSignal, signal_of_event
 
 _LOOK_BYTES = 4096
 _SEQUENCE = re.compile(rb"[0-9]{1,4},([0-9]{1,20}),")
@@ -190,7 +190,7 @@ class LogReader:
             if DRIVER_MARKER.search(line):
                 self.counts.add_unread(position, line)
 
-    def _recorded(self, recorded: HeardSignal) -> Signal:
+    def _recorded(self, recorded: RecordedSignal) -> Signal:
         """The signal on the replay's clock, with the recorded delay between observation and record."""
         now, seen = self.clock.now, recorded.signal.seen
         late = max(0.0, (recorded.time - seen.time).total_seconds())

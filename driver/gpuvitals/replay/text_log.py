@@ -11,7 +11,7 @@ from gpuvitals.replay.journal import JournalLine, embedded, entry_stamp, json_ob
 from gpuvitals.replay.log_line import LogLine, ParsedLine, detected, log_line
 from gpuvitals.replay.prefixes import COLOUR
 from gpuvitals.replay.timestamps import RelativeClock, Stamp
-from gpuvitals.signals.recorded import heard_time
+from gpuvitals.signals.recording import received_time
 
 DETECTION_LINES = 200
 QUOTE = b" \t>|\r"
@@ -116,5 +116,5 @@ def _any_stamp(line: bytes, latest: datetime) -> Stamp | None:
 def stamp_of(entry: dict[str, object]) -> Stamp | None:
     """The time stamp of a journal entry or of a recorded agent event. Raises ValueError."""
     if "event" in entry:
-        return Stamp(heard_time(entry).timestamp(), is_wall=True)
+        return Stamp(received_time(entry).timestamp(), is_wall=True)
     return entry_stamp(entry)

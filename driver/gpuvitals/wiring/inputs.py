@@ -26,14 +26,14 @@ from gpuvitals.signals.source import SignalSink
 class ExternalInputSettings:
     """The node and its naming, the longest time between two reads of the Node, and the sources.
 
-    `statements` is the file that keeps the annotations. `report_folder` is None without reports of programs, `dcgm` is
+    `reports` is the file that keeps the annotations. `report_folder` is None without reports of programs, `dcgm` is
     None without an exporter.
     """
 
     node: str
     naming: Naming
     node_poll_seconds: float
-    statements: Path
+    reports: Path
     report_folder: Path | None
     dcgm: DcgmSettings | None
 
@@ -65,7 +65,7 @@ class ExternalInputs:
         ports = AnnotationPorts(refused=refused, role=targets.role, storage=targets.storage)
         self._resolver = targets.resolver
         self._annotations = ReportAnnotations(
-            settings.naming, settings.statements, targets.clock, targets.signals, ports
+            settings.naming, settings.reports, targets.clock, targets.signals, ports
         )
         updates = NodeUpdates(targets.resolver, targets.other_drivers, self._annotations)
         self._policies = PolicyWatch(settings.naming.api_group, transport, metrics, targets.resolver)

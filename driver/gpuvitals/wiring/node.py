@@ -193,7 +193,7 @@ class Node:
             node=options.node,
             naming=self._naming,
             node_poll_seconds=config.node_poll_seconds,
-            statements=options.state_directory / "statements.json",
+            reports=options.state_directory / "statements.json",
             report_folder=options.reports_directory,
             dcgm=self._dcgm,
         )
@@ -231,7 +231,7 @@ class Node:
             nvml,
             self._clock,
             self._signals,
-            lambda gpus: self._sysfs.watch(gpu.bus_id for gpu in gpus),
+            self._sysfs,
             self._metrics,
         )
         self._recall = SliceRecall(

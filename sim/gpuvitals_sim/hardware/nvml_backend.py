@@ -7,8 +7,12 @@ environment. The file is read again whenever it was replaced, so a scenario take
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
+from gpuvitals.model.ids import GpuUuid
+from gpuvitals.model.signal import Checkup
+from gpuvitals.signals.clock import SystemClock
 from gpuvitals.signals.nvml_worker.protocol import (
     GPU_NOT_FOUND,
     NO_INSTANCE,
@@ -16,7 +20,6 @@ from gpuvitals.signals.nvml_worker.protocol import (
     UNINITIALIZED,
     AttentionEvent,
     BackendEvent,
-    CheckupValues,
     DriverFacts,
     GpuFacts,
     GpuValues,
@@ -57,6 +60,7 @@ class ScriptedBackend:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._clock = SystemClock()
         self._reading = threading.Lock()
         self._read_as: tuple[int, int] | None = None
         self._state: NodeScript | None = None
@@ -103,9 +107,10 @@ class ScriptedBackend:
             values |= dict.fromkeys(HIDDEN_BY_MIG) | {"unsupported": (*gpu.readings.unsupported, *hidden)}
         return GpuValues(**values, mig=gpu.mig)
 
-    def check(self, uuid: str, bus_id: str) -> CheckupValues:
+    def check(self, uuid: str, bus_id: str) -> Checkup:
         """The scripted checkup."""
-        return self._answering(uuid).checkup
+        gpu = self._answering(uuid)
+        return replace(gpu.checkup, uuid=GpuUuid(uuid), seen=self._clock.now())
 
     def probe(self, uuid: str, bus_id: str) -> None:
         """Answers where the GPU does."""

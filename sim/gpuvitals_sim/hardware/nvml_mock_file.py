@@ -5,7 +5,7 @@ With it the real NVML binding reads the same GPUs as the scripted worker does. T
 
 from collections.abc import Iterator
 
-from gpuvitals.signals.nvml_worker.protocol import CheckupValues
+from gpuvitals.model.signal import Checkup
 from gpuvitals_sim.hardware.state_file import EventScript, GpuScript, NodeScript, Readings, StateError
 
 _UNKNOWN, _NOT_SUPPORTED = 999, 3
@@ -132,7 +132,7 @@ def _readings(readings: Readings) -> Iterator[tuple[str, object]]:
             yield f"linkstate.{link}", _LINKS[name]
 
 
-def _checkup(checkup: CheckupValues, *, keeps_sums: bool) -> Iterator[tuple[str, object]]:
+def _checkup(checkup: Checkup, *, keeps_sums: bool) -> Iterator[tuple[str, object]]:
     """Up to NVLink 4 the driver sums over the links; later the first link stands for all of them."""
     fields = _CHECKED_FIELDS | (_LINK_SUMS if keeps_sums else _LINK_FIELDS)
     for name, (field, *rest) in fields.items():

@@ -5,10 +5,11 @@ Models, memory and link counts are those of the named products; everything that 
 
 import uuid
 from dataclasses import dataclass, replace
+from typing import Any
 
 import msgspec
 
-from gpuvitals.signals.nvml_worker.protocol import CheckupValues
+from gpuvitals.model.signal import Checkup
 from gpuvitals_sim.hardware.mig import with_instance
 from gpuvitals_sim.hardware.state_file import HEALTHY_CHECKUP, GpuScript, Readings, all_active
 
@@ -141,7 +142,7 @@ def gpu_script(profile: GpuProfile, node: str, index: int) -> GpuScript:
     return script
 
 
-def _checkup(profile: GpuProfile) -> CheckupValues:
+def _checkup(profile: GpuProfile) -> Checkup:
     """Without what only older or newer models have. Source: docs.nvidia.com NVML API reference."""
     old, has_link_5 = profile.architecture == "Turing", profile.architecture == "Blackwell"
     lacks = ["link_recoveries_failed", "link_errors_per_petabit"] if not has_link_5 else []
@@ -150,8 +151,8 @@ def _checkup(profile: GpuProfile) -> CheckupValues:
     lacks += ["repair_pending"] if old else ["retired_pages", "page_retirement_pending"]
     if profile.architecture not in ("Hopper", "Blackwell"):
         lacks += ["memory_unrepairable"]
-    lacking: dict[str, object] = dict.fromkeys(lacks)
-    return msgspec.structs.replace(HEALTHY_CHECKUP, **lacking, unsupported=tuple(lacks))
+    lacking: dict[str, Any] = dict.fromkeys(lacks)
+    return replace(HEALTHY_CHECKUP, **lacking, unsupported=frozenset(lacks))
 
 
 def _healthy(profile: GpuProfile) -> Readings:

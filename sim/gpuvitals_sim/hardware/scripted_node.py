@@ -9,13 +9,15 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, replace
 from functools import reduce
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from gpuvitals.signals.nvml_worker.protocol import CheckupValues, MigFacts
+from gpuvitals.model.signal import Checkup
+from gpuvitals.signals.nvml_worker.protocol import MigFacts
 from gpuvitals_sim.hardware.driver_files import make_driver_root
 from gpuvitals_sim.hardware.kernel_log import KernelLogFile
 from gpuvitals_sim.hardware.mig import CapabilityFiles, with_instance, without_instance
@@ -37,7 +39,13 @@ from gpuvitals_sim.hardware.state_file import (
 from gpuvitals_sim.hardware.sysfs import SysfsFolder
 
 GPU_IS_LOST = 15
-CHECKED = frozenset(CheckupValues.__struct_fields__) - {"unsupported", "detail"}
+CHECKED = frozenset(field.name for field in fields(Checkup)) - {
+    "source",
+    "seen",
+    "uuid",
+    "unsupported",
+    "detail",
+}
 READINGS = frozenset(Readings.__struct_fields__) | CHECKED | {"links_down"}
 """What `set` accepts: the values of a poll and of a checkup, and `links_down`, a number of links to take down."""
 
@@ -111,7 +119,7 @@ class ScriptedNode:
             lambda script: _replace(
                 script,
                 readings=_with(script.readings, polled),
-                checkup=_checked(script.checkup, checked, CheckupValues),
+                checkup=_checked(script.checkup, checked, Checkup),
             ),
         )
 
@@ -301,11 +309,11 @@ def _repaired(script: GpuScript) -> dict[str, object]:
     return {"readings": _repaired_readings(script.readings), "checkup": _repaired_checkup(script.checkup)}
 
 
-def _repaired_checkup(checkup: CheckupValues) -> CheckupValues:
+def _repaired_checkup(checkup: Checkup) -> Checkup:
     """Counters of links and lanes begin anew, and what waited for a reset is done."""
     fresh = {name: getattr(HEALTHY_CHECKUP, name) for name in CHECKED if name not in checkup.unsupported}
     kept = {name: getattr(checkup, name) for name in ("retired_pages", "memory_unrepairable", "processes")}
-    return msgspec.structs.replace(checkup, **fresh | kept)
+    return replace(checkup, **fresh | kept)
 
 
 def _repaired_readings(readings: Readings) -> Readings:
@@ -325,14 +333,13 @@ def _repaired_readings(readings: Readings) -> Readings:
     return msgspec.structs.replace(repaired, **lacking)
 
 
-S = TypeVar("S", GpuScript, Readings, CheckupValues)
+S = TypeVar("S", GpuScript, Readings, Checkup)
 
 
-def _checked(struct: S, changes: Mapping[str, object], kind: type[S]) -> S:
-    """The struct with changes, checked as a file would be. Raises StateError with the field."""
-    fields = {name: getattr(struct, name) for name in struct.__struct_fields__}
+def _checked(script: S, changes: Mapping[str, object], kind: type[S]) -> S:
+    """The script with changes, checked as a file would be. Raises StateError with the field."""
     try:
-        return msgspec.convert(msgspec.to_builtins(fields | dict(changes)), kind)
+        return msgspec.convert(msgspec.to_builtins(script) | msgspec.to_builtins(dict(changes)), kind)
     except ValueError as error:
         raise StateError(f"scripted gpu: {error}") from error
 

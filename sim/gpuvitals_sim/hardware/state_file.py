@@ -5,12 +5,16 @@ stay as small as the real one.
 """
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from gpuvitals.signals.nvml_worker.protocol import CheckupValues, MigFacts
+from gpuvitals.model.clock import Moment
+from gpuvitals.model.ids import GpuUuid
+from gpuvitals.model.signal import Checkup, Source
+from gpuvitals.signals.nvml_worker.protocol import MigFacts
 
 LinkName = Literal["active", "sleep", "inactive", "unknown"]
 FabricName = Literal["not-supported", "not-started", "in-progress", "completed", "degraded", "failed"]
@@ -39,7 +43,10 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     unsupported: tuple[str, ...] = ()
 
 
-HEALTHY_CHECKUP = CheckupValues(
+HEALTHY_CHECKUP = Checkup(
+    source=Source.NVML_POLL,
+    seen=Moment(at=0.0, time=datetime.fromtimestamp(0, UTC)),
+    uuid=GpuUuid(""),
     link_replays=0,
     link_recoveries=0,
     link_recoveries_failed=0,
@@ -59,7 +66,7 @@ HEALTHY_CHECKUP = CheckupValues(
     power_milliwatts=300_000,
     processes=0,
 )
-"""What a checkup reads of a GPU that is well."""
+"""The values of a checkup of a healthy GPU. The backend fills in the GPU and the time."""
 
 
 class GpuScript(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -85,7 +92,7 @@ class GpuScript(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     hang_until: float = 0.0
     mig: MigFacts = MigFacts(enabled=False)
     readings: Readings = Readings()
-    checkup: CheckupValues = HEALTHY_CHECKUP
+    checkup: Checkup = HEALTHY_CHECKUP
 
 
 class EventScript(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

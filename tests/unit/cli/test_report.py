@@ -11,8 +11,9 @@ from gpuvitals.cli.gpu_names import GpuNames
 from gpuvitals.cli.main import main
 from gpuvitals.kube.slices.view import DeviceView
 from gpuvitals.model.clock import Moment
-from gpuvitals.model.gpu_name import folded_name, normal_bus_id
-from gpuvitals.signals.reports.text import Rules, statements_from_json
+from gpuvitals.model.gpu_name import normalize_gpu_name
+from gpuvitals.model.pci import normalize_bus_id
+from gpuvitals.signals.reports.text import Rules, reports_from_json
 from gpuvitals_sim.apiserver import ApiServer
 
 Run = Callable[..., tuple[int, str, str]]
@@ -99,7 +100,7 @@ def entry(gpu: str, **changes: str) -> dict[str, str]:
 
 def readable(text: str) -> bool:
     now = Moment(at=0.0, time=datetime.now(UTC))
-    return bool(statements_from_json(text.encode(), now, Rules(may_clear=True, must_expire=True)))
+    return bool(reports_from_json(text.encode(), now, Rules(may_clear=True, must_expire=True)))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -257,8 +258,8 @@ def test_a_gpu_in_mig_mode_is_known_by_its_instances() -> None:
     ],
 )
 def test_a_bus_id_has_one_spelling(text: str, found: str | None) -> None:
-    assert normal_bus_id(text) == found
-    assert folded_name(text) == (found or text.lower())
+    assert normalize_bus_id(text) == found
+    assert normalize_gpu_name(text) == (found or text.lower())
 
 
 def publish_report(server: ApiServer, name: str, group: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gpuvitals.model.health import HealthState
-from gpuvitals.model.signal import ExternalReport, ReportedState, Source, StatementsReport
+from gpuvitals.model.signal import ExternalReport, ExternalReports, ReportedState, Source
 from support.fakes.lagging_kernel_log import LaggingLog
 from support.signals import moment
 from support.worlds.agent_world import AgentWorld, reading
@@ -76,10 +76,10 @@ def test_a_fault_soon_after_an_operators_clear_isolates(tmp_path: Path, lag: flo
     node = Node(tmp_path, lag)
     node.fails(95)
     repaired = ExternalReport(
-        gpu="GPU-3", says=ReportedState.CLEAR, by="jane", reason="ticket 123", at=moment(node.log.at + 1)
+        gpu="GPU-3", state=ReportedState.CLEAR, by="jane", reason="ticket 123", at=moment(node.log.at + 1)
     )
     node.log.at += 2
-    report = StatementsReport(source=Source.OPERATOR, seen=moment(node.log.at), statements=(repaired,))
+    report = ExternalReports(source=Source.OPERATOR, seen=moment(node.log.at), reports=(repaired,))
     node.world.turn(node.log.at, report)
     node.turn(10)
     assert node.shown[1] == "Probation"

@@ -14,7 +14,7 @@ from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.model.gpu import DeviceKind, Gpu, MigInstance
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import GpuUuid
-from gpuvitals.model.signal import ExternalReport, ReportedState, Signal, Source, StatementsReport
+from gpuvitals.model.signal import ExternalReport, ReportedState, Signal, Source, ExternalReports
 from gpuvitals.node.report_annotations import AnnotationPorts, ReportAnnotations
 from gpuvitals.node.reports import RefusedReports, names
 from gpuvitals.node.state_store import GpuRecord
@@ -26,13 +26,13 @@ from support.signals import moment
 from support.worlds.agent_world import AgentWorld, TurnedClock, gpu, reading
 
 
-def report(at: float, *statements: ExternalReport, source: Source = Source.OPERATOR) -> StatementsReport:
-    return StatementsReport(source=source, seen=moment(at), statements=statements)
+def report(at: float, *reports: ExternalReport, source: Source = Source.OPERATOR) -> ExternalReports:
+    return ExternalReports(source=source, seen=moment(at), reports=reports)
 
 
 def bad(name: str, expires: float | None = None) -> ExternalReport:
     until = None if expires is None else moment(expires).time
-    return ExternalReport(gpu=name, says=ReportedState.BAD, by="jane", reason="ticket 123", expires=until)
+    return ExternalReport(gpu=name, state=ReportedState.BAD, by="jane", reason="ticket 123", expires=until)
 
 
 def remembered(device: Gpu, *, retired: bool = False) -> GpuRecord:
@@ -52,7 +52,7 @@ def out(world: AgentWorld) -> list[int]:
 
 
 @pytest.mark.parametrize("name", ["GPU-3", "0000:03:00.0", "gpu-0000-03-00-0"])
-def test_a_statement_takes_out_the_gpu_that_it_names(tmp_path: Path, name: str) -> None:
+def test_a_report_takes_out_the_gpu_that_it_names(tmp_path: Path, name: str) -> None:
     world = AgentWorld(tmp_path)
     world.begin()
     world.turn(1001, report(1001, bad(name)))
@@ -62,7 +62,7 @@ def test_a_statement_takes_out_the_gpu_that_it_names(tmp_path: Path, name: str) 
     assert json.loads(notes["vitals.internal/node-report"])["statements"] == [f"{name} bad, jane: ticket 123"]
 
 
-def test_an_expired_statement_ends_by_itself(tmp_path: Path) -> None:
+def test_an_expired_report_ends_by_itself(tmp_path: Path) -> None:
     world = AgentWorld(tmp_path)
     world.begin()
     world.turn(1001, report(1001, bad("GPU-3", expires=1010)))
@@ -74,7 +74,7 @@ def test_an_expired_statement_ends_by_itself(tmp_path: Path) -> None:
     assert world.published[-1].gpus[3].verdict.reason == "Probation"
 
 
-def test_a_statement_is_heard_before_the_gpus_are_known_and_outlives_a_restart(tmp_path: Path) -> None:
+def test_a_report_applies_before_the_gpus_are_known_and_after_a_restart(tmp_path: Path) -> None:
     world = AgentWorld(tmp_path)
     world.turn(999, report(999, bad("GPU-3")))
     world.begin()
@@ -87,7 +87,7 @@ def test_a_statement_is_heard_before_the_gpus_are_known_and_outlives_a_restart(t
     assert out(heir) == []
 
 
-def test_a_statement_about_no_gpu_of_the_node_is_told_and_changes_nothing(tmp_path: Path) -> None:
+def test_a_report_about_no_gpu_of_the_node_is_announced_and_changes_nothing(tmp_path: Path) -> None:
     world = AgentWorld(tmp_path)
     world.begin()
     world.turn(1001, report(1001, bad("GPU-33")))
@@ -114,7 +114,7 @@ def test_a_clear_starts_probation(tmp_path: Path) -> None:
     world.begin()
     world.turn(1001, report(1001, bad("GPU-3")))
     repaired = ExternalReport(
-        gpu="GPU-3", says=ReportedState.CLEAR, by="jane", reason="reseated", at=moment(1100)
+        gpu="GPU-3", state=ReportedState.CLEAR, by="jane", reason="reseated", at=moment(1100)
     )
     world.turn(1101, report(1101, repaired), reading(3, 1101))
 
@@ -150,7 +150,7 @@ class Annotations:
     """The annotations of a Node, with everything that was said and refused."""
 
     def __init__(self, folder: Path) -> None:
-        self.said: list[StatementsReport] = []
+        self.said: list[ExternalReports] = []
         self.events = EventLog()
         ports = AnnotationPorts(
             refused=RefusedReports(self.events, NodeMetrics("test")),
@@ -161,13 +161,13 @@ class Annotations:
         self.reader.load()
 
     def put(self, signal: Signal) -> None:
-        assert isinstance(signal, StatementsReport)
+        assert isinstance(signal, ExternalReports)
         self.said.append(signal)
 
     def sees(self, report: str = "", override: str = "", **other: str) -> tuple[str, ...]:
         texts = {"vitals.internal/report": report, "vitals.internal/override": override}
         self.reader.update(other | {key: text for key, text in texts.items() if text})
-        return tuple(f"{each.gpu} {each.says.value} {each.by}" for each in self.said[-1].statements)
+        return tuple(f"{each.gpu} {each.state.value} {each.by}" for each in self.said[-1].reports)
 
 
 def override(say: str = "bad", name: str = "GPU-1") -> str:
@@ -221,7 +221,7 @@ def test_an_annotation_that_went_bad_changes_nothing_also_over_a_restart(
     assert [each.message.partition(":")[0] for each in annotations.events] == [where]
     heir = Annotations(tmp_path)
 
-    assert [each.gpu for each in heir.said[-1].statements] == ["GPU-1", "GPU-2"]
+    assert [each.gpu for each in heir.said[-1].reports] == ["GPU-1", "GPU-2"]
     assert see(heir) == before
 
 

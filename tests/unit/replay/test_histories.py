@@ -10,7 +10,7 @@ from gpuvitals.model.signal import InventoryReport, Signal, Source
 from gpuvitals.replay.comparison import differences
 from gpuvitals.replay.report import Ending, ending_json, ending_text, entry_json, entry_text
 from gpuvitals.replay.timeline import EntryKind
-from gpuvitals.signals.recorded import event_line
+from gpuvitals.signals.recording import event_line
 from support.saved_logs import BUS, Replayed, Said, dmesg, kmsg, quiet, replayed, syslog, xid
 from support.signals import GPU, good, moment
 from support.signals import xid as xid_report

@@ -13,8 +13,9 @@ import pytest
 
 from gpuvitals.health.state import initial_state
 from gpuvitals.model.health import HealthState
-from gpuvitals.signals.nvml.decode import Placement, checkup_from, gpu_from, reading_from
-from gpuvitals.signals.nvml_worker.protocol import CheckupValues, DriverFacts, GpuFacts, GpuValues
+from gpuvitals.model.signal import Checkup
+from gpuvitals.signals.nvml.decode import Placement, gpu_from, reading_from, validated
+from gpuvitals.signals.nvml_worker.protocol import DriverFacts, GpuFacts, GpuValues
 from support.fakes.nvml_mock import library
 from support.signals import fold, judge, moment
 
@@ -61,7 +62,7 @@ def test_a_report_folds_to_a_verdict_and_covers_what_the_model_has(report: str) 
         gpu = gpu_from(msgspec.convert(found["facts"], GpuFacts), driver, Placement())
         values = msgspec.convert(found["values"], GpuValues)
         reading = reading_from(values, gpu, moment(1000))
-        checkup_from(msgspec.convert(found["checkup"], CheckupValues), gpu, moment(1000))
+        validated(msgspec.convert(found["checkup"], Checkup), gpu)
         verdict = judge(fold(reading, state=initial_state(gpu, moment(999))), 1000)
         assert verdict.state is not HealthState.UNKNOWN
         assert verdict.coverage == 100 or values.mig is None or values.mig.enabled or values.detail

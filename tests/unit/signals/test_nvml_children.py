@@ -79,7 +79,7 @@ def test_a_second_stuck_worker_is_not_replaced_until_one_of_them_is_gone(node: S
             MonitorReport, lambda report: report.state is MonitorState.UNRESPONSIVE, since=mark
         )
         assert watched(world, 3.0) == {2}
-        assert "do not die" in blind.detail
+        assert "have not exited" in blind.detail
 
         mark = world.sink.mark()
         (node.directory / "let-go").touch()

@@ -11,6 +11,8 @@ from gpuvitals.model.signal import (
     Checkup,
     ClearReport,
     ConfigSpace,
+    ExternalReport,
+    ExternalReports,
     GapReport,
     InitFailureReport,
     InventoryReport,
@@ -19,15 +21,20 @@ from gpuvitals.model.signal import (
     Nvlink5Detail,
     OffBusReport,
     PresenceReport,
+    ReportedState,
     Signal,
     Source,
-    StatementsReport,
     SwitchReport,
     XidReport,
 )
 from gpuvitals.signals.clock import SystemClock
-from gpuvitals.signals.recorded import event_line, signal_of_event
-from gpuvitals.signals.recording import MAX_WAITING, SignalRecorder
+from gpuvitals.signals.recording import (
+    MAX_WAITING,
+    SignalRecorder,
+    event_line,
+    recorded_kind,
+    signal_of_event,
+)
 from support.signals import BUS, GPU, UUID, asks, good, identity, links, moment, xid
 from support.worlds.nvml_world import Recorder
 
@@ -59,7 +66,13 @@ EXAMPLES: list[Signal] = [
     GapReport(source=KMSG, seen=AT, lost=7),
     MonitorReport(source=POLL, seen=AT, state=MonitorState.UNRESPONSIVE, detail="late"),
     InventoryReport(source=POLL, seen=AT, gpus=(GPU,), driver_load="570/1"),
-    StatementsReport(source=Source.DROP_IN, seen=AT, statements=()),
+    ExternalReports(
+        source=Source.DROP_IN,
+        seen=AT,
+        reports=(
+            ExternalReport(gpu="gpu-1", state=ReportedState.BAD, by="jane", reason="ticket 123", at=AT),
+        ),
+    ),
 ]
 
 
@@ -78,6 +91,13 @@ def test_a_signal_comes_back_as_it_went_in(signal: Signal) -> None:
 
 
 GOOD_EVENT = json.loads(event_line(xid(79, 1000), moment(1000).time))
+
+
+def test_external_reports_keep_the_names_that_recordings_have_always_had() -> None:
+    event = json.loads(event_line(EXAMPLES[-1], AT.time))
+
+    assert event["kind"] == "StatementsReport"
+    assert event["signal"]["statements"][0]["says"] == "bad"
 
 
 @pytest.mark.parametrize(
@@ -115,7 +135,7 @@ def test_what_is_put_is_handed_on_and_recorded_by_the_end(tmp_path: Path) -> Non
     recorder.stop(10)
 
     assert sink.signals == EXAMPLES
-    assert [event["kind"] for event in recorded(path)] == [type(signal).__name__ for signal in EXAMPLES]
+    assert [event["kind"] for event in recorded(path)] == [recorded_kind(signal) for signal in EXAMPLES]
 
 
 def test_without_a_path_it_hands_on_and_records_nothing(tmp_path: Path) -> None:

@@ -8,26 +8,26 @@ from pathlib import Path
 
 import pytest
 
-from gpuvitals.model.signal import ReportedState, Signal, Source, StatementsReport
+from gpuvitals.model.signal import ExternalReports, ReportedState, Signal, Source
 from gpuvitals.signals.clock import SystemClock
 from gpuvitals.signals.reports.folder import DropInSettings, DropInSource
 from support.waiting import eventually
 
 
 class Folder:
-    """A folder that is scanned every 20 ms, with everything that was told of it."""
+    """A folder that is scanned every 20 ms, with every signal sent."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.told: list[StatementsReport] = []
+        self.sent: list[ExternalReports] = []
         self.bad: list[tuple[str, str]] = []
         settings = DropInSettings(folder=path, period_seconds=0.02)
         self.source = DropInSource(settings, SystemClock(), self, lambda *each: self.bad.append(each))
 
     def put(self, signal: Signal) -> None:
-        assert isinstance(signal, StatementsReport)
+        assert isinstance(signal, ExternalReports)
         assert signal.source is Source.DROP_IN
-        self.told.append(signal)
+        self.sent.append(signal)
 
     def write(self, name: str, text: str, mode: int = 0o644) -> Path:
         """As a program should: under another name first, then renamed."""
@@ -36,11 +36,11 @@ class Folder:
         made.chmod(mode)
         return made.rename(self.path / name)
 
-    def says(self, *expected: tuple[str, ReportedState, str, str]) -> bool:
-        if not self.told:
+    def reports(self, *expected: tuple[str, ReportedState, str, str]) -> bool:
+        if not self.sent:
             return False
-        last = self.told[-1].statements
-        return tuple((each.gpu, each.says, each.by, each.reason) for each in last) == expected
+        last = self.sent[-1].reports
+        return tuple((each.gpu, each.state, each.by, each.reason) for each in last) == expected
 
 
 @pytest.fixture
@@ -57,37 +57,37 @@ GOOD = ("gpu-1", ReportedState.BAD, "burn-in.txt", "failed the burn-in")
 
 
 def test_a_file_stands_for_as_long_as_it_is_there(folder: Folder) -> None:
-    eventually(folder.says)
+    eventually(folder.reports)
     file = folder.write("burn-in.txt", "gpu-1 bad failed the burn-in\n")
-    eventually(lambda: folder.says(GOOD))
+    eventually(lambda: folder.reports(GOOD))
     entry = {"gpu": "gpu-2", "say": "degraded", "by": "nightly", "reason": "slow"}
     folder.write("nightly.json", json.dumps([entry]))
-    eventually(lambda: folder.says(GOOD, ("gpu-2", ReportedState.DEGRADED, "nightly", "slow")))
+    eventually(lambda: folder.reports(GOOD, ("gpu-2", ReportedState.DEGRADED, "nightly", "slow")))
     file.unlink()
-    eventually(lambda: folder.says(("gpu-2", ReportedState.DEGRADED, "nightly", "slow")))
+    eventually(lambda: folder.reports(("gpu-2", ReportedState.DEGRADED, "nightly", "slow")))
 
-    assert len(folder.told) == 4
+    assert len(folder.sent) == 4
     assert folder.bad == []
 
 
 def test_a_folder_that_is_not_there_says_nothing(tmp_path: Path) -> None:
     scanned = Folder(tmp_path / "none")
     scanned.source.start()
-    eventually(scanned.says)
+    eventually(scanned.reports)
     scanned.source.stop(2)
 
-    assert (len(scanned.told), scanned.bad) == (1, [])
+    assert (len(scanned.sent), scanned.bad) == (1, [])
 
 
 def test_a_file_that_goes_bad_leaves_standing_what_it_said(folder: Folder) -> None:
     folder.write("burn-in.txt", "gpu-1 bad failed the burn-in\n")
-    eventually(lambda: folder.says(GOOD))
+    eventually(lambda: folder.reports(GOOD))
     folder.write("burn-in.txt", "gpu-1 worse\n")
     eventually(lambda: folder.bad)
     time.sleep(0.1)
 
-    assert folder.says(GOOD)
-    assert len(folder.told) <= 2
+    assert folder.reports(GOOD)
+    assert len(folder.sent) <= 2
     assert folder.bad == [(str(folder.path / "burn-in.txt"), "entry 1: expected GPU bad|degraded REASON")]
 
 
@@ -113,7 +113,7 @@ def test_a_file_that_cannot_be_trusted_is_told_once_and_says_nothing(
 
     assert len(folder.bad) == 1
     assert why in folder.bad[0][1]
-    assert folder.says()
+    assert folder.reports()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -129,26 +129,26 @@ def test_a_file_of_another_user_says_nothing(folder: Folder) -> None:
 
 def test_a_folder_that_others_may_write_changes_nothing(folder: Folder) -> None:
     folder.write("burn-in.txt", "gpu-1 bad failed the burn-in\n")
-    eventually(lambda: folder.says(GOOD))
+    eventually(lambda: folder.reports(GOOD))
     folder.path.chmod(0o777)
     eventually(lambda: folder.bad)
     folder.write("more.txt", "gpu-2 bad x")
     time.sleep(0.1)
 
-    assert folder.says(GOOD)
+    assert folder.reports(GOOD)
     folder.path.chmod(0o755)
-    eventually(lambda: folder.says(GOOD, ("gpu-2", ReportedState.BAD, "more.txt", "x")))
+    eventually(lambda: folder.reports(GOOD, ("gpu-2", ReportedState.BAD, "more.txt", "x")))
 
 
 def test_the_number_of_files_is_bounded(folder: Folder) -> None:
-    eventually(folder.says)
+    eventually(folder.reports)
     folder.path.chmod(0o777)
     for index in range(65):
         folder.write(f"{index}.txt", f"gpu-{index} bad x")
     folder.path.chmod(0o755)
     eventually(lambda: any("has 65 files, more than 64" in why for _, why in folder.bad))
 
-    assert folder.says()
+    assert folder.reports()
 
 
 def _written(path: Path, mode: int, content: bytes = b'{"gpu": "x"}') -> None:

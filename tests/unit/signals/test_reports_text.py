@@ -8,10 +8,10 @@ import pytest
 
 from gpuvitals.model.signal import ExternalReport, ReportedState
 from gpuvitals.signals.reports.text import (
+    ReportError,
     Rules,
-    StatementError,
-    statements_from_json,
-    statements_from_lines,
+    reports_from_json,
+    reports_from_lines,
 )
 from support.signals import moment
 
@@ -33,17 +33,17 @@ def entry(**changes: Any) -> dict[str, Any]:
 
 
 def parsed(*entries: object, rules: Rules = PERSON) -> tuple[ExternalReport, ...]:
-    return statements_from_json(json.dumps(entries).encode(), NOW, rules)
+    return reports_from_json(json.dumps(entries).encode(), NOW, rules)
 
 
 def test_lines_are_for_a_person_in_a_hurry() -> None:
     text = "gpu-0000-3b-00-0 bad ticket 123; GPU-1 degraded   slow in the burn-in\n# a remark\n\n"
 
-    assert statements_from_lines(text, Rules(by="annotation")) == (
+    assert reports_from_lines(text, Rules(by="annotation")) == (
         ExternalReport(
-            gpu="GPU-1", says=ReportedState.DEGRADED, by="annotation", reason="slow in the burn-in"
+            gpu="GPU-1", state=ReportedState.DEGRADED, by="annotation", reason="slow in the burn-in"
         ),
-        ExternalReport(gpu="gpu-0000-3b-00-0", says=ReportedState.BAD, by="annotation", reason="ticket 123"),
+        ExternalReport(gpu="gpu-0000-3b-00-0", state=ReportedState.BAD, by="annotation", reason="ticket 123"),
     )
 
 
@@ -51,7 +51,7 @@ def test_an_override_says_who_why_since_when_and_until_when() -> None:
     assert parsed(entry()) == (
         ExternalReport(
             gpu="gpu-0000-3b-00-0",
-            says=ReportedState.BAD,
+            state=ReportedState.BAD,
             by="jane",
             reason="ticket 123",
             at=moment(940),
@@ -66,9 +66,9 @@ def test_a_bus_id_is_understood_as_nvidias_tools_print_it(bus_id: str) -> None:
 
 
 def test_another_zone_is_the_same_instant() -> None:
-    (statement,) = parsed(entry(expires="2026-11-25T06:00:00+02:00"))
+    (report,) = parsed(entry(expires="2026-11-25T06:00:00+02:00"))
 
-    assert statement.expires == datetime(2026, 11, 25, 4, tzinfo=UTC)
+    assert report.expires == datetime(2026, 11, 25, 4, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_another_zone_is_the_same_instant() -> None:
     ],
 )
 def test_bad_input_names_the_field(bad: object, field: str) -> None:
-    with pytest.raises(StatementError) as refused:
+    with pytest.raises(ReportError) as refused:
         parsed(bad)
 
     assert str(refused.value).startswith(f"{field}:")
@@ -104,27 +104,27 @@ def test_bad_input_names_the_field(bad: object, field: str) -> None:
 @pytest.mark.parametrize("text", ["", "bad", "gpu-1 bad", "gpu-1 worse reason", "gpu-1\tbad"])
 def test_a_line_that_says_nothing_is_refused_or_empty(text: str) -> None:
     if not text:
-        assert statements_from_lines(text, Rules(by="x")) == ()
+        assert reports_from_lines(text, Rules(by="x")) == ()
         return
-    with pytest.raises(StatementError, match=r"^entry 1"):
-        statements_from_lines(text, Rules(by="x"))
+    with pytest.raises(ReportError, match=r"^entry 1"):
+        reports_from_lines(text, Rules(by="x"))
 
 
 def test_a_gpu_is_named_once_and_their_number_is_bounded() -> None:
-    with pytest.raises(StatementError, match="named twice"):
+    with pytest.raises(ReportError, match="named twice"):
         parsed(entry(), entry(say="degraded"))
-    with pytest.raises(StatementError, match="more than 64"):
+    with pytest.raises(ReportError, match="more than 64"):
         parsed(*(entry(gpu=f"gpu-{index}") for index in range(65)))
 
 
 def test_only_a_persons_override_may_clear() -> None:
-    assert parsed(entry(say="clear"))[0].says is ReportedState.CLEAR
-    with pytest.raises(StatementError, match="only an override"):
+    assert parsed(entry(say="clear"))[0].state is ReportedState.CLEAR
+    with pytest.raises(ReportError, match="only an override"):
         parsed(entry(say="clear"), rules=Rules(by="burn-in"))
-    with pytest.raises(StatementError, match="only an override"):
-        statements_from_lines("gpu-1 clear it is fine", Rules(by="annotation"))
+    with pytest.raises(ReportError, match="only an override"):
+        reports_from_lines("gpu-1 clear it is fine", Rules(by="annotation"))
 
 
 def test_what_is_not_json_is_refused() -> None:
-    with pytest.raises(StatementError, match="the list: input data was truncated"):
-        statements_from_json(b"[", NOW, PERSON)
+    with pytest.raises(ReportError, match="the list: input data was truncated"):
+        reports_from_json(b"[", NOW, PERSON)

@@ -1,8 +1,8 @@
-"""What a kernel line says about a GPU: the classifier of the NVIDIA driver's lines. Pure.
+"""Classifies the lines of NVIDIA's drivers in the kernel log. Pure.
 
-Every pattern is anchored at the start of the text on a whole header, since a process may call itself anything: its
-name appears in other lines, and inside ours behind `name=`. A name has at most 15 bytes, so it can't hold a header or
-a body. Bodies are matched at the end of the line for the same reason.
+A process may have any name, and its name appears in kernel lines: in those of other drivers, and in XID lines after
+`name=`. Hence every pattern matches a whole header at the start of the text, and every body is matched at the end of
+the line. A process name has at most 15 bytes, so it can't hold a header or a body.
 
 Source: NVIDIA/open-gpu-kernel-modules 595.45.04, src/nvidia/src/kernel/gpu/rc/kernel_rc.c and kernel-open/nvidia.
 """
@@ -11,19 +11,19 @@ import re
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from gpuvitals.model.gpu_name import bus_id_of
 from gpuvitals.model.ids import GpuUuid, PciBusId
+from gpuvitals.model.pci import normalize_bus_id
 from gpuvitals.signals.kmsg.record import DRIVER_PREFIXES, KmsgRecord
 
 MAX_PID = 4_194_304
 """Source: Linux include/linux/threads.h, PID_MAX_LIMIT."""
 MAX_NAME = 64
 PENDING_RECORDS = 8
-"""How many records may stand between the first and the last of the driver-load lines."""
+"""The most records between the first and the last of the three driver-load lines."""
 
 
 class LineKind(Enum):
-    """What kind of line it is. SPOOFED: it claims to be the driver's, but not with the kernel's facility."""
+    """The kind of a line. SPOOFED: the text of a driver's line, but not the facility of the kernel."""
 
     XID = "xid"
     SXID = "sxid"
@@ -38,7 +38,7 @@ class LineKind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nvlink5Body:
-    """The body of XIDs 144..150. `words` are as printed, the first two are the interrupt info and the error status."""
+    """The body of XIDs 144..150. `words` are in printed order; the first two are interrupt info and error status."""
 
     unit: str
     cross_contain: int
@@ -48,9 +48,9 @@ class Nvlink5Body:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One classified line; None is "not there, or not to be trusted".
+    """One classified line. None means that the value is missing or not trusted.
 
-    `is_detail`: an SXid line that adds to the one before it and reports no further error.
+    `is_detail`: an SXid line that adds detail to the line before it and reports no error of its own.
     """
 
     kind: LineKind
@@ -75,7 +75,7 @@ class Line:
 
     @property
     def is_understood(self) -> bool:
-        """Whether all that the line reports was read: not where it is damaged, nor of an XID 154 without its action."""
+        """Whether the line was parsed completely: False for a damaged line, and for an XID 154 without its action."""
         return self.kind is not LineKind.MALFORMED and not (
             self.kind is LineKind.XID and self.code == _RECOVERY_ACTION
         )
@@ -101,13 +101,13 @@ _SXID = re.compile(
 _SXID_PREFIX = re.compile(r"nvidia-nvswitch[^:]*: SXid")
 _SXID_BODY = re.compile(r"(?P<word>Fatal|Non-fatal|Correctable), (?:Link (?P<link>-?[0-9]{1,9})\b)?")
 _OFF_BUS = re.compile(rf"NVRM: GPU (?:at )?(?:PCI:)?{_BDF}(?::? GPU)? has fallen off the bus")
-"""The wording `GPU at 0000:3b:00.0 has` is that of older drivers."""
+"""Older drivers write `GPU at 0000:3b:00.0 has`."""
 _INIT_FAILED = re.compile(
     rf"NVRM: (?:GPU (?:at )?(?:PCI:)?{_BDF}:? )?(?:RmInitAdapter failed!|rm_init_adapter(?:\([0-9]{{1,3}}\))? failed)"
 )
 """Source: NVIDIA/open-gpu-kernel-modules, src/nvidia/arch/nvalloc/unix/src/osinit.c and kernel-open/nvidia/nv.c."""
 _PROBE_FAILED = re.compile(rf"nvidia(?:: probe of)? {_BDF}(?:: probe with driver nvidia)? failed with error")
-"""Source: Linux drivers/base/dd.c, call_driver_probe; the second wording is that of Linux 6.6 and later."""
+"""Source: Linux drivers/base/dd.c, call_driver_probe; Linux 6.6 and later use the second wording."""
 _SXID_DETAIL = re.compile(r"(?:Severity [0-9]|Data \{)")
 """Source: NVIDIA/open-gpu-kernel-modules, src/common/nvswitch/kernel/error_nvswitch.c."""
 _LOAD_FIRST = re.compile(rf"NVRM: The NVIDIA GPU {_BDF}(?:\Z|[ \\])")
@@ -124,7 +124,7 @@ _ACTION = re.compile(
     r"(?:\A|, )GPU recovery action changed from (?:0x)?([0-9a-fA-F]{1,8})(?: \([^)]*\))?"
     r" to (?:0x)?([0-9a-fA-F]{1,8})(?: \([^)]*\)?)?\.?\Z"
 )
-"""The names are for display: a line that was cut off in the last one still holds both numbers."""
+"""The names are for display. A line that is cut off within the last name still holds both numbers."""
 _NVLINK5 = re.compile(
     r"(?:\A|, )(?P<unit>[A-Z][A-Z0-9_]*) (?P<fatal>Fatal|Nonfatal) XC(?P<cross>[01]) i(?P<injected>[0-9]) "
     r"Link (?P<link>-?[0-9]{1,9})(?: \((?P<words>0x[0-9a-fA-F]{1,8}(?: 0x[0-9a-fA-F]{1,8})*)\))?\Z"
@@ -137,14 +137,14 @@ _CAUSE = re.compile(r" caused by previous Xid ([0-9]{1,5})\Z")
 
 
 class XidClassifier:
-    """Classifies records in their order. Its only memory is the driver-load line that may span three records."""
+    """Classifies records in order. It remembers only the driver-load message, which may span three records."""
 
     def __init__(self) -> None:
         self._pending: PciBusId | None = None
         self._pending_left = 0
 
     def classify(self, record: KmsgRecord) -> Line:
-        """The line of one record. A record of another facility is never more than SPOOFED, and leaves no trace."""
+        """The line of one record. A record of another facility is at most SPOOFED and does not change the classifier."""
         text = record.text
         if not text.startswith(DRIVER_PREFIXES):
             self._age()
@@ -156,7 +156,7 @@ class XidClassifier:
             return _NONE if kind is LineKind.NONE else Line(kind=LineKind.SPOOFED, would_be=kind)
         first = _LOAD_FIRST.match(text)
         if _UNSUPPORTED in text:
-            # The same first line, of a GPU for which the driver is the wrong one.
+            # Same first line, but the driver does not support this GPU: nothing fell off the bus.
             self._pending = None
             return line
         if first is not None and line.kind is LineKind.NONE:
@@ -170,7 +170,7 @@ class XidClassifier:
 
     @property
     def waiting(self) -> bool:
-        """Whether the first of the driver-load lines was seen, so that every record counts until the last."""
+        """Whether the driver-load message has begun, so that the following records have to be classified too."""
         return self._pending is not None
 
     def _age(self) -> None:
@@ -243,11 +243,11 @@ def _xid(text: str) -> Line:
 
 
 def _caller(rest: str) -> tuple[int | None, str | None]:
-    """The pid and the name in front of a message, for display only; anything odd about them is None."""
+    """The PID and the process name before a message, for display only; None for malformed ones."""
     if not rest.startswith("pid="):
         return None, None
-    shown, _, behind = rest.removeprefix("pid=").partition(", ")
-    pid = int(shown) if shown.isascii() and shown.isdigit() and len(shown) <= 7 else None
+    digits, _, behind = rest.removeprefix("pid=").partition(", ")
+    pid = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 7 else None
     if pid is not None and pid > MAX_PID:
         pid = None
     if not behind.startswith("name="):
@@ -317,5 +317,6 @@ def _link(text: str) -> int | None:
 
 
 def _bus_id(match: re.Match[str]) -> PciBusId:
-    domain, bus, device = match["bdf"].split(":")
-    return bus_id_of(domain, bus, device, match["function"])
+    bus_id = normalize_bus_id(f"{match['bdf']}.{match['function'] or 0}")
+    assert bus_id is not None  # the patterns of this module match bus IDs only
+    return bus_id

@@ -1,13 +1,12 @@
-"""From the worker's plain values to the model's nouns: GPUs, readings, XID reports. Pure."""
+"""Turns the plain values of the worker into GPUs, readings and XID reports of the model. Pure."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu import Gpu
-from gpuvitals.model.gpu_name import bus_id_of
 from gpuvitals.model.ids import GpuUuid, PciBusId
+from gpuvitals.model.pci import normalize_bus_id
 from gpuvitals.model.signal import Checkup, FabricState, LinkState, Reading, ReadStatus, Source, XidReport
 from gpuvitals.signals.nvml_worker.protocol import (
     GPU_IS_LOST,
@@ -15,14 +14,12 @@ from gpuvitals.signals.nvml_worker.protocol import (
     NO_INSTANCE,
     NOT_FOUND,
     RESET_REQUIRED,
-    CheckupValues,
     DriverFacts,
     GpuFacts,
     GpuValues,
     XidEvent,
 )
 
-_BUS_ID = re.compile(r"([0-9a-f]{4,8}):([0-9a-f]{2}):([01][0-9a-f])(?:\.([0-7]))?\Z", re.ASCII)
 _LOST = frozenset({GPU_IS_LOST, GPU_NOT_FOUND, NOT_FOUND})
 _MAX_TEXT = 96
 _MAX_DETAIL = 512
@@ -30,22 +27,22 @@ _MAX_DETAIL = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where a GPU sits in the machine, as the kernel tells without asking the driver."""
+    """The place of a GPU in the machine, as sysfs shows it without the driver."""
 
     numa_node: int | None = None
     pcie_root: str = ""
 
 
 def bus_id_from(text: str) -> PciBusId:
-    """The one spelling of a bus id: `00000000:3B:00.0` becomes `0000:3b:00.0`. Raises ValueError for anything else."""
-    match = _BUS_ID.match(text.strip().lower())
-    if match is None:
+    """The normalised bus ID of one that NVML printed, which always has a domain. Raises ValueError for other text."""
+    bus_id = normalize_bus_id(text)
+    if bus_id is None or text.count(":") != 2:
         raise ValueError(f"bus id {text[:32]!r} is not of the form domain:bus:device.function")
-    return bus_id_of(*match.groups())
+    return bus_id
 
 
 def gpu_from(facts: GpuFacts, driver: DriverFacts, placement: Placement) -> Gpu:
-    """The GPU as identified; `expected_links` is what is active now. Raises ValueError where it has no identity."""
+    """The GPU; `expected_links` is its number of links that are active now. Raises ValueError without a valid identity."""
     if not facts.uuid.startswith("GPU-") or not facts.uuid.isascii():
         raise ValueError(f"uuid {facts.uuid[:64]!r} does not start with GPU-")
     return Gpu(
@@ -67,9 +64,9 @@ def gpu_from(facts: GpuFacts, driver: DriverFacts, placement: Placement) -> Gpu:
 
 
 def with_expected_links(gpus: Sequence[Gpu], known: Mapping[GpuUuid, Gpu]) -> tuple[Gpu, ...]:
-    """The GPUs, each with the most links that it or a GPU of its model on this node was ever seen with.
+    """The GPUs, each with the largest number of active links ever seen on a GPU of its model on this node.
 
-    A link that is down at the agent's start would otherwise never be missed.
+    Otherwise a link that is down when the agent starts would never count as missing.
     """
     most: dict[str, int] = {}
     for gpu in [*known.values(), *gpus]:
@@ -79,7 +76,7 @@ def with_expected_links(gpus: Sequence[Gpu], known: Mapping[GpuUuid, Gpu]) -> tu
 
 
 def reading_from(values: GpuValues, gpu: Gpu, seen: Moment) -> Reading:
-    """A good reading. Raises ValueError for a state that is no state."""
+    """The reading of a successful poll. Raises ValueError for a link or fabric state that does not exist."""
     return Reading(
         source=Source.NVML_POLL,
         seen=seen,
@@ -103,25 +100,26 @@ def reading_from(values: GpuValues, gpu: Gpu, seen: Moment) -> Reading:
     )
 
 
-def checkup_from(values: CheckupValues, gpu: Gpu, seen: Moment) -> Checkup:
-    """A checkup. Raises ValueError where a number is below zero."""
-    fields = {name: getattr(values, name) for name in values.__struct_fields__}
-    for name, value in fields.items():
+def validated(checkup: Checkup, gpu: Gpu) -> Checkup:
+    """The checkup with a short detail. Raises ValueError for one of another GPU, and for a value below zero."""
+    if checkup.uuid != gpu.uuid:
+        raise ValueError(f"uuid {checkup.uuid[:64]!r} is that of another GPU")
+    for field in fields(checkup):
+        value = getattr(checkup, field.name)
         if isinstance(value, int) and value < 0:
-            raise ValueError(f"{name} {value} is below zero")
-    known = fields | {"unsupported": frozenset(values.unsupported), "detail": values.detail[:_MAX_DETAIL]}
-    return Checkup(source=Source.NVML_POLL, seen=seen, uuid=gpu.uuid, **known)
+            raise ValueError(f"{field.name} {value} is below zero")
+    return replace(checkup, detail=checkup.detail[:_MAX_DETAIL])
 
 
 def status_from(code: int) -> ReadStatus:
-    """What an error of a whole GPU says about it. Source: nvml.h of CUDA 13.5, nvmlReturn_t."""
+    """The status of a GPU whose poll failed with this code. Source: nvml.h of CUDA 13.5, nvmlReturn_t."""
     if code in _LOST:
         return ReadStatus.LOST
     return ReadStatus.RESET_REQUIRED if code == RESET_REQUIRED else ReadStatus.FAILED
 
 
 def xid_report(event: XidEvent, gpu: Gpu, seen: Moment) -> XidReport:
-    """The report of an NVML event: a number without the line's details."""
+    """The report of an NVML event, which has the XID but none of the details of a kernel line."""
     return XidReport(
         source=Source.NVML_EVENT,
         seen=seen,
@@ -134,12 +132,12 @@ def xid_report(event: XidEvent, gpu: Gpu, seen: Moment) -> XidReport:
 
 
 def in_pci_order(gpus: Iterable[Gpu]) -> tuple[Gpu, ...]:
-    """The GPUs ordered as the bus numbers them, which an index of the driver is not."""
+    """The GPUs in the order of their bus IDs, which the driver's indexes do not follow."""
     return tuple(sorted(gpus, key=lambda gpu: (int(gpu.bus_id.split(":")[0], 16), gpu.bus_id)))
 
 
 def _text(value: str) -> str:
-    """What the library printed, without what can't be shown."""
+    """Text of the library, without unprintable characters."""
     return "".join(character for character in value[:_MAX_TEXT] if character.isprintable()).strip()
 
 

@@ -1,6 +1,5 @@
-"""From the worker's facts about MIG to the model's nouns: a divided GPU and its instances. Pure."""
+"""Turns the worker's MIG facts into a GPU of the model and its MIG instances. Pure."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from gpuvitals.inventory.device import device_name
@@ -14,35 +13,35 @@ _MAX_PROFILE = 32
 
 
 def divided(gpu: Gpu, facts: MigFacts, known: tuple[Gpu, ...] = ()) -> tuple[Gpu, tuple[Gpu, ...]]:
-    """The GPU with its mode, and its instances in the order of their ids. Raises ValueError with the field that is off.
+    """The GPU with its MIG mode, and its instances in the order of their IDs. Raises ValueError naming the wrong field.
 
-    `known` are the instances as they were: a placement that can't be read now is the one that was read before, since
-    the name of a device must not change by a failed call.
+    `known` are the instances of the previous answer. They supply placements that can't be read now: a device name
+    contains the placement, and must not change because a call failed.
     """
     ordered = sorted(facts.instances, key=lambda each: (each.gpu_instance, each.compute_instance))
     instances = tuple(_instance(gpu, each, known) for each in ordered) if facts.enabled else ()
-    identities: dict[str, Callable[[Gpu], object]] = {
-        "uuid": lambda each: each.uuid,
-        "ids": _ids,
-        "profile and placement": device_name,
+    identities: dict[str, set[object]] = {
+        "uuid": {each.uuid for each in instances},
+        "ids": {_ids(each) for each in instances},
+        "profile and placement": {device_name(each) for each in instances},
     }
-    for key, identity in identities.items():
-        if len({identity(each) for each in instances}) != len(instances):
+    for key, distinct in identities.items():
+        if len(distinct) != len(instances):
             raise ValueError(f"gpu {gpu.uuid}: two MIG instances have the same {key}")
     return replace(gpu, mig_enabled=facts.enabled), instances
 
 
 def as_given_out(gpu: Gpu) -> Gpu:
-    """The GPU as the rest of the agent sees it: in MIG mode it can't use NVLink, so that no link is missed.
+    """The GPU for the rest of the agent. In MIG mode it can't use NVLink, so it expects no links.
 
-    Source: NVIDIA MIG User Guide, "Application Considerations"; bottlerocket-os/bottlerocket #4418, where the links of
-    an H100 are up with MIG off and are not with MIG on.
+    Source: NVIDIA MIG User Guide, "Application Considerations"; bottlerocket-os/bottlerocket #4418: the links of an
+    H100 are up with MIG off and down with MIG on.
     """
     return replace(gpu, expected_links=0) if gpu.mig_enabled else gpu
 
 
 def refreshed(gpu: Gpu, instances: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
-    """The instances as parts of `gpu` as it is known now."""
+    """The instances, with the present facts of their parent `gpu`."""
     return tuple(_part(gpu, each.uuid, each.mig, each.memory_bytes) for each in instances if each.mig)
 
 
@@ -78,7 +77,7 @@ def _instance(gpu: Gpu, facts: InstanceFacts, known: tuple[Gpu, ...]) -> Gpu:
 
 
 def _part(gpu: Gpu, uuid: GpuUuid, mig: MigInstance, memory_bytes: int) -> Gpu:
-    """An instance has all facts of its GPU, but no minor number: its device node is the GPU's."""
+    """An instance has all facts of its GPU except the minor number: its device node is that of the GPU."""
     return replace(
         gpu,
         uuid=uuid,

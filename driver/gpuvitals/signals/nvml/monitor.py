@@ -1,42 +1,47 @@
-"""NVML as a source of signals: polls, events and the inventory, through a worker that may hang. Parent side.
+"""NVML as a source of signals: polls, events and the inventory, through a worker process that may hang. Agent's side.
 
-One thread owns the worker and asks about one GPU at a time, so a call that does not return blames exactly one GPU:
-that GPU is reported HUNG and left alone, and the others are polled on through a replacement.
+One thread owns the worker and makes one call at a time, so a call that does not return blames exactly one GPU. That GPU
+is reported as HUNG and avoided, and a replacement worker polls the others.
 """
 
 import logging
 import os
 import sys
-import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import assert_never
 
 from gpuvitals.model.clock import Clock
-from gpuvitals.model.driver_load import is_reload, known_load
 from gpuvitals.model.gpu import Gpu
-from gpuvitals.model.ids import GpuUuid, PciBusId
-from gpuvitals.model.signal import InventoryReport, MonitorReport, MonitorState, Source
-from gpuvitals.model.xids import HANDS_OFF_XIDS
+from gpuvitals.model.ids import GpuUuid
+from gpuvitals.model.signal import MonitorReport, MonitorState, Source
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.signals.fd_poll import readable
-from gpuvitals.signals.nvml.decode import xid_report
 from gpuvitals.signals.nvml.discovery import survey
+from gpuvitals.signals.nvml.events import EventReporter
+from gpuvitals.signals.nvml.inventory import BusWatch, Inventory
 from gpuvitals.signals.nvml.polling import GpuPoller, NvmlPeriods, WorkerStale
+from gpuvitals.signals.nvml.quiesce import Quiesce
+from gpuvitals.signals.nvml.requests import (
+    AvoidRequest,
+    ForgetRequest,
+    MonitorRequest,
+    PollRequest,
+    QuiesceRequest,
+    RequestQueue,
+    ResumeRequest,
+)
 from gpuvitals.signals.nvml.schedule import AvoidReason, PollSchedule
 from gpuvitals.signals.nvml.worker_client import CallHung, Deadlines, Stopping, WorkerClient
 from gpuvitals.signals.nvml.worker_process import WorkerGone, WorkerLimitError, WorkerSlot
-from gpuvitals.signals.nvml_worker.protocol import (
-    DRIVER_CODES,
-    BackendEvent,
-    DriverFacts,
-    NvmlFailure,
-    XidEvent,
-)
+from gpuvitals.signals.nvml_worker.protocol import DRIVER_CODES, DriverFacts, NvmlFailure
 from gpuvitals.signals.source import SignalSink
 from gpuvitals.signals.sysfs import SysfsTree
+from gpuvitals.stoppable_thread import StoppableThread
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +53,7 @@ _LONGEST_WAIT_SECONDS = 30.0
 class NvmlSettings:
     """`backend` is `module:factory` of an NvmlBackend, empty for the real library; `environment` is the worker's.
 
-    `remembered` are the GPUs an earlier agent knew in their slots: one that is lost at our start can't say who it is.
+    `remembered` are the GPUs of an earlier agent and their slots: a GPU that is lost at the start can't be identified.
     """
 
     backend: str = ""
@@ -60,7 +65,7 @@ class NvmlSettings:
 
 
 def worker_command(backend: str) -> tuple[str, ...]:
-    """How a worker is started. `-P`: the agent's working directory is no place to import from."""
+    """The command line of a worker. `-P`: modules are not imported from the agent's working directory."""
     command = (sys.executable, "-P", "-m", "gpuvitals.signals.nvml_worker")
     return (*command, "--backend", backend) if backend else command
 
@@ -75,37 +80,36 @@ class NvmlMonitor:
         settings: NvmlSettings,
         clock: Clock,
         sink: SignalSink,
-        on_gpus: Callable[[tuple[Gpu, ...]], None] = lambda gpus: None,
+        bus: BusWatch | None = None,
         metrics: NodeMetrics | None = None,
     ) -> None:
-        """`on_gpus` hears, on the monitor's thread, of every GPU known, whenever the inventory was taken."""
+        """`bus` is given the bus IDs of all known GPUs after each survey, on the monitor's thread."""
         self._periods = settings.periods
         self._clock = clock
         self._sink = sink
-        self._on_gpus = on_gpus
         self._metrics = metrics
         self._tree = SysfsTree(settings.sysfs)
-        seat = WorkerSlot(worker_command(settings.backend), settings.environment)
-        self._link = WorkerClient(seat, settings.deadlines, self._heard, lambda: self._stop.is_set(), metrics)
-        self._list = PollSchedule(settings.remembered)
-        self._visitor = GpuPoller(self._link, self._list, clock, sink)
+        self._thread = StoppableThread(self._run, name=self.name, daemon=False)
+        self._schedule = PollSchedule(settings.remembered)
+        self._client = WorkerClient(
+            WorkerSlot(worker_command(settings.backend), settings.environment),
+            settings.deadlines,
+            EventReporter(self._schedule, clock, sink, settle_seconds=settings.periods.settle),
+            self._thread.stopping,
+            metrics,
+        )
+        self._poller = GpuPoller(self._client, self._schedule, clock, sink)
+        self._inventory = Inventory(self._tree, self._schedule, clock, sink, bus)
+        self._requests = RequestQueue()
+        self._quiesce = Quiesce()
         self._state: MonitorState | None = None
         self._driver: DriverFacts | None = None
         self._opened_at = 0.0
-        self._hears = False
+        self._has_events = False
+        self._needs_new_worker = False
         self._retry_at = 0.0
         self._retry_seconds = settings.periods.retry_first
-        self._look_at = 0.0
-        self._strangers: frozenset[PciBusId] = frozenset()
-        self._reported: InventoryReport | None = None
-        self._changed = threading.Condition()
-        self._asked: list[Callable[[float], None]] = []
-        self._quiet = False
-        self._wishes = self._heeded = self._released = 0
-        self._renews = False
-        self._wake: int | None = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="nvml")
+        self._compare_at = 0.0
 
     @property
     def state(self) -> MonitorState | None:
@@ -114,284 +118,216 @@ class NvmlMonitor:
 
     @property
     def children(self) -> int:
-        """How many worker processes there are."""
-        return self._link.seat.children
+        """The number of worker processes."""
+        return self._client.slot.children
 
     def start(self) -> None:
-        """Begins to attach, and to poll."""
+        """Starts to open the driver and to poll."""
         self._thread.start()
 
     def stop(self, deadline_seconds: float) -> None:
-        """Stops, ends the worker and joins the thread; a worker that does not die is left to the kernel."""
-        self._stop.set()
-        self._nudge()
-        self._thread.join(deadline_seconds)
-        with self._changed:
-            if self._wake is not None and not self._thread.is_alive():
-                os.close(self._wake)
-                self._wake = None
+        """Stops the worker and joins the thread. A killed worker that does not exit is left to the kernel."""
+        self._thread.stopping.set()
+        self._requests.wake()
+        if self._thread.stop(deadline_seconds):
+            self._requests.close()
 
     def request_poll(self, uuid: GpuUuid | None) -> None:
-        """Has one GPU, or all for None, looked at at once; requests that wait are one. Any thread."""
-        self._ask(lambda now: self._list.ask(uuid, now, self._periods.settle))
+        """Has one GPU, or all for None, polled now. Waiting requests are merged. Any thread."""
+        self._requests.put(PollRequest(uuid))
 
     def avoid(self, uuid: GpuUuid) -> None:
-        """Has a GPU probed once and then seldom: the kernel log told of XID 79, 119 or 120. Any thread."""
-        self._ask(lambda now: self._hands_off(uuid, now))
+        """Has a GPU probed once and then at long intervals: the kernel logged XID 79, 119 or 120. Any thread."""
+        self._requests.put(AvoidRequest(uuid))
 
     def forget(self, uuid: GpuUuid) -> None:
-        """Has a GPU that the driver does not enumerate looked for no more. Any thread."""
-        self._ask(lambda now: self._list.forget(uuid))
+        """Ends the probes for a GPU that the driver does not enumerate. Any thread."""
+        self._requests.put(ForgetRequest(uuid))
 
     def discover(self, deadline_seconds: float) -> tuple[Gpu, ...] | None:
-        """Waits for the first inventory; None where the driver gave none until the deadline. Any thread."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._reported is not None, deadline_seconds)
-            return None if self._reported is None else self._reported.gpus
+        """Waits for the first inventory; None at the deadline. Any thread."""
+        return self._inventory.wait(deadline_seconds)
 
     def quiesce(self, deadline_seconds: float, uuids: Collection[GpuUuid] | None = None) -> bool:
-        """Stays away from GPUs, all for None: a process of ours that has one open blocks its reset. Any thread.
+        """Closes GPUs, all for None, since a process that has a GPU open blocks its reset. Any thread.
 
-        True once none has. Siblings are read on, by a worker that opens only them. Verdicts stay as they are; the
-        kernel log and the bus are heard on.
+        True once no process of the agent has them open. A new worker, which opens only the other GPUs, continues to
+        poll those. Verdicts stay as they are; the kernel log and sysfs are still read.
         """
-        with self._changed:
-            self._wishes += 1
-            wish = self._wishes
-            self._quiet = self._quiet or uuids is None
-        self._ask(lambda now: self._set_apart(uuids or (), wish, now))
-        with self._changed:
-            return self._changed.wait_for(lambda: self._released >= wish, deadline_seconds)
+        number = self._quiesce.request(covers_all=uuids is None)
+        self._requests.put(QuiesceRequest(uuids or (), number))
+        return self._quiesce.wait(number, deadline_seconds)
 
     def resume(self, uuids: Collection[GpuUuid] | None = None) -> None:
-        """Comes back to GPUs after `quiesce`, to all for None, with a new worker. Any thread."""
-        with self._changed:
-            self._quiet = self._quiet and uuids is not None
-        self._ask(lambda now: self._come_back(uuids, now))
-
-    def _ask(self, request: Callable[[float], None]) -> None:
-        with self._changed:
-            self._asked.append(request)
-        self._nudge()
-
-    def _nudge(self) -> None:
-        with self._changed:
-            if self._wake is not None:
-                os.eventfd_write(self._wake, 1)
+        """Polls quiesced GPUs again, all for None, with a new worker. Any thread."""
+        self._quiesce.lift(covers_all=uuids is None)
+        self._requests.put(ResumeRequest(uuids))
 
     def _run(self) -> None:
         try:
-            while not self._stop.is_set():
-                self._guarded(self._turn)
-                self._guarded(self._idle)
+            while not self._thread.stopping.is_set():
+                with self._failures_handled():
+                    self._step()
+                with self._failures_handled():
+                    self._wait()
         except Stopping:
-            log.info("nvml monitor stops in the middle of a call")
+            log.info("nvml monitor stops during a call")
         finally:
-            if not self._link.seat.close(_GRACE_SECONDS):
-                log.warning("nvml worker does not die", extra=keys(stuck=self._link.seat.stuck))
+            if not self._client.slot.close(_GRACE_SECONDS):
+                log.warning("nvml worker does not exit", extra=keys(stuck=self._client.slot.stuck))
 
-    def _turn(self) -> None:
+    def _step(self) -> None:
+        """Applies requests, opens the driver if needed, and polls the GPUs that are due."""
         now = time.monotonic()
-        with self._changed:
-            asked, self._asked = self._asked, []
-        for request in asked:
-            request(now)
-        if self._renews:
-            self._renews = False
+        for request in self._requests.take():
+            self._apply(request, now)
+        if self._needs_new_worker:
+            self._needs_new_worker = False
             self._detach(0.0)
-        self._note_release()
-        if self._quiet:
-            self._visitor.rest(self._list.due(now), self._periods)
+        if self._quiesce.is_pending and self._client.slot.stuck == 0:
+            # The active worker, if any, was started after the request, and does not open the quiesced GPUs.
+            self._quiesce.fulfil()
+        if self._quiesce.covers_all:
+            self._poller.report_quiesced(self._schedule.due(now), self._periods)
             return
         if self._driver is None and now >= self._retry_at:
             self._attach()
-        for entry in self._list.due(now):
-            if self._interrupted():
+        for entry in self._schedule.due(now):
+            if self._must_stop_polling():
                 return
-            self._visitor.visit(entry, self._periods, self._opened_at)
-            if self._visitor.take_division() and self._driver is not None:
-                self._report_inventory(self._driver)
-        if not self._hears and self._driver is not None:
-            self._link.hear()
-            self._hears = True
-        if self._driver is not None and now >= self._look_at:
+            self._poller.poll(entry, self._periods, self._opened_at)
+            if self._poller.take_mig_change() and self._driver is not None:
+                self._inventory.report(self._driver)
+        if self._driver is not None:
+            self._start_events()
             self._compare_with_bus(now, self._driver)
 
-    def _interrupted(self) -> bool:
-        return self._driver is None or self._quiet or self._stop.is_set()
+    def _must_stop_polling(self) -> bool:
+        return self._driver is None or self._quiesce.covers_all or self._thread.stopping.is_set()
 
-    def _idle(self) -> None:
-        """Waits for events, requests, or the next thing that is due."""
+    def _apply(self, request: MonitorRequest, now: float) -> None:
+        match request:
+            case PollRequest(uuid):
+                self._schedule.request(uuid, now, self._periods.settle)
+            case AvoidRequest(uuid):
+                self._schedule.avoid_after_xid(uuid, now)
+            case ForgetRequest(uuid):
+                self._schedule.forget(uuid)
+            case QuiesceRequest(uuids, number):
+                self._needs_new_worker = True
+                self._quiesce.apply(number)
+                self._schedule.quiesce(uuids, now)
+            case ResumeRequest(uuids):
+                self._needs_new_worker = True
+                self._schedule.resume(uuids, now)
+            case _:
+                assert_never(request)
+
+    def _start_events(self) -> None:
+        if not self._has_events:
+            self._client.start_events()
+            self._has_events = True
+
+    def _compare_with_bus(self, now: float, driver: DriverFacts) -> None:
+        """Raises WorkerStale if the driver was reloaded or the bus shows an unknown GPU: a new worker surveys again."""
+        if now < self._compare_at:
+            return
+        self._compare_at = now + self._periods.look
+        repeats = now - self._opened_at >= self._periods.rediscover
+        if not self._must_not_attach() and self._inventory.is_stale(driver, repeats=repeats):
+            raise WorkerStale("the bus shows another inventory than the driver")
+
+    def _wait(self) -> None:
+        """Waits for events, for requests, or until something is due."""
         now = time.monotonic()
-        if self._quiet:
-            until = self._list.next_due_at(now + _LONGEST_WAIT_SECONDS)
-            until = until if self._released == self._heeded else min(until, now + _GRACE_SECONDS)
+        if self._quiesce.covers_all:
+            until = self._schedule.next_due_at(now + _LONGEST_WAIT_SECONDS)
+            until = min(until, now + _GRACE_SECONDS) if self._quiesce.is_pending else until
         elif self._driver is None:
             until = self._retry_at
         else:
-            until = min(self._list.next_due_at(self._look_at), self._look_at)
+            until = min(self._schedule.next_due_at(self._compare_at), self._compare_at)
         seconds = max(0.0, min(until - now, _LONGEST_WAIT_SECONDS))
-        self._link.seat.reap()
+        slot = self._client.slot
+        slot.reap()
         if self._metrics is not None:
-            self._metrics.nvml_hung.set(max(self._list.count(AvoidReason.HUNG), self._link.seat.stuck))
-        wake = self._wake
-        assert wake is not None
+            self._metrics.nvml_hung.set(max(self._schedule.count(AvoidReason.HUNG), slot.stuck))
         try:
-            if self._link.seat.worker is None:
-                readable((wake,), seconds)
+            if slot.worker is None:
+                readable((self._requests.wake_file,), seconds)
             else:
-                self._link.listen(seconds, wake)
+                self._client.listen(seconds, self._requests.wake_file)
         finally:
-            if readable((wake,), 0.0):
-                os.eventfd_read(wake)
+            self._requests.clear_wake()
 
-    def _guarded(self, step: Callable[[], None]) -> None:
-        """Runs a step. A GPU's hang or a stale worker asks for a new one at once; other failures make us blind."""
+    @contextmanager
+    def _failures_handled(self) -> Iterator[None]:
+        """Handles the failures of a step. A stale worker or a hung GPU needs a new worker; others are outages."""
         try:
-            step()
+            yield
         except WorkerStale as error:
             log.debug("nvml worker is replaced", extra=keys(reason=str(error)))
             self._detach(0.0)
         except NvmlFailure as failure:
             if failure.code in DRIVER_CODES:
-                self._blind(MonitorState.DRIVER_ABSENT, f"{failure}; {self._tree.module()}")
+                self._report_outage(MonitorState.DRIVER_ABSENT, f"{failure}; {self._tree.module()}")
             else:
-                self._blind(MonitorState.UNRESPONSIVE, str(failure))
+                self._report_outage(MonitorState.UNRESPONSIVE, str(failure))
         except CallHung as error:
             if self._driver is None:
-                self._blind(MonitorState.UNRESPONSIVE, str(error))
+                self._report_outage(MonitorState.UNRESPONSIVE, str(error))
             else:
                 self._detach(0.0)
         except (WorkerGone, WorkerLimitError, OSError) as error:
-            self._blind(MonitorState.UNRESPONSIVE, str(error))
+            self._report_outage(MonitorState.UNRESPONSIVE, str(error))
 
-    def _blind(self, state: MonitorState, detail: str) -> None:
+    def _report_outage(self, state: MonitorState, detail: str) -> None:
         self._detach(self._retry_seconds)
         self._retry_seconds = min(2 * self._retry_seconds, self._periods.retry_last)
-        self._monitor(state, detail)
+        self._report_state(state, detail)
 
     def _detach(self, retry_seconds: float) -> None:
-        self._link.seat.vacate(_GRACE_SECONDS / 2)
+        self._client.slot.vacate(_GRACE_SECONDS / 2)
         self._driver = None
         self._retry_at = time.monotonic() + retry_seconds
 
-    def _set_apart(self, uuids: Collection[GpuUuid], wish: int, now: float) -> None:
-        self._renews, self._heeded = True, wish
-        for entry in self._list:
-            if entry.gpu.uuid in uuids:
-                self._list.avoid(entry, AvoidReason.ASKED, now)
-
-    def _come_back(self, uuids: Collection[GpuUuid] | None, now: float) -> None:
-        self._renews = True
-        for entry in self._list:
-            if entry.avoid is AvoidReason.ASKED and (uuids is None or entry.gpu.uuid in uuids):
-                entry.avoid, entry.due_at = None, now
-
-    def _note_release(self) -> None:
-        """A worker that sits was started after the request, and opens none of the GPUs that it is to leave alone."""
-        if self._released < self._heeded and self._link.seat.stuck == 0:
-            with self._changed:
-                self._released = self._heeded
-                self._changed.notify_all()
-
     def _attach(self) -> None:
-        """Starts a worker and takes the inventory, unless a GPU is not to be touched, as an index would."""
+        """Starts a worker and surveys the GPUs. Without a survey if some must not be opened: an index opens any GPU."""
         driver = self._open()
         self._opened_at = time.monotonic()
-        self._hears = False
-        self._list.begin(self._opened_at)
+        self._has_events = False
+        self._schedule.worker_started(self._opened_at)
         if not self._must_not_attach():
-            driver = self._take_inventory(driver)
+            driver = self._survey(driver)
         self._driver = driver
         self._retry_seconds = self._periods.retry_first
-        self._look_at = self._opened_at + self._periods.look
-        self._monitor(MonitorState.WATCHING, f"driver {driver.driver_version}")
+        self._compare_at = self._opened_at + self._periods.look
+        self._report_state(MonitorState.WATCHING, f"driver {driver.driver_version}")
 
     def _must_not_attach(self) -> bool:
-        """Whether a GPU hangs, or is somebody else's for now: then only those that are asked about are opened."""
-        return self._list.count(AvoidReason.HUNG) + self._list.count(AvoidReason.ASKED) > 0
+        """Whether a GPU hangs or is quiesced, so that the worker may open only the GPUs that are polled."""
+        return self._schedule.count(AvoidReason.HUNG) + self._schedule.count(AvoidReason.QUIESCED) > 0
 
     def _open(self) -> DriverFacts:
-        """Opens the driver; where a GPU hangs, without touching any: to attach to all may hang for one of them."""
+        """Opens the driver. Attaching to all GPUs hangs if one of them does; then none is attached to."""
         if self._must_not_attach():
-            return self._link.open(attach=False)
+            return self._client.open(attach=False)
         try:
-            return self._link.open()
+            return self._client.open()
         except CallHung as error:
             log.warning("nvml can't attach to every gpu", extra=keys(reason=str(error)))
-            return self._link.open(attach=False)
+            return self._client.open(attach=False)
 
-    def _take_inventory(self, driver: DriverFacts) -> DriverFacts:
-        taken = survey(self._link, driver, self._tree, self._list)
-        self._list.adopt(taken.gpus, taken.divisions, time.monotonic())
-        for entry in taken.hung:
-            self._visitor.hung(entry, "it could not be identified")
+    def _survey(self, driver: DriverFacts) -> DriverFacts:
+        found = survey(self._client, driver, self._tree, self._schedule)
+        self._schedule.adopt(found.gpus, found.divisions, time.monotonic())
+        for entry in found.hung:
+            self._poller.report_hung(entry, "it could not be identified")
             entry.due_at = time.monotonic() + self._periods.probe
-        self._report_inventory(taken.driver)
-        return taken.driver
+        self._inventory.report(found.driver)
+        return found.driver
 
-    def _report_inventory(self, driver: DriverFacts) -> None:
-        self._on_gpus(self._list.gpus())
-        gpus, before = self._list.gpus(enumerated=True), self._reported
-        not_up, load = self._not_up(gpus), self._tree.driver_load(driver.driver_version)
-        load = known_load("" if before is None else before.driver_load, load)
-        if before is not None and (before.gpus, before.driver_load, before.not_up) == (gpus, load, not_up):
-            return
-        report = InventoryReport(
-            source=Source.NVML_POLL, seen=self._clock.now(), gpus=gpus, driver_load=load, not_up=not_up
-        )
-        self._sink.put(report)
-        with self._changed:
-            self._reported = report
-            self._changed.notify_all()
-
-    def _not_up(self, gpus: tuple[Gpu, ...]) -> tuple[PciBusId, ...]:
-        """GPUs of the bus that the driver does not enumerate; none where the bus can't be listed, which sysfs reports."""
-        try:
-            return tuple(sorted(self._tree.expected_gpus() - {gpu.bus_id for gpu in gpus}))
-        except OSError as error:
-            log.debug("bus can't be listed", extra=keys(reason=str(error)))
-            return ()
-
-    def _compare_with_bus(self, now: float, driver: DriverFacts) -> None:
-        """A GPU that the bus shows and nobody knows, or a driver loaded anew, is reason to look again."""
-        self._look_at = now + self._periods.look
-        try:
-            present = self._tree.driver_gpus()
-        except OSError as error:
-            log.debug("bus can't be listed", extra=keys(reason=str(error)))
-            return
-        strangers = present - {gpu.bus_id for gpu in self._list.gpus()}
-        load = self._tree.driver_load(driver.driver_version)
-        reloaded = self._reported is not None and is_reload(self._reported.driver_load, load)
-        again = strangers != self._strangers or now - self._opened_at >= self._periods.rediscover
-        if not self._must_not_attach() and (reloaded or (strangers and again)):
-            self._strangers = strangers
-            raise WorkerStale("the bus shows another inventory than the driver gave")
-
-    def _heard(self, event: BackendEvent) -> None:
-        """Events come on this thread, also in the middle of a call about another GPU."""
-        now, settle = time.monotonic(), self._periods.settle
-        entry = self._list.get(event.uuid)
-        if not isinstance(event, XidEvent):
-            log.info("nvml event", extra=keys(gpu=event.uuid, reason=event.why))
-            self._list.ask(None if entry is None else entry.gpu.uuid, now, settle)
-        elif entry is None:
-            log.warning("xid of no known gpu", extra=keys(gpu=event.uuid, xid=event.code))
-            self._list.ask(None, now, settle)
-        else:
-            self._sink.put(xid_report(event, entry.gpu, self._clock.now()))
-            if event.code in HANDS_OFF_XIDS:
-                self._hands_off(entry.gpu.uuid, now)
-            else:
-                self._list.ask(entry.gpu.uuid, now, settle)
-
-    def _hands_off(self, uuid: GpuUuid, now: float) -> None:
-        entry = self._list.get(uuid)
-        if entry is not None and entry.avoid is None:
-            self._list.avoid(entry, AvoidReason.XID, now)
-
-    def _monitor(self, state: MonitorState, detail: str) -> None:
+    def _report_state(self, state: MonitorState, detail: str) -> None:
         if state is not self._state:
             self._state = state
             self._sink.put(

@@ -1,7 +1,7 @@
-"""Which GPU is looked at when, and which is left alone: the memory of the NVML monitor. No clock, no I/O."""
+"""The schedule of the NVML monitor: when each GPU is polled next, and which GPUs are avoided. No clock, no I/O."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -16,27 +16,27 @@ from gpuvitals.signals.nvml_worker.protocol import MigFacts
 log = logging.getLogger(__name__)
 
 _SPACING_SECONDS = 0.2
-"""The least time between two looks at one GPU, however often it is asked about."""
+"""The least time between two polls of one GPU, however many are requested."""
 
 
 class AvoidReason(Enum):
-    """Why a GPU is probed seldom instead of polled. ASKED: a reset wants it free, so it is not touched at all."""
+    """Why a GPU is probed at long intervals instead of polled. QUIESCED: it is to be reset, so no call is about it."""
 
     LOST = "lost"
     HUNG = "hung"
     XID = "xid"
     CRASH = "crash"
-    ASKED = "asked"
+    QUIESCED = "quiesced"
 
 
 @dataclass(slots=True)
-class Watched:
-    """One GPU that was ever seen, with its MIG instances. `due_at` is the next poll or, where it is avoided, the next probe.
+class PollEntry:
+    """One GPU that the driver has ever enumerated, with its MIG instances.
 
-    `asked_at`: somebody wants to know more than the schedule; a worker that is older can't have the answer. `odd` is
-    what made no sense in the last answer about its instances.
-    `heard`: the worker that sits has registered for its events. `check_at`: from then on a poll is a checkup too.
-    `unchecked` is why the last one failed.
+    `due_at` is the time of the next poll or, for an avoided GPU, of the next probe. From `checkup_at` on a poll is
+    followed by a checkup. `requested_at`: the time of the last request for a poll, which an older worker can't answer.
+    `has_events`: the active worker has registered for the GPU's events. `mig_trouble` and `checkup_trouble`: why the
+    last answer about MIG was invalid, and why the last checkup failed.
     """
 
     gpu: Gpu
@@ -46,27 +46,27 @@ class Watched:
     avoid: AvoidReason | None = None
     avoided_at: float = 0.0
     due_at: float = 0.0
-    asked_at: float = 0.0
-    visited_at: float = 0.0
+    requested_at: float = 0.0
+    polled_at: float = 0.0
+    checkup_at: float = 0.0
     crashes: int = 0
-    odd: str = ""
-    heard: bool = False
-    check_at: float = 0.0
-    unchecked: str = ""
+    has_events: bool = False
+    mig_trouble: str = ""
+    checkup_trouble: str = ""
 
 
 class PollSchedule:
-    """Keeps a GPU after it was lost, until another GPU is in its slot: it may come back.
+    """The entries of all known GPUs. A lost GPU is kept, since it may return, until another GPU is in its slot.
 
-    `nameless` are the indexes whose GPU did not say who it is at the last survey, with the reason.
+    `unidentified` has the reason for each driver index whose GPU could not be identified at the last survey.
     """
 
     def __init__(self, remembered: Iterable[Gpu]) -> None:
-        """MIG instances are not looked at: they are as well as their GPU, and are kept with it."""
+        """`remembered` are the GPUs and MIG instances of an earlier run; instances are polled with their GPU."""
         known = tuple(remembered)
-        self.nameless: dict[int, str] = {}
+        self.unidentified: dict[int, str] = {}
         self._entries = {
-            gpu.uuid: Watched(
+            gpu.uuid: PollEntry(
                 gpu=gpu,
                 instances=tuple(each for each in known if each.mig is not None and each.gpu_uuid == gpu.uuid),
                 enumerated=False,
@@ -75,36 +75,35 @@ class PollSchedule:
             if gpu.kind is DeviceKind.GPU
         }
 
-    def __iter__(self) -> Iterator[Watched]:
+    def __iter__(self) -> Iterator[PollEntry]:
         order = in_pci_order(entry.gpu for entry in self._entries.values())
         return iter([self._entries[gpu.uuid] for gpu in order])
 
-    def get(self, uuid: str) -> Watched | None:
+    def get(self, uuid: str) -> PollEntry | None:
         """The entry of a UUID."""
         return self._entries.get(GpuUuid(uuid))
 
     def gpus(self, *, enumerated: bool = False) -> tuple[Gpu, ...]:
-        """All GPUs, or those only that the driver enumerates, in PCI order, each before its MIG instances."""
+        """All GPUs, or only the enumerated ones, in PCI order, each followed by its MIG instances."""
         shown = (entry for entry in self if entry.enumerated or not enumerated)
         return tuple(gpu for entry in shown for gpu in (as_given_out(entry.gpu), *entry.instances))
 
-    def begin(self, now: float) -> None:
-        """A new worker sits: it has registered for nobody's events yet, and is to look at everyone it may."""
+    def worker_started(self, now: float) -> None:
+        """Prepares for a new worker: no events are registered, and every GPU is due unless it is avoided."""
         for entry in self._entries.values():
-            entry.heard = False
+            entry.has_events = False
             if entry.avoid is None:
                 entry.due_at = now
 
     def adopt(self, found: Iterable[Gpu], divisions: Mapping[GpuUuid, MigFacts], now: float) -> None:
-        """Takes up what the driver enumerates. A lost GPU that is back is polled again; a missing one is lost.
+        """Applies a survey. A lost GPU that is enumerated again is polled again; a missing GPU is lost.
 
-        One whose slot holds another GPU now is not looked for: each look would cost a worker, for a GPU that is gone.
-
-        `divisions` has how each GPU is divided; one that it lacks stays divided as it was known to be.
+        A missing GPU whose slot holds another GPU is removed, since each probe for it would cost a worker. A GPU
+        without an entry in `divisions` keeps its known MIG instances.
         """
         gpus = {gpu.uuid: gpu for gpu in found}
         for uuid, gpu in gpus.items():
-            entry = self._entries.setdefault(uuid, Watched(gpu=gpu))
+            entry = self._entries.setdefault(uuid, PollEntry(gpu=gpu))
             entry.gpu = replace(gpu, mig_enabled=entry.gpu.mig_enabled)
             entry.instances = refreshed(gpu, entry.instances)
             self.divide(entry, divisions.get(uuid))
@@ -123,55 +122,76 @@ class PollSchedule:
                 self.avoid(entry, AvoidReason.LOST, now)
 
     def forget(self, uuid: GpuUuid) -> None:
-        """Looks for a GPU no more: another is in its slot, or a person has it forgotten. One that is enumerated stays."""
+        """Removes a GPU that is not enumerated: another GPU is in its slot, or an operator had it forgotten."""
         entry = self._entries.get(uuid)
         if entry is not None and not entry.enumerated:
             log.info("gpu not looked for any more", extra=keys(gpu=uuid, bus_id=entry.gpu.bus_id))
             del self._entries[uuid]
 
-    def divide(self, entry: Watched, facts: MigFacts | None) -> bool:
-        """Takes up how a GPU is divided, None for no answer; whether that is news. What makes no sense is no answer."""
+    def divide(self, entry: PollEntry, facts: MigFacts | None) -> bool:
+        """Applies an answer about MIG, None for a failed call. Returns whether mode or instances have changed.
+
+        An invalid answer counts as a failed call.
+        """
         if facts is None:
             return False
         try:
             gpu, instances = divided(entry.gpu, facts, entry.instances)
         except ValueError as error:
-            if str(error) != entry.odd:
+            if str(error) != entry.mig_trouble:
                 log.warning("mig instances not understood", extra=keys(gpu=entry.gpu.uuid, reason=str(error)))
-            entry.odd = str(error)
+            entry.mig_trouble = str(error)
             return False
-        entry.odd = ""
-        is_news = (gpu, instances) != (entry.gpu, entry.instances)
+        entry.mig_trouble = ""
+        has_changed = (gpu, instances) != (entry.gpu, entry.instances)
         entry.gpu, entry.instances = gpu, instances
-        return is_news
+        return has_changed
 
-    def avoid(self, entry: Watched, why: AvoidReason, now: float) -> None:
-        """Puts a GPU on the list of those that are left alone, and makes its first probe due."""
+    def avoid(self, entry: PollEntry, reason: AvoidReason, now: float) -> None:
+        """Avoids a GPU from now on, and makes its first probe due. QUIESCED outlasts every other reason."""
         if entry.avoid is None:
             entry.avoided_at = now
-        if entry.avoid is not AvoidReason.ASKED:
-            entry.avoid = why
+        if entry.avoid is not AvoidReason.QUIESCED:
+            entry.avoid = reason
         entry.due_at = now
 
-    def count(self, why: AvoidReason) -> int:
-        """How many GPUs are left alone for that reason."""
-        return sum(entry.avoid is why for entry in self._entries.values())
+    def avoid_after_xid(self, uuid: GpuUuid, now: float) -> None:
+        """Avoids a GPU that reported one of HANDS_OFF_XIDS, unless it is unknown or avoided already."""
+        entry = self._entries.get(uuid)
+        if entry is not None and entry.avoid is None:
+            self.avoid(entry, AvoidReason.XID, now)
 
-    def ask(self, uuid: GpuUuid | None, now: float, settle: float) -> None:
-        """Makes one GPU due, or all of them; a UUID that is not known asks for nothing.
+    def quiesce(self, uuids: Collection[GpuUuid], now: float) -> None:
+        """Avoids these GPUs until `resume`: no call is about them."""
+        for entry in self._entries.values():
+            if entry.gpu.uuid in uuids:
+                self.avoid(entry, AvoidReason.QUIESCED, now)
 
-        One that hung is due no sooner than `settle` seconds after its last look: each look may cost a worker.
+    def resume(self, uuids: Collection[GpuUuid] | None, now: float) -> None:
+        """Polls quiesced GPUs again, all for None."""
+        for entry in self._entries.values():
+            if entry.avoid is AvoidReason.QUIESCED and (uuids is None or entry.gpu.uuid in uuids):
+                entry.avoid, entry.due_at = None, now
+
+    def count(self, reason: AvoidReason) -> int:
+        """The number of GPUs that are avoided for that reason."""
+        return sum(entry.avoid is reason for entry in self._entries.values())
+
+    def request(self, uuid: GpuUuid | None, now: float, settle_seconds: float) -> None:
+        """Makes one GPU due, or all for None. An unknown UUID changes nothing.
+
+        A hung GPU is due no sooner than `settle_seconds` after its last probe, since each probe may cost a worker.
         """
         for entry in self._entries.values():
             if uuid is None or entry.gpu.uuid == uuid:
-                entry.asked_at = now
-                rest = settle if entry.avoid is AvoidReason.HUNG else _SPACING_SECONDS
-                entry.due_at = min(entry.due_at, max(now, entry.visited_at + rest))
+                entry.requested_at = now
+                pause = settle_seconds if entry.avoid is AvoidReason.HUNG else _SPACING_SECONDS
+                entry.due_at = min(entry.due_at, max(now, entry.polled_at + pause))
 
-    def due(self, now: float) -> list[Watched]:
-        """What is to be looked at now, in PCI order."""
+    def due(self, now: float) -> list[PollEntry]:
+        """The entries that are due, in PCI order."""
         return [entry for entry in self if entry.due_at <= now]
 
     def next_due_at(self, otherwise: float) -> float:
-        """When the next look is due."""
+        """The time of the next poll or probe; `otherwise` without any GPU."""
         return min((entry.due_at for entry in self._entries.values()), default=otherwise)

@@ -1,8 +1,8 @@
-"""One NVML worker process, and the seat that bounds how many there are. Parent side.
+"""One NVML worker process, and the slot that bounds the number of workers. Agent's side.
 
-A worker that hangs in the driver may sit in uninterruptible sleep, where even SIGKILL waits. So nothing here ever
-waits for a death: a killed worker that stays is remembered as stuck and reaped later, and while one is stuck there is
-at most one replacement beside it.
+A worker that hangs in the driver may be in uninterruptible sleep, and then SIGKILL takes effect only at its end. So
+nothing here waits without a bound for a process to exit: a killed worker that remains counts as stuck and is reaped
+later. While one worker is stuck, at most one replacement runs.
 """
 
 import os
@@ -16,20 +16,20 @@ from gpuvitals.signals.nvml_worker.wire import MAX_LINE, Message, Request, line_
 
 
 class WorkerGone(Exception):
-    """The worker ended, or broke the protocol. It is of no more use."""
+    """The worker exited or broke the protocol, and can't be used any more."""
 
 
 class WorkerLimitError(Exception):
-    """No worker can be started now: others are stuck. `WorkerSlot.reap` tells when that changes."""
+    """No worker can be started, since too many killed workers are stuck. Try again after `WorkerSlot.reap`."""
 
 
 class WorkerProcess:
-    """A running worker. Used by one thread."""
+    """A running worker process. Used by one thread."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Starts it by exec, in a session of its own, so that no signal to the agent's group meets it.
+        """Starts the process in a session of its own, so that signals to the agent's process group do not reach it.
 
-        Raises OSError where the program can't be started.
+        Raises OSError if the program can't be started.
         """
         self._process = subprocess.Popen(
             command,
@@ -49,11 +49,11 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process ID."""
         return self._process.pid
 
     def send(self, request: Request) -> None:
-        """Writes one request; it never blocks, since a request fits into an empty pipe. Raises WorkerGone."""
+        """Writes one request without blocking: a request fits into an empty pipe. Raises WorkerGone."""
         line = line_from(request)
         try:
             written = self._stdin.write(line)
@@ -63,7 +63,7 @@ class WorkerProcess:
             raise WorkerGone(f"worker {self.pid}: does not take requests: its pipe is full")
 
     def receive(self, timeout_seconds: float, wake: int | None = None) -> Message | None:
-        """The next message; None at the timeout, or as soon as file descriptor `wake` is readable. Raises WorkerGone."""
+        """The next message; None at the timeout or once file descriptor `wake` is readable. Raises WorkerGone."""
         deadline = time.monotonic() + timeout_seconds
         while not self._messages:
             files = (self._stdout.fileno(),) if wake is None else (self._stdout.fileno(), wake)
@@ -74,13 +74,13 @@ class WorkerProcess:
         return self._messages.popleft()
 
     def kill(self) -> None:
-        """Ends it without waiting for it."""
+        """Kills the process without waiting for its end."""
         self._process.kill()
         self._stdin.close()
         self._stdout.close()
 
     def leave(self, grace_seconds: float) -> bool:
-        """Closes its stdin, upon which it ends; kills it after the grace. True where it has ended."""
+        """Closes stdin, upon which the worker exits, and kills it after the grace period. Returns whether it has exited."""
         self._stdin.close()
         self._stdout.close()
         if not self.ended_within(grace_seconds):
@@ -88,11 +88,11 @@ class WorkerProcess:
         return self.ended_within(grace_seconds)
 
     def ended(self) -> bool:
-        """Whether it is gone; reaps it without waiting."""
+        """Whether the process has exited. Reaps it without waiting."""
         return self._process.poll() is not None
 
     def ended_within(self, seconds: float) -> bool:
-        """Whether it is gone after at most that long."""
+        """Whether the process exits within that time."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -109,11 +109,11 @@ class WorkerProcess:
         try:
             self._messages.extend(message_from(line) for line in lines)
         except ValueError as error:
-            raise WorkerGone(f"worker {self.pid}: wrote what is no message: {error}") from error
+            raise WorkerGone(f"worker {self.pid}: wrote an invalid message: {error}") from error
 
 
 class WorkerSlot:
-    """Where the one worker sits. Used by one thread; `children` may be read by any."""
+    """Holds the one active worker and counts stuck ones. Used by one thread; any thread may read `children`."""
 
     MAX_STUCK = 1
 
@@ -126,33 +126,33 @@ class WorkerSlot:
 
     @property
     def worker(self) -> WorkerProcess | None:
-        """The worker that sits, None for an empty seat."""
+        """The active worker, None for an empty slot."""
         return self._worker
 
     @property
     def children(self) -> int:
-        """How many processes there are: at most the worker and MAX_STUCK beside it."""
+        """The number of worker processes: the active one and the stuck ones."""
         return len(self._stuck) + (self._worker is not None)
 
     @property
     def stuck(self) -> int:
-        """How many killed workers have not died."""
+        """The number of killed workers that have not exited."""
         return len(self._stuck)
 
     def start(self) -> WorkerProcess:
-        """A new worker in the empty seat. Raises WorkerLimitError while too many are stuck, OSError as WorkerProcess does."""
+        """Starts a worker in the empty slot. Raises WorkerLimitError while too many are stuck, and OSError."""
         assert self._worker is None
         self.reap()
         if len(self._stuck) > self.MAX_STUCK:
             raise WorkerLimitError(
-                f"{len(self._stuck)} killed workers do not die; no other is started until one does"
+                f"{len(self._stuck)} killed workers have not exited; no other is started until one does"
             )
         self._worker = WorkerProcess(self._command, self._environment)
         self.spawned += 1
         return self._worker
 
     def abandon(self) -> None:
-        """Kills the worker and empties the seat, without waiting."""
+        """Kills the worker and empties the slot, without waiting."""
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.kill()
@@ -160,7 +160,7 @@ class WorkerSlot:
             self.reap()
 
     def vacate(self, grace_seconds: float) -> bool:
-        """Asks the worker to leave, and kills it after the grace. True where no process of ours is left."""
+        """Has the worker exit, and kills it after the grace period. Returns whether no worker process is left."""
         worker, self._worker = self._worker, None
         if worker is not None and not worker.leave(grace_seconds):
             self._stuck.append(worker)
@@ -168,7 +168,7 @@ class WorkerSlot:
         return not self._stuck
 
     def close(self, grace_seconds: float) -> bool:
-        """Vacates the seat for good, and gives killed workers the grace to die. True where no process is left."""
+        """Empties the slot and waits up to the grace period for killed workers. Returns whether no process is left."""
         self.vacate(grace_seconds)
         deadline = time.monotonic() + grace_seconds
         for worker in self._stuck:
@@ -177,5 +177,5 @@ class WorkerSlot:
         return not self._stuck
 
     def reap(self) -> None:
-        """Forgets those that have died since."""
+        """Removes stuck workers that have exited."""
         self._stuck = [worker for worker in self._stuck if not worker.ended()]

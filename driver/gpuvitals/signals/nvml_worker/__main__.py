@@ -1,10 +1,10 @@
-"""The NVML worker: the child program that calls the library, so that a call that never returns blocks only it.
+"""The program of the NVML worker.
 
-Run as `python -m gpuvitals.signals.nvml_worker [--backend module:factory]`. Requests come on stdin, answers and events
-go to stdout, one JSON object a line (`wire`). Stdin is read on a thread that no library call can block: when the
-agent goes away, the worker ends at once, also in the middle of a call.
+Run as `python -m gpuvitals.signals.nvml_worker [--backend module:factory]`. It reads requests from stdin and writes
+answers and events to stdout, one JSON object per line (`wire`). Library calls run on other threads than the reader of
+stdin, so the worker ends as soon as the agent does, also during a call.
 
-The backend is named, not imported: the simulation passes its scripted GPUs, which live in a layer above this one.
+The backend is passed by name, not imported: the scripted GPUs of the simulation are in a layer above this one.
 """
 
 import argparse
@@ -37,50 +37,53 @@ from gpuvitals.signals.nvml_worker.wire import (
     line_from,
     request_from,
 )
+from gpuvitals.stoppable_thread import StoppableThread
 
 _EVENT_WAIT_SECONDS = 1.0
 _EVENT_ERROR_SECONDS = 1.0
-"""Pause after a failed wait. Source: NVIDIA/DCGM sleeps as long; without it a lost GPU makes a hot loop."""
+"""Pause after a failed wait, as in NVIDIA/DCGM. Without it a lost GPU would cause a busy loop."""
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Serves requests until stdin closes; ends the process itself, since a blocked call can't be joined."""
+    """Serves requests until stdin closes, then ends the process, since a thread in a blocked call can't be joined."""
     parser = argparse.ArgumentParser(prog="gpuvitals-nvml-worker", description="calls NVML for the agent")
-    parser.add_argument("--backend", default=DEFAULT_BACKEND, metavar="MODULE:FACTORY", help="what to call")
+    parser.add_argument(
+        "--backend", default=DEFAULT_BACKEND, metavar="MODULE:FACTORY", help="the library to call"
+    )
     options = parser.parse_args(arguments)
-    faulthandler.enable(2)  # the agent's log: the worker inherits its stderr
+    faulthandler.enable(2)  # stderr is inherited from the agent, so this reaches its log
     answers = _private_stdout()
     try:
         backend = _backend(options.backend)
     except (ImportError, AttributeError, ValueError, OSError) as error:
         parser.error(f"--backend {options.backend}: {error}")
     worker = Worker(backend, answers)
-    threading.Thread(target=worker.serve, name="nvml-calls", daemon=True).start()
+    StoppableThread(worker.serve, name="nvml-calls", daemon=True).start()
     for line in sys.stdin.buffer:
         worker.requests.put(request_from(line))
-    # The threads are daemons and may be stuck in the library: nothing can be waited for here.
+    # The other threads may be stuck in the library, so they are not joined.
     os._exit(0)
 
 
 class Worker:
-    """Serves calls one after the other on one thread, and events on another once `hear` was asked for."""
+    """Serves calls one after the other on one thread, and events on another one after the call `events`."""
 
     def __init__(self, backend: NvmlBackend, answers: BinaryIO) -> None:
         self.requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._backend = backend
         self._answers = answers
         self._writing = threading.Lock()
-        self._events: threading.Thread | None = None
+        self._events = StoppableThread(self._send_events, name="nvml-events", daemon=True)
 
     def serve(self) -> None:
-        """Answers requests for ever."""
+        """Answers requests; never returns."""
         while True:
             request = self.requests.get()
             try:
                 answer = self._answer(request)
             except NvmlFailure as failure:
                 answer = Failed(id=request.id, code=failure.code, message=str(failure))
-            except Exception as error:  # noqa: BLE001 - a backend's own bug must not silence the worker
+            except Exception as error:  # noqa: BLE001 - a defect of a backend must not end the worker
                 answer = Failed(id=request.id, code=UNKNOWN, message=f"{type(error).__name__}: {error}")
             self._send(answer)
 
@@ -94,31 +97,25 @@ class Worker:
             case "read":
                 return Values(id=request.id, values=backend.read(request.uuid, request.bus_id))
             case "check":
-                return Checked(id=request.id, values=backend.check(request.uuid, request.bus_id))
+                return Checked(id=request.id, checkup=backend.check(request.uuid, request.bus_id))
             case "probe":
                 backend.probe(request.uuid, request.bus_id)
                 return Done(id=request.id)
             case "watch":
                 backend.watch(request.uuid, request.bus_id)
                 return Done(id=request.id)
-            case "hear":
-                self._start_events()
+            case "events":
+                self._events.start()
                 return Done(id=request.id)
 
-    def _start_events(self) -> None:
-        if self._events is None:
-            self._events = threading.Thread(target=self._wait_events, name="nvml-events", daemon=True)
-            self._events.start()
-
-    def _wait_events(self) -> None:
-        pause = threading.Event()
-        while True:
+    def _send_events(self) -> None:
+        while not self._events.stopping.is_set():
             try:
                 event = self._backend.next_event(_EVENT_WAIT_SECONDS)
             except NvmlFailure as failure:
-                # The library does not say which GPU: the agent looks at each of them.
+                # The library does not name the GPU, so the agent polls every GPU.
                 self._send(AttentionEvent(uuid="", why=f"event wait failed: {failure}"))
-                pause.wait(_EVENT_ERROR_SECONDS)
+                self._events.stopping.wait(_EVENT_ERROR_SECONDS)
                 continue
             if event is not None:
                 self._send(event)
@@ -130,7 +127,7 @@ class Worker:
 
 
 def _private_stdout() -> BinaryIO:
-    """The pipe to the agent, out of reach of a library that prints: file descriptor 1 becomes stderr."""
+    """The pipe to the agent, protected from libraries that print: file descriptor 1 becomes a copy of stderr."""
     private = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return private

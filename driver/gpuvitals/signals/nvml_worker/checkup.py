@@ -1,6 +1,6 @@
-"""One checkup of one GPU through pynvml: counters and flags that move slowly or are dear to read. Worker process only.
+"""One checkup of one GPU through pynvml: counters and flags that change slowly or are expensive to read. Worker only.
 
-Source: nvml.h of CUDA 13.5 for fields; NVIDIA/DCGM v4.6.0 for which of them mean wear.
+Source: nvml.h of CUDA 13.5 for fields; NVIDIA/DCGM v4.6.0 for the fields that show wear.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,9 @@ from typing import Any
 
 import pynvml
 
+from gpuvitals.model.clock import Clock
+from gpuvitals.model.ids import GpuUuid
+from gpuvitals.model.signal import Checkup, Source
 from gpuvitals.signals.nvml_worker.poll import (
     FATAL,
     Collector,
@@ -18,13 +21,13 @@ from gpuvitals.signals.nvml_worker.poll import (
     link_count,
     number,
 )
-from gpuvitals.signals.nvml_worker.protocol import FUNCTION_NOT_FOUND, NOT_SUPPORTED, SUCCESS, CheckupValues
+from gpuvitals.signals.nvml_worker.protocol import FUNCTION_NOT_FOUND, NOT_SUPPORTED, SUCCESS
 
 _CRC_FLIT, _CRC_DATA, _REPLAYS, _RECOVERIES = 38, 45, 52, 59
 """Sums over all links, up to NVLink 4."""
 _LINK_REPLAYS, _LINK_RECOVERIES, _LINK_CRC = 161, 162, 163
 _LINK_RECOVERIES_FAILED, _LINK_ERROR_RATE = 214, 220
-"""Of one link each, from NVLink 4 and 5 on; the rate is after error correction."""
+"""Per link, from NVLink 4 and 5 on. The rate is after error correction."""
 _OF_A_LINK = (_LINK_REPLAYS, _LINK_RECOVERIES, _LINK_CRC, _LINK_RECOVERIES_FAILED, _LINK_ERROR_RATE)
 _PCIE_REPLAYS, _PCIE_FATAL_ERRORS = 94, 180
 _RETIRED_SINGLE, _RETIRED_DOUBLE, _RETIREMENT_PENDING = 29, 30, 31
@@ -43,21 +46,28 @@ _IDLE = 0x1
 _PETABIT_EXPONENT = 15
 
 Fields = dict[tuple[int, int], Any]
-"""Field values by field and link; those of the GPU as a whole are at link 0."""
+"""Field values by field and link. Fields of the whole GPU have link 0."""
 
 
-def checkup(handle: Any) -> CheckupValues:
-    """All values of one GPU. Raises NVMLError for answers in FATAL."""
+def checkup(handle: Any, uuid: GpuUuid, clock: Clock) -> Checkup:
+    """A checkup of one GPU. Raises NVMLError for answers in FATAL."""
     found = Collector()
     fields = found.take("fields", lambda: _fields(handle))
     values: dict[str, Any] = {name: found.take(name, partial(call, handle)) for name, call in _CALLS.items()}
     if fields is not None:
         values |= {name: found.take(name, partial(call, fields)) for name, call in _FROM_FIELDS.items()}
-    return CheckupValues(**values, unsupported=tuple(found.unsupported), detail="; ".join(found.troubles))
+    return Checkup(
+        source=Source.NVML_POLL,
+        seen=clock.now(),
+        uuid=uuid,
+        **values,
+        unsupported=frozenset(found.unsupported),
+        detail="; ".join(found.troubles),
+    )
 
 
 def error_rate(packed: int) -> int:
-    """Errors per 10^15 bits, rounded down. `0x60c` is 6 x 10^-12: the mantissa is in bits 11:8, the exponent in 7:0."""
+    """Errors per 10^15 bits, rounded down. Bits 11:8 are the mantissa, bits 7:0 the exponent: `0x60c` is 6 x 10^-12."""
     mantissa, exponent = (packed >> 8) & 0xF, packed & 0xFF
     if exponent > _PETABIT_EXPONENT + 1:
         return 0
@@ -65,7 +75,7 @@ def error_rate(packed: int) -> int:
 
 
 def _fields(handle: Any) -> Fields:
-    """Every field in one call."""
+    """All fields, read in one call."""
     wanted = [(field, 0) for field in _OF_THE_GPU]
     wanted += [(field, link) for link in range(_links_there(handle)) for field in _OF_A_LINK]
     values = pynvml.nvmlDeviceGetFieldValues(handle, wanted)
@@ -83,7 +93,7 @@ def _links_there(handle: Any) -> int:
 
 
 def _counted(of_a_link: int, *of_the_gpu: int) -> Callable[[Fields], int]:
-    """The sum that the driver keeps where it keeps one, else that over the links."""
+    """A function that returns the driver's sum over all links if it keeps one, else the sum of the links' counters."""
 
     def counted(fields: Fields) -> int:
         if of_the_gpu:
@@ -102,7 +112,7 @@ def _worst_rate(fields: Fields) -> int:
 
 
 def _links(fields: Fields) -> list[int]:
-    """The links that were asked about, link 0 where there is none."""
+    """The links that were read; link 0 on a GPU without links."""
     return sorted({link for _, link in fields})
 
 
@@ -125,7 +135,7 @@ def _repair_pending(handle: Any) -> bool:
 def _unrepairable(handle: Any) -> bool:
     call = getattr(pynvml, "nvmlDeviceGetUnrepairableMemoryFlag_v1", None)
     if call is None:
-        # An older binding than the one this was written with.
+        # Older versions of pynvml lack the function.
         raise pynvml.NVMLError(FUNCTION_NOT_FOUND)
     return flag(call(handle))
 
@@ -141,7 +151,7 @@ _CALLS: dict[str, Callable[[Any], int]] = {
     "power_milliwatts": lambda handle: int(pynvml.nvmlDeviceGetPowerUsage(handle)),
     "processes": lambda handle: len(pynvml.nvmlDeviceGetComputeRunningProcesses(handle)),
 }
-"""Values that are a call each."""
+"""Values with a call each."""
 
 _FROM_FIELDS: dict[str, Callable[[Fields], int]] = {
     "link_replays": _counted(_LINK_REPLAYS, _REPLAYS),
@@ -154,4 +164,4 @@ _FROM_FIELDS: dict[str, Callable[[Fields], int]] = {
     "retired_pages": lambda fields: _sum(fields, 0, _RETIRED_SINGLE, _RETIRED_DOUBLE),
     "page_retirement_pending": lambda fields: flag(_sum(fields, 0, _RETIREMENT_PENDING)),
 }
-"""Values that come with the one call for fields."""
+"""Values from the call for all fields."""

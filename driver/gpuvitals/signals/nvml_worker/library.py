@@ -1,7 +1,7 @@
-"""Loads NVML from the driver's own folder, found as the files of a container are found. Runs in the worker only.
+"""Loads NVML from the driver's directory, with the search that also finds the files of containers. Worker only.
 
-The loader's own search would stop at a folder or an empty file of that name, and would follow an absolute link of the
-driver's root into the root of this container. It is asked only where the driver root has no library.
+The dynamic loader's search would stop at a directory or an empty file of that name, and would resolve an absolute link of
+the driver root in the root of this container. It is used only if the driver root has no library.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ from gpuvitals.signals.nvml_worker.protocol import LIBRARY_NOT_FOUND, NvmlFailur
 
 
 def load(environment: Mapping[str, str] = os.environ) -> None:
-    """Has pynvml use the driver's NVML. Raises NvmlFailure that names every place where it was looked for."""
+    """Makes pynvml use the driver's NVML. Raises NvmlFailure that names every searched path."""
     place = place_in(environment)
     if place is None:
         return
@@ -35,11 +35,11 @@ def load(environment: Mapping[str, str] = os.environ) -> None:
             refused.append(f"{found.path}: {error}")
         else:
             return
-    _ask_loader(root, asked, [*installed.remarks, *refused])
+    _load_by_loader(root, asked, [*installed.remarks, *refused])
 
 
-def _ask_loader(root: Path, asked: Query, passed_over: list[str]) -> None:
-    """The loader's own search: for a library that this image, or LD_LIBRARY_PATH, brings."""
+def _load_by_loader(root: Path, asked: Query, passed_over: list[str]) -> None:
+    """Uses the dynamic loader's search, for a library in this image or on LD_LIBRARY_PATH."""
     try:
         pynvml.nvmlLib = ctypes.CDLL("libnvidia-ml.so.1")
     except OSError as error:

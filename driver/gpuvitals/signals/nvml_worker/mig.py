@@ -1,7 +1,7 @@
-"""How a GPU is divided into MIG instances, through pynvml. Worker process only.
+"""Reads the MIG mode and the MIG instances of a GPU through pynvml. Worker process only.
 
-Source: docs.nvidia.com NVML API reference, "Multi Instance GPU Management"; NVIDIA/go-nvlib pkg/nvlib/device (which
-answers mean that there is no instance at an index, and how a profile is named).
+Source: docs.nvidia.com NVML API reference, "Multi Instance GPU Management"; NVIDIA/go-nvlib pkg/nvlib/device (the answers
+for an index without instance, and the names of profiles).
 """
 
 from fractions import Fraction
@@ -24,14 +24,14 @@ from gpuvitals.signals.nvml_worker.protocol import (
 _DISABLED, _ENABLED = 0, 1
 _NAMED = " MIG "
 _COMPUTE = "c."
-"""In the profile of a compute instance that is smaller than its GPU instance: `1c.3g.40gb`."""
+"""Part of the profile of a compute instance that is smaller than its GPU instance: `1c.3g.40gb`."""
 _MIB, _GIB = 1 << 20, 1 << 30
 _EIGHTHS = 8
-"""Memory is dealt out in eighths of a GPU."""
+"""MIG divides the memory of a GPU into eighths."""
 
 
 def division(handle: Any) -> MigFacts:
-    """Whether MIG is on, and every instance there is. Raises NVMLError and ValueError where that can't be told."""
+    """The MIG mode and all instances. Raises NVMLError and ValueError if they can't be read."""
     try:
         current = int(pynvml.nvmlDeviceGetMigMode(handle)[0])
     except pynvml.NVMLError as error:
@@ -44,8 +44,8 @@ def division(handle: Any) -> MigFacts:
         raise ValueError(f"MIG mode {current} is not known")
     count = int(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle))
     if not count:
-        # Documented as the answer of a GPU whose MIG is off: it contradicts the mode, and proves no instance gone.
-        raise ValueError("MIG is on, and the driver says that no instance can exist")
+        # Documented for a GPU with MIG off. It contradicts the mode, so it does not prove that instances are gone.
+        raise ValueError("MIG is on, and the driver reports that no instance can exist")
     whole_bytes = Collector().take("memory", lambda: int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)) or 0
     instances: list[InstanceFacts] = []
     for index in range(count):
@@ -60,10 +60,10 @@ def division(handle: Any) -> MigFacts:
 
 
 def profile(name: str, attributes: Any, whole_bytes: int) -> str:
-    """`1g.10gb`: from the end of the instance's name, else worked out from its slices and its share of the memory.
+    """The profile, such as `1g.10gb`: the end of the instance's name, else computed from its slices and memory.
 
-    `NVIDIA A100-SXM4-80GB MIG 1g.10gb` is a name. A compute instance that is smaller than its GPU instance has a part
-    in front: `1c.2g.20gb`.
+    `NVIDIA A100-SXM4-80GB MIG 1g.10gb` is such a name. The profile of a compute instance that is smaller than its GPU
+    instance has a prefix: `1c.2g.20gb`.
     """
     _, found, named = name.rpartition(_NAMED)
     if found:
@@ -77,7 +77,7 @@ def profile(name: str, attributes: Any, whole_bytes: int) -> str:
 
 
 def _placed(gpu: Any, facts: InstanceFacts) -> InstanceFacts:
-    """The facts with the placement, where it can be read."""
+    """The facts with the placement, if it is readable."""
     found = Collector()
 
     def gpu_start() -> int:

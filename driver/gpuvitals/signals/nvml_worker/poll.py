@@ -1,6 +1,6 @@
-"""One poll of one GPU through pynvml: which call gives which value, and what its answer means. Worker process only.
+"""One poll of one GPU through pynvml: the call for each value, and the meaning of its answers. Worker process only.
 
-Source: nvml.h of CUDA 13.5 for fields and states; docs.nvidia.com NVML API reference for their meaning.
+Source: nvml.h of CUDA 13.5 for fields and states; docs.nvidia.com NVML API reference for their definitions.
 """
 
 import ctypes
@@ -23,28 +23,28 @@ from gpuvitals.signals.nvml_worker.protocol import (
 T = TypeVar("T")
 
 FATAL = DRIVER_CODES | {GPU_IS_LOST, RESET_REQUIRED}
-"""Answers that are about the GPU or the driver as a whole; no further value is asked for."""
+"""Answers about the whole GPU or the driver; after one of them no further value is read."""
 
 _RECOVERY_ACTION_FIELD = 230
 _LINK_COUNT_FIELD = 91
 _LINK_STATE_FIELD = 165
 _MAX_LINKS = 36
 _LINK_STATES = {0: "inactive", 1: "active", 2: "sleep", 3: "inactive"}
-"""3 is "active with traffic disabled": nothing can use it, so it counts as inactive.
+"""3 is "active with traffic disabled": the link is unusable, so it counts as inactive.
 
-A number that is not here is unknown: neither up nor down. Source: nvml.h of CUDA 13.5, NVML_NVLINK_STATE_*.
+Other numbers are unknown, neither up nor down. Source: nvml.h of CUDA 13.5, NVML_NVLINK_STATE_*.
 """
 _LINK_ENABLED = {0: "inactive", 1: "active"}
-"""What nvmlDeviceGetNvLinkState answers, which is no link state but nvmlEnableState_t."""
+"""The values of nvmlDeviceGetNvLinkState, which returns nvmlEnableState_t instead of a link state."""
 
 _CORRECTED, _UNCORRECTED, _VOLATILE, _AGGREGATE = 0, 1, 0, 1
 _MAX_COUNT = 1 << 53
-"""Above it a counter is garbage, and no longer exact in JSON."""
+"""A larger counter is garbage, and would not be exact in JSON."""
 
 _FABRIC_STATES = {0: "not-supported", 1: "not-started", 2: "in-progress", 3: "completed"}
 _FABRIC_COMPLETED = 3
 _DEGRADED_BANDWIDTH, _ROUTE_RECOVERY, _ROUTE_UNHEALTHY, _ACCESS_TIMEOUT = 0, 2, 4, 6
-"""Where the two bits of each flag begin in the health mask; 0 is not supported, 1 is true, 2 is false."""
+"""The first bit of each two-bit flag in the health mask. 0 means not supported, 1 true, 2 false."""
 _LESSER = (_DEGRADED_BANDWIDTH, _ROUTE_RECOVERY, _ACCESS_TIMEOUT)
 _TRUE, _LAST_FLAG = 1, 2
 _MISCONFIGURED_SHIFT, _CONFIGURED, _LAST_MISCONFIGURED = 8, 1, 8
@@ -56,14 +56,14 @@ _SLOWDOWN_THRESHOLD, _GPU_SENSOR = 1, 0
 
 
 class Collector:
-    """Takes values one by one; remembers which the model lacks, and why others could not be read."""
+    """Reads values one by one, and collects unsupported values and the reasons for unreadable ones."""
 
     def __init__(self) -> None:
         self.unsupported: list[str] = []
         self.troubles: list[str] = []
 
     def take(self, name: str, call: Callable[[], T]) -> T | None:
-        """The value of `call`, None where it has none. Raises NVMLError only for answers in FATAL."""
+        """The result of `call`, None if it failed. Raises NVMLError only for answers in FATAL."""
         try:
             return call()
         except pynvml.NVMLError as error:
@@ -74,13 +74,13 @@ class Collector:
             else:
                 self.troubles.append(f"{name}: {error}")
         except ValueError as error:
-            # Garbage from the library: a string that is no text, a number out of range.
+            # Garbage from the library: undecodable text, or a number out of range.
             self.troubles.append(f"{name}: {error}")
         return None
 
 
 def reading(handle: Any) -> GpuValues:
-    """All values of one GPU. Raises NVMLError for answers in FATAL."""
+    """All values of one poll. Raises NVMLError for answers in FATAL."""
     found = Collector()
     remap = found.take("remap", lambda: pynvml.nvmlDeviceGetRemappedRows(handle))
     values = GpuValues(
@@ -108,7 +108,7 @@ def reading(handle: Any) -> GpuValues:
 
 
 def link_states(handle: Any) -> tuple[str, ...]:
-    """The state of each NVLink; field 165 where the driver has it, else active or inactive."""
+    """The state of each NVLink, from field 165 if the driver has it, else only active or inactive."""
     count = link_count(handle)
     known: list[str] = []
     for link, state in enumerate(_state_fields(handle, count)):
@@ -120,14 +120,14 @@ def link_states(handle: Any) -> tuple[str, ...]:
             )
         except pynvml.NVMLError as error:
             if error.value == INVALID_ARGUMENT:
-                # Beyond the last link of a driver that does not tell their number.
+                # Beyond the last link, with a driver that does not give the number of links.
                 break
             raise
     return tuple(known)
 
 
 def link_count(handle: Any) -> int:
-    """How many NVLinks there are; the most there can be where the driver does not say."""
+    """The number of NVLinks, or its maximum if the driver does not give it."""
     try:
         return min(_field(handle, _LINK_COUNT_FIELD), _MAX_LINKS)
     except pynvml.NVMLError as error:
@@ -152,7 +152,7 @@ def _field(handle: Any, field: int) -> int:
 
 
 def flag(value: Any) -> bool:
-    """A flag as NVML has it. Raises ValueError for a number that is neither 0 nor 1: it says nothing about the GPU."""
+    """A flag of NVML. Raises ValueError for a number other than 0 and 1, which is no evidence either way."""
     number_of_flag = int(value)
     if number_of_flag not in (0, 1):
         raise ValueError(f"{number_of_flag} is neither 0 nor 1")
@@ -160,13 +160,13 @@ def flag(value: Any) -> bool:
 
 
 def field_error(value: Any) -> pynvml.NVMLError:
-    """Why a field has no value. A field that the driver does not know is one that it does not support."""
+    """The error of a field without value. A field that is unknown to the driver counts as not supported."""
     code = int(value.nvmlReturn)
     return pynvml.NVMLError(NOT_SUPPORTED if code == INVALID_ARGUMENT else code)
 
 
 def number(value: Any) -> int:
-    """The number in a field value's union, by its type tag. Raises ValueError for a type that holds none."""
+    """The number in the union of a field value, by its type tag. Raises ValueError for an unknown type."""
     unions = {1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal", 6: "usVal"}
     name = unions.get(int(value.valueType))
     if name is None:
@@ -175,7 +175,7 @@ def number(value: Any) -> int:
 
 
 def _state_fields(handle: Any, count: int) -> list[int | None]:
-    """Field 165 of each link in one call; None where the driver does not have it."""
+    """Field 165 of each link, read in one call; None for links without it."""
     if not count:
         return []
     values = pynvml.nvmlDeviceGetFieldValues(handle, [(_LINK_STATE_FIELD, link) for link in range(count)])
@@ -201,7 +201,7 @@ def _banks_without_spare(handle: Any) -> int:
 
 def _fabric(handle: Any) -> str:
     info, summary = _fabric_info(handle)
-    # One byte in nvml.h, four in pynvml: the other three are padding that nobody has to clear.
+    # One byte in nvml.h, four in pynvml: the other three are padding and may hold anything.
     number = int(info.state) & 0xFF
     state = _FABRIC_STATES.get(number)
     if state is None:
@@ -225,7 +225,7 @@ def _fabric(handle: Any) -> str:
 
 
 def _fabric_info(handle: Any) -> tuple[Any, int]:
-    """The structure and its summary; drivers before version 3 of it have no summary."""
+    """The structure and its summary. Drivers without version 3 of the structure have no summary: 0."""
     info = pynvml.c_nvmlGpuFabricInfo_v3_t()
     try:
         pynvml.nvmlDeviceGetGpuFabricInfoV(handle, ctypes.byref(info))
@@ -257,7 +257,7 @@ def _slowed(handle: Any) -> bool:
 
 
 def clock_reasons(handle: Any) -> int:
-    """Why the clocks are as they are, as bits."""
+    """The active clock event reasons, as bits."""
     try:
         return int(pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle))
     except pynvml.NVMLError as error:

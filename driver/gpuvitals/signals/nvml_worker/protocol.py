@@ -1,15 +1,17 @@
-"""What the NVML worker asks of the library below it: a narrow Protocol, and the plain values that cross the pipe.
+"""The interface between the NVML worker and the library: a small Protocol, and the plain values sent over the pipe.
 
-Two implementations exist: the real library (`pynvml_backend`), and the scripted GPUs of the simulation. Both run in the
-worker process only, so a call may block for as long as it likes.
+There are two implementations: the real library (`pynvml_backend`) and the scripted GPUs of the simulation. Both run in
+the worker process only, so calls may block without a bound.
 """
 
 from typing import Protocol
 
 import msgspec
 
+from gpuvitals.model.signal import Checkup
+
 DEFAULT_BACKEND = "gpuvitals.signals.nvml_worker.pynvml_backend:PynvmlBackend"
-"""The real library, by the name that `--backend` takes."""
+"""The real library, as an argument of `--backend`."""
 
 SUCCESS = 0
 UNINITIALIZED = 1
@@ -29,20 +31,20 @@ UNKNOWN = 999
 """Numbers of nvmlReturn_t, which are ABI. Source: nvml.h of CUDA 13.5."""
 
 DRIVER_CODES = frozenset({UNINITIALIZED, DRIVER_NOT_LOADED, LIBRARY_NOT_FOUND, VERSION_MISMATCH})
-"""Answers that are about the driver: no GPU is to blame, and only a new worker can do better."""
+"""Answers about the driver. They blame no GPU, and only a new worker can succeed."""
 
 ABOUT_ANY_GPU = frozenset({INSUFFICIENT_POWER, IRQ_ISSUE, GPU_IS_LOST, RESET_REQUIRED})
-"""Answers that are about any GPU of the node where the call names none by its slot, index or handle.
+"""Answers that may be about any GPU of the node if the call does not name one by slot, index or handle.
 
 Source: nvml.h of CUDA 13.5, nvmlDeviceGetHandleByUUID ("if any GPU"), nvmlEventSetWait_v2 ("if a GPU").
 """
 
 NO_INSTANCE = 0xFFFFFFFF
-"""What an event carries where it blames no MIG instance. Source: nvml.h, nvmlEventData_t."""
+"""The instance of an event that blames no MIG instance. Source: nvml.h, nvmlEventData_t."""
 
 
 class NvmlFailure(Exception):
-    """A call that the library answered with an error. `code` is the number of nvmlReturn_t."""
+    """An error of the library. `code` is the number of nvmlReturn_t."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -50,7 +52,7 @@ class NvmlFailure(Exception):
 
 
 class DriverFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """The driver as loaded. `cuda_driver_version` is `major.minor`; `gpu_count` is what it enumerates now."""
+    """The loaded driver. `cuda_driver_version` is `major.minor`; `gpu_count` is the number of enumerated GPUs."""
 
     driver_version: str
     cuda_driver_version: str
@@ -58,7 +60,7 @@ class DriverFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InstanceFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A MIG instance: ids, and what it has or shares; 0, None and the empty string are "not read".
+    """A MIG instance: its IDs and its own or shared resources. 0, None and the empty string mean "not read".
 
     `gpu_start` is the first memory slice of the GPU instance, `compute_start` the first compute slice of a compute
     instance that is smaller than it.
@@ -79,15 +81,15 @@ class InstanceFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class MigFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a GPU is divided. A model without MIG is one whose MIG is off."""
+    """The MIG mode and instances of a GPU. A model without MIG counts as MIG off."""
 
     enabled: bool
     instances: tuple[InstanceFacts, ...] = ()
 
 
 class GpuFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """Who a GPU is. `bus_id` is as the library spells it; `active_links` is None where links can't be read, `mig` where
-    it could not be told how the GPU is divided.
+    """The identity and facts of a GPU. `bus_id` is in the library's spelling. `active_links` and `mig` are None if they
+    could not be read.
     """
 
     uuid: str
@@ -104,9 +106,9 @@ class GpuFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GpuValues(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The values of one poll, named and measured as in `model.signal.Reading`; states as their enums' values.
+    """The values of one poll. Names and units are those of `model.signal.Reading`; states are the values of its enums.
 
-    `mig` is how the GPU is divided now, None where that could not be told.
+    `mig` is None if it could not be read.
     """
 
     recovery_action: int | None = None
@@ -127,33 +129,8 @@ class GpuValues(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: str = ""
 
 
-class CheckupValues(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The values of one checkup, named and measured as in `model.signal.Checkup`."""
-
-    link_replays: int | None = None
-    link_recoveries: int | None = None
-    link_recoveries_failed: int | None = None
-    link_crc_errors: int | None = None
-    link_errors_per_petabit: int | None = None
-    pcie_replays: int | None = None
-    pcie_fatal_errors: int | None = None
-    pcie_lanes: int | None = None
-    pcie_lanes_max: int | None = None
-    pcie_generation: int | None = None
-    pcie_generation_max: int | None = None
-    idle: bool | None = None
-    retired_pages: int | None = None
-    page_retirement_pending: bool | None = None
-    repair_pending: bool | None = None
-    memory_unrepairable: bool | None = None
-    power_milliwatts: int | None = None
-    processes: int | None = None
-    unsupported: tuple[str, ...] = ()
-    detail: str = ""
-
-
 class XidEvent(msgspec.Struct, frozen=True, kw_only=True, tag="xid"):
-    """An XID of one GPU, number only. 999 is the library's "unknown XID"."""
+    """An XID of one GPU, without details. 999 is the library's "unknown XID"."""
 
     uuid: str
     code: int
@@ -162,7 +139,7 @@ class XidEvent(msgspec.Struct, frozen=True, kw_only=True, tag="xid"):
 
 
 class AttentionEvent(msgspec.Struct, frozen=True, kw_only=True, tag="attention"):
-    """Something about a GPU changed and must be read again; uuid "" means any of them. `why` is for people."""
+    """A GPU has changed and must be polled; an empty `uuid` means any GPU. `why` is for display."""
 
     uuid: str
     why: str
@@ -172,32 +149,32 @@ BackendEvent = XidEvent | AttentionEvent
 
 
 class NvmlBackend(Protocol):
-    """The calls. Each raises NvmlFailure with the library's code, and may block for ever."""
+    """The calls of the worker. Each raises NvmlFailure with the library's code, and may block for ever."""
 
     def open(self, *, attach: bool) -> DriverFacts:
-        """Opens the driver. Called once, before everything else. Without `attach` no GPU is touched until it is asked for."""
+        """Opens the driver. The first call, and made once. Without `attach`, only calls about a GPU touch it."""
         ...
 
     def identify(self, index: int) -> GpuFacts:
-        """Who the GPU at this index is now. The index is good for this call only."""
+        """The identity and facts of the GPU at an index. An index is valid for one call only."""
         ...
 
     def read(self, uuid: str, bus_id: str) -> GpuValues:
-        """All values of one GPU. A value that can't be read is None and named; only a lost GPU fails as a whole."""
+        """All values of a poll. An unreadable value is None and named in `detail`; the call fails only for a lost GPU."""
         ...
 
-    def check(self, uuid: str, bus_id: str) -> CheckupValues:
-        """The values that are read seldom, in the manner of `read`."""
+    def check(self, uuid: str, bus_id: str) -> Checkup:
+        """A checkup of one GPU, with the time at which it was made. Values that can't be read are as in `read`."""
         ...
 
     def probe(self, uuid: str, bus_id: str) -> None:
-        """Looks the GPU up anew and touches it as lightly as possible; returning means that it answers."""
+        """Looks the GPU up again and makes the cheapest call that reaches it. Returns if the GPU answers."""
         ...
 
     def watch(self, uuid: str, bus_id: str) -> None:
-        """Registers for the events of one GPU. One that can't be registered is polled only."""
+        """Registers for the events of one GPU. A GPU whose registration is refused is only polled."""
         ...
 
     def next_event(self, timeout_seconds: float) -> BackendEvent | None:
-        """Waits for an event of a watched GPU; None at the timeout. Called on a thread of its own, beside other calls."""
+        """Waits for an event of a watched GPU; None at the timeout. Called on a second thread, beside other calls."""
         ...

@@ -1,7 +1,7 @@
-"""The real library behind the NVML worker. The only importer of pynvml, and loaded in the worker process only.
+"""The NvmlBackend over the real library. Loaded in the worker process only.
 
-A missing symbol, a missing field or "not supported" makes one value unknown, never a GPU unhealthy: drivers of many
-years answer here. Only an answer about the whole GPU (lost, reset required) fails a read.
+A missing symbol, a missing field or "not supported" makes one value unknown, and never a GPU unhealthy, since drivers of
+many versions are in use. A poll fails only for an answer about the whole GPU: lost, or reset required.
 """
 
 import ctypes
@@ -12,6 +12,9 @@ from typing import Any
 import msgspec
 import pynvml
 
+from gpuvitals.model.ids import GpuUuid
+from gpuvitals.model.signal import Checkup
+from gpuvitals.signals.clock import SystemClock
 from gpuvitals.signals.nvml_worker.checkup import checkup
 from gpuvitals.signals.nvml_worker.library import load
 from gpuvitals.signals.nvml_worker.mig import division
@@ -23,7 +26,6 @@ from gpuvitals.signals.nvml_worker.protocol import (
     UNKNOWN,
     AttentionEvent,
     BackendEvent,
-    CheckupValues,
     DriverFacts,
     GpuFacts,
     GpuValues,
@@ -58,9 +60,9 @@ _EVENT_NAMES = {
     0x4000: "the GPU became unavailable",
     0x8000: "the recovery action changed",
 }
-"""Events without a value of their own: the GPU is read anew. Source: nvml.h of CUDA 13.5, nvmlEventType*.
+"""Events without a value: the GPU is polled. Source: nvml.h of CUDA 13.5, nvmlEventType*.
 
-Left out are those that a healthy GPU sends all the time: single bit errors, performance state, clocks, power source.
+Events of healthy GPUs are left out: single bit errors, performance state, clocks, power source.
 """
 _WANTED_EVENTS = sum(_EVENT_NAMES, _XID_EVENT)
 
@@ -69,6 +71,7 @@ class PynvmlBackend:
     """NvmlBackend over libnvidia-ml.so.1. Calls and event waits may run on two threads: NVML is thread safe."""
 
     def __init__(self) -> None:
+        self._clock = SystemClock()
         self._handles: dict[str, Any] = {}
         self._watched: dict[str, Any] = {}
         self._attached = True
@@ -87,7 +90,7 @@ class PynvmlBackend:
             )
 
     def identify(self, index: int) -> GpuFacts:
-        """Reads the identity; the handle is kept for reads and events."""
+        """Reads identity and facts, and keeps the handle for later calls and events."""
         with _translated():
             handle = pynvml.nvmlDeviceGetHandleByIndex(index)
             uuid = str(pynvml.nvmlDeviceGetUUID(handle))
@@ -123,13 +126,13 @@ class PynvmlBackend:
             detail = "; ".join(each for each in (values.detail, *found.troubles) if each)
             return msgspec.structs.replace(values, mig=mig, detail=detail)
 
-    def check(self, uuid: str, bus_id: str) -> CheckupValues:
+    def check(self, uuid: str, bus_id: str) -> Checkup:
         """Every value of one checkup."""
         with _translated():
-            return checkup(self._handle(uuid, bus_id))
+            return checkup(self._handle(uuid, bus_id), GpuUuid(uuid), self._clock)
 
     def probe(self, uuid: str, bus_id: str) -> None:
-        """Looks the GPU up anew and reads one field, the cheapest call that reaches the GPU."""
+        """Looks the GPU up again and reads one field, the cheapest call that reaches the GPU."""
         with _translated():
             handle = self._look_up(uuid, bus_id)
             result = int(pynvml.nvmlDeviceGetFieldValues(handle, [230])[0].nvmlReturn)
@@ -138,7 +141,7 @@ class PynvmlBackend:
             self._handles[uuid] = handle
 
     def watch(self, uuid: str, bus_id: str) -> None:
-        """Adds the GPU to the event set; a refusal that spoils the set has it made anew without that GPU."""
+        """Adds the GPU to the event set. A refusal can invalidate the set, which is then made again without the GPU."""
         with _translated():
             handle = self._handle(uuid, bus_id)
             if self._events is None:
@@ -150,7 +153,7 @@ class PynvmlBackend:
                 self._make_set()
 
     def next_event(self, timeout_seconds: float) -> BackendEvent | None:
-        """The next event; after a failed wait the set is undefined and is made anew at the next call."""
+        """The next event. A failed wait leaves the event set undefined, so the next call makes a new one."""
         if self._events is None:
             with _translated():
                 self._make_set()
@@ -166,17 +169,17 @@ class PynvmlBackend:
         return self._translated_event(event)
 
     def _make_set(self) -> None:
-        """A fresh set of all that are watched. Who spoils it is watched no more, and it is made once again."""
+        """Makes an event set with all watched GPUs, without those whose registration invalidates the set."""
         while True:
             self._events = pynvml.nvmlEventSetCreate()
-            spoiler = next((u for u, handle in self._watched.items() if not self._registered(handle)), None)
-            if spoiler is None:
+            refused = next((u for u, handle in self._watched.items() if not self._registered(handle)), None)
+            if refused is None:
                 return
-            del self._watched[spoiler]
+            del self._watched[refused]
             pynvml.nvmlEventSetFree(self._events)
 
     def _registered(self, handle: Any) -> bool:
-        """False where the GPU was refused in a way that leaves the set undefined. Source: NVML API reference."""
+        """False if the refused registration leaves the event set undefined. Source: NVML API reference."""
         try:
             supported = int(pynvml.nvmlDeviceGetSupportedEventTypes(handle))
             pynvml.nvmlDeviceRegisterEvents(handle, supported & _WANTED_EVENTS, self._events)
@@ -189,7 +192,7 @@ class PynvmlBackend:
         if kind != _XID_EVENT:
             return AttentionEvent(uuid=uuid, why=_EVENT_NAMES.get(kind, f"event {kind:#x}"))
         if not uuid:
-            return AttentionEvent(uuid="", why=f"xid {int(event.eventData)} of a GPU that is not known")
+            return AttentionEvent(uuid="", why=f"xid {int(event.eventData)} of an unknown GPU")
         return XidEvent(
             uuid=uuid,
             code=int(event.eventData),
@@ -208,10 +211,10 @@ class PynvmlBackend:
         return next((uuid for uuid, handle in self._handles.items() if _address(handle) == address), "")
 
     def _look_up(self, uuid: str, bus_id: str) -> Any:
-        """The handle of a GPU: by its slot, with the UUID verified; by its UUID where the slot does not have it.
+        """The handle of a GPU: by its slot, with the UUID verified, else by its UUID.
 
-        The answer about a slot is about that GPU, and the search initialises no other. The lookup by UUID answers
-        GPU_IS_LOST if any GPU of the node is lost, so that answer blames nobody.
+        A lookup by slot initialises no other GPU, so its errors are about this GPU. A lookup by UUID answers
+        GPU_IS_LOST if any GPU of the node is lost, so its errors blame no GPU.
         Source: nvml.h of CUDA 13.5, nvmlDeviceGetHandleByPciBusId_v2 and nvmlDeviceGetHandleByUUID.
         """
         try:
@@ -220,15 +223,15 @@ class PynvmlBackend:
             if error.value in FATAL:
                 raise
             return self._by_uuid(uuid, error)
-        # The UUID of a sick GPU may not be readable although the GPU is there.
+        # The UUID of a faulty GPU may be unreadable although the GPU is in its slot.
         if Collector().take("uuid", lambda: str(pynvml.nvmlDeviceGetUUID(handle))) in (None, uuid):
             return handle
         return self._by_uuid(uuid, NvmlFailure(GPU_NOT_FOUND, f"another GPU is in slot {bus_id} now"))
 
     def _by_uuid(self, uuid: str, otherwise: Exception) -> Any:
-        """The handle of a GPU that its slot does not have. Raises `otherwise`, the slot's answer, where nothing contradicts it."""
+        """The handle of a GPU that is not in its slot. Raises `otherwise`, the slot's answer, if nothing contradicts it."""
         if not self._attached:
-            # The search would initialise every GPU on its way, also one that is to be left alone.
+            # The lookup would initialise every GPU, also those that must not be opened.
             raise otherwise
         try:
             return pynvml.nvmlDeviceGetHandleByUUID(uuid)
@@ -237,12 +240,12 @@ class PynvmlBackend:
                 raise
             if error.value not in ABOUT_ANY_GPU or not isinstance(otherwise, NvmlFailure):
                 raise otherwise from error
-            # Another GPU is in the slot. Whether this one has moved can't be told while any is lost.
+            # Another GPU is in the slot. While any GPU is lost, a lookup can't show whether this one has moved.
             raise NvmlFailure(UNKNOWN, f"{otherwise}, and by UUID the driver answers: {error}") from error
 
 
 def _initialised(*, attach: bool) -> bool:
-    """Initialises the library; whether it has attached to every GPU. One that can't be attached to is no reason to have none."""
+    """Initialises the library and returns whether it attached to every GPU. If one GPU fails, it attaches to none."""
     if attach:
         try:
             pynvml.nvmlInitWithFlags(0)

@@ -1,15 +1,15 @@
-"""The lines between the agent and its NVML worker: one JSON object a line, requests down, answers and events up.
+"""The wire format between the agent and its NVML worker: one JSON object per line.
 
-The parent has one request in flight at a time, so it always knows which GPU a silent worker is stuck on.
+The agent has one request in flight at a time, so it can attribute a hang to one GPU.
 """
 
 from typing import Literal
 
 import msgspec
 
+from gpuvitals.model.signal import Checkup
 from gpuvitals.signals.nvml_worker.protocol import (
     AttentionEvent,
-    CheckupValues,
     DriverFacts,
     GpuFacts,
     GpuValues,
@@ -18,11 +18,11 @@ from gpuvitals.signals.nvml_worker.protocol import (
 
 MAX_LINE = 1 << 16
 
-Call = Literal["open", "identify", "read", "check", "probe", "watch", "hear"]
+Call = Literal["open", "identify", "read", "check", "probe", "watch", "events"]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One call. `attach` belongs to open, `index` to identify, `uuid` and `bus_id` to the others but hear."""
+    """One call. `attach` is an argument of open, `index` of identify, `uuid` and `bus_id` of all others except events."""
 
     id: int
     call: Call
@@ -57,17 +57,17 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True, tag="checked"):
     """The answer to check."""
 
     id: int
-    values: CheckupValues
+    checkup: Checkup
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
-    """The answer to probe, watch and hear."""
+    """The answer to probe, watch and events."""
 
     id: int
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
-    """Any call's other answer. `code` is the library's number."""
+    """The answer to a failed call. `code` is the number of nvmlReturn_t."""
 
     id: int
     code: int
@@ -88,10 +88,10 @@ def line_from(item: Request | Message) -> bytes:
 
 
 def request_from(line: bytes) -> Request:
-    """The request of one line. Raises msgspec.DecodeError (a ValueError) with what is wrong."""
+    """The request of one line. Raises msgspec.DecodeError, a ValueError."""
     return _requests.decode(line)
 
 
 def message_from(line: bytes) -> Message:
-    """The message of one line. Raises msgspec.DecodeError (a ValueError) with what is wrong."""
+    """The message of one line. Raises msgspec.DecodeError, a ValueError."""
     return _messages.decode(line)

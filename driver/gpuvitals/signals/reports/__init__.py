@@ -1,4 +1,4 @@
-"""Reports of GPU health by people and programs: the drop-in folder and the text of a report.
+"""External reports of GPU health, by operators and programs: the drop-in folder, and the text of a report.
 
-May live here: finding and parsing reports. May not: the decision which report stands; that is the agent's.
+May live here: finding and parsing reports. May not: deciding which reports apply; the agent does that.
 """
