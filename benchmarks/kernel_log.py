@@ -20,7 +20,7 @@ from benchmarks.harness.lab import Lab
 from benchmarks.harness.processes import LabError
 from gpuvitals.model.signal import GapReport, OffBusReport, RecoveryActionReport, Signal, XidReport
 from gpuvitals.signals.clock import SystemClock
-from gpuvitals.signals.kmsg.record_stream import KmsgCounters, KmsgFeed
+from gpuvitals.signals.kmsg.record_stream import KmsgCounters, RecordStream
 
 LINES = 1_000_000
 HOLES = 1000
@@ -146,7 +146,7 @@ def _report(signal: Signal) -> _Report | None:
 def _read(lines: Sequence[bytes]) -> _Read:
     logging.getLogger("gpuvitals").addHandler(logging.NullHandler())
     heard = _Signals()
-    feed = KmsgFeed(SystemClock(), heard, resume_after=None, accept_user_facility=False)
+    feed = RecordStream(SystemClock(), heard, resume_after=None, accept_user_facility=False)
     began = time.process_time()
     for at in range(0, len(lines), _BATCH):
         feed.take(lines[at : at + _BATCH])

@@ -10,7 +10,7 @@ from gpuvitals.health.fault_classes import FaultClass, xid_rule
 from gpuvitals.health.xid_catalog import CATALOG
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.signal import ClearReport, IdentityReport, Source, XidReport
-from gpuvitals.signals.kmsg.record_stream import KmsgFeed
+from gpuvitals.signals.kmsg.record_stream import RecordStream
 from support.fakes.lagging_kernel_log import LaggingLog
 from support.long_runs import share
 from support.signals import UUID, fold, good, judge, moment, xid
@@ -92,8 +92,8 @@ class Node:
             case _:
                 raise AssertionError(what)
 
-    def _reader(self, resume_after: int | None) -> KmsgFeed:
-        return KmsgFeed(self.log, self.sink, resume_after=resume_after, accept_user_facility=False)
+    def _reader(self, resume_after: int | None) -> RecordStream:
+        return RecordStream(self.log, self.sink, resume_after=resume_after, accept_user_facility=False)
 
     def _read(self) -> None:
         self.feed.hold(self.log.written[self.read :])

@@ -1,5 +1,5 @@
-"""Where faults are heard: the kernel log, NVML through a child process, and sysfs.
+"""Sources of signals: the kernel log, NVML through a child process, sysfs, the DCGM exporter and external reports.
 
-May live here: readers, their pure parsers, and the NVML worker. May not: judgement. A source reports what it saw, says
-when it can't see, and never drops a record without counting it.
+May live here: readers, their pure parsers, and the NVML worker. May not: judgement. A source reports its observations
+and its own outages, and counts every record that it drops.
 """

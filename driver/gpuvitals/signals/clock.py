@@ -1,4 +1,4 @@
-"""The one reader of the system's clocks."""
+"""The only reader of the system's clocks."""
 
 import time
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class SystemClock:
-    """Moments of this machine: CLOCK_BOOTTIME, which runs on in suspend and never jumps, and UTC for people."""
+    """Moments of this machine: CLOCK_BOOTTIME, which continues during suspend and never jumps, and UTC for display."""
 
     def now(self) -> Moment:
         """The present Moment."""
@@ -19,5 +19,5 @@ class SystemClock:
 
 
 def boot_id(path: Path = _BOOT_ID) -> BootId:
-    """The id of this boot. Raises OSError where the kernel does not tell."""
+    """The ID of this boot. Raises OSError if the kernel does not provide it."""
     return BootId(path.read_text(encoding="ascii").strip())

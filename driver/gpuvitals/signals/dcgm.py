@@ -1,13 +1,12 @@
-"""The DCGM exporter on this node as a witness: its metrics, looked at again and again, become signals.
+"""Polls the DCGM exporter of this node and turns its metrics into signals.
 
-Optional. It is never waited for by anything else, and what it repeats is no evidence: a GPU whose energy counter stands
-still for as long as a reading counts as fresh is not being read, whatever the other values say.
+Optional; no other source waits for it. Repeated values are no evidence: if the energy counter of a GPU does not change
+for as long as a reading counts as fresh, DCGM no longer reads that GPU, and none of its values are used.
 """
 
 import http.client
 import ipaddress
 import logging
-import threading
 import time
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -32,6 +31,7 @@ from gpuvitals.signals.dcgm_text import (
     dcgm_gpus,
 )
 from gpuvitals.signals.source import SignalSink
+from gpuvitals.stoppable_thread import StoppableThread
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +41,10 @@ _MAX_XID = 65_535
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DcgmSettings:
-    """Where the exporter listens, and how it is asked.
+    """The exporter's URL and the limits of a request.
 
-    `deadline_seconds` bounds a whole answer, `max_bytes` its size; an energy counter that stands still for
-    `stale_seconds` is that of a GPU that nobody reads.
+    `deadline_seconds` bounds a whole response, `max_bytes` its size. An energy counter that does not change for
+    `stale_seconds` marks the GPU as stale.
     """
 
     url: str
@@ -55,15 +55,15 @@ class DcgmSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class _Moved:
-    """The last energy of a GPU, and since when it is that."""
+class _Energy:
+    """The last energy reading of a GPU, and the boot-clock instant of its last change."""
 
-    energy: float
+    millijoules: float
     since: float
 
 
 def refused_address(url: str, node_address: str, *, any_host: bool) -> str:
-    """Why the exporter may not be asked at this address; empty where it may. Only this node's own is, unless said so."""
+    """Why this URL is refused, empty if it is accepted. Only addresses of this node are, unless `any_host` is set."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if parts.scheme != "http" or not host or parts.username is not None:
@@ -95,46 +95,43 @@ class DcgmSource:
         self._clock = clock
         self._sink = sink
         self._before: dict[GpuUuid, DcgmGpu] = {}
-        self._moved: dict[GpuUuid, _Moved] = {}
+        self._energies: dict[GpuUuid, _Energy] = {}
         self._xids: dict[GpuUuid, int] = {}
         self._state: MonitorState | None = None
-        self._stop = threading.Event()
-        # A daemon: it only reads, so an answer that outlives the stop deadline has nothing to lose.
-        self._thread = threading.Thread(target=self._run, name="dcgm", daemon=True)
+        # A daemon: it only reads, so a request that outlives the stop deadline loses nothing.
+        self._thread = StoppableThread(self._run, name=self.name, daemon=True)
 
     def start(self) -> None:
-        """Begins to ask."""
+        """Starts polling."""
         self._thread.start()
 
     def stop(self, deadline_seconds: float) -> None:
-        """Stops, and waits for an answer at hand up to the deadline."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join(deadline_seconds)
+        """Stops after the current request, or at the deadline."""
+        self._thread.stop(deadline_seconds)
 
     def _run(self) -> None:
         while True:
-            self._look()
-            if self._stop.wait(self._settings.period_seconds):
+            self._poll()
+            if self._thread.stopping.wait(self._settings.period_seconds):
                 return
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         try:
-            told = dcgm_gpus(self._answer())
+            found = dcgm_gpus(self._response())
         except (OSError, ValueError, http.client.HTTPException, DcgmTextError) as error:
             self._monitor(MonitorState.UNRESPONSIVE, f"{self._settings.url}: {error}")
             return
-        fresh = {uuid: gpu for uuid, gpu in told.items() if self._is_fresh(uuid, gpu)}
-        if told and not fresh:
+        fresh = {uuid: gpu for uuid, gpu in found.items() if self._is_fresh(uuid, gpu)}
+        if found and not fresh:
             self._monitor(MonitorState.UNRESPONSIVE, f"{self._settings.url}: repeats old values of every GPU")
         else:
             self._monitor(MonitorState.WATCHING, f"{len(fresh)} GPUs at {self._settings.url}")
         for uuid, gpu in fresh.items():
-            self._tell(uuid, gpu)
+            self._report(uuid, gpu)
         self._before = fresh
 
-    def _answer(self) -> str:
-        """The whole answer, within the deadline and the bound. Raises OSError, HTTPException, DcgmTextError."""
+    def _response(self) -> str:
+        """The body of the response. Raises OSError, HTTPException and, beyond the deadline or the bound, DcgmTextError."""
         settings, parts = self._settings, urlsplit(self._settings.url)
         until = time.monotonic() + settings.deadline_seconds
         connection = http.client.HTTPConnection(
@@ -142,11 +139,11 @@ class DcgmSource:
         )
         try:
             connection.request("GET", parts.path or "/", headers={"Accept": "text/plain;version=0.0.4"})
-            answer = connection.getresponse()
-            if answer.status != http.client.OK:
-                raise DcgmTextError(f"answers {answer.status} {answer.reason}")
+            response = connection.getresponse()
+            if response.status != http.client.OK:
+                raise DcgmTextError(f"answers {response.status} {response.reason}")
             body = b""
-            while chunk := answer.read1(_CHUNK):
+            while chunk := response.read1(_CHUNK):
                 body += chunk
                 if len(body) > settings.max_bytes:
                     raise DcgmTextError(f"more than {settings.max_bytes} bytes")
@@ -158,28 +155,31 @@ class DcgmSource:
 
     def _is_fresh(self, uuid: GpuUuid, gpu: DcgmGpu) -> bool:
         now, settings = self._clock.now(), self._settings
-        if gpu.told_at is not None and now.time.timestamp() - gpu.told_at > settings.stale_seconds:
+        if (
+            gpu.timestamp_seconds is not None
+            and now.time.timestamp() - gpu.timestamp_seconds > settings.stale_seconds
+        ):
             return False
         energy = gpu.values.get(ENERGY)
         if energy is None:
             return True
-        moved = self._moved.get(uuid)
-        if moved is None or moved.energy != energy:
-            self._moved[uuid] = _Moved(energy, now.at)
+        last = self._energies.get(uuid)
+        if last is None or last.millijoules != energy:
+            self._energies[uuid] = _Energy(energy, now.at)
             return True
-        return now.at - moved.since < settings.stale_seconds
+        return now.at - last.since < settings.stale_seconds
 
-    def _tell(self, uuid: GpuUuid, gpu: DcgmGpu) -> None:
+    def _report(self, uuid: GpuUuid, gpu: DcgmGpu) -> None:
         before = self._before.get(uuid, DcgmGpu())
-        slows = gpu.slows_down()
-        heated = _grew(before, gpu, (THERMAL,))
+        slowdown = gpu.hardware_slowdown()
+        throttled = _grew(before, gpu, (THERMAL,))
         self._sink.put(
             Reading(
                 source=Source.DCGM,
                 seen=self._clock.now(),
                 uuid=uuid,
                 status=ReadStatus.OK,
-                hardware_slowdown=heated if slows is None else slows or bool(heated),
+                hardware_slowdown=throttled if slowdown is None else slowdown or bool(throttled),
                 link_errors=_grew(before, gpu, LINK_ERRORS),
                 ecc_uncorrected_volatile=gpu.count(UNCORRECTED),
                 ecc_uncorrected_aggregate=gpu.count(UNCORRECTED_EVER),
@@ -189,10 +189,10 @@ class DcgmSource:
                 remap_failed=gpu.flag(REMAP_FAILED),
             )
         )
-        self._tell_xid(uuid, gpu)
+        self._report_xid(uuid, gpu)
 
-    def _tell_xid(self, uuid: GpuUuid, gpu: DcgmGpu) -> None:
-        """The gauge holds the last XID for ever: only its change is news, and how old the first one is nobody knows."""
+    def _report_xid(self, uuid: GpuUuid, gpu: DcgmGpu) -> None:
+        """Reports a change of the XID gauge, which holds the last XID for ever. The first value may be of any age."""
         if XID not in gpu.values:
             return
         code, before = int(gpu.values[XID]), self._xids.get(uuid)
@@ -213,6 +213,6 @@ class DcgmSource:
 
 
 def _grew(before: DcgmGpu, now: DcgmGpu, metrics: tuple[str, ...]) -> bool | None:
-    """Whether one of the counters grew since the look before; None where none was shown twice. A reset is no growth."""
+    """Whether one of the counters grew since the last poll; None if no counter is in both polls. A reset is no growth."""
     shown = [name for name in metrics if name in before.values and name in now.values]
     return any(now.values[name] > before.values[name] for name in shown) if shown else None

@@ -1,10 +1,10 @@
-"""Waiting for file descriptors. `select` would do, but it refuses numbers above 1023, which a busy agent reaches."""
+"""Waits for file descriptors. `select` can't be used: it refuses numbers above 1023, and a busy agent has those."""
 
 import select
 
 
 def readable(files: tuple[int, ...], seconds: float) -> frozenset[int]:
-    """Those of the open files that can be read without blocking, after at most that long; an ended one counts too."""
+    """The descriptors that are readable without blocking, after at most `seconds`; one at end of file counts too."""
     poller = select.poll()
     for file in files:
         poller.register(file, select.POLLIN)

@@ -1,4 +1,4 @@
-"""What a source of signals is to the rest: something that starts, puts signals, says what it counts, and stops."""
+"""The interface between sources of signals and the agent."""
 
 from typing import Protocol
 
@@ -6,25 +6,25 @@ from gpuvitals.model.signal import Signal
 
 
 class SignalSink(Protocol):
-    """Where signals go. Contract: `put` returns at once and never drops."""
+    """Receives signals. Contract: `put` returns at once and never drops a signal."""
 
     def put(self, signal: Signal) -> None:
-        """Hands over one signal."""
+        """Accepts one signal. Any thread."""
         ...
 
 
 class SignalSource(Protocol):
-    """A thing that observes. It reports its own blindness as a MonitorReport and keeps trying."""
+    """Observes one part of the node. It reports its own outages as MonitorReport signals, and keeps trying."""
 
     @property
     def name(self) -> str:
-        """For logs and thread names."""
+        """The name of the source in logs and of its thread."""
         ...
 
     def start(self) -> None:
-        """Begins to observe, on threads of its own."""
+        """Starts observing, on threads of its own."""
         ...
 
     def stop(self, deadline_seconds: float) -> None:
-        """Stops and joins its threads within the deadline."""
+        """Stops and joins the threads within the deadline."""
         ...

@@ -1,10 +1,9 @@
-"""The PCI bus as the kernel shows it: asked without the driver, so it answers also when the driver hangs.
+"""The PCI bus as sysfs shows it. Reading it needs no driver, so it works while the driver hangs.
 
-Source: Linux Documentation/ABI/testing/sysfs-bus-pci. Unverified on hardware: the number of a module's directory.
+Source: Linux Documentation/ABI/testing/sysfs-bus-pci. Unverified on hardware: the inode number of a module's directory.
 """
 
 import os
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from gpuvitals.model.ids import PciBusId
 from gpuvitals.model.signal import ConfigSpace, MonitorReport, MonitorState, PresenceReport, Source
 from gpuvitals.signals.nvml.decode import Placement
 from gpuvitals.signals.source import SignalSink
+from gpuvitals.stoppable_thread import StoppableThread
 
 _NVIDIA = "0x10de"
 _DISPLAY_CLASSES = ("0x0300", "0x0302")
@@ -23,14 +23,14 @@ _ALL_ONES = b"\xff\xff\xff\xff"
 
 
 class SysfsTree:
-    """Reads below one root: `/sys`, or a tree that stands in for it."""
+    """Reads below one root: `/sys`, or a directory that replaces it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.devices = root / "bus" / "pci" / "devices"
 
     def placement(self, bus_id: PciBusId) -> Placement:
-        """NUMA node and PCIe root of a device; empty where the tree does not tell."""
+        """NUMA node and PCIe root of a device, each empty if unknown."""
         device = self.devices / bus_id
         parts = device.resolve().parts
         root = next((part for part in parts if part.startswith("pci") and ":" in part), "")
@@ -40,9 +40,9 @@ class SysfsTree:
         return Placement(numa_node=node, pcie_root=root)
 
     def config_space(self, bus_id: PciBusId) -> ConfigSpace | None:
-        """What the device's config space says; None where the bus has no such device.
+        """The state of a device's config space; None if the bus has no such device.
 
-        A link that leads nowhere is a device of a bus that is mounted in part, and stays unreadable.
+        A dangling link is a device on a partly mounted bus, and UNREADABLE.
         """
         device = self.devices / bus_id
         try:
@@ -55,25 +55,25 @@ class SysfsTree:
         return ConfigSpace.ALL_ONES if start == _ALL_ONES else ConfigSpace.ANSWERS
 
     def driver_gpus(self) -> frozenset[PciBusId]:
-        """The GPUs that are bound to NVIDIA's driver. Raises OSError where the bus can't be listed."""
+        """The GPUs that are bound to NVIDIA's driver. Raises OSError if the bus can't be listed."""
         return frozenset(bus_id for bus_id, driver in self._gpus().items() if driver == "nvidia")
 
     def expected_gpus(self) -> frozenset[PciBusId]:
-        """The GPUs that are bound to NVIDIA's driver or to none, as where its probe failed. Raises OSError.
+        """The GPUs that are bound to NVIDIA's driver or to none, as after a failed probe. Raises OSError.
 
-        One that is bound to another driver, as to give it to a virtual machine, is not for us to miss.
+        A GPU that is bound to another driver, such as vfio-pci for a virtual machine, is not expected.
         """
         return frozenset(bus_id for bus_id, driver in self._gpus().items() if driver in ("nvidia", ""))
 
     def has_gpu(self) -> bool:
-        """Whether the bus shows a GPU that this node may give out; False where the bus can't be listed."""
+        """Whether the bus shows an expected GPU; False if the bus can't be listed."""
         try:
             return bool(self.expected_gpus())
-        except OSError:  # the source of presence reports tells people of it
+        except OSError:  # SysfsSource reports the unreadable bus
             return False
 
     def fatal_errors(self, bus_id: PciBusId) -> int | None:
-        """The kernel's count of fatal errors of a device; None where it keeps none.
+        """The kernel's count of fatal errors (AER) of a device; None if the kernel keeps no count.
 
         The last line of the file is the sum: `TOTAL_ERR_FATAL 3`. Source: Linux Documentation/ABI/testing/
         sysfs-bus-pci-devices-aer_stats.
@@ -85,7 +85,7 @@ class SysfsTree:
         return None
 
     def _gpus(self) -> dict[PciBusId, str]:
-        """The driver of each GPU, the empty string for none."""
+        """The driver of each GPU; the empty string for a GPU without driver."""
         found = {}
         for name in os.listdir(self.devices):
             device = self.devices / name
@@ -96,7 +96,7 @@ class SysfsTree:
         return found
 
     def module(self) -> str:
-        """What the kernel says of NVIDIA's module, for people: the library may not match it, or it may not be loaded."""
+        """The state of NVIDIA's kernel module in words, for messages: it may be missing, or not match the library."""
         folder = self.root / "module" / "nvidia"
         version = _text(folder / "version")
         if version:
@@ -104,9 +104,10 @@ class SysfsTree:
         return "the kernel has nvidia loaded" if folder.is_dir() else "the kernel has no module nvidia loaded"
 
     def driver_load(self, version: str) -> str:
-        """A name for this load of the driver: its version, and the number of its module's directory where that can be read.
+        """A name for this load of the driver: its version, and the inode number of its module's directory if readable.
 
-        `model.driver_load` compares two of them. The kernel numbers directories upwards, so a module that was unloaded and loaded again has another number.
+        `model.driver_load` compares two such names. The kernel numbers directories upwards, so the number changes
+        when the module is unloaded and loaded again.
         """
         try:
             number = (self.root / "module" / "nvidia").stat().st_ino
@@ -116,17 +117,17 @@ class SysfsTree:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _Presence:
     present: bool
     config_space: ConfigSpace
     fatal_errors: int | None
 
 
 class SysfsSource:
-    """A SignalSource over the bus: one look a second, and a report where something changed. One thread.
+    """A SignalSource over the PCI bus: reads it once a second and reports changes. One thread.
 
-    A device that the bus never showed is not reported gone: containers without sysfs and WSL2 show no GPU that NVML
-    reads well. Where none was ever shown, the monitor is blind.
+    A device that the bus has never shown is not reported as gone: containers without sysfs and WSL2 show no GPU, and
+    NVML still works there. If the bus has never shown any watched GPU, the monitor reports UNREADABLE.
     """
 
     name = "sysfs"
@@ -139,70 +140,69 @@ class SysfsSource:
         self._sink = sink
         self._period = period_seconds
         self._watched: frozenset[PciBusId] = frozenset()
-        self._seen: dict[PciBusId, _Seen] = {}
+        self._reported: dict[PciBusId, _Presence] = {}
         self._state: MonitorState | None = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sysfs")
+        self._thread = StoppableThread(self._run, name=self.name, daemon=False)
 
     def watch(self, bus_ids: Iterable[PciBusId]) -> None:
-        """Which devices to look at from now on. Any thread."""
+        """Replaces the set of watched devices. Any thread."""
         self._watched = frozenset(bus_ids)
 
     @property
     def state(self) -> MonitorState | None:
-        """Whether the bus can be seen; None before the first look."""
+        """Whether the bus is readable; None before the first read."""
         return self._state
 
     def start(self) -> None:
-        """Begins to look."""
+        """Starts reading."""
         self._thread.start()
 
     def stop(self, deadline_seconds: float) -> None:
         """Stops and joins the thread."""
-        self._stop.set()
-        self._thread.join(deadline_seconds)
+        self._thread.stop(deadline_seconds)
 
     def _run(self) -> None:
         while True:
-            self._look()
-            if self._stop.wait(self._period):
+            self._read_bus()
+            if self._thread.stopping.wait(self._period):
                 return
 
-    def _look(self) -> None:
+    def _read_bus(self) -> None:
         if not self._tree.devices.is_dir():
-            # Nothing can be said about any device: an unreadable bus is not an empty one.
+            # An unreadable bus is not an empty one: no device is reported as gone.
             self._monitor(MonitorState.UNREADABLE, f"{self._tree.devices} is no directory")
             return
         watched = self._watched
-        self._seen = {bus_id: seen for bus_id, seen in self._seen.items() if bus_id in watched}
-        looks = {bus_id: self._look_at(bus_id) for bus_id in sorted(watched)}
+        self._reported = {bus_id: known for bus_id, known in self._reported.items() if bus_id in watched}
+        found = {bus_id: self._presence(bus_id) for bus_id in sorted(watched)}
         if not self._tree.devices.is_dir():
-            # The tree was taken away while it was read: nothing that is missing in it is gone.
+            # sysfs was unmounted during the read, so a missing entry proves nothing.
             return
-        for bus_id, seen in looks.items():
-            if not seen.present and bus_id not in self._seen:
+        for bus_id, presence in found.items():
+            if not presence.present and bus_id not in self._reported:
                 continue
-            if self._seen.get(bus_id) != seen:
-                self._seen[bus_id] = seen
-                self._report(bus_id, seen)
-        if watched and not self._seen:
+            if self._reported.get(bus_id) != presence:
+                self._reported[bus_id] = presence
+                self._report(bus_id, presence)
+        if watched and not self._reported:
             self._monitor(MonitorState.UNREADABLE, f"{self._tree.devices} shows none of this node's GPUs")
         else:
             self._monitor(MonitorState.WATCHING, "")
 
-    def _look_at(self, bus_id: PciBusId) -> _Seen:
+    def _presence(self, bus_id: PciBusId) -> _Presence:
         space = self._tree.config_space(bus_id)
-        return _Seen(space is not None, space or ConfigSpace.UNREADABLE, self._tree.fatal_errors(bus_id))
+        fatal_errors = self._tree.fatal_errors(bus_id)
+        return _Presence(space is not None, space or ConfigSpace.UNREADABLE, fatal_errors)
 
-    def _report(self, bus_id: PciBusId, seen: _Seen) -> None:
+    def _report(self, bus_id: PciBusId, presence: _Presence) -> None:
         self._sink.put(
             PresenceReport(
                 source=Source.SYSFS,
                 seen=self._clock.now(),
                 bus_id=bus_id,
-                present=seen.present,
-                config_space=seen.config_space,
-                fatal_errors=seen.fatal_errors,
+                present=presence.present,
+                config_space=presence.config_space,
+                fatal_errors=presence.fatal_errors,
             )
         )
 
@@ -215,7 +215,7 @@ class SysfsSource:
 
 
 def _is_listed(device: Path) -> bool:
-    """Whether the folder has an entry of that name. An error of any other kind is no proof that it has none."""
+    """Whether the directory has an entry of that name. Only ENOENT proves that it has none."""
     try:
         device.lstat()
     except FileNotFoundError:
@@ -226,7 +226,7 @@ def _is_listed(device: Path) -> bool:
 
 
 def _text(path: Path) -> str:
-    """A small file's content, empty where it can't be read."""
+    """The content of a small file, empty if it can't be read."""
     try:
         return path.read_text(encoding="ascii", errors="replace").strip()
     except OSError:

@@ -1,7 +1,7 @@
 """A machine whose kernel log has a clock of its own: its stamps lag the boot clock, and lag more after each suspend."""
 
 from gpuvitals.model.clock import Moment
-from gpuvitals.signals.kmsg.record_stream import KmsgFeed
+from gpuvitals.signals.kmsg.record_stream import RecordStream
 from support.signals import UUID, moment
 from support.worlds.nvml_world import Recorder
 
@@ -17,10 +17,10 @@ class LaggingLog:
     def now(self) -> Moment:
         return moment(self.at)
 
-    def feed(self) -> tuple[KmsgFeed, Recorder]:
+    def feed(self) -> tuple[RecordStream, Recorder]:
         """A reader of this log, and what it puts."""
         sink = Recorder()
-        return KmsgFeed(self, sink, resume_after=None, accept_user_facility=False), sink
+        return RecordStream(self, sink, resume_after=None, accept_user_facility=False), sink
 
     def suspend(self, seconds: float) -> None:
         """The boot clock runs on, the log's clock does not."""

@@ -11,7 +11,7 @@ from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import GapReport, Signal, XidReport
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.signals.clock import SystemClock
-from gpuvitals.signals.kmsg.record_stream import KmsgCounters, KmsgFeed
+from gpuvitals.signals.kmsg.record_stream import KmsgCounters, RecordStream
 from gpuvitals.signals.nvml.decode import Placement, gpu_from, reading_from
 from gpuvitals.signals.nvml_worker.protocol import DriverFacts, GpuFacts, GpuValues
 from support.worlds.agent_world import AgentWorld, inventory, reading
@@ -23,7 +23,7 @@ BUS = "0000:03:00"
 def fed(*texts: bytes | str, priority: int = 4) -> tuple[list[Signal], KmsgCounters, NodeMetrics]:
     """Records with these texts, or lines as they are."""
     sink, metrics = Recorder(), NodeMetrics("test")
-    feed = KmsgFeed(SystemClock(), sink, resume_after=None, accept_user_facility=False, metrics=metrics)
+    feed = RecordStream(SystemClock(), sink, resume_after=None, accept_user_facility=False, metrics=metrics)
     lines = [
         text if isinstance(text, bytes) else f"{priority},{number},1000,-;{text}".encode()
         for number, text in enumerate(texts, start=1)

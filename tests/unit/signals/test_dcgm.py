@@ -219,7 +219,7 @@ def test_the_rows_of_mig_instances_are_their_gpus_and_the_greatest_counts() -> N
 def test_event_reasons_are_read_by_their_bits() -> None:
     for reasons, slows in ((0x8, True), (0x40, True), (0x80, True), (0x4 | 0x1 | 0x20, False)):
         (gpu,) = dcgm_gpus(exposition({ONE: {"DCGM_FI_DEV_CLOCK_THROTTLE_REASONS": reasons}})).values()
-        assert gpu.slows_down() is slows
+        assert gpu.hardware_slowdown() is slows
 
 
 def test_the_old_order_with_all_types_first_is_understood() -> None:
@@ -237,6 +237,6 @@ def test_an_exporters_own_old_timestamp_is_kept_for_the_judgement_of_freshness()
     line = f'DCGM_FI_DEV_XID_ERRORS{{UUID="{ONE}"}} 79 1700000000000\n'
     (gpu,) = dcgm_gpus(line).values()
 
-    assert gpu.told_at == 1_700_000_000
+    assert gpu.timestamp_seconds == 1_700_000_000
     with pytest.raises(DcgmTextError):
         dcgm_gpus("")

@@ -8,7 +8,7 @@ from gpuvitals.model.clock import Moment
 from gpuvitals.model.ids import BootId
 from gpuvitals.model.signal import IdentityReport, Signal, XidReport
 from gpuvitals.signals.kmsg.clock import StampClock, is_stamp
-from gpuvitals.signals.kmsg.record_stream import KmsgFeed
+from gpuvitals.signals.kmsg.record_stream import RecordStream
 from gpuvitals.signals.kmsg.source import KmsgPosition, KmsgSettings, KmsgSource
 from support.fakes.lagging_kernel_log import LaggingLog
 from support.signals import moment
@@ -157,7 +157,7 @@ def test_a_resumed_reader_measures_by_records_that_it_does_not_report_again() ->
     lines = [log.xid(79), log.noise(after=100.0)]
     sink = Recorder()
     position = KmsgPosition(boot_id=BootId("b"), sequence=1)
-    feed = KmsgFeed(log, sink, resume_after=position.sequence, accept_user_facility=False)
+    feed = RecordStream(log, sink, resume_after=position.sequence, accept_user_facility=False)
     feed.hold(lines)
     feed.release(log.at)
 

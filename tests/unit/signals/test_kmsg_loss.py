@@ -21,7 +21,7 @@ from gpuvitals.model.signal import (
 )
 from gpuvitals.signals.clock import SystemClock
 from gpuvitals.signals.kmsg.log_file import DeviceLog, KernelLog, open_kernel_log
-from gpuvitals.signals.kmsg.record_stream import KmsgCounters, KmsgFeed
+from gpuvitals.signals.kmsg.record_stream import KmsgCounters, RecordStream
 from gpuvitals.signals.kmsg.source import KmsgPosition, KmsgSettings, KmsgSource
 from support.worlds.nvml_world import Recorder
 
@@ -38,7 +38,7 @@ def noise(sequence: int) -> bytes:
 
 def fed(*lines: bytes, resume_after: int | None = None) -> tuple[list[Signal], KmsgCounters]:
     sink = Recorder()
-    feed = KmsgFeed(SystemClock(), sink, resume_after=resume_after, accept_user_facility=False)
+    feed = RecordStream(SystemClock(), sink, resume_after=resume_after, accept_user_facility=False)
     feed.take(lines)
     return sink.signals, feed.counters
 

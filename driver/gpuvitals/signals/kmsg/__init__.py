@@ -1,4 +1,5 @@
-"""The kernel log as a source of signals: `source` reads, `record_stream` keeps order and finds loss, `decode` ends in a Signal.
+"""The kernel log as a source of signals: `source` reads it, `record_stream` orders records and counts losses, `decode`
+makes signals.
 
 May live here: readers of kernel records and the pure parsers of their text. May not: judgement.
 """

@@ -18,7 +18,7 @@ from gpuvitals.signals.kmsg.xid_line import Line, LineKind
 
 
 def kernel_signal(line: Line, seen: Moment, sequence: int) -> Signal | None:
-    """The signal that the line is; None for lines that say nothing about a GPU's health."""
+    """The signal of a line; None for a line without news of a GPU's health."""
     match line.kind:
         case LineKind.XID:
             return _xid(line, seen, sequence)
@@ -29,7 +29,7 @@ def kernel_signal(line: Line, seen: Moment, sequence: int) -> Signal | None:
         case LineKind.RECOVERY_ACTION:
             return _recovery_action(line, seen)
         case LineKind.IDENTITY:
-            # A serial alone names no GPU of ours.
+            # A serial number alone does not identify a GPU: the agent knows UUIDs and bus IDs.
             return (
                 IdentityReport(source=Source.KMSG, seen=seen, bus_id=line.bus_id, uuid=line.uuid)
                 if line.uuid
@@ -85,7 +85,7 @@ def _recovery_action(line: Line, seen: Moment) -> RecoveryActionReport:
 
 def _switch(line: Line, seen: Moment) -> SwitchReport | None:
     if line.bus_id is None or line.code is None or line.switch is None or line.is_detail:
-        # Severity and data lines belong to an error that was reported already.
+        # Severity and data lines belong to an error that an earlier line has reported.
         return None
     return SwitchReport(
         source=Source.KMSG,

@@ -1,4 +1,4 @@
-"""Where kernel lines come from: the device, or a file or FIFO that stands in for it. One thread each.
+"""Readers of kernel lines: from /dev/kmsg, or from a file or FIFO that replaces it. Each is used by one thread.
 
 Source: Linux Documentation/ABI/testing/dev-kmsg and kernel/printk/printk.c.
 """
@@ -18,18 +18,18 @@ _EINVAL = 22
 
 
 class LogReplaced(Exception):
-    """The file was truncated, or another stands in its place: it has to be opened and read anew."""
+    """The file was truncated or replaced, so it has to be opened and read from its start."""
 
 
 class KernelLog(Protocol):
-    """An open log. Each method may raise OSError where it can't be read any more."""
+    """An open log. Each method raises OSError if the log is no longer readable."""
 
     def lines(self) -> list[bytes]:
-        """The next lines, without newline, oldest first; empty where there are none now. Raises LogReplaced."""
+        """The next lines, without newline, oldest first; empty at the end of the log. Raises LogReplaced."""
         ...
 
     def wait(self, seconds: float, wake: int) -> None:
-        """Waits for more, at most that long, or until file descriptor `wake` is readable."""
+        """Waits for more lines, at most `seconds` or until file descriptor `wake` is readable."""
         ...
 
     def close(self) -> None:
@@ -40,7 +40,7 @@ class KernelLog(Protocol):
 def open_kernel_log(path: Path) -> KernelLog:
     """The log at a path, at its oldest record. Raises OSError."""
     mode = path.stat().st_mode
-    # A FIFO that is open for writing too never ends, however many writers come and go.
+    # A FIFO that is open for writing too never reaches end of file when its last writer closes.
     flags = os.O_RDWR if stat.S_ISFIFO(mode) else os.O_RDONLY
     file = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
     return DeviceLog(file) if stat.S_ISCHR(mode) else StreamLog(file, path)
@@ -55,8 +55,8 @@ class DeviceLog:
     def lines(self) -> list[bytes]:
         """Up to a batch of records, without their KEY=value lines.
 
-        A record that was overwritten (EPIPE) or does not fit (EINVAL) is gone, and the position has moved on: the
-        number of the next one tells how many there were.
+        A record that was overwritten (EPIPE) or does not fit (EINVAL) is lost, and the kernel moves to the next one,
+        whose sequence number shows how many were lost.
         """
         found: list[bytes] = []
         while len(found) < _BATCH:
@@ -91,7 +91,7 @@ class StreamLog:
         self._rest = b""
 
     def lines(self) -> list[bytes]:
-        """The whole lines of the next chunk. Of a line that does not end, a start is kept that is too long to pass."""
+        """The whole lines of the next chunk. Of an endless line a start is kept that is too long to be a valid record."""
         try:
             chunk = os.read(self._file, _CHUNK)
         except BlockingIOError:
@@ -106,7 +106,7 @@ class StreamLog:
         return whole
 
     def wait(self, seconds: float, wake: int) -> None:
-        """Waits on the FIFO; a file is always readable, so it is looked at again after a short while."""
+        """Waits on the FIFO. A file is always readable, so for one this waits for a short period."""
         if self._is_file:
             readable((wake,), min(seconds, _FILE_PERIOD_SECONDS))
         else:

@@ -1,4 +1,4 @@
-"""One record of the kernel log: the header in front of the `;`, and the text behind it. Pure.
+"""Parses one record of the kernel log: the header before the `;`, and the text after it. Pure.
 
 Line: `4,4102,502133400411,c;NVRM: Xid (PCI:0000:3b:00): 79, GPU has fallen off the bus.`
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from enum import Enum
 
 MAX_RECORD = 8192
-"""Bytes. Longer input is no kernel record: the kernel's own are far shorter."""
+"""Bytes. The kernel's own records are far shorter, so longer input is malformed."""
 
 _OTHER_PREFIXES = ("NVRM:", "nvidia-nvswitch", "nvidia: probe of ")
 DRIVER_PREFIXES = (*_OTHER_PREFIXES, *(f"nvidia {digit}" for digit in "0123456789abcdef"))
-"""How every line starts that says anything about a GPU or a switch: the drivers' own, and the kernel's about them.
+"""The prefixes of all lines about GPUs and switches: those of NVIDIA's drivers, and those of the kernel about a device.
 
-The kernel names a device by its bus ID, whose domain begins with any digit: Hyper-V makes domains up.
+The kernel names a device by its bus ID, whose domain can begin with any digit: Hyper-V invents domains.
 """
 
 _NOISE = re.compile(
@@ -33,7 +33,7 @@ _WRAP = 1 << 64
 
 @dataclass(frozen=True, slots=True)
 class KmsgRecord:
-    """A well-formed record. `microseconds` counts from boot. Facility 0 is the kernel and can't be written by others."""
+    """A well-formed record. `microseconds` counts from boot. Only the kernel can write with facility 0."""
 
     facility: int
     sequence: int
@@ -42,7 +42,7 @@ class KmsgRecord:
 
 
 class SequenceEvent(Enum):
-    """What a sequence number says about the one before it."""
+    """The relation of a sequence number to the number before it."""
 
     NEXT = "next"
     GAP = "gap"
@@ -51,9 +51,9 @@ class SequenceEvent(Enum):
 
 
 def kmsg_record(line: bytes) -> KmsgRecord | None:
-    """The record of one line without its newline; None where it is malformed.
+    """The record of one line without its newline; None if it is malformed.
 
-    The kernel escapes every byte outside 0x20..0x7e, so such a byte proves that the line is not the kernel's.
+    The kernel escapes every byte outside 0x20..0x7e, so such a byte proves that the kernel did not write the line.
     """
     if len(line) > MAX_RECORD or _UNPRINTABLE.search(line):
         return None
@@ -65,9 +65,9 @@ def kmsg_record(line: bytes) -> KmsgRecord | None:
 
 
 def noise_sequence(line: bytes) -> int | None:
-    """The sequence number of a well-formed record that is not a driver's; None where the line needs a closer look.
+    """The sequence number of a well-formed record that is not about a GPU or switch; None for every other line.
 
-    Nearly every line is such a one, so this is what the reader's speed hangs on.
+    Nearly every line is such a record, so this function determines the reader's speed.
     """
     match = _NOISE.match(line)
     if match is None or len(line) > MAX_RECORD or line.translate(None, _PRINTABLE):
@@ -76,13 +76,13 @@ def noise_sequence(line: bytes) -> int | None:
 
 
 def header_sequence(line: bytes) -> int | None:
-    """The sequence number of a line whose header is well formed, whatever its text is: for counting losses only."""
+    """The sequence number of a line with a well-formed header and any text. Used only to count losses."""
     header = _header(line[:MAX_RECORD])
     return None if header is None else header[1]
 
 
 def header_seconds(line: bytes) -> float | None:
-    """The stamp of a line whose header is well formed, in seconds of the kernel log's own clock."""
+    """The timestamp of a line with a well-formed header, in seconds of the kernel log's clock."""
     header = _header(line[:MAX_RECORD])
     return None if header is None else header[2] / 1e6
 
@@ -93,7 +93,7 @@ def is_continuation(line: bytes) -> bool:
 
 
 def sequence_event(previous: int | None, current: int) -> SequenceEvent:
-    """How `current` follows `previous`; anything may follow None."""
+    """The relation of `current` to `previous`; any number may follow None."""
     if previous is None or current == previous + 1:
         return SequenceEvent.NEXT
     if current == previous:

@@ -1,6 +1,7 @@
-"""Lines of the kernel log in their order: counted, checked for loss, classified, and put as signals.
+"""The stream of kernel log records: counts lines, detects losses, classifies records and sends signals.
 
-Lines are held until the log's end is reached, since only the newest record tells how far the stamps lag the boot clock.
+Records are held until the end of the log is reached, since only the newest record shows the lag of the log's clock
+behind the boot clock.
 """
 
 import logging
@@ -29,13 +30,13 @@ from gpuvitals.signals.source import SignalSink
 log = logging.getLogger(__name__)
 
 _HINT_SECONDS = 1.0
-"""Malformed lines ask for a new reading at most this often: anyone can crash a process with a misleading name."""
+"""Least time between two polls for malformed lines: any user can make them, by crashing a process with an odd name."""
 _SHOWN_BYTES = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KmsgCounters:
-    """What the reader saw since its start. `signals` are those put; `resets` are steps backwards in the numbering."""
+    """Counts since the start. `signals` were sent to the sink; `resets` are backward steps of the sequence number."""
 
     records: int = 0
     signals: int = 0
@@ -49,15 +50,15 @@ class KmsgCounters:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A line that becomes a signal once its stamp can be converted. `stamp`: seconds of the kernel log's own clock."""
+    """A classified line whose timestamp is not converted yet. `stamp`: seconds of the kernel log's clock."""
 
     line: Line
     stamp: float
     sequence: int
 
 
-class KmsgFeed:
-    """Used by the reader's thread only, but for `counters` and `sequence`."""
+class RecordStream:
+    """Processes the lines of one log. Used by the reader's thread only, except where a member says "any thread"."""
 
     def __init__(
         self,
@@ -79,16 +80,16 @@ class KmsgFeed:
         self._previous = resume_after
         self._resume_after = resume_after
         self._skipped = False
-        self._done = resume_after
+        self._sent_through = resume_after
         self._records = self._signals = self._spoofed = self._malformed = 0
         self._gaps = self._lost = self._duplicates = self._resets = 0
-        self._doubtful = 0
+        self._suspicious = 0
         self._hint_at = 0.0
 
     @property
     def sequence(self) -> int | None:
-        """The last record whose signals were all put. Any thread."""
-        return self._done
+        """The last record up to which all signals were sent. Any thread."""
+        return self._sent_through
 
     @property
     def counters(self) -> KmsgCounters:
@@ -104,42 +105,42 @@ class KmsgFeed:
             resets=self._resets,
         )
 
-    def reopened(self, *, anew: bool) -> None:
-        """The log is read from its oldest record again. `anew`: it is another log, of which nothing is known yet."""
-        self._resume_after = None if anew else self._previous
+    def reopened(self, *, is_new: bool) -> None:
+        """Expects the lines from the log's oldest record on. `is_new`: it is another log, so no record is skipped."""
+        self._resume_after = None if is_new else self._previous
         self._skipped = False
 
     def is_behind(self) -> bool:
-        """At the log's end: whether it ends before the record where it should have been resumed. Then it is another."""
+        """Whether the log, read to its end, lacks the record to resume after. Then it is another log."""
         return self._resume_after is not None and self._skipped
 
     @property
     def held(self) -> int:
-        """How many lines wait for `release`."""
+        """The number of lines that wait for `release`."""
         return len(self._held)
 
     @property
     def lag_seconds(self) -> float:
-        """How far the log's stamps lag the boot clock, as last measured. Any thread."""
+        """The last measured lag of the log's clock behind the boot clock. Any thread."""
         return self._stamps.lag_seconds
 
     def take(self, lines: Sequence[bytes]) -> None:
-        """Takes lines without their newline, in their order; the last of them was written just now."""
+        """Processes lines, without newline and in order, of which the last was written just now."""
         self.hold(lines)
         self.release()
 
     def hold(self, lines: Sequence[bytes]) -> None:
-        """Takes lines like `take`, but puts no signal before `release`."""
+        """Processes lines like `take`, but sends no signal before `release`."""
         noise, expected = noise_sequence, self._expected()
         for line in lines:
             if noise(line) == expected:
                 expected += 1
                 continue
-            self._pass_to(expected)
-            self._look_closely(line)
-            self._read_past()
+            self._count_noise(expected)
+            self._process(line)
+            self._advance()
             expected = self._expected()
-        self._pass_to(expected)
+        self._count_noise(expected)
         now = self._clock.now().at
         for line in reversed(lines):
             stamp = header_seconds(line)
@@ -148,10 +149,10 @@ class KmsgFeed:
                 break
 
     def release(self, began_at: float | None = None) -> None:
-        """Puts the signals of the lines that are held. The newest record was written now.
+        """Sends the signals of the held lines. The newest record was written now.
 
-        `began_at` is given for the backlog, whose newest record may be old: it was written by that boot-clock instant,
-        unless its stamp is later.
+        `began_at` is given for the backlog, whose newest record may be old: that record was written at this boot-clock
+        instant or before it, unless its timestamp is later.
         """
         now = self._clock.now()
         if self._newest_stamp is not None:
@@ -164,37 +165,37 @@ class KmsgFeed:
             if signal is not None:
                 self._signals += 1
                 self._sink.put(signal)
-            self._done = each.sequence
+            self._sent_through = each.sequence
         self._stamps.read_to_the_end(now.at if began_at is None else min(began_at, now.at))
-        self._done = self._previous
+        self._sent_through = self._previous
 
     def _expected(self) -> int:
-        """The number that the next record has if it may be noise and no more; -1 where each has to be looked at."""
+        """The next sequence number if `hold` may take its quick path for noise; -1 while every line is processed."""
         if self._previous is None or self._classifier.waiting or self._resume_after is not None:
             return -1
         return self._previous + 1
 
-    def _pass_to(self, expected: int) -> None:
-        """Counts the noise before the record of that number."""
+    def _count_noise(self, expected: int) -> None:
+        """Counts the noise records before the record of that number."""
         if self._previous is not None and expected > self._previous:
             self._records += expected - 1 - self._previous
             self._previous = expected - 1
-            self._read_past()
+            self._advance()
 
-    def _read_past(self) -> None:
-        """Moves the position on, unless a signal is still held that a new reader would have to see again."""
+    def _advance(self) -> None:
+        """Advances the position, unless a line is held that a new reader would have to read again."""
         if not self._held:
-            self._done = self._previous
+            self._sent_through = self._previous
 
     def tick(self) -> None:
-        """Asks for the new reading that malformed lines gave reason to, if it was held back."""
+        """Sends a delayed request to poll all GPUs, after malformed lines that looked like a driver's."""
         now = self._clock.now()
-        if self._doubtful and now.at >= self._hint_at:
+        if self._suspicious and now.at >= self._hint_at:
             self._hint_at = now.at + _HINT_SECONDS
-            lost, self._doubtful = self._doubtful, 0
-            self._gap(lost)
+            lost, self._suspicious = self._suspicious, 0
+            self._report_gap(lost)
 
-    def _look_closely(self, line: bytes) -> None:
+    def _process(self, line: bytes) -> None:
         if is_continuation(line) and self._previous is not None:
             return
         sequence = header_sequence(line)
@@ -203,7 +204,7 @@ class KmsgFeed:
         self._records += 1
         record = kmsg_record(line)
         if record is None:
-            self._doubt(line)
+            self._count_malformed(line)
             return
         if self._accept_user_facility and record.facility == 1:
             record = replace(record, facility=0)
@@ -216,12 +217,12 @@ class KmsgFeed:
                 extra=keys(facility=record.facility, text=record.text[:_SHOWN_BYTES]),
             )
         elif classified.kind is LineKind.MALFORMED:
-            self._doubt(line)
+            self._count_malformed(line)
         if classified.kind not in (LineKind.NONE, LineKind.SPOOFED, LineKind.MALFORMED):
             self._held.append(_Held(classified, record.microseconds / 1e6, record.sequence))
 
     def _in_order(self, sequence: int) -> bool:
-        """Keeps the position; False for records that were read before."""
+        """Updates the position; False for a record that was read before."""
         if self._resume_after is not None:
             if sequence < self._resume_after:
                 self._skipped = True
@@ -239,7 +240,7 @@ class KmsgFeed:
                 lost = sequence - (before or 0) - 1
                 self._gaps += 1
                 self._lost += lost
-                self._gap(lost)
+                self._report_gap(lost)
             case SequenceEvent.DUPLICATE:
                 self._duplicates += 1
             case SequenceEvent.BACKWARDS:
@@ -247,18 +248,18 @@ class KmsgFeed:
                 log.warning("kernel log steps back", extra=keys(before=before, now=sequence))
         return event is not SequenceEvent.DUPLICATE
 
-    def _doubt(self, line: bytes) -> None:
-        """Counts a malformed line. One that looks like a driver's may hide a fault: as good as a lost record."""
+    def _count_malformed(self, line: bytes) -> None:
+        """Counts a malformed line. If it looks like a driver's, it may hide a fault and counts as a lost record."""
         self._malformed += 1
         self._reject("malformed")
         if b"Xid" in line[:MAX_RECORD] or b"NVRM: GPU" in line[:MAX_RECORD]:
             log.warning("malformed kernel line", extra=keys(line=repr(line[:_SHOWN_BYTES])))
-            self._doubtful += 1
+            self._suspicious += 1
             self.tick()
 
     def _reject(self, verdict: str) -> None:
         if self._metrics is not None:
             self._metrics.signals.labels(source=Source.KMSG.value, kind="line", verdict=verdict).inc()
 
-    def _gap(self, lost: int) -> None:
+    def _report_gap(self, lost: int) -> None:
         self._sink.put(GapReport(source=Source.KMSG, seen=self._clock.now(), lost=lost))
