@@ -77,12 +77,12 @@ def error_rate(packed: int) -> int:
 def _fields(handle: Any) -> Fields:
     """All fields, read in one call."""
     wanted = [(field, 0) for field in _OF_THE_GPU]
-    wanted += [(field, link) for link in range(_links_there(handle)) for field in _OF_A_LINK]
+    wanted += [(field, link) for link in range(_present_links(handle)) for field in _OF_A_LINK]
     values = pynvml.nvmlDeviceGetFieldValues(handle, wanted)
     return dict(zip(wanted, values, strict=True))
 
 
-def _links_there(handle: Any) -> int:
+def _present_links(handle: Any) -> int:
     try:
         pynvml.nvmlDeviceGetNvLinkState(handle, 0)
     except pynvml.NVMLError as error:
@@ -92,19 +92,15 @@ def _links_there(handle: Any) -> int:
     return link_count(handle)
 
 
-def _counted(of_a_link: int, *of_the_gpu: int) -> Callable[[Fields], int]:
-    """A function that returns the driver's sum over all links if it keeps one, else the sum of the links' counters."""
-
-    def counted(fields: Fields) -> int:
-        if of_the_gpu:
-            try:
-                return _sum(fields, 0, *of_the_gpu)
-            except pynvml.NVMLError as error:
-                if error.value in FATAL:
-                    raise
-        return sum(_sum(fields, link, of_a_link) for link in _links(fields))
-
-    return counted
+def _counted(fields: Fields, of_a_link: int, *of_the_gpu: int) -> int:
+    """The driver's sum over all links if it keeps one, else the sum of the links' counters."""
+    if of_the_gpu:
+        try:
+            return _sum(fields, 0, *of_the_gpu)
+        except pynvml.NVMLError as error:
+            if error.value in FATAL:
+                raise
+    return sum(_sum(fields, link, of_a_link) for link in _links(fields))
 
 
 def _worst_rate(fields: Fields) -> int:
@@ -154,10 +150,10 @@ _CALLS: dict[str, Callable[[Any], int]] = {
 """Values with a call each."""
 
 _FROM_FIELDS: dict[str, Callable[[Fields], int]] = {
-    "link_replays": _counted(_LINK_REPLAYS, _REPLAYS),
-    "link_recoveries": _counted(_LINK_RECOVERIES, _RECOVERIES),
-    "link_recoveries_failed": _counted(_LINK_RECOVERIES_FAILED),
-    "link_crc_errors": _counted(_LINK_CRC, _CRC_FLIT, _CRC_DATA),
+    "link_replays": lambda fields: _counted(fields, _LINK_REPLAYS, _REPLAYS),
+    "link_recoveries": lambda fields: _counted(fields, _LINK_RECOVERIES, _RECOVERIES),
+    "link_recoveries_failed": lambda fields: _counted(fields, _LINK_RECOVERIES_FAILED),
+    "link_crc_errors": lambda fields: _counted(fields, _LINK_CRC, _CRC_FLIT, _CRC_DATA),
     "link_errors_per_petabit": _worst_rate,
     "pcie_replays": lambda fields: _sum(fields, 0, _PCIE_REPLAYS),
     "pcie_fatal_errors": lambda fields: _sum(fields, 0, _PCIE_FATAL_ERRORS),
