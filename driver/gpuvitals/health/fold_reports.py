@@ -37,7 +37,9 @@ def fold_reports(
         elif source is Source.OPERATOR:
             state = _apply_clear_once(state, report, seen, policy)
     for reason, report in current.items():
-        evidence = Evidence(rule=LEVELS[reason], seen=seen, source=source, detail=report_text(report), level=True)
+        evidence = Evidence(
+            rule=LEVELS[reason], seen=seen, source=source, detail=report_text(report), level=True
+        )
         state = raise_fault(state, evidence, policy)
     own_reasons = {reason for (author, _), reason in _REASONS.items() if author is source}
     over = tuple(
