@@ -1,5 +1,6 @@
 """The import contracts hold, and each one fails on a planted violation, alone where one rule is broken."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -40,9 +41,8 @@ def copied(folder: Path) -> Path:
 
 
 def contracts(report: str, outcome: str) -> set[str]:
-    return {
-        line.removesuffix(outcome).strip() for line in report.splitlines() if line.endswith(f" {outcome}")
-    }
+    """The names of the contracts with that outcome; a count of ignored imports may follow it."""
+    return set(re.findall(rf"^(.+?) {outcome}(?: \(.*\))?$", report, re.MULTILINE))
 
 
 def test_without_a_planted_import_every_contract_is_kept(tmp_path: Path) -> None:
