@@ -20,6 +20,7 @@ from gpuvitals.model.ids import BootId, GpuUuid
 from gpuvitals.model.signal import (
     Checkup,
     ClearReport,
+    ExternalReports,
     GapReport,
     GpuSignal,
     IdentityReport,
@@ -32,7 +33,6 @@ from gpuvitals.model.signal import (
     RecoveryActionReport,
     Signal,
     Source,
-    ExternalReports,
     SwitchReport,
     XidReport,
 )

@@ -3,7 +3,7 @@
 import threading
 from collections import deque
 
-from gpuvitals.model.signal import Checkup, IdentityReport, PresenceReport, Reading, Signal, ExternalReports
+from gpuvitals.model.signal import Checkup, ExternalReports, IdentityReport, PresenceReport, Reading, Signal
 
 
 class SignalQueue:

@@ -14,15 +14,15 @@ from gpuvitals.decode_error import decoded
 from gpuvitals.durable import DurableFile, DurableFileError
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.model.clock import Clock
-from gpuvitals.model.signal import ExternalReport, Source, ExternalReports
+from gpuvitals.model.signal import ExternalReport, ExternalReports, Source
 from gpuvitals.node.ports import PublisherRole
 from gpuvitals.node.reports import RefusedReports
 from gpuvitals.node.storage import StorageReport
 from gpuvitals.observability.logs import keys
 from gpuvitals.signals.reports.text import (
     MAX_BYTES,
-    Rules,
     ReportError,
+    Rules,
     reports_from_json,
     reports_from_lines,
 )

@@ -11,7 +11,7 @@ from gpuvitals.inventory.event import EventSink
 from gpuvitals.model.clock import Clock, Moment
 from gpuvitals.model.gpu_name import normalize_gpu_name
 from gpuvitals.model.ids import GpuUuid
-from gpuvitals.model.signal import ExternalReport, Source, ExternalReports
+from gpuvitals.model.signal import ExternalReport, ExternalReports, Source
 from gpuvitals.node.events import report_refused
 from gpuvitals.node.state_store import GpuRecord
 from gpuvitals.observability.metrics import NodeMetrics

@@ -14,7 +14,7 @@ from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.model.gpu import DeviceKind, Gpu, MigInstance
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import GpuUuid
-from gpuvitals.model.signal import ExternalReport, ReportedState, Signal, Source, ExternalReports
+from gpuvitals.model.signal import ExternalReport, ExternalReports, ReportedState, Signal, Source
 from gpuvitals.node.report_annotations import AnnotationPorts, ReportAnnotations
 from gpuvitals.node.reports import RefusedReports, names
 from gpuvitals.node.state_store import GpuRecord
