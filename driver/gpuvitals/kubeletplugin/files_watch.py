@@ -13,7 +13,7 @@ from gpuvitals.inventory.device import device_name, is_offered
 from gpuvitals.kubeletplugin.cdi.driver_root import DriverRoot, brief
 from gpuvitals.kubeletplugin.held_claim import HeldDevice, MigIds
 from gpuvitals.kubeletplugin.outcome import Refusal
-from gpuvitals.model.files import FilesSeen, Lack
+from gpuvitals.model.files import FilesCheck, Lack
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid, Reason
 from gpuvitals.observability.logs import keys
@@ -46,19 +46,19 @@ class FilesWatch:
     def __init__(self, root: DriverRoot, bus: PciBus, agent: Waker) -> None:
         self._root, self._bus, self._agent = root, bus, agent
         self._gpus: tuple[Gpu, ...] = ()
-        self._seen = FilesSeen(looked_at=frozenset(), lacks={})
+        self._latest = FilesCheck(checked=frozenset(), lacks={})
         self._suspects: dict[GpuUuid | None, Reason] = {}
         self._problem = ""
         self._wake = threading.Event()
         self._thread = StoppableThread(self._run, name="driver-files", daemon=False)
 
-    def seen_of(self, gpus: Sequence[Gpu]) -> FilesSeen:
+    def latest(self, gpus: Sequence[Gpu]) -> FilesCheck:
         """The newest result. New devices are checked at once, for the next call. Called on one thread only."""
         known = tuple(gpus)
         if known != self._gpus:
             self._gpus = known
             self._wake.set()
-        return self._seen
+        return self._latest
 
     @property
     def problem(self) -> str:
@@ -101,20 +101,20 @@ class FilesWatch:
         # A lack that only one check has found leaves a device as it was.
         lacks |= {
             uuid: lack
-            for uuid, lack in self._seen.lacks.items()
+            for uuid, lack in self._latest.lacks.items()
             if uuid in held and uuid in suspected and uuid not in lacks
         }
         settled = {uuid for uuid in held if uuid not in suspected or uuid in lacks}
-        settled |= self._seen.looked_at & held.keys()
+        settled |= self._latest.checked & held.keys()
         common = certain.get(None)
-        seen = FilesSeen(
-            looked_at=frozenset(settled), lacks=lacks, node=None if common is None else _lack(common)
+        check = FilesCheck(
+            checked=frozenset(settled), lacks=lacks, node=None if common is None else _lack(common)
         )
-        before, self._seen = self._seen, seen
+        before, self._latest = self._latest, check
         if certain or not lacks:
             self._problem = _problem(certain, len(held))
-        if seen != before:
-            if (seen.lacks, seen.node) != (before.lacks, before.node):
+        if check != before:
+            if (check.lacks, check.node) != (before.lacks, before.node):
                 log.warning("driver files", extra=keys(reason=self._problem or "nothing is missing"))
             self._agent.wake()
 

@@ -1,4 +1,4 @@
-"""The result of a search for the driver's files: which devices of a node can be prepared."""
+"""The result of a check of the driver's files: the devices of a node that can be prepared."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,19 +8,19 @@ from gpuvitals.model.ids import GpuUuid, Reason
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """Why a device can't be prepared. `reason` is on the closed list; `message` names the missing file and its remedy."""
+    """The reason why a device can't be prepared. `reason` is on the closed list; `message` names the missing file and its remedy."""
 
     reason: Reason
     message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FilesSeen:
-    """The result of the last search. `looked_at` are the devices with a result, `lacks` those that can't be prepared.
+class FilesCheck:
+    """The result of one check. `checked` are the devices with a result, `lacks` those that can't be prepared.
 
     `node` is a lack of the whole node, also without any known device.
     """
 
-    looked_at: frozenset[GpuUuid]
+    checked: frozenset[GpuUuid]
     lacks: Mapping[GpuUuid, Lack]
     node: Lack | None = None

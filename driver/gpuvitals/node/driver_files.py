@@ -34,8 +34,8 @@ class DriverFiles:
     def update(self, entries: Collection[GpuRecord], at: float, *, is_first: bool) -> frozenset[GpuUuid]:
         """Applies the newest check. Returns the devices that must not be published yet, new ones or, at first, any."""
         here = [entry for entry in entries if not entry.retired and not entry.gone]
-        seen = self._watch.seen_of([entry.gpu for entry in here])
-        if seen is None:
+        check = self._watch.latest([entry.gpu for entry in here])
+        if check is None:
             return frozenset()
         awaited: set[GpuUuid] = set()
         for entry in here:
@@ -44,12 +44,12 @@ class DriverFiles:
                 self._until.pop(uuid, None)
                 continue
             until = self._until.setdefault(uuid, at + _COMING_UP_SECONDS)
-            is_settled = uuid in seen.looked_at and not (is_new and uuid in seen.lacks)
+            is_settled = uuid in check.checked and not (is_new and uuid in check.lacks)
             if not is_settled and not entry.gpu.mig_enabled and at < until:
                 awaited.add(uuid)
         uuids = {entry.gpu.uuid for entry in here}
-        self.lacks = {uuid: lack for uuid, lack in seen.lacks.items() if uuid in uuids - awaited}
-        self._node = seen.node
+        self.lacks = {uuid: lack for uuid, lack in check.lacks.items() if uuid in uuids - awaited}
+        self._node = check.node
         return frozenset(awaited)
 
     @property

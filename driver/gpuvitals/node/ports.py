@@ -7,7 +7,7 @@ from typing import Protocol
 from gpuvitals.health.restored_faults import PublishedVerdict
 from gpuvitals.inventory.event import EventSink
 from gpuvitals.inventory.policy_match import EffectivePolicy
-from gpuvitals.model.files import FilesSeen
+from gpuvitals.model.files import FilesCheck
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.node.queue import SignalQueue
@@ -81,7 +81,7 @@ class PublishedVerdicts(Protocol):
 class DriverFilesWatch(Protocol):
     """Checks the driver's files that a preparation needs."""
 
-    def seen_of(self, gpus: Sequence[Gpu]) -> FilesSeen | None:
+    def latest(self, gpus: Sequence[Gpu]) -> FilesCheck | None:
         """The newest result for these GPUs; None if the files are not checked."""
         ...
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.restored_faults import PublishedVerdict
 from gpuvitals.inventory.policy_match import EffectivePolicy
-from gpuvitals.model.files import FilesSeen
+from gpuvitals.model.files import FilesCheck
 from gpuvitals.model.gpu import Gpu
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.signals.kmsg.source import KmsgPosition
@@ -66,9 +66,9 @@ class DriverFilesWatch:
     """A result that the test sets; by default the files are not checked."""
 
     def __init__(self) -> None:
-        self.seen: FilesSeen | None = None
+        self.seen: FilesCheck | None = None
 
-    def seen_of(self, gpus: Sequence[Gpu]) -> FilesSeen | None:
+    def latest(self, gpus: Sequence[Gpu]) -> FilesCheck | None:
         return self.seen
 
 

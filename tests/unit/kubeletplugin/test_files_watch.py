@@ -40,13 +40,13 @@ class Watched:
 
     def look(self, times: int = 1) -> dict[str, str]:
         """The reasons by UUID after that many looks."""
-        self.watch.seen_of(self.gpus)
+        self.watch.latest(self.gpus)
         for _ in range(times):
             self.watch.check()
-        return {uuid: lack.reason for uuid, lack in self.watch.seen_of(self.gpus).lacks.items()}
+        return {uuid: lack.reason for uuid, lack in self.watch.latest(self.gpus).lacks.items()}
 
-    def looked_at(self) -> set[GpuUuid]:
-        return set(self.watch.seen_of(self.gpus).looked_at)
+    def checked(self) -> set[GpuUuid]:
+        return set(self.watch.latest(self.gpus).checked)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def watched(tmp_path: Path) -> Watched:
 
 def test_complete_files_are_settled_by_one_check(watched: Watched) -> None:
     assert watched.look() == {}
-    assert watched.looked_at() == {gpu(0).uuid, gpu(1).uuid}
+    assert watched.checked() == {gpu(0).uuid, gpu(1).uuid}
     assert watched.changes == 1
     watched.look(3)
     assert watched.changes == 1
@@ -81,9 +81,9 @@ def test_a_new_device_is_not_settled_while_it_is_only_suspected(watched: Watched
     """Finding P2: nothing is offered before it is known that it can be prepared."""
     (watched.root / "dev/nvidia1").unlink()
     watched.look()
-    assert watched.looked_at() == {gpu(0).uuid}
+    assert watched.checked() == {gpu(0).uuid}
     assert watched.look() == {gpu(1).uuid: "DeviceNodesMissing"}
-    assert watched.looked_at() == {gpu(0).uuid, gpu(1).uuid}
+    assert watched.checked() == {gpu(0).uuid, gpu(1).uuid}
     assert watched.watch.problem.startswith("1 of 2 devices can't be prepared: ")
 
 
@@ -103,10 +103,10 @@ def test_a_device_that_is_gone_lacks_nothing(watched: Watched) -> None:
     watched.look(2)
     watched.gpus.pop()
     assert watched.look() == {}
-    assert watched.looked_at() == {gpu(0).uuid}
+    assert watched.checked() == {gpu(0).uuid}
 
 
-def test_a_gpu_in_mig_mode_is_looked_at_as_its_instances(watched: Watched) -> None:
+def test_a_gpu_in_mig_mode_is_checked_as_its_instances(watched: Watched) -> None:
     """Finding P2: an instance needs its GPU's node and two capabilities."""
     parent = replace(gpu(0), mig_enabled=True)
     part = replace(
@@ -142,7 +142,7 @@ def test_without_a_known_gpu_a_lack_is_reported_if_the_machine_has_one(watched: 
     assert watched.watch.problem == ""
     watched.is_gpu_on_bus = True
     watched.look(2)
-    seen = watched.watch.seen_of([])
+    seen = watched.watch.latest([])
     assert seen.node is not None
     assert (seen.node.reason, seen.lacks) == ("DriverLibrariesMissing", {})
     assert "searched" in watched.watch.problem

@@ -6,7 +6,7 @@ import pytest
 
 from gpuvitals.health.restored_faults import PublishedVerdict
 from gpuvitals.health.unusable import FILE_REASONS
-from gpuvitals.model.files import FilesSeen, Lack
+from gpuvitals.model.files import FilesCheck, Lack
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.ids import GpuUuid
 from gpuvitals.node.events import lack_events
@@ -20,10 +20,10 @@ def uuids(*indexes: int) -> frozenset[GpuUuid]:
     return frozenset(gpu(index).uuid for index in indexes)
 
 
-def seen(looked_at: frozenset[GpuUuid], **lacks: Lack) -> FilesSeen:
+def seen(checked: frozenset[GpuUuid], **lacks: Lack) -> FilesCheck:
     """`lacks` by `g` and index."""
     found = {gpu(int(name[1:])).uuid: lack for name, lack in lacks.items()}
-    return FilesSeen(looked_at=looked_at, lacks=found)
+    return FilesCheck(checked=checked, lacks=found)
 
 
 def first_turn(world: AgentWorld, at: float) -> None:
