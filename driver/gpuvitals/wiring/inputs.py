@@ -76,7 +76,7 @@ class ExternalInputs:
             self._sources.append(NoReportFolder(targets.clock, targets.signals))
         else:
             folder = DropInSettings(folder=settings.report_folder)
-            self._sources.append(DropInSource(folder, targets.clock, targets.signals, refused.refused))
+            self._sources.append(DropInSource(folder, targets.clock, targets.signals, refused))
         if settings.dcgm is not None:
             self._sources.append(DcgmSource(settings.dcgm, targets.clock, targets.signals))
 

@@ -70,7 +70,7 @@ def fed() -> NodeMetrics:
     metrics.checkpoint_recoveries.labels(cause="torn").inc()
     metrics.nvml_call_seconds.labels(call="poll").observe(0.1)
     metrics.api_retries.labels(code="429").inc()
-    metrics.external_reports.labels(source="operator").set(1)
+    metrics.standing_reports.labels(source="operator").set(1)
     metrics.objects_skipped.labels(resource="resourceslices").inc()
     return metrics
 

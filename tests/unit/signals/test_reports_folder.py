@@ -22,12 +22,15 @@ class Folder:
         self.sent: list[ExternalReports] = []
         self.bad: list[tuple[str, str]] = []
         settings = DropInSettings(folder=path, period_seconds=0.02)
-        self.source = DropInSource(settings, SystemClock(), self, lambda *each: self.bad.append(each))
+        self.source = DropInSource(settings, SystemClock(), self, self)
 
     def put(self, signal: Signal) -> None:
         assert isinstance(signal, ExternalReports)
         assert signal.source is Source.DROP_IN
         self.sent.append(signal)
+
+    def refused(self, place: str, why: str) -> None:
+        self.bad.append((place, why))
 
     def write(self, name: str, text: str, mode: int = 0o644) -> Path:
         """As a program should: under another name first, then renamed."""

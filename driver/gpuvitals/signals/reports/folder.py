@@ -10,9 +10,9 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from gpuvitals.model.clock import Clock
 from gpuvitals.model.signal import ExternalReport, ExternalReports, Source
@@ -60,21 +60,26 @@ class _File:
     trouble: str = ""
 
 
-class DropInSource:
-    """A SignalSource over the folder. One thread.
+class RefusalSink(Protocol):
+    """Receives the invalid content of files, and the troubles of the folder."""
 
-    `refused` is called on that thread with a path and a reason, once per invalid content.
-    """
+    def refused(self, place: str, why: str) -> None:
+        """Called with a path and a reason, once per invalid content, on the thread of the source."""
+        ...
+
+
+class DropInSource:
+    """A SignalSource over the folder. One thread."""
 
     name = "drop-in"
 
     def __init__(
-        self, settings: DropInSettings, clock: Clock, sink: SignalSink, refused: Callable[[str, str], None]
+        self, settings: DropInSettings, clock: Clock, sink: SignalSink, refusals: RefusalSink
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._sink = sink
-        self._refused = refused
+        self._refusals = refusals
         self._files: dict[str, _File] = {}
         self._sent: tuple[ExternalReport, ...] | None = None
         self._folder_trouble = ""
@@ -155,7 +160,7 @@ class DropInSource:
         before = self._files.get(name)
         trouble = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         if before is None or (before.stamp, before.trouble) != (stamp, trouble):
-            self._refused(str(self._settings.folder / name), trouble)
+            self._refusals.refused(str(self._settings.folder / name), trouble)
         self._files[name] = _File(stamp, () if before is None else before.reports, trouble)
 
     def _parsed(self, name: str, content: bytes) -> tuple[ExternalReport, ...]:
@@ -179,7 +184,7 @@ class DropInSource:
         """Reports a trouble of the folder once, until it changes."""
         if trouble != self._folder_trouble:
             self._folder_trouble = trouble
-            self._refused(str(self._settings.folder), trouble)
+            self._refusals.refused(str(self._settings.folder), trouble)
 
 
 def _content(file: int, status: os.stat_result) -> bytes:
