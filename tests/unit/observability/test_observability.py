@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client import generate_latest
@@ -61,7 +62,7 @@ def fed() -> NodeMetrics:
     """Metrics of which every labelled one has a sample: without one the exposition shows no label."""
     metrics = NodeMetrics("1.2.3")
     blind = ((Source.KMSG, MonitorState.UNREADABLE),)
-    metrics.watch_snapshot(lambda: replace(snapshot(2), facts=NodeFacts(monitors=blind)))
+    metrics.watch_snapshot(SimpleNamespace(snapshot=replace(snapshot(2), facts=NodeFacts(monitors=blind))))
     metrics.signals.labels(source="kmsg", kind="XidReport", verdict="folded").inc()
     metrics.signal_gaps.labels(source="kmsg").inc()
     metrics.slice_writes.labels(reason="health", code="200").inc()
@@ -89,7 +90,7 @@ def test_the_exposition_has_these_metrics_with_these_labels_and_no_other() -> No
 
 def test_the_snapshot_is_read_at_scrape_time() -> None:
     metrics = NodeMetrics("1.2.3")
-    metrics.watch_snapshot(lambda: snapshot(8, {3: HealthState.UNHEALTHY}))
+    metrics.watch_snapshot(SimpleNamespace(snapshot=snapshot(8, {3: HealthState.UNHEALTHY})))
     text = generate_latest(metrics.registry).decode()
 
     assert 'gpuvitals_devices{state="Unhealthy"} 1.0' in text
@@ -99,7 +100,7 @@ def test_the_snapshot_is_read_at_scrape_time() -> None:
 
 def test_before_the_first_snapshot_there_is_nothing_to_say() -> None:
     metrics = NodeMetrics("1.2.3")
-    metrics.watch_snapshot(lambda: None)
+    metrics.watch_snapshot(SimpleNamespace(snapshot=None))
 
     assert "gpuvitals_devices{" not in generate_latest(metrics.registry).decode()
 
