@@ -1,4 +1,4 @@
-/* Events: those that the state file has with a higher number than any there was when their GPU was registered. */
+/* Events: those of the state file with a number above the highest one at the registration of their GPU. */
 #include <unistd.h>
 
 #include "nvml_mock.h"
@@ -8,7 +8,7 @@
 
 typedef struct { void *device; uint64_t type, data; uint32_t gi, ci; } event_data_t;
 
-static unsigned long heard;
+static unsigned long delivered;
 static uint64_t registered[MAX_GPUS];
 static unsigned long since[MAX_GPUS];
 
@@ -37,7 +37,7 @@ int nvmlDeviceRegisterEvents(void *device, uint64_t types, void *set)
     return SUCCESS;
 }
 
-/* A failure of the wait is of no GPU: it counts from when the first of them was registered. */
+/* A failed wait belongs to no GPU: it counts from the first registration. */
 static unsigned long since_all(void)
 {
     unsigned long least = (unsigned long)-1;
@@ -53,8 +53,8 @@ int nvmlEventSetWait_v2(void *set, event_data_t *out, unsigned milliseconds)
     for (unsigned waited = 0; waited < milliseconds; waited += STEP_MILLISECONDS) {
         int code = enter_node("nvmlEventSetWait_v2");
         if (code) return code;
-        while (next_event(heard, &event)) {
-            heard = event.number;
+        while (next_event(delivered, &event)) {
+            delivered = event.number;
             if (event.code ? event.number <= since_all() : !(registered[event.gpu] & event.type) || event.number <= since[event.gpu])
                 continue;
             if (event.code) return event.code;

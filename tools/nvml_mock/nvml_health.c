@@ -59,7 +59,7 @@ int nvmlDeviceGetTemperature(void *device, int sensor, uint32_t *out)
 NUMBER(nvmlDeviceGetCurrentClocksThrottleReasons, uint64_t, "reasons", 0)
 NUMBER(nvmlDeviceGetPowerUsage, uint32_t, "power", 300000)
 
-/* As many processes as `processes` says; none where there is no room for them. */
+/* The number of processes is the fact `processes`; the list is empty if the caller has no room for it. */
 int nvmlDeviceGetComputeRunningProcesses_v3(void *device, uint32_t *count, process_t *out)
 {
     ENTER(nvmlDeviceGetComputeRunningProcesses_v3);

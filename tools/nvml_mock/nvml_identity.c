@@ -1,4 +1,4 @@
-/* The library itself, and who a GPU is. */
+/* The library itself, and the identity of a GPU. */
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -13,7 +13,7 @@ typedef struct { uint32_t version; uint64_t total, reserved, free, used; } memor
 
 static int attached;
 
-/* What a text answers: all of it, or that there is no room. */
+/* Copies a text, or returns INSUFFICIENT_SIZE. */
 static int put_text(char *out, unsigned size, const char *text)
 {
     if (strlen(text) >= size) return INSUFFICIENT_SIZE;
@@ -21,7 +21,7 @@ static int put_text(char *out, unsigned size, const char *text)
     return SUCCESS;
 }
 
-/* Attaches to every GPU, unless it is told not to: one that hangs hangs this call. One that is lost is passed over. */
+/* Attaches to every GPU, unless the flags say not to: a GPU that hangs hangs this call. A lost GPU is skipped. */
 int nvmlInitWithFlags(unsigned flags)
 {
     open_library(1);
@@ -118,7 +118,7 @@ static int slot_of(const char *text, unsigned slot[3])
     return sscanf(text, "%x:%x.%x%c", &slot[1], &slot[2], &function, &rest) == 3;
 }
 
-/* The answer is about the GPU in that slot, and no other is touched. */
+/* Answers for the GPU in that slot, and touches no other. */
 int nvmlDeviceGetHandleByPciBusId_v2(const char *wanted, void **out)
 {
     unsigned slot[3], there[3];
@@ -135,7 +135,7 @@ int nvmlDeviceGetHandleByPciBusId_v2(const char *wanted, void **out)
 
 int nvmlDeviceGetHandleByPciBusId(const char *wanted, void **out) { return nvmlDeviceGetHandleByPciBusId_v2(wanted, out); }
 
-/* The fact of a GPU, or of the MIG instance that the handle means. */
+/* The fact of a GPU, or of the MIG instance of the handle. */
 static const char *text_of_handle(void *device, int index, const char *key)
 {
     int number;
@@ -158,7 +158,7 @@ NUMBER(nvmlDeviceGetArchitecture, uint32_t, "architecture", 9)
 NUMBER(nvmlDeviceGetIndex, uint32_t, "index", index)
 NUMBER(nvmlDeviceGetBrand, uint32_t, "brand", 14)
 
-/* `pci.device` is the device's and the vendor's number, the former in the upper half. */
+/* `pci.device` holds the device's number in the upper half and the vendor's in the lower. */
 int nvmlDeviceGetPciInfo_v3(void *device, pci_t *out)
 {
     unsigned slot[3];
@@ -176,7 +176,7 @@ int nvmlDeviceGetPciInfo_v3(void *device, pci_t *out)
     return SUCCESS;
 }
 
-/* `memory` is all there is, of a MIG instance its part in MiB, and `memused` what is taken of it. */
+/* `memory` is the total, of a MIG instance its part in MiB; `memused` is the used part. */
 static memory_t memory_of(void *device, int index)
 {
     int number;

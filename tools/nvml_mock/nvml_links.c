@@ -20,7 +20,7 @@ typedef struct {
     uint32_t version; uint8_t cluster[16]; uint32_t status, clique; uint8_t state; uint32_t health; uint8_t summary;
 } fabric_t;
 
-/* A value of one link first, then the field's own. */
+/* The value of one link if the file has it, else the field's. */
 static const char *field_text(int index, const field_value_t *value)
 {
     char key[32];
@@ -31,7 +31,7 @@ static const char *field_text(int index, const field_value_t *value)
     return text ? text : text_of(index, key);
 }
 
-/* Only the bytes of the value's own type are set, as the type is what says how many count. */
+/* Only the bytes of the value's own type are set: the type gives their number. */
 static void put_value(field_value_t *value, unsigned long long number)
 {
     memset(&value->value, 0xA5, sizeof value->value);
@@ -50,7 +50,7 @@ static int type_of(unsigned field)
     return 3;
 }
 
-/* A field beyond `node lastfield` is one that the driver does not know. */
+/* The driver does not know fields beyond `node lastfield`. */
 int nvmlDeviceGetFieldValues(void *device, int count, field_value_t *values)
 {
     char key[32];

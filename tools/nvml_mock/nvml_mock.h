@@ -1,14 +1,14 @@
-/* A libnvidia-ml.so.1 without a GPU: answers what a state file says, so that the real pynvml runs on any machine.
+/* A libnvidia-ml.so.1 without a GPU: its answers come from a state file, so that the real pynvml runs on any machine.
  *
- * NVML_MOCK_STATE names the file, and NVML_MOCK_FAULTS one more, which may be missing and whose facts win. Both are read
- * again at the next call when they changed, so a fault comes into effect at once. One fact a line:
+ * NVML_MOCK_STATE names the file, and NVML_MOCK_FAULTS one more, which may be missing and whose facts win. A changed file is
+ * read at the next call, so a fault takes effect at once. One fact a line:
  *
  *   node driver_version 595.45.04    node cuda 13020
  *   node return.nvmlInitWithFlags 9  a call that is about no GPU returns 9       node hang.nvmlInitWithFlags 1
  *   node attachfails 15              nvmlInitWithFlags returns 15 unless it is not to attach
  *   gpu 0 uuid GPU-...               gpu 0 bus 00000000:1B:00.0      gpu 0 name NVIDIA H100 80GB HBM3
  *   gpu 0 return 15                  every call about it returns 15  gpu 0 return.nvmlDeviceGetName 3
- *   gpu 0 hang 1                     calls about it never return, until the file says otherwise; also hang.<call>
+ *   gpu 0 hang 1                     calls about it never return, until the file changes; also hang.<call>
  *   gpu 0 hanguntil 90000            the same until that millisecond of CLOCK_BOOTTIME
  *   gpu 0 abort 1                    calls about it end the process, with status 134; also abort.<call>
  *   gpu 0 slow 300                   calls about it take 300 ms longer
@@ -36,7 +36,7 @@ enum { SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, 
 
 typedef struct { unsigned long number; int gpu; unsigned long type, data, instance; int code; } event_t;
 
-/* A fact of a GPU as the state file has it, NULL or `otherwise` where it has none. Hold no pointer over a call. */
+/* A fact of a GPU from the state file, NULL or `otherwise` if the file has none. Keep no pointer over a call. */
 const char *text_of(int index, const char *key);
 long number_of(int index, const char *key, long otherwise);
 
@@ -49,14 +49,14 @@ int counted(void);
 int counted_at(unsigned place);
 int gpu_count(void);
 
-/* Architectures, as nvmlDeviceGetArchitecture numbers them: what came with one is not supported by those before. */
+/* Architectures, as nvmlDeviceGetArchitecture numbers them: a GPU does not support the features of later ones. */
 enum { AMPERE = 7, HOPPER = 9 };
 int is_before(int index, int architecture);
 
-/* Counts a call of nvmlInit (1) or nvmlShutdown (-1), or none (0); how often the library was open before. */
+/* Counts a call of nvmlInit (1) or nvmlShutdown (-1), or none (0). Returns how often the library was open before. */
 int open_library(int change);
 
-/* A GPU's handle, and whose it is; -1 for what is no handle of a GPU. */
+/* A GPU's handle, and the GPU of a handle; -1 for a pointer that is no handle. */
 void *handle_of(int index);
 int index_of(void *device);
 

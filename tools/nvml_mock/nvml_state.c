@@ -1,4 +1,4 @@
-/* The state file and that of the faults: read when they changed, and what it lets a call do before it answers. */
+/* The state file and the faults file, read when they change, and the delays and hangs that they put before an answer. */
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -76,7 +76,7 @@ static void refresh(void)
 {
     static version_t seen[2];
     const char *state = getenv("NVML_MOCK_STATE"), *faults = getenv("NVML_MOCK_FAULTS");
-    /* Both are looked at: the second is not to be missed because the first has changed. */
+    /* Both are checked: a change of the first must not hide one of the second. */
     if (!(changed(state, &seen[0]) | changed(faults, &seen[1]))) return;
     memset(owners, 0, sizeof owners);
     gpus = event_count = 0;

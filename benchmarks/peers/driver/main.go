@@ -1,5 +1,5 @@
-// Command driver is the Go peer: a DRA driver on the upstream helper that does the least that is correct. It is told
-// of faults by its caller, and knows nothing else of health.
+// Command driver is the Go peer: a DRA driver on the upstream helper that does the least that is correct. It gets faults
+// as orders from its caller, and has no other source of health.
 package main
 
 import (

@@ -14,7 +14,7 @@ import (
 
 const heartbeat = 5 * time.Second
 
-// plugin is what the helper calls.
+// plugin has the callbacks of the helper.
 type plugin struct {
 	preparations *preparations
 	health       *health
@@ -66,7 +66,7 @@ func (p *plugin) WatchHealthStatus(
 	}
 }
 
-// health is the devices' health as the caller told it.
+// health is the devices' health by the caller's last order.
 type health struct {
 	mutex   sync.Mutex
 	node    string
@@ -91,7 +91,7 @@ func (h *health) set(faulty []string) {
 	h.changed = make(chan struct{})
 }
 
-// report returns the present health, and a channel that is closed when there is another.
+// report returns the current health, and a channel that is closed by the next change.
 func (h *health) report() (kubeletplugin.DeviceHealthReport, <-chan struct{}) {
 	h.mutex.Lock()
 	defer h.mutex.Unlock()

@@ -22,7 +22,7 @@ type prepared struct {
 }
 
 // preparations keeps prepared claims as the reference drivers do: a CDI file a claim, then the checkpoint with all of
-// them, each durable before the answer. What is prepared already costs no write.
+// them, each durable before the answer. A claim that is prepared already costs no write.
 type preparations struct {
 	driver, folder, checkpoint string
 

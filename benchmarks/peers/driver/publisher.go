@@ -16,14 +16,14 @@ import (
 	"vitals.internal/benchmarks/peers/internal/lines"
 )
 
-// order makes exactly these devices faulty. Claim, where it is named, holds Device and is told how that one is.
+// order makes exactly these devices faulty. If Claim is set, its status gets the health of Device, which it holds.
 type order struct {
 	Faulty []string `json:"faulty"`
 	Claim  string   `json:"claim"`
 	Device string   `json:"device"`
 }
 
-// publisher puts what it is told before the scheduler, the claim's owner and the kubelet.
+// publisher carries out orders: it writes the slice and the claim's status, and reports to the kubelet.
 type publisher struct {
 	settings settings
 	client   kubernetes.Interface
@@ -39,7 +39,7 @@ func (p *publisher) take(ctx context.Context, wanted order) error {
 	}
 	p.health.set(wanted.Faulty)
 	if wanted.Claim != "" {
-		if err := p.tellClaim(ctx, wanted); err != nil {
+		if err := p.patchClaim(ctx, wanted); err != nil {
 			return err
 		}
 	}
@@ -67,7 +67,7 @@ func (p *publisher) publish(ctx context.Context, faulty []string) error {
 	})
 }
 
-func (p *publisher) tellClaim(ctx context.Context, wanted order) error {
+func (p *publisher) patchClaim(ctx context.Context, wanted order) error {
 	state, reason := meta.ConditionTrue, "None"
 	if slices.Contains(wanted.Faulty, wanted.Device) {
 		state, reason = meta.ConditionFalse, "Xid95"

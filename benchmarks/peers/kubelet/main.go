@@ -95,7 +95,7 @@ func (k *kubelet) register(registry string) (any, error) {
 	return map[string]any{"answered": answered, "name": info.Name}, nil
 }
 
-// identified waits for a registration socket that answers, looking often: how long that takes is a figure.
+// identified waits for a registration socket that answers. It polls often, since the time is a figure.
 func identified(ctx context.Context, registry string) (*grpc.ClientConn, *registration.PluginInfo, error) {
 	for ; ctx.Err() == nil; time.Sleep(lookPeriod) {
 		found, err := filepath.Glob(filepath.Join(registry, "*.sock"))
@@ -127,7 +127,7 @@ func (k *kubelet) forgotten() (any, error) {
 	return map[string]any{}, k.connection.Close()
 }
 
-// follow prints each health message: when it came, and what is not healthy in it.
+// follow prints each health message: its instant and its unhealthy devices.
 func follow(ctx context.Context, connection *grpc.ClientConn) {
 	stream, err := health.NewDRAResourceHealthClient(connection).NodeWatchResources(
 		ctx, &health.NodeWatchResourcesRequest{}, grpc.WaitForReady(true))

@@ -1,6 +1,6 @@
 // Command scan reads kernel records as the common monitors do: it takes the header apart, then tries a list of regular
-// expressions on each text, one for XIDs among a dozen for disks, memory and hung tasks. It prints what it found and the
-// CPU time that it took. The file is in memory before the clock starts.
+// expressions on each text, one for XIDs among a dozen for disks, memory and hung tasks. It prints its findings and its
+// CPU time. The file is in memory before the clock starts.
 package main
 
 import (

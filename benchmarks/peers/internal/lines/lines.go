@@ -1,4 +1,4 @@
-// Package lines is how the harness talks to a peer: one JSON object a line on standard input, answers on standard
+// Package lines is the protocol between the harness and a peer: one JSON object a line on standard input, answers on standard
 // output, and instants of CLOCK_MONOTONIC, which every process of the machine shares.
 package lines
 
@@ -35,7 +35,7 @@ func Say(answer any) {
 	os.Stdout.Write(append(text, '\n'))
 }
 
-// Each calls take with every order until standard input ends, which is when the harness has gone.
+// Each calls take with every order until standard input ends, when the harness has exited.
 func Each[T any](take func(T) error) error {
 	scanner := bufio.NewScanner(os.Stdin)
 	scanner.Buffer(make([]byte, 1<<16), maxLine)
