@@ -106,11 +106,12 @@ def _copy(distribution: metadata.Distribution, version: str, target: Path) -> No
         f"{distribution.name}: {distribution.version}, locked {version}: make setup"
     )
     for file in distribution.files or ():
-        if ".." in file.parts or file.suffix == ".pyc":
+        source = Path(str(file.locate()))
+        if ".." in file.parts or not source.exists():  # programs of bin/, and bytecode that nobody needed yet
             continue
         path = target / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(str(file.locate()), path)
+        shutil.copy2(source, path)  # with its time, so that the bytecode stays valid
 
 
 def _run(command: Sequence[str], cwd: Path = ROOT) -> None:

@@ -1,7 +1,9 @@
 """The lock of the node image is what the agent and the verbs import there: nothing is missing, nothing is unneeded."""
 
 import re
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
@@ -89,8 +91,7 @@ def imports(image_environment: Environment, tmp_path_factory: pytest.TempPathFac
             saved.write_text(f"4,1,456000000,-;{LINE}\n", encoding="ascii")
             node.gpus.xid(3, 79, "GPU has fallen off the bus.")
             node.agent.wait(lambda: node.shows(3, "Unhealthy"))
-            for code, arguments in (
-                (0, ["--version"]),
+            runs = (
                 (0, ["--help"]),
                 (0, ["status", "--server", server.url]),
                 (0, ["explain", "--line", LINE]),
@@ -102,8 +103,14 @@ def imports(image_environment: Environment, tmp_path_factory: pytest.TempPathFac
                 (0, ["lint", str(CLAIM)]),
                 (1, ["doctor", "--node-name", "node-a", "--server", server.url]),
                 (2, ["demo"]),
-            ):
-                done = image_environment.program(*arguments, environment=recorded.variables(arguments[0]))
+            )
+
+            def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+                return image_environment.program(*arguments, environment=recorded.variables(arguments[0]))
+
+            with ThreadPoolExecutor(2) as pool:
+                ends = list(pool.map(run, [arguments for _, arguments in runs]))
+            for (code, arguments), done in zip(runs, ends, strict=True):
                 assert done.returncode == code, f"{arguments}\n{done.stdout}{done.stderr}"
                 assert "Traceback" not in done.stderr
             assert node.agent.end() == 0

@@ -3,13 +3,11 @@
 import json
 import re
 import shutil
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
-from tools.sbom import SbomError, bill_of_materials, main
 
 from support.environments import AGENT_LOCK, Environment, normal_name, pins
 
@@ -17,8 +15,14 @@ BASE = f"docker.io/library/python@sha256:{'ab' * 32}"
 
 
 @pytest.fixture(scope="module")
-def document(image_environment: Environment) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(bill_of_materials(image_environment.python, BASE))
+def sbom() -> Any:
+    """The module. Its import takes a second (grammars of JSON formats), which the collection of other tests is spared."""
+    return import_module("tools.sbom")
+
+
+@pytest.fixture(scope="module")
+def document(image_environment: Environment, sbom: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(sbom.bill_of_materials(image_environment.python, BASE))
     return found
 
 
@@ -69,29 +73,31 @@ def test_the_subject_is_the_agent_and_the_base_is_one_component(document: dict[s
 
 
 def test_the_document_fits_the_schema(document: dict[str, Any]) -> None:
-    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(document)) is None
+    schema, validation = import_module("cyclonedx.schema"), import_module("cyclonedx.validation.json")
+    validator = validation.JsonStrictValidator(schema.SchemaVersion.V1_6)
+    assert validator.validate_str(json.dumps(document)) is None
 
 
-def test_a_package_beside_the_lock_is_an_error(changed: Environment) -> None:
+def test_a_package_beside_the_lock_is_an_error(changed: Environment, sbom: Any) -> None:
     extra = changed.packages / "stowaway-1.0.dist-info"
     extra.mkdir()
     (extra / "METADATA").write_text("Metadata-Version: 2.1\nName: stowaway\nVersion: 1.0\n", encoding="utf-8")
 
-    with pytest.raises(SbomError, match=r"installed and not in agent.txt: stowaway 1.0"):
-        bill_of_materials(changed.python)
+    with pytest.raises(sbom.SbomError, match=r"installed and not in agent.txt: stowaway 1.0"):
+        sbom.bill_of_materials(changed.python)
 
 
 def test_a_package_that_is_not_installed_is_an_error_of_one_line(
-    changed: Environment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    changed: Environment, sbom: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (installed,) = changed.packages.glob("tenacity-*.dist-info")
     shutil.rmtree(installed)
 
-    assert main(["--python", str(changed.python), "--output", str(tmp_path / "sbom.json")]) == 1
+    assert sbom.main(["--python", str(changed.python), "--output", str(tmp_path / "sbom.json")]) == 1
     assert capsys.readouterr().err.startswith("sbom: in agent.txt and not installed: tenacity ")
     assert not (tmp_path / "sbom.json").exists()
 
 
-def test_a_base_without_a_digest_is_an_error(image_environment: Environment) -> None:
-    with pytest.raises(SbomError, match="expected NAME@sha256:DIGEST"):
-        bill_of_materials(image_environment.python, "python:3.11-slim-bookworm")
+def test_a_base_without_a_digest_is_an_error(image_environment: Environment, sbom: Any) -> None:
+    with pytest.raises(sbom.SbomError, match="expected NAME@sha256:DIGEST"):
+        sbom.bill_of_materials(image_environment.python, "python:3.11-slim-bookworm")
