@@ -54,7 +54,7 @@ from gpuvitals.signals.reports.text import (
 )
 from support.fakes.agent_ports import Role
 from support.fakes.event_log import EventLog
-from support.hypothesis.hostile_documents import hostile_bytes, hostile_lines
+from support.hypothesis.hostile_documents import LEVELS, OPENINGS, hostile_bytes, hostile_lines
 from support.long_runs import share
 from support.signals import moment, xid
 from support.worlds.agent_world import AgentWorld, fault, reading
@@ -213,11 +213,12 @@ class Answers:
 
 @dataclass(frozen=True)
 class Case:
-    """A parser, the errors that it documents, and a text that it takes."""
+    """A parser, its documented errors, and a well-formed text. `levels` is the nesting of the 500 examples."""
 
     parse: Callable[[Any], object]
     errors: tuple[type[Exception], ...]
     whole: Any
+    levels: int = LEVELS
 
 
 def read_claim(body: bytes) -> object:
@@ -318,8 +319,9 @@ CASES = {
             "details": {"causes": [{"field": "f"}], "retryAfterSeconds": 1},
         },
     ),
-    "settings": Case(read_settings, (ConfigError,), SETTINGS),
-    "linted file": Case(lambda text: documents(text.decode("utf-8", "replace")), (BadInput,), [POLICY]),
+    # PyYAML takes half a second for the full nesting.
+    "settings": Case(read_settings, (ConfigError,), SETTINGS, levels=200),
+    "linted file": Case(lambda text: documents(text.decode("utf-8", "replace")), (BadInput,), [POLICY], 200),
 }
 LINES = {
     "kernel log": Case(read_kmsg, (), KMSG),
@@ -345,7 +347,14 @@ def check(case: Case, text: bytes | str) -> None:
 @given(data=st.data())
 def test_a_hostile_document_is_its_parsers_own_error(case: Case, data: st.DataObject) -> None:
     """Finding R2: every parser of a document."""
-    check(case, data.draw(hostile_bytes(case.whole)))
+    check(case, data.draw(hostile_bytes(case.whole, case.levels)))
+
+
+@pytest.mark.parametrize("opening", OPENINGS)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_endless_nesting_is_its_parsers_own_error(case: Case, opening: bytes) -> None:
+    """Finding R2: each parser meets the full nesting in every run."""
+    check(case, opening * LEVELS)
 
 
 @pytest.mark.parametrize("case", LINES.values(), ids=LINES)

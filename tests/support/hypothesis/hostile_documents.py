@@ -6,7 +6,10 @@ from typing import Any
 from hypothesis import strategies as st
 
 DEEP = "@deep@"
-"""Stands for nesting beyond every parser's recursion; put into the text after it was encoded."""
+"""Placeholder for deep nesting, which replaces it in the encoded text."""
+LEVELS = 5000
+"""Nesting beyond the recursion limit of every parser."""
+OPENINGS = (b"[", b'{"a":', b"[{")
 TWICE = "@twice@"
 """A key that becomes the same as the one before it."""
 
@@ -83,10 +86,10 @@ def _changed(value: Any, path: tuple[Any, ...], new: Any, how: str) -> Any:
     return copied
 
 
-def encoded(value: Any) -> bytes:
-    """As JSON, or what comes closest to it."""
+def encoded(value: Any, levels: int = LEVELS) -> bytes:
+    """The value as JSON, with as many levels of lists in place of DEEP."""
     text = json.dumps(value)
-    text = text.replace(json.dumps(DEEP), "[" * 3000 + "]" * 3000)
+    text = text.replace(json.dumps(DEEP), "[" * levels + "]" * levels)
     return text.replace(TWICE, "").encode("utf-8", "surrogatepass")
 
 
@@ -102,14 +105,14 @@ def hostile_objects(draw: st.DrawFn, whole: Any) -> Any:
 
 
 @st.composite
-def hostile_bytes(draw: st.DrawFn, whole: Any) -> bytes:
-    """JSON of a hostile object; now and then with bytes changed, cut off, or as another encoding; or bytes of any kind."""
+def hostile_bytes(draw: st.DrawFn, whole: Any, levels: int = LEVELS) -> bytes:
+    """JSON of a hostile object, sometimes with changed bytes, cut off or in another encoding; or random bytes."""
     kind = draw(st.sampled_from(["json"] * 6 + ["cut", "bytes", "binary", "utf-16", "deep"]))
     if kind == "binary":
         return draw(st.binary(max_size=200))
     if kind == "deep":
-        return draw(st.sampled_from([b"[", b'{"a":', b"[{"])) * 5000
-    text = encoded(draw(hostile_objects(whole)))
+        return draw(st.sampled_from(OPENINGS)) * levels
+    text = encoded(draw(hostile_objects(whole)), levels)
     if kind == "cut":
         return text[: draw(st.integers(0, len(text)))]
     if kind == "bytes":
