@@ -8,7 +8,8 @@ DEV_STAMP := $(VENV)/.dev-installed
 NVML_MOCK := .cache/nvml-mock/libnvidia-ml.so.1
 IMAGE ?= gpuvitals/agent:0.1.0
 SBOM := dist/gpuvitals-agent.cdx.json
-WORKERS ?= 2
+# Two workers for each core: more than half of the tests' time is waiting for the agent's own delays.
+WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not needs_go and not long"
 # These keep a server for all their cases, and the other tests look whether one left a thread or a socket behind.
 SHARED_TESTS := tests/contract tests/chart tests/examples
