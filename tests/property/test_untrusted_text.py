@@ -21,7 +21,7 @@ from gpuvitals.durable import DurableFile
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kube.claim_reader import ClaimReader
 from gpuvitals.kube.errors import ApiError, error_from_answer
-from gpuvitals.kube.other_drivers import neighbour_devices
+from gpuvitals.kube.other_drivers import other_driver_devices
 from gpuvitals.kube.policy_watch import PolicyError, policy_rule
 from gpuvitals.kube.slices.codec import observed_slices
 from gpuvitals.kube.slices.recall import shown_verdicts
@@ -308,7 +308,7 @@ CASES = {
     "own slices": Case(lambda body: observed_slices(body, NAMING.node_report), JSON, SLICES),
     "published verdicts": Case(lambda body: shown_verdicts(body, NAMING), JSON, SLICES),
     "slices for status": Case(lambda body: published_view([body]), JSON, SLICES),
-    "other driver's slice": Case(lambda body: list(neighbour_devices(body)), JSON, SLICES["items"][0]),
+    "other driver's slice": Case(lambda body: list(other_driver_devices(body)), JSON, SLICES["items"][0]),
     "claim": Case(read_claim, (ApiError,), CLAIM),
     "error of the api server": Case(
         lambda body: error_from_answer(422, body, "1", "x"),

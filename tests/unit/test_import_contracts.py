@@ -30,6 +30,7 @@ KUBERNETES = "Only kube imports the Kubernetes client"
 NVML = "Only the NVML worker imports pynvml"
 GRPC = "Only kubeletplugin and the simulation speak gRPC"
 SIMULATION = "The product never imports the simulation"
+WIRING = "Wiring holds no lock, thread or parser"
 SIMULATION_LAYERS = "The simulation's imports point one way"
 
 
@@ -58,6 +59,7 @@ def test_without_a_planted_import_every_contract_is_kept(tmp_path: Path) -> None
         KUBERNETES,
         NVML,
         GRPC,
+        WIRING,
     }
 
 
@@ -79,6 +81,8 @@ def test_without_a_planted_import_every_contract_is_kept(tmp_path: Path) -> None
         ("config.py", "import pynvml", {NVML}),
         ("node/agent.py", "import grpc", {GRPC}),
         ("health/verdict.py", "import gpuvitals.proto", {GRPC}),
+        ("wiring/node.py", "import threading", {WIRING}),
+        ("wiring/inputs.py", "import re", {WIRING}),
         ("../../sim/gpuvitals_sim/apiserver/api.py", "import gpuvitals_sim.kubelet", {SIMULATION_LAYERS}),
         ("../../sim/gpuvitals_sim/kubelet/kubelet.py", "import gpuvitals_sim.scheduler", {SIMULATION_LAYERS}),
     ],

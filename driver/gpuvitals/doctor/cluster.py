@@ -13,7 +13,13 @@ from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.kube.errors import ApiError, NotFound, Permanent
 from gpuvitals.kube.kubeconfig import split
 from gpuvitals.kube.nodes import node_owner
-from gpuvitals.kube.server_facts import agent_rights, denied, git_version, neighbours_now, resource_versions
+from gpuvitals.kube.server_facts import (
+    agent_rights,
+    denied,
+    git_version,
+    other_drivers_now,
+    resource_versions,
+)
 from gpuvitals.kube.slices.taint_support import probe_mode
 from gpuvitals.kube.transport import ApiTransport, ConnectSettings, connect
 from gpuvitals.kube.versions import NEWEST, OLDEST, kubernetes_version
@@ -141,7 +147,7 @@ class ClusterChecks:
         if transport is None:
             yield skipped(name, self._unreached)
             return
-        seen = neighbours_now(transport, self._naming.driver, self._options.node)
+        seen = other_drivers_now(transport, self._naming.driver, self._options.node)
         conflict = driver_conflict(gpus, seen)
         beside = sorted({device.driver for device in seen.devices})
         if conflict:

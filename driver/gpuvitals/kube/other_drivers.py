@@ -26,21 +26,21 @@ _RESYNC_SECONDS = 1800.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NeighbourSettings:
+class OtherDriverSettings:
     """The node, and the name of our own driver, whose slices are left out."""
 
     driver: str
     node: str
 
 
-class NeighbourWatch:
+class OtherDriverWatch:
     """Watches other drivers' slices. `changed` is called after each difference, on the watch's thread or on that of
     `set_allocatable`. Thread safe.
     """
 
     def __init__(
         self,
-        settings: NeighbourSettings,
+        settings: OtherDriverSettings,
         transport: Transport,
         metrics: NodeMetrics,
         changed: Callable[[], None],
@@ -90,7 +90,7 @@ class NeighbourWatch:
         with self._lock:
             self._devices.pop(key, None)
             if raw is not None:
-                self._devices[key] = tuple(neighbour_devices(raw))
+                self._devices[key] = tuple(other_driver_devices(raw))
         self._compare()
 
     def _compare(self) -> None:
@@ -106,7 +106,7 @@ class NeighbourWatch:
 
 
 class _SliceHooks(ReflectorHooks):
-    def __init__(self, watch: NeighbourWatch) -> None:
+    def __init__(self, watch: OtherDriverWatch) -> None:
         self._watch = watch
 
     def changed(self, key: ObjectKey, raw: bytes | None) -> None:
@@ -138,7 +138,7 @@ _SLICE = msgspec.json.Decoder(_Slice)
 _DEVICE = msgspec.json.Decoder(_Device)
 
 
-def neighbour_devices(raw: bytes) -> Iterator[OtherDriverDevice]:
+def other_driver_devices(raw: bytes) -> Iterator[OtherDriverDevice]:
     """The devices of a slice that have a UUID or a PCI bus ID. Raises msgspec.DecodeError."""
     spec = decoded(_SLICE, raw).spec
     for device in [decoded(_DEVICE, each) for each in spec.devices or []]:

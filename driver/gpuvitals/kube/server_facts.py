@@ -10,7 +10,7 @@ from gpuvitals.decode_error import decoded
 from gpuvitals.inventory.other_drivers import OtherDriverDevice, OtherDrivers
 from gpuvitals.kube.errors import NotFound, Retryable
 from gpuvitals.kube.nodes import node_allocatable
-from gpuvitals.kube.other_drivers import neighbour_devices
+from gpuvitals.kube.other_drivers import other_driver_devices
 from gpuvitals.kube.slices.codec import PATH as SLICES
 from gpuvitals.kube.slices.list import slice_pages
 from gpuvitals.kube.transport import Call, Transport
@@ -101,13 +101,13 @@ def resource_versions(transport: Transport) -> tuple[str, ...]:
         return ()
 
 
-def neighbours_now(transport: Transport, driver: str, node: str) -> OtherDrivers:
+def other_drivers_now(transport: Transport, driver: str, node: str) -> OtherDrivers:
     """The devices that drivers other than `driver` publish for a node, and its allocatable resources. Raises ApiError."""
     devices: list[OtherDriverDevice] = []
     for page in slice_pages(transport, node=node):
         for raw in _decoded(_PAGE, page, SLICES).items:
             try:
-                devices += (each for each in neighbour_devices(raw) if each.driver != driver)
+                devices += (each for each in other_driver_devices(raw) if each.driver != driver)
             except msgspec.DecodeError as error:
                 raise Retryable(f"{SLICES}: {error}") from error
     return OtherDrivers(devices=tuple(devices), resources=node_allocatable(transport, node))

@@ -18,7 +18,7 @@ from gpuvitals.model.ids import BootId, GpuUuid, NodeName
 from gpuvitals.model.signal import Signal
 from gpuvitals.model.snapshot import NodeFacts, Snapshot
 from gpuvitals.node.changes import Change, has_other_devices, unexplained, with_change
-from gpuvitals.node.driver_files import DriverFiles, as_shown
+from gpuvitals.node.driver_files import DriverFiles, published_devices
 from gpuvitals.node.events import failed_event, is_new_fault, verdict_event
 from gpuvitals.node.forgetting import Forgetting
 from gpuvitals.node.node_health import NodeHealth
@@ -203,7 +203,7 @@ class NodeAgent:
         self._health.apply_reports(now)
         verdicts = self._health.verdicts(now)
         awaited = self._files.update(self._health.gpus.values(), now.at, is_first=self._snapshot is None)
-        wanted = self._health.unfit(verdicts) | self._files.lacks.keys()
+        wanted = self._health.to_isolate(verdicts) | self._files.lacks.keys()
         if self._snapshot is None and (awaited or not self._health.can_be_published(now)):
             return
         changes = [
@@ -280,11 +280,11 @@ class NodeAgent:
             revision=self._revision,
             taken=now,
             node=self._settings.node,
-            gpus=as_shown(
+            gpus=published_devices(
                 (entry for entry in ordered if not entry.retired), self._health.withheld(), self._files.lacks
             ),
             facts=facts,
-            replaced=as_shown((entry for entry in ordered if entry.retired), {}, {}),
+            replaced=published_devices((entry for entry in ordered if entry.retired), {}, {}),
             boot_id=self._settings.boot_id,
         )
         self._write(now, whole=False)

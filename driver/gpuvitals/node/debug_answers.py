@@ -58,7 +58,9 @@ class DebugAnswers:
 
     def _forgotten(self, uuid: GpuUuid) -> str:
         if not self._plugin.publishing():
-            raise ValueError("this agent does not publish for the node now; ask the one that does")
+            raise ValueError(
+                "this agent does not publish for the node now; send the request to the agent that does"
+            )
         self._agent.forgetting.request(uuid, _FORGET_SECONDS)
         self._monitor.forget(uuid)
         return f"gpu {uuid} is forgotten"

@@ -67,26 +67,26 @@ class DriverFiles:
         return facts if self._node is None else replace(facts, reasons=(*facts.reasons, self._node.reason))
 
 
-def as_shown(
+def published_devices(
     entries: Iterable[GpuRecord], withheld: Mapping[GpuUuid, str], lacks: Mapping[GpuUuid, Lack]
 ) -> tuple[GpuHealth, ...]:
     """The devices of a snapshot. A failed device keeps its own verdict, whatever its driver lacks."""
     shown: list[GpuHealth] = []
     for entry in entries:
-        judged, lack = entry.published, lacks.get(entry.gpu.uuid)
-        if judged is None:
+        verdict, lack = entry.published, lacks.get(entry.gpu.uuid)
+        if verdict is None:
             continue
-        failed = judged.state is HealthState.UNHEALTHY
+        failed = verdict.state is HealthState.UNHEALTHY
         shown.append(
             GpuHealth(
                 gpu=entry.gpu,
-                verdict=judged,
+                verdict=verdict,
                 isolated=entry.isolated,
                 state_since=entry.state_since,
                 spared=entry.spared,
                 withheld=withheld.get(entry.gpu.uuid, ""),
                 slot_taken=entry.slot_taken,
-                unprepared=None if lack is None or failed else files_missing(judged, lack),
+                unprepared=None if lack is None or failed else files_missing(verdict, lack),
             )
         )
     return tuple(shown)

@@ -187,5 +187,7 @@ def unattributed_report(report: ExternalReport) -> Event:
 def failed_event(signal: Signal, error: Exception) -> Event:
     """A signal that the agent failed to evaluate: a defect of the agent, which may hide a fault."""
     kind = type(signal).__name__
-    message = f"{signal.source.value} {kind} not judged: {type(error).__name__}: {error}; see the agent's log"
+    message = (
+        f"{signal.source.value} {kind} not evaluated: {type(error).__name__}: {error}; see the agent's log"
+    )
     return Event(reason="SignalNotJudged", message=message)

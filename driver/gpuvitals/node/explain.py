@@ -33,7 +33,7 @@ from gpuvitals.node.explain_text import (
     way_out_text,
     xid_text,
 )
-from gpuvitals.node.mig_instances import seen_as
+from gpuvitals.node.mig_instances import visible_verdict
 from gpuvitals.node.state_store import GpuRecord
 
 _CAREFUL = 90
@@ -88,7 +88,7 @@ def gpu_stations(entry: GpuRecord, context: ExplainContext) -> Iterator[Station]
     yield from _burst(state, context)
     for past in reversed(state.past):
         yield Station("past", past_text(past, context.now.at))
-    current = seen_as(entry, verdict(state, context.now, context.policy.health))
+    current = visible_verdict(entry, verdict(state, context.now, context.policy.health))
     yield Station("verdict", _verdict(current))
     if current.reason != NO_REASON:
         cause = state.fault(current.reason)

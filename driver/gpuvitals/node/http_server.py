@@ -83,7 +83,7 @@ class _Connection:
 @dataclass(slots=True, eq=False)
 class _Maker:
     page: Page
-    asked: "queue.SimpleQueue[bool]" = field(default_factory=queue.SimpleQueue)
+    requests: "queue.SimpleQueue[bool]" = field(default_factory=queue.SimpleQueue)
     waiting: list[_Connection] = field(default_factory=list)
     busy: bool = False
     newest: Answer | None = None
@@ -127,7 +127,7 @@ class HttpServer:
         """Closes every connection and the socket."""
         self._loop.stopping.set()
         for maker in self._makers.values():
-            maker.asked.put(False)
+            maker.requests.put(False)
         self._wake()
         self._loop.stop(_JOIN_SECONDS)
         for thread in self._threads:
@@ -201,9 +201,9 @@ class HttpServer:
         if len(connection.received) > _MAX_REQUEST:
             self._send(connection, Answer(code=431, body=b"the request is too long\n"))
         elif head[1]:
-            self._asked(connection, head[0].partition(b"\n")[0].decode("latin-1"))
+            self._route(connection, head[0].partition(b"\n")[0].decode("latin-1"))
 
-    def _asked(self, connection: _Connection, line: str) -> None:
+    def _route(self, connection: _Connection, line: str) -> None:
         words = line.split(" ")
         if len(words) != 3 or not words[2].startswith("HTTP/1."):
             self._send(connection, Answer(code=400, body=b"not a request of HTTP/1\n"))
@@ -224,11 +224,11 @@ class HttpServer:
             maker.waiting.append(connection)
             if not maker.busy:
                 maker.busy = True
-                maker.asked.put(True)
+                maker.requests.put(True)
 
     def _make(self, maker: _Maker) -> None:
         """Runs the thread of one page."""
-        while maker.asked.get():
+        while maker.requests.get():
             began = time.monotonic()
             try:
                 answer = maker.page.make()
@@ -236,7 +236,9 @@ class HttpServer:
                 Exception
             ):  # whatever a page raises, its peers get an answer, and the next request tries again
                 log.exception("page not made")
-                answer = Answer(code=500, body=b"this page could not be made; the agent's log says why\n")
+                answer = Answer(
+                    code=500, body=b"this page could not be made; the agent's log has the cause\n"
+                )
             self._made.put((maker, answer, began))
             self._wake()
 

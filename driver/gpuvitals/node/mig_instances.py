@@ -20,7 +20,7 @@ MAX_REMEMBERED = 64
 """The most destroyed instances whose faults are kept; the oldest are dropped first."""
 
 
-def marked(entry: GpuRecord, listed: Iterable[Gpu]) -> GpuRecord:
+def with_gone(entry: GpuRecord, listed: Iterable[Gpu]) -> GpuRecord:
     """The record with `gone` updated: an instance is gone if the driver lists its GPU without the instance."""
     uuids = {gpu.uuid for gpu in listed}
     gone = entry.gpu.mig is not None and entry.gpu.gpu_uuid in uuids and entry.gpu.uuid not in uuids
@@ -28,11 +28,11 @@ def marked(entry: GpuRecord, listed: Iterable[Gpu]) -> GpuRecord:
     return entry if unknown or gone == entry.gone else replace(entry, gone=gone)
 
 
-def seen_as(entry: GpuRecord, judged: Verdict) -> Verdict:
+def visible_verdict(entry: GpuRecord, verdict: Verdict) -> Verdict:
     """The verdict to publish: a device that is gone or replaced is failed, whatever its last readings were."""
     if entry.retired:
-        return gpu_replaced(judged)
-    return instance_gone(judged) if entry.gone else judged
+        return gpu_replaced(verdict)
+    return instance_gone(verdict) if entry.gone else verdict
 
 
 def hidden(

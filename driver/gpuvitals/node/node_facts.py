@@ -31,7 +31,7 @@ class NodeState:
         return self._monitors.get(source)
 
     def restore(self, facts: NodeFacts, records: Collection[GpuRecord]) -> None:
-        """Restores the state of an earlier agent on the same boot. It stands until a source reports otherwise."""
+        """Restores the state of an earlier agent on the same boot. It is valid until a source reports again."""
         self._monitors = dict(facts.monitors)
         self._switch_fault = NVSWITCH_FAULT in facts.reasons
         self.enumerated = frozenset(

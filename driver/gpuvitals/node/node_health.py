@@ -46,12 +46,19 @@ from gpuvitals.node.events import (
     unattributed_report,
 )
 from gpuvitals.node.first_snapshot import FirstSnapshotGate
-from gpuvitals.node.mig_instances import hidden, seen_as, withheld
+from gpuvitals.node.mig_instances import hidden, visible_verdict, withheld
 from gpuvitals.node.node_facts import NodeState
 from gpuvitals.node.ports import AgentPorts
 from gpuvitals.node.recall import Recall
 from gpuvitals.node.reports import StandingReports, names
-from gpuvitals.node.slots import Takeover, adopted, concerned_in, remembered_owners, seated, without
+from gpuvitals.node.slots import (
+    Takeover,
+    affected_devices,
+    after_inventory,
+    remembered_owners,
+    with_slots,
+    without_gpu,
+)
 from gpuvitals.node.state_store import GpuRecord, NodeRecord
 from gpuvitals.node.verdict_cache import VerdictCache, node_policy
 from gpuvitals.observability.logs import keys
@@ -105,7 +112,7 @@ class NodeHealth:
             )
             kept = entry if same_boot else replace(entry, published=None)
             self.gpus[entry.gpu.uuid] = replace(kept, state=state)
-        self.gpus = seated(self.gpus, remembered_owners(self.gpus), (), now.time)
+        self.gpus = with_slots(self.gpus, remembered_owners(self.gpus), (), now.time)
 
     def recall_with(self, recall: Recall) -> None:
         """Uses published verdicts for the GPUs whose memory could not be read."""
@@ -125,14 +132,14 @@ class NodeHealth:
         """Devices that are not offered because a claim holds their silicon in another form, with the reason."""
         return withheld(self.gpus, self._ports.devices)
 
-    def unfit(self, verdicts: Mapping[GpuUuid, Verdict]) -> frozenset[GpuUuid]:
+    def to_isolate(self, verdicts: Mapping[GpuUuid, Verdict]) -> frozenset[GpuUuid]:
         """The devices whose verdicts take them out of service, before their policies apply."""
         already = frozenset(uuid for uuid, entry in self.gpus.items() if entry.isolated)
         return isolated(self._in_a_slot(verdicts), node_policy(self.policies.values()), already, self.parents)
 
     def forget(self, uuid: GpuUuid) -> None:
         """Removes a GPU at an operator's request. Raises ValueError with the reason if it has to stay."""
-        self.gpus = without(self.gpus, uuid, self._node.enumerated, self._ports.devices)
+        self.gpus = without_gpu(self.gpus, uuid, self._node.enumerated, self._ports.devices)
         log.warning("gpu forgotten", extra=keys(gpu=uuid))
 
     def apply_reports(self, now: Moment) -> None:
@@ -163,7 +170,7 @@ class NodeHealth:
             if current.state is not entry.state:
                 self.gpus[uuid] = replace(entry, state=current.state)
             if uuid not in invisible:
-                found[uuid] = seen_as(entry, current.verdict)
+                found[uuid] = visible_verdict(entry, current.verdict)
         self._verdicts.keep(self.gpus)
         return found
 
@@ -216,7 +223,7 @@ class NodeHealth:
                 assert_never(signal)
 
     def _fold_gpu(self, signal: GpuSignal) -> None:
-        concerned = concerned_in(signal, self.gpus)
+        concerned = affected_devices(signal, self.gpus)
         if not concerned and not self.gpus and len(self._early) < _MAX_EARLY:
             # The kernel log is read before the driver has listed its GPUs.
             self._early.append(signal)
@@ -265,7 +272,7 @@ class NodeHealth:
     def _adopt(self, report: InventoryReport) -> None:
         reloaded = is_reload(self.driver_load, report.driver_load)
         before = self.gpus
-        self.gpus, taken = adopted(before, report, self._ports.devices, reloaded=reloaded)
+        self.gpus, taken = after_inventory(before, report, self._ports.devices, reloaded=reloaded)
         for uuid in self.gpus.keys() - before.keys():
             gpu = self.gpus[uuid].gpu
             log.info("gpu found", extra=keys(gpu=uuid, bus_id=gpu.bus_id, product=gpu.product_name))

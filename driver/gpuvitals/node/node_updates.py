@@ -1,7 +1,7 @@
 """Distributes each state of the agent's own Node to the parts that depend on it."""
 
 from gpuvitals.kube.nodes import NodeMeta
-from gpuvitals.kube.other_drivers import NeighbourWatch
+from gpuvitals.kube.other_drivers import OtherDriverWatch
 from gpuvitals.node.policy_resolver import PolicyResolver
 from gpuvitals.node.report_annotations import ReportAnnotations
 
@@ -10,7 +10,7 @@ class NodeUpdates:
     """A NodeListener: labels go to the policies, allocatable resources to the other drivers, annotations to the reports."""
 
     def __init__(
-        self, resolver: PolicyResolver, other_drivers: NeighbourWatch, annotations: ReportAnnotations
+        self, resolver: PolicyResolver, other_drivers: OtherDriverWatch, annotations: ReportAnnotations
     ) -> None:
         self._resolver = resolver
         self._other_drivers = other_drivers

@@ -12,7 +12,7 @@ from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.other_drivers import driver_conflict
 from gpuvitals.inventory.pool import PoolSpec
 from gpuvitals.kube.claim_writer import ClaimStatusWriter
-from gpuvitals.kube.other_drivers import NeighbourWatch
+from gpuvitals.kube.other_drivers import OtherDriverWatch
 from gpuvitals.kube.slices.publisher import SlicePublisher
 from gpuvitals.kubeletplugin.plugin import KubeletPlugin
 from gpuvitals.kubeletplugin.ports import SnapshotSource
@@ -31,7 +31,7 @@ class Writers:
     slices: SlicePublisher
     taint_times: TaintMemory
     claims: ClaimStatusWriter
-    other_drivers: NeighbourWatch
+    other_drivers: OtherDriverWatch
 
 
 class Outputs:

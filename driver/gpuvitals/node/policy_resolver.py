@@ -82,11 +82,13 @@ class PolicyResolver:
                 self._saved = self._known
                 self._known = replace(
                     self._known,
-                    rules={name: rule for name, rule in self._known.rules.items() if not self._misfit(rule)},
+                    rules={
+                        name: rule for name, rule in self._known.rules.items() if not self._conflict(rule)
+                    },
                     choices={
                         uuid: chosen
                         for uuid, chosen in self._known.choices.items()
-                        if chosen.rule is None or not self._misfit(chosen.rule)
+                        if chosen.rule is None or not self._conflict(chosen.rule)
                     },
                 )
                 self._has_memory = True
@@ -99,10 +101,10 @@ class PolicyResolver:
             log.warning("policies recovered", extra=keys(reason=trouble))
 
     def known(self, name: str, rule: PolicyRule | None) -> None:
-        """Takes the stored state of a policy; None if it was deleted. An unfit one is refused."""
-        unfit = "" if rule is None else self._misfit(rule)
-        if unfit:
-            self.refused(name, unfit)
+        """Takes the stored state of a policy; None if it was deleted. One that contradicts the agent's own values is refused."""
+        conflict = "" if rule is None else self._conflict(rule)
+        if conflict:
+            self.refused(name, conflict)
             return
         with self._lock:
             rules = {key: each for key, each in self._known.rules.items() if key != name}
@@ -166,14 +168,14 @@ class PolicyResolver:
             self._known = replace(self._known, choices=choices)
             return self._known if is_newest else replace(known, choices=choices)
 
-    def _misfit(self, rule: PolicyRule) -> str:
+    def _conflict(self, rule: PolicyRule) -> str:
         """The contradiction between the rule and the agent's own values, as text; empty if there is none."""
         try:
             values = asdict(policy_with(dict(rule.health), self._base))
         except ValueError as error:
             return as_object_fields(f"spec.health: {error}", asdict(self._base))
-        unfit = poll_interval_conflict(values, self._poll_seconds)
-        return as_object_fields(f"spec.health: {unfit}", values) if unfit else ""
+        conflict = poll_interval_conflict(values, self._poll_seconds)
+        return as_object_fields(f"spec.health: {conflict}", values) if conflict else ""
 
     def _save(self, known: KnownPolicies) -> None:
         try:

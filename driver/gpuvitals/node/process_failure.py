@@ -9,11 +9,12 @@ log = logging.getLogger(__name__)
 
 
 class ProcessFailure:
-    """Thread safe. `reason` says why the process has to end; it is empty after a requested stop."""
+    """Thread safe. `reason` is the cause of the end, empty after a requested stop."""
 
     def __init__(self) -> None:
         self.reason = ""
         self._ended = threading.Event()
+        self._hook = threading.excepthook
 
     def fail(self, reason: str) -> None:
         """Ends the process because of a part that cannot go on."""
@@ -28,8 +29,15 @@ class ProcessFailure:
         """Waits until the process has to end. Returns whether it has to."""
         return self._ended.wait(seconds)
 
-    def thread_died(self, died: threading.ExceptHookArgs) -> None:
-        """A `threading.excepthook`: an agent that lost a thread ends, and the next one restores its memory."""
+    def watch_threads(self) -> None:
+        """Makes an uncaught exception in any thread a failure: the process ends, and the next agent restores its memory."""
+        self._hook, threading.excepthook = threading.excepthook, self._thread_died
+
+    def unwatch_threads(self) -> None:
+        """Restores the earlier `threading.excepthook`."""
+        threading.excepthook = self._hook
+
+    def _thread_died(self, died: threading.ExceptHookArgs) -> None:
         name = died.thread.name if died.thread is not None else "unknown"
         error = died.exc_value
         trace = (died.exc_type, error, died.exc_traceback) if error is not None else None

@@ -12,7 +12,7 @@ from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu import DeviceKind, Gpu
 from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.signal import GpuSignal, InventoryReport
-from gpuvitals.node.mig_instances import marked
+from gpuvitals.node.mig_instances import with_gone
 from gpuvitals.node.ports import HeldDevices
 from gpuvitals.node.state_store import GpuRecord
 
@@ -55,7 +55,7 @@ def in_a_slot(stored: Iterable[GpuRecord]) -> tuple[Gpu, ...]:
     return tuple(entry.gpu for entry in memory.values() if entry.gpu.gpu_uuid in there)
 
 
-def concerned_in(signal: GpuSignal, memory: Mapping[GpuUuid, GpuRecord]) -> tuple[GpuUuid, ...]:
+def affected_devices(signal: GpuSignal, memory: Mapping[GpuUuid, GpuRecord]) -> tuple[GpuUuid, ...]:
     """The devices concerned by `signal`: a slot means the GPU that owns it, a UUID that GPU, retired or not."""
     found = affected_gpus(signal, (entry.gpu for entry in memory.values() if not entry.retired))
     if found or signal.uuid is None:
@@ -63,7 +63,7 @@ def concerned_in(signal: GpuSignal, memory: Mapping[GpuUuid, GpuRecord]) -> tupl
     return affected_gpus(signal, (entry.gpu for entry in memory.values() if entry.retired))
 
 
-def adopted(
+def after_inventory(
     memory: Mapping[GpuUuid, GpuRecord],
     report: InventoryReport,
     devices: HeldDevices,
@@ -89,15 +89,15 @@ def adopted(
         # A GPU that is listed in two slots is taken in the slot that it owns.
         if gpu.gpu_uuid not in there or owners.owners.get(gpu.bus_id) == gpu.gpu_uuid:
             known[gpu.uuid] = _taken_in(gpu, known, report.seen, reloaded=reloaded)
-    known = {uuid: _unnumbered(marked(entry, report.gpus), report.gpus) for uuid, entry in known.items()}
+    known = {uuid: _unnumbered(with_gone(entry, report.gpus), report.gpus) for uuid, entry in known.items()}
     kept = {*owners.owners.values(), *owners.retired}
     bounded = {
         uuid: entry for uuid, entry in known.items() if entry.gpu.gpu_uuid in kept or devices.holders(uuid)
     }
-    return seated(bounded, owners, taken, report.seen.time), taken
+    return with_slots(bounded, owners, taken, report.seen.time), taken
 
 
-def without(
+def without_gpu(
     memory: Mapping[GpuUuid, GpuRecord],
     uuid: GpuUuid,
     enumerated: Collection[GpuUuid],
@@ -124,7 +124,7 @@ def without(
     return {each: known for each, known in memory.items() if each not in parts}
 
 
-def seated(
+def with_slots(
     memory: Mapping[GpuUuid, GpuRecord], owners: SlotOwners, taken: Iterable[Takeover], now: datetime
 ) -> KnownGpus:
     """The memory with each device in its slot or retired; retired devices come last, the newest at the end."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from gpuvitals.inventory.event import EventSink
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.kube.nodes import NodeWatch, NodeWatchSettings
-from gpuvitals.kube.other_drivers import NeighbourWatch
+from gpuvitals.kube.other_drivers import OtherDriverWatch
 from gpuvitals.kube.policy_watch import PolicyWatch
 from gpuvitals.kube.transport import Transport
 from gpuvitals.model.clock import Clock
@@ -43,7 +43,7 @@ class InputTargets:
     """The parts that the inputs feed, and those that their readers use."""
 
     resolver: PolicyResolver
-    other_drivers: NeighbourWatch
+    other_drivers: OtherDriverWatch
     signals: SignalSink
     events: EventSink
     role: PublisherRole

@@ -6,7 +6,6 @@ follow.
 
 import logging
 import os
-import threading
 import time
 
 from gpuvitals.bootstrap import NodeOptions
@@ -14,7 +13,7 @@ from gpuvitals.config import NodeConfig
 from gpuvitals.kube.claim_reader import ClaimReader
 from gpuvitals.kube.claim_writer import ClaimStatusWriter
 from gpuvitals.kube.events import EventRecorder, EventSource
-from gpuvitals.kube.other_drivers import NeighbourSettings, NeighbourWatch
+from gpuvitals.kube.other_drivers import OtherDriverSettings, OtherDriverWatch
 from gpuvitals.kube.slices.ports import PublisherSettings
 from gpuvitals.kube.slices.publisher import SlicePublisher
 from gpuvitals.kube.slices.recall import SliceRecall
@@ -100,7 +99,7 @@ class Node:
 
     def start(self) -> None:
         """Starts every part. Closes the sockets again if a part raises."""
-        self._hook, threading.excepthook = threading.excepthook, self._failure.thread_died
+        self._failure.watch_threads()
         self._sockets.open()
         try:
             self._start_behind_sockets()
@@ -175,13 +174,13 @@ class Node:
             part.stop(left())
         self._transport.close()
         self._probes.stop()
-        threading.excepthook = self._hook
+        self._failure.unwatch_threads()
         log.info("agent stopped", extra=keys(node=self._options.node))
 
     def _build_inputs(self) -> None:
         options, config = self._options, self._config
-        beside = NeighbourSettings(driver=self._naming.driver, node=options.node)
-        self._other_drivers = NeighbourWatch(
+        beside = OtherDriverSettings(driver=self._naming.driver, node=options.node)
+        self._other_drivers = OtherDriverWatch(
             beside, self._transport, self._metrics, self._outputs.show_slices
         )
         ports = ResolverPorts(

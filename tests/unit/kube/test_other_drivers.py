@@ -10,7 +10,7 @@ import pytest
 
 from gpuvitals.inventory.other_drivers import OtherDrivers
 from gpuvitals.kube.nodes import NodeMeta, NodeWatch, NodeWatchSettings
-from gpuvitals.kube.other_drivers import NeighbourSettings, NeighbourWatch, neighbour_devices
+from gpuvitals.kube.other_drivers import OtherDriverSettings, OtherDriverWatch, other_driver_devices
 from gpuvitals.kube.transport import ConnectSettings, connect
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals_sim.apiserver import ApiServer, Match
@@ -31,8 +31,8 @@ class World:
         self.client.create("nodes", {"metadata": {"name": "node-a"}})
         self.transport = connect(ConnectSettings(url=server.url))
         self.changes: list[OtherDrivers | None] = []
-        settings = NeighbourSettings(driver=DRIVER, node="node-a")
-        self.watch = NeighbourWatch(
+        settings = OtherDriverSettings(driver=DRIVER, node="node-a")
+        self.watch = OtherDriverWatch(
             settings, self.transport, NodeMetrics("test"), lambda: self.changes.append(self.watch.current)
         )
         self.node = NodeWatch(
@@ -120,8 +120,8 @@ def test_a_slice_that_can_not_be_read_names_nobody_and_hides_nobody() -> None:
         world.wait(lambda seen: [entry.uuids for entry in seen.devices] == [{"GPU-1"}])
     for broken in (b'{"spec":3}', b"{}", b'{"spec":{"driver":"e","devices":[3]}}', b"["):
         with pytest.raises(msgspec.DecodeError):
-            list(neighbour_devices(broken))
-    assert list(neighbour_devices(b'{"spec":{"driver":"e","devices":null}}')) == []
+            list(other_driver_devices(broken))
+    assert list(other_driver_devices(b'{"spec":{"driver":"e","devices":null}}')) == []
 
 
 def reads(world: World) -> list[str]:
