@@ -14,7 +14,7 @@ from gpuvitals_sim.cluster import AgentProgram, NodeSettings, published_name, si
 from gpuvitals_sim.cluster.driver_objects import device_classes
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 from gpuvitals_sim.kubelet import Kubelet, KubeletTimings
-from gpuvitals_sim.kubelet.config import DRA_SERVICES
+from gpuvitals_sim.kubelet.config import DRA_SERVICES, HEALTH_SERVICES
 from support.dra_objects import CLAIMS, CLASSES, DRIVER, SLICES, Json, claim, eventually, exactly, pod
 
 NODE = "node-a"
@@ -169,10 +169,16 @@ def node_cluster(
     start: bool = True,
     timings: KubeletTimings = QUICK,
     dra_services: tuple[str, ...] = DRA_SERVICES,
+    health_services: tuple[str, ...] = HEALTH_SERVICES,
 ) -> Iterator[NodeCluster]:
     """The running cluster. With `start` the agent runs and has published."""
     settings = NodeSettings(
-        name=NODE, gpus=gpus, agent_config=AGENT_CONFIG, timings=timings, dra_services=dra_services
+        name=NODE,
+        gpus=gpus,
+        agent_config=AGENT_CONFIG,
+        timings=timings,
+        dra_services=dra_services,
+        health_services=health_services,
     )
     with (
         tempfile.TemporaryDirectory(prefix="gv-", dir="/tmp") as made,

@@ -16,7 +16,7 @@ from gpuvitals_sim.cluster.agent import AgentProgram, AgentSettings
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 from gpuvitals_sim.hardware.state_file import GpuScript
 from gpuvitals_sim.kubelet import Kubelet, KubeletConfig, KubeletTimings
-from gpuvitals_sim.kubelet.config import DRA_SERVICES
+from gpuvitals_sim.kubelet.config import DRA_SERVICES, HEALTH_SERVICES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +33,7 @@ class NodeSettings:
     nvml_library: Path | None = None
     timings: KubeletTimings = field(default_factory=KubeletTimings)
     dra_services: tuple[str, ...] = DRA_SERVICES
+    health_services: tuple[str, ...] = HEALTH_SERVICES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +71,7 @@ def create_node(folder: Path, settings: NodeSettings, server: str) -> SimulatedN
         cdi_dirs=(agent.cdi_directory,),
         timings=settings.timings,
         dra_services=settings.dra_services,
+        health_services=settings.health_services,
     )
     kubelet.registry_dir.mkdir()
     agent.cdi_directory.mkdir()
