@@ -6,6 +6,7 @@ a slice wakes the scheduler, so the text changes only together with a verdict.
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from gpuvitals.health.reasons import OTHER_DRIVER
 from gpuvitals.health.score import VERSION
@@ -56,24 +57,25 @@ def node_report(
         body["otherDriver"] = conflict[:_MAX_CONFLICT]
     out = [entry for entry in snapshot.gpus if entry.isolated and is_offered(entry.gpu)]
     body["withdrawn"] = [_record(entry) for entry in out] if mode is ServiceMode.WITHDRAW else []
-    if facts.reports:
-        body["statements"] = list(facts.reports)
-    spared = [
-        {"device": device_name(e.gpu), "reason": e.verdict.reason, "why": e.spared}
-        for e in snapshot.gpus
-        if e.spared
-    ]
-    if spared:
-        body["spared"] = spared
-    unprepared = _unprepared(snapshot)
-    if unprepared:
-        body["unprepared"] = unprepared
-    withheld = [{"device": device_name(e.gpu), "why": e.withheld} for e in snapshot.gpus if e.withheld]
-    if withheld:
-        body["withheld"] = withheld
-    if facts.retired:
-        body["retiredGpus"] = list(facts.retired)
-    return _bounded(body | _left_out(left_out))
+    return _bounded(body | _exceptions(snapshot) | _left_out(left_out))
+
+
+def _exceptions(snapshot: Snapshot) -> dict[str, object]:
+    """Lists that the report has only if they are not empty."""
+    lists: dict[str, list[Any]] = {
+        "statements": list(snapshot.facts.reports),
+        "spared": [
+            {"device": device_name(each.gpu), "reason": each.verdict.reason, "why": each.spared}
+            for each in snapshot.gpus
+            if each.spared
+        ],
+        "unprepared": _unprepared(snapshot),
+        "withheld": [
+            {"device": device_name(each.gpu), "why": each.withheld} for each in snapshot.gpus if each.withheld
+        ],
+        "retiredGpus": list(snapshot.facts.retired),
+    }
+    return {key: entries for key, entries in lists.items() if entries}
 
 
 def _reasons(snapshot: Snapshot, conflict: str) -> list[str]:

@@ -73,7 +73,7 @@ def monitor_event(report: MonitorReport, before: MonitorState | None) -> Event |
     if report.state is MonitorState.WATCHING:
         message = f"{report.source.value} recovered: {report.detail or 'it can be read'}"
         return Event(reason="MonitorWatching", message=message, warning=False)
-    message = f"{report.source.value} is {report.state.value}: {report.detail}; the other sources go on"
+    message = f"{report.source.value} is {report.state.value}: {report.detail}; the other sources continue"
     return Event(reason="MonitorBlind", message=message)
 
 
@@ -95,11 +95,11 @@ def unattributed_event(signal: GpuSignal) -> Event | None:
 def replaced_event(slot: PciBusId, before: GpuUuid, now: GpuUuid, *, is_here: bool) -> Event:
     """Another GPU was enumerated in a slot. `is_here`: the previous GPU is in another slot of this node."""
     then = (
-        "that one is in another slot of this node"
+        f"gpu {before} is in another slot of this node"
         if is_here
-        else f"the health of that one is kept; gpuvitals forget {before} removes it"
+        else f"the health of gpu {before} is kept; gpuvitals forget {before} removes it"
     )
-    message = f"slot {slot} holds gpu {now}, it held gpu {before} before; {then}"
+    message = f"slot {slot} holds gpu {now} in place of gpu {before}; {then}"
     return Event(reason="GpuReplaced", message=message, warning=not is_here)
 
 
@@ -117,9 +117,7 @@ def storage_event(failure: str) -> Event:
     if not failure:
         message = "every state file is written again"
         return Event(reason="StorageRecovered", message=message, warning=False)
-    message = (
-        f"{failure}; faults are still published, but a restart of the agent would not remember the newest"
-    )
+    message = f"{failure}; faults are still published, but a restart of the agent would lose the newest ones"
     return Event(reason="StorageFailed", message=message)
 
 

@@ -73,54 +73,17 @@ def find_gpu(entries: Iterable[GpuRecord], name: str) -> GpuRecord:
 
 def gpu_stations(entry: GpuRecord, context: ExplainContext) -> Iterator[Station]:
     """The stations of a live GPU, from its identity and sources to the claims that hold it."""
-    gpu, state = entry.gpu, entry.state
+    gpu = entry.gpu
     yield Station("gpu", f"{gpu.uuid} at {gpu.bus_id}, {gpu.product_name}")
     monitors = [f"{source.value} {seen.value}" for source, seen in context.facts.monitors]
     yield Station("sources", ", ".join(monitors) or "none has reported")
-    yield Station("reading", _reading(state, context))
-    yield from _hang(state, context)
-    if state.checkup is not None:
-        yield Station("checkup", checkup_text(state.checkup, context.now.at))
-    yield from _faults(state, context.now.at)
-    yield from _dwell(state, context)
-    for record in state.xids:
-        yield Station("xid", xid_text(record, context.now.at))
-    yield from _burst(state, context)
-    for past in reversed(state.past):
-        yield Station("past", past_text(past, context.now.at))
-    current = visible_verdict(entry, verdict(state, context.now, context.policy.health))
-    yield Station("verdict", _verdict(current))
-    if current.reason != NO_REASON:
-        cause = state.fault(current.reason)
-        yield Station("advice", operator_advice(current.reason, None if cause is None else cause.rule))
-    yield Station("score", _score(state, current, context))
-    yield Station("policy", _policy(context.policy))
-    shown = GpuHealth(
-        gpu=gpu,
-        verdict=entry.published or current,
-        isolated=entry.isolated,
-        state_since=entry.state_since,
-        spared=entry.spared,
-        unprepared=context.unprepared,
-    )
-    if entry.published is not None and entry.published != current:
-        yield Station(
-            "published",
-            f"still the previous verdict, since the change is not worth a write: {_verdict(entry.published)}",
-        )
-    if entry.retired:
-        yield Station(
-            "device", "none: another GPU is in its slot; the health of this one stays in the agent's memory"
-        )
-    else:
-        yield from device_stations(shown, context.naming)
-    if context.conflict:
-        yield Station(
-            "withheld", f"{OTHER_DRIVER}, so no device of this node is published: {context.conflict}"
-        )
+    yield from _state_stations(entry.state, context)
+    current = visible_verdict(entry, verdict(entry.state, context.now, context.policy.health))
+    yield from _verdict_stations(entry.state, current, context)
+    yield from _published_stations(entry, current, context)
     holders = [f"{claim.namespace}/{claim.name}" for claim in context.holders]
     yield Station("holders", ", ".join(holders) or "no claim is prepared with it")
-    yield Station("next", _next(state, context))
+    yield Station("next", _next(entry.state, context))
 
 
 def rule_stations(rule: CauseRule) -> Iterator[Station]:
@@ -144,6 +107,55 @@ def device_stations(shown: GpuHealth, naming: Naming) -> Iterator[Station]:
     yield Station("careful claims", f"score > {_CAREFUL} {matches}")
     yield Station("claim", f"Healthy={healthy_status(state).value}, reason {shown.verdict.reason}")
     yield Station("kubelet", f"{kubelet_health(state).name}, in the status of each pod that holds it")
+
+
+def _state_stations(state: GpuState, context: ExplainContext) -> Iterator[Station]:
+    yield Station("reading", _reading(state, context))
+    yield from _hang(state, context)
+    if state.checkup is not None:
+        yield Station("checkup", checkup_text(state.checkup, context.now.at))
+    yield from _faults(state, context.now.at)
+    yield from _dwell(state, context)
+    for record in state.xids:
+        yield Station("xid", xid_text(record, context.now.at))
+    yield from _burst(state, context)
+    for past in reversed(state.past):
+        yield Station("past", past_text(past, context.now.at))
+
+
+def _verdict_stations(state: GpuState, current: Verdict, context: ExplainContext) -> Iterator[Station]:
+    yield Station("verdict", _verdict(current))
+    if current.reason != NO_REASON:
+        cause = state.fault(current.reason)
+        yield Station("advice", operator_advice(current.reason, None if cause is None else cause.rule))
+    yield Station("score", _score(state, current, context))
+    yield Station("policy", _policy(context.policy))
+
+
+def _published_stations(entry: GpuRecord, current: Verdict, context: ExplainContext) -> Iterator[Station]:
+    shown = GpuHealth(
+        gpu=entry.gpu,
+        verdict=entry.published or current,
+        isolated=entry.isolated,
+        state_since=entry.state_since,
+        spared=entry.spared,
+        unprepared=context.unprepared,
+    )
+    if entry.published is not None and entry.published != current:
+        yield Station(
+            "published",
+            f"still the previous verdict, since the change is not worth a write: {_verdict(entry.published)}",
+        )
+    if entry.retired:
+        yield Station(
+            "device", "none: another GPU is in its slot; the health of this one stays in the agent's memory"
+        )
+    else:
+        yield from device_stations(shown, context.naming)
+    if context.conflict:
+        yield Station(
+            "withheld", f"{OTHER_DRIVER}, so no device of this node is published: {context.conflict}"
+        )
 
 
 def _score(state: GpuState, current: Verdict, context: ExplainContext) -> str:

@@ -230,7 +230,7 @@ class NodeHealth:
             return
         self.count(signal, "folded" if concerned else "unattributed")
         if not concerned and not isinstance(signal, Reading | Checkup):
-            log.warning("signal of no known gpu", extra=keys(signal=repr(signal)))
+            log.warning("signal without a known gpu", extra=keys(signal=repr(signal)))
             self._emit(unattributed_event(signal))
         if isinstance(signal, Reading) and signal.source is not Source.DCGM:
             self._gate.has_read(signal.uuid)
