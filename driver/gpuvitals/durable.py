@@ -1,9 +1,9 @@
-"""A small file that survives crashes: checksummed, and kept in two slots of which the older is overwritten in place.
+"""A small file that survives crashes: checksummed, in two slots, the older of which is overwritten in place.
 
 The layout of a slot is one JSON object: `{"generation": n, "checksum": "sha256:...", "payload": ...}`, filled up with
-newlines. The slot with the higher generation counts; where it is torn, the other one does, and the reader says so.
+newlines. The slot with the higher generation counts; if it is torn, the other one counts, and the reader reports it.
 Overwriting in place costs one flush and no change of a directory (docs/adr/026). The checkpoint, the health state and
-the times of taints stand on it.
+the times of taints are such files.
 """
 
 import hashlib
@@ -20,13 +20,13 @@ BLOCK_BYTES = 4096
 _HEAD = re.compile(rb'\{"generation":([0-9]{1,18}),"checksum":"(sha256:[0-9a-f]{64})","payload":')
 _HEAD_BYTES = 160
 _MAX_BYTES = 64 << 20
-"""Far more than any of these files holds: a larger one is not read into memory."""
+"""A larger file was not written by this module and is not read into memory."""
 _OTHER = ".2"
 _VOID = b'{"void":true}\n'
 _AGAIN_SECONDS = 0.02
 
 Head = tuple[bytes, int, int, int] | None
-"""How a slot begins, its inode, when it was last written, and its size; None where it is missing."""
+"""The first bytes of a slot, its inode, the time of its last write in ns, and its size; None if it is missing."""
 Heads = tuple[Head, ...]
 Stamps = tuple[tuple[int, int, int] | None, ...]
 """Inode, time of the last write in ns, and size of both slots."""
@@ -38,7 +38,7 @@ class DurableFileError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """What a read gave. `recovered` names the trouble where a slot was not usable, else empty; `damaged` are those."""
+    """The result of a read. `damaged`: the unusable slots. `recovered`: the problem of the first of them, else empty."""
 
     payload: bytes | None
     recovered: str = ""
@@ -49,7 +49,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class _Good:
-    """The slot with the newest usable content, and how both slots began then."""
+    """The slot with the newest usable content, and the heads of both slots at that time."""
 
     slot: int
     generation: int
@@ -65,9 +65,9 @@ class DurableFile:
         self._good: _Good | None = None
 
     def load(self, *, patient: bool = False) -> Loaded:
-        """The newest usable payload; None where no slot exists or none is usable (then `recovered` says why).
+        """The newest usable payload; None if no slot exists or none is usable (`recovered` then has the reason).
 
-        Raises nothing: a slot that can't be opened or is no regular file is damaged like a torn one. `patient` looks twice at a torn slot: for a caller without a lock, whose predecessor may still be writing.
+        Raises nothing: a slot that can't be opened or is no regular file is damaged like a torn one. `patient` reads a torn slot twice: for a caller without a lock, whose predecessor may still be writing.
         """
         loaded = self._load()
         if loaded.recovered and patient:
@@ -76,15 +76,15 @@ class DurableFile:
         return loaded
 
     def heads(self) -> Heads:
-        """How both slots begin: differs after every save, by whomever. Raises OSError, not for a slot that is missing."""
+        """The heads of both slots. They differ after every save by any process. Raises OSError, but not for a missing slot."""
         return tuple(_head(path) for path in self._slots)
 
     def stamps(self) -> Stamps:
-        """When both slots were last written: cheaper than `heads`, but blind to what follows within a clock tick."""
+        """The stamps of both slots: cheaper than `heads`, but equal for two saves within one clock tick."""
         return tuple(_stamp(path) for path in self._slots)
 
     def save(self, payload: bytes) -> Heads:
-        """Makes `payload` durable before it returns; what `heads` gives now.
+        """Makes `payload` durable and returns the new heads.
 
         Raises DurableFileError; the newest content then stays as it was.
         """
@@ -93,7 +93,7 @@ class DurableFile:
                 self._load()
             good = self._good
             slot, generation = (1 - good.slot, good.generation + 1) if good is not None else (0, 1)
-            # A write that fails leaves its slot torn: what is known holds as long as the heads do.
+            # A failed write leaves its slot torn; `_good` stays valid as long as the heads are the same.
             _overwrite(self._slots[slot], _encode(generation, payload))
             self._good = _Good(slot, generation, self.heads())
         except OSError as error:
@@ -144,7 +144,7 @@ class DurableFile:
 
 
 def _overwrite(path: Path, body: bytes) -> None:
-    """Makes the slot's bytes durable. What stands under its name and is not ours alone is replaced, never followed."""
+    """Makes the slot's bytes durable. A symlink, or a file with a second name, is replaced and never written through."""
     file = open_existing(path, os.O_WRONLY)
     if file is None:
         _create(path, body)
@@ -162,7 +162,7 @@ def _overwrite(path: Path, body: bytes) -> None:
 
 
 def open_existing(path: Path, flags: int) -> int | None:
-    """A descriptor of the file; None where it is missing or a symlink stands in its place. Raises OSError."""
+    """A descriptor of the file; None if it is missing or a symlink is in its place. Raises OSError."""
     try:
         # Non-blocking: a FIFO in the place of the file must not hold up the start.
         return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -179,8 +179,8 @@ def _flush(file: int, body: bytes) -> None:
         _write(file, body)
         os.fdatasync(file)
     except OSError:
-        # What was refused must not be found later: it may be whole in memory and yet not on disk.
-        with suppress(OSError):  # where this fails too, the slot is torn, and its reader says so
+        # The refused content may be whole in the page cache and yet not on the disk: a later reader must not find it.
+        with suppress(OSError):  # if this fails too, the slot is torn, and its reader reports it
             os.pwrite(file, _VOID, 0)
             os.ftruncate(file, len(_VOID))
         raise
@@ -217,7 +217,7 @@ def write_new(directory: int, name: str, body: bytes, mode: int = _MODE) -> None
 
 
 def remove_if_there(directory: int, name: str) -> None:
-    """Unlinks `name` in the open directory; nothing happens where it does not exist."""
+    """Unlinks `name` in the open directory; nothing happens if it does not exist."""
     try:
         os.unlink(name, dir_fd=directory)
     except FileNotFoundError:

@@ -44,7 +44,7 @@ class JournalRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalContents:
-    """The whole records in the order of the file. `trouble` names the first damage, empty where there is none."""
+    """The whole records in the order of the file. `trouble` names the first damage, empty if there is none."""
 
     records: tuple[JournalRecord, ...] = ()
     trouble: str = ""
@@ -93,8 +93,8 @@ class Journal:
     def append(self, sequence: int, payload: bytes) -> bool:
         """Makes one record durable. `payload` is JSON without newlines.
 
-        False, and nothing is written, where the record does not fit, or where the file was not created by this object or
-        was replaced since. Raises DurableFileError where the write fails; the file takes no further record then.
+        False, and nothing is written, if the record does not fit, or if the file was not created by this object or was
+        replaced since. Raises DurableFileError if the write fails; the file takes no further record then.
         """
         line = _encode(sequence, payload)
         if self._created is None or self._used + in_blocks(len(line)) > self._capacity:
@@ -153,7 +153,7 @@ class Journal:
             os.fdatasync(file)
         except OSError:
             # The record may be whole in the page cache and yet not on the disk: a later reader must not find it.
-            with suppress(OSError):  # where this fails too, the record's checksum decides
+            with suppress(OSError):  # if this fails too, the record's checksum decides
                 os.pwrite(file, b"\n" * len(line), self._used)
             raise
 
@@ -197,7 +197,7 @@ def _encode(sequence: int, payload: bytes) -> bytes:
 
 
 def _decode(line: bytes) -> JournalRecord:
-    """The record. Raises ValueError with the reason where it is not whole."""
+    """The record. Raises ValueError with the reason if it is not whole."""
     match = _HEAD.match(line)
     if match is None:
         raise ValueError("not a checksummed record")

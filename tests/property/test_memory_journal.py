@@ -1,4 +1,4 @@
-"""A kill at any write of the memory: nothing published is lost, and the next agent ends where an uninterrupted one does."""
+"""A kill at any write of the memory loses nothing published, and the next agent ends as an uninterrupted one does."""
 
 import os
 import tempfile

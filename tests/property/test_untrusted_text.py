@@ -39,7 +39,7 @@ from gpuvitals.node.policy_memory import read_policies
 from gpuvitals.node.report_annotations import AnnotationPorts, ReportAnnotations
 from gpuvitals.node.reports import RefusedReports
 from gpuvitals.node.storage import StorageReport
-from gpuvitals.node.taint_times import TaintMemory
+from gpuvitals.node.taint_times import TaintTimes
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.signals.dcgm_text import DcgmTextError, dcgm_gpus
 from gpuvitals.signals.kmsg.decode import kernel_signal
@@ -238,14 +238,14 @@ def read_two_slots(text: bytes) -> object:
         path.write_bytes(text)
         (Path(folder) / "taints.json.2").write_bytes(text[::-1])
         assert DurableFile(path).load().payload is None
-        return TaintMemory(path, StorageReport(EventLog())).load()
+        return TaintTimes(path, StorageReport(EventLog())).load()
 
 
 def read_taints(text: bytes) -> object:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "taints.json"
         DurableFile(path).save(text)
-        return TaintMemory(path, StorageReport(EventLog())).load()
+        return TaintTimes(path, StorageReport(EventLog())).load()
 
 
 def read_annotation(text: str) -> object:

@@ -18,7 +18,7 @@ from gpuvitals.kube.claim_schedule import ClaimSchedule
 from gpuvitals.kube.claim_status import apply_call, is_shown
 from gpuvitals.kube.errors import ApiError, Invalid, NoSuchObject, Refused
 from gpuvitals.kube.transport import Transport
-from gpuvitals.kube.write_priority import RightOfWay
+from gpuvitals.kube.write_priority import SliceWritePriority
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.stoppable_thread import StoppableThread
@@ -48,12 +48,12 @@ class ClaimStatusWriter:
         transport: Transport,
         metrics: NodeMetrics,
         listener: ClaimListener | None = None,
-        priority: RightOfWay | None = None,
+        priority: SliceWritePriority | None = None,
         node: str = "",
     ) -> None:
         # The same share for the same node, so that two instances of it agree.
         self._spread_seconds = crc32(node.encode()) / 2**32 * _SPREAD_SECONDS
-        self._priority = priority or RightOfWay()
+        self._priority = priority or SliceWritePriority()
         self._transport = transport
         self._metrics = metrics
         self._listener = listener
@@ -117,7 +117,7 @@ class ClaimStatusWriter:
                 if chosen is None:
                     self._changed.wait(self._schedule.wait_seconds(now, _IDLE_SECONDS))
                     continue
-            self._priority.give()
+            self._priority.wait()
             self._write(*chosen)
 
     def _compare_observed(self) -> None:

@@ -19,7 +19,7 @@ from gpuvitals.kube.errors import ApiError, Permanent, Refused
 from gpuvitals.kube.retry import EVENTS, Backoff, RetryPolicy
 from gpuvitals.kube.slices.repair_budget import RepairBudget
 from gpuvitals.kube.transport import Call, Transport
-from gpuvitals.kube.write_priority import RightOfWay
+from gpuvitals.kube.write_priority import SliceWritePriority
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.stoppable_thread import StoppableThread
@@ -101,9 +101,9 @@ class EventRecorder:
         *,
         metrics: NodeMetrics | None = None,
         limits: EventLimits | None = None,
-        priority: RightOfWay | None = None,
+        priority: SliceWritePriority | None = None,
     ) -> None:
-        self._priority = priority or RightOfWay()
+        self._priority = priority or SliceWritePriority()
         self._transport = transport
         self._source = source
         self._metrics = metrics
@@ -204,7 +204,7 @@ class EventRecorder:
                     self._changed.wait(self._wait_seconds(now))
                     continue
                 self._held = {key: held for key, held in self._held.items() if held is not entry}
-            self._priority.give()
+            self._priority.wait()
             self._send(entry)
 
     def _next(self, now: float) -> _Waiting | None:

@@ -1,8 +1,8 @@
-"""Who writes first when a fault is told to everybody at once: the slices, which decide who gets a GPU.
+"""Priority of slice writes over writes of claim status and events.
 
-Claims and events wait for that write, since three writes at a time make each of them as slow as all three: the API
-server's cores are shared, and so is this process. They wait briefly, so that slices that can't be written hold up
-nobody.
+The slices decide which GPUs get pods. Three writes at once slow each other down, because they share the API server's cores
+and this process. Claims and events therefore wait for a pending slice write, but only briefly: slices that cannot be
+written must not block the others.
 """
 
 import threading
@@ -10,21 +10,21 @@ import threading
 LONGEST_SECONDS = 0.05
 
 
-class RightOfWay:
-    """Free until somebody takes it. Thread safe."""
+class SliceWritePriority:
+    """Whether a slice write is pending. Thread safe."""
 
     def __init__(self) -> None:
         self._free = threading.Event()
         self._free.set()
 
-    def take(self) -> None:
-        """A write that goes first is coming."""
+    def begin(self) -> None:
+        """Marks a slice write as pending."""
         self._free.clear()
 
-    def release(self) -> None:
-        """It was made, or will not be."""
+    def end(self) -> None:
+        """Marks it as made, or as given up."""
         self._free.set()
 
-    def give(self) -> None:
-        """Returns once nobody has the right of way, and after `LONGEST_SECONDS` in any case."""
+    def wait(self) -> None:
+        """Returns once no slice write is pending, and after `LONGEST_SECONDS` in any case."""
         self._free.wait(LONGEST_SECONDS)

@@ -1,4 +1,4 @@
-"""The part of the memory that must be on disk before it is published, as distinct from what the next poll reads again. Pure."""
+"""Separates the lasting part of the memory, which the journal holds, from values that the next poll reads again. Pure."""
 
 from dataclasses import fields
 
@@ -23,7 +23,7 @@ _LASTING = tuple(entry.name for entry in fields(GpuRecord) if entry.name != "sta
 
 
 def lasting_changes(before: NodeRecord, now: NodeRecord) -> tuple[GpuRecord, ...] | None:
-    """The GPUs whose lasting part differs. None where GPUs came, went or changed places, or the boot is another."""
+    """The GPUs whose lasting part differs. None if GPUs came, went or changed places, or after another boot."""
     if before.boot_id != now.boot_id or len(before.gpus) != len(now.gpus):
         return None
     pairs = tuple(zip(before.gpus, now.gpus, strict=True))

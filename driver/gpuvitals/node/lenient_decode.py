@@ -15,7 +15,7 @@ _FIRST_YEAR, _LAST_YEAR = 1970, 9000
 def lenient(raw: object, wanted: Any) -> tuple[Any, list[str]]:
     """`raw` as `wanted`, and the names of the fields that were lost.
 
-    A lost field gets its default. None in place of the value where a lost field has no default.
+    A lost field gets its default. The value is None if a lost field has no default.
     """
     try:
         value = msgspec.convert(raw, wanted)

@@ -69,15 +69,15 @@ class NodeRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """The readable contents of one document. `node` is None where the boot or the time of the save cannot be read.
+    """The readable contents of one document. `node` is None if the boot or the time of the save cannot be read.
 
-    `shown`: published verdicts of GPUs whose records could not be read in full. `unread`: those records as JSON.
-    `trouble`: the first problem in one line, empty where everything was read.
+    `verdicts`: published verdicts of GPUs whose records could not be read in full. `unread`: those records as JSON.
+    `trouble`: the first problem in one line, empty if there is none.
     """
 
     schema: int = SCHEMA
     node: NodeRecord | None = None
-    shown: tuple[PublishedVerdict, ...] = ()
+    verdicts: tuple[PublishedVerdict, ...] = ()
     unread: tuple[str, ...] = ()
     trouble: str = ""
 
@@ -124,7 +124,7 @@ def contents(payload: bytes, origin: str) -> Contents:
 
 
 def _head_of(payload: bytes) -> _Head | None:
-    """The head of a document that has another shape than this version writes. None where the payload is no object.
+    """The head of a document that has another shape than this version writes. None if the payload is no object.
 
     A schema that is not a number counts as a newer one, so that the file is not overwritten.
     """
@@ -168,10 +168,10 @@ def _piecewise(head: _Head, trouble: str, origin: str) -> Contents:
     gpus = tuple(entry for entry in found if entry is not None)
     node, lost = lenient({**raw, "gpus": []}, NodeRecord)
     if not isinstance(node, NodeRecord):
-        shown = (*records.shown, *(shown_entry(entry, records.boot, origin) for entry in gpus))
+        verdicts = (*records.verdicts, *(published_verdict(entry, records.boot, origin) for entry in gpus))
         return Contents(
             schema=head.schema,
-            shown=shown,
+            verdicts=verdicts,
             unread=tuple(records.unread),
             trouble=trouble or f"{origin}: node: {', '.join(lost)} cannot be read",
         )
@@ -181,7 +181,7 @@ def _piecewise(head: _Head, trouble: str, origin: str) -> Contents:
     return Contents(
         schema=head.schema,
         node=replace(node, gpus=gpus),
-        shown=tuple(records.shown),
+        verdicts=tuple(records.verdicts),
         unread=tuple(records.unread)[:MAX_UNREAD],
         trouble=trouble,
     )
@@ -199,19 +199,19 @@ class _Records:
 
     def __init__(self, boot: str, origin: str) -> None:
         self.boot = boot
-        self.shown: list[PublishedVerdict] = []
+        self.verdicts: list[PublishedVerdict] = []
         self.unread: list[str] = []
         self._origin = origin
 
     def read(self, raw: object) -> GpuRecord | None:
-        """The readable part of the record. None where the GPU cannot be identified or its state cannot be judged."""
+        """The readable part of the record. None if the GPU cannot be identified or its state cannot be judged."""
         entry, lost = lenient(raw, GpuRecord)
         usable = isinstance(entry, GpuRecord) and _can_be_judged(entry, None)
         if usable and not lost:
             assert isinstance(entry, GpuRecord)
             return entry
         self.unread.append(_as_text(raw))
-        self.shown += _shown(raw, self.boot, self._origin)
+        self.verdicts += _published_verdicts(raw, self.boot, self._origin)
         return entry if usable and isinstance(entry, GpuRecord) else None
 
     def read_again(self, text: str, found: list[GpuRecord | None]) -> None:
@@ -228,7 +228,7 @@ class _Records:
         entry, lost = lenient(raw, GpuRecord)
         if not isinstance(entry, GpuRecord) or lost or not _can_be_judged(entry, None):
             self.unread.append(text)
-            self.shown += [] if mine is not None else _shown(raw, self.boot, self._origin)
+            self.verdicts += [] if mine is not None else _published_verdicts(raw, self.boot, self._origin)
         elif at is None or mine is None:
             found.append(entry)
         elif mine.isolated:
@@ -243,7 +243,7 @@ def _joined(state: GpuState, richer: GpuState) -> GpuState:
     return replace(state, faults=tuple(sorted((*kept, *added), key=lambda fault: fault.rule.reason)))
 
 
-def _shown(raw: object, boot: str, origin: str) -> list[PublishedVerdict]:
+def _published_verdicts(raw: object, boot: str, origin: str) -> list[PublishedVerdict]:
     """The published verdict of a record and its faults with a readable reason; empty for a record without a UUID."""
     record = _object(raw)
     uuid = _text(_object(record.get("gpu")).get("uuid"))
@@ -261,18 +261,18 @@ def _shown(raw: object, boot: str, origin: str) -> list[PublishedVerdict]:
     )
     faults = _object(record.get("state")).get("faults")
     named = [_object(each) for each in (faults if isinstance(faults, list) else [])]
-    return [base, *(_shown_fault(base, fault) for fault in named)]
+    return [base, *(_verdict_of_fault(base, fault) for fault in named)]
 
 
-def _shown_fault(base: PublishedVerdict, fault: Mapping[str, object]) -> PublishedVerdict:
+def _verdict_of_fault(base: PublishedVerdict, fault: Mapping[str, object]) -> PublishedVerdict:
     rule = _object(fault.get("rule"))
     is_definitive = rule.get("fault_class") == "A"
     state = "Unhealthy" if is_definitive else "Degraded"
     return replace(base, state=state, reason=_text(rule.get("reason")), isolated=is_definitive)
 
 
-def shown_entry(entry: GpuRecord, boot: str, origin: str) -> PublishedVerdict:
-    """The published verdict of a readable record, for use where the rest of the memory is missing."""
+def published_verdict(entry: GpuRecord, boot: str, origin: str) -> PublishedVerdict:
+    """The published verdict of a readable record. It is used if the rest of the memory is missing."""
     published = entry.published
     return PublishedVerdict(
         uuid=entry.gpu.uuid,

@@ -1,4 +1,4 @@
-"""Combines what was read of several state files: a snapshot with its journal, and the files of two versions. Pure."""
+"""Combines the contents of several state files: a snapshot with its journal, and the files of two versions. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,13 +9,13 @@ from gpuvitals.node.memory_format import (
     Contents,
     GpuRecord,
     NodeRecord,
-    shown_entry,
+    published_verdict,
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """A snapshot with the journal applied. `gap` says which part is missing in between, empty where nothing is."""
+    """A snapshot with the journal applied. `gap` names the missing part in between, empty if nothing is missing."""
 
     contents: Contents
     gap: str = ""
@@ -24,8 +24,8 @@ class Replayed:
 def replayed(snapshot: Contents, records: Sequence[Contents], origin: str) -> Replayed:
     """`snapshot` with every journal record that is newer. `origin` names the journal in messages.
 
-    A record holds the whole state of the GPUs that it lists, so the newest record of a GPU counts even where an earlier
-    one is missing. The kernel log is then read again from the position before the gap; the fold is idempotent.
+    A record holds the whole state of the GPUs that it lists, so the newest record of a GPU counts even if an earlier one
+    is missing. The kernel log is then read again from the position before the gap; the fold is idempotent.
     """
     result = Replayed(contents=snapshot)
     for record in records:
@@ -39,14 +39,14 @@ def merged(main: Contents, beside: Contents) -> Contents:
     if first.node is None:
         first, second = second, first
     if first.node is None:
-        return replace(main, shown=(*main.shown, *beside.shown))
+        return replace(main, verdicts=(*main.verdicts, *beside.verdicts))
     known = {entry.gpu.uuid for entry in first.node.gpus}
     others = () if second.node is None or second.node.boot_id != first.node.boot_id else second.node.gpus
     gpus = (*first.node.gpus, *(entry for entry in others if entry.gpu.uuid not in known))
-    shown = (*first.shown, *(each for each in second.shown if each.uuid not in known))
+    verdicts = (*first.verdicts, *(each for each in second.verdicts if each.uuid not in known))
     # A newer version finds its unread records in its own file; only those of this schema have to be carried over.
     unread = tuple(each for one in (main, beside) if one.schema <= SCHEMA for each in one.unread)
-    return replace(first, node=replace(first.node, gpus=gpus), shown=shown, unread=unread[:MAX_UNREAD])
+    return replace(first, node=replace(first.node, gpus=gpus), verdicts=verdicts, unread=unread[:MAX_UNREAD])
 
 
 def _with_record(result: Replayed, record: Contents, origin: str) -> Replayed:
@@ -61,7 +61,7 @@ def _with_record(result: Replayed, record: Contents, origin: str) -> Replayed:
     contents = replace(
         result.contents,
         schema=max(result.contents.schema, record.schema),
-        shown=(*result.contents.shown, *record.shown),
+        verdicts=(*result.contents.verdicts, *record.verdicts),
         unread=(*result.contents.unread, *record.unread)[:MAX_UNREAD],
         trouble=result.contents.trouble or record.trouble,
     )
@@ -69,7 +69,7 @@ def _with_record(result: Replayed, record: Contents, origin: str) -> Replayed:
         return Replayed(contents=contents, gap=result.gap or record.trouble)
     if before is None:
         gap = result.gap or f"{origin}: the snapshot before record {node.sequence} is missing"
-        return Replayed(contents=_with_shown(contents, node, origin), gap=gap)
+        return Replayed(contents=_with_verdicts(contents, node, origin), gap=gap)
     gap = result.gap
     if node.sequence != before.sequence + 1:
         gap = gap or f"{origin}: records {before.sequence + 1} to {node.sequence - 1} are missing"
@@ -78,12 +78,12 @@ def _with_record(result: Replayed, record: Contents, origin: str) -> Replayed:
     return Replayed(contents=replace(contents, node=replace(node, gpus=gpus, kmsg_sequence=read_to)), gap=gap)
 
 
-def _with_shown(contents: Contents, node: NodeRecord, origin: str) -> Contents:
+def _with_verdicts(contents: Contents, node: NodeRecord, origin: str) -> Contents:
     """Without a snapshot the other GPUs are unknown, so the published verdicts stand in for a memory of the node."""
     known = {entry.gpu.uuid for entry in node.gpus}
-    kept = tuple(each for each in contents.shown if each.uuid not in known)
-    newest = tuple(shown_entry(entry, node.boot_id, origin) for entry in node.gpus)
-    return replace(contents, shown=(*kept, *newest))
+    kept = tuple(each for each in contents.verdicts if each.uuid not in known)
+    newest = tuple(published_verdict(entry, node.boot_id, origin) for entry in node.gpus)
+    return replace(contents, verdicts=(*kept, *newest))
 
 
 def _with_gpus(before: tuple[GpuRecord, ...], changed: tuple[GpuRecord, ...]) -> tuple[GpuRecord, ...]:

@@ -20,22 +20,22 @@ from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.snapshot import Snapshot
 from gpuvitals.node.edge_adapters import EventAdapter
 from gpuvitals.node.events import conflict_event
-from gpuvitals.node.taint_times import TaintMemory
+from gpuvitals.node.taint_times import TaintTimes
 from gpuvitals.observability.publish_latency import PendingFaults
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writers:
-    """The writers of one node, and what they need to know. Each reconciles on a thread of its own."""
+    """The writers of one node and their stored taint times. Each writer reconciles on a thread of its own."""
 
     slices: SlicePublisher
-    taint_times: TaintMemory
+    taint_times: TaintTimes
     claims: ClaimStatusWriter
     other_drivers: OtherDriverWatch
 
 
 class Outputs:
-    """Hands each snapshot to the writers. Thread safe; `attach` comes before the agent starts."""
+    """Passes each snapshot to the writers. Thread safe; `attach` comes before the agent starts."""
 
     def __init__(
         self, naming: Naming, plugin: KubeletPlugin, events: EventAdapter, pending: PendingFaults
@@ -59,7 +59,7 @@ class Outputs:
 
     @property
     def can_publish(self) -> bool:
-        """Whether all that a publisher needs was read: the GPUs, the stored slices and other drivers' slices."""
+        """Whether all input of a publisher was read: the GPUs, the stored slices and other drivers' slices."""
         writers = self._writers
         if writers is None or self._snapshot() is None:
             return False
@@ -67,7 +67,7 @@ class Outputs:
 
     @property
     def conflict(self) -> str:
-        """The other driver that publishes this node's GPUs; empty where there is none."""
+        """The other driver that publishes this node's GPUs; empty if there is none."""
         return self._conflict
 
     def attach(self, agent: SnapshotSource, writers: Writers) -> None:
@@ -76,7 +76,7 @@ class Outputs:
         self._writers = writers
 
     def publish(self, snapshot: Snapshot, observed_at: float | None) -> None:
-        """Hands a new snapshot to every writer. `observed_at` is the boot-clock time of the new fault in it."""
+        """Passes a new snapshot to every writer. `observed_at` is the boot-clock time of the new fault in it."""
         if observed_at is not None:
             self._pending.add(snapshot.revision, observed_at)
         self.show_slices()
@@ -91,7 +91,7 @@ class Outputs:
             self._writers.taint_times.keep(self._writers.slices.taint_times())
 
     def show_slices(self) -> None:
-        """Publishes the newest snapshot, once it is known whether another driver publishes these GPUs."""
+        """Publishes the newest snapshot, after the first read of the slices of other drivers."""
         if self._writers is None:
             return
         with self._lock:

@@ -1,4 +1,4 @@
-"""The policies that an agent knew, as a file: one that can't be read costs itself and not the others. Pure."""
+"""The stored policies of a node, decoded one by one: an unreadable policy costs itself and no other. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownPolicies:
-    """What is known of policies. `labels` is None until the node was read once; `choices` are the last of each GPU."""
+    """The policies of a node. `labels`: its labels, None before the first read. `choices`: the newest match of each GPU."""
 
     schema: int = SCHEMA
     rules: dict[str, PolicyRule] = field(default_factory=dict)
@@ -40,7 +40,7 @@ _CHOICE = msgspec.json.Decoder(PolicyMatch)
 
 
 def read_policies(payload: bytes) -> tuple[KnownPolicies, tuple[str, ...]]:
-    """The policies, and what could not be read of them. Raises msgspec.DecodeError where the file is none."""
+    """The readable policies, and one message per unreadable part. Raises msgspec.DecodeError if `payload` is no such file."""
     kept = decoded(_KEPT, payload)
     trouble: list[str] = []
     if kept.schema > SCHEMA:
@@ -73,7 +73,7 @@ def _readable(
 
 
 def _is_usable(name: str, rule: PolicyRule, trouble: list[str]) -> bool:
-    """Another version may have values that this one does not know, or allow what this one refuses."""
+    """Whether this version accepts the values. Another version may have other names and other limits."""
     try:
         check_values(dict(rule.health))
     except ValueError as error:

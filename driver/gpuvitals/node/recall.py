@@ -1,4 +1,4 @@
-"""What the cluster was shown of GPUs whose memory could not be read: their faults stand until the rules end them."""
+"""Restores faults from published verdicts for GPUs whose memory could not be read. They end by the usual rules."""
 
 import logging
 from dataclasses import replace
@@ -14,9 +14,9 @@ log = logging.getLogger(__name__)
 
 
 class Recall:
-    """Published verdicts that wait for their GPU to be enumerated. Owned by the agent's thread.
+    """Published verdicts of GPUs that are not enumerated yet. Used by the agent's thread only.
 
-    The stored slices are asked for only where the memory is incomplete, and count only for GPUs that are not in it.
+    The stored slices are read only if the memory is incomplete, and count only for GPUs that are not in it.
     """
 
     def __init__(self, memory: Memory | None, boot: BootId) -> None:
@@ -24,37 +24,39 @@ class Recall:
         self._remembered = frozenset[GpuUuid]() if memory is None else memory.remembered
         self._waiting: dict[GpuUuid, list[PublishedVerdict]] = {}
         self._is_complete = False
-        for shown in () if memory is None else memory.shown:
-            self._waiting.setdefault(shown.uuid, []).append(shown)
+        for verdict in () if memory is None else memory.verdicts:
+            self._waiting.setdefault(verdict.uuid, []).append(verdict)
 
     @property
     def is_complete(self) -> bool:
-        """Whether the stored slices were read, or are not needed."""
+        """Whether the stored slices were read or are not needed."""
         return self._is_complete
 
     @property
     def waiting(self) -> frozenset[GpuUuid]:
-        """The GPUs of which a verdict is known that was not taken up yet."""
+        """The GPUs with a verdict that was not applied yet."""
         return frozenset(self._waiting)
 
     def take(self, stored: tuple[PublishedVerdict, ...] | None) -> None:
-        """The verdicts of the stored slices; None while they are not known."""
+        """Adds the verdicts of the stored slices; None while they were not read."""
         if stored is None or self._is_complete:
             return
         self._is_complete = True
-        for shown in stored:
-            if shown.uuid not in self._remembered:
-                self._waiting.setdefault(shown.uuid, []).append(shown)
+        for verdict in stored:
+            if verdict.uuid not in self._remembered:
+                self._waiting.setdefault(verdict.uuid, []).append(verdict)
 
     def restored(self, entry: GpuRecord, now: Moment, policy: Policy) -> GpuRecord:
-        """The entry of a waiting GPU with the faults that were published of it."""
-        for shown in self._waiting.pop(entry.gpu.uuid):
-            same_boot = shown.boot_id in ("", self._boot)
-            state = with_published_fault(entry.state, shown, now, policy, same_boot=same_boot)
+        """The record of a waiting GPU with its published faults."""
+        for verdict in self._waiting.pop(entry.gpu.uuid):
+            same_boot = verdict.boot_id in ("", self._boot)
+            state = with_published_fault(entry.state, verdict, now, policy, same_boot=same_boot)
             if state is not entry.state:
                 log.warning(
                     "fault restored",
-                    extra=keys(gpu=shown.uuid, state=shown.state, reason=shown.reason, origin=shown.origin),
+                    extra=keys(
+                        gpu=verdict.uuid, state=verdict.state, reason=verdict.reason, origin=verdict.origin
+                    ),
                 )
-            entry = replace(entry, state=state, isolated=entry.isolated or shown.isolated)
+            entry = replace(entry, state=state, isolated=entry.isolated or verdict.isolated)
         return entry

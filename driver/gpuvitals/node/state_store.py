@@ -1,7 +1,7 @@
 """The agent's memory on disk: a snapshot and a journal of the changes since.
 
 A change is appended to the journal and durable before it is published. The snapshot is saved when the agent is idle,
-at its stop, and where an append is impossible. A restart needs the GPUs, the state of each, the published verdicts and
+at its stop, and if an append is impossible. A restart needs the GPUs, the state of each, the published verdicts and
 the position in the kernel log. Times are on the boot clock, so they keep their meaning within one boot.
 
 Files of a newer version are read as far as possible and never written: this version then saves beside them. A newer
@@ -28,15 +28,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """The memory that an earlier agent left. `node` is None at a first start, or where nothing can be read.
+    """The memory that an earlier agent left. `node` is None at a first start, or if nothing can be read.
 
-    `shown`: published verdicts that stand in for unreadable records. `cause` and `trouble`: what could not be read,
-    empty where all was. `is_complete`: every GPU of the earlier agent was read in full. `is_older`: a part of the
+    `verdicts`: published verdicts that stand in for unreadable records. `cause` and `trouble`: the reason of
+    an incomplete memory, else empty. `is_complete`: every GPU of the earlier agent was read in full. `is_older`: a part of the
     memory is lost, so the published verdicts may be newer than the memory.
     """
 
     node: NodeRecord | None = None
-    shown: tuple[PublishedVerdict, ...] = ()
+    verdicts: tuple[PublishedVerdict, ...] = ()
     cause: str = ""
     trouble: str = ""
     is_complete: bool = False
@@ -45,14 +45,14 @@ class Memory:
     @property
     def is_resumable(self) -> bool:
         """Whether the kernel log can be read on from the stored position: every GPU is remembered."""
-        return not self.shown
+        return not self.verdicts
 
     @property
     def remembered(self) -> frozenset[GpuUuid]:
         """The GPUs whose newest record was read in full."""
         if self.node is None or self.is_older:
             return frozenset()
-        return frozenset(entry.gpu.uuid for entry in self.node.gpus) - {each.uuid for each in self.shown}
+        return frozenset(entry.gpu.uuid for entry in self.node.gpus) - {each.uuid for each in self.verdicts}
 
 
 _NOTHING = Contents()
@@ -66,7 +66,7 @@ class _Files:
         self.journal = Journal(snapshot.with_name(f"{snapshot.stem}.journal"), capacity_bytes=journal_bytes)
 
     def load(self) -> tuple[Contents, str]:
-        """The contents, and the loss where the newest part could not be read."""
+        """The contents, and a message if the newest part could not be read, else an empty one."""
         # The journal is read first: a predecessor that compacts in between leaves no gap this way.
         journal = self.journal.load(patient=True)
         loaded = self.snapshot.load(patient=True)
@@ -118,7 +118,7 @@ class StateStore:
         trouble = lost or main.trouble or lost_beside or beside.trouble
         return Memory(
             node=both.node,
-            shown=both.shown,
+            verdicts=both.verdicts,
             cause="newer-state" if self._is_newer else ("torn-state" if trouble else ""),
             trouble=trouble,
             is_complete=both.node is not None and not trouble,
@@ -126,12 +126,12 @@ class StateStore:
         )
 
     def record(self, node: NodeRecord) -> None:
-        """Makes the lasting changes of `node` durable, by an append where possible. Raises DurableFileError."""
+        """Makes the lasting changes of `node` durable, by an append if possible. Raises DurableFileError."""
         if not self._append(node):
             self.save(node)
 
     def save(self, node: NodeRecord) -> bool:
-        """Makes the whole of `node` durable. True where something was written. Raises DurableFileError."""
+        """Makes the whole of `node` durable. True if something was written. Raises DurableFileError."""
         if self._durable is not None and self._durable is self._snapshot and node == self._snapshot:
             return False
         files, sequence = self._files, self._sequence + 1
@@ -146,9 +146,9 @@ class StateStore:
         return True
 
     def make_room(self) -> None:
-        """Replaces the journal where it takes no record, or is half full and the snapshot covers it. Raises nothing.
+        """Replaces a journal that takes no record or is half full, once the snapshot covers it. Raises nothing.
 
-        Called after a save and after what was saved is published, since it costs more than an append.
+        Called after the publication of a change, since it costs more than an append.
         """
         journal = self._files.journal
         is_covered = self._durable is not None and self._durable is self._snapshot
@@ -169,7 +169,7 @@ class StateStore:
         return self._beside if self._is_newer else self._main
 
     def _append(self, node: NodeRecord) -> bool:
-        """Whether the changes are durable in the journal. False where a snapshot has to be saved instead."""
+        """Whether the changes are durable in the journal. False if a snapshot has to be saved instead."""
         if self._durable is None or not self._files.journal.is_open:
             return False
         changed = lasting_changes(self._durable, node)
@@ -190,7 +190,7 @@ class StateStore:
 
 
 def _stamps(file: DurableFile) -> Stamps | None:
-    """The times of the last writes, None where they cannot be read: the next save reports the cause."""
+    """The times of the last writes. None if they cannot be read; the next save reports the cause."""
     try:
         return file.stamps()
     except OSError:

@@ -1,4 +1,4 @@
-"""Reports state files that can't be written: one event when it begins, and one when every file is written again."""
+"""Reports state files that cannot be written: one event at the first failure, and one once every file is written again."""
 
 import logging
 import threading
@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 class StorageReport:
-    """Thread safe. Each writer of a state file reports how each of its saves ended."""
+    """Collects the result of every save from the writers of state files. Thread safe."""
 
     def __init__(self, events: EventSink) -> None:
         self._events = events
@@ -20,7 +20,7 @@ class StorageReport:
         self._failing: dict[Path, str] = {}
 
     def failed(self, path: Path, error: Exception) -> None:
-        """A save failed; the state is kept in memory, and the next save tries again."""
+        """Records a failed save. The state stays in memory, and the next save tries again."""
         with self._lock:
             is_first, is_new = not self._failing, path not in self._failing
             self._failing[path] = str(error)
@@ -30,7 +30,7 @@ class StorageReport:
             self._events.emit(storage_event(str(error)))
 
     def saved(self, path: Path) -> None:
-        """A save succeeded, or there was nothing to save."""
+        """Records a successful save, or that nothing had to be saved."""
         with self._lock:
             if self._failing.pop(path, None) is None:
                 return

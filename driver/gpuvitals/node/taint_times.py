@@ -1,4 +1,4 @@
-"""Since when each taint stands, on disk: a wipe while no agent runs must not make a taint young again."""
+"""Persists the timeAdded of each taint, so that a re-created slice does not reset it."""
 
 import logging
 import re
@@ -19,8 +19,8 @@ _TIME = re.compile(r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0
 _TIMES = msgspec.json.Decoder(list[tuple[TaintKey, str]])
 
 
-class TaintMemory:
-    """One small file. A file that can't be read or written costs the age of taints, and nothing else."""
+class TaintTimes:
+    """One small file. If it cannot be read or written, only the age of taints is lost."""
 
     def __init__(self, path: Path, storage: StorageReport) -> None:
         self._file = DurableFile(path)
@@ -28,7 +28,7 @@ class TaintMemory:
         self._known: dict[TaintKey, str] = {}
 
     def load(self) -> Mapping[TaintKey, str]:
-        """What an earlier agent kept; empty where it can't be read."""
+        """The times that an earlier agent stored; empty if they cannot be read."""
         loaded = self._file.load(patient=True)
         trouble = loaded.recovered
         if loaded.payload is not None:
@@ -43,7 +43,7 @@ class TaintMemory:
         return dict(self._known)
 
     def keep(self, times: Mapping[TaintKey, str]) -> None:
-        """Makes the times durable where they have changed."""
+        """Makes the times durable if they have changed."""
         if times == self._known:
             return
         try:

@@ -18,7 +18,7 @@ from gpuvitals.kube.slices.ports import PublisherSettings
 from gpuvitals.kube.slices.publisher import SlicePublisher
 from gpuvitals.kube.slices.recall import SliceRecall
 from gpuvitals.kube.transport import ConnectSettings, connect
-from gpuvitals.kube.write_priority import RightOfWay
+from gpuvitals.kube.write_priority import SliceWritePriority
 from gpuvitals.kubeletplugin.files_watch import FilesWatch
 from gpuvitals.kubeletplugin.ports import PluginPorts
 from gpuvitals.model.ids import NodeName
@@ -34,7 +34,7 @@ from gpuvitals.node.queue import SignalQueue
 from gpuvitals.node.startup_memory import kernel_log_position, load_memory, remembered_gpus
 from gpuvitals.node.state_store import Memory, StateStore
 from gpuvitals.node.storage import StorageReport
-from gpuvitals.node.taint_times import TaintMemory
+from gpuvitals.node.taint_times import TaintTimes
 from gpuvitals.observability.logs import keys
 from gpuvitals.observability.metrics import NodeMetrics
 from gpuvitals.observability.publish_latency import PendingFaults
@@ -84,18 +84,18 @@ class Node:
         self._store = StateStore(options.state_directory / "health.json")
         self._queue = SignalQueue()
         self._signals = SignalRecorder(self._queue, self._clock, options.record_signals)
-        self._way = RightOfWay()
+        self._priority = SliceWritePriority()
         self._recorder = EventRecorder(
             self._transport,
             EventSource(controller=f"{self._naming.api_group}/agent", instance=f"gpuvitals-{options.node}"),
             metrics=self._metrics,
-            priority=self._way,
+            priority=self._priority,
         )
         self._events = EventAdapter(self._recorder, options.node)
         pending = PendingFaults(self._clock, self._metrics)
         self._outputs = Outputs(self._naming, self._plugin, self._events, pending)
         self._storage = StorageReport(self._outputs)
-        self._taints = TaintMemory(options.state_directory / "taints.json", self._storage)
+        self._taints = TaintTimes(options.state_directory / "taints.json", self._storage)
 
     def start(self) -> None:
         """Starts every part. Closes the sockets again if a part raises."""
@@ -261,14 +261,14 @@ class Node:
             annotation=self._naming.node_report,
             mode=self._config.forced_mode,
             taint_times=self._taints.load(),
-            priority=self._way,
+            priority=self._priority,
         )
         self._publisher = SlicePublisher(settings, self._transport, self._metrics, self._outputs)
         self._claims = ClaimStatusWriter(
             self._transport,
             self._metrics,
             self._outputs,
-            self._way,
+            self._priority,
             self._options.node,
         )
         writers = Writers(

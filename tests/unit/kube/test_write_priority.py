@@ -1,37 +1,37 @@
-"""Slices are written before claims and events, which wait for them, but not long."""
+"""Claims and events wait for a pending slice write, but not long."""
 
 import threading
 import time
 
-from gpuvitals.kube.write_priority import LONGEST_SECONDS, RightOfWay
+from gpuvitals.kube.write_priority import LONGEST_SECONDS, SliceWritePriority
 
 
-def test_nobody_waits_while_nobody_goes_first() -> None:
+def test_without_a_pending_slice_write_nothing_waits() -> None:
     started = time.monotonic()
-    RightOfWay().give()
+    SliceWritePriority().wait()
     assert time.monotonic() - started < LONGEST_SECONDS
 
 
-def test_the_one_that_waits_goes_on_once_the_first_is_through() -> None:
-    way, order = RightOfWay(), list[str]()
+def test_a_waiting_write_continues_once_the_slices_are_written() -> None:
+    priority, order = SliceWritePriority(), list[str]()
 
     def second() -> None:
-        way.give()
+        priority.wait()
         order.append("claims")
 
-    way.take()
+    priority.begin()
     waiting = threading.Thread(target=second, name="claims of the test")
     waiting.start()
     order.append("slices")
-    way.release()
+    priority.end()
     waiting.join(5)
     assert order == ["slices", "claims"]
 
 
-def test_slices_that_can_not_be_written_hold_up_nobody_for_long() -> None:
-    way = RightOfWay()
-    way.take()
+def test_slices_that_can_not_be_written_block_nothing_for_long() -> None:
+    priority = SliceWritePriority()
+    priority.begin()
     started = time.monotonic()
-    way.give()
+    priority.wait()
     assert time.monotonic() - started + 0.005 >= LONGEST_SECONDS
     assert time.monotonic() - started < 5

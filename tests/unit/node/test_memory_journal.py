@@ -160,7 +160,7 @@ def test_after_a_bad_record_the_log_is_read_again_from_before_it(
 
 
 def test_a_missing_record_is_reported_as_a_gap(tmp_path: Path) -> None:
-    """Blank where a record was: the checksums of the others are right, the sequence is not."""
+    """A blank block in place of a record: the checksums of the others are right, the sequence is not."""
     stored(tmp_path, 3)
     path = tmp_path / "state.journal"
     body = path.read_bytes()
@@ -225,7 +225,7 @@ def test_without_a_snapshot_the_published_verdicts_of_the_records_stand_in(tmp_p
     loaded = memory(tmp_path)
 
     assert loaded.node is None
-    assert [(each.uuid, each.state, each.reason, each.isolated) for each in loaded.shown] == [
+    assert [(each.uuid, each.state, each.reason, each.isolated) for each in loaded.verdicts] == [
         ("GPU-3", "Unhealthy", "Xid79", True)
     ]
     assert "snapshot" in loaded.trouble
@@ -309,7 +309,7 @@ def test_a_record_of_a_newer_version_keeps_the_failed_gpu_out(
 
 
 def test_a_journal_of_another_boot_is_not_applied_to_the_snapshot(tmp_path: Path) -> None:
-    """Only where the newer snapshot is lost: two boots have two clocks."""
+    """It happens if the newer snapshot is lost: two boots have two clocks."""
     stored(tmp_path, 1)
     backup = {path: path.read_bytes() for path in tmp_path.glob("state.json*")}
     store = small_store(tmp_path)

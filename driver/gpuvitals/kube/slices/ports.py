@@ -7,7 +7,7 @@ from typing import Protocol
 from gpuvitals.inventory.pool import Pool
 from gpuvitals.inventory.taints import ServiceMode
 from gpuvitals.kube.slices.codec import TaintKey
-from gpuvitals.kube.write_priority import RightOfWay
+from gpuvitals.kube.write_priority import SliceWritePriority
 
 
 class PoolSource(Protocol):
@@ -48,4 +48,4 @@ class PublisherSettings:
     taint_times: Mapping[TaintKey, str] = field(default_factory=dict)
     owner_seconds: float = 3600.0
     spacing_seconds: float = 0.2
-    priority: RightOfWay = field(default_factory=RightOfWay)
+    priority: SliceWritePriority = field(default_factory=SliceWritePriority)

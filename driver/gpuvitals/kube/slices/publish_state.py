@@ -4,7 +4,7 @@ import threading
 from dataclasses import dataclass
 
 from gpuvitals.kube.slices.ports import PoolSource
-from gpuvitals.kube.write_priority import RightOfWay
+from gpuvitals.kube.write_priority import SliceWritePriority
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Target:
 class PublishState:
     """Set by any thread; the waits are the writing thread's. `priority` is held from a new pool until it is stored."""
 
-    def __init__(self, stopping: threading.Event, priority: RightOfWay) -> None:
+    def __init__(self, stopping: threading.Event, priority: SliceWritePriority) -> None:
         self.stopping = stopping
         self._priority = priority
         self._changed = threading.Condition()
@@ -52,7 +52,7 @@ class PublishState:
         """Replaces the desired pool."""
         with self._changed:
             self._desired = desired
-            self._priority.take()
+            self._priority.begin()
             self._is_dirty = True
             self._changed.notify()
 
@@ -80,7 +80,7 @@ class PublishState:
         """Ends every wait. The caller has set `stopping`."""
         with self._changed:
             self._changed.notify()
-        self._priority.release()
+        self._priority.end()
 
     def take(self) -> Target:
         """The state to compare now."""
@@ -97,7 +97,7 @@ class PublishState:
         """Records that a pool is stored. Returns whether it is the first time for its revision."""
         with self._changed:
             if self._desired is desired:
-                self._priority.release()
+                self._priority.end()
         is_first = self.is_new(desired)
         if is_first:
             self._stored_revision = desired.revision
@@ -122,7 +122,7 @@ class PublishState:
     def wait_for_any_change(self, seconds: float) -> None:
         """Waits until anything changes, at most so long. Claims and events need not wait for a write that comes later."""
         with self._changed:
-            self._priority.release()
+            self._priority.end()
             self._changed.wait_for(
                 lambda: (
                     self.stopping.is_set()
