@@ -1,5 +1,5 @@
-"""Shipped fakes of the world around the product: API server, kubelet, scheduler, GPUs, scenarios.
+"""The simulated cluster and hardware on which `gpuvitals demo` and the tests run the product.
 
-May live here: what `gpuvitals demo` and the tests run instead of a cluster and hardware, held to the truth by
-the contract suite. May not: anything the node agent or the controller imports.
+May live here: simulated parts (API server, controllers, scheduler, kubelet, GPUs), compared with the real ones by the
+contract suite, and the scenarios played on them. May not: anything that the node agent or the controller imports.
 """

@@ -50,7 +50,7 @@ def test_a_worker_that_crashes_writes_its_stacks_to_the_agents_log(node: AgentNo
     """Finding S1."""
     os.kill(worker(node), signal.SIGSEGV)
 
-    node.agent.wait(lambda: "gpuvitals/signals/nvml_worker.py" in log(node))
+    node.agent.wait(lambda: "gpuvitals/signals/nvml_worker/__main__.py" in log(node))
     assert "Fatal Python error: Segmentation fault" in log(node)
 
 

@@ -14,7 +14,7 @@ _FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTA
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block. `language` is empty where the page names none: a command, or what one prints."""
+    """One fenced block. `language` is empty if the page names none: a command, or what one prints."""
 
     page: str
     language: str

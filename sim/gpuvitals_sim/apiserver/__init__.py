@@ -1,9 +1,9 @@
-"""The embedded Kubernetes API server: what `gpuvitals demo` runs, and the fake of our tests.
+"""The embedded Kubernetes API server of `gpuvitals demo` and of the tests.
 
-It behaves as kube-apiserver 1.37 does for the kinds in `kinds.py`; one contract suite runs on both, and where
-they differ this one is wrong. May live here: everything that makes it true to the real server. May not:
-anything about GPUs, and no controller (those are in `gpuvitals_sim.controllers`: a bare server, like the real
-one, computes no budgets, collects no garbage and generates no claims).
+It behaves as kube-apiserver 1.37 does for the kinds in `kinds.py`; one contract suite runs on both, and a difference
+is a bug of this one. May live here: the behaviour of the real server. May not: anything about GPUs, and controllers
+(those are in `gpuvitals_sim.controllers`: a bare server, like the real one, computes no budgets, collects no garbage
+and generates no claims).
 
     from gpuvitals_sim.apiserver import ApiServer, Match
 
@@ -16,13 +16,13 @@ one, computes no budgets, collects no garbage and generates no claims).
         with client.watch("pods", resource_version=version) as watch:
             event = watch.next(timeout_seconds=1.0)         # {"type": "ADDED", "object": {...}} or None
         server.faults.fail(409, times=2, match=Match(verbs=("update",), resource="resourceslices"))
-        server.faults.lose_answer()                 # the next write commits, its answer never arrives
-        server.faults.drop_device_taints()          # act like Kubernetes 1.34
+        server.faults.lose_answer()                 # the next write is stored, its answer is not sent
+        server.faults.drop_device_taints()          # behave as Kubernetes 1.34
         with server.outage(): ...                   # connections refused, objects and port kept
-        server.requests.writes(resource="resourceslices")   # what clients sent, with bodies and times
-        server.store.get(Key("nodes", "", "node-a"))        # frozen objects, straight from the store
+        server.requests.writes(resource="resourceslices")   # requests of clients, with bodies and times
+        server.store.get(Key("nodes", "", "node-a"))        # stored objects, without copies
 
-Rooms: `kinds` (the table), `storage`, `request`, `verbs/` (what can be done), `strategy/` (rules per kind),
+Modules: `kinds` (the table), `storage`, `request`, `verbs/` (operations), `strategy/` (rules per kind),
 `patching/`, `merge_schema` + `managed_fields/` (server-side apply), `representation/` (tables, discovery, OpenAPI), `http/`,
 `faults`, `request_log`, `access`, `server`, `client` (the interface), `in_process`.
 """

@@ -1,6 +1,6 @@
-"""Who a caller is, and what the caller may do: optional, so that tests can restrict a client.
+"""Authentication and authorization of callers, optional, so that tests can restrict a client.
 
-Place in the chain: the HTTP side asks before a request is looked at. Without tokens everybody may do all.
+Place in the chain: the HTTP side checks every request before dispatch. Without tokens all requests are allowed.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from gpuvitals_sim.apiserver.request_log import RequestFacts
 
 ANONYMOUS = "system:anonymous"
 OWN_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-"""Where a caller asks about its own rights. Every user may."""
+"""The path of reviews of a caller's own rights, which every user may create."""
 
 
 _ATTRIBUTES = ("verb", "group", "resource", "subresource", "namespace", "name")
@@ -25,9 +25,9 @@ def allow_all(_: RequestFacts) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """Bearer tokens and their users, and a rule that says whether a user's request is allowed.
+    """Bearer tokens and their users, and the rule that allows or refuses a user's request.
 
-    With tokens, a request without a known one is answered 401. `allows` sees the request with its user.
+    If there are tokens, a request without a known one is answered 401. `allows` gets the request with its user.
     """
 
     tokens: Mapping[str, str] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Access:
         return user
 
     def check(self, request: RequestFacts) -> None:
-        """Raise ApiError 403 where the rule refuses the request."""
+        """Raises ApiError 403 if the rule refuses the request."""
         if request.path != OWN_REVIEWS and not self.allows(request):
             raise _refused(request)
 

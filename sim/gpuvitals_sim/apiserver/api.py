@@ -42,7 +42,7 @@ class ApiSettings:
 
 
 class Api:
-    """One cluster's API. `store` and `catalogue` are what it holds and what it serves."""
+    """One cluster's API. `store` holds the objects, `catalogue` the served kinds."""
 
     def __init__(self, settings: ApiSettings | None = None) -> None:
         chosen = settings or ApiSettings()
@@ -60,7 +60,7 @@ class Api:
         return reading.get(self._cluster, target)
 
     def list(self, target: Target, options: ListOptions) -> Obj:
-        """A List object, with a continue token where `limit` cut it."""
+        """A List object, with a continue token if `limit` cut it."""
         return reading.list_objects(self._cluster, target, options)
 
     def watch(self, target: Target, options: WatchOptions) -> Watch:
@@ -68,7 +68,7 @@ class Api:
         return Watch(self._cluster, target, options, bookmark_seconds=self._bookmark_seconds)
 
     def create(self, target: Target, body: Obj, options: WriteOptions) -> Obj:
-        """What was created; for the subresources eviction and binding, a Success status."""
+        """The created object; for the subresources eviction and binding, a Success status."""
         match target.subresource:
             case "":
                 made = writing.create(self._cluster, target, body, options)
@@ -82,7 +82,7 @@ class Api:
                 raise method_not_allowed(target.kind.group, target.kind.plural, "create")
 
     def update(self, target: Target, body: Obj, options: WriteOptions) -> tuple[Obj, bool]:
-        """What is stored now, and whether it was created."""
+        """The stored object, and whether it was created."""
         if target.subresource == "finalize":
             return subresources.finalize_namespace(self._cluster, target, body), False
         result = writing.update(self._cluster, target, body, options)
@@ -90,28 +90,28 @@ class Api:
         return result
 
     def patch(self, target: Target, patch_type: str, body: Any, options: WriteOptions) -> tuple[Obj, bool]:
-        """What is stored now, and whether an apply created it."""
+        """The stored object, and whether an apply created it."""
         result = writing.patch(self._cluster, target, patch_type, body, options)
         self._settle(target, target.name, options.dry_run)
         return result
 
     def delete(self, target: Target, options: DeleteOptions) -> tuple[Obj, bool]:
-        """What DELETE answers, and whether the object is gone already."""
+        """The answer of DELETE, and whether the object is removed already."""
         result = deleting.delete(self._cluster, target, options)
         self._settle(target, target.name, options.dry_run)
         return result
 
     def delete_collection(self, target: Target, selection: ListOptions, options: DeleteOptions) -> Obj:
-        """The list of the objects that were asked to go."""
+        """The list of the objects whose deletion was requested."""
         chosen, items = deleting.delete_collection(self._cluster, target, selection, options)
         for item in items:
             self._settle(target, item["metadata"]["name"], options.dry_run)
         return chosen
 
     def drop_fields(self, plural_group: str, *paths: str) -> None:
-        """Lose these fields on every write, silently, as a server does whose gate is off; no paths ends it.
+        """Drops these fields silently on every write, as a server with a disabled feature gate does; no paths ends it.
 
-        `drop_fields("resourceslices.resource.k8s.io", "spec.devices[].taints")` acts like Kubernetes 1.34.
+        `drop_fields("resourceslices.resource.k8s.io", "spec.devices[].taints")` behaves as Kubernetes 1.34.
         """
         self._cluster.dropped[plural_group] = tuple(tuple(path.split(".")) for path in paths)
 

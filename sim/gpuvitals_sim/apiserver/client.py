@@ -36,7 +36,7 @@ class ApiClient(Protocol):
         ...
 
     def update(self, kind: str, obj: Obj, *, subresource: str = "") -> Obj:
-        """The stored object; code 409 where the object's resourceVersion is not the newest."""
+        """The stored object; code 409 if the object's resourceVersion is not the newest."""
         ...
 
     def patch(
@@ -58,7 +58,7 @@ class ApiClient(Protocol):
         ...
 
     def find(self, kind: str, name: str, namespace: str = "") -> Obj | None:
-        """The object, or None where the server answers 404."""
+        """The object, or None if the server answers 404."""
         try:
             return self.get(kind, name, namespace)
         except ApiError as error:

@@ -1,9 +1,9 @@
-"""What the API server answers when it says no: one exception, and a maker for each kind of refusal.
+"""Refusals of the API server: one exception, and a function for each kind of refusal.
 
 Place in the chain: raised by the store, the rules and the verbs; the HTTP side turns it into a `Status` body.
 
-    ApiError                 any refusal (PlainError: one that is answered as text), with the code, reason, message and details of its `Status`
-    FieldError (a value)     one complaint about one field; `invalid()` gathers them into a 422
+    ApiError                 any refusal, with the code, reason, message and details of its `Status` (PlainError: answered as text)
+    FieldError (a value)     one error of one field; `invalid()` gathers them into a 422
 
 Source: kubernetes/apimachinery pkg/api/errors and pkg/util/validation/field (codes, reasons, texts).
 """
@@ -17,7 +17,7 @@ from gpuvitals_sim.apiserver.json_types import Obj
 
 
 class ApiError(Exception):
-    """A refusal; `status()` is the body a client reads."""
+    """A refusal; `status()` is the body of the answer."""
 
     def __init__(self, code: int, reason: str, message: str, details: Obj | None = None) -> None:
         super().__init__(message)
@@ -45,16 +45,16 @@ class ApiError(Exception):
 
     @property
     def retry_after_seconds(self) -> int | None:
-        """What belongs in the Retry-After header, or None."""
+        """The value of the Retry-After header, or None."""
         seconds = (self.details or {}).get("retryAfterSeconds")
         return int(seconds) if seconds else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldError:
-    """One complaint about one field, as `details.causes` shows it.
+    """One error of one field, as an entry of `details.causes`.
 
-    `late` ones come behind the others: the real server finds them in a second pass (declarative validation).
+    `late` ones come after the others: the real server finds them in a second pass (declarative validation).
     """
 
     reason: str
@@ -71,7 +71,7 @@ class FieldError:
 
 
 def late(error: FieldError) -> FieldError:
-    """The same complaint, listed behind the ordinary ones."""
+    """The same error, listed after the ordinary ones."""
     return replace(error, late=True)
 
 
@@ -81,12 +81,12 @@ def required(field: str, detail: str = "") -> FieldError:
 
 
 def forbidden_field(field: str, detail: str) -> FieldError:
-    """`field` may not be set, or not be changed."""
+    """`field` may not be set, or may not change."""
     return _plain("FieldValueForbidden", "Forbidden", field, detail)
 
 
 def too_long(field: str, limit: int, unit: str = "bytes") -> FieldError:
-    """A text is longer than it may be."""
+    """A text exceeds its limit."""
     return _plain("FieldValueTooLong", "Too long", field, f"may not be more than {limit} {unit}")
 
 
@@ -101,18 +101,18 @@ def type_invalid(field: str, value: Any, detail: str) -> FieldError:
 
 
 def not_supported(field: str, value: Any, choices: Iterable[str]) -> FieldError:
-    """The value is none of the choices."""
+    """The value is not one of the choices."""
     listed = ", ".join(_quoted(choice) for choice in choices)
     return _valued("FieldValueNotSupported", "Unsupported value", field, value, f"supported values: {listed}")
 
 
 def duplicate(field: str, value: Any, detail: str = "") -> FieldError:
-    """The value appears twice where it must be unique."""
+    """The value appears twice and must be unique."""
     return _valued("FieldValueDuplicate", "Duplicate value", field, value, detail)
 
 
 def too_many(field: str, actual: int, limit: int) -> FieldError:
-    """A list has more items than it may have."""
+    """A list exceeds its limit of items."""
     return _valued(
         "FieldValueTooMany",
         "Too many",
@@ -123,7 +123,7 @@ def too_many(field: str, actual: int, limit: int) -> FieldError:
 
 
 def invalid(group: str, kind: str, name: str, errors: Iterable[FieldError]) -> ApiError:
-    """422: every complaint at once, worded as one sentence and listed as causes."""
+    """422: all errors in one sentence and as causes."""
     listed = sorted(errors, key=lambda error: error.late)
     texts = list(dict.fromkeys(str(error) for error in listed))
     joined = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
@@ -139,7 +139,7 @@ def not_found(group: str, resource: str, name: str) -> ApiError:
 
 
 def no_such_path() -> ApiError:
-    """404 for a path that no kind is served at."""
+    """404 for a path at which no kind is served."""
     return ApiError(404, "NotFound", "the server could not find the requested resource", {})
 
 
@@ -173,17 +173,17 @@ def forbidden(group: str, resource: str, name: str, why: str) -> ApiError:
 
 
 def unauthorized() -> ApiError:
-    """401: the token is not one of ours."""
+    """401: the token is unknown."""
     return ApiError(401, "Unauthorized", "Unauthorized")
 
 
 def bad_request(message: str) -> ApiError:
-    """400: the request itself makes no sense."""
+    """400: the request is malformed."""
     return ApiError(400, "BadRequest", message)
 
 
 class PlainError(ApiError):
-    """A refusal that is answered as text: no API group answers at this path."""
+    """A refusal that is answered as text: no API group is served at this path."""
 
 
 def no_such_page() -> ApiError:
@@ -192,7 +192,7 @@ def no_such_page() -> ApiError:
 
 
 def method_not_allowed(group: str, resource: str, action: str) -> ApiError:
-    """405: the kind does not know this verb."""
+    """405: the kind has no such verb."""
     text = f'{action} is not supported on resources of kind "{_qualified(resource, group)}"'
     return ApiError(405, "MethodNotAllowed", text, _tidy({"group": group, "kind": resource}))
 
@@ -205,13 +205,13 @@ def no_such_method() -> ApiError:
 
 
 def not_acceptable(accepted: str) -> ApiError:
-    """406: no answer format the client takes."""
+    """406: the client accepts no format of this server."""
     text = f"406: Not Acceptable\n\nAvailable representations: {accepted}"
     return ApiError(406, "NotAcceptable", text, {})
 
 
 def unsupported_media_type(accepted: Iterable[str]) -> ApiError:
-    """415: the body is in a format this path does not read."""
+    """415: the path does not accept the format of the body."""
     listed = ", ".join(accepted)
     text = (
         "415: Unsupported Media Type"
@@ -222,14 +222,14 @@ def unsupported_media_type(accepted: Iterable[str]) -> ApiError:
 
 
 def expired(message: str, *, continue_token: str = "") -> ApiError:
-    """410: the version asked for has been compacted away; list again, or go on with the token."""
+    """410: the requested version is compacted; the client lists again, or continues with the token."""
     refusal = ApiError(410, "Expired", message)
     refusal.metadata = {"continue": continue_token} if continue_token else {}
     return refusal
 
 
 def too_large_version(wanted: int, current: int) -> ApiError:
-    """504: the version asked for lies in the future."""
+    """504: the requested version is in the future."""
     text = f"Too large resource version: {wanted}, current: {current}"
     cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
     return ApiError(504, "Timeout", f"Timeout: {text}", {"causes": [cause], "retryAfterSeconds": 1})
@@ -253,7 +253,7 @@ def unprocessable() -> ApiError:
 
 
 def internal(message: str) -> ApiError:
-    """500: the server could not do what it should."""
+    """500: the server failed."""
     details = {"causes": [{"message": message}]}
     return ApiError(500, "InternalError", f"Internal error occurred: {message}", details)
 

@@ -1,7 +1,7 @@
-"""Faults on demand: refusals, delay, lost answers, broken watches, silence.
+"""Injected faults: refusals, delays, lost answers, broken and stalled watches.
 
-Place in the chain: the HTTP side asks before and after each request; `InProcessClient` is never hit, so the
-simulation's own controllers keep working. Thread safe; `clear()` ends everything.
+Place in the chain: the HTTP side applies them to each request; `InProcessClient` is never affected, so the
+simulation's own controllers keep working. Thread safe; `clear()` ends all faults.
 """
 
 import re
@@ -34,7 +34,7 @@ _REASONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """Which requests a fault hits; an empty part matches all. `path` is a regular expression to search for."""
+    """The requests that a fault affects; an empty part matches all. `path` is a regular expression to search for."""
 
     verbs: tuple[str, ...] = ()
     resource: str = ""
@@ -45,7 +45,7 @@ class Match:
     when: Callable[[RequestFacts], bool] | None = None
 
     def fits(self, request: RequestFacts) -> bool:
-        """Whether the request is hit."""
+        """Whether the fault affects the request."""
         return (
             (not self.verbs or request.verb in self.verbs)
             and self.resource in ("", request.resource)
@@ -63,7 +63,7 @@ WRITES = Match(verbs=("create", "update", "patch", "delete", "deletecollection")
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Fault:
-    """One fault in force. `left` requests are still to be hit; None means until `end()`."""
+    """One active fault. `left` is the number of requests that it still affects; None means until `end()`."""
 
     match: Match
     left: int | None = None
@@ -76,7 +76,7 @@ class Fault:
     _faults: "Faults | None" = field(default=None, repr=False)
 
     def end(self) -> None:
-        """Take this fault away."""
+        """Ends this fault."""
         if self._faults is not None:
             self._faults.remove(self)
 
@@ -109,15 +109,15 @@ class Faults:
         )  # fmt: skip
 
     def delay(self, seconds: float, *, times: int | None = None, match: Match = EVERYTHING) -> Fault:
-        """Matching requests wait this long before they are looked at."""
+        """Matching requests wait this long before they are processed."""
         return self._add(Fault(match=match, left=times, delay_seconds=seconds))
 
     def lose_answer(self, *, times: int | None = 1, match: Match = WRITES) -> Fault:
-        """Matching requests take effect, then the connection breaks before the answer."""
+        """Matching requests take effect, and the connection breaks before the answer."""
         return self._add(Fault(match=match, left=times, loses_answer=True))
 
     def drop_watches(self, store_id: str = "", *, abrupt: bool = False) -> int:
-        """End the running watches of a kind (`resourceslices.resource.k8s.io`), or all; returns how many.
+        """Ends the running watches of a kind (`resourceslices.resource.k8s.io`), or all; returns how many.
 
         `abrupt` breaks the connections instead of ending the streams properly.
         """
@@ -131,35 +131,35 @@ class Faults:
         self._watches_flow.clear()
 
     def resume_watches(self) -> None:
-        """Watch streams go on, with what happened meanwhile."""
+        """Watch streams continue, with the events of the meantime."""
         self._watches_flow.set()
 
     def compact(self) -> None:
-        """Forget the history: resuming a watch or a paged list answers 410."""
+        """Drops the history: resuming a watch or a paged list answers 410."""
         self._api.store.compact()
 
     def drop_fields(self, store_id: str, *paths: str) -> None:
-        """Lose these fields silently on every write; no paths ends it. See `Api.drop_fields`."""
+        """Drops these fields silently on every write; no paths ends it. See `Api.drop_fields`."""
         self._api.drop_fields(store_id, *paths)
 
     def drop_device_taints(self) -> None:
-        """Behave as Kubernetes 1.34, which accepts device taints and loses them."""
+        """Behaves as Kubernetes 1.34, which accepts device taints and drops them."""
         self.drop_fields("resourceslices.resource.k8s.io", "spec.devices[].taints")
 
     def clear(self) -> None:
-        """End every fault, dropped fields included."""
+        """Ends every fault, dropped fields included."""
         with self._lock:
             self._faults.clear()
         self._watches_flow.set()
         self._api.drop_fields("resourceslices.resource.k8s.io")
 
     def remove(self, fault: Fault) -> None:
-        """End one fault."""
+        """Ends one fault."""
         with self._lock:
             self._faults = [item for item in self._faults if item is not fault]
 
     def take(self, request: RequestFacts) -> tuple[Fault, ...]:
-        """Called by the HTTP side once per request: the faults that hit it, counted as used."""
+        """The faults that affect this request, counted as used. Called by the HTTP side once per request."""
         with self._lock:
             hit = tuple(fault for fault in self._faults if fault.match.fits(request))
             for fault in hit:
@@ -171,11 +171,11 @@ class Faults:
 
     @property
     def abort_generation(self) -> int:
-        """Moves when running watches are to break; the HTTP side compares it."""
+        """Increases when running watches have to break; the HTTP side compares it."""
         return self._abort_generation
 
     def wait_for_flow(self, timeout_seconds: float) -> bool:
-        """Whether watch streams may send; waits while they are stalled."""
+        """Whether watch streams may send, after waiting while they are stalled."""
         return self._watches_flow.wait(timeout_seconds)
 
     def _add(self, fault: Fault) -> Fault:

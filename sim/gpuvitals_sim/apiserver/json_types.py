@@ -1,7 +1,6 @@
-"""JSON as this package holds it, and the three operations everything needs: clone, look up, compare.
+"""JSON values of API objects, and their common operations: clone, look up, compare, timestamps.
 
-Place in the chain: beneath every other module here. API objects are plain dicts inside the embedded API
-server, as they are on the wire; they never leave it except through the HTTP side or `InProcessClient`.
+Place in the chain: beneath every other module here. API objects are plain dicts, as on the wire.
 """
 
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ def clone(value: T) -> T:
 
 
 def dig(value: Any, *path: str) -> Any:
-    """What lies at the path of keys, or None where a step is missing or is no object."""
+    """What lies at the path of keys, or None if a step is missing or is no object."""
     for key in path:
         if not isinstance(value, dict):
             return None
@@ -49,7 +48,7 @@ def same(left: Any, right: Any) -> bool:
 
 
 def go_text(value: Any) -> str:
-    """The value as Go prints it with `%v`, which is how some refusals show what they were given."""
+    """The value as Go prints it with `%v`, as some refusals show it."""
     if isinstance(value, dict):
         return f"map[{' '.join(f'{key}:{go_text(value[key])}' for key in sorted(value))}]"
     if isinstance(value, list):
@@ -69,7 +68,7 @@ def pruned(value: Any) -> Any:
 
 
 def objects_at(value: Any, path: tuple[str, ...]) -> Iterator[tuple[Obj, str]]:
-    """Each (parent, key) that a path reaches; a step that ends in `[]` walks every item of a list."""
+    """Each (parent, key) at the path; a step that ends in `[]` stands for every item of a list."""
     head, rest = path[0], path[1:]
     if not isinstance(value, dict):
         return
@@ -90,7 +89,7 @@ def timestamp(moment: datetime | None = None) -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """The aware datetime of an API time. Raises ValueError where it is not RFC 3339."""
+    """The aware datetime of an API time. Raises ValueError if it is not RFC 3339."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"time {text!r} has no zone")

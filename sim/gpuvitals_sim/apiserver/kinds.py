@@ -1,7 +1,7 @@
-"""The kinds this API server serves, as data: names, scope, subresources, and how writes to each behave.
+"""The kinds of this API server as data: names, scope, subresources, and the behaviour of writes.
 
-Place in the chain: the one table that routing, storage, discovery, selectors and tables read. To serve one
-more kind, add a row here; rules of its own go to `strategy/`, its columns to `representation/printer_columns.py`.
+Place in the chain: the one table of routing, storage, discovery, selectors and tables. To serve another kind, add a
+row here; its rules go to `strategy/`, its columns to `representation/printer_columns.py`.
 
 Source: kubernetes/kubernetes pkg/registry/*/strategy.go (update rules), the API's discovery documents (names).
 """
@@ -45,8 +45,8 @@ class Kind:
     `status`: has a status subresource. `generation`: `metadata.generation` counts spec changes.
     `status_keeps_metadata`: a write to status can't change labels and the like. `unconditional_update`: a PUT
     may omit resourceVersion. `create_on_update`: a PUT may create. `returns_deleted`: DELETE answers with the
-    object. `orphans_by_default`: a DELETE that says nothing leaves the dependents. `deletes_many`: a whole
-    collection can be deleted. `view`: stored field names and how this version calls them. `schema` and `columns`: a custom
+    object. `orphans_by_default`: a DELETE without a policy leaves the dependents. `deletes_many`: a whole
+    collection can be deleted. `view`: stored field names and their names in this version. `schema` and `columns`: a custom
     resource's openAPIV3Schema and printer columns. Two kinds are equal only if they are the same object.
     """
 
@@ -82,17 +82,17 @@ class Kind:
 
     @property
     def store_id(self) -> str:
-        """Where objects of this kind are stored; versions of one kind share it."""
+        """The key of this kind's objects in the store; versions of one kind share it."""
         return self.stored_in or (f"{self.plural}.{self.group}" if self.group else self.plural)
 
     @property
     def stored_group(self) -> str:
-        """The group of the version that is stored: complaints about an object name that one."""
+        """The group of the stored version, which validation errors name."""
         return "" if self.view else self.group
 
     @property
     def singular_name(self) -> str:
-        """What kubectl accepts for one object."""
+        """The singular name that kubectl accepts."""
         return self.singular or self.name.lower()
 
     @property
@@ -198,7 +198,7 @@ class Catalogue:
         return any((kind.group, kind.version) == (group, version) for kind in self.all())
 
     def named(self, store_id: str) -> Kind:
-        """The kind called `plural.group` (`pods`, `jobs.batch`). Raises KeyError where it is not served."""
+        """The kind called `plural.group` (`pods`, `jobs.batch`). Raises KeyError if it is not served."""
         plural, _, group = store_id.partition(".")
         for kind in self.all():
             if (kind.plural, kind.group) == (plural, group):
@@ -206,7 +206,7 @@ class Catalogue:
         raise KeyError(f"kind {store_id!r} is not served")
 
     def by_name(self, api_version: str, name: str) -> Kind | None:
-        """The kind an object says it is of."""
+        """The kind with this `apiVersion` and `kind`."""
         wanted = (kind for kind in self.all() if kind.api_version == api_version and kind.name == name)
         return next(wanted, None)
 
@@ -216,7 +216,7 @@ class Catalogue:
             return tuple(self._kinds.values())
 
     def replace_custom(self, store_id: str, kinds: Iterable[Kind]) -> None:
-        """Serve exactly these versions of one custom resource; none removes it."""
+        """Serves exactly these versions of one custom resource; an empty list removes it."""
         with self._lock:
             kept = {
                 key: kind

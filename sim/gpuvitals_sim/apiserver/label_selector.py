@@ -1,6 +1,6 @@
-"""Label selectors: from their text to requirements, refused in the real server's words.
+"""Label selectors: their text parsed into requirements, with the real server's refusals.
 
-Place in the chain: `selectors.py` asks objects with the requirements.
+Place in the chain: `selectors.py` matches objects with the requirements.
 Source: kubernetes/apimachinery pkg/labels/selector.go.
 """
 

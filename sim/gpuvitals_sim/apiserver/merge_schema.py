@@ -1,10 +1,10 @@
-"""How the lists and maps of each kind merge: as one value, as a set, or item by item under a key.
+"""Merge rules of the lists and maps of each kind: as one value, as a set, or item by item under a key.
 
-Place in the chain: strategic merge patch and server-side apply ask it what a list means. A list that is not
-named here is atomic (replaced as a whole), a map is merged field by field. `map:uid` merges items by that
-key for server-side apply; `patch:uid` is the key of strategic merge, which differs in places; `open` is a map
-whose keys are data (labels), `whole` a map that is one value. `zero:` is what the
-field holds in an object where nothing is set (Go writes such fields always); it matters for managedFields.
+Place in the chain: strategic merge patch and server-side apply read them. A list that is not named here is atomic
+(replaced as a whole), a map is merged field by field. `map:uid` merges items by that key for server-side apply;
+`patch:uid` is the key of strategic merge, which sometimes differs; `open` is a map whose keys are data (labels),
+`whole` a map that is one value. `zero:` is the value of an unset field that Go always writes; it matters for
+managedFields.
 
 Source: kubernetes/kubernetes api/openapi-spec/swagger.json, version 1.37 (x-kubernetes-list-type,
 x-kubernetes-list-map-keys, x-kubernetes-patch-merge-key, x-kubernetes-map-type).
@@ -23,7 +23,7 @@ from gpuvitals_sim.apiserver.kinds import Kind
 
 @dataclass(slots=True)
 class MergeSchema:
-    """What is known about the value at one path; built once and never changed after."""
+    """The merge rule of the value at one path; built once and never changed afterwards."""
 
     list_type: str = "atomic"
     keys: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ class MergeSchema:
         return found or (_UNKNOWN if self.open else _PLAIN)
 
     def is_field(self, name: str) -> bool:
-        """Whether the name is part of the type; keys of open maps are not."""
+        """Whether the name is a field of the type; keys of open maps are not."""
         return name in self.fields or not self.open
 
     @property
@@ -110,7 +110,7 @@ NODE_INFO = (
     "machineID", "systemUUID", "bootID", "kernelVersion", "osImage", "containerRuntimeVersion", "kubeletVersion",
     "kubeProxyVersion", "operatingSystem", "architecture",
 )  # fmt: skip
-"""What a node always says about itself, empty or not."""
+"""Fields of a node's status that are always present, also when empty."""
 _EVENT_TIMES = (
     "eventTime", "firstTimestamp", "lastTimestamp", "deprecatedFirstTimestamp", "deprecatedLastTimestamp",
 )  # fmt: skip
@@ -177,7 +177,7 @@ def merge_schema_of(kind: Kind) -> MergeSchema:
 
 
 def empty_object(schema: MergeSchema) -> Any:
-    """An object of this schema in which nothing is set."""
+    """An object of this schema without any set field."""
     parts = {name: empty_object(child) for name, child in schema.fields.items() if _is_always_there(child)}
     return parts or clone(schema.zero) if schema.has_zero else parts
 

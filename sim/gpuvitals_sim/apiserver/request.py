@@ -1,6 +1,6 @@
-"""What a caller asks for, as values: which object, and with which options.
+"""Requests as values: the target object and the options.
 
-Place in the chain: the HTTP side and `InProcessClient` make these; the verbs read them.
+Place in the chain: the HTTP side and `InProcessClient` create them; the verbs read them.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ APPLY_PATCH = "application/apply-patch+yaml"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """The object or collection a request is about; `name` is empty for a collection."""
+    """The object or collection of a request; `name` is empty for a collection."""
 
     kind: Kind
     namespace: str = ""
@@ -28,19 +28,19 @@ class Target:
 
     @property
     def key(self) -> Key:
-        """Where the object is stored."""
+        """The object's key in the store."""
         return Key(self.kind.store_id, self.namespace, self.name)
 
 
 def _ignored(_warning: str) -> None:
-    """Warnings to callers without HTTP: nobody reads them."""
+    """Drops warnings of callers without HTTP."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteOptions:
     """Options of create, update and patch.
 
-    `duplicates` are the paths of keys that came twice in the body; `warn` hears what the answer shall warn about.
+    `duplicates` are the paths of duplicate keys in the body; `warn` gets each warning for the answer.
     """
 
     dry_run: bool = False
@@ -53,7 +53,7 @@ class WriteOptions:
 
     @property
     def manager(self) -> str:
-        """Who owns the written fields: the named manager, else the program's name."""
+        """The owner of the written fields: the named manager, else the program's name."""
         return self.field_manager or self.user_agent.split("/")[0][:128] or "unknown"
 
 
@@ -106,9 +106,9 @@ class DeleteOptions:
 
 @dataclass(slots=True, kw_only=True)
 class Cluster:
-    """What every verb works on. `dropped` are field paths that this server loses silently, per store id.
+    """The state on which the verbs work. `dropped` are field paths that this server drops silently, per store id.
 
-    `cel_checker` says what is wrong with a CEL selector, or None; without a checker every selector passes.
+    `cel_checker` returns the error of a CEL selector, or None; without a checker every selector is accepted.
     """
 
     store: Store
@@ -118,7 +118,7 @@ class Cluster:
 
 
 def served(kind: Kind, stored: Obj) -> Obj:
-    """The stored object as this version of its kind shows it."""
+    """The stored object in this version of its kind."""
     if not kind.view and stored.get("apiVersion") == kind.api_version:
         return stored
     shown = {

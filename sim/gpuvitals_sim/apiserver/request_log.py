@@ -1,7 +1,7 @@
-"""What clients asked, in order: the record that tests and the demo read.
+"""The requests of clients in order, for tests and the demo.
 
-Place in the chain: the HTTP side writes one entry per request, before the answer leaves; a watch is entered
-when its stream begins. Bounded: the oldest entries go first.
+Place in the chain: the HTTP side adds one entry per request before it sends the answer, for a watch when its stream
+begins. Bounded: the oldest entries are dropped first.
 """
 
 import threading
@@ -37,19 +37,19 @@ class RequestFacts:
 
     @property
     def is_write(self) -> bool:
-        """Whether the request asked for a change."""
+        """Whether the request is a write."""
         return self.verb in WRITE_VERBS
 
 
 class RequestLog:
-    """The requests seen so far. Thread safe."""
+    """The requests so far. Thread safe."""
 
     def __init__(self, *, limit: int = 10_000) -> None:
         self._entries: deque[RequestFacts] = deque(maxlen=limit)
         self._changed = threading.Condition()
 
     def add(self, entry: RequestFacts) -> None:
-        """Called by the HTTP side."""
+        """Adds a request. Called by the HTTP side."""
         with self._changed:
             self._entries.append(entry)
             self._changed.notify_all()
@@ -72,18 +72,18 @@ class RequestLog:
         )
 
     def writes(self, *, resource: str = "") -> tuple[RequestFacts, ...]:
-        """The requests that asked for a change, refused ones included."""
+        """The writes, refused ones included."""
         return tuple(entry for entry in self.select(resource=resource) if entry.is_write)
 
     def clear(self) -> None:
-        """Forget what was seen."""
+        """Removes all entries."""
         with self._changed:
             self._entries.clear()
 
     def wait_for(
         self, is_wanted: Callable[[RequestFacts], bool], *, timeout_seconds: float
     ) -> RequestFacts | None:
-        """The first logged request that is wanted, waiting for it; None after the timeout."""
+        """The first matching request, waited for; None after the timeout."""
         deadline = time.monotonic() + timeout_seconds
         with self._changed:
             while True:

@@ -1,6 +1,6 @@
-"""Label and field selectors: from their text to a question about an object.
+"""Label and field selectors, parsed into predicates on objects.
 
-Place in the chain: list, watch and deletecollection use them to choose objects.
+Place in the chain: list, watch and deletecollection select objects with them.
 Source: kubernetes/apimachinery pkg/labels and pkg/fields (grammar and wording).
 """
 
@@ -17,7 +17,7 @@ Matcher = Callable[[Obj], bool]
 
 
 def object_matcher(kind: Kind, label_selector: str, field_selector: str) -> Matcher | None:
-    """Whether an object is chosen by both selectors; None where every object is. Raises ApiError 400."""
+    """The predicate of both selectors; None if every object matches. Raises ApiError 400."""
     tests = [*_label_tests(label_selector), *_field_tests(kind, field_selector)]
     if not tests:
         return None
@@ -25,7 +25,7 @@ def object_matcher(kind: Kind, label_selector: str, field_selector: str) -> Matc
 
 
 def labels_match(selector: Obj | None, labels: dict[str, str]) -> bool:
-    """Whether labels fit a LabelSelector object (`matchLabels`, `matchExpressions`); None fits nothing."""
+    """Whether labels match a LabelSelector object (`matchLabels`, `matchExpressions`); None matches nothing."""
     if selector is None:
         return False
     if any(labels.get(key) != value for key, value in (selector.get("matchLabels") or {}).items()):

@@ -1,6 +1,6 @@
 """`ApiServer`: the whole embedded API server, for the demo and for tests.
 
-Place in the chain: made by the demo's wiring and by test fixtures; everything else talks to its `url`.
+Place in the chain: created by `gpuvitals_sim.cluster` and by test fixtures; components connect to its `url`.
 """
 
 from collections.abc import Iterator
@@ -41,12 +41,12 @@ class ApiServer:
 
     @property
     def url(self) -> str:
-        """Where clients connect: plain HTTP on loopback."""
+        """The URL for clients: plain HTTP on loopback."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def failures(self) -> tuple[Exception, ...]:
-        """Bugs of this server met while answering (each was a 500); a test should find none."""
+        """Bugs of this server found while answering (each was a 500); a test should find none."""
         return tuple(self._site.failures)
 
     def client(self, name: str) -> InProcessClient:
@@ -54,17 +54,17 @@ class ApiServer:
         return InProcessClient(self.api, name)
 
     def start(self) -> "ApiServer":
-        """Begin to listen. Raises OSError where the port is taken."""
+        """Starts to listen. Raises OSError if the port is taken."""
         self._http.accept()
         return self
 
     def stop(self) -> None:
-        """End every stream and connection; a stopped server is not started again."""
+        """Ends every stream and connection; a stopped server is not started again."""
         self._http.stop()
 
     @contextmanager
     def outage(self) -> Iterator[None]:
-        """Connections are refused, running ones broken, until the block ends; the port and the objects stay."""
+        """Refuses connections and breaks running ones until the block ends; the port and the objects stay."""
         self._http.refuse()
         try:
             yield

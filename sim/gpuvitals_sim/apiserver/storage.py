@@ -1,8 +1,8 @@
 """The store: every object at its newest version, and the recent history of changes, under one lock.
 
-Place in the chain: beneath the verbs. It knows keys, revisions and events, and nothing about kinds, names or
-validity: like etcd under the real API server. Every change gets the next revision of one global counter.
-Objects handed in and out are frozen by convention; whoever wants to change one clones it first.
+Place in the chain: beneath the verbs. It has keys, revisions and events, and no rules for kinds, names or validity,
+like etcd under the real API server. Every change gets the next revision of one global counter. Stored objects are
+frozen by convention: clone one before changing it.
 
 A write holds `lock` from its read to its commit, so two writers never see the same version.
 """
@@ -19,7 +19,7 @@ from gpuvitals_sim.apiserver.json_types import Obj
 
 
 class Key(NamedTuple):
-    """Where one object is stored; `namespace` is empty for cluster-scoped kinds."""
+    """The key of one object; `namespace` is empty for cluster-scoped kinds."""
 
     store_id: str
     namespace: str
@@ -64,12 +64,12 @@ class Subscription:
         return change
 
     def push(self, changes: Iterable[Change | None]) -> None:
-        """Called by the store, in order; None ends the subscription after what is queued."""
+        """Queues changes in order; None ends the subscription after those before it. Called by the store."""
         for change in changes:
             self._queue.put(change)
 
     def close(self) -> None:
-        """Stop receiving; whoever waits in `next` returns."""
+        """Ends the subscription; a waiting `next` returns."""
         self._close(self)
 
 
@@ -99,7 +99,7 @@ class Store:
     def objects(self, store_id: str, *, revision: int | None = None) -> list[tuple[Key, Obj]]:
         """Every object of a kind ordered by namespace and name, now or as of a revision.
 
-        Raises ApiError 410 where the history of that revision is compacted away.
+        Raises ApiError 410 if the history of that revision is compacted away.
         """
         with self.lock:
             objects = dict(self._objects.get(store_id, {}))
@@ -113,7 +113,7 @@ class Store:
         return [(Key(store_id, *place), objects[place]) for place in sorted(objects)]
 
     def put(self, key: Key, obj: Obj) -> Obj:
-        """Store the object, giving it the next revision; returns what is stored."""
+        """Stores the object under the next revision. Returns the stored object."""
         with self.lock:
             before = self.get(key)
             self._revision += 1
@@ -123,7 +123,7 @@ class Store:
             return stored
 
     def delete(self, key: Key) -> Obj:
-        """Remove the object and return it as it was; the watchers see it at the revision of its end."""
+        """Removes the object and returns its last version; watchers get it with the revision of the deletion."""
         with self.lock:
             before = self._objects[key.store_id].pop((key.namespace, key.name))
             self._revision += 1
@@ -132,7 +132,7 @@ class Store:
             return before
 
     def subscribe(self, store_id: str, *, since: int) -> Subscription:
-        """The changes of a kind after a revision. Raises ApiError 410 where they are compacted away."""
+        """The changes of a kind after a revision. Raises ApiError 410 if they are compacted away."""
         with self.lock:
             subscription = Subscription(store_id, self._unsubscribe)
             subscription.push(self._since(store_id, since))
@@ -147,7 +147,7 @@ class Store:
             return subscription
 
     def compact(self) -> None:
-        """Forget the history: older resume points and continue tokens become 410 Gone."""
+        """Drops the history: older resume points and continue tokens become 410 Gone."""
         with self.lock:
             self._revision += 1
             self._log.clear()
@@ -155,7 +155,7 @@ class Store:
             self._compacted_all = self._revision
 
     def close_subscriptions(self, store_id: str = "") -> int:
-        """End the subscriptions of one kind, or of each; returns how many. Those to all kinds go on."""
+        """Ends the subscriptions of one kind, or of each kind; returns their number. Those to all kinds continue."""
         with self.lock:
             kinds = [item for item in self._subscriptions if item.store_id]
             chosen = [item for item in kinds if store_id in ("", item.store_id)]

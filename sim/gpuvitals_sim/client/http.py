@@ -180,7 +180,7 @@ class WatchStream:
         self._socket: socket.socket | None = connection.sock
 
     def __iter__(self) -> Iterator[Obj]:
-        """Ends with the watch. Raises Unreachable where the connection breaks, and the ApiError of an ERROR event."""
+        """Ends with the watch. Raises Unreachable if the connection breaks, and the ApiError of an ERROR event."""
         try:
             while line := self._response.readline():
                 if line.strip():

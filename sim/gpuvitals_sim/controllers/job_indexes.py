@@ -32,7 +32,7 @@ def written(indexes: Iterable[int]) -> str:
 
 
 def index_of(pod: Obj) -> int | None:
-    """The pod's index, None where it has none."""
+    """The pod's index, None if it has none."""
     text = (pod["metadata"].get("annotations") or {}).get(INDEX, "")
     return int(text) if text.isdigit() else None
 

@@ -194,7 +194,7 @@ class JobController:
 
 
 def _new_pod(job: Obj, found: _Pods) -> Obj | None:
-    """The next pod of the job; None where every index is done or taken."""
+    """The next pod of the job; None if every index is done or taken."""
     pod = pod_of(job, "batch/v1", "Job")
     pod["metadata"]["finalizers"] = [*pod["metadata"].get("finalizers", ()), FINALIZER]
     if job["spec"].get("completionMode") != "Indexed":

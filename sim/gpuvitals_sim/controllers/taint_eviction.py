@@ -219,7 +219,7 @@ def _matches(rule: Obj, device: tuple[str, str, str]) -> bool:
 
 
 def _eviction_time(taint: Obj, tolerations: list[Obj]) -> datetime | None:
-    """When an untolerated pod goes; None where a toleration holds for ever."""
+    """When an untolerated pod goes; None if a toleration holds for ever."""
     added = parse_time(taint["timeAdded"]) if taint.get("timeAdded") else datetime.now(UTC)
     seconds: list[int] = []
     for toleration in tolerations:

@@ -59,7 +59,7 @@ def devices_of(slices: Iterable[Obj], node: str, naming: Naming) -> Iterator[Obj
 
 
 def condition(conditions: Iterable[Obj] | None, kind: str) -> Obj:
-    """The condition of this type, empty where there is none."""
+    """The condition of this type, empty if there is none."""
     return next((one for one in conditions or () if one["type"] == kind), {})
 
 

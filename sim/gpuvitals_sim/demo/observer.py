@@ -56,7 +56,7 @@ class Observer:
         self._marked = {node.name: self._encoded(node.name) for node in self._cluster.nodes}
 
     def ended(self) -> str:
-        """Which agents have ended by themselves, and how; empty where none has."""
+        """Which agents have ended by themselves, and how; empty if none has."""
         return "; ".join(filter(None, (node.agent.ended for node in self._cluster.nodes)))
 
     def observe(self, subject: Subject) -> Observation:

@@ -90,7 +90,7 @@ MIG_PROFILES = {
 
 
 def with_instance(gpu: GpuScript, profile: str) -> GpuScript:
-    """The GPU in MIG mode with one instance more. Raises StateError where there is no such profile, or no room."""
+    """The GPU in MIG mode with one instance more. Raises StateError if there is no such profile, or no room."""
     known = MIG_PROFILES.get(profile)
     if known is None:
         raise StateError(f"profile {profile!r} does not exist; there are {', '.join(sorted(MIG_PROFILES))}")
@@ -128,7 +128,7 @@ def _free_start(wanted: MigProfile, instances: tuple[InstanceFacts, ...]) -> int
 
 
 def without_instance(gpu: GpuScript, gpu_instance: int) -> GpuScript:
-    """The GPU without that instance. Raises StateError where it has none of that id."""
+    """The GPU without that instance. Raises StateError if it has none of that id."""
     left = tuple(each for each in gpu.mig.instances if each.gpu_instance != gpu_instance)
     if left == gpu.mig.instances:
         there = ", ".join(str(each.gpu_instance) for each in left) or "none"

@@ -48,7 +48,7 @@ _MESSAGES = {
 
 
 def scripted_backend() -> "ScriptedBackend":
-    """The backend over the file that the environment names. Raises ValueError where it names none."""
+    """The backend over the file that the environment names. Raises ValueError if it names none."""
     path = os.environ.get(STATE_VARIABLE, "")
     if not path:
         raise ValueError(f"{STATE_VARIABLE} is not set; it names the state file of the scripted GPUs")

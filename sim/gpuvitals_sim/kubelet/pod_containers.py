@@ -36,7 +36,7 @@ class PodContainers:
         return "Succeeded" if clean else "Failed"
 
     def start(self, pod: Obj) -> bool:
-        """Starts the containers that do not run. False where the devices of one could not be injected."""
+        """Starts the containers that do not run. False if the devices of one could not be injected."""
         results = [self._start(pod, container) for container in pod["spec"]["containers"]]
         return all(results)
 

@@ -150,7 +150,7 @@ class PodWorker:
         return self._keep_running(updates)
 
     def _create_sandbox(self, pod: Obj) -> bool:
-        """Prepares the claims and creates the sandbox. False where Prepare failed."""
+        """Prepares the claims and creates the sandbox. False if Prepare failed."""
         self._write_status(pod, "Pending")
         try:
             self._node.preparer.prepare(pod)

@@ -28,7 +28,7 @@ class UnprepareFailed(Exception):
 def pod_claims(pod: Obj) -> dict[str, str]:
     """Names of the pod's claim objects by the names the pod gives them; one that is not needed is left out.
 
-    Raises PrepareFailed where a claim is not generated yet.
+    Raises PrepareFailed if a claim is not generated yet.
     """
     generated = {
         entry["name"]: entry.get("resourceClaimName")

@@ -54,7 +54,7 @@ def load(path: Path) -> Scenario:
 
 
 def load_builtin(name: str) -> Scenario:
-    """A scenario that ships with the package. Raises ScenarioError where there is none of this name."""
+    """A scenario that ships with the package. Raises ScenarioError if there is none of this name."""
     if name not in builtin_names():
         known = ", ".join(builtin_names())
         raise ScenarioError(name, [Problem(line=0, field="", message=f"no such scenario; there are {known}")])

@@ -46,7 +46,7 @@ class Search:
     _all: dict[tuple[int, str], list[PoolDevice]] = field(default_factory=dict)
 
     def run(self) -> list[list[Picked]] | None:
-        """The devices of each claim, or None where the node can't give them. Raises AllocationError and NodeError."""
+        """The devices of each claim, or None if the node can't give them. Raises AllocationError and NodeError."""
         self._picked = [[] for _ in self.wanted]
         for number in range(len(self.wanted)):
             self._check_size(number)
@@ -57,7 +57,7 @@ class Search:
         return None
 
     def _check_size(self, number: int) -> None:
-        """Raises AllocationError where the claim needs more devices than one may hold."""
+        """Raises AllocationError if the claim needs more devices than one may hold."""
         claim, before = self.wanted[number], 0
         for request in claim.requests:
             least = min(self._size(number, choice) for choice in request.choices)

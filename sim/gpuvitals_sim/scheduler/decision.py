@@ -142,7 +142,7 @@ class _Attempt:
         return f"Insufficient {found.resource}"
 
     def _claimed(self, node: Obj) -> str:
-        """Why the claims keep the pod off the node; empty where they don't."""
+        """Why the claims keep the pod off the node; empty if they don't."""
         extended = (
             extended_resource_claim(self._pod, node, self._resources, self._resource_classes)
             if self._resources

@@ -83,7 +83,7 @@ def shortage(
 def extended_resource_claim(
     pod: Obj, node: Obj, wanted: Mapping[str, int], resource_classes: ResourceClasses
 ) -> ExtendedResourceClaim | None:
-    """The claim for what no device plugin of the node serves; None where nothing is left for it."""
+    """The claim for what no device plugin of the node serves; None if nothing is left for it."""
     offered = _allocatable(node)
     requests: list[Obj] = []
     mappings: list[Obj] = []

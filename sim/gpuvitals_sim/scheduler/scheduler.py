@@ -96,7 +96,7 @@ class Scheduler:
         self._client.close()
 
     def _round(self) -> bool:
-        """Tries every waiting pod; True where the API server failed one and it must be tried again."""
+        """Tries every waiting pod; True if the API server failed one and it must be tried again."""
         retry = False
         for pod in self._waiting():
             if self._stop.is_set():

@@ -22,7 +22,7 @@ _PATIENCE_SECONDS = 60.0
 
 
 def unkillable_backend() -> ScriptedBackend:
-    """The scripted GPUs, once this process is traced. Raises OSError where that is not permitted."""
+    """The scripted GPUs, once this process is traced. Raises OSError if that is not permitted."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PTRACER, _ANY, 0, 0, 0)
     worker, (reader, writer) = os.getpid(), os.pipe()

@@ -1,4 +1,4 @@
 """The API server's HTTP side: sockets, paths, content types, streams.
 
-May live here: translation between HTTP and the calls of `api.Api`. May not: what a verb means.
+May live here: translation between HTTP and the calls of `api.Api`. May not: the meaning of a verb.
 """

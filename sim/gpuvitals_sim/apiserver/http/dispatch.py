@@ -30,7 +30,7 @@ _JOB_ORPHANS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What to send back: a body, or a watch to stream through its renderer."""
+    """The answer to send: a body, or a watch to stream through its renderer."""
 
     status: int
     body: Obj = field(default_factory=dict)

@@ -32,7 +32,7 @@ _STATUS_CODES = frozenset(int(status) for status in HTTPStatus)
 
 
 class BrokenError(Exception):
-    """The connection is to be cut without an answer (an injected fault, or the client has gone)."""
+    """The connection has to be closed without an answer (an injected fault, or a client that closed it)."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -43,13 +43,13 @@ class Handler(BaseHTTPRequestHandler):
     server: Listener
 
     def __getattr__(self, name: str) -> Callable[[], None]:
-        """The base class looks `do_<METHOD>` up; every method is served alike."""
+        """Serves every HTTP method alike; the base class looks up `do_<METHOD>`."""
         if name.startswith("do_"):
             return self._serve
         raise AttributeError(name)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: the request log is the record."""
+        """Logs nothing: requests are recorded in the request log."""
 
     def _serve(self) -> None:
         began = time.monotonic()
@@ -65,7 +65,7 @@ class Handler(BaseHTTPRequestHandler):
             self._cut()
 
     def _understood(self, began: float) -> tuple[RequestFacts, Answer | ApiError, tuple[Fault, ...]]:
-        """The request, what to answer, and the faults that hit it. Answers of lost requests are not sent."""
+        """The request, its answer, and the injected faults. Raises BrokenError if the answer has to be lost."""
         request, chosen, refused = self._facts(began)
         faults = self.server.site.faults.take(request)
         try:
@@ -209,7 +209,7 @@ class Handler(BaseHTTPRequestHandler):
             watch.close()
 
     def _check_client(self) -> None:
-        """Raise BrokenError where the client has closed, or the server stops while a stream is stalled."""
+        """Raise BrokenError if the client has closed, or the server stops while a stream is stalled."""
         if self.server.site.stopping.is_set():
             raise BrokenError
         connection = cast(socket.socket, self.connection)

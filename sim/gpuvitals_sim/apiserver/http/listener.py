@@ -1,6 +1,6 @@
-"""The listening socket and its connections: a thread each, refused and cut when asked.
+"""The listening socket and its connections, each on a thread of its own.
 
-Place in the chain: `HttpSide` makes one while connections are accepted; handlers reach their site through it.
+Place in the chain: `HttpSide` creates one while connections are accepted; handlers reach their site through it.
 """
 
 import socket
@@ -22,7 +22,7 @@ _STOP_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """What every handler works with. `failures` are bugs of this server, kept for tests to look at."""
+    """The parts that all handlers share. `failures` are bugs of this server, kept for tests."""
 
     api: Api
     faults: Faults
@@ -36,7 +36,7 @@ class Listener(ThreadingHTTPServer):
     """One listening socket and its connections.
 
     Handler threads are daemons: an idle keep-alive connection blocks in a read with no deadline, and `stop`
-    wakes it by shutting its socket down, then joins it.
+    wakes it by shutting its socket down, and joins it.
     """
 
     daemon_threads = True
@@ -50,7 +50,7 @@ class Listener(ThreadingHTTPServer):
         self._connections_lock = threading.Lock()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a new connection on its own named thread."""
+        """Serves a new connection on its own named thread."""
         thread = threading.Thread(
             target=self._serve_connection,
             args=(request, client_address),
@@ -62,12 +62,12 @@ class Listener(ThreadingHTTPServer):
         thread.start()
 
     def cut(self, connection: Any) -> None:
-        """Break one connection."""
+        """Breaks one connection."""
         with suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
 
     def cut_all(self) -> None:
-        """Break every connection and wait for its thread."""
+        """Breaks every connection and waits for its thread."""
         with self._connections_lock:
             open_now = dict(self._connections)
         for connection in open_now.values():
@@ -76,7 +76,7 @@ class Listener(ThreadingHTTPServer):
             thread.join(_STOP_SECONDS)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A broken connection is ordinary; anything else was answered and kept by the handler."""
+        """Ignores broken connections; the handler has answered and recorded any other error."""
 
     def _serve_connection(self, request: Any, client_address: Any) -> None:
         try:

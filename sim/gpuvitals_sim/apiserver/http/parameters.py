@@ -1,4 +1,4 @@
-"""From query strings, headers and bodies to the options and objects of the verbs.
+"""Query strings, headers and bodies, parsed into the options and objects of the verbs.
 
 Place in the chain: between routing and the API.
 """
@@ -55,7 +55,7 @@ class Parameters:
         return self.values.get(name, "")
 
     def flag(self, name: str) -> bool:
-        """Whether the value says yes."""
+        """Whether the value is true."""
         return self.values.get(name, "").lower() in ("true", "1", "t")
 
     def number(self, name: str) -> int:
@@ -97,7 +97,7 @@ class Parameters:
         )
 
     def _check_match(self, *, is_watch: bool) -> None:
-        """What resourceVersionMatch and sendInitialEvents may be together."""
+        """Checks the combination of resourceVersionMatch and sendInitialEvents. Raises ApiError 422."""
         match, version = self.text("resourceVersionMatch"), self.text("resourceVersion")
         initial = "sendInitialEvents" in self.values
         error: FieldError | None = None
@@ -137,7 +137,7 @@ class Parameters:
         )
 
     def delete_options(self, body: Obj | None) -> DeleteOptions:
-        """Options of delete, from the body; the query counts only where there is none. Raises ApiError 422."""
+        """Options of delete, from the body; the query counts only if there is no body. Raises ApiError 422."""
         wanted: Obj = self._delete_query() if body is None else body
         return delete_options(wanted, dry_run=_is_dry_run(wanted.get("dryRun") or [], "DeleteOptions"))
 
@@ -167,7 +167,7 @@ def _is_dry_run(values: list[str], about: str) -> bool:
 
 
 def media_type(content_type: str) -> str:
-    """The type without its parameters; JSON where none is given."""
+    """The media type without its parameters; JSON if none is given."""
     return content_type.partition(";")[0].strip().lower() or JSON
 
 
@@ -190,7 +190,7 @@ def read_json(body: bytes) -> Any:
 
 
 def duplicate_keys(body: bytes) -> tuple[str, ...]:
-    """The paths of the keys that come twice in one object of a JSON body, in its order."""
+    """The paths of duplicate keys of a JSON body, in its order."""
     if not _has_duplicates(body):
         return ()
     found: list[str] = []
@@ -199,7 +199,7 @@ def duplicate_keys(body: bytes) -> tuple[str, ...]:
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """A JSON object with every one of its keys."""
+    """A JSON object with all its pairs, duplicates included."""
 
 
 def _has_duplicates(body: bytes) -> bool:

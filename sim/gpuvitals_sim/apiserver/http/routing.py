@@ -1,4 +1,4 @@
-"""From a path and a method to the verb and the object they mean.
+"""Paths and methods, resolved to a verb and its target.
 
 Place in the chain: first step of every request on a resource.
 """
@@ -19,14 +19,14 @@ _NAMESPACE_SUBRESOURCES = ("status", "finalize")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """What a request on a resource means."""
+    """The verb and target of a request on a resource."""
 
     verb: str
     target: Target
 
 
 def route(catalogue: Catalogue, method: str, path: str, *, watching: bool) -> Route | None:
-    """The verb and its target; None where the path is no resource. Raises ApiError 404, 405."""
+    """The verb and its target; None if the path is no resource. Raises ApiError 404, 405."""
     if path == OWN_REVIEWS:
         return None
     parts = [unquote(part) for part in path.strip("/").split("/")]

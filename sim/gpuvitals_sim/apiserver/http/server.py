@@ -1,4 +1,4 @@
-"""The HTTP side as a whole: listen on loopback, refuse, stop clean.
+"""The HTTP side as a whole: listens on loopback, refuses connections, stops.
 
 Place in the chain: `server.ApiServer` owns one `HttpSide`.
 """
@@ -26,7 +26,7 @@ class HttpSide:
         return self._port
 
     def accept(self) -> None:
-        """Listen. Raises OSError where the port is taken."""
+        """Listens. Raises OSError if the port is taken."""
         if self._listener is not None:
             return
         listener = Listener(self._port, self._site, Handler)
@@ -41,7 +41,7 @@ class HttpSide:
         self._thread.start()
 
     def refuse(self) -> None:
-        """Stop listening and break every connection; the port stays ours to come back to."""
+        """Stops listening and breaks every connection; the port is kept for the next `accept`."""
         listener, thread = self._listener, self._thread
         if listener is None or thread is None:
             return
@@ -52,7 +52,7 @@ class HttpSide:
         self._listener = self._thread = None
 
     def stop(self) -> None:
-        """End every stream and connection, and wait for their threads."""
+        """Ends every stream and connection, and waits for their threads."""
         self._site.stopping.set()
         self._site.faults.resume_watches()
         self._site.api.store.close_subscriptions()

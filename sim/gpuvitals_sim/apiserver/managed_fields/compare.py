@@ -1,6 +1,6 @@
-"""What differs between two versions of an object, as field paths.
+"""The difference between two versions of an object, as field paths.
 
-Place in the chain: tells which fields a write added, changed and removed, hence who owns them afterwards.
+Place in the chain: the fields that a write added, changed and removed decide their owners.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ _MISSING = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """The paths where a new version differs from the old one."""
+    """The paths at which a new version differs from the old one."""
 
     added: Fields
     changed: Fields
@@ -23,7 +23,7 @@ class Difference:
 
     @property
     def touched(self) -> Fields:
-        """What the writer of the new version has set."""
+        """The paths that the writer of the new version has set."""
         return self.added | self.changed
 
 
@@ -73,7 +73,7 @@ class _Walk:
 
 
 def _null_as_empty(value: Any, other: Any) -> Any:
-    """A null map or list is there and empty, once there is something to compare it with."""
+    """Reads a null as an empty map or list if the other value is a filled one."""
     if value is None and isinstance(other, dict | list) and other:
         return type(other)()
     return value

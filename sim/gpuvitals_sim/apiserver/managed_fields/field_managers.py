@@ -1,8 +1,8 @@
-"""`metadata.managedFields`: kept by every write, decided by server-side apply.
+"""`metadata.managedFields`: maintained by every write, evaluated by server-side apply.
 
 Place in the chain: the write pipeline calls `track_write` for create, update and patches, `apply_owned` for an
-apply. A writer owns what it set; an applier that touches a field of another manager gets a conflict unless it
-forces; what it no longer names is removed if nobody else owns it.
+apply. A writer owns the fields that it set. An applier that changes a field of another manager gets a conflict unless
+it forces. A field that it no longer names is removed if it has no other owner.
 """
 
 import json
@@ -44,7 +44,7 @@ _NEVER_OWNED: Fields = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manager:
-    """Who owns fields: one entry of managedFields. Appliers keep one entry through all API versions."""
+    """An owner of fields: one entry of managedFields. Appliers keep one entry through all API versions."""
 
     name: str
     operation: str
@@ -59,7 +59,7 @@ class Manager:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What a manager owns, since when, and in which version it said so."""
+    """The fields of a manager, the time of the write, and its API version."""
 
     fields: Fields
     time: str
@@ -105,7 +105,7 @@ def apply_owned(target: Target, live: Obj | None, config: Obj, options: WriteOpt
     owners = _taken(owners, change, applier, force=options.force)
     owners = _stripped(owners, applier)
     if applier in owners and live is not None and same(pruned(base), result):
-        # What changed nothing has no time: a new applier of known values never gets one.
+        # An apply that changed nothing has no time: a new applier of present values never gets one.
         owners[applier] = replace(owners[applier], time=last.time if last is not None else "")
     if applier.name == "kubectl" and dig(result, "metadata", "annotations", LAST_APPLIED):
         result["metadata"]["annotations"][LAST_APPLIED] = _as_last_applied(config)
@@ -113,7 +113,7 @@ def apply_owned(target: Target, live: Obj | None, config: Obj, options: WriteOpt
 
 
 def _as_last_applied(config: Obj) -> str:
-    """The configuration as kubectl's client-side apply would note it, so that people can go back to that."""
+    """The configuration as kubectl's client-side apply stores it, so that users can return to that."""
     noted = clone(config)
     (noted["metadata"].get("annotations") or {}).pop(LAST_APPLIED, None)
     text = json.dumps(noted, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
@@ -123,7 +123,7 @@ def _as_last_applied(config: Obj) -> str:
 
 
 def same_owners(left: list[Obj], right: list[Obj]) -> bool:
-    """Whether two managedFields lists say the same, times aside."""
+    """Whether two managedFields lists are equal except for their times."""
 
     def bare(entries: list[Obj]) -> list[Obj]:
         return [{key: value for key, value in entry.items() if key != "time"} for entry in entries or []]
@@ -139,7 +139,7 @@ class _Change:
     subresource: str
 
     def difference(self) -> tuple[Fields, Fields]:
-        """The paths set and the paths removed, without what this subresource can't change."""
+        """The paths that are set and removed, without those that this subresource can't change."""
         found = compare(self.old, self.new, merge_schema_of(self.kind))
         reset = _reset_fields(self.kind, self.subresource)
         return without_branches(found.touched, reset), without_branches(found.removed, reset)
@@ -177,7 +177,7 @@ def _taken(owners: Owners, change: _Change, applier: Manager, *, force: bool) ->
 
 
 def _pruned(result: Obj, owners: Owners, last: Fields, schema: MergeSchema) -> Obj:
-    """Take out what the applier named last time and nobody names now."""
+    """Removes the fields that the applier named last time and no manager names now."""
     everything = with_parents(fields_of(result, schema), schema)
     owned = with_parents(frozenset().union(*(entry.fields for entry in owners.values())), schema)
     last_all = with_parents(last, schema)
@@ -276,7 +276,7 @@ def _with_owners(obj: Obj, owners: Owners) -> Obj:
 
 
 def _empty(kind: Kind) -> Obj:
-    """What a create is compared with: an object of the type in which nothing is set."""
+    """The base of a create: an object of the type without any set field."""
     empty: Obj = empty_object(merge_schema_of(kind))
     return empty
 

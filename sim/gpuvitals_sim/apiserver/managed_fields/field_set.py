@@ -1,6 +1,6 @@
 """Sets of field paths, and their `fieldsV1` form in `metadata.managedFields`.
 
-Place in the chain: the alphabet of server-side apply. A path is a tuple of elements as `fieldsV1` writes them:
+Place in the chain: the data type of server-side apply. A path is a tuple of elements as `fieldsV1` writes them:
 `f:name` a field, `k:{"type":"Ready"}` a list item by key, `v:"x"` a member of a set.
 """
 
@@ -25,14 +25,14 @@ def item_element(item: Any, schema: MergeSchema) -> str:
 
 
 def fields_of(value: Any, schema: MergeSchema) -> Fields:
-    """Every field that a configuration names: what its applier will own."""
+    """Every field that a configuration names, which its applier will own."""
     found: set[Path] = set()
     _collect(value, schema, (), found)
     return frozenset(found)
 
 
 def duplicate_items(value: Any, schema: MergeSchema, path: str = "") -> list[str]:
-    """What is wrong with lists merged by key in which a key comes twice: such a configuration means nothing."""
+    """Errors of lists merged by key in which a key appears twice."""
     if isinstance(value, dict):
         return [
             text
@@ -52,7 +52,7 @@ def duplicate_items(value: Any, schema: MergeSchema, path: str = "") -> list[str
 
 
 def decode_fields(fields_v1: Obj) -> Fields:
-    """The set that a `fieldsV1` object writes down."""
+    """The set of a `fieldsV1` object."""
     found: set[Path] = set()
 
     def walk(node: Obj, path: Path) -> None:
@@ -144,7 +144,7 @@ def _collect(value: Any, schema: MergeSchema, path: Path, found: set[Path]) -> N
 
 
 def _tidy(node: Obj) -> Obj:
-    """A lone member is written `{}`; the dot stays only beside children."""
+    """The object with single members as `{}`; the dot stays only beside children."""
     return {
         element: {} if below == {} or set(below) == {"."} else _tidy(below)
         for element, below in sorted(node.items())

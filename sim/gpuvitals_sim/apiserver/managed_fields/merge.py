@@ -1,4 +1,4 @@
-"""Laying an applied configuration over a live object, and taking fields out of it.
+"""Merges an applied configuration into a live object, and removes fields from it.
 
 Place in the chain: the two changes that server-side apply makes to an object.
 """
@@ -11,7 +11,7 @@ from gpuvitals_sim.apiserver.merge_schema import MergeSchema
 
 
 def merged(live: Any, config: Any, schema: MergeSchema) -> Any:
-    """The live value with everything the configuration says; lists merge item by item where they have keys."""
+    """The live value merged with the configuration; lists with keys merge item by item."""
     if isinstance(config, dict) and not schema.whole:
         base = live if isinstance(live, dict) else {}
         result = dict(base)

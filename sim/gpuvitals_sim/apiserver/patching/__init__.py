@@ -1,4 +1,4 @@
 """Patch formats, one module each, as pure functions: (object, patch) -> new object.
 
-May live here: what a patch document means. May not: storage, validity, who owns a field (see `ownership`).
+May live here: the meaning of a patch document. May not: storage, validity, ownership of fields (see `managed_fields`).
 """

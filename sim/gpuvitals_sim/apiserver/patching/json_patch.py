@@ -1,8 +1,8 @@
 """JSON patch (RFC 6902): a list of operations on paths of a document.
 
-Place in the chain: PATCH with `application/json-patch+json`. Strict as the real server's library is: `add` to
-a missing parent, `remove` of what is not there and a failed `test` are refused; `replace` of a key that is not
-there sets it, and a missing key is null to `test`.
+Place in the chain: PATCH with `application/json-patch+json`. Strict as the real server's library: `add` to a
+missing parent, `remove` of a missing value and a failed `test` are refused; `replace` of a missing key sets it, and
+`test` reads a missing key as null. Libraries that differ here: ADR 059.
 """
 
 from typing import Any
@@ -60,7 +60,7 @@ def _tokens(pointer: str) -> list[str]:
 
 
 def _read(document: Any, tokens: list[str], *, missing: object = _REFUSED) -> Any:
-    """What is at the path; `missing` stands for a last key that is not there."""
+    """The value at the path; `missing` is returned for a missing last key."""
     for place, token in enumerate(tokens):
         if isinstance(document, dict) and token in document:
             document = document[token]

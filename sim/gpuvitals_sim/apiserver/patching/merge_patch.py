@@ -1,4 +1,4 @@
-"""JSON merge patch (RFC 7386): the patch laid over the document, null removes, lists are replaced.
+"""JSON merge patch (RFC 7386): null removes a key, lists are replaced.
 
 Place in the chain: PATCH with `application/merge-patch+json`.
 """

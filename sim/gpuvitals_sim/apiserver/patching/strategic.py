@@ -1,7 +1,7 @@
 """Strategic merge patch: like a merge patch, but lists of the built-in kinds merge by key.
 
-Place in the chain: PATCH with `application/strategic-merge-patch+json`; what kubectl patch and the official
-client send by default. Directives: `$patch` (replace, delete, merge), `$deleteFromPrimitiveList/x`,
+Place in the chain: PATCH with `application/strategic-merge-patch+json`; the default of
+kubectl patch and of the official client. Directives: `$patch` (replace, delete, merge), `$deleteFromPrimitiveList/x`,
 `$setElementOrder/x`, `$retainKeys`. Custom resources don't take this format (415).
 Source: kubernetes/apimachinery pkg/util/strategicpatch.
 """
@@ -19,7 +19,7 @@ _DELETE_PRIMITIVE = "$deleteFromPrimitiveList/"
 
 
 def apply_strategic_patch(document: Obj, patch: Any, schema: MergeSchema) -> Obj:
-    """The patched copy. Raises ApiError: 400 for what is no object, 500 for a missing key or unknown directive."""
+    """The patched copy. Raises ApiError: 400 for a value that is no object, 500 for a missing key or unknown directive."""
     if not isinstance(patch, dict):
         raise bad_request("error decoding patch: expected an object")
     merged = _merge_map(document, patch, schema)
@@ -27,7 +27,7 @@ def apply_strategic_patch(document: Obj, patch: Any, schema: MergeSchema) -> Obj
 
 
 def _merge_map(current: Any, patch: Obj, schema: MergeSchema) -> Obj | None:
-    """The merged map, or None where the patch says to delete it."""
+    """The merged map, or None if the patch deletes it."""
     directive = patch.get("$patch", "merge")
     body = {key: value for key, value in patch.items() if key != "$patch"}
     if directive == "delete":

@@ -1,4 +1,4 @@
-"""How objects and the API itself are shown: tables, discovery, OpenAPI, version and health documents.
+"""Representations of objects and of the API: tables, discovery, OpenAPI, version and health documents.
 
-May live here: read-only views for people and for kubectl. May not: anything that changes an object.
+May live here: read-only views. May not: anything that changes an object.
 """

@@ -1,6 +1,6 @@
-"""Discovery: which groups, versions and resources are served, in the old and the aggregated form.
+"""Discovery of the served groups, versions and resources, in the unaggregated and the aggregated form.
 
-Place in the chain: how kubectl and clients find out what `pods` or `po` means.
+Place in the chain: kubectl and clients resolve names such as `pods` or `po` with it.
 """
 
 from gpuvitals_sim.apiserver.errors import no_such_page

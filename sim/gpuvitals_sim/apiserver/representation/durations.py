@@ -12,7 +12,7 @@ _MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86_400, 31_536_000
 
 
 def age(moment: object) -> str:
-    """The time since an API time, or `<unknown>` where there is none."""
+    """The time since an API time, or `<unknown>` if there is none."""
     if not isinstance(moment, str) or not moment:
         return UNKNOWN
     return human(int((datetime.now(UTC) - parse_time(moment)).total_seconds()))

@@ -1,6 +1,6 @@
-"""The paths that are no resource: version, health, discovery, OpenAPI.
+"""The non-resource paths: version, health, discovery, OpenAPI.
 
-Place in the chain: the handler asks here when routing finds no kind.
+Place in the chain: the handler uses it if routing finds no kind.
 """
 
 from gpuvitals_sim.apiserver.errors import no_such_page

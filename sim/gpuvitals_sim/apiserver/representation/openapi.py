@@ -1,7 +1,7 @@
-"""OpenAPI, as much as kubectl needs: kinds by name, and that the server validates fields itself.
+"""OpenAPI documents with the parts that kubectl needs: kinds by name, and validation of fields by the server.
 
-Place in the chain: `kubectl apply` and `create` ask whether a PATCH takes `fieldValidation`; `kubectl explain`
-reads schemas. Built-in kinds are described as open objects, custom resources by their own schema.
+Place in the chain: `kubectl apply` and `create` look for `fieldValidation` in the parameters of PATCH, `kubectl
+explain` reads schemas. Built-in kinds are described as open objects, custom resources by their own schema.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""The three cells of a pod that take thought: READY, STATUS, RESTARTS.
+"""The printer columns READY, STATUS and RESTARTS of a pod.
 
 Place in the chain: `printer_columns.py` uses them. Source: kubernetes/kubernetes pkg/printers/internalversion (printPod).
 """
@@ -19,7 +19,7 @@ def pod_ready(pod: Obj) -> str:
 
 
 def pod_status(pod: Obj) -> str:
-    """One word for what the pod is at: its phase, or the reason of what holds it."""
+    """The pod's STATUS: its phase, or the reason that keeps it from running."""
     phase = dig(pod, "status", "phase") or ""
     if "deletionTimestamp" in pod["metadata"]:
         if dig(pod, "status", "reason") == "NodeLost":
@@ -38,7 +38,7 @@ def pod_status(pod: Obj) -> str:
 
 
 def pod_restarts(pod: Obj) -> str:
-    """`3 (5m ago)`: restarts of all containers, and when the last one ended."""
+    """`3 (5m ago)`: restarts of all containers, and the time since the last one."""
     count = sum(entry.get("restartCount") or 0 for entry in _statuses(pod))
     ends = [dig(entry, "lastState", "terminated", "finishedAt") for entry in _statuses(pod)]
     last = max((end for end in ends if end), default=None)

@@ -1,4 +1,4 @@
-"""The printer columns of the built-in kinds: what `kubectl get` shows.
+"""The printer columns of the built-in kinds, as shown by `kubectl get`.
 
 Place in the chain: `tables.py` reads them. A column is a name and a cell from an object; `wide` ones appear
 with `-o wide`. Source: kubernetes/kubernetes pkg/printers/internalversion/printers.go.
@@ -39,7 +39,7 @@ class Column:
 
 
 def columns_for(store_id: str) -> tuple[Column, ...]:
-    """The columns of a built-in kind; name and age where it has none of its own."""
+    """The columns of a built-in kind; name and age by default."""
     return _COLUMNS.get(store_id, (NAME, AGE))
 
 

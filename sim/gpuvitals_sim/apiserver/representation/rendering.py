@@ -1,4 +1,4 @@
-"""Content negotiation: an object as it is, as a Table, or only its metadata.
+"""Content negotiation: the full object, a Table, or only the metadata.
 
 Place in the chain: between the verbs' answers and the bytes on the wire.
 """
@@ -23,7 +23,7 @@ _FORMS: dict[str, Literal["object", "table", "partial"]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renderer:
-    """One way to show a kind's objects."""
+    """One representation of a kind's objects."""
 
     kind: Kind
     form: Literal["object", "table", "partial"]
@@ -49,7 +49,7 @@ class Renderer:
         return {**head, "metadata": obj["metadata"], "items": rows}
 
     def events(self) -> Callable[[Obj], Obj]:
-        """A translator for the events of one watch; only the first Table carries the columns."""
+        """A function that converts the events of one watch; only the first Table has the columns."""
         sent = False
 
         def translate(event: Obj) -> Obj:
@@ -69,7 +69,7 @@ class Renderer:
 
 
 def renderer_for(accept: str, kind: Kind, include_object: str) -> Renderer:
-    """The first form of an Accept header that this server speaks. Raises ApiError 406."""
+    """The first representation of an Accept header that this server supports. Raises ApiError 406."""
     for clause in accept.split(","):
         media, *settings = (part.strip() for part in clause.split(";"))
         values = dict(setting.partition("=")[::2] for setting in settings)

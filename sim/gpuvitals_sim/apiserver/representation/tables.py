@@ -1,7 +1,7 @@
-"""Tables: the form in which `kubectl get` asks for objects.
+"""Tables: the representation that `kubectl get` requests.
 
-Place in the chain: `rendering.py` makes one from an object or a list. Custom resources bring their own columns
-(`additionalPrinterColumns`), read by the simple JSON paths that those use.
+Place in the chain: `rendering.py` makes one from an object or a list. Custom resources have their own columns
+(`additionalPrinterColumns`) with simple JSON paths.
 """
 
 import re

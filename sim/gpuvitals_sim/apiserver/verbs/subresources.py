@@ -26,7 +26,7 @@ _BUDGETS = "poddisruptionbudgets.policy"
 
 
 def evict(cluster: Cluster, target: Target, body: Obj, options: DeleteOptions) -> Obj:
-    """A Success status; the pod is going. Raises ApiError 404, 429 where a budget forbids it, 500 for two budgets."""
+    """A Success status; the pod is going. Raises ApiError 404, 429 if a budget forbids it, 500 for two budgets."""
     if dig(body, "metadata", "name") != target.name:
         raise bad_request("name in URL does not match name in Eviction object")
     with cluster.store.lock:
@@ -53,7 +53,7 @@ def evict(cluster: Cluster, target: Target, body: Obj, options: DeleteOptions) -
 
 
 def bind(cluster: Cluster, target: Target, body: Obj, *, dry_run: bool) -> Obj:
-    """A Success status; the pod has its node. Raises ApiError 404, 409 where it already has one."""
+    """A Success status; the pod has its node. Raises ApiError 404, 409 if it already has one."""
     node = dig(body, "target", "name")
     if dig(body, "metadata", "name") != target.name:
         raise bad_request("name in URL does not match name in Binding object")

@@ -27,7 +27,7 @@ _WITH_SELECTORS = frozenset(
 
 
 def check_identity(target: Target, new: Obj) -> None:
-    """Raises ApiError 400 where name or namespace are not those of the request."""
+    """Raises ApiError 400 if name or namespace are not those of the request."""
     metadata = new["metadata"]
     if metadata.get("name") != target.name:
         raise bad_request(name_mismatch(metadata.get("name", ""), target.name))
@@ -35,7 +35,7 @@ def check_identity(target: Target, new: Obj) -> None:
 
 
 def check_namespace(target: Target, obj: Obj) -> None:
-    """Fills the namespace of the request in. Raises ApiError 400 where the object has another one."""
+    """Fills the namespace of the request in. Raises ApiError 400 if the object has another one."""
     metadata = obj["metadata"]
     if target.kind.namespaced:
         if metadata.get("namespace") not in (None, "", target.namespace):
@@ -46,7 +46,7 @@ def check_namespace(target: Target, obj: Obj) -> None:
 
 
 def check_version(target: Target, new: Obj, live: Obj) -> None:
-    """Fills the current resourceVersion in. Raises ApiError 409 for a stale one, 422 where the kind requires one."""
+    """Fills the current resourceVersion in. Raises ApiError 409 for a stale one, 422 if the kind requires one."""
     kind, metadata = target.kind, new["metadata"]
     wanted = metadata.get("resourceVersion") or "0"
     current = live["metadata"]["resourceVersion"]
@@ -62,7 +62,7 @@ def check_version(target: Target, new: Obj, live: Obj) -> None:
 
 
 def require_namespace(cluster: Cluster, target: Target, name: str) -> None:
-    """Raises ApiError 404 where the namespace does not exist, 403 where it is being deleted."""
+    """Raises ApiError 404 if the namespace does not exist, 403 if it is being deleted."""
     namespace = cluster.store.get(Key("namespaces", "", target.namespace))
     if namespace is None:
         raise not_found("", "namespaces", target.namespace)
