@@ -24,7 +24,7 @@ def clone(value: T) -> T:
 
 
 def dig(value: Any, *path: str) -> Any:
-    """What lies at the path of keys, or None if a step is missing or is no object."""
+    """The value at the path of keys, or None if a step is missing or is no object."""
     for key in path:
         if not isinstance(value, dict):
             return None

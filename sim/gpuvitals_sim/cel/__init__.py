@@ -1,7 +1,7 @@
-"""The claims' expression language as the API server and the scheduler evaluate it for devices.
+"""CEL selectors of devices, checked and evaluated as in the API server and the scheduler.
 
 May live here: compiling, checking and evaluating selectors, and the Kubernetes types in them. May not: allocation.
-Not simulated, so refused: addresses (`ip`, `cidr`), `url`, macros of two variables. Not refused: what is too complex.
+Not simulated and therefore refused: addresses (`ip`, `cidr`), `url`, macros of two variables. There is no cost limit.
 """
 
 from gpuvitals_sim.cel.device import CelDevice

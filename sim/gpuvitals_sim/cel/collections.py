@@ -1,6 +1,6 @@
 """The functions that Kubernetes adds to CEL for patterns in strings, for lists and for sets.
 
-Place in the chain: rows of the table in `functions.py`. Patterns are Python's and not RE2's, which differ in rare signs.
+Place in the chain: rows of the table in `functions.py`. Patterns are Python's and not RE2's; they differ in rare constructs.
 Source: kubernetes/apiserver pkg/cel/library/regex.go and lists.go; google/cel-go ext/sets.go.
 """
 
@@ -13,7 +13,7 @@ from cel_expr_python import cel
 Type = cel.Type
 
 Row = tuple[str, bool, list[Any], Any, Callable[..., Any]]
-"""Name, whether it is called on a value, types of parameters and result, and the function."""
+"""Name, whether it is a member function, types of parameters and result, and the function."""
 
 LISTS = ("sum", "min", "max", "isSorted")
 SETS = ("sets.contains", "sets.intersects", "sets.equivalent")
@@ -22,7 +22,7 @@ _INT64 = 2**63
 
 
 def collection_rows(*, checked: bool) -> list[Row]:
-    """The functions: with the types of lists to check with, else to evaluate with."""
+    """The functions, declared for checking or for evaluation."""
     text, texts = Type.STRING, Type.List(Type.STRING)
     rows: list[Row] = [
         ("find", True, [text, text], text, _find),

@@ -1,6 +1,6 @@
-"""A device of a ResourceSlice as its selectors see it.
+"""A device of a ResourceSlice as the variable `device` of its selectors.
 
-Place in the chain: the scheduler makes one per published device and asks many selectors about it.
+Place in the chain: the scheduler creates one per published device and evaluates many selectors on it.
 Source: kubernetes/dynamic-resource-allocation cel/compile.go (DeviceMatches).
 """
 

@@ -1,7 +1,7 @@
 """The two environments of the CEL library: one checks an expression, one evaluates it.
 
-Place in the chain: under `selector.py`. The check knows `device` as a message, so that a typo is an error at create; the
-evaluation knows it as plain maps. Beyond the standard: optionals, cel.bind, strings, quantities, versions.
+Place in the chain: under `selector.py`. For the check `device` is a message, so that a typo is an error at create; for
+the evaluation it is a plain map. Beyond the standard: optionals, cel.bind, strings, quantities, versions.
 Source: kubernetes/dynamic-resource-allocation cel/compile.go (fields of kubernetes.DRADevice).
 """
 
@@ -24,13 +24,13 @@ _ONE, _MANY = _Field.LABEL_OPTIONAL, _Field.LABEL_REPEATED
 
 @cache
 def checker() -> cel.Env:
-    """Knows the fields of `device` and the types of every function."""
+    """The environment with the fields of `device` and the types of every function."""
     return _environment(cel.Type(DEVICE_TYPE), checked=True, pool=_pool())
 
 
 @cache
 def evaluator() -> cel.Env:
-    """Evaluates parsed expressions over plain maps."""
+    """The environment that evaluates parsed expressions over plain maps."""
     return _environment(cel.Type.DYN, checked=False, pool=None)
 
 
@@ -44,7 +44,7 @@ def _environment(device: cel.Type, *, checked: bool, pool: Any) -> cel.Env:
 
 
 def _pool() -> descriptor_pool.DescriptorPool:
-    """A descriptor of `device`; each domain is a map of values whose types are known at run time only."""
+    """A pool with the descriptor of `device`; each domain is a map of values with dynamic types."""
     package, _, name = DEVICE_TYPE.partition(".")
     file = descriptor_pb2.FileDescriptorProto(
         name="gpuvitals_cel_device.proto",

@@ -1,7 +1,7 @@
-"""The functions that Kubernetes adds to CEL for quantities and versions, and the table of all that it adds.
+"""The functions that Kubernetes adds to CEL for quantities and versions, and the table of all added functions.
 
-Place in the chain: declared with their own types where an expression is checked, and with maps where it is evaluated,
-because the library hands values of own types to no Python function. A quantity is `{"quantity": "80"}` there.
+Place in the chain: declared with their own types for the check, and with maps for the evaluation, because the library
+passes no values of own types to Python functions. A quantity is then `{"quantity": "80"}`.
 Source: kubernetes/apiserver pkg/cel/library/quantity.go and semverlib.go.
 """
 
@@ -23,11 +23,11 @@ MEMBERS = (
     "sign", "isInteger", "asInteger", "asApproximateFloat", "add", "sub", "major", "minor", "patch",
     "compareTo", "isLessThan", "isGreaterThan",
 )  # fmt: skip
-"""The functions that are called on a value."""
+"""The member functions."""
 
 SAME = "gv_same"
 AMONG = "gv_among"
-"""What `==`, and `in` with a list of constants, are rewritten to where the left side is a map."""
+"""The replacements of `==`, and of `in` with a list of constants, for a left side that is a map."""
 
 _INT64 = 2**63
 _QUANTITY = "quantity"
@@ -35,17 +35,17 @@ _SEMVER = "semver"
 
 
 def quantity_value(text: str) -> CelMap:
-    """A quantity as the evaluator holds it: equal amounts are equal maps. Raises ValueError."""
+    """The evaluator's value of a quantity: equal amounts are equal maps. Raises ValueError."""
     return _quantity(parse_quantity(text))
 
 
 def semver_value(text: str, normalize: bool = False) -> CelMap:
-    """A version as the evaluator holds it. Raises ValueError."""
+    """The evaluator's value of a version. Raises ValueError."""
     return {_SEMVER: str(parse_semver(text, normalize))}
 
 
 def declarations(*, checked: bool) -> list[cel.FunctionDecl]:
-    """The functions: with types of their own to check with, else to evaluate with."""
+    """The functions, declared for checking with types of their own or for evaluation with maps."""
     quantity = Type.AbstractType("kubernetes.Quantity") if checked else Type.MAP
     semver = Type.AbstractType("kubernetes.Semver") if checked else Type.MAP
     rows = [
@@ -97,7 +97,7 @@ def _semver_rows(semver: Any) -> list[Row]:
 
 
 def _shared_rows(quantity: Any, semver: Any, checked: bool) -> list[Row]:
-    """Functions that both types have; evaluated, the two overloads would be one."""
+    """Functions of both types; for evaluation the two overloads are one."""
     rows: list[Row] = []
     for kind in (quantity, semver) if checked else (quantity,):
         rows += [
@@ -136,7 +136,7 @@ def _kind(value: object) -> str:
 
 
 def _same(value: CelMap, other: object) -> bool:
-    """What `==` says of a map. A quantity or a version has no equality with anything else."""
+    """The result of `==` for a map. A quantity or a version can't be compared with another type. Raises ValueError."""
     for key in (_QUANTITY, _SEMVER):
         if set(value) == {key} and not (isinstance(other, dict) and set(other) == {key}):
             raise ValueError("no such overload")
@@ -160,7 +160,7 @@ def _version(value: CelMap) -> Semver:
 
 
 def _among(value: CelMap, constants: list[object]) -> bool:
-    """Kubernetes looks a value up in a hash of the constants, and a version has no hash."""
+    """The result of `in` with constants. Kubernetes looks the value up by its hash, and a version has none."""
     if set(value) == {_SEMVER}:
         raise ValueError("internal error: runtime error: hash of unhashable type cel.Semver")
     return value in list(constants)

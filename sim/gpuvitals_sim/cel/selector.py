@@ -1,7 +1,7 @@
 """One selector: checked as the API server does at create, evaluated as the scheduler does.
 
-Place in the chain: the allocator asks `matches` per device; the embedded API server and the linter ask
-`compile_errors`. Texts are those of Kubernetes. Not reproduced: the estimate of an expression's cost.
+Place in the chain: the allocator calls `matches` per device, the embedded API server `compile_errors`. Messages are
+those of Kubernetes. Not simulated: the estimate of an expression's cost.
 Source: kubernetes/dynamic-resource-allocation cel/compile.go and cel/errors.go.
 """
 
@@ -46,7 +46,7 @@ _LOCK = threading.Lock()
 
 
 class CompileError(ValueError):
-    """The expression does not compile; the text is what an API server answers."""
+    """The expression does not compile; the message is the API server's."""
 
 
 class CelError(Exception):
@@ -66,7 +66,7 @@ class Selector:
                 raise CompileError(f"compilation failed: {_compile_text(str(error))}") from error
 
     def matches(self, device: CelDevice) -> bool:
-        """Whether the device fits. Raises CelError."""
+        """Whether the device matches. Raises CelError."""
         try:
             result = self._program.eval(device.activation)
             kind, value = str(result.type()), result.value()
@@ -81,12 +81,12 @@ class Selector:
 
 @lru_cache(maxsize=1024)
 def compiled(expression: str) -> Selector:
-    """The selector, compiled once a process. Raises CompileError."""
+    """The selector, cached in this process. Raises CompileError."""
     return Selector(expression)
 
 
 def compile_errors(expression: str) -> str | None:
-    """Why an API server would refuse the expression, or None.
+    """The error with which an API server refuses the expression, or None.
 
     For example `compilation failed: ERROR: <input>:1:7: undefined field 'health'` and two lines that point at it.
     """
@@ -107,7 +107,7 @@ def _check(expression: str) -> None:
 
 
 def _compile_text(text: str) -> str:
-    """The library's report without its status words and without errors that follow from another one."""
+    """The library's report without status codes and without consequential errors."""
     body = _STATUS.sub("", text).removesuffix(" [INVALID_ARGUMENT]")
     issues = [issue for issue in re.split(r"(?m)^(?=ERROR: )", body) if issue]
     own = [issue for issue in issues if "'*error*'" not in issue]
@@ -136,7 +136,7 @@ def _runtime_text(text: str) -> str:
 
 
 def _no_overload(text: str) -> str:
-    """The functions that Kubernetes adds name themselves and their arguments."""
+    """The error of a missing overload; functions of Kubernetes show their name and arguments."""
     found = _OVERLOAD.search(text)
     if found is None or found[2] not in _NAMED:
         return "no such overload"
@@ -145,7 +145,7 @@ def _no_overload(text: str) -> str:
 
 
 def _result_type(kind: str, value: Any) -> str:
-    """The type's name; quantities and versions are maps for the library."""
+    """The type's name; the library sees quantities and versions as maps."""
     if kind.startswith("MAP"):
         keys = {str(key) for key in value}
         return {"{'quantity'}": "kubernetes.Quantity", "{'semver'}": "kubernetes.Semver"}.get(

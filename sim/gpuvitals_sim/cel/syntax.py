@@ -1,9 +1,9 @@
-"""The syntax tree of an expression, changed where the library's values differ from Kubernetes'.
+"""Rewrites the syntax tree of an expression, since some of the library's values differ from Kubernetes'.
 
 Place in the chain: between the parser and the evaluator. Kubernetes gives the two maps of a device a default value; the
 library's maps have none, so `device.attributes[K]` becomes `K in device.attributes ? device.attributes[K] : {}`; the
-optional forms become `optional.of` of the same. A name that `cel.bind` gives to such a map is known for the map.
-Quantities and versions are maps here, so what equality says of them is asked of functions.
+optional forms become `optional.of` of the same. A name bound to such a map by `cel.bind` is treated as the map.
+Quantities and versions are maps here, so equality becomes a function call.
 Source: kubernetes/dynamic-resource-allocation cel/compile.go (mapper); google/cel-spec proto/cel/expr/syntax.proto.
 """
 
@@ -51,7 +51,7 @@ _MESSAGES: dict[str, tuple[_Row, ...]] = {
 
 
 def with_default_domains(parsed: bytes) -> bytes:
-    """The serialized expression, every indexing of a device's two maps given an empty default."""
+    """The serialized expression with an empty default for every index of a device's two maps."""
     envelope = _ENVELOPE()
     envelope.ParseFromString(parsed)
     tree = _PARSED()
@@ -90,7 +90,7 @@ class _Rewriter:
             self._default(node, map_=node.select_expr.operand, key=key)
 
     def _optional(self, node: Any) -> None:
-        """An optional reading of a domain always has a value."""
+        """Rewrites an optional index of a domain, which always has a value."""
         inner = _EXPR()
         inner.CopyFrom(node)
         inner.call_expr.function = "_[_]"
@@ -103,7 +103,7 @@ class _Rewriter:
         node.call_expr.args.append(inner)
 
     def _equality(self, node: Any, function: str) -> None:
-        """`A == B` becomes `type(A) == type({}) ? function(A, B) : A == B`; `A in B` likewise."""
+        """Rewrites equality: `A == B` becomes `type(A) == type({}) ? function(A, B) : A == B`; `A in B` likewise."""
         left, right = node.call_expr.args
         kinds = _EXPR(id=self._next_id())
         kinds.call_expr.function = "_==_"

@@ -1,5 +1,4 @@
 """The verbs that the simulation adds to `gpuvitals`: `demo` and `inject`.
 
-May live here: arguments, the text that a person reads, exit codes. May not: work; the verbs call `demo` and the scripted
-hardware. `gpuvitals` finds them by the entry-point group `gpuvitals.verbs`.
+May live here: arguments, output, exit codes. May not: simulation; the verbs call `demo` and the scripted hardware. `gpuvitals` finds them by the entry-point group `gpuvitals.verbs`.
 """

@@ -1,4 +1,4 @@
-"""`gpuvitals demo`: a small cluster on this machine, with real agents on simulated GPUs, and a fault that walks through it."""
+"""`gpuvitals demo`: plays a scenario on a small cluster on this machine, with real agents on simulated GPUs."""
 
 import argparse
 import errno
@@ -38,7 +38,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     parser.add_argument("--list", action="store_true", help="print the scenarios that ship with the package")
     parser.add_argument(
-        "--keep", action="store_true", help="leave the cluster up until Ctrl-C, for your own kubectl"
+        "--keep", action="store_true", help="leave the cluster up until Ctrl-C, for use with kubectl"
     )
     parser.add_argument(
         "--nvml-library",
@@ -49,8 +49,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def run(options: argparse.Namespace) -> int:
-    """Plays the scenario. 0 where every expectation held, else 1."""
-    from gpuvitals_sim import scenario as scenarios  # behind the flags: the simulation is slow to import
+    """Plays the scenario. 0 if every expectation held, else 1."""
+    from gpuvitals_sim import scenario as scenarios  # imported late: the simulation is slow to import
 
     if options.list:
         for name in scenarios.builtin_names():
@@ -89,29 +89,29 @@ def _play(scenario: "Scenario", library: Path | None, *, keep: bool) -> int:
         ):
             _print(report.lines(progress))
         if stopping.is_set():
-            _print_if_open("\nstopped in mid-play")
+            _print_if_open("\nstopped before the end of the scenario")
             return termination.exit_code
         _print(report.closing(time.monotonic() - began))
         if report.failed:
             _print(_logs(cluster))
         if keep:
             _print(_invitation(cluster))
-            told: set[str] = set()
+            reported: set[str] = set()
             while not stopping.wait(_WATCH_SECONDS):
-                _print(_endings(cluster, told))
+                _print(_endings(cluster, reported))
             _print_if_open("\nstopping ...")
     return 1 if report.failed else 0
 
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    """A folder with a short path: Unix sockets lie in it. Gone with the demo. Raises UsageError."""
+    """A folder for the demo, removed at its end. Its path must be short: Unix sockets lie in it. Raises UsageError."""
     made = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
     try:
         spare = _MAX_FOLDER_BYTES - len(os.fsencode(made))
         if spare < 0:
             raise UsageError(
-                f"$TMPDIR: its path is {-spare} bytes too long for the Unix sockets of a demo; name a shorter one"
+                f"$TMPDIR: its path is {-spare} bytes too long for the Unix sockets of a demo; set a shorter one"
             )
         with running_mark(made):
             yield made
@@ -126,12 +126,12 @@ def _logs(cluster: "SimulatedCluster") -> Iterator[str]:
         yield node.agent.log_tail(_LOG_LINES)
 
 
-def _endings(cluster: "SimulatedCluster", told: set[str]) -> Iterator[str]:
-    """Every agent that has ended by itself and was not told of, with the end of its log."""
+def _endings(cluster: "SimulatedCluster", reported: set[str]) -> Iterator[str]:
+    """Each agent that has ended by itself since the last call, with the end of its log."""
     for node in cluster.nodes:
         ended = node.agent.ended
-        if ended and ended not in told:
-            told.add(ended)
+        if ended and ended not in reported:
+            reported.add(ended)
             yield f"\n{ended}; the end of its log:"
             yield node.agent.log_tail(_LOG_LINES)
 
@@ -150,7 +150,7 @@ def _invitation(cluster: "SimulatedCluster") -> Iterator[str]:
 
 
 def _print_if_open(line: str) -> None:
-    """Prints to a terminal that may be gone: a hangup is one of the ways to stop the demo."""
+    """Prints to a terminal that may be closed: a hangup is one way to stop the demo."""
     try:
         print(line, flush=True)
     except OutputError:
@@ -162,12 +162,12 @@ def _print(lines: Iterator[str]) -> None:
         try:
             print(line, flush=True)
         except OutputError as error:
-            # A terminal that was closed answers so before its hangup arrives, which ends the demo in order.
+            # A closed terminal returns EIO before its hangup arrives, which ends the demo in order.
             if not isinstance(error.__cause__, OSError) or error.__cause__.errno != errno.EIO:
                 raise
             _close_output()
 
 
 def _close_output() -> None:
-    """Sends everything to nowhere: the interpreter flushes once more at its exit."""
+    """Redirects output to /dev/null, since the interpreter flushes it once more at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Whether a demo runs in a folder: it holds the lock of a file there, which the kernel takes back however it ends."""
+"""The lock of a running demo: a locked file in its folder, which the kernel unlocks at any end of the process."""
 
 import fcntl
 import os
@@ -11,7 +11,7 @@ _FILE = "running"
 
 @contextmanager
 def running_mark(folder: Path) -> Iterator[None]:
-    """Marks the folder as that of a running demo. Raises OSError."""
+    """Holds the lock of the folder within the block. Raises OSError."""
     file = os.open(folder / _FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -21,7 +21,7 @@ def running_mark(folder: Path) -> Iterator[None]:
 
 
 def runs_in(folder: Path) -> bool:
-    """Whether a demo runs there."""
+    """Whether a running demo holds the lock of the folder."""
     try:
         file = os.open(folder / _FILE, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -1,4 +1,4 @@
-"""`gpuvitals inject`: makes a fault on a running demo, through the same scripted hardware that its scenario uses."""
+"""`gpuvitals inject`: injects a fault into a running demo, through the scripted hardware of its nodes."""
 
 import argparse
 import json
@@ -18,34 +18,34 @@ if TYPE_CHECKING:
     Act = Callable[[ScriptedNode, argparse.Namespace], None]
 
 FOLDER_PREFIX = "gv-demo-"
-"""How the folder of a demo begins, in the system's folder for temporary files."""
+"""The prefix of a demo's folder in the system's folder for temporary files."""
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the verb."""
-    parser = verbs.add_parser("inject", help="make a fault on a running demo (make demo KEEP=1)")
+    parser = verbs.add_parser("inject", help="inject a fault into a running demo (make demo KEEP=1)")
     parser.add_argument(
-        "--demo", type=Path, help="the demo's folder, as it prints it; default: the one that runs"
+        "--demo", type=Path, help="the demo's folder, which it prints; default: that of the only running demo"
     )
     faults = parser.add_subparsers(metavar="FAULT", required=True)
     xid = _gpu_fault(faults, "xid", "the driver logs an XID for a GPU", _xid)
     xid.add_argument("--code", type=int, required=True, help="the XID, 1 to 65535")
-    xid.add_argument("--message", default="", help="the text behind the code")
-    xid.add_argument("--process", default="", help="the process that the driver names")
+    xid.add_argument("--message", default="", help="the text after the code")
+    xid.add_argument("--process", default="", help="the process name in the log line")
     _gpu_fault(
-        faults, "off-bus", "a GPU falls off the bus: kernel log, config space and NVML say so", _off_bus
+        faults, "off-bus", "a GPU falls off the bus: kernel log, config space and NVML show it", _off_bus
     )
-    _gpu_fault(faults, "lose", "NVML answers GPU_IS_LOST for a GPU, and nothing else says so", _lose)
-    _gpu_fault(faults, "reset", "a GPU is reset, and well again", _reset)
-    readings = _gpu_fault(faults, "set", "a poll of a GPU reads other values", _set)
+    _gpu_fault(faults, "lose", "NVML returns GPU_IS_LOST for a GPU, without any other sign", _lose)
+    _gpu_fault(faults, "reset", "reset a GPU, which repairs it", _reset)
+    readings = _gpu_fault(faults, "set", "change readings of a GPU", _set)
     readings.add_argument("readings", nargs="+", metavar="NAME=VALUE", help="for example links_down=2")
-    line = _fault(faults, "line", "any line of the kernel log", _line)
+    line = _fault(faults, "line", "append a line to the kernel log", _line)
     line.add_argument("text", help="the line's text")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Makes the fault; 0 once it is made."""
-    from gpuvitals_sim.hardware.state_file import StateError  # behind the flags, as all of the simulation
+    """Injects the fault. 0 on success."""
+    from gpuvitals_sim.hardware.state_file import StateError  # imported late, as all of the simulation
 
     node = _node(options)
     try:
@@ -53,14 +53,16 @@ def run(options: argparse.Namespace) -> int:
     except StateError as error:
         raise UsageError(f"inject: {error}") from error
     kubeconfig = node.directory.parent / "kubeconfig"
-    print(f"done on {options.node}; look with: {command()} status --kubeconfig {kubeconfig}")
+    print(f"done on {options.node}; check with: {command()} status --kubeconfig {kubeconfig}")
     return 0
 
 
 def _fault(faults: "Subparsers", name: str, text: str, act: "Act") -> argparse.ArgumentParser:
     parser = faults.add_parser(name, help=text)
     parser.add_argument("--node", default="node-0", help="default: node-0")
-    parser.add_argument("--demo", type=Path, default=argparse.SUPPRESS, help="as before the fault's name")
+    parser.add_argument(
+        "--demo", type=Path, default=argparse.SUPPRESS, help="as --demo before the fault's name"
+    )
     parser.set_defaults(run=run, act=act)
     return parser
 
@@ -126,7 +128,7 @@ def _set(node: "ScriptedNode", options: argparse.Namespace) -> None:
 
 
 def _reading(text: str) -> tuple[str, object]:
-    """A value as JSON has it (3, true, null), else as text."""
+    """A name and its value, decoded as JSON (3, true, null) or else as text. Raises UsageError."""
     name, separator, value = text.partition("=")
     if not separator:
         raise UsageError(f"inject set {text!r}: expected NAME=VALUE, for example links_down=2")

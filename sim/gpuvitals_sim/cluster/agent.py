@@ -1,6 +1,6 @@
-"""The real node agent as a process of its own, as the DaemonSet's container runs it.
+"""The real node agent as a process, as the DaemonSet's container runs it.
 
-Place in the chain: one a node of the demo's cluster. Its NVML worker is its child and in its process group.
+Place in the chain: one per node of a simulated cluster. Its NVML worker is in its process group.
 """
 
 import os
@@ -21,9 +21,9 @@ _STOP_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
-    """Where one agent finds its world. `kubelet_root` is what /var/lib/kubelet is on a node.
+    """Paths and addresses of one agent. `kubelet_root` corresponds to /var/lib/kubelet of a node.
 
-    `nvml_library` is the folder of a mock libnvidia-ml.so.1; without one NVML is the scripted worker's.
+    `nvml_library` is the folder of a mock libnvidia-ml.so.1; without one the NVML worker is scripted.
     """
 
     node: str
@@ -37,9 +37,9 @@ class AgentSettings:
 
 
 class AgentProgram:
-    """Started, stopped and killed as a container is. Its log is appended to, over all its lives.
+    """The process of one agent, which can be started again. All runs append to one log.
 
-    `started_at` is when it was started last, by time.monotonic().
+    `started_at` is the time of the last start, by time.monotonic().
     """
 
     def __init__(self, settings: AgentSettings, gpus: ScriptedNode) -> None:
@@ -50,17 +50,17 @@ class AgentProgram:
 
     @property
     def state_directory(self) -> Path:
-        """Its folder on the node: checkpoint, memory, debug socket."""
+        """The agent's folder on the node: checkpoint, state, debug socket."""
         return self.settings.kubelet_root / "plugins" / "gpu.vitals.internal"
 
     @property
     def running(self) -> bool:
-        """Whether the process lives."""
+        """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def ended(self) -> str:
-        """How the process ended by itself, for people; empty while it runs, and where somebody has stopped it."""
+        """A description of an exit that `stop` and `kill` did not cause; empty otherwise."""
         code = None if self._process is None else self._process.poll()
         if code is None:
             return ""
@@ -73,9 +73,9 @@ class AgentProgram:
         return f"the agent of {self.settings.node} ended by {name}"
 
     def start(self) -> None:
-        """Starts the process; it is not waited for."""
+        """Starts the process without waiting for it."""
         if self.running:
-            raise RuntimeError(f"agent of {self.settings.node}: runs already; stop it first")
+            raise RuntimeError(f"agent of {self.settings.node}: already runs; stop it first")
         self.state_directory.parent.mkdir(parents=True, exist_ok=True)
         self.started_at = time.monotonic()
         library, gpus = self.settings.nvml_library, self._gpus
@@ -87,7 +87,7 @@ class AgentProgram:
             )
 
     def stop(self) -> None:
-        """Ends it as the kubelet does: SIGTERM, and SIGKILL where that is not enough."""
+        """Ends it as the kubelet does: SIGTERM, then SIGKILL after the grace period."""
         if self._process is None:
             return
         self._process.terminate()
@@ -98,16 +98,16 @@ class AgentProgram:
         self._process = None
 
     def kill(self) -> None:
-        """SIGKILL, for the process and its children, as when the container's memory runs out."""
+        """Sends SIGKILL to the process and its children, as at an out-of-memory kill of the container."""
         if self._process is None:
             return
-        with suppress(ProcessLookupError):  # it ended by itself
+        with suppress(ProcessLookupError):  # it has ended meanwhile
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(_STOP_SECONDS)
         self._process = None
 
     def log_tail(self, lines: int) -> str:
-        """The end of its log, for a person who asks why."""
+        """The last lines of its log."""
         try:
             text = self.settings.log.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:

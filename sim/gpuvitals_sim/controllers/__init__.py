@@ -1,15 +1,15 @@
-"""The simulated kube-controller-manager: what a cluster does by itself, beside API server and scheduler.
+"""The simulated kube-controller-manager.
 
-May live here: one module per controller, each a level-triggered pass over what the API shows. May not: anything
-about GPUs, and nothing of our own controller.
+May live here: one module per controller, each a level-triggered pass over the API's objects. May not: anything about
+GPUs, and parts of gpuvitals' own controller.
 
     from gpuvitals_sim.apiserver import ApiServer
     from gpuvitals_sim.controllers import ControllerManager
 
     with ApiServer() as server, ControllerManager(server.client("kube-controller-manager")):
-        ...     # claims are generated and released, taints evict, budgets are counted, orphans collected
+        ...     # generates and releases claims, evicts for taints, counts budgets, collects garbage
 
-One thread runs them all; it wakes on every change in the store and when a controller asked to look again.
+One thread runs all of them; it wakes on every change in the store and at the times that controllers have returned.
 """
 
 from gpuvitals_sim.controllers.manager import ControllerManager, ControllerSettings

@@ -1,7 +1,7 @@
-"""ResourceClaims for pods: generated from templates, released and deallocated when nobody uses them.
+"""ResourceClaims of pods: generated from templates, released and deallocated when no pod uses them.
 
-Place in the chain: between pods that name a template and the scheduler, which needs the claim; and after the
-pod's end, when the device becomes free again.
+Place in the chain: creates the claims that the scheduler needs for pods with a template, and frees their devices after
+the end of the pod.
 Source: kubernetes/kubernetes pkg/controller/resourceclaim/controller.go.
 """
 
@@ -20,7 +20,7 @@ _BASE_LENGTH = 57
 
 
 class ClaimController:
-    """Level-triggered: every pass looks at all pods and claims."""
+    """Level-triggered: every pass reads all pods and claims."""
 
     kinds = frozenset(("pods", CLAIMS, TEMPLATES))
 
@@ -28,10 +28,10 @@ class ClaimController:
         self._client = client
 
     def reconcile(self) -> float | None:
-        """Generate what pods miss, then release what no pod uses."""
+        """Generates missing claims, then releases those that no pod uses."""
         claims = self._client.peek(
             CLAIMS
-        )  # before the pods: a pod that is newer than its claim's reservation counts
+        )  # read before the pods, so that the consumer of every reservation is among the pods
         pods = {pod["metadata"]["uid"]: pod for pod in self._client.peek("pods")}
         for pod in pods.values():
             if (
@@ -61,7 +61,7 @@ class ClaimController:
             self._client.patch("pods", where, patch, patch_type=STRATEGIC_PATCH, subresource="status")
 
     def _existing(self, pod: Obj, reference: str) -> Obj | None:
-        """A claim generated earlier, when the pod's status could not be written."""
+        """The claim that an earlier pass generated and could not write into the pod's status, or None."""
         for claim in self._client.peek(CLAIMS, pod["metadata"]["namespace"]):
             annotations = claim["metadata"].get("annotations") or {}
             if annotations.get(POD_CLAIM_ANNOTATION) == reference and _owner(claim) == pod["metadata"]["uid"]:
@@ -123,7 +123,7 @@ class ClaimController:
         return new
 
     def _delete_generated(self, claim: Obj, pods: dict[str, Obj]) -> None:
-        """The garbage collector takes claims of pods that are gone; a finished pod may stay for long."""
+        """Deletes the generated claim of a finished pod; the garbage collector deletes those of deleted pods."""
         owner, metadata = _owner(claim), claim["metadata"]
         if owner and owner in pods and is_done(pods[owner]) and "deletionTimestamp" not in metadata:
             self._client.delete(CLAIMS, metadata["name"], metadata["namespace"])

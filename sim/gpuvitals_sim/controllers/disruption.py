@@ -1,7 +1,7 @@
-"""PodDisruptionBudgets: how many pods may go now.
+"""PodDisruptionBudgets: the number of disruptions that are allowed now.
 
 Place in the chain: the eviction subresource reads the status written here. All pods that match a budget count
-as expected; the real controller asks their owners for the number. Source: kubernetes/kubernetes
+as expected; the real controller reads the number from their owners. Source: kubernetes/kubernetes
 pkg/controller/disruption.
 """
 
@@ -18,7 +18,7 @@ _DELETION_TIMEOUT = timedelta(minutes=2)
 
 
 class BudgetController:
-    """Level-triggered: every pass counts every budget."""
+    """Level-triggered: every pass computes every budget."""
 
     kinds = frozenset(("pods", BUDGETS))
 
@@ -26,7 +26,7 @@ class BudgetController:
         self._client = client
 
     def reconcile(self) -> float | None:
-        """Write the status of each budget whose numbers changed."""
+        """Writes the status of each budget whose numbers changed."""
         pods = self._client.peek("pods")
         waits = []
         for budget in self._client.peek(BUDGETS):

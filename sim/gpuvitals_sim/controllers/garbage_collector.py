@@ -1,6 +1,6 @@
-"""The garbage collector: what is owned by something that is gone goes too.
+"""The garbage collector: deletes objects whose owners are deleted.
 
-Place in the chain: slices go with their node, generated claims with their pod, pods with their job. Serves the
+Place in the chain: slices are deleted with their node, generated claims with their pod, pods with their job. Handles the
 finalizers of `kubectl delete --cascade=foreground|orphan` as well.
 Source: kubernetes/kubernetes pkg/controller/garbagecollector.
 """
@@ -16,7 +16,7 @@ Held = tuple[str, Obj]
 
 
 class GarbageCollector:
-    """Level-triggered: every pass looks at every owner reference."""
+    """Level-triggered: every pass reads every owner reference."""
 
     kinds: frozenset[str] = frozenset()
 
@@ -24,7 +24,7 @@ class GarbageCollector:
         self._client = client
 
     def reconcile(self) -> float | None:
-        """Delete orphans, and finish deletions that wait for their dependents."""
+        """Deletes orphans, and finishes deletions that wait for their dependents."""
         everything = [(kind, item) for kind, items in self._client.peek_all().items() for item in items]
         owners = {item["metadata"]["uid"]: item for _, item in everything}
         owned = [(kind, item) for kind, item in everything if item["metadata"].get("ownerReferences")]
@@ -47,7 +47,7 @@ class GarbageCollector:
         self._client.delete(kind, metadata["name"], metadata.get("namespace", ""), options=options)
 
     def _is_solid(self, reference: Obj, owners: dict[str, Obj]) -> bool:
-        """Whether the owner is there; one of a kind that is not served can't be judged and counts."""
+        """Whether the owner exists; an owner of a kind that is not served counts as existing."""
         if not self._client.serves_kind(reference.get("apiVersion", ""), reference.get("kind", "")):
             return True
         owner = owners.get(reference.get("uid", ""))
@@ -57,7 +57,7 @@ class GarbageCollector:
         return not (going and FOREGROUND in (owner["metadata"].get("finalizers") or ()))
 
     def _finish(self, kind: str, item: Obj, owned: Iterable[Held]) -> None:
-        """Release the dependents of an orphaning deletion; let a foreground one end when none is left."""
+        """Releases the dependents of an orphaning deletion; finishes a foreground deletion without dependents."""
         metadata = item["metadata"]
         dependents = [(held, child) for held, child in owned if _owns(item, child)]
         done = FOREGROUND

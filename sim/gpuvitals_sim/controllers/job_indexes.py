@@ -1,4 +1,4 @@
-"""The indexes of an Indexed Job: which are done, which pods have them, and which comes next. Pure.
+"""The indexes of an Indexed Job: completed ones, those of pods, and the next one. Pure.
 
 Place in the chain: used by jobs. Source: kubernetes/kubernetes pkg/controller/job/indexed_job_utils.go.
 """
@@ -12,7 +12,7 @@ _VARIABLE = "JOB_COMPLETION_INDEX"
 
 
 def parsed(text: str) -> set[int]:
-    """The indexes that `status.completedIndexes` names: `0-2,5`."""
+    """The indexes of a `status.completedIndexes` such as `0-2,5`."""
     found: set[int] = set()
     for part in filter(None, text.split(",")):
         first, _, last = part.partition("-")
@@ -21,7 +21,7 @@ def parsed(text: str) -> set[int]:
 
 
 def written(indexes: Iterable[int]) -> str:
-    """The indexes as `status.completedIndexes` has them; two in a row are a range."""
+    """The indexes in the format of `status.completedIndexes`; two in a row are a range."""
     parts: list[tuple[int, int]] = []
     for index in sorted(indexes):
         if parts and parts[-1][1] == index - 1:
@@ -44,7 +44,7 @@ def next_index(completions: int, done: set[int], pods: Iterable[Obj]) -> int | N
 
 
 def with_index(pod: Obj, job_name: str, index: int) -> Obj:
-    """The pod as the one of that index: its name, host name, label, annotation and variable."""
+    """The pod with the name, host name, label, annotation and environment variable of that index."""
     metadata, spec = pod["metadata"], pod["spec"]
     metadata["generateName"] = f"{job_name}-{index}-"
     for name in ("labels", "annotations"):

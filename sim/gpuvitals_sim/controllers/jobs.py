@@ -1,7 +1,7 @@
-"""Jobs: pods until enough of them succeeded, or too many failed.
+"""Jobs: creates pods until enough have succeeded or too many have failed.
 
-Place in the chain: between a Job of a user and the scheduler. Pods carry a finalizer until they are counted, so that
-no failure is lost with an evicted pod. Success policies and back-off per index are not here.
+Place in the chain: between a user's Job and the scheduler. Pods have a finalizer until they are counted, so that no
+failure is lost with an evicted pod. Success policies and back-off per index are not simulated.
 Source: kubernetes/kubernetes pkg/controller/job/job_controller.go and backoff_utils.go.
 """
 
@@ -22,7 +22,7 @@ _MOST_BACKOFF_SECONDS = 600.0
 
 @dataclass(slots=True)
 class _Pods:
-    """The pods of one job: running ones, those that are going, and those that have ended and are not counted yet."""
+    """The pods of one job: active, terminating, and ended but not counted yet."""
 
     active: list[Obj] = field(default_factory=list)
     terminating: list[Obj] = field(default_factory=list)
@@ -30,7 +30,7 @@ class _Pods:
 
 
 class JobController:
-    """Level-triggered: every pass looks at every job. `backoff_seconds` is the wait after the first failure in a row."""
+    """Level-triggered: every pass reads every job. `backoff_seconds` is the wait after the first failure in a row."""
 
     kinds = frozenset(("pods", JOBS))
 
@@ -41,7 +41,7 @@ class JobController:
         self._retry_at: dict[str, tuple[int, datetime]] = {}
 
     def reconcile(self) -> float | None:
-        """Count what has ended, then create or delete pods; in how many seconds a job wants to be looked at again."""
+        """Counts ended pods, then creates or deletes pods. Returns seconds until the next pass, or None."""
         if not self._client.serves(JOBS):
             return None
         pods = self._client.peek("pods")
@@ -102,7 +102,7 @@ class JobController:
             status["completedIndexes"], status["succeeded"] = written(done), len(done)
 
     def _decide(self, job: Obj, found: _Pods) -> float | None:
-        """Ends the job, or brings the number of its pods to what is wanted."""
+        """Ends the job, or scales its pods to the wanted number."""
         status, spec = job["status"], job["spec"]
         if status.get("failed", 0) > spec["backoffLimit"] and not _condition(status, "FailureTarget"):
             _set(
@@ -131,7 +131,7 @@ class JobController:
         wanted = _wanted(job["spec"], job["status"])
         taken = len(found.active)
         if job["spec"].get("podReplacementPolicy") == "Failed":
-            # With a policy for failed pods a pod is replaced once it has ended, not once it is being deleted.
+            # With this policy a pod is replaced when it has ended, not already when it is being deleted.
             taken += len(found.terminating)
         if taken > wanted:
             self._delete(found.active[wanted - taken :])
@@ -156,7 +156,7 @@ class JobController:
         return 0.0 if known is None else (known[1] - datetime.now(UTC)).total_seconds()
 
     def _expire(self, job: Obj) -> float | None:
-        """Deletes a finished job whose `ttlSecondsAfterFinished` is over."""
+        """Deletes a finished job after its `ttlSecondsAfterFinished`. Returns the seconds left, or None."""
         seconds = job["spec"].get("ttlSecondsAfterFinished")
         ends = [entry for entry in job["status"]["conditions"] if entry["type"] in ("Complete", "Failed")]
         if seconds is None or not ends:
@@ -177,7 +177,7 @@ class JobController:
             self._client.delete("pods", metadata["name"], metadata["namespace"], options=options)
 
     def _release_orphans(self, pods: list[Obj]) -> None:
-        """A pod whose job is gone has nobody who would count it."""
+        """Removes the finalizer of pods whose job is deleted, since no job counts them."""
         jobs = {job["metadata"]["uid"] for job in self._client.peek(JOBS)}
         for pod in pods:
             owners = pod["metadata"].get("ownerReferences") or ()
@@ -194,7 +194,7 @@ class JobController:
 
 
 def _new_pod(job: Obj, found: _Pods) -> Obj | None:
-    """The next pod of the job; None if every index is done or taken."""
+    """The next pod of the job; None if every index is completed or has a pod."""
     pod = pod_of(job, "batch/v1", "Job")
     pod["metadata"]["finalizers"] = [*pod["metadata"].get("finalizers", ()), FINALIZER]
     if job["spec"].get("completionMode") != "Indexed":
@@ -210,7 +210,7 @@ def _sorted(job: Obj, pods: list[Obj]) -> _Pods:
     for pod in pods:
         tracked = FINALIZER in (pod["metadata"].get("finalizers") or ())
         going = "deletionTimestamp" in pod["metadata"]
-        # A pod that is deleted before it got a node never ends by itself.
+        # A pod that is deleted before it is bound never reaches an end phase.
         unstarted = going and not pod["spec"].get("nodeName")
         if is_finished(pod) or unstarted or (going and replaced_at_once and tracked):
             found.ended += [pod] if tracked else []

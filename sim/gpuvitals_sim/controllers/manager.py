@@ -1,7 +1,7 @@
 """Runs the controllers: one thread, woken by changes and by time.
 
-Place in the chain: the demo's wiring and tests start one per API server.
-Source: kubernetes/kubernetes cmd/kube-controller-manager (which controllers there are).
+Place in the chain: `gpuvitals_sim.cluster` and tests start one per API server.
+Source: kubernetes/kubernetes cmd/kube-controller-manager (list of controllers).
 """
 
 import threading
@@ -29,9 +29,9 @@ _STOP_SECONDS = 5.0
 class Controller(Protocol):
     """One control loop.
 
-    `kinds` are the store ids whose changes wake it; empty means all. `reconcile` looks at everything and makes
-    the smallest writes; it answers in how many seconds it wants to look again without a change, or None. A
-    conflict (409) may escape: the pass is repeated. It runs on the manager's thread.
+    `kinds` are the store ids whose changes wake it; empty means all. `reconcile` makes the smallest writes and returns
+    the seconds until the next pass without a change, or None. It may raise a conflict (409): the pass is repeated. It
+    runs on the manager's thread.
     """
 
     @property
@@ -42,9 +42,9 @@ class Controller(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerSettings:
-    """`rule_status_seconds`: how long a DeviceTaintRule's condition stands before it is looked at again.
+    """`rule_status_seconds`: how long a DeviceTaintRule's condition stands before it is computed again.
 
-    `job_backoff_seconds`: how long a Job waits after its first failed pod; doubled with each further one.
+    `job_backoff_seconds`: the wait of a Job after its first failed pod, doubled with each further one.
     """
 
     rule_status_seconds: float = 10.0
@@ -68,7 +68,7 @@ def _controllers(client: InProcessClient, settings: ControllerSettings) -> tuple
 class ControllerManager:
     """The controllers of one cluster. Use as a context manager, or `start` and `stop`.
 
-    `failures` are errors met by controllers, other than conflicts; each pass is repeated after a second.
+    `failures` are errors of controllers, other than conflicts; such a pass is repeated after a second.
     """
 
     def __init__(
@@ -84,12 +84,12 @@ class ControllerManager:
         self.failures: list[Exception] = []
 
     def start(self) -> "ControllerManager":
-        """Begin to run."""
+        """Starts the thread."""
         self._thread.start()
         return self
 
     def stop(self) -> None:
-        """Stop and wait for the thread."""
+        """Stops and joins the thread."""
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(_STOP_SECONDS)
@@ -121,7 +121,7 @@ class ControllerManager:
                     return
 
     def _pass(self, controller: Controller) -> float:
-        """Run one pass; the monotonic time of the next one."""
+        """Runs one pass. Returns the monotonic time of the next one."""
         try:
             again = controller.reconcile()
         except ApiError as error:

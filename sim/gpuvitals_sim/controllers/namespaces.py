@@ -1,6 +1,6 @@
-"""Namespaces that are to go: their content first, then they.
+"""Deletes the content of terminating namespaces, then finalizes them.
 
-Place in the chain: a deleted namespace waits for its finalizer, which is taken away here.
+Place in the chain: a deleted namespace waits for its finalizer, which is removed here.
 Source: kubernetes/kubernetes pkg/controller/namespace.
 """
 
@@ -9,7 +9,7 @@ from gpuvitals_sim.apiserver.json_types import Obj
 
 
 class NamespaceController:
-    """Level-triggered: every pass empties what is Terminating."""
+    """Level-triggered: every pass empties the namespaces that are Terminating."""
 
     kinds: frozenset[str] = frozenset()
 
@@ -17,7 +17,7 @@ class NamespaceController:
         self._client = client
 
     def reconcile(self) -> float | None:
-        """Delete the content of terminating namespaces, and finalize the empty ones."""
+        """Deletes the content of terminating namespaces, and finalizes the empty ones."""
         for namespace in self._client.peek("namespaces"):
             if "deletionTimestamp" in namespace["metadata"] and namespace["spec"].get("finalizers"):
                 self._empty(namespace)

@@ -1,6 +1,6 @@
-"""Node taints that follow from a node's conditions and from cordoning.
+"""Node taints derived from a node's conditions and from cordoning.
 
-Place in the chain: the scheduler reads the taints; a new node loses its not-ready taint here once its kubelet
+Place in the chain: the scheduler reads the taints. The not-ready taint of a new node is removed here when its kubelet
 reports Ready. Source: kubernetes/kubernetes pkg/controller/nodelifecycle.
 """
 
@@ -29,7 +29,7 @@ class NodeController:
         self._client = client
 
     def reconcile(self) -> float | None:
-        """Patch the nodes whose taints do not fit."""
+        """Patches the nodes whose taints differ from their conditions."""
         for node in self._client.peek("nodes"):
             taints = dig(node, "spec", "taints") or []
             wanted = _wanted(node)

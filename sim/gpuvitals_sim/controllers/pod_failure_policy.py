@@ -11,7 +11,7 @@ from gpuvitals_sim.controllers.pod_template import exit_codes
 
 
 class FailureAction(Enum):
-    """What a failed pod does to its Job. FAIL_INDEX fails one index of an Indexed Job; here it counts as a failure."""
+    """The effect of a failed pod on its Job. FAIL_INDEX fails one index of an Indexed Job; here it counts as a failure."""
 
     COUNT = "Count"
     IGNORE = "Ignore"
@@ -21,14 +21,14 @@ class FailureAction(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureDecision:
-    """The action of the first rule that matches, COUNT where none does, and the message for FAIL_JOB."""
+    """The action of the first matching rule, COUNT by default, and the message for FAIL_JOB."""
 
     action: FailureAction
     message: str = ""
 
 
 def failure_decision(job: Obj, pod: Obj) -> FailureDecision:
-    """What the policy of `job` says of the failed `pod`."""
+    """The decision of the policy of `job` on the failed `pod`."""
     for index, rule in enumerate(dig(job, "spec", "podFailurePolicy", "rules") or ()):
         matched = _matching_exit(rule, pod) or _matching_condition(rule, pod)
         if matched:

@@ -1,4 +1,4 @@
-"""Pods made from a template, as the controllers of workloads make them.
+"""Pods created from a template by the workload controllers.
 
 Place in the chain: used by jobs and replicasets. Source: kubernetes/kubernetes pkg/controller/controller_utils.go.
 """
@@ -9,7 +9,7 @@ from gpuvitals_sim.apiserver.json_types import Obj, clone, dig
 
 
 def pod_of(owner: Obj, api_version: str, kind: str) -> Obj:
-    """A pod of the owner's template, named after the owner."""
+    """A pod from the owner's template, with a name generated from the owner's."""
     metadata = owner["metadata"]
     template = clone(owner["spec"]["template"])
     wanted = template.get("metadata") or {}

@@ -1,4 +1,4 @@
-"""Questions about pods that several controllers ask.
+"""Predicates on pods that several controllers share.
 
 Place in the chain: used by claims, taint_eviction and disruption.
 """
@@ -9,12 +9,12 @@ from gpuvitals_sim.apiserver.json_types import Obj, dig
 
 
 def is_finished(pod: Obj) -> bool:
-    """Whether the pod has run to its end."""
+    """Whether the pod has succeeded or failed."""
     return dig(pod, "status", "phase") in ("Succeeded", "Failed")
 
 
 def is_done(pod: Obj) -> bool:
-    """Whether the pod runs no more and never will: finished, or deleted before it got a node."""
+    """Whether the pod will never run again: finished, or deleted before it was bound."""
     return is_finished(pod) or ("deletionTimestamp" in pod["metadata"] and not pod["spec"].get("nodeName"))
 
 
@@ -25,7 +25,7 @@ def is_ready(pod: Obj) -> bool:
 
 
 def claim_names(pod: Obj) -> Iterator[str]:
-    """The names of the claims a pod uses, as far as they are known."""
+    """The names of the claims that a pod uses, generated ones included."""
     generated = {
         entry["name"]: entry.get("resourceClaimName")
         for entry in dig(pod, "status", "resourceClaimStatuses") or ()

@@ -1,6 +1,6 @@
-"""ReplicaSets: as many pods of a template as are wanted; one that goes is replaced at once.
+"""ReplicaSets: keeps the wanted number of pods from a template.
 
-Place in the chain: stands for every controller that re-creates pods: a drained node's pods come back elsewhere.
+Place in the chain: represents all controllers that re-create pods: those of a drained node start on other nodes.
 Source: kubernetes/kubernetes pkg/controller/replicaset/replica_set.go.
 """
 
@@ -13,7 +13,7 @@ REPLICA_SETS = "replicasets.apps"
 
 
 class ReplicaSetController:
-    """Level-triggered: every pass looks at every ReplicaSet."""
+    """Level-triggered: every pass reads every ReplicaSet."""
 
     kinds = frozenset(("pods", REPLICA_SETS))
 
@@ -21,7 +21,7 @@ class ReplicaSetController:
         self._client = client
 
     def reconcile(self) -> float | None:
-        """Create what is missing, delete what is too much, and write the numbers."""
+        """Creates missing pods, deletes surplus ones, and writes the status."""
         if not self._client.serves(REPLICA_SETS):
             return None
         pods = self._client.peek("pods")
@@ -33,7 +33,7 @@ class ReplicaSetController:
     def _sync(self, replica_set: Obj, pods: list[Obj]) -> None:
         active = [pod for pod in pods if not is_finished(pod) and "deletionTimestamp" not in pod["metadata"]]
         wanted = int(replica_set["spec"]["replicas"])
-        # The youngest and the unready go first.
+        # Pods that are ready and bound are kept; the others are deleted first.
         ordered = sorted(active, key=lambda pod: (not is_ready(pod), not pod["spec"].get("nodeName")))
         for pod in ordered[wanted:]:
             metadata = pod["metadata"]

@@ -1,7 +1,7 @@
-"""Pods leave devices with a NoExecute taint, from slices or from DeviceTaintRules; rules tell how it goes.
+"""Deletes pods whose devices have a NoExecute taint, from slices or DeviceTaintRules, and reports in the rules.
 
-Place in the chain: reads what the node agent (slices) and administrators or our controller (rules) write.
-Pods are deleted, not evicted: PodDisruptionBudgets are not asked, as in the real cluster.
+Place in the chain: reads the slices of the node agent and the rules of administrators or of our controller. Pods are
+deleted and not evicted, without regard to PodDisruptionBudgets, as in the real cluster.
 Source: kubernetes/kubernetes pkg/controller/devicetainteviction.
 """
 
@@ -36,14 +36,14 @@ _MARKED = EventRecord(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Eviction:
-    """When a pod has to go, and because of which rules."""
+    """The time of a pod's deletion, and the rules that cause it."""
 
     when: datetime
     rules: frozenset[str] = field(default_factory=frozenset)
 
 
 class TaintEvictionController:
-    """Level-triggered: every pass finds the pods that have to go, and when."""
+    """Level-triggered: every pass computes the pods to delete and the times."""
 
     def __init__(self, client: InProcessClient, *, rule_status_seconds: float = 10.0) -> None:
         self._client = client
@@ -52,7 +52,7 @@ class TaintEvictionController:
         self.kinds = frozenset(("pods", CLAIMS, SLICES, RULES))
 
     def reconcile(self) -> float | None:
-        """Delete the pods whose time has come, and update the rules' conditions."""
+        """Deletes the pods that are due, and updates the rules' conditions."""
         rules = self._client.peek(RULES) if self._client.serves(RULES) else []
         world = _World(
             claims={
@@ -64,7 +64,7 @@ class TaintEvictionController:
             rules=rules,
         )
         pods = self._client.peek("pods")
-        # A rule tells first of the pods that have to go, and then they go.
+        # The rules' conditions count the pods before they are deleted.
         waits = [wait for rule in rules if (wait := self._report(rule, world, pods)) is not None]
         waits += [wait for pod in pods if (wait := self._evict_in_time(pod, world)) is not None]
         return min(waits, default=None)
@@ -91,7 +91,7 @@ class TaintEvictionController:
         self._client.delete("pods", metadata["name"], where[0], options=DeleteOptions(uid=metadata["uid"]))
 
     def _report(self, rule: Obj, world: "_World", pods: list[Obj]) -> float | None:
-        """Write the rule's condition where it changed; in how many seconds to look again."""
+        """Writes the rule's condition if it changed. Returns seconds until it is computed again, or None."""
         now, generation = datetime.now(UTC), rule["metadata"].get("generation", 0)
         old = next(
             (
@@ -129,14 +129,14 @@ class TaintEvictionController:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _World:
-    """What one pass sees: allocated claims, taints by (driver, pool, device), rules."""
+    """The input of one pass: allocated claims, taints by (driver, pool, device), rules."""
 
     claims: dict[tuple[str, str], Obj]
     taints: dict[tuple[str, str, str], list[Obj]]
     rules: list[Obj]
 
     def eviction_of(self, pod: Obj, *, pretend: Obj | None = None) -> _Eviction | None:
-        """When a running pod has to go; `pretend` is a rule whose effect counts as NoExecute."""
+        """The eviction of a running pod, or None; `pretend` is a rule whose effect counts as NoExecute."""
         if not pod["spec"].get("nodeName") or is_finished(pod):
             return None
         namespace, uid = pod["metadata"]["namespace"], pod["metadata"]["uid"]
@@ -152,7 +152,7 @@ class _World:
         return _Eviction(when=min(eviction.when for eviction in found), rules=rules)
 
     def facts_about(self, rule: Obj, pods: list[Obj], evicted: int) -> RuleFacts:
-        """What the rule's condition tells."""
+        """The counts for the rule's condition."""
         pretend = rule if rule["spec"]["taint"]["effect"] == "None" else None
         pending = [pod for pod in pods if self._is_pending(pod, rule, pretend)]
         allocated = [
@@ -219,7 +219,7 @@ def _matches(rule: Obj, device: tuple[str, str, str]) -> bool:
 
 
 def _eviction_time(taint: Obj, tolerations: list[Obj]) -> datetime | None:
-    """When an untolerated pod goes; None if a toleration holds for ever."""
+    """The time of deletion of a pod with these tolerations; None if it tolerates the taint for ever."""
     added = parse_time(taint["timeAdded"]) if taint.get("timeAdded") else datetime.now(UTC)
     seconds: list[int] = []
     for toleration in tolerations:

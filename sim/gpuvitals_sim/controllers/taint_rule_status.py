@@ -1,4 +1,4 @@
-"""The condition EvictionInProgress of a DeviceTaintRule, as a pure function of what is counted.
+"""The condition EvictionInProgress of a DeviceTaintRule, as a pure function of counts.
 
 Place in the chain: `taint_eviction.py` writes it. Source: kubernetes/kubernetes
 pkg/controller/devicetainteviction (maybeUpdateRuleStatus).
@@ -16,7 +16,7 @@ _NO_UPDATE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleFacts:
-    """What a rule does, or would do with effect NoExecute."""
+    """The effect of a rule, or its effect if it were NoExecute."""
 
     published_devices: int
     allocated_devices: int

@@ -1,6 +1,6 @@
-"""Does what a scenario says, each action by the means that exist for it on a real node or cluster.
+"""Performs the actions of a scenario, each by the means of a real node or cluster.
 
-Place in the chain: the player hands it actions; what they bring about is the observer's to see.
+Place in the chain: the scenario runner calls it; the observer checks the effects.
 """
 
 import threading
@@ -22,7 +22,7 @@ _NOT_FOUND = 404
 
 
 class ActionRunner:
-    """One cluster's actor. An action that can't be done raises; it has no deadline of its own but the part's.
+    """Performs actions on one cluster. An action that fails raises; its deadlines are those of the parts.
 
     `stopping` ends waits and noise early.
     """
@@ -31,8 +31,8 @@ class ActionRunner:
         self._cluster = cluster
         self._stopping = stopping
 
-    def do(self, action: Action) -> None:
-        """Does one action and returns when it is done; `mark` is the player's."""
+    def run(self, action: Action) -> None:
+        """Performs one action and returns when it is done; the scenario runner handles `mark`."""
         match action:
             case (
                 actions.Xid()
@@ -59,7 +59,7 @@ class ActionRunner:
                 assert_never(action)
 
     def _wait(self, seconds: float) -> None:
-        """In small pieces: a signal that another thread was given is taken by the main one only when it next runs."""
+        """Waits in short pieces: Python handles a signal only when the main thread runs again."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             if self._stopping.wait(min(left, _LONGEST_WAIT_SECONDS)):
@@ -115,7 +115,7 @@ class ActionRunner:
         self._cluster.client.create("pods", pod(wanted, node))
 
     def _delete(self, name: str) -> None:
-        """Pod and template; one that is gone already is as wanted."""
+        """Deletes pod and template; a missing one is no error."""
         for kind in ("pods", TEMPLATES):
             try:
                 self._cluster.client.delete(kind, name, NAMESPACE)

@@ -1,4 +1,4 @@
-"""Finds things in API objects, as a person with kubectl would; what is not there is empty.
+"""Reads fields of API objects for the checks; missing fields are empty.
 
 Place in the chain: under the observer. Pure.
 """
@@ -15,7 +15,7 @@ _OUT = "NoSchedule"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceFacts:
-    """What a slice shows of one device. `out`: new claims can't get it. `taints`: key without the driver, and value."""
+    """One device in a slice. `out`: new claims can't get it. `taints`: key without the driver, value and effect."""
 
     published: bool
     out: bool
@@ -27,7 +27,7 @@ class DeviceFacts:
 
 
 def device_facts(device: Obj | None, naming: Naming) -> DeviceFacts:
-    """The facts of a device, or of one that is not published."""
+    """The facts of a device, None for one that is not published."""
     if device is None:
         return DeviceFacts(published=False, out=True)
     attributes = device.get("attributes") or {}
@@ -51,7 +51,7 @@ def device_facts(device: Obj | None, naming: Naming) -> DeviceFacts:
 
 
 def devices_of(slices: Iterable[Obj], node: str, naming: Naming) -> Iterator[Obj]:
-    """The devices that a node publishes, in order."""
+    """The published devices of a node, in order."""
     for item in slices:
         spec = item["spec"]
         if spec.get("nodeName") == node and spec["driver"] == naming.driver:
@@ -64,13 +64,13 @@ def condition(conditions: Iterable[Obj] | None, kind: str) -> Obj:
 
 
 def claim_name(pod: Obj, reference: str) -> str:
-    """The name of the claim that was generated for the pod, empty until it is."""
+    """The name of the claim that was generated for the pod, empty until then."""
     entries = (pod.get("status") or {}).get("resourceClaimStatuses") or ()
     return next((one.get("resourceClaimName", "") for one in entries if one["name"] == reference), "")
 
 
 def held_devices(claim: Obj | None) -> tuple[tuple[str, str], ...]:
-    """Pool and device of everything that the claim holds."""
+    """Pool and device of each device of the claim."""
     allocation = ((claim or {}).get("status") or {}).get("allocation") or {}
     results = (allocation.get("devices") or {}).get("results") or ()
     return tuple((one["pool"], one["device"]) for one in results)

@@ -1,6 +1,6 @@
-"""Actions and expectations in words: what is done, and what is expected of it.
+"""Descriptions of actions and expectations for the demo's output.
 
-Place in the chain: the narrator prints these beside what was observed. Pure.
+Place in the chain: `report.py` prints them beside the observations. Pure.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from gpuvitals_sim.scenario.model import Action, DeletePod, Wait
 
 
 def action_text(action: Action) -> str:
-    """What is done, in one line; empty for what is no business of the viewer."""
+    """The action in one line; empty for actions that are not shown."""
     match action:
         case actions.Xid():
             often = f", {action.repeat} times" if action.repeat > 1 else ""
@@ -31,28 +31,28 @@ def action_text(action: Action) -> str:
         case actions.KernelLine(node=node, text=text):
             return f"kernel log of node-{node}: {text}"
         case actions.OffBus(node=node, gpu=gpu):
-            return f"GPU {gpu} of node-{node} falls off the bus"
+            return f"node-{node}: GPU {gpu} falls off the bus"
         case actions.Lose(node=node, gpu=gpu):
-            return f"NVML of node-{node} loses GPU {gpu}"
+            return f"node-{node}: NVML returns GPU_IS_LOST for GPU {gpu}"
         case actions.SetReadings(node=node, gpu=gpu, readings=readings):
             values = ", ".join(f"{name}={value}" for name, value in readings.items())
-            return f"GPU {gpu} of node-{node} reads {values}"
+            return f"node-{node}: readings of GPU {gpu} change to {values}"
         case actions.Reset(node=node, gpu=gpu):
-            return f"GPU {gpu} of node-{node} is reset"
+            return f"node-{node}: reset GPU {gpu}"
         case actions.Noise(lasts=seconds):
             return f"{seconds:g} s of heat, correctable errors and an application's XIDs"
         case actions.CreatePod():
             return _pod_text(action)
         case DeletePod(name=name):
-            return f"pod {name} is deleted"
+            return f"delete pod {name}"
         case actions.Restart(component=component, node=node):
-            return f"{component} of node-{node} restarts"
+            return f"restart the {component} of node-{node}"
         case actions.Kill(component=component, node=node):
-            return f"{component} of node-{node} gets SIGKILL"
+            return f"kill the {component} of node-{node} (SIGKILL)"
         case actions.Start(component=component, node=node):
-            return f"{component} of node-{node} is started again"
+            return f"start the {component} of node-{node} again"
         case Wait(seconds=seconds):
-            return f"{seconds:g} s pass"
+            return f"wait {seconds:g} s"
         case actions.Mark():
             return ""
         case _:
@@ -60,9 +60,9 @@ def action_text(action: Action) -> str:
 
 
 def expectation_text(wanted: Expect) -> str:
-    """What is expected, in one line."""
+    """The expectation in one line."""
     text = _expected(wanted.subject)
-    return f"{text}, and stays so for {wanted.holds:g} s" if wanted.holds is not None else text
+    return f"{text}, unchanged for {wanted.holds:g} s" if wanted.holds is not None else text
 
 
 def _pod_text(action: actions.CreatePod) -> str:
@@ -70,9 +70,9 @@ def _pod_text(action: actions.CreatePod) -> str:
     where = f" on node-{action.node}" if action.node is not None else ""
     count = "all GPUs" if claim.all_devices else "a GPU" if claim.count == 1 else f"{claim.count} GPUs"
     if claim.first_available:
-        return f"pod {action.name}{where} asks for the first of {', '.join(one.name for one in claim.first_available)}"
+        return f"create pod {action.name}{where}, which requests the first of {', '.join(one.name for one in claim.first_available)}"
     asked = f" with {claim.selector}" if claim.selector else ""
-    return f"pod {action.name}{where} asks for {count}{asked}"
+    return f"create pod {action.name}{where}, which requests {count}{asked}"
 
 
 def _expected(subject: Subject) -> str:
@@ -130,9 +130,9 @@ def _pod_parts(wanted: PodSeen) -> Iterator[str]:
     if wanted.condition is not None:
         yield _condition(wanted.condition)
     if wanted.health is not None:
-        yield f"its GPU is {wanted.health} for the kubelet"
+        yield f"the kubelet reports its GPU as {wanted.health}"
     if wanted.health_message is not None:
-        yield f"because {wanted.health_message!r}"
+        yield f"with the message {wanted.health_message!r}"
 
 
 def _condition(condition: Condition) -> str:

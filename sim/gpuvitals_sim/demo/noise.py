@@ -1,7 +1,7 @@
-"""Harmless events: what a busy, healthy node logs and reads all day.
+"""Harmless events of a busy, healthy node.
 
-Place in the chain: the actor makes it for a while. Source of what is harmless: the project's own definition of noise,
-heat below slowdown, correctable errors, an application's XIDs that one claim repeats.
+Place in the chain: the action runner generates them for a while: heat below slowdown, correctable errors, an
+application's XIDs repeated by one claim.
 """
 
 import random
@@ -26,7 +26,7 @@ class Noise:
         self._corrected = [0] * self._gpus
 
     def once(self) -> None:
-        """One harmless thing of each kind, each on some GPU."""
+        """One harmless event of each kind, each on a random GPU."""
         warm, flipped, busy = (self._rng.randrange(self._gpus) for _ in range(3))
         self._node.set(warm, {"thermal_margin_celsius": self._rng.randint(_MARGIN_COOL, _MARGIN_WARM)})
         self._corrected[flipped] += self._rng.randint(1, 1000)

@@ -24,7 +24,7 @@ def claim_template(wanted: CreatePod) -> Obj:
 
 
 def pod(wanted: CreatePod, node: str | None) -> Obj:
-    """A pod whose one container uses the claim; on `node` where that is given."""
+    """A pod whose one container uses the claim, optionally pinned to `node`."""
     spec: Obj = {
         "restartPolicy": "Always",
         "terminationGracePeriodSeconds": _GRACE_SECONDS,

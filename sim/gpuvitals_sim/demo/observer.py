@@ -1,7 +1,7 @@
-"""Looks at the cluster for one expectation: whether it holds now, and what is seen.
+"""Checks one expectation on the cluster and describes the observed state.
 
-Place in the chain: the player asks until it holds. Everything is read from the API server's objects, from its record of
-requests and from the kubelets' registrations; nothing is asked of the agents.
+Place in the chain: the scenario runner polls it. Its sources are the API server's objects and request log and the
+kubelets' registrations, never the agents.
 """
 
 import json
@@ -31,19 +31,19 @@ from gpuvitals_sim.scenario.expectations import (
 SLICES = "resourceslices.resource.k8s.io"
 CLAIMS = "resourceclaims.resource.k8s.io"
 _AGENT = "gpuvitals/"
-"""How the user agent of the real agent begins; the simulated parts have others."""
+"""The prefix of the real agent's user agent; the simulated parts have others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What one look found."""
+    """The result of one check."""
 
     holds: bool
     observed: str
 
 
 class Observer:
-    """Thread of the player only. `mark` remembers what `siblings` and `writes` are compared with."""
+    """Used by the scenario runner's thread only. `mark` stores the base for `siblings` and `writes`."""
 
     def __init__(self, cluster: SimulatedCluster) -> None:
         self._cluster = cluster
@@ -51,16 +51,16 @@ class Observer:
         self._marked: dict[str, dict[str, str]] = {}
 
     def mark(self) -> None:
-        """Remembers the slices, and counts writes from now on."""
+        """Stores the slices, and counts writes from now on."""
         self._marked_at = time.monotonic()
         self._marked = {node.name: self._encoded(node.name) for node in self._cluster.nodes}
 
     def ended(self) -> str:
-        """Which agents have ended by themselves, and how; empty if none has."""
+        """The agents that have ended by themselves, and how; empty if none has."""
         return "; ".join(filter(None, (node.agent.ended for node in self._cluster.nodes)))
 
     def observe(self, subject: Subject) -> Observation:
-        """Whether it is as expected now."""
+        """The present state of the subject, and whether it is as expected."""
         match subject:
             case DeviceSeen():
                 return self._device(subject)
@@ -128,8 +128,7 @@ class Observer:
         parts += [api_objects.shown_condition(shown)] if wanted.condition else []
         if wanted.health or wanted.health_message:
             parts.append(
-                "kubelet says "
-                + ("; ".join(_health_text(*one) for one in health) or "nothing of its devices")
+                "the kubelet reports " + ("; ".join(_health_text(*one) for one in health) or "no device")
             )
         return Observation(holds, ", ".join(parts))
 
@@ -163,7 +162,7 @@ class Observer:
         return Observation(count == wanted.devices, f"{count} devices")
 
     def _registered(self, node: int) -> Observation:
-        """By this life of the agent: at its old socket's name the kubelet first reconnects to it unregistered."""
+        """Registered since the agent's last start: the kubelet may still have a registration of the process before."""
         where = self._cluster.nodes[node]
         ours = [
             one
@@ -229,7 +228,7 @@ def _is_of(entry: RequestFacts, resource: str, node: str | None) -> bool:
 
 
 def _nodes_named(entry: RequestFacts) -> set[str]:
-    """Nodes that a body is about: a slice's own, or the pools of a claim's device entries."""
+    """The nodes in a body: a slice's own, or the pools of a claim's device entries."""
     body = json.loads(entry.body) if entry.body else {}
     spec, status = body.get("spec") or {}, body.get("status") or {}
     return {spec.get("nodeName", "")} | {one.get("pool", "") for one in status.get("devices") or ()}

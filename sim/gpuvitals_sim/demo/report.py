@@ -1,6 +1,6 @@
-"""Tells the demo to a person: each step's point, what is done, what was expected, what was seen, and how long it took.
+"""The demo's output: for each step its title, actions, expectations, observations and durations.
 
-Place in the chain: the last; it gets happenings and gives lines. Pure but for counting.
+Place in the chain: formats the progress of the scenario runner as lines.
 """
 
 import textwrap
@@ -15,7 +15,7 @@ _INDENT = " " * 15
 
 
 class ConsoleReport:
-    """Counts what held. `failed` is whether an expectation did not."""
+    """Formats one run and counts its expectations. `failed` is set once an expectation did not hold."""
 
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
@@ -24,13 +24,13 @@ class ConsoleReport:
         self.failed = False
 
     def opening(self) -> Iterator[str]:
-        """What the viewer is about to see."""
+        """The heading: scenario, cluster, policy values."""
         nodes = self._scenario.nodes
         yield f"gpuvitals demo: {self._scenario.name}"
         yield from _wrapped(self._scenario.description, "")
         count = f"{nodes.count} nodes" if nodes.count > 1 else "1 node"
         yield from _wrapped(
-            f"{count} with {nodes.gpus} simulated GPUs each. Real: the agents (a process a node, with its NVML worker), "
+            f"{count} with {nodes.gpus} simulated GPUs each. Real: the agents (one process per node, with its NVML worker), "
             "the kubelet's protocols over Unix sockets, the Kubernetes API over HTTP. Simulated: hardware, kubelet, "
             "scheduler and API server.",
             "",
@@ -40,7 +40,7 @@ class ConsoleReport:
             yield f"Shortened for the demo: {values}."
 
     def lines(self, progress: Progress) -> Iterator[str]:
-        """The lines for one thing that happened."""
+        """The lines of one progress item."""
         match progress:
             case StepStarted(number=number, step=step):
                 self._steps = number
@@ -60,11 +60,11 @@ class ConsoleReport:
                 yield from _wrapped(f"seen: {observation.observed}", _INDENT)
 
     def closing(self, seconds: float) -> Iterator[str]:
-        """How it ended."""
+        """The summary."""
         total = len(self._scenario.steps)
         yield ""
         if self.failed:
-            yield f"an expectation of step {self._steps} did not hold; what is behind it was not played"
+            yield f"an expectation of step {self._steps} did not hold; the rest was not played"
         else:
             yield f"all {self._checked} expectations of {total} steps held, in {seconds:.0f} s"
 

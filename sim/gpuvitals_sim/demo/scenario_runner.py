@@ -1,7 +1,7 @@
-"""Plays a scenario on a running cluster and yields what happened, in order.
+"""Plays a scenario on a running cluster and yields its progress.
 
-Place in the chain: between the scenario and the narrator. It stops at the first expectation that did not hold, since
-what follows builds on it.
+Place in the chain: between the scenario and the report. It stops at the first expectation that did not hold, since later
+steps depend on it.
 """
 
 import threading
@@ -21,7 +21,7 @@ _POLL_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepStarted:
-    """A step, numbered from 1."""
+    """A step has started; steps are numbered from 1."""
 
     number: int
     step: Step
@@ -36,7 +36,7 @@ class ActionDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectationChecked:
-    """An expectation was looked at until it held or its time was over; `seconds` since the last action was done."""
+    """An expectation was polled until it held or its time was over; `seconds` since the last action."""
 
     expect: Expect
     observation: Observation
@@ -47,7 +47,7 @@ Progress = StepStarted | ActionDone | ExpectationChecked
 
 
 class ScenarioRunner:
-    """Plays once. When `stopping` is set it ends where it is, in the middle of a step."""
+    """Plays one scenario. It ends in the middle of a step when `stopping` is set."""
 
     def __init__(self, actions: ActionRunner, observer: Observer, stopping: threading.Event) -> None:
         self._actions = actions
@@ -55,7 +55,7 @@ class ScenarioRunner:
         self._stopping = stopping
 
     def play(self, scenario: Scenario) -> Iterator[Progress]:
-        """Everything that happens; ends early behind an expectation that did not hold."""
+        """The progress; it ends early after an expectation that did not hold."""
         for number, step in enumerate(scenario.steps, start=1):
             yield StepStarted(number=number, step=step)
             for progress in self._step(step):
@@ -69,26 +69,28 @@ class ScenarioRunner:
         self._observer.mark()
         acted_at = time.monotonic()
         for entry in step.do:
-            what = entry.what
-            if isinstance(what, Expect):
+            content = entry.content
+            if isinstance(content, Expect):
                 observation = (
-                    self._check_it_stays_true(what) if what.holds is not None else self._wait_until_true(what)
+                    self._check_it_stays_true(content)
+                    if content.holds is not None
+                    else self._wait_until_true(content)
                 )
                 yield ExpectationChecked(
-                    expect=what, observation=observation, seconds=time.monotonic() - acted_at
+                    expect=content, observation=observation, seconds=time.monotonic() - acted_at
                 )
                 continue
-            if isinstance(what, Mark):
+            if isinstance(content, Mark):
                 self._observer.mark()
-            self._actions.do(what)
+            self._actions.run(content)
             acted_at = time.monotonic()
-            yield ActionDone(what)
+            yield ActionDone(content)
 
     def _wait_until_true(self, wanted: Expect) -> Observation:
-        """The first observation that holds, or the last one within the time, or that an agent has ended by itself."""
+        """The first observation that holds, or the last one within the time, or the end of an agent."""
         until = time.monotonic() + wanted.within
         while True:
-            # Asked first: what an agent has written before it ended is seen by the look.
+            # Read first, so that the observation includes the last writes of an agent that has ended.
             ended = self._observer.ended()
             observation = self._observer.observe(wanted.subject)
             if ended and not observation.holds:
@@ -97,7 +99,7 @@ class ScenarioRunner:
                 return observation
 
     def _check_it_stays_true(self, wanted: Expect) -> Observation:
-        """The first observation that does not hold, or the last one of the time, or that an agent has ended by itself."""
+        """The first observation that does not hold, or the last one of the time, or the end of an agent."""
         until = time.monotonic() + (wanted.holds or 0.0)
         while True:
             ended = self._observer.ended()

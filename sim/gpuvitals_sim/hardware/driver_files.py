@@ -1,7 +1,7 @@
-"""A folder that looks like the root of an installed NVIDIA driver: libraries, one program, device nodes.
+"""A folder with the layout of an installed NVIDIA driver: libraries, one program, device nodes.
 
-All are small files: a runtime would refuse them, the agent only has to find them. A node that is no character device is
-accepted because the simulated agent is started with a scripted NVML.
+All are small files, which the agent only has to find. A device node that is no character device is accepted because the
+agent runs with a scripted NVML.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ _CONTROL_NODES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools")
 
 
 def make_driver_root(root: Path, *, gpus: int, version: str) -> None:
-    """Lays the folder out for GPUs with minors from 0 on. It must not exist yet."""
+    """Creates the folder for GPUs with minors from 0 on. It must not exist yet."""
     libraries = root / "usr" / "lib" / "x86_64-linux-gnu"
     libraries.mkdir(parents=True)
     for stem in (*_LIBRARIES, *_VERSIONED_LIBRARIES):

@@ -1,4 +1,4 @@
-"""A kernel log in a file: records as /dev/kmsg shows them, which the real reader reads."""
+"""A kernel log in a file, with records in the format of /dev/kmsg."""
 
 import fcntl
 import os
@@ -17,9 +17,9 @@ class KernelLogFile:
         self.path = path
 
     def append(self, text: str, *, priority: int = _DEFAULT_LEVEL) -> int:
-        """Adds one record, escaped as the kernel does it, and returns its sequence number.
+        """Appends one record, escaped as by the kernel, and returns its sequence number.
 
-        `priority` is facility << 3 | level: 4 is the kernel's default, 12 is what user space gets.
+        `priority` is facility << 3 | level: 4 is the kernel's default, 12 that of user space.
         """
         with self.path.open("ab+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -42,7 +42,7 @@ def _last_sequence(file: int) -> int:
 
 
 def _escaped(text: str) -> str:
-    """Source: Linux kernel/printk/printk.c, msg_add_ext_text: what is not printable ASCII, and the backslash."""
+    """Escapes bytes that are not printable ASCII, and the backslash. Source: Linux kernel/printk/printk.c, msg_add_ext_text."""
     shown = (
         chr(byte) if 0x20 <= byte < 0x7F and byte != 0x5C else f"\\x{byte:02x}"
         for byte in text.encode("utf-8")[:_MAX_TEXT]

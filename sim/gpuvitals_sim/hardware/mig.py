@@ -1,7 +1,7 @@
-"""MIG of scripted GPUs: how one is divided, and the files by which the driver says which nodes open an instance.
+"""MIG of scripted GPUs: their instances, and the driver's capability files and nodes of each instance.
 
-Source of profiles, of the ids that `nvidia-smi mig` gives their instances, and of the capability files: NVIDIA MIG User
-Guide, "A100 MIG Profiles" and "Device Nodes and Capabilities". The minors are dealt out by a rule of our own.
+Source of profiles, of their GPU instance IDs, and of the capability files: NVIDIA MIG User Guide, "A100 MIG Profiles" and
+"Device Nodes and Capabilities". The minors follow a rule of our own.
 """
 
 import shutil
@@ -24,9 +24,9 @@ _MINORS_PER_GPU = 15 * _MINORS_PER_INSTANCE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigProfile:
-    """One size of instance. `ids` are the GPU instance ids it can have, one a place on the GPU.
+    """One size of instance. `ids` are its possible GPU instance IDs, one per placement.
 
-    It takes `memory_slices` of the eight from one of `starts` on, in the order in which the driver takes them.
+    It occupies `memory_slices` of the eight from one of `starts` on, in the driver's order of preference.
     """
 
     slices: int
@@ -86,11 +86,11 @@ MIG_PROFILES = {
         starts=(0,),
     ),
 }
-"""Of an A100 with 80 GB, by the name that NVIDIA gives them."""
+"""The profiles of an A100 with 80 GB, by NVIDIA's names."""
 
 
 def with_instance(gpu: GpuScript, profile: str) -> GpuScript:
-    """The GPU in MIG mode with one instance more. Raises StateError if there is no such profile, or no room."""
+    """The GPU in MIG mode with one more instance. Raises StateError if there is no such profile, or no room."""
     known = MIG_PROFILES.get(profile)
     if known is None:
         raise StateError(f"profile {profile!r} does not exist; there are {', '.join(sorted(MIG_PROFILES))}")
@@ -144,7 +144,7 @@ class CapabilityFiles:
         self._nodes = root / "dev" / "nvidia-caps"
 
     def show(self, gpu: GpuScript) -> None:
-        """Makes the files those of the GPU's instances. Nodes stay: they are there for every instance that may be."""
+        """Writes the capability files of the GPU's instances and removes others. Device nodes stay, as with the real driver."""
         folder = self._files / f"gpu{gpu.minor}" / "mig"
         wanted = {f"gi{each.gpu_instance}": each for each in gpu.mig.instances}
         for there in folder.iterdir() if folder.exists() else ():
@@ -166,6 +166,6 @@ class CapabilityFiles:
 
 
 def capability_minors(gpu_minor: int, gpu_instance: int, compute_instance: int = 0) -> tuple[int, int]:
-    """The minors of an instance's two nodes."""
+    """The minors of an instance's two device nodes."""
     whole = _FIRST_MINOR + gpu_minor * _MINORS_PER_GPU + gpu_instance * _MINORS_PER_INSTANCE
     return whole, whole + 1 + compute_instance

@@ -1,4 +1,4 @@
-"""The scripted NVML behind the real worker process: answers what the node's state file says.
+"""The scripted NVML behind the real worker process: returns the values of the node's state file.
 
 The worker loads it by name, `--backend gpuvitals_sim.hardware.nvml_backend:scripted_backend`, and finds the state file in its
 environment. The file is read again whenever it was replaced, so a scenario takes effect at the next call.
@@ -69,7 +69,7 @@ class ScriptedBackend:
         self._pause = threading.Event()
 
     def open(self, *, attach: bool) -> DriverFacts:
-        """Opens where the script has a driver; a scripted GPU that hangs does so only when it is asked for."""
+        """Of NvmlBackend. A scripted GPU that hangs does so only in calls about it."""
         state = self._current()
         return DriverFacts(
             driver_version=state.driver_version,
@@ -78,7 +78,7 @@ class ScriptedBackend:
         )
 
     def identify(self, index: int) -> GpuFacts:
-        """The index counts the enumerated GPUs only, so it shifts when one disappears."""
+        """Of NvmlBackend. The index counts enumerated GPUs only, so it shifts when one disappears."""
         gpus = _enumerated(self._current())
         if index >= len(gpus):
             raise _failure(GPU_NOT_FOUND)
@@ -99,7 +99,7 @@ class ScriptedBackend:
         )
 
     def read(self, uuid: str, bus_id: str) -> GpuValues:
-        """The scripted readings."""
+        """Of NvmlBackend: the scripted readings."""
         gpu = self._answering(uuid)
         values = {name: getattr(gpu.readings, name) for name in gpu.readings.__struct_fields__}
         if gpu.mig.enabled:
@@ -108,21 +108,21 @@ class ScriptedBackend:
         return GpuValues(**values, mig=gpu.mig)
 
     def check(self, uuid: str, bus_id: str) -> Checkup:
-        """The scripted checkup."""
+        """Of NvmlBackend: the scripted checkup."""
         gpu = self._answering(uuid)
         return replace(gpu.checkup, uuid=GpuUuid(uuid), seen=self._clock.now())
 
     def probe(self, uuid: str, bus_id: str) -> None:
-        """Answers where the GPU does."""
+        """Of NvmlBackend. Raises the scripted error of the GPU."""
         self._answering(uuid)
 
     def watch(self, uuid: str, bus_id: str) -> None:
-        """Its events from now on; what was scripted before is not heard, as with the real library."""
+        """Of NvmlBackend. Earlier events are not delivered, as with the real library."""
         self._answering(uuid)
         self._watched[uuid] = max((event.number for event in self._current().events), default=0)
 
     def next_event(self, timeout_seconds: float) -> BackendEvent | None:
-        """The next scripted event."""
+        """Of NvmlBackend: the next scripted event."""
         deadline = time.monotonic() + timeout_seconds
         while time.monotonic() < deadline:
             fresh = [event for event in self._current().events if event.number > self._heard]
@@ -134,7 +134,7 @@ class ScriptedBackend:
         return None
 
     def _answering(self, uuid: str) -> GpuScript:
-        """The GPU, once it no longer hangs. Raises the error that it is scripted to answer."""
+        """The GPU, after its scripted hang. Raises its scripted error."""
         while True:
             gpu = next((gpu for gpu in _enumerated(self._current()) if gpu.uuid == uuid), None)
             if gpu is None:

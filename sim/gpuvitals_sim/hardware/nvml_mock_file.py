@@ -37,7 +37,7 @@ _CALLS = {
     ),
     "links": ("nvmlDeviceGetNvLinkState",),
 }
-"""Which calls give a value: they fail where it is scripted as not read."""
+"""The calls that return each value; they fail if it is scripted as unreadable."""
 
 
 _CHECKED_FIELDS = {
@@ -70,7 +70,7 @@ _PETABIT_EXPONENT, _MAX_MANTISSA = 15, 15
 
 
 def nvml_facts(state: NodeScript) -> str:
-    """The whole file. Events name GPUs by their place, which never changes in a scripted node."""
+    """The content of the file. Events refer to GPUs by index, which never changes in a scripted node."""
     places = {gpu.uuid: place for place, gpu in enumerate(state.gpus)}
     major, minor = (int(part) for part in state.cuda_driver_version.split("."))
     lines = [f"node driver_version {state.driver_version}", f"node cuda {major * 1000 + minor * 10}"]
@@ -133,7 +133,7 @@ def _readings(readings: Readings) -> Iterator[tuple[str, object]]:
 
 
 def _checkup(checkup: Checkup, *, keeps_sums: bool) -> Iterator[tuple[str, object]]:
-    """Up to NVLink 4 the driver sums over the links; later the first link stands for all of them."""
+    """The checkup. Up to NVLink 4 the driver sums over the links; later the first link has the whole value."""
     fields = _CHECKED_FIELDS | (_LINK_SUMS if keeps_sums else _LINK_FIELDS)
     for name, (field, *rest) in fields.items():
         value = getattr(checkup, name)
@@ -155,7 +155,7 @@ def _checkup(checkup: Checkup, *, keeps_sums: bool) -> Iterator[tuple[str, objec
 
 
 def packed_rate(errors_per_petabit: int) -> int:
-    """The bit error rate as the driver packs it. Raises StateError for one that is no digit times a power of ten."""
+    """The bit error rate in the driver's format. Raises StateError unless it is 0 to 15 times a power of ten."""
     mantissa, exponent = errors_per_petabit, _PETABIT_EXPONENT
     while mantissa > _MAX_MANTISSA and mantissa % 10 == 0:
         mantissa, exponent = mantissa // 10, exponent - 1

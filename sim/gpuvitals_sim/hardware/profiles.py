@@ -1,6 +1,6 @@
-"""Machines that the scripted GPUs can be: what a node of that kind holds, and where on the bus.
+"""Hardware profiles of scripted GPUs: model, memory, links, MIG instances, and bus addresses.
 
-Models, memory and link counts are those of the named products; everything that identifies one GPU is made up.
+Models, memory and link counts are those of the named products; identities are invented.
 """
 
 import uuid
@@ -20,9 +20,9 @@ _GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuProfile:
-    """One model of GPU. `fabric` is whether it registers with NVSwitches, `instances` how MIG divides it.
+    """One model of GPU. `fabric`: it registers with NVSwitches. `instances`: its MIG instances.
 
-    `lacks` are the values of a poll that the model does not have.
+    `lacks`: values of a poll that the model does not support.
     """
 
     product_name: str
@@ -38,7 +38,7 @@ class GpuProfile:
 
 
 _BEFORE_HOPPER = ("fabric",)
-"""Values that came with Hopper. Source: nvml.h of CUDA 13.5, nvmlDeviceGetGpuFabricInfoV."""
+"""Values that exist since Hopper. Source: nvml.h of CUDA 13.5, nvmlDeviceGetGpuFabricInfoV."""
 
 PROFILES = {
     "h100": GpuProfile(
@@ -114,7 +114,7 @@ PROFILES = {
         pci_device="0x26b9",
     ),
 }
-"""By the name that scenarios use."""
+"""The profiles by the names in scenarios."""
 PROFILES["a100-mig"] = replace(PROFILES["a100"], instances=("3g.40gb", "2g.20gb", "1g.10gb", "1g.10gb"))
 
 
@@ -143,7 +143,7 @@ def gpu_script(profile: GpuProfile, node: str, index: int) -> GpuScript:
 
 
 def _checkup(profile: GpuProfile) -> Checkup:
-    """Without what only older or newer models have. Source: docs.nvidia.com NVML API reference."""
+    """The checkup without values of older or newer models. Source: docs.nvidia.com NVML API reference."""
     old, has_link_5 = profile.architecture == "Turing", profile.architecture == "Blackwell"
     lacks = ["link_recoveries_failed", "link_errors_per_petabit"] if not has_link_5 else []
     if not profile.links:

@@ -1,7 +1,8 @@
-"""A node's scripted GPUs: what a scenario does to them, and the folder in which the real agent finds them.
+"""A node's scripted GPUs: faults and other changes, and the folder that the real agent reads.
 
-The folder holds `gpus.json` (what NVML answers), `nvml.state` (the same for the mock library), `kmsg` (the kernel log),
-`sys` (the bus), `driver` (the driver's files, with those of /proc) and `boot_id`. Each step is one atomic change of one of them; the agent hears of it through its real sources.
+The folder has `gpus.json` (NVML), `nvml.state` (the same for the mock library), `kmsg` (the kernel log), `sys` (the bus),
+`driver` (the driver's files, with those of /proc) and `boot_id`. Each step is one atomic change of one of them, which the
+agent observes through its real sources.
 """
 
 import fcntl
@@ -47,7 +48,7 @@ CHECKED = frozenset(field.name for field in fields(Checkup)) - {
     "detail",
 }
 READINGS = frozenset(Readings.__struct_fields__) | CHECKED | {"links_down"}
-"""What `set` accepts: the values of a poll and of a checkup, and `links_down`, a number of links to take down."""
+"""The names that `set` accepts: values of a poll and of a checkup, and `links_down`, a number of links to take down."""
 
 _KEPT_EVENTS = 100
 
@@ -56,7 +57,7 @@ class ScriptedNode:
     """One node. GPUs are numbered from 0 in PCI order. Safe to use from several processes at once."""
 
     def __init__(self, directory: Path) -> None:
-        """Opens a node that `create` made."""
+        """Opens a node that `create` has made."""
         self.directory = directory
         self.state_file = directory / "gpus.json"
         self.nvml_state = directory / "nvml.state"
@@ -71,7 +72,7 @@ class ScriptedNode:
 
     @classmethod
     def create(cls, directory: Path, *, name: str, profile: str = "h100", gpus: int = 8) -> "ScriptedNode":
-        """Makes a freshly booted node. Raises StateError for a profile that does not exist."""
+        """Creates a freshly booted node. Raises StateError for a profile that does not exist."""
         if profile not in PROFILES:
             raise StateError(f"profile {profile!r} does not exist; there are {', '.join(sorted(PROFILES))}")
         directory.mkdir(parents=True, exist_ok=True)
@@ -94,11 +95,11 @@ class ScriptedNode:
         return load_state(self.state_file).gpus
 
     def environment(self) -> Mapping[str, str]:
-        """What the agent's environment needs for the scripted worker to find this node."""
+        """The environment variables with which the scripted worker finds this node."""
         return {STATE_VARIABLE: str(self.state_file)}
 
     def library_environment(self, library: Path) -> Mapping[str, str]:
-        """The same for the real binding over the mock library in that folder; `nvml.faults` is for a person's own facts."""
+        """The same for the real binding over the mock library in that folder; `nvml.faults` is a file for manual faults."""
         return {
             "LD_LIBRARY_PATH": str(library),
             "NVML_MOCK_STATE": str(self.nvml_state),
@@ -106,7 +107,7 @@ class ScriptedNode:
         }
 
     def set(self, gpu: int, readings: Mapping[str, object]) -> None:
-        """Changes what a poll or a checkup reads; names are those of READINGS. Raises StateError for a name or value that is none."""
+        """Changes values of a poll or a checkup, by the names of READINGS. Raises StateError for an invalid name or value."""
         unknown = sorted(set(readings) - READINGS)
         if unknown:
             raise StateError(
@@ -124,20 +125,20 @@ class ScriptedNode:
         )
 
     def lose(self, gpu: int) -> None:
-        """NVML loses this GPU; the bus and the kernel log say nothing."""
+        """NVML loses this GPU, without a sign on the bus or in the kernel log."""
         self._change(gpu, lambda script: _replace(script, error=GPU_IS_LOST))
 
     def fail(self, gpu: int, code: int) -> None:
-        """Every call about this GPU answers a number of nvmlReturn_t; 0 is well again."""
+        """Every call about this GPU returns this number of nvmlReturn_t; 0 ends it."""
         self._change(gpu, lambda script: _replace(script, error=code))
 
     def hang(self, gpu: int, seconds: float) -> None:
-        """Calls about this GPU do not return for a while; 0 ends it."""
+        """Calls about this GPU do not return for so many seconds; 0 ends it."""
         until = time.clock_gettime(time.CLOCK_BOOTTIME) + seconds if seconds else 0.0
         self._change(gpu, lambda script: _replace(script, hang_until=until))
 
     def off_bus(self, gpu: int, process: str = "") -> None:
-        """The GPU falls off the bus: all that the driver logs, config space all ones, lost in NVML."""
+        """The GPU falls off the bus: the driver's log lines, config space all ones, lost in NVML."""
         script = self.gpus[gpu]
         self._sysfs.answer(script, answers=False)
         self.lose(gpu)
@@ -146,11 +147,11 @@ class ScriptedNode:
         self.kernel_line(f"NVRM: GPU {script.bus_id}: GPU serial number is {script.serial}.")
 
     def pcie_errors(self, gpu: int, count: int) -> None:
-        """The kernel has counted so many fatal PCIe errors of this GPU."""
+        """Sets the kernel's count of fatal PCIe errors of this GPU."""
         self._sysfs.fatal_errors(self.gpus[gpu], count)
 
     def hide(self, gpu: int) -> None:
-        """The GPU stays on the bus, and the driver does not enumerate it: it never came up."""
+        """The GPU stays on the bus and is not enumerated by the driver, as after a failed initialization."""
         self._change(gpu, lambda script: _replace(script, enumerated=False))
 
     def vanish(self, gpu: int) -> None:
@@ -159,13 +160,13 @@ class ScriptedNode:
         self._sysfs.remove(self.gpus[gpu])
 
     def reset(self, gpu: int) -> None:
-        """A reset that repairs: on the bus, links up, volatile counters and recovery action zero, identity logged anew."""
+        """A reset that repairs: on the bus, links up, volatile counters and recovery action zero, identity logged again."""
         self._change(gpu, lambda script: _replace(script, **_REPAIRED, **_repaired(script)))
         self._sysfs.add(self.gpus[gpu])
         self.identity(gpu)
 
     def replace_board(self, gpu: int) -> str:
-        """Another board of the same model is in the GPU's slot: a new UUID and serial, nothing wrong; the UUID."""
+        """Replaces the board by a healthy one of the same model with a new UUID and serial. Returns the UUID."""
         fresh = uuid.uuid4()
         old, new = self.gpus[gpu].uuid, f"GPU-{fresh}"
 
@@ -182,7 +183,7 @@ class ScriptedNode:
         return new
 
     def reboot(self) -> None:
-        """The machine boots again: another boot id, an empty kernel log, the driver loaded anew."""
+        """The machine boots again: another boot id, an empty kernel log, the driver loaded again."""
         self.boot_id_file.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
         self.kernel_log.write_bytes(b"")
         version = load_state(self.state_file).driver_version
@@ -190,7 +191,7 @@ class ScriptedNode:
         self.kernel_line(f"NVRM: loading NVIDIA UNIX Open Kernel Module for x86_64  {version}")
 
     def divide(self, gpu: int, *profiles: str) -> None:
-        """MIG is switched on, and the GPU divided into instances of these profiles and no others."""
+        """Enables MIG with instances of exactly these profiles."""
 
         def divided(script: GpuScript) -> GpuScript:
             script = msgspec.structs.replace(script, mig=MigFacts(enabled=True))
@@ -199,23 +200,23 @@ class ScriptedNode:
         self._change_mig(gpu, divided)
 
     def undivide(self, gpu: int) -> None:
-        """MIG is switched off, and its instances are gone."""
+        """Disables MIG and removes its instances."""
         self._change_mig(gpu, lambda script: msgspec.structs.replace(script, mig=MigFacts(enabled=False)))
 
     def create_instance(self, gpu: int, profile: str) -> None:
-        """One MIG instance more; it gets the first id that its profile can have."""
+        """Creates a MIG instance with the first free ID of its profile."""
         self._change_mig(gpu, lambda script: with_instance(script, profile))
 
     def destroy_instance(self, gpu: int, gpu_instance: int) -> None:
-        """A MIG instance is destroyed, and its capability files go."""
+        """Destroys a MIG instance and its capability files."""
         self._change_mig(gpu, lambda script: without_instance(script, gpu_instance))
 
     def unload_driver(self, code: int = 9) -> None:
-        """Every call answers `code`: 9 is driver not loaded, 18 version mismatch."""
+        """Every call returns `code`: 9 is driver not loaded, 18 version mismatch."""
         self._change_node(lambda state: msgspec.structs.replace(state, driver_error=code))
 
     def load_driver(self, version: str | None = None) -> None:
-        """Loads the driver anew, perhaps in another version."""
+        """Loads the driver again, optionally in another version."""
         self._sysfs.load_driver(version or load_state(self.state_file).driver_version)
         self._change_node(
             lambda state: msgspec.structs.replace(
@@ -224,11 +225,11 @@ class ScriptedNode:
         )
 
     def event(self, gpu: int, xid: int = 0, gpu_instance: int | None = None) -> None:
-        """An NVML event: an XID, perhaps of one MIG instance, or for 0 a change that is to be read."""
+        """An NVML event: an XID, optionally of one MIG instance, or for 0 a change that requires a poll."""
         self._change_node(lambda state: _with_event(state, state.gpus[gpu].uuid, xid, gpu_instance))
 
     def kernel_line(self, text: str, *, priority: int = 4) -> int:
-        """A record of the kernel log; its sequence number."""
+        """Appends a record to the kernel log. Returns its sequence number."""
         return self._log.append(text, priority=priority)
 
     def xid(self, gpu: int, code: int, message: str = "", *, process: str = "", event: bool = True) -> int:
@@ -251,7 +252,7 @@ class ScriptedNode:
         return sequence
 
     def identity(self, gpu: int) -> None:
-        """The lines by which the driver says who a GPU is, as after a reset."""
+        """The driver's log lines with UUID and serial of a GPU, as after a reset."""
         script = self.gpus[gpu]
         where = script.bus_id.rsplit(".", 1)[0]
         self.kernel_line(f"NVRM: GPU at PCI:{where}: {script.uuid}")
@@ -310,7 +311,7 @@ def _repaired(script: GpuScript) -> dict[str, object]:
 
 
 def _repaired_checkup(checkup: Checkup) -> Checkup:
-    """Counters of links and lanes begin anew, and what waited for a reset is done."""
+    """The checkup after a reset: counters of links and lanes are zero, nothing is pending."""
     fresh = {name: getattr(HEALTHY_CHECKUP, name) for name in CHECKED if name not in checkup.unsupported}
     kept = {name: getattr(checkup, name) for name in ("retired_pages", "memory_unrepairable", "processes")}
     return replace(checkup, **fresh | kept)

@@ -1,7 +1,7 @@
 """The state file of a node's scripted GPUs: written by scenarios and tests, read by the scripted NVML worker.
 
-One JSON object, replaced atomically. msgspec checks it field by field, since the worker that reads it should
-stay as small as the real one.
+One JSON object, replaced atomically. msgspec checks it field by field, so that the worker that reads it
+stays as small as the real one.
 """
 
 import os
@@ -25,7 +25,7 @@ class StateError(Exception):
 
 
 class Readings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a poll of the GPU gives; None is "could not be read". The names are those of `model.signal.Reading`."""
+    """The values of a poll of the GPU; None is "could not be read". The names are those of `model.signal.Reading`."""
 
     recovery_action: int | None = 0
     ecc_uncorrected_volatile: int | None = 0
@@ -70,10 +70,10 @@ HEALTHY_CHECKUP = Checkup(
 
 
 class GpuScript(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One GPU. `error`: every call about it answers that number of nvmlReturn_t (15 is GPU_IS_LOST).
+    """One GPU. `error`: every call about it returns that number of nvmlReturn_t (15 is GPU_IS_LOST).
 
-    `enumerated` false: the driver does not count it any more. `hang_until`: calls about it do not return before that
-    instant of CLOCK_BOOTTIME. `mig`: how it is divided. `checkup`: what is read of it seldom.
+    `enumerated`: the driver counts it. `hang_until`: calls about it do not return before that instant of
+    CLOCK_BOOTTIME. `mig`: its MIG instances. `checkup`: the values that are read once a minute.
     """
 
     uuid: str
@@ -96,9 +96,9 @@ class GpuScript(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class EventScript(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One event of the driver, heard by workers that were watching before it was added. `xid` 0: a change to re-read.
+    """One event of the driver, delivered to workers that were watching before it was added. `xid` 0: a change to poll.
 
-    `gpu_instance` is the MIG instance that it blames, None for the GPU as a whole.
+    `gpu_instance` is the MIG instance concerned, None for the GPU as a whole.
     """
 
     number: int
@@ -108,7 +108,7 @@ class EventScript(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class NodeScript(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A node's driver and GPUs. `driver_error` other than 0: the driver answers nothing but that number."""
+    """A node's driver and GPUs. `driver_error` other than 0: every call returns that number."""
 
     driver_version: str = "595.45.04"
     cuda_driver_version: str = "13.2"
@@ -121,7 +121,7 @@ _NODE = msgspec.json.Decoder(NodeScript)
 
 
 def all_active(count: int) -> tuple[LinkName, ...]:
-    """That many working links."""
+    """So many active links."""
     active: LinkName = "active"
     return (active,) * count
 

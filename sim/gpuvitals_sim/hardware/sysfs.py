@@ -1,4 +1,4 @@
-"""A folder that looks like /sys to the agent: the bus with a node's GPUs, and the driver's module."""
+"""A folder with the layout of /sys: the bus with a node's GPUs, and the driver's module."""
 
 import shutil
 from pathlib import Path
@@ -17,7 +17,7 @@ class SysfsFolder:
         self._driver = root / "bus" / "pci" / "drivers" / "nvidia"
 
     def load_driver(self, version: str) -> None:
-        """The module's directory with its version, made anew: its number is how a load of the driver is told from the one before."""
+        """Replaces the module's directory; its new inode distinguishes this load of the driver from the last one."""
         module = self.root / "module" / "nvidia"
         module.parent.mkdir(parents=True, exist_ok=True)
         self._driver.mkdir(parents=True, exist_ok=True)
@@ -46,18 +46,18 @@ class SysfsFolder:
         _link(self._bus / gpu.bus_id, Path("../../..") / device.relative_to(self.root))
 
     def answer(self, gpu: GpuScript, *, answers: bool = True) -> None:
-        """Lets the GPU's config space answer, or read all ones as that of a GPU off the bus."""
+        """Makes the GPU's config space readable, or all ones as that of a GPU off the bus."""
         vendor = bytes.fromhex("de10") + int(gpu.pci_device, 16).to_bytes(2, "little")
         content = vendor.ljust(_CONFIG_BYTES, b"\x00") if answers else b"\xff" * _CONFIG_BYTES
         (self._device(gpu) / "config").write_bytes(content)
 
     def fatal_errors(self, gpu: GpuScript, count: int) -> None:
-        """What the kernel has counted of fatal errors of the device."""
+        """Sets the kernel's count of fatal errors of the device."""
         text = f"Undefined 0\nDLP {count}\nTOTAL_ERR_FATAL {count}\n"
         (self._device(gpu) / "aer_dev_fatal").write_text(text, encoding="ascii")
 
     def remove(self, gpu: GpuScript) -> None:
-        """Takes the GPU off the bus altogether."""
+        """Removes the GPU from the bus."""
         (self._bus / gpu.bus_id).unlink(missing_ok=True)
         shutil.rmtree(self._device(gpu), ignore_errors=True)
 

@@ -1,7 +1,7 @@
-"""A kubelet, as far as a DRA driver and the pods that use it can tell.
+"""A simulated kubelet, with the behaviour that a DRA driver and its pods can observe.
 
 May live here: plugin registration, preparation of claims, health of devices, pod status, CDI at container start, each as
-the real kubelet does it. May not: anything a driver could import, or that knows this driver.
+in the real kubelet. May not: anything that is specific to this driver.
 """
 
 from gpuvitals_sim.kubelet.config import Call, ContainerView, KubeletConfig, PluginView

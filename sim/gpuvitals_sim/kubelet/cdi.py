@@ -1,6 +1,6 @@
-"""Resolves CDI ids as a container runtime does: from the spec files that are there at container start.
+"""Resolves CDI IDs as a container runtime does, from the spec files present at container start.
 
-Place in the chain: between prepared claims and a container. Files are read anew each time; a later folder wins.
+Place in the chain: between prepared claims and a container. Files are read at each start; a later folder wins.
 Source: cncf-tags/container-device-interface SPEC.md 1.1.0 and its Go library (strict decoding).
 """
 
@@ -28,12 +28,12 @@ _LISTS = (("deviceNodes", "deviceNode"), ("mounts", "mount"), ("hooks", "hook"))
 
 
 class InjectionFailed(Exception):
-    """The container can't be created; the text is containerd's."""
+    """The container can't be created; the message is containerd's."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Edits:
-    """What the specs add to a container."""
+    """The container edits of CDI specs, merged."""
 
     env: list[str] = field(default_factory=list)
     device_nodes: list[dict[str, Any]] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Edits:
     hooks: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, edits: dict[str, Any]) -> None:
-        """Takes one `containerEdits`."""
+        """Adds one `containerEdits`."""
         self.env += edits.get("env") or []
         self.device_nodes += edits.get("deviceNodes") or []
         self.mounts += edits.get("mounts") or []
@@ -49,7 +49,7 @@ class Edits:
 
 
 def resolve(directories: Sequence[Path], ids: Sequence[str]) -> Edits:
-    """The merged edits of these devices. Raises InjectionFailed naming every id that no usable spec has."""
+    """The merged edits of these devices. Raises InjectionFailed naming every ID that no valid spec has."""
     devices = dict(_devices(directories))
     missing = [one for one in ids if one not in devices]
     if missing:
@@ -82,7 +82,7 @@ def _devices(directories: Sequence[Path]) -> Iterator[tuple[str, tuple[dict[str,
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """The spec; one that the runtime would refuse counts as empty, as there."""
+    """The spec; an invalid one counts as empty, as in the runtime."""
     try:
         text = path.read_text(encoding="utf-8")
         spec = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
@@ -127,7 +127,7 @@ def _only(kind: str, value: object) -> None:
 
 
 def _check_node(node: dict[str, Any]) -> None:
-    """A node without numbers is looked up on the host."""
+    """Checks a device node; one without device numbers must exist on the host. Raises InjectionFailed."""
     if node.get("type") and (node.get("major") or node["type"] == "p"):
         return
     path = node.get("hostPath") or node.get("path", "")

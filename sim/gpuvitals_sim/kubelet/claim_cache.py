@@ -1,7 +1,7 @@
-"""What this kubelet knows of claims: which pods use them, what their drivers prepared. It survives a restart.
+"""The kubelet's claims: the pods that use them and the devices that drivers prepared. Survives a restart.
 
-Place in the chain: the preparer writes it, pod status and container start read it. `prepared` is true of this process
-only: after a restart a claim is prepared again, but only for a sandbox that is created anew.
+Place in the chain: the preparer writes it, pod status and container start read it. `prepared` holds for this process
+only: after a restart a claim is prepared again, but only for a new sandbox.
 Source: kubernetes/kubernetes pkg/kubelet/cm/dra/claiminfo.go; observed on 1.37.2.
 """
 
@@ -26,7 +26,7 @@ class ClaimInfo:
     prepared: bool = False
 
     def devices_for(self, request: str) -> list[tuple[str, PreparedDevice]]:
-        """Driver and device of everything that belongs to the request; an empty request means the whole claim."""
+        """Driver and device of each device of the request; an empty request means the whole claim."""
         return [
             (driver, device)
             for driver in self.drivers
@@ -36,7 +36,7 @@ class ClaimInfo:
 
 
 class OldClaim(Exception):
-    """A claim of the same name is still held under another UID; the text is what the pod's event says."""
+    """A claim of the same name is still in use under another UID; the message goes into the pod's event."""
 
 
 class ClaimInfoCache:
@@ -47,7 +47,7 @@ class ClaimInfoCache:
         self._infos: dict[ClaimKey, ClaimInfo] = {}
 
     def join(self, ref: ClaimRef, drivers: Iterable[str], pod_uid: str) -> ClaimInfo:
-        """Remembers that the pod uses the claim, before anything is called for it. Raises OldClaim."""
+        """Registers the pod as a user of the claim, before any call for it. Raises OldClaim."""
         with self._lock:
             key = (ref.namespace, ref.name)
             info = self._infos.get(key) or ClaimInfo(ref=ref, drivers=tuple(drivers))
@@ -60,7 +60,7 @@ class ClaimInfoCache:
             return info
 
     def set_devices(self, ref: ClaimRef, driver: str, devices: tuple[PreparedDevice, ...]) -> None:
-        """Keeps what the driver prepared."""
+        """Stores the devices that the driver prepared."""
         with self._lock:
             info = self._infos.get((ref.namespace, ref.name))
             if info is not None and info.ref.uid == ref.uid:
@@ -69,7 +69,7 @@ class ClaimInfoCache:
                 )
 
     def set_prepared(self, refs: Iterable[ClaimRef]) -> None:
-        """All drivers of these claims have answered well."""
+        """Marks these claims as prepared by all their drivers."""
         with self._lock:
             for ref in refs:
                 info = self._infos.get((ref.namespace, ref.name))
@@ -77,7 +77,7 @@ class ClaimInfoCache:
                     self._infos[ref.namespace, ref.name] = replace(info, prepared=True)
 
     def leave(self, key: ClaimKey, pod_uid: str) -> ClaimInfo | None:
-        """The pod no longer uses the claim; gives the claim where that was its last pod."""
+        """Removes the pod as a user of the claim. Returns the claim if this is its last pod, which then stays registered."""
         with self._lock:
             info = self._infos.get(key)
             if info is None or pod_uid not in info.pods:
@@ -88,7 +88,7 @@ class ClaimInfoCache:
             return None
 
     def drop(self, info: ClaimInfo) -> None:
-        """The claim is unprepared."""
+        """Removes an unprepared claim."""
         with self._lock:
             self._infos.pop((info.ref.namespace, info.ref.name), None)
 
@@ -98,7 +98,7 @@ class ClaimInfoCache:
             return tuple(info for info in self._infos.values() if pod_uid in info.pods)
 
     def find(self, key: ClaimKey) -> ClaimInfo | None:
-        """One claim."""
+        """The claim, or None."""
         return self._infos.get(key)
 
     def all(self) -> tuple[ClaimInfo, ...]:
@@ -107,6 +107,6 @@ class ClaimInfoCache:
             return tuple(self._infos.values())
 
     def forget_prepared(self) -> None:
-        """A new process: the list is read back from disk, but nothing counts as prepared by it."""
+        """Marks all claims as not prepared, as after a restart."""
         with self._lock:
             self._infos = {key: replace(info, prepared=False) for key, info in self._infos.items()}

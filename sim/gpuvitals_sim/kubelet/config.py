@@ -1,6 +1,6 @@
-"""What a simulated kubelet is started with, and what it shows of itself.
+"""The configuration of a simulated kubelet, and the views of its state.
 
-Place in the chain: made by the demo or a test, handed to `Kubelet`.
+Place in the chain: created by `gpuvitals_sim.cluster` or a test for `Kubelet`.
 """
 
 from dataclasses import dataclass, field
@@ -17,9 +17,9 @@ HEALTH_SERVICES = ("v1.DRAResourceHealth", "v1alpha1.DRAResourceHealth")
 class KubeletConfig:
     """One node's kubelet.
 
-    PluginManager register below `root/plugins_registry`. CDI specs are read from `cdi_dirs`, a later folder winning. `seed`
-    decides what is random in the real one: order of wipe and GetInfo, jitter of the pod sync, favourite after a restart.
-    An older kubelet knows fewer services, and none of health where its gate is off.
+    Plugins register below `root/plugins_registry`. CDI specs are read from `cdi_dirs`, a later folder wins. `seed` decides
+    the random choices of the real kubelet: order of wipe and GetInfo, jitter of the pod sync, favourite after a restart.
+    An older kubelet supports fewer services, and no health service if its gate is off.
     """
 
     node_name: str
@@ -32,13 +32,13 @@ class KubeletConfig:
 
     @property
     def registry_dir(self) -> Path:
-        """Where plugins put their registration sockets."""
+        """The folder of the plugins' registration sockets."""
         return self.root / "plugins_registry"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerView:
-    """What a running container got: CDI ids and the merged edits of their specs."""
+    """A running container with its CDI IDs and the merged edits of their specs."""
 
     namespace: str
     pod: str
@@ -67,7 +67,7 @@ class PluginView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One call to a plugin, for tests and the demo: method, claim UIDs, how it ended (`OK`, a gRPC code), and when."""
+    """One call to a plugin, for tests and the demo: method, claim UIDs, outcome (`OK`, a gRPC code), and times."""
 
     method: str
     driver: str

@@ -1,7 +1,7 @@
-"""What plugins said about the health of their devices, and when that is too old to believe.
+"""The health of devices as reported by plugins, with its expiry.
 
-Place in the chain: the health streams write, the pod status reads. Staleness has no timer: it is found when somebody
-looks, or by the next message.
+Place in the chain: the health streams write, the pod status reads. Expiry has no timer: it is found by the next reader or
+the next message.
 Source: kubernetes/kubernetes pkg/kubelet/cm/dra/healthinfo.go; observed on 1.37.2.
 """
 
@@ -21,7 +21,7 @@ DeviceKey = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceHealth:
-    """What the pod status shows of a device."""
+    """Health and message of a device in the pod status."""
 
     health: str = UNKNOWN
     message: str = ""
@@ -44,7 +44,7 @@ class HealthCache:
         self._entries: dict[DeviceKey, _Entry] = {}
 
     def update(self, driver: str, reports: Sequence[Report]) -> set[DeviceKey]:
-        """Takes one message; the devices whose shown health is another one now."""
+        """Stores one message. Returns the devices whose health has changed."""
         now = self._now()
         with self._lock:
             before = {key: entry.shown for key, entry in self._entries.items()}
@@ -57,12 +57,12 @@ class HealthCache:
             return {key for key, entry in self._entries.items() if before.get(key) != entry.shown}
 
     def clear(self, driver: str) -> None:
-        """A stream of the driver ended: nothing is known of its devices, whoever reported them."""
+        """Makes the health of all devices of the driver Unknown: one of its streams has ended."""
         with self._lock:
             self._entries = {key: entry for key, entry in self._entries.items() if key[0] != driver}
 
     def look(self, key: DeviceKey) -> DeviceHealth:
-        """What is to be shown of the device now."""
+        """The health of the device now."""
         with self._lock:
             entry = self._entries.get(key)
         if entry is None or _is_stale(entry, self._now()):

@@ -1,7 +1,7 @@
-"""The simulated kubelet, as the demo and tests hold it.
+"""`Kubelet`: the simulated kubelet of one node.
 
-Place in the chain: the top of this package. It keeps what a restart does not lose: the list of claims on disk, the health
-cache on disk, and the containers.
+Place in the chain: the top of this package. It keeps the state that survives a restart: claims and health, which the real
+one has on disk, and the containers.
 """
 
 import random
@@ -37,47 +37,47 @@ class Kubelet:
         self._process: Process | None = None
 
     def start(self) -> None:
-        """Starts the kubelet: the node is registered, its slices wiped, plugins and pods looked for."""
+        """Starts the kubelet: registers the node, deletes its slices, looks for plugins and pods."""
         if self._process is not None:
             raise RuntimeError(f"kubelet {self.config.node_name}: started already; stop it first")
         self._process = Process(self.config, self._client, self._persistent, self._rng)
         self._process.start()
 
     def stop(self) -> None:
-        """Ends the kubelet as SIGKILL would: connections drop, containers run on. Nothing happens if it does not run."""
+        """Ends the kubelet as SIGKILL does: connections drop, containers keep running. Does nothing if it does not run."""
         process, self._process = self._process, None
         if process is not None:
             process.stop()
 
     def restart(self) -> None:
-        """A new process: slices are wiped, plugins register again, running pods are left alone."""
+        """Starts a new process: slices are deleted, plugins register again, running pods stay untouched."""
         self.stop()
         self._claims.forget_prepared()
         self.start()
 
     def reboot(self) -> None:
-        """The node restarts: all containers are gone, and what lives in tmpfs is the caller's to delete."""
+        """Restarts the node: all containers end. The caller deletes files that are in tmpfs on a real node."""
         self.stop()
         self._runtime.end_all()
         self._claims.forget_prepared()
         self.start()
 
     def crash_container(self, namespace: str, pod: str, container: str) -> None:
-        """Ends one container; it is started again, with its devices resolved anew and no Prepare."""
+        """Ends one container; it is started again, with its devices resolved again and no Prepare."""
         self._on_pod(namespace, pod, lambda uid: self._runtime.crash(uid, container))
 
     def lose_sandbox(self, namespace: str, pod: str) -> None:
-        """The pod's sandbox dies; a new one is created, after a Prepare only if this process made none."""
+        """Ends the pod's sandbox; a new one is created, after a Prepare only if this process made none."""
         self._on_pod(namespace, pod, self._runtime.end)
 
     def finish_pod(self, namespace: str, pod: str, exit_code: int = 0) -> None:
-        """The pod's workload ends by itself."""
+        """Ends the pod's workload with this exit code."""
         worker = self._running().worker(namespace, pod)
         if worker is not None:
             worker.finish(exit_code)
 
     def containers(self) -> tuple[ContainerView, ...]:
-        """What runs on the node, with what each container got."""
+        """The running containers of the node."""
         return self._runtime.containers()
 
     def plugins(self) -> tuple[PluginView, ...]:

@@ -1,6 +1,6 @@
-"""The kubelet's Node object, and the slices of its node that it deletes.
+"""The kubelet's Node object, and the deletion of its node's slices.
 
-Place in the chain: at the start of the kubelet and when a driver is gone. Other fields and conditions are left alone.
+Place in the chain: called at the start of the kubelet and after a driver has disconnected.
 Source: kubernetes/kubernetes pkg/kubelet/kubelet_node_status.go; pkg/kubelet/cm/dra/plugin/dra_plugin_manager.go.
 """
 
@@ -18,7 +18,7 @@ _PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure")
 
 
 def register_node(client: ApiClient, name: str) -> None:
-    """Creates the Node unless it is there, and reports it Ready. Raises ApiError."""
+    """Creates the Node unless it exists, and reports it Ready. Raises ApiError."""
     labels = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
     body: Obj = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
     try:
@@ -49,7 +49,7 @@ def register_node(client: ApiClient, name: str) -> None:
 
 
 def wipe_slices(client: ApiClient, node: str, driver: str = "") -> int:
-    """Deletes the node's slices, of one driver or of all; how many. Raises ApiError."""
+    """Deletes the node's slices, of one driver or of all, and returns their number. Raises ApiError."""
     selector = f"spec.nodeName={node}" + (f",spec.driver={driver}" if driver else "")
     items = client.list(SLICES, fields=selector)
     for item in items:

@@ -44,14 +44,14 @@ _DIAL_ERRORS = {
     "Connection refused": "connection refused",
     "No such file or directory": "no such file or directory",
 }
-"""What grpcio says of a socket that nobody listens on, and what Go says."""
+"""Texts of grpcio for a socket without a listener, and those of Go."""
 _JOIN_SECONDS = 10.0
 _POLLER_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginId:
-    """What registration found out: driver, endpoint, and the services that will be used (health may be empty)."""
+    """The result of registration: driver, endpoint, and the chosen services (health may be empty)."""
 
     driver: str
     endpoint: str
@@ -61,7 +61,7 @@ class PluginId:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRef:
-    """A claim as the plugin is told of it."""
+    """A claim as it is sent to the plugin."""
 
     namespace: str
     name: str
@@ -70,7 +70,7 @@ class ClaimRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedDevice:
-    """A device as the plugin prepared it; no request names: for all requests of the claim."""
+    """A device as the plugin prepared it; without request names it serves all requests of the claim."""
 
     pool: str
     device: str
@@ -98,31 +98,31 @@ class Report:
 
 
 class CallFailed(Exception):
-    """The call itself failed; the text is as Go writes it: `rpc error: code = Internal desc = ...`."""
+    """The call failed; the message has the form of Go: `rpc error: code = Internal desc = ...`."""
 
 
 class PluginEvents(Protocol):
-    """Who is told what happens to a plugin, from its threads."""
+    """The receiver of a plugin's events, called on its threads."""
 
     def connection_changed(self, plugin: "Plugin") -> None:
-        """`plugin.connected` has another value now."""
+        """`plugin.connected` has changed."""
         ...
 
     def health_reported(self, driver: str, reports: Sequence[Report]) -> None:
-        """A message of the health stream came."""
+        """A message of the health stream has arrived."""
         ...
 
     def health_ended(self, driver: str) -> None:
-        """A health stream ended, for whatever reason."""
+        """A health stream has ended, for any reason."""
         ...
 
     def called(self, call: Call) -> None:
-        """A call ended."""
+        """A call has ended."""
         ...
 
 
 class _Open:
-    """The calls that are open at the moment, so that close() can cut them off. Thread safe."""
+    """The calls in flight, so that close() can cancel them. Thread safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -167,7 +167,7 @@ class Plugin:
 
     @property
     def connected(self) -> bool:
-        """Whether the connection stands."""
+        """Whether the connection is established."""
         return self._connected.is_set()
 
     def watch_health(self) -> None:
@@ -193,12 +193,12 @@ class Plugin:
         return {uid: Answer(error=answer.error) for uid, answer in response.claims.items()}
 
     def close(self) -> None:
-        """Drops the connection with everything in flight; takes about half a second."""
+        """Closes the connection and cancels calls in flight; takes about half a second."""
         self._closed.set()
         self._open.cancel_all()
         for callback in (self._state_changed, _nothing):
             self._channel.unsubscribe(callback)
-        # grpc's own poller of the channel looks up every 0.2 s; a channel that is closed under it is an error there.
+        # The channel's poller in grpc wakes every 0.2 s and fails on a channel that was closed meanwhile.
         time.sleep(_POLLER_SECONDS)
         self._channel.close()
         if self._watcher is not None:
@@ -240,7 +240,7 @@ class Plugin:
             )
 
     def _state_changed(self, state: grpc.ChannelConnectivity) -> None:
-        """On a thread of grpc. An idle channel is dialled again: the real kubelet never lets it rest."""
+        """Called on a thread of grpc. Connects an idle channel again, as the real kubelet does."""
         if self._closed.is_set():
             return
         if state is grpc.ChannelConnectivity.IDLE:
@@ -260,7 +260,7 @@ class Plugin:
             self._closed.wait(self._timings.health_retry_seconds)
 
     def _read_stream(self) -> grpc.StatusCode | None:
-        """Reads one stream to its end; how it ended."""
+        """Reads one stream to its end. Returns its status code."""
         messages, stub = _HEALTH[self.id.health_service]
         call = stub(self._channel).NodeWatchResources(messages.NodeWatchResourcesRequest())
         self._open.add(call)
@@ -276,7 +276,7 @@ class Plugin:
 
 
 def rpc_text(error: grpc.RpcError) -> str:
-    """A failed call as grpc-go words it."""
+    """A failed call in the words of grpc-go."""
     code: grpc.StatusCode = error.code()
     name = "Canceled" if code is grpc.StatusCode.CANCELLED else code.name.title().replace("_", "")
     if code is grpc.StatusCode.OK:
@@ -287,7 +287,7 @@ def rpc_text(error: grpc.RpcError) -> str:
 
 
 def _as_dialled(text: str, endpoint: str) -> str:
-    """A call that found nobody, as grpc-go words it; other texts as they are."""
+    """A failed connection in the words of grpc-go; other texts unchanged."""
     for ours, theirs in _DIAL_ERRORS.items():
         if f"error: {ours}" in text:
             dialled = f"transport: Error while dialing: dial unix {endpoint}: connect: {theirs}"

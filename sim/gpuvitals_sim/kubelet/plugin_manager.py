@@ -1,6 +1,6 @@
-"""All registered plugins: which instance gets a driver's calls, and when a driver's slices are wiped.
+"""All registered plugins: the instance that gets a driver's calls, and the deletion of a driver's slices.
 
-Place in the chain: the registrar adds and removes; the preparer asks for the favourite.
+Place in the chain: the registrar adds and removes plugins; the preparer calls the favourite.
 Source: kubernetes/kubernetes pkg/kubelet/cm/dra/plugin/dra_plugin_manager.go; observed on 1.37.2.
 """
 
@@ -15,11 +15,11 @@ log = logging.getLogger(__name__)
 
 
 class NotRegistered(Exception):
-    """No plugin of the driver is there; the text is what the pod's event says."""
+    """No plugin of the driver is registered; the message goes into the pod's event."""
 
 
 class PluginManager:
-    """Thread safe. `wipe(driver)` is called on a timer thread when a driver has had no connected plugin for the delay."""
+    """Thread safe. `wipe(driver)` is called on a timer thread after a driver had no connected plugin for the delay."""
 
     def __init__(self, wiping_delay_seconds: float, wipe: Callable[[str], None]) -> None:
         self._delay = wiping_delay_seconds
@@ -31,18 +31,18 @@ class PluginManager:
         self._closers: list[threading.Thread] = []
 
     def has(self, driver: str, endpoint: str) -> bool:
-        """Whether this endpoint is registered for the driver already."""
+        """Whether this endpoint is already registered for the driver."""
         with self._lock:
             return any((one.id.driver, one.id.endpoint) == (driver, endpoint) for one in self._plugins)
 
     def add(self, plugin: Plugin) -> None:
-        """Registers an instance: from now on it gets the driver's calls."""
+        """Registers an instance, which gets the driver's calls from now on."""
         with self._lock:
             self._plugins.append(plugin)
             self._watch_over(plugin.id.driver)
 
     def remove(self, plugin: Plugin) -> None:
-        """Forgets an instance and drops its connection."""
+        """Removes an instance and closes its connection."""
         with self._lock:
             self._plugins = [one for one in self._plugins if one is not plugin]
             self._watch_over(plugin.id.driver)
@@ -57,12 +57,12 @@ class PluginManager:
         return found
 
     def connection_changed(self, plugin: Plugin) -> None:
-        """A connection came or went: starts or stops the driver's wiping delay."""
+        """Starts or stops the driver's wiping delay after a change of a connection."""
         with self._lock:
             self._watch_over(plugin.id.driver)
 
     def views(self) -> tuple[PluginView, ...]:
-        """What is registered, oldest first."""
+        """The registered instances, oldest first."""
         with self._lock:
             return tuple(
                 PluginView(
@@ -78,7 +78,7 @@ class PluginManager:
             )
 
     def close(self) -> None:
-        """Drops every connection; no wiping follows, as when a kubelet is stopped."""
+        """Closes every connection without wiping, as when a kubelet is stopped."""
         with self._lock:
             self._closed = True
             for plugin in self._plugins:
@@ -91,7 +91,7 @@ class PluginManager:
             thread.join()
 
     def _close_aside(self, plugin: Plugin) -> None:
-        """Under the lock: closes on a thread of its own, since that takes a moment."""
+        """Closes the plugin on a thread of its own, since that takes half a second. Called under the lock."""
         self._closers = [thread for thread in self._closers if thread.is_alive()]
         thread = threading.Thread(target=plugin.close, name=f"kubelet closing {plugin.id.driver}")
         thread.start()
@@ -104,7 +104,7 @@ class PluginManager:
         return best[-1] if best else None
 
     def _watch_over(self, driver: str) -> None:
-        """Under the lock: the timer runs exactly while no instance of the driver is connected."""
+        """Makes the timer run exactly while no instance of the driver is connected. Called under the lock."""
         connected = any(one.connected for one in self._plugins if one.id.driver == driver)
         timer = self._timers.pop(driver, None)
         if connected or self._closed:

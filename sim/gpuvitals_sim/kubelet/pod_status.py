@@ -1,6 +1,6 @@
-"""The pod status that the kubelet writes: phase, conditions, containers, and the health of their devices.
+"""The pod status of the kubelet: phase, conditions, containers, and the health of their devices.
 
-Place in the chain: pure; the pod worker fills a PodState and writes what comes out.
+Place in the chain: `pod_api.py` patches the result. Pure.
 Source: kubernetes/kubernetes pkg/kubelet/status/generate.go and pkg/kubelet/cm/dra/manager.go; observed on 1.37.2.
 """
 
@@ -29,7 +29,7 @@ class ContainerState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodState:
-    """What the worker knows of its pod. `claims` are keyed by the names that the pod gives them."""
+    """The state of a pod on the node. `claims` are keyed by the names in the pod's spec."""
 
     phase: Phase = "Pending"
     sandbox: bool = False
@@ -40,7 +40,7 @@ class PodState:
 
 
 def pod_status(pod: Obj, before: Obj, state: PodState, health: HealthCache) -> Obj:
-    """The status to patch in. A condition that is as in `before`, the status so far, keeps its transition time."""
+    """The status to patch in. A condition that is unchanged since `before` keeps its transition time."""
     unready = [name for name in _names(pod) if not _is_ready(state, name)]
     conditions: list[Obj] = [
         {"type": "PodReadyToStartContainers", **_sandbox(state)},
@@ -61,7 +61,7 @@ def pod_status(pod: Obj, before: Obj, state: PodState, health: HealthCache) -> O
 
 
 def resources_status(container: Obj, state: PodState, health: HealthCache) -> list[Obj]:
-    """`allocatedResourcesStatus` of the container: `claim:<name>[/<request>]`, one resource an id."""
+    """`allocatedResourcesStatus` of the container: `claim:<name>[/<request>]`, one resource per ID."""
     entries = []
     for used in (container.get("resources") or {}).get("claims") or ():
         info = state.claims.get(used["name"])
@@ -82,7 +82,7 @@ def resources_status(container: Obj, state: PodState, health: HealthCache) -> li
 
 
 def without_nulls(status: Obj) -> Obj:
-    """The status as the server stores it: a null in a patch removes what was there."""
+    """The status as the server stores it: a null in a patch removes the field."""
     conditions = [
         {key: value for key, value in one.items() if value is not None} for one in status["conditions"]
     ]

@@ -1,6 +1,6 @@
 """Prepares and unprepares the claims of a pod: one call per driver with all of the pod's claims.
 
-Place in the chain: pod workers call it, it calls the favourite plugins. Texts are the real kubelet's.
+Place in the chain: pod workers call it, it calls the favourite plugins. Messages are the real kubelet's.
 Source: kubernetes/kubernetes pkg/kubelet/cm/dra/manager.go; observed on 1.37.2.
 """
 
@@ -14,19 +14,19 @@ from gpuvitals_sim.kubelet.plugin_manager import NotRegistered, PluginManager
 
 CLAIMS = "resourceclaims.resource.k8s.io"
 _EXTENDED = "extended resources"
-"""Stands for the pod's name of the claim that the scheduler made for its extended resources; it is no DNS label."""
+"""The key of the claim that the scheduler created for extended resources; it is no DNS label, as names in a pod are."""
 
 
 class PrepareFailed(Exception):
-    """The pod can't start yet; the text goes into its event."""
+    """The pod can't start yet; the message goes into its event."""
 
 
 class UnprepareFailed(Exception):
-    """The pod can't end yet; the real kubelet only logs the text."""
+    """The pod can't end yet; the real kubelet only logs the message."""
 
 
 def pod_claims(pod: Obj) -> dict[str, str]:
-    """Names of the pod's claim objects by the names the pod gives them; one that is not needed is left out.
+    """Names of the pod's claims by the names in its spec, without those that are not needed.
 
     Raises PrepareFailed if a claim is not generated yet.
     """
@@ -52,7 +52,7 @@ def pod_claims(pod: Obj) -> dict[str, str]:
 
 
 def container_uses(pod: Obj, container: Obj) -> list[tuple[str, str]]:
-    """The pod's names of the claims that the container uses, each with a request; an empty one means all."""
+    """The container's claims by their names in the pod's spec, each with a request; an empty request means all."""
     uses = (container.get("resources") or {}).get("claims") or ()
     special = (pod.get("status") or {}).get("extendedResourceClaimStatus") or {}
     return [(used["name"], used.get("request", "")) for used in uses] + [
@@ -94,7 +94,7 @@ class Preparer:
             self._claims.drop(info)
 
     def _batches(self, pod: Obj) -> tuple[dict[str, list[ClaimRef]], list[ClaimRef]]:
-        """What is to be called, by driver, and the claims that will be prepared after it."""
+        """The claims to prepare, by driver, and all claims that are prepared afterwards."""
         batches: dict[str, list[ClaimRef]] = {}
         joined: list[ClaimRef] = []
         for name in pod_claims(pod).values():

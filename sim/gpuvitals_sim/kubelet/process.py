@@ -1,6 +1,6 @@
-"""One run of the kubelet, from start to stop. What outlives it is in `kubelet.py`.
+"""One run of the kubelet, from start to stop. State that outlives it is in `kubelet.py`.
 
-Place in the chain: ties registrar, plugins, pod workers and node together; the plugins tell it what happens to them.
+Place in the chain: connects registrar, plugins, pod workers and node; it receives the plugins' events.
 """
 
 import logging
@@ -34,7 +34,7 @@ _LOOK_LATER = 1.15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersistentState:
-    """What a restart does not lose."""
+    """The state that survives a restart."""
 
     claims: ClaimInfoCache
     runtime: Runtime
@@ -80,7 +80,7 @@ class Process:
         self._pods.start()
 
     def stop(self) -> None:
-        """Ends every thread; calls in flight are cut off, containers run on."""
+        """Ends every thread; calls in flight are cancelled, containers keep running."""
         self._stopping.set()
         self._pods.stop()
         self._registrar.stop()
@@ -93,7 +93,7 @@ class Process:
         self._client.close()
 
     def worker(self, namespace: str, name: str) -> PodWorker | None:
-        """The worker of the pod that has this name now."""
+        """The worker of the pod with this name, or None."""
         pod = self._pods.find(namespace, name)
         return self._workers.get(str(pod["metadata"]["uid"])) if pod is not None else None
 
@@ -102,7 +102,7 @@ class Process:
         self.plugins.connection_changed(plugin)
 
     def health_reported(self, driver: str, reports: Sequence[Report]) -> None:
-        """Of PluginEvents: pods whose devices changed get their status written."""
+        """Of PluginEvents: updates the status of pods whose devices have changed."""
         changed = self._persistent.health.update(driver, reports)
         if not changed:
             return
@@ -121,7 +121,7 @@ class Process:
             worker.health_changed()
 
     def health_ended(self, driver: str) -> None:
-        """Of PluginEvents: nothing is known any more; nobody is told until a pod syncs."""
+        """Of PluginEvents: clears the health of the driver's devices; pods show it with their next sync."""
         if not self._stopping.is_set():
             self._persistent.health.clear(driver)
 
@@ -146,7 +146,7 @@ class Process:
             worker.update(pod)
 
     def _keep(self) -> None:
-        """The node's own business: registers it, wipes at start, then unprepares for pods that are gone."""
+        """Registers the node, deletes its slices, then unprepares claims of deleted pods periodically."""
         self._until_done(lambda: register_node(self._client, self._config.node_name))
         if not self._stopping.wait(self._config.timings.startup_wipe_seconds):
             self._wipe("")
@@ -165,13 +165,13 @@ class Process:
             try:
                 self._preparer.unprepare(uid)
             except UnprepareFailed as error:
-                log.info("claims of a pod that is gone: %s; tried again with the next look", error)
+                log.info("claims of a deleted pod: %s; tried again with the next pass", error)
 
     def _wipe(self, driver: str) -> None:
         self._until_done(lambda: wipe_slices(self._client, self._config.node_name, driver))
 
     def _wipe_late(self, driver: str) -> None:
-        """On a timer thread, which ends after it."""
+        """Called on a timer thread, which ends afterwards."""
         self._wipe(driver)
         self._client.close()
 

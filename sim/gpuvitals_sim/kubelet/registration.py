@@ -1,7 +1,7 @@
-"""Finds plugins: looks at the registration directory, asks each socket who it is, and tells it the outcome.
+"""Registers plugins: scans the registration directory, calls GetInfo on each socket, and sends the result.
 
-Place in the chain: the way in for plugins. It looks about once a second; a socket that was replaced under its name is
-unregistered in one look and registered in the next.
+Place in the chain: the entry of plugins. It scans about once a second; a socket that was replaced under its name is
+unregistered in one scan and registered in the next.
 Source: kubernetes/kubernetes pkg/kubelet/pluginmanager; observed on 1.37.2.
 """
 
@@ -27,12 +27,12 @@ _JOIN_SECONDS = 10.0
 
 
 class Refused(Exception):
-    """The plugin can't be registered; it is told this text."""
+    """The plugin can't be registered; the message is sent to it."""
 
 
 @dataclass(slots=True)
 class _Socket:
-    """One socket in the directory: which file it is, and what came of it."""
+    """One socket in the directory: its inode and time, and the result of its registration."""
 
     identity: tuple[int, int]
     plugin: Plugin | None = None
@@ -41,7 +41,7 @@ class _Socket:
 
 
 class Registrar:
-    """Keeps `plugins` equal to what is in the registration directory."""
+    """Keeps `plugins` equal to the sockets in the registration directory."""
 
     def __init__(
         self, config: KubeletConfig, plugins: PluginManager, events: PluginEvents, rng: random.Random
@@ -56,13 +56,13 @@ class Registrar:
         self._first_look_seconds = 0.0
 
     def start(self, first_look_seconds: float) -> None:
-        """Starts looking, the first time after this delay."""
+        """Starts scanning, the first time after this delay."""
         self._config.registry_dir.mkdir(parents=True, exist_ok=True)
         self._first_look_seconds = first_look_seconds
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the looking; registered plugins stay registered."""
+        """Stops scanning; registered plugins stay registered."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(_JOIN_SECONDS)
@@ -90,7 +90,7 @@ class Registrar:
                 self._try(path, socket)
 
     def _in_some_order(self, present: dict[Path, tuple[int, int]]) -> list[tuple[Path, tuple[int, int]]]:
-        """Sockets that appear in the same look have no order of their own."""
+        """The sockets in random order, since those of one scan have no order of their own."""
         entries = sorted(present.items())
         self._rng.shuffle(entries)
         return entries
@@ -108,7 +108,7 @@ class Registrar:
             socket.failures = 0
 
     def _register(self, path: Path) -> Plugin | None:
-        """The whole handshake over a connection of its own; the new plugin, or None."""
+        """Registers one plugin over a connection of its own. Returns it, or None."""
         timings = self._config.timings
         options = [("grpc.use_local_subchannel_pool", 1)]
         with grpc.insecure_channel(f"unix:{path}", options=options) as channel:
@@ -142,7 +142,7 @@ class Registrar:
         return plugin
 
     def _identity(self, info: pluginregistration_v1_pb2.PluginInfo) -> PluginId:
-        """The services to use: DRA by the plugin's order, health by the kubelet's."""
+        """The chosen services: DRA by the plugin's order, health by the kubelet's. Raises Refused."""
         offered, known = list(info.supported_versions), self._config.dra_services
         dra = next((service for service in offered if service in known), "")
         if not dra:
@@ -154,7 +154,7 @@ class Registrar:
         return PluginId(driver=info.name, endpoint=info.endpoint, dra_service=dra, health_service=health)
 
     def _notify(self, stub: pluginregistration_v1_pb2_grpc.RegistrationStub, plugin: Plugin) -> None:
-        """Tells the plugin that it is registered; the health stream may be opened before or after that."""
+        """Sends the successful registration; the health stream may be opened before or after that."""
         stream_first = self._rng.random() < 0.5
         if stream_first:
             plugin.watch_health()
@@ -175,7 +175,7 @@ def _quoted(services: list[str] | tuple[str, ...]) -> str:
 
 
 def _sockets_in(directory: Path) -> dict[Path, tuple[int, int]]:
-    """The sockets of the directory, each with what tells it from a successor of the same name."""
+    """The sockets of the directory with inode and change time, which differ for a successor of the same name."""
     found = {}
     for path in directory.iterdir():
         if path.name.startswith("."):
@@ -183,7 +183,7 @@ def _sockets_in(directory: Path) -> dict[Path, tuple[int, int]]:
         try:
             status = path.stat()
         except FileNotFoundError:
-            continue  # gone between listing and looking
+            continue  # removed since it was listed
         if S_ISSOCK(status.st_mode):
             found[path] = (status.st_ino, status.st_ctime_ns)
     return found

@@ -1,6 +1,6 @@
-"""The container runtime: sandboxes and containers. They live on when the kubelet ends, and die with the node.
+"""The container runtime: sandboxes and containers, which survive the kubelet and end with the node.
 
-Place in the chain: pod workers start and end containers here; tests and the demo read what a container got.
+Place in the chain: pod workers start and end containers here; tests read the devices of a container.
 """
 
 import threading
@@ -26,7 +26,7 @@ class Runtime:
         return pod_uid in self._sandboxes
 
     def create_sandbox(self, pod_uid: str) -> None:
-        """An empty sandbox."""
+        """Creates an empty sandbox."""
         with self._lock:
             self._sandboxes.setdefault(pod_uid, {})
 
@@ -53,7 +53,7 @@ class Runtime:
         return container in self._sandboxes.get(pod_uid, {})
 
     def crash(self, pod_uid: str, container: str) -> None:
-        """Ends one container; a worker that finds it gone starts it again."""
+        """Ends one container; the pod worker starts it again."""
         with self._lock:
             if self._sandboxes.get(pod_uid, {}).pop(container, None) is not None:
                 key = (pod_uid, container)
@@ -65,11 +65,11 @@ class Runtime:
             self._sandboxes.pop(pod_uid, None)
 
     def end_all(self) -> None:
-        """The node lost power."""
+        """Ends all sandboxes, as a reboot does."""
         with self._lock:
             self._sandboxes = {}
 
     def containers(self) -> tuple[ContainerView, ...]:
-        """What runs."""
+        """The running containers."""
         with self._lock:
             return tuple(view for sandbox in self._sandboxes.values() for view in sandbox.values())

@@ -1,4 +1,4 @@
-"""Scenarios: what happens to simulated nodes, and what must be seen. Models and loader; `gpuvitals_sim.demo` runs them.
+"""Scenarios: actions on simulated nodes and expectations. `gpuvitals_sim.demo` plays them.
 
 May live here: models and their loader. May not: anything that runs a scenario.
 
@@ -10,12 +10,12 @@ file, line and field. Layout:
     nodes: {count: 2, gpus: 8, profile: h100}     # nodes are numbered from 0; `node_names` names them
     policy: {probation_seconds: 4}   # values of health.policy by name, in whole seconds or as "4s"
     steps:
-      - title: what the viewer reads first
-        about: why it matters (optional)
+      - title: the heading of the step
+        about: an explanation (optional)
         do:                          # in order; each entry has exactly one key
           - xid: {node: 0, gpu: 3, code: 79, message: "...", process: python, repeat: 1}
           - kernel_line: {node: 0, text: "..."}          # any other line of the kernel log
-          - off_bus: {node: 0, gpu: 3}                   # gone from PCI; the kernel says XID 79
+          - off_bus: {node: 0, gpu: 3}                   # gone from PCI; the kernel logs XID 79
           - lose: {node: 0, gpu: 3}                      # NVML answers GPU_IS_LOST for it
           - set: {node: 0, gpu: 3, readings: {thermal_margin_celsius: 3}}
           - reset: {node: 0, gpu: 3}                     # a reset that the agent can observe
@@ -23,10 +23,10 @@ file, line and field. Layout:
           - wait: 2s
           - create_pod: {name: train, claim: {count: 1, selector: 'device.attributes["health"].score > 90'}}
           - delete_pod: train
-          - restart: {component: kubelet, node: 0}       # kubelet | agent: stopped as asked, and started again
+          - restart: {component: kubelet, node: 0}       # kubelet | agent: stopped, and started again
           - kill: {component: agent, node: 0}            # SIGKILL
           - start: {component: agent, node: 0}
-          - mark: {}                                     # remembers slices and write counts; each step begins with one
+          - mark: {}                                     # stores slices and write counts; each step begins with one
           - expect: ...
 
 A GPU is addressed by node and index in PCI order, from 0. Durations are `500ms`, `2s`, `1m` or seconds.

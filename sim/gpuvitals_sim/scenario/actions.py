@@ -1,6 +1,6 @@
-"""What a scenario can do to nodes, GPUs, pods and programs: one frozen model an action.
+"""The actions of a scenario on nodes, GPUs, pods and programs: one frozen model per action.
 
-Place in the chain: `model.py` puts them into steps; the runner matches on their types.
+Place in the chain: `model.py` puts them into steps; `demo/action_runner.py` performs them.
 """
 
 from typing import Annotated, Literal, Self
@@ -11,7 +11,7 @@ from gpuvitals_sim.scenario.types import Index, Line, Model, Name, Reading, Seco
 
 
 class OnNode(Model):
-    """Something on one node, numbered from 0."""
+    """An action on one node, numbered from 0."""
 
     node: Index
 
@@ -52,7 +52,7 @@ class SetReadings(OnGpu):
 
 
 class Reset(OnGpu):
-    """The GPU is reset where the agent can see it: counters zero, recovery action None, identity logged again."""
+    """A GPU reset that the agent can observe: counters zero, recovery action None, identity logged again."""
 
 
 class Noise(Model):
@@ -81,7 +81,7 @@ class SubRequest(Model):
 
 
 class Claim(Model):
-    """What the pod's claim asks for; the device class is the demo's. `first_available` replaces selector and count."""
+    """The request of the pod's claim; the device class is the demo's. `first_available` replaces selector and count."""
 
     selector: Text | None = None
     count: Annotated[int, Field(ge=1, le=32)] = 1
@@ -110,7 +110,7 @@ class CreatePod(Model):
 
 
 class Restart(OnNode):
-    """A program on the node is stopped as a person would, and started again."""
+    """A program on the node is stopped and started again."""
 
     component: Literal["kubelet", "agent"]
 
@@ -128,4 +128,4 @@ class Start(OnNode):
 
 
 class Mark(Model):
-    """Remembers slices and write counts for `siblings` and `writes`."""
+    """Stores slices and write counts for `siblings` and `writes`."""

@@ -1,4 +1,4 @@
-"""What a scenario expects to see, declared: the runner polls it and prints expected, observed and how long it took.
+"""The expectations of a scenario: the demo polls each and prints expectation, observation and duration.
 
 Place in the chain: an entry of a step's `do` list, beside the actions.
 """
@@ -12,7 +12,7 @@ from gpuvitals_sim.scenario.types import Index, Model, Name, Seconds, Status, on
 
 
 class Condition(Model):
-    """A status condition; what is left out is not looked at. `message` must be contained."""
+    """A status condition; omitted fields are not compared. `message` is a substring."""
 
     type: str
     status: Status
@@ -21,7 +21,7 @@ class Condition(Model):
 
 
 class DeviceSeen(OnGpu):
-    """What the ResourceSlice shows of a GPU; `taint` is the part of the key after the driver's name, or "none"."""
+    """A GPU in the ResourceSlice; `taint` is the part of the key after the driver's name, or "none"."""
 
     published: bool | None = None
     out: bool | None = None
@@ -35,7 +35,7 @@ class DeviceSeen(OnGpu):
 
 
 class PodSeen(Model):
-    """What the pod shows. `device` and `not_device`: what its claim holds. `health`: what the kubelet reports of it."""
+    """A pod. `device` and `not_device` compare its claim's devices, `health` the health that the kubelet reports."""
 
     name: Name
     phase: Literal["Pending", "Running", "Failed", "Succeeded"] | None = None

@@ -1,6 +1,6 @@
-"""Reads a scenario file; what is wrong with it is said with file, line and field.
+"""Reads a scenario file; errors name file, line and field.
 
-Place in the chain: the way in for untrusted text. After it, a Scenario holds only what can be run.
+Place in the chain: the entry of untrusted text. A loaded Scenario can be played.
 """
 
 import json
@@ -21,7 +21,7 @@ _MAX_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One thing that is wrong: 1-based line, 0 where there is no text; field as `steps[0].do[2].xid.gpu`; what about it."""
+    """One error: 1-based line, 0 without a text; field as `steps[0].do[2].xid.gpu`; message."""
 
     line: int
     field: str
@@ -29,7 +29,7 @@ class Problem:
 
 
 class ScenarioError(ValueError):
-    """The file can't be run. The text is one line for the first problem; `problems` has all, by line."""
+    """The scenario can't be played. The message is one line for the first problem; `problems` has all, by line."""
 
     def __init__(self, source: str, problems: list[Problem]) -> None:
         first = problems[0]
@@ -42,7 +42,7 @@ class ScenarioError(ValueError):
 
 
 def load(path: Path) -> Scenario:
-    """The scenario in this file. Raises ScenarioError, also where it can't be read."""
+    """The scenario in this file. Raises ScenarioError, also for an unreadable file."""
     try:
         with path.open("rb") as stream:
             body = stream.read(_MAX_BYTES + 1)

@@ -17,13 +17,13 @@ _TITLE = Annotated[str, Field(min_length=1, max_length=100)]
 
 
 class Wait(Model):
-    """Let this time pass."""
+    """A pause of this length."""
 
     seconds: Seconds
 
 
 class DeletePod(Model):
-    """Delete the pod, as a user does."""
+    """The pod is deleted, as by a user."""
 
     name: Name
 
@@ -47,7 +47,7 @@ Action = (
 
 
 class Entry(Model):
-    """One entry of a step: exactly one key. `what` gives its value as an action or an Expect."""
+    """One entry of a step: exactly one key. `content` is its value as an action or an Expect."""
 
     xid: actions.Xid | None = None
     kernel_line: actions.KernelLine | None = None
@@ -71,8 +71,8 @@ class Entry(Model):
         return one_of(*(name for name in type(self).model_fields if getattr(self, name) is not None))
 
     @property
-    def what(self) -> Action | Expect:
-        """The value, typed: match on it."""
+    def content(self) -> Action | Expect:
+        """The value of the key, typed."""
         if self.wait is not None:
             return Wait(seconds=self.wait)
         if self.delete_pod is not None:
@@ -87,7 +87,7 @@ class Entry(Model):
 
 
 class Step(Model):
-    """One thing to see. It begins with a mark."""
+    """One step. It begins with a mark."""
 
     title: _TITLE
     about: Text | None = None
@@ -95,7 +95,7 @@ class Step(Model):
 
 
 class Nodes(Model):
-    """How many nodes, with how many GPUs of which profile of `hardware/profiles.py`."""
+    """The number of nodes, and the number and profile (`hardware/profiles.py`) of their GPUs."""
 
     count: Annotated[int, Field(ge=1, le=16)] = 2
     gpus: Annotated[int, Field(ge=1, le=16)] = 8
@@ -108,7 +108,7 @@ class Nodes(Model):
 
 
 class Scenario(Model):
-    """A checked scenario."""
+    """A validated scenario."""
 
     name: Name
     description: Text

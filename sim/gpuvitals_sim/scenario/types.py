@@ -1,6 +1,6 @@
-"""The words scenarios are written in: names, durations, numbers, and the base of all models.
+"""Field types of scenarios: names, durations, numbers, and the base of all models.
 
-Place in the chain: `actions.py`, `expectations.py` and `model.py` stand on it.
+Place in the chain: used by `actions.py`, `expectations.py` and `model.py`.
 """
 
 import re
@@ -53,7 +53,7 @@ NonEmpty = Annotated[tuple[T, ...], AfterValidator(_not_empty)]
 
 
 class Model(BaseModel):
-    """What every part of a scenario obeys: unchangeable, no unknown field, no silent conversion."""
+    """The base of all models: immutable, without unknown fields and silent conversions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -67,5 +67,5 @@ def only_one(model: Model, names: tuple[str, ...]) -> None:
 
 
 def one_of(*values: T | None) -> T:
-    """The one value that is set; `only_one` has checked that there is one."""
+    """The one value that is set; `only_one` has checked that there is exactly one."""
     return next(value for value in values if value is not None)

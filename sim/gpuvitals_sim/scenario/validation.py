@@ -1,6 +1,6 @@
-"""What a well-formed scenario can still have wrong: devices, pods and policy values that don't exist.
+"""Validates references of a well-formed scenario: devices, pods, readings and policy values must exist.
 
-Place in the chain: after the models, before a Scenario is handed out.
+Place in the chain: after the models, as the last step of loading.
 """
 
 from collections.abc import Iterator
@@ -18,11 +18,11 @@ from gpuvitals_sim.scenario.types import Model
 from gpuvitals_sim.scenario.yaml_document import Place
 
 _POLL_SECONDS = 5.0
-"""How often an agent of the demo reads its GPUs: the agent's default."""
+"""The poll interval of the demo's agents: the agent's default."""
 
 
 def impossible(scenario: Scenario) -> Iterator[tuple[Place, str]]:
-    """Places that can't be run, each with what is wrong."""
+    """The invalid places, each with its error."""
     yield from _policy(scenario)
     if scenario.nodes.profile not in PROFILES:
         known = ", ".join(sorted(PROFILES))
@@ -35,7 +35,7 @@ def impossible(scenario: Scenario) -> Iterator[tuple[Place, str]]:
 
 
 def _policy(scenario: Scenario) -> Iterator[tuple[Place, str]]:
-    """Values that no agent takes: each alone, then together and with the agents' poll."""
+    """Errors of policy values that an agent refuses: each alone, then together and with the poll interval."""
     wrong = False
     for name, value in scenario.policy.items():
         try:
@@ -54,7 +54,7 @@ def _policy(scenario: Scenario) -> Iterator[tuple[Place, str]]:
 
 
 def _outside(nodes: Nodes, place: Place, model: Model) -> Iterator[tuple[Place, str]]:
-    """Every number of a node or GPU below `model` that the scenario's nodes don't have."""
+    """Errors of node and GPU numbers below `model` that don't exist."""
     if isinstance(model, (OnNode, Noise, CreatePod, PodSeen, WritesSeen)):
         node = model.node
         if node is not None and node >= nodes.count:
@@ -95,7 +95,7 @@ def _expressions(claim: Claim) -> Iterator[tuple[Place, str]]:
 def _unknown_pods(scenario: Scenario) -> Iterator[tuple[Place, str]]:
     created: set[str] = set()
     for place, entry in scenario.entries():
-        match entry.what:
+        match entry.content:
             case CreatePod(name=name):
                 created.add(name)
             case DeletePod(name=name) if name not in created:

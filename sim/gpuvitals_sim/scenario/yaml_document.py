@@ -1,6 +1,6 @@
-"""A YAML text as plain values, with the line of every place in it.
+"""YAML text as plain values, with the line of every place in it.
 
-Place in the chain: under the loader. Refused: aliases (they multiply), doubled keys (one would win silently), deep nests.
+Place in the chain: under the loader. Refused: aliases (which can expand without bound), duplicate keys, deep nesting.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Value = dict[str, object] | list[object] | str | int | float | bool | None
 
 
 class DocumentError(ValueError):
-    """The text is not YAML that we read; `line` is 1-based."""
+    """The text is invalid or unsupported YAML; `line` is 1-based."""
 
     def __init__(self, message: str, line: int) -> None:
         super().__init__(message)
@@ -21,7 +21,7 @@ class DocumentError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """`value` is the content; its lines are asked for by place."""
+    """`value` is the content; `locate` returns the line of a place in it."""
 
     value: Value
     root: yaml.Node

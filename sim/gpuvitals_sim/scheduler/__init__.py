@@ -1,9 +1,9 @@
-"""A scheduler, as far as claims for devices are concerned: it allocates them as Kubernetes does and binds their pods.
+"""A simulated scheduler: allocates claims for devices as Kubernetes does and binds their pods.
 
-May live here: pools of published devices, the search through them, the choice of a node, the real scheduler's texts. May
-not: anything about GPUs. Not simulated: CPU and memory (of a node's resources only the extended ones count), affinity
+May live here: pools of published devices, the search through them, the choice of a node, the real scheduler's messages.
+May not: anything about GPUs. Not simulated: CPU and memory (of a node's resources only the extended ones count), affinity
 between pods, preemption, shared capacity and counters, devices that choose their nodes one by one, binding conditions,
-scoring beyond "first choice, then the emptier node". `tests/contract/scheduling` holds it to the real one.
+scoring beyond "first choice, then the emptier node". `tests/contract/scheduling` compares it with the real one.
 """
 
 from gpuvitals_sim.scheduler.scheduler import Scheduler

@@ -1,6 +1,6 @@
-"""The allocation as it is written into a claim's status, and what is read back from it.
+"""The allocation in a claim's status: written from the allocator's picks, and read back.
 
-Place in the chain: made from the allocator's picks; the binder writes it.
+Place in the chain: between allocator and binder.
 Source: kubernetes/api resource/v1 (AllocationResult).
 """
 
@@ -51,7 +51,7 @@ def _result(pick: Picked) -> Obj:
 
 
 def _node_selector(picked: Sequence[Picked], node: str) -> Obj | None:
-    """The node of its local devices, else what the slices of the devices ask of a node."""
+    """The node of its local devices, else the node selectors of the devices' slices."""
     if any(pick.device.bound_to_node for pick in picked):
         return only_node(node)
     term: Obj = {}
@@ -65,7 +65,7 @@ def _node_selector(picked: Sequence[Picked], node: str) -> Obj | None:
 
 
 def _config(claim: Obj, picked: Sequence[Picked], classes: Mapping[str, Obj]) -> list[Obj]:
-    """Class configs once a class, then those of the claim; `requests` is left out where it would name all."""
+    """Class configs once a class, then those of the claim; `requests` is omitted if it would name all."""
     chosen = list(dict.fromkeys((pick.choice.class_name, pick.choice.name) for pick in picked))
     names = {name for _, name in chosen} | {name.split("/")[0] for _, name in chosen}
     entries: list[Obj] = []
@@ -84,7 +84,7 @@ def _config(claim: Obj, picked: Sequence[Picked], classes: Mapping[str, Obj]) ->
 
 
 def _without_all(entry: Obj, chosen: Sequence[str]) -> Obj:
-    """An entry that covers every request that was chosen names none."""
+    """The entry without `requests` if they cover every chosen request."""
     named = set(entry["requests"])
     if not named or all(named & {name, name.split("/")[0]} for name in chosen):
         return {key: value for key, value in entry.items() if key != "requests"}

@@ -1,6 +1,6 @@
 """The search for devices: depth first over claims, requests, choices and devices; the first full solution wins.
 
-Place in the chain: the decision calls it per node. It scores nothing: the published order of devices is the preference.
+Place in the chain: the decision calls it per node. There is no score: the published order of devices is the preference.
 Source: kubernetes/dynamic-resource-allocation structured/internal/incubating (behaviour and texts).
 """
 
@@ -17,11 +17,11 @@ _REPELLING = ("NoSchedule", "NoExecute")
 
 
 class AllocationError(Exception):
-    """The whole attempt to schedule the pod ends; the text goes into its condition."""
+    """The attempt to schedule the pod ends on all nodes; the message goes into its condition."""
 
 
 class NodeError(Exception):
-    """This node can give nothing; the text counts among the reasons of the others."""
+    """This node can allocate nothing; the message is counted with those of the other nodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Search:
     _all: dict[tuple[int, str], list[PoolDevice]] = field(default_factory=dict)
 
     def run(self) -> list[list[Picked]] | None:
-        """The devices of each claim, or None if the node can't give them. Raises AllocationError and NodeError."""
+        """The devices of each claim, or None if the node lacks them. Raises AllocationError and NodeError."""
         self._picked = [[] for _ in self.wanted]
         for number in range(len(self.wanted)):
             self._check_size(number)
@@ -69,7 +69,7 @@ class Search:
             before += least
 
     def _size(self, number: int, choice: Choice) -> int:
-        """How many devices the choice takes; also checks that it can be tried at all."""
+        """The number of devices of the choice. Raises AllocationError if it can't be tried at all."""
         where = f"claim {self.wanted[number].key}, request {choice.short_name}"
         if not choice.all_devices:
             return choice.count
@@ -105,7 +105,7 @@ class Search:
         return self._some(number, index, rank, _Place(self._candidates(), choice.count))
 
     def _every(self, number: int, index: int, rank: int) -> bool:
-        """All devices that the selectors name; each must be usable."""
+        """Picks all devices that match the selectors; each must be usable."""
         choice = self.wanted[number].requests[index].choices[rank]
         depth = 0
         complete = True
@@ -121,7 +121,7 @@ class Search:
         return False
 
     def _some(self, number: int, index: int, rank: int, place: "_Place") -> bool:
-        """`place.missing` more devices from `place` on; combinations, not permutations."""
+        """Picks `place.missing` more devices from `place` on; combinations, not permutations."""
         if place.missing == 0:
             return self._request(number, index + 1)
         choice = self.wanted[number].requests[index].choices[rank]
@@ -146,7 +146,7 @@ class Search:
         return device.id in self.in_use or device.id in self._taken
 
     def _selectable(self, number: int, choice: Choice, device: PoolDevice) -> bool:
-        """Class selectors, then the request's. An error is not "no": it ends the attempt."""
+        """Whether class and request selectors match. Raises AllocationError, since an error is no mismatch."""
         device_class = self.classes[choice.class_name]
         selectors = device_class["spec"].get("selectors") or ()
         of_class = [selector["cel"]["expression"] for selector in selectors]
@@ -155,7 +155,7 @@ class Search:
         )
 
     def _pick(self, number: int, choice: Choice, rank: int, device: PoolDevice) -> bool:
-        """Takes the device if its taints are tolerated and the constraints hold with it."""
+        """Picks the device if its taints are tolerated and the constraints hold with it."""
         for taint in device.taints:
             if taint.get("effect") in _REPELLING and not tolerated(taint, choice.tolerations):
                 return False
@@ -191,7 +191,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where the search for the devices of one request stands."""
+    """The position of the search for the devices of one request."""
 
     devices: list[PoolDevice]
     missing: int

@@ -1,6 +1,7 @@
-"""One attempt to schedule one pod: which node, which devices, or why not.
+"""One attempt to schedule one pod: its node and devices, or the reasons of refusal.
 
-Place in the chain: pure over a ClusterSnapshot; the scheduler builds the ClusterSnapshot from its informers and carries the Decision out.
+Place in the chain: pure over a ClusterSnapshot, which the scheduler builds from its informers; the binder writes the
+decision.
 """
 
 from collections import Counter
@@ -29,7 +30,7 @@ _NO_VICTIMS = "No preemption victims found for incoming pod"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSnapshot:
-    """What an attempt sees. `bound` are the pods of each node that have not ended."""
+    """The input of an attempt. `bound` are the pods of each node that have not ended."""
 
     nodes: Sequence[Obj]
     classes: Mapping[str, Obj]
@@ -42,7 +43,7 @@ class ClusterSnapshot:
 class Placed:
     """The pod fits: its node, and the allocation of each claim that has none yet, by claim UID.
 
-    `extended` is a claim for extended resources that has to be made first, and `extended_allocation` its devices.
+    `extended` is a claim for extended resources that must be created first, and `extended_allocation` its devices.
     """
 
     node: str
@@ -55,7 +56,7 @@ class Placed:
 class Refused:
     """The pod does not fit: reason and message of its PodScheduled condition.
 
-    `idle` is a claim that nobody else uses and whose allocation keeps the pod off all nodes.
+    `idle` is a claim that no other pod uses and whose allocation excludes all nodes.
     """
 
     reason: str
@@ -67,7 +68,7 @@ Decision = Placed | Refused
 
 
 def decide(snapshot: ClusterSnapshot, pod: Obj, claims: Sequence[Obj]) -> Decision:
-    """Where the pod goes. `claims` are all that it references."""
+    """The decision for the pod. `claims` are all that it references."""
     wanted = tuple(claim_requests(claim) for claim in claims if not _allocated(claim))
     missing = _missing_class(snapshot, wanted)
     if missing:
@@ -92,7 +93,7 @@ class _Fit:
 
 
 class _Attempt:
-    """The nodes one after the other."""
+    """The attempt, node by node."""
 
     def __init__(
         self, snapshot: ClusterSnapshot, pod: Obj, claims: Sequence[Obj], wanted: Sequence[ClaimRequests]
@@ -106,13 +107,13 @@ class _Attempt:
         self._fitting: list[_Fit] = []
 
     def try_node(self, node: Obj) -> None:
-        """Notes whether the pod fits on the node. Raises AllocationError."""
+        """Records whether the pod fits on the node. Raises AllocationError."""
         why = refusal(self._pod, node) or self._short(node) or self._claimed(node)
         if why:
             self._refusals.append(why)
 
     def outcome(self) -> Decision:
-        """The best of the nodes that fit."""
+        """The best of the fitting nodes, or the refusal."""
         if not self._fitting:
             reasons = ", ".join(sorted(f"{count} {why}" for why, count in Counter(self._refusals).items()))
             message = _unschedulable(len(self._refusals), reasons, self._without_victims)
@@ -142,7 +143,7 @@ class _Attempt:
         return f"Insufficient {found.resource}"
 
     def _claimed(self, node: Obj) -> str:
-        """Why the claims keep the pod off the node; empty if they don't."""
+        """The reason why the claims exclude the node, or an empty text."""
         extended = (
             extended_resource_claim(self._pod, node, self._resources, self._resource_classes)
             if self._resources
@@ -167,7 +168,7 @@ class _Attempt:
         return ""
 
     def _rank(self, fit: _Fit) -> tuple[int, int, str]:
-        """Better is smaller: first choices of prioritized lists, then the emptier node, then the name."""
+        """The sort key; smaller is better: first choices of prioritized lists, then the emptier node, then the name."""
         name = node_name(fit.node)
         later = sum(pick.rank for claim in fit.picked for pick in claim)
         return later, len(self._snapshot.bound.get(name, ())), name
@@ -178,12 +179,12 @@ def _allocated(claim: Obj) -> bool:
 
 
 def _is_elsewhere(claim: Obj, node: Obj) -> bool:
-    """Whether the claim is allocated already, and not for this node."""
+    """Whether the claim is already allocated, and not for this node."""
     return _allocated(claim) and not selector_matches(claim["status"]["allocation"].get("nodeSelector"), node)
 
 
 def _is_idle(claim: Obj, pod: Obj) -> bool:
-    """Whether the allocation serves nobody, or this pod alone."""
+    """Whether the allocation is reserved for no pod, or for this pod alone."""
     return all(entry["uid"] == pod["metadata"]["uid"] for entry in claim["status"].get("reservedFor") or ())
 
 

@@ -1,6 +1,6 @@
-"""Extended resources that a DeviceClass serves: who serves them on a node, and the claim that the scheduler makes for them.
+"""Extended resources served by a DeviceClass: the class of each resource, and the claim that the scheduler creates.
 
-Place in the chain: the decision asks it per node; the binder writes what it made.
+Place in the chain: the decision calls it per node; the binder creates the claim.
 Source: kubernetes/kubernetes pkg/scheduler/framework/plugins/dynamicresources/extendeddynamicresources.go, noderesources/fit.go.
 """
 
@@ -18,7 +18,7 @@ _NATIVE = ("kubernetes.io/", "requests.")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtendedResourceClaim:
-    """A claim that is not in the API yet, and which of its requests a container's resource is."""
+    """A claim that is not created yet, and the mapping of containers' resources to its requests."""
 
     claim: Obj
     mappings: tuple[Obj, ...]
@@ -26,18 +26,18 @@ class ExtendedResourceClaim:
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """A resource that the node has too little of; `is_hopeless` where even the empty node would."""
+    """A resource of which the node has too little; `is_hopeless` if even the empty node has too little."""
 
     resource: str
     is_hopeless: bool
 
 
 class ResourceClasses:
-    """Which class serves which extended resource. Of two that name the same one the newer does."""
+    """The class of each extended resource; of two classes for the same resource the newer one."""
 
     def __init__(self, classes: Mapping[str, Obj]) -> None:
         self._by_resource: dict[str, str] = {}
-        # Of one age the name that comes first wins, so it is entered last.
+        # Of classes with the same age the first name wins, so it is entered last.
         by_name = sorted(classes.values(), key=lambda item: str(item["metadata"]["name"]), reverse=True)
         for item in sorted(by_name, key=lambda item: str(item["metadata"]["creationTimestamp"])):
             name = item["metadata"]["name"]
@@ -51,7 +51,7 @@ class ResourceClasses:
 
 
 def extended_resources(pod: Obj) -> dict[str, int]:
-    """How many of each extended resource the pod needs on its node."""
+    """The amount of each extended resource that the pod needs on its node."""
     spec = pod["spec"]
     running: Counter[str] = Counter()
     peak: Counter[str] = Counter()
@@ -69,7 +69,7 @@ def extended_resources(pod: Obj) -> dict[str, int]:
 def shortage(
     node: Obj, wanted: Mapping[str, int], bound: Iterable[Obj], resource_classes: ResourceClasses
 ) -> Shortage | None:
-    """The first resource that neither the node's device plugins have left nor a class serves there."""
+    """The first resource that the node's device plugins lack and no class serves there, or None."""
     offered = _allocatable(node)
     for resource, count in wanted.items():
         if resource_classes.class_of(resource) and not offered.get(resource):
@@ -83,7 +83,7 @@ def shortage(
 def extended_resource_claim(
     pod: Obj, node: Obj, wanted: Mapping[str, int], resource_classes: ResourceClasses
 ) -> ExtendedResourceClaim | None:
-    """The claim for what no device plugin of the node serves; None if nothing is left for it."""
+    """The claim for the resources that no device plugin of the node serves; None if there are none."""
     offered = _allocatable(node)
     requests: list[Obj] = []
     mappings: list[Obj] = []
@@ -118,7 +118,7 @@ def extended_resource_claim(
 
 
 def left_over(pod: Obj, claims: Iterable[Obj]) -> Obj | None:
-    """The claim that an earlier attempt made for the pod and could not take back."""
+    """The claim that an earlier attempt created for the pod and could not delete, or None."""
     uid = pod["metadata"]["uid"]
     for claim in claims:
         metadata = claim["metadata"]
@@ -136,7 +136,7 @@ class _Resource:
     class_name: str
 
     def split(self, spec: Obj) -> tuple[list[Obj], list[Obj]]:
-        """The requests and the mappings. An init container that ends uses the devices of those that come after it."""
+        """The requests and the mappings. An ordinary init container uses the devices of later containers."""
         init = spec.get("initContainers") or []
         containers = [*init, *spec["containers"]]
         long: dict[int, Obj] = {}
@@ -154,7 +154,7 @@ class _Resource:
     def _passing(
         self, containers: Sequence[Obj], passing: Sequence[int], long: Mapping[int, Obj]
     ) -> tuple[Obj | None, list[Obj]]:
-        """The one request that serves all init containers which end: the largest of theirs."""
+        """The one request for all ordinary init containers, the largest of theirs, and the mappings."""
         own: list[Obj] = []
         mappings: list[Obj] = []
         for index in passing:
@@ -191,7 +191,7 @@ class _Resource:
 
 
 def _asked(container: Obj) -> dict[str, int]:
-    """The extended resources of the container, and how many of each."""
+    """The amount of each extended resource of the container."""
     return dict(_counted(_requests_of(container)))
 
 
@@ -202,7 +202,7 @@ def _counted(quantities: Mapping[str, str]) -> Iterator[tuple[str, int]]:
 
 
 def _requests_of(container: Obj) -> dict[str, str]:
-    """Where only the limit is given it is the request."""
+    """The container's requests; a limit without a request counts as one."""
     resources = container.get("resources") or {}
     return {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
 

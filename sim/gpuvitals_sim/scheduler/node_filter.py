@@ -1,6 +1,6 @@
-"""Which nodes a pod may run on, before any claim is looked at; and node selectors of slices and allocations.
+"""Filters nodes for a pod before any claim, and matches node selectors of slices and allocations.
 
-Place in the chain: the decision asks this first, in the order of the real scheduler's plugins.
+Place in the chain: the decision filters with it first, in the order of the real scheduler's plugins.
 Source: kubernetes/kubernetes pkg/scheduler/framework/plugins (nodeunschedulable, tainttoleration, nodeaffinity).
 """
 
@@ -22,7 +22,7 @@ def node_name(node: Obj) -> str:
 
 
 def refusal(pod: Obj, node: Obj) -> str:
-    """Why the pod can't run on the node, in the scheduler's words; empty if it can."""
+    """The reason why the pod can't run on the node, in the scheduler's words, or an empty text."""
     spec = node.get("spec") or {}
     tolerations = pod["spec"].get("tolerations") or ()
     if spec.get("unschedulable") and not tolerated(_CORDON, tolerations):
@@ -34,19 +34,19 @@ def refusal(pod: Obj, node: Obj) -> str:
 
 
 def tolerated(taint: Mapping[str, str], tolerations: Iterable[Mapping[str, str]]) -> bool:
-    """Whether one of the tolerations fits; the rules are the same for nodes and for devices."""
+    """Whether one of the tolerations matches; the rules are the same for nodes and for devices."""
     return any(_tolerates(toleration, taint) for toleration in tolerations)
 
 
 def selector_matches(selector: Obj | None, node: Obj) -> bool:
-    """Whether a NodeSelector fits the node: its terms are alternatives; no terms fit nothing."""
+    """Whether a NodeSelector matches the node: its terms are alternatives; no terms match nothing."""
     if selector is None:
         return True
     return any(_term_matches(term, node) for term in selector.get("nodeSelectorTerms") or ())
 
 
 def only_node(name: str) -> Obj:
-    """The NodeSelector that fits one node by name."""
+    """The NodeSelector that matches one node by name."""
     return {
         "nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [name]}]}]
     }

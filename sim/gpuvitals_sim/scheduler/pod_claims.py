@@ -1,4 +1,4 @@
-"""The claims of a pod: which they are, and whether it can be scheduled with them yet.
+"""The claims of a pod, and whether it can be scheduled with them yet.
 
 Place in the chain: before the decision. Source: kubernetes/dynamic-resource-allocation resourceclaim (names, ownership).
 """
@@ -9,7 +9,7 @@ from gpuvitals_sim.apiserver.json_types import Obj
 
 
 class NotSchedulableYet(Exception):
-    """The pod is held back until something changes; as in the real scheduler, nothing is written about it."""
+    """The pod waits for a change; as in the real scheduler, its status is not written."""
 
 
 def claims_of(pod: Obj, find: Callable[[str, str], Obj | None]) -> list[Obj]:
@@ -27,7 +27,7 @@ def claims_of(pod: Obj, find: Callable[[str, str], Obj | None]) -> list[Obj]:
                 raise NotSchedulableYet("the claim is not generated yet")
             name = generated[reference["name"]]
             if not name:
-                continue  # the template says that this pod needs no claim
+                continue  # the pod needs no claim for this reference
         claim = find(namespace, name)
         if claim is None:
             raise NotSchedulableYet(f'resourceclaim "{name}" not found')

@@ -14,20 +14,20 @@ from gpuvitals_sim.scheduler.node_filter import node_name, selector_matches
 
 
 class DeviceId(NamedTuple):
-    """What identifies a device in a cluster."""
+    """The identity of a device in a cluster."""
 
     driver: str
     pool: str
     device: str
 
     def __str__(self) -> str:
-        """As the scheduler writes it."""
+        """The text in the scheduler's messages."""
         return f"{self.driver}/{self.pool}/{self.device}"
 
 
 @dataclass(slots=True, kw_only=True)
 class PoolDevice:
-    """One published device. Its selectors' answers are kept: they can't change while its slice doesn't."""
+    """One published device. Results of selectors are cached, since they only change with its slice."""
 
     id: DeviceId
     attributes: Obj
@@ -38,7 +38,7 @@ class PoolDevice:
     _answers: dict[str, bool | Exception] = field(default_factory=dict)
 
     def matches(self, expression: str) -> bool:
-        """Whether the selector fits. Raises CelError, or CompileError where the API server let a bad one through."""
+        """Whether the selector matches. Raises CelError, or CompileError if the API server accepted a bad one."""
         answer = self._answers.get(expression)
         if answer is None:
             try:
@@ -63,12 +63,12 @@ class Pool:
 
     @property
     def id(self) -> str:
-        """As the scheduler writes it."""
+        """The text in the scheduler's messages."""
         return f"{self.driver}/{self.name}"
 
 
 class Inventory:
-    """All published devices. `update` is cheap where little changed: a slice is read once a version."""
+    """All published devices. `update` is cheap: each version of a slice is read once."""
 
     def __init__(self) -> None:
         self._slices: tuple[Obj, ...] = ()
@@ -76,7 +76,7 @@ class Inventory:
         self._read: dict[tuple[str, str], tuple[PoolDevice, ...]] = {}
 
     def update(self, slices: Sequence[Obj], rules: Iterable[Obj]) -> None:
-        """Takes the present slices and taint rules."""
+        """Sets the present slices and taint rules."""
         rules = tuple(rules)
         if _versions(rules) != _versions(self._rules):
             self._read = {}

@@ -1,4 +1,4 @@
-"""What a claim asks for, in one shape for exact requests and prioritized lists.
+"""The requests of a claim, in one form for exact requests and prioritized lists.
 
 Place in the chain: read from the claim's spec; the allocator works on it.
 """
@@ -62,7 +62,7 @@ class ClaimRequests:
 
 
 def claim_requests(claim: Obj) -> ClaimRequests:
-    """What the claim asks for."""
+    """The requests of the claim."""
     devices = claim["spec"].get("devices") or {}
     return ClaimRequests(
         claim=claim,

@@ -1,7 +1,7 @@
-"""The loop: whatever changes wakes it, then every waiting pod is tried once.
+"""The scheduling loop: every change wakes it, then each waiting pod is tried once.
 
-Place in the chain: informers -> decision -> binder. One thread decides and writes, so no device is given out twice; what it
-wrote is remembered until its own informers show it.
+Place in the chain: informers -> decision -> binder. One thread decides and writes, so no device is allocated twice; its
+own writes are assumed until the informers show them.
 """
 
 import logging
@@ -64,7 +64,7 @@ class Scheduler:
         self._client.close()
 
     def knows(self, item: Obj) -> bool:
-        """Whether decisions are made with this version of the object, or a later one. The watches are not in step."""
+        """Whether the informers have this version of the object, or a later one. Their watches are independent."""
         informers = {
             "Pod": self._pods,
             "Node": self._nodes,
@@ -96,7 +96,7 @@ class Scheduler:
         self._client.close()
 
     def _round(self) -> bool:
-        """Tries every waiting pod; True if the API server failed one and it must be tried again."""
+        """Tries every waiting pod. True if a request failed and its pod must be tried again."""
         retry = False
         for pod in self._waiting():
             if self._stop.is_set():
@@ -108,7 +108,7 @@ class Scheduler:
             except ApiError as error:
                 log.debug("scheduler: pod %s: %s; tried again", pod["metadata"]["name"], error)
                 retry = True
-            except Exception:  # what goes wrong with one pod must not stop the others
+            except Exception:  # an error with one pod must not stop the others
                 log.exception("scheduler: pod %s: not scheduled; tried again", pod["metadata"]["name"])
                 retry = True
         return retry
@@ -150,14 +150,14 @@ class Scheduler:
     def _bind_with_extended(
         self, pod: Obj, claims: list[Obj], placed: Placed, extended: ExtendedResourceClaim
     ) -> None:
-        """Makes the claim first, and waits until it is cached: its devices count as in use from then on."""
+        """Creates the claim first and waits until the informer has it: its devices are in use from then on."""
         made = create_extended(self._client, extended)
         where, uid = (made["metadata"]["namespace"], made["metadata"]["name"]), made["metadata"]["uid"]
         try:
             deadline = time.monotonic() + _INFORMER_SECONDS
             while self._claims.find(*where) is None:
                 if time.monotonic() > deadline or self._stop.wait(0.002):
-                    raise NotSchedulableYet("the claim that was made is not seen")
+                    raise NotSchedulableYet("the informer does not have the new claim yet")
             allocations = {**placed.allocations, uid: placed.extended_allocation}
             self._bind(pod, [*claims, made], replace(placed, allocations=allocations))
         except (ApiError, NotSchedulableYet):
@@ -192,7 +192,7 @@ class Scheduler:
                     yield device
 
     def _known(self, claim: Obj) -> Obj:
-        """The claim with an allocation that was written but is not cached yet."""
+        """The claim, with its assumed allocation while the informer does not have it yet."""
         assumed = self._assumed.get(claim["metadata"]["uid"])
         if assumed is None:
             return claim
@@ -204,7 +204,7 @@ class Scheduler:
 
 @dataclass(frozen=True, slots=True)
 class _Assumed:
-    """An allocation that was written; true until the informer shows this version of the claim or a later one."""
+    """An allocation that was written; assumed until the informer has this version of the claim or a later one."""
 
     version: int
     allocation: Obj

@@ -33,18 +33,18 @@ def _with_kills(step: Step) -> Step:
 
 
 def _followed(entry: Entry) -> Iterator[Entry]:
-    what = entry.what
-    if isinstance(what, Expect):
-        if what.writes is not None and what.writes.resource == "resourceclaims/status":
+    content = entry.content
+    if isinstance(content, Expect):
+        if content.writes is not None and content.writes.resource == "resourceclaims/status":
             return  # a new agent says its claims' status once more; the server finds it identical and stores nothing
-        later = what.model_copy(update={"within": what.within + LATER})
+        later = content.model_copy(update={"within": content.within + LATER})
         yield entry.model_copy(update={"expect": later})
         return
     yield entry
-    if isinstance(what, OnGpu | OnNode) and not isinstance(what, Kill | Start):
-        node = what.node
-    elif isinstance(what, Noise):
-        node = what.node or 0
+    if isinstance(content, OnGpu | OnNode) and not isinstance(content, Kill | Start):
+        node = content.node
+    elif isinstance(content, Noise):
+        node = content.node or 0
     else:
         return
     yield Entry(kill=Kill(component="agent", node=node))
@@ -81,5 +81,5 @@ def test_a_story_in_which_the_agent_is_killed_behind_every_act_holds(name: str) 
         if not one.observation.holds
     ]
     assert failed == [], logs
-    assert len(looks) == sum(isinstance(entry.what, Expect) for _, entry in story.entries())
+    assert len(looks) == sum(isinstance(entry.content, Expect) for _, entry in story.entries())
     assert deleted == []

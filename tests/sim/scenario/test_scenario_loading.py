@@ -47,7 +47,7 @@ MISTAKES = [
 def test_shipped_scenario_loads_under_its_own_name(name: str) -> None:
     scenario = load_builtin(name)
     assert scenario.name == name
-    assert any(isinstance(entry.what, Expect) for _, entry in scenario.entries())
+    assert any(isinstance(entry.content, Expect) for _, entry in scenario.entries())
 
 
 def test_the_walk_has_the_eight_steps() -> None:
@@ -61,7 +61,7 @@ def test_entries_are_typed() -> None:
         (HEAD + "  - xid: {node: 1, gpu: 2, code: 79}\n  - wait: 500ms\n  - create_pod: {name: a}\n  - delete_pod: a\n"
          "  - expect: {device: {node: 0, gpu: 0, score: 0}, within: 1m}").encode(), "x.yaml",
     )  # fmt: skip
-    entries = [entry.what for _, entry in scenario.entries()]
+    entries = [entry.content for _, entry in scenario.entries()]
     assert entries[0] == Xid(node=1, gpu=2, code=79)
     assert entries[1] == Wait(seconds=0.5)
     assert entries[3] == DeletePod(name="a")

@@ -44,7 +44,7 @@ DeviceKey = tuple[str, str, str, str]
 
 
 def device_key(entry: Obj) -> DeviceKey:
-    """What names an allocated device: driver, pool, device and share."""
+    """The key of an allocated device: driver, pool, device and share."""
     driver, pool, device, share = (
         str(entry.get(name) or "") for name in ("driver", "pool", "device", "shareID")
     )
@@ -66,7 +66,7 @@ def _default(claim: Obj) -> None:
 
 
 def _prepare_update(new: Obj, old: Obj, subresource: str) -> None:
-    """Deallocation takes the status of the deallocated devices with it."""
+    """Removes the status of deallocated devices."""
     if subresource != "status" or "status" not in new:
         return
     gone = _allocated(old) - _allocated(new)

@@ -1,7 +1,7 @@
-"""The rules of what can be claimed: ResourceClaim specs, templates, device classes.
+"""The rules of ResourceClaim specs, ResourceClaimTemplates and DeviceClasses.
 
-Place in the chain: `table.py` lists them; `claimstatus.py` has the rules of a claim's status.
-CEL expressions are compiled where the server was given a checker; without one they pass.
+Place in the chain: `table.py` lists them; `claim_status.py` has the rules of a claim's status.
+CEL expressions are compiled if the server has a checker; without one they are accepted.
 Source: kubernetes/kubernetes pkg/apis/resource/validation/validation.go (1.37).
 """
 
@@ -44,11 +44,11 @@ _REFERENCE = (
 _ONE_OF = "exactly one of `exactly` or `firstAvailable` is required"
 
 CelChecker = Callable[[str], str | None]
-"""What is wrong with a CEL selector (the text behind `Invalid value: ...:`), or None."""
+"""The error of a CEL selector (the text behind `Invalid value: ...:`), or None."""
 
 
 def cel_errors(kind: str, obj: Obj, old: Obj | None, checker: CelChecker) -> list[FieldError]:
-    """What the checker says about the selectors of a new or changed object; `kind` is its store id."""
+    """Errors of the selectors of a new or changed object; `kind` is its store id."""
     found = [
         (path, expression)
         for path, expression in _expressions(kind, obj)
@@ -97,7 +97,7 @@ def request_names(spec: Obj) -> set[str]:
 
 
 def reference_errors(name: str, path: str, names: set[str]) -> list[FieldError]:
-    """What is wrong with a reference to a request."""
+    """Errors of a reference to a request."""
     parts = name.split("/")
     if len(parts) > 2:
         return [invalid_value(path, name, _REFERENCE)]
@@ -106,7 +106,7 @@ def reference_errors(name: str, path: str, names: set[str]) -> list[FieldError]:
 
 
 def spec_errors(spec: Obj, path: str) -> list[FieldError]:
-    """Everything wrong with a claim's spec."""
+    """All errors of a claim's spec."""
     devices, names = spec.get("devices") or {}, request_names(spec)
     requests = devices.get("requests") or []
     where = f"{path}.devices"
@@ -124,7 +124,7 @@ def spec_errors(spec: Obj, path: str) -> list[FieldError]:
 
 
 def opaque_errors(config: Obj, path: str) -> list[FieldError]:
-    """What is wrong with a driver's opaque parameters."""
+    """Errors of a driver's opaque parameters."""
     opaque = config.get("opaque")
     if opaque is None:
         return [required(f"{path}.opaque")]
@@ -134,7 +134,7 @@ def opaque_errors(config: Obj, path: str) -> list[FieldError]:
 
 
 def raw_errors(value: Any, path: str, limit: int) -> list[FieldError]:
-    """What is wrong with a free JSON object."""
+    """Errors of a free-form JSON object."""
     if value is None:
         return [required(path)]
     if len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()) > limit:
@@ -246,7 +246,7 @@ def _requests(devices: Obj | None) -> Iterator[Obj]:
 
 
 def default_spec(spec: Obj | None) -> None:
-    """Fill in what a request leaves out: mode ExactCount, count 1, operator Equal."""
+    """Fills in the defaults of requests: mode ExactCount, count 1, operator Equal."""
     if spec is not None:
         spec.setdefault("devices", {}).setdefault("requests", None)
     for request in _requests((spec or {}).get("devices")):
@@ -259,12 +259,12 @@ def default_spec(spec: Obj | None) -> None:
 
 
 def template_errors(template: Obj) -> list[FieldError]:
-    """Everything wrong with a ResourceClaimTemplate."""
+    """All errors of a ResourceClaimTemplate."""
     return spec_errors(dig(template, "spec", "spec") or {}, "spec.spec")
 
 
 def admin_access_errors(kind: str, obj: Obj) -> list[FieldError]:
-    """The request for admin access that a namespace without the label refuses; the first one is named."""
+    """The error of the first request for admin access in a namespace without the label."""
     inner = dig(obj, "spec", "spec") if kind.startswith("resourceclaimtemplates") else obj.get("spec")
     for place, request in enumerate(dig(inner, "devices", "requests") or ()):
         if dig(request, "exactly", "adminAccess"):
@@ -274,7 +274,7 @@ def admin_access_errors(kind: str, obj: Obj) -> list[FieldError]:
 
 
 def immutable_spec_errors(new: Obj, old: Obj, _subresource: str) -> list[FieldError]:
-    """The spec can't change."""
+    """The error of a changed spec, which is immutable."""
     if same(new.get("spec"), old.get("spec")):
         return []
     return [late(invalid_value("spec", None, IMMUTABLE))]

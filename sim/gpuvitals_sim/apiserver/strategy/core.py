@@ -35,7 +35,7 @@ def _default_node(node: Obj) -> None:
 
 
 def _prepare_node(node: Obj) -> None:
-    """A new node is not ready until its kubelet says so (admission plugin TaintNodesByCondition)."""
+    """Taints a new node as not ready until its kubelet reports Ready (admission plugin TaintNodesByCondition)."""
     taints = node["spec"].setdefault("taints", [])
     if not any(taint.get("key") == NOT_READY["key"] for taint in taints):
         taints.append(dict(NOT_READY))
@@ -88,7 +88,7 @@ def _default_namespace(namespace: Obj) -> None:
 
 
 def _prepare_namespace(namespace: Obj) -> None:
-    """A namespace holds back its own end until its content is gone; a generated name becomes its label."""
+    """Adds the finalizer that keeps a namespace until it is empty, and the label with its name."""
     namespace["metadata"].setdefault("labels", {})[_NAME_LABEL] = namespace["metadata"].get("name", "")
     namespace["spec"] = {"finalizers": ["kubernetes"]}
     namespace["status"] = {"phase": "Active"}

@@ -1,6 +1,6 @@
 """The rules of custom resources, from the schema of their definition: prune, default, validate.
 
-Place in the chain: `table.py` makes one `Rules` per served version. Understood: type, properties, required, enum,
+Place in the chain: `table.py` makes one `Rules` per served version. Supported: type, properties, required, enum,
 minimum, maximum, lengths, pattern, items, additionalProperties, nullable, default, preserve-unknown-fields,
 int-or-string. CEL rules (`x-kubernetes-validations`) are not evaluated.
 Source: kubernetes/apiextensions-apiserver pkg/apiserver/schema, pkg/apiserver/validation.
@@ -44,7 +44,7 @@ def custom_rules(kind: Kind) -> Rules:
 
 
 def drop_unknown(obj: Obj, schema: Schema) -> list[str]:
-    """Take the fields that the schema does not know out of the object in place; returns their paths."""
+    """Removes the fields that are not in the schema from the object in place; returns their paths."""
     kept = {name: obj.pop(name) for name in _KEPT if name in obj}
     unknown: list[str] = []
     if schema:
@@ -54,7 +54,7 @@ def drop_unknown(obj: Obj, schema: Schema) -> list[str]:
 
 
 def schema_errors(obj: Obj, schema: Schema) -> list[FieldError]:
-    """Everything wrong with a whole object."""
+    """All errors of an object."""
     body = {name: value for name, value in obj.items() if name not in _KEPT}
     present = [name for name in schema.get("required") or () if name not in _KEPT]
     return _errors(body, {**schema, "required": present}, "")
@@ -85,7 +85,7 @@ def _prune(value: Any, schema: Schema, path: str, unknown: list[str]) -> None:
 
 
 def _fill(value: Any, schema: Schema) -> None:
-    """Put the schema's defaults where nothing is given."""
+    """Fills in the schema's defaults."""
     if isinstance(value, list):
         for item in value:
             _fill(item, schema.get("items") or {})
@@ -156,7 +156,7 @@ def _list_errors(value: list[Any], schema: Schema, path: str) -> list[FieldError
 
 
 def _string_errors(value: str, schema: Schema, path: str) -> list[FieldError]:
-    """The first thing that is wrong with a text."""
+    """The first error of a string."""
     if (limit := schema.get("maxLength")) is not None and len(value) > limit:
         return [late(too_long(path, limit))]
     if (least := schema.get("minLength")) is not None and len(value) < least:

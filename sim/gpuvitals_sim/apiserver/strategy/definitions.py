@@ -1,6 +1,6 @@
 """The rules of CustomResourceDefinition: names, versions, and the defaults the server fills in.
 
-Place in the chain: `table.py` lists `DEFINITION_RULES`; `verbs/customresources.py` serves what they define.
+Place in the chain: `table.py` lists `DEFINITION_RULES`; `verbs/custom_resources.py` serves the defined kinds.
 Source: kubernetes/apiextensions-apiserver pkg/apis/apiextensions (validation, v1 defaults).
 """
 
@@ -55,7 +55,7 @@ def _version_errors(versions: list[Obj]) -> list[FieldError]:
 
 
 def _structure_errors(schema: Obj, path: str) -> list[FieldError]:
-    """Every specified field says its type, or that it takes anything."""
+    """Errors of fields that declare neither a type nor that they accept any value."""
     errors = []
     for name, part in (schema.get("properties") or {}).items():
         errors += _typed_errors(part, f"{path}.properties[{name}]", "specified object fields")

@@ -1,7 +1,7 @@
-"""The rules of events, in both of their versions: one stored object, two views, two strictnesses.
+"""The rules of events in both versions: one stored object, two views, two levels of strictness.
 
-Place in the chain: `table.py` lists `EVENT_RULES`. An event with an `eventTime` is of the new kind and has to say who
-reports and what was done; one written as `events.k8s.io/v1` must be of that kind, and only its series may change.
+Place in the chain: `table.py` lists `EVENT_RULES`. An event with an `eventTime` is of the new kind and must have a
+reporter and an action; one written as `events.k8s.io/v1` must be of that kind, and only its series may change.
 Source: kubernetes/kubernetes pkg/apis/core/validation/events.go (1.37).
 """
 
@@ -33,7 +33,7 @@ def _is_new_version(event: Obj) -> bool:
 
 
 def _stored_names(event: Obj) -> Obj:
-    """The event under the names of the core version, in which the real server looks at it."""
+    """The event with the field names of the core version, which the real server validates."""
     if not _is_new_version(event):
         return event
     return {_STORED.get(name, name): value for name, value in event.items()}

@@ -1,9 +1,9 @@
 """The fields of every built-in kind, as data: their names, their types, and how they nest.
 
 Place in the chain: `known_fields.py` reads it. One word is one field: `name` is a string, `name:T` one value of type
-T, `name[T]` a list and `name<T>` a map of such values (of strings where no T is given), `name*` anything. Types in
+T, `name[T]` a list and `name<T>` a map of such values (of strings if no T is given), `name*` anything. Types in
 lower case are scalars: `i` int64, `n` int32, `b` boolean, `t` time, `u` time with microseconds, `q` quantity; the
-others are entries of TYPES under their upstream names. What the drivers and the simulation never look into is `*`.
+others are entries of TYPES under their upstream names. Values that neither drivers nor the simulation read are `*`.
 `tests/contract/test_fields.py` compares all of it with a real server.
 Source: the OpenAPI documents of Kubernetes 1.37.2.
 """

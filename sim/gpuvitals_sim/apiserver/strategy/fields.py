@@ -1,6 +1,6 @@
 """Checks that several kinds share: names, limited lists, unique items, conditions.
 
-Place in the chain: building blocks of the validation rules; each answers a list of complaints.
+Place in the chain: building blocks of the validation rules; each returns a list of errors.
 Source: kubernetes/kubernetes pkg/apis/resource/validation, kubernetes/apimachinery pkg/apis/meta/v1/validation.
 """
 
@@ -38,19 +38,19 @@ _REASON_LIMIT, _MESSAGE_LIMIT = 1024, 32 * 1024
 
 
 def items_errors(items: Iterable[Any], path: str, check: Check) -> list[FieldError]:
-    """What is wrong with each item of a list."""
+    """Errors of the items of a list."""
     return [error for place, item in enumerate(items) for error in check(item, f"{path}[{place}]")]
 
 
 def list_errors(items: list[Any], path: str, limit: int, check: Check) -> list[FieldError]:
-    """As `items_errors`, but a list over its limit is only told that."""
+    """As `items_errors`; a list over its limit has only that error."""
     if len(items) > limit:
         return [too_many(path, len(items), limit)]
     return items_errors(items, path, check)
 
 
 def unique_errors(items: Iterable[Any], path: str, key: Callable[[Any], Hashable]) -> list[FieldError]:
-    """Items whose key was seen before."""
+    """Errors of items with a duplicate key."""
     seen: set[Hashable] = set()
     errors = []
     for place, item in enumerate(items):
@@ -62,7 +62,7 @@ def unique_errors(items: Iterable[Any], path: str, key: Callable[[Any], Hashable
 
 
 def negative_errors(values: Obj, names: Iterable[str], path: str) -> list[FieldError]:
-    """Numbers that may not be below 0; absent ones may be."""
+    """Errors of negative numbers; absent ones are accepted."""
     return [
         invalid_value(f"{path}.{name}", values[name], "must be greater than or equal to 0")
         for name in names
@@ -71,7 +71,7 @@ def negative_errors(values: Obj, names: Iterable[str], path: str) -> list[FieldE
 
 
 def driver_errors(name: str, path: str) -> list[FieldError]:
-    """A driver name: a DNS subdomain of at most 63 characters."""
+    """Errors of a driver name: a DNS subdomain of at most 63 characters."""
     if not name:
         return [required(path)]
     errors = [too_long(path, 63)] if len(name) > 63 else []
@@ -79,7 +79,7 @@ def driver_errors(name: str, path: str) -> list[FieldError]:
 
 
 def pool_errors(name: str, path: str) -> list[FieldError]:
-    """A pool name: DNS subdomains joined by slashes."""
+    """Errors of a pool name: DNS subdomains joined by slashes."""
     if not name:
         return [required(path)]
     errors = [too_long(path, 253)] if len(name) > 253 else []
@@ -89,22 +89,22 @@ def pool_errors(name: str, path: str) -> list[FieldError]:
 
 
 def label_errors(name: str, path: str) -> list[FieldError]:
-    """A DNS label; an empty one is malformed, not missing."""
+    """Errors of a DNS label; an empty one is malformed, not missing."""
     return [invalid_value(path, name, text) for text in label_complaints(name)]
 
 
 def label_key_errors(name: str, path: str) -> list[FieldError]:
-    """A label key, as taints, tolerations and conditions use it."""
+    """Errors of a label key, as taints, tolerations and conditions use it."""
     return [invalid_value(path, name, text) for text in qualified_name_complaints(name)]
 
 
 def label_text_errors(value: str, path: str) -> list[FieldError]:
-    """A label value."""
+    """Errors of a label value."""
     return [invalid_value(path, value, text) for text in label_value_complaints(value)]
 
 
 def condition_errors(conditions: list[Obj], path: str) -> list[FieldError]:
-    """Everything wrong with a list of `metav1.Condition`."""
+    """All errors of a list of `metav1.Condition`."""
     return [
         *unique_errors(conditions, path, lambda condition: condition.get("type", "")),
         *items_errors(conditions, path, _one_condition),
@@ -112,7 +112,7 @@ def condition_errors(conditions: list[Obj], path: str) -> list[FieldError]:
 
 
 def default_conditions(conditions: list[Obj] | None) -> None:
-    """Conditions as Go writes them: the message is always there."""
+    """Adds the empty message that Go always writes to conditions."""
     for condition in conditions or ():
         condition.setdefault("message", "")
 

@@ -1,7 +1,7 @@
-"""The fields that kinds have, and their JSON types: unknown ones are lost, wrong types refused.
+"""The fields of kinds and their JSON types: unknown fields are dropped, wrong types refused.
 
-Place in the chain: decoding a body. A server stores only fields it knows; with `fieldValidation=Strict` an unknown
-one is an error, else the answer carries a warning. Custom resources have their own schema (`custom.py`).
+Place in the chain: decoding a body. A server stores only known fields; with `fieldValidation=Strict` an unknown one is
+an error, otherwise the answer has a warning. Custom resources have their own schema (`custom.py`).
 """
 
 import re
@@ -38,7 +38,7 @@ _SCHEMA_NAMES = {"int64": "numeric (int or float)", "int32": "numeric (int or fl
 
 
 class WrongTypeError(Exception):
-    """A field holds another JSON type than its kind says."""
+    """A field holds another JSON type than its kind declares."""
 
     def __init__(self, value: object, path: str, known: "Field") -> None:
         super().__init__(path)
@@ -48,7 +48,7 @@ class WrongTypeError(Exception):
         self._given = next((name for kind, name in _JSON_NAMES if isinstance(value, kind)), "null")
 
     def json_text(self) -> str:
-        """As the JSON decoder puts it: without the places in lists and the keys of maps."""
+        """The text of the JSON decoder, without indexes of lists and keys of maps."""
         given = self._given
         if given == "number" and self._known.type in _BOUNDS:
             given = f"number {self._value}"
@@ -57,7 +57,7 @@ class WrongTypeError(Exception):
         return f"json: cannot unmarshal {given} into {where} of type {self._known.go_type}"
 
     def schema_text(self) -> str:
-        """As server-side apply puts it."""
+        """The text of server-side apply."""
         shapes = {"object": "map", "map": "map", "list": "list"}
         wanted = shapes.get(self._known.form) or _SCHEMA_NAMES.get(self._known.go_type, "string")
         match wanted:
@@ -71,12 +71,12 @@ class WrongTypeError(Exception):
 
 
 class MalformedFieldError(Exception):
-    """A time or quantity that is none; the text is the decoder's."""
+    """A malformed time or quantity; the text is that of the real decoder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One known field: its form, what its values are (a scalar's letter or a type's name), whose field it is."""
+    """One known field: its form, its value type (a scalar's letter or a type's name), and the type that has it."""
 
     form: Literal["object", "list", "map", "any", "scalar"]
     type: str = ""
@@ -84,7 +84,7 @@ class Field:
 
     @property
     def go_type(self) -> str:
-        """What the real server calls the type."""
+        """The Go name of the type."""
         one = _SCALARS.get(self.type) or f"v1.{self.type}"
         return {"list": f"[]{one}", "map": f"map[string]{one}"}.get(self.form, one)
 
@@ -96,7 +96,7 @@ class Field:
 
 @cache
 def known_fields(kind: Kind) -> Field | None:
-    """What is known about a built-in kind; None for a custom one."""
+    """The fields of a built-in kind; None for a custom one."""
     name = f"{kind.plural}.{kind.group}" if kind.group else kind.plural
     return None if kind.custom else Field("object", f"={name}")
 
@@ -110,10 +110,10 @@ def fields_of(type_name: str) -> dict[str, Field]:
 
 
 def keep_known(obj: Obj, known: Field) -> list[str]:
-    """Take unknown fields out of the object in place, and write the others as the server does.
+    """Removes unknown fields from the object in place, and formats the others as the server does.
 
-    Times and quantities become canonical, what is null or an empty list or map is left out. Returns the paths of
-    the unknown ones. Raises WrongTypeError, MalformedFieldError.
+    Times and quantities become canonical; nulls, empty lists and empty maps are removed. Returns the paths of the
+    unknown fields. Raises WrongTypeError, MalformedFieldError.
     """
     unknown: list[str] = []
     _walk_object(obj, known, "", unknown)
@@ -121,7 +121,7 @@ def keep_known(obj: Obj, known: Field) -> list[str]:
 
 
 def _plain(path: str) -> str:
-    """A path as people read it; inside, `{key}` marks the keys of maps."""
+    """A path for messages; internally `{key}` marks the keys of maps."""
     return re.sub(r"\{([^}]*)\}", r".\1", path)
 
 

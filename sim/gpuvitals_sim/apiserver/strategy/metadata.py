@@ -1,4 +1,4 @@
-"""The rules of `metadata`, common to every kind: what the server fills in, checks, and keeps.
+"""The rules of `metadata`, common to every kind: fields that the server fills in, checks, and keeps.
 
 Place in the chain: the verbs call these around the kind's own rules.
 Source: kubernetes/apimachinery pkg/api/validation/objectmeta.go, kubernetes/apiserver pkg/registry/rest.
@@ -32,7 +32,7 @@ _ANNOTATIONS_LIMIT_BYTES = 256 * 1024
 
 
 def fill_system_fields(metadata: Obj) -> None:
-    """A new object's identity: own uid and time, and a name from generateName where none is given."""
+    """Fills in a new object's UID and time, and a name from generateName if none is given."""
     for name in _SYSTEM_FIELDS:
         metadata.pop(name, None)
     metadata["uid"] = str(uuid.uuid4())
@@ -43,7 +43,7 @@ def fill_system_fields(metadata: Obj) -> None:
 
 
 def keep_system_fields(new: Obj, old: Obj) -> None:
-    """What an update can't change: creation time, deletion time, grace period, generation."""
+    """Restores the fields that an update can't change: creation time, deletion time, grace period, generation."""
     new.setdefault("uid", old["uid"])
     for name in ("creationTimestamp", "generation", "deletionTimestamp"):
         if name in old:
@@ -55,7 +55,7 @@ def keep_system_fields(new: Obj, old: Obj) -> None:
 
 
 def keep_for_status(new: Obj, old: Obj) -> None:
-    """What a write to a status subresource leaves alone where the kind says so."""
+    """Restores the metadata that a write to the status subresource of some kinds can't change."""
     for name in ("labels", "annotations", "finalizers", "ownerReferences", "deletionTimestamp", "generation"):
         if name in old:
             new[name] = old[name]
@@ -64,7 +64,7 @@ def keep_for_status(new: Obj, old: Obj) -> None:
 
 
 def merge_owners(metadata: Obj) -> None:
-    """One owner is named once, whatever the request says."""
+    """Removes duplicate owner references."""
     owners = metadata.get("ownerReferences")
     if isinstance(owners, list):
         metadata["ownerReferences"] = list({owner.get("uid"): owner for owner in reversed(owners)}.values())[
@@ -73,7 +73,7 @@ def merge_owners(metadata: Obj) -> None:
 
 
 def metadata_errors(kind: Kind, rules: Rules, metadata: Obj) -> list[FieldError]:
-    """Everything wrong with one object's metadata."""
+    """All errors of an object's metadata."""
     return [
         *_name_errors(rules, metadata),
         *_namespace_errors(kind, metadata),
@@ -85,7 +85,7 @@ def metadata_errors(kind: Kind, rules: Rules, metadata: Obj) -> list[FieldError]
 
 
 def metadata_update_errors(new: Obj, old: Obj) -> list[FieldError]:
-    """Changes of metadata that no update may make."""
+    """Errors of metadata changes that no update may make."""
     errors = [
         invalid_value(f"metadata.{name}", new.get(name), IMMUTABLE)
         for name in ("name", "namespace", "uid")
@@ -117,7 +117,7 @@ def _name_errors(rules: Rules, metadata: Obj) -> list[FieldError]:
 
 
 def _without_dash(base: str) -> str:
-    """A base as it is checked: its last two characters stand for what the suffix makes of them."""
+    """A generateName as it is checked: a trailing dash is valid, since a suffix follows."""
     return base[:-2] + "a" if len(base) > 1 and base.endswith("-") else base
 
 
@@ -171,7 +171,7 @@ def _owner_errors(owners: list[Obj]) -> list[FieldError]:
 
 
 def _is_lenient(kind: Kind) -> bool:
-    """Whether the kind takes finalizers without a domain: those that the real server checks by other code."""
+    """Whether the kind accepts finalizers without a domain; the real server validates such kinds by other code."""
     return kind.custom or kind.store_id in _LENIENT_FINALIZERS
 
 

@@ -1,6 +1,6 @@
-"""The syntax of names, labels and keys, as complaints in the real server's words.
+"""The syntax of names, labels and keys, with the real server's texts.
 
-Place in the chain: the validation rules use it. Each function answers a list of complaints, empty if valid.
+Place in the chain: the validation rules use it. Each function returns a list of error texts, empty if valid.
 Source: kubernetes/apimachinery pkg/util/validation.
 """
 
@@ -39,30 +39,30 @@ _C_IDENTIFIER_TEXT = (
 
 
 def label_complaints(name: str) -> list[str]:
-    """Complaints about a DNS label (`gpu-0`)."""
+    """Errors of a DNS label (`gpu-0`)."""
     dotted = "must not contain dots" if _SUBDOMAIN.fullmatch(name) else _LABEL_TEXT
     return _checked(name, 63, _LABEL, dotted)
 
 
 def subdomain_complaints(name: str) -> list[str]:
-    """Complaints about a DNS subdomain (`gpu.vitals.internal`)."""
+    """Errors of a DNS subdomain (`gpu.vitals.internal`)."""
     return _checked(name, 253, _SUBDOMAIN, _SUBDOMAIN_TEXT)
 
 
 def path_segment_complaints(name: str) -> list[str]:
-    """Complaints about a name that only has to fit into a path (events)."""
+    """Errors of a name that only has to fit into a path (events)."""
     if name in (".", ".."):
         return [f"may not be '{name}'"]
     return [f"may not contain '{letter}'" for letter in "/%" if letter in name]
 
 
 def c_identifier_complaints(name: str) -> list[str]:
-    """Complaints about a C identifier (`xidErrors`)."""
+    """Errors of a C identifier (`xidErrors`)."""
     return [] if _C_IDENTIFIER.fullmatch(name) else [_C_IDENTIFIER_TEXT]
 
 
 def qualified_name_complaints(key: str) -> list[str]:
-    """Complaints about a label key, with or without a DNS prefix (`example.com/role`)."""
+    """Errors of a label key, with or without a DNS prefix (`example.com/role`)."""
     prefix, slash, name = key.rpartition("/")
     if "/" in prefix:
         return [
@@ -83,7 +83,7 @@ def qualified_name_complaints(key: str) -> list[str]:
 
 
 def label_value_complaints(value: str) -> list[str]:
-    """Complaints about the value of a label."""
+    """Errors of the value of a label."""
     complaints = ["must be no more than 63 bytes"] if len(value) > 63 else []
     if value and not _QUALIFIED.fullmatch(value):
         complaints.append(_LABEL_VALUE_TEXT)

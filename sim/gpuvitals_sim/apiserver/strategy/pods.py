@@ -1,4 +1,4 @@
-"""The rules of pods: defaults, first status, what may change, how long deletion takes.
+"""The rules of pods: defaults, first status, mutable fields, grace period.
 
 Place in the chain: `table.py` lists `POD_RULES`; jobs and daemon sets use `default_pod_spec` for their templates.
 Source: kubernetes/kubernetes pkg/apis/core/v1/defaults.go, pkg/registry/core/pod/strategy.go, pkg/apis/core/validation.
@@ -28,7 +28,7 @@ _NOT_READY_SECONDS = 300
 
 
 def default_pod_spec(spec: Obj) -> None:
-    """Fill in what a pod spec leaves out."""
+    """Fills in the defaults of a pod spec."""
     spec.setdefault("restartPolicy", "Always")
     spec.setdefault("terminationGracePeriodSeconds", 30)
     spec.setdefault("dnsPolicy", "ClusterFirst")
@@ -40,7 +40,7 @@ def default_pod_spec(spec: Obj) -> None:
 
 
 def spec_errors(spec: Obj, path: str) -> list[FieldError]:
-    """What is wrong with a pod spec (containers and policies; the rest is taken as it is)."""
+    """Errors of a pod spec (containers and policies; the rest is accepted)."""
     containers = spec.get("containers") or []
     errors = [] if containers else [required(f"{path}.containers")]
     names: set[str] = set()
@@ -82,7 +82,7 @@ def _prepare_create(pod: Obj) -> None:
 
 
 def _admit(spec: Obj) -> None:
-    """What the real server's admission plugins add, to an update too."""
+    """Adds the tolerations of the real server's admission plugins, also on an update."""
     spec.setdefault("priority", 0)
     spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
     tolerations = spec.setdefault("tolerations", [])
@@ -145,7 +145,7 @@ def _update_errors(new: Obj, old: Obj, subresource: str) -> list[FieldError]:
 
 
 def _changeable_removed(spec: Obj, old: Obj) -> Obj:
-    """The spec without what an update may change."""
+    """The spec without the mutable fields."""
     bare = clone(spec)
     for kind in ("containers", "initContainers"):
         for container in bare.get(kind) or ():

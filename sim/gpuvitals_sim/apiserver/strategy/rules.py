@@ -1,6 +1,6 @@
-"""The form that the rules of one kind have.
+"""`Rules`: the interface between the verbs and the rules of one kind.
 
-Place in the chain: `table.py` fills one in per kind, the verbs call them in this order:
+Place in the chain: `table.py` has one per kind, the verbs call them in this order:
 default -> prepare -> validate. Each part has a neutral value, so a plain kind needs none.
 """
 
@@ -17,30 +17,30 @@ def nothing(_: Obj) -> None:
 
 
 def no_preparation(_new: Obj, _old: Obj, _subresource: str) -> None:
-    """Nothing to prepare on update."""
+    """No preparation on update."""
 
 
 def no_errors(_: Obj) -> list[FieldError]:
-    """Every object is valid."""
+    """No errors on create."""
     return []
 
 
 def no_update_errors(_new: Obj, _old: Obj, _subresource: str) -> list[FieldError]:
-    """Every change is valid."""
+    """No errors on update."""
     return []
 
 
 def not_graceful(_: Obj, _seconds: int | None) -> int | None:
-    """Deletion takes effect at once."""
+    """No grace period."""
     return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """Rules of one kind. `default` and the `prepare_*` change the new object in place; the rest only look.
-    `validate_update` sees (new, old, subresource) and says all that is wrong with the new object.
+    """Rules of one kind. `default` and the `prepare_*` change the new object in place; the others change nothing.
+    `validate_update` gets (new, old, subresource) and returns all errors of the new object.
 
-    `grace_seconds(object, requested)` is how long deletion takes; None means that it is not graceful.
+    `grace_seconds(object, requested)` is the grace period of a deletion; None means that it is not graceful.
     `keeps_status_on_create`: a create may set status (nodes). `name_complaints` checks `metadata.name`.
     """
 

@@ -1,6 +1,6 @@
-"""Texts that mean something: quantities and times, as the server reads them and writes them back.
+"""Quantities and times in the canonical form of the server.
 
-Place in the chain: decoding a body passes every such field through here.
+Place in the chain: decoding a body normalizes every such field here.
 Source: kubernetes/apimachinery pkg/api/resource/quantity.go, pkg/apis/meta/v1/{time,micro_time}.go.
 """
 
@@ -29,7 +29,7 @@ _ZONE = re.compile(r"Z|[+-]\d\d:\d\d")
 
 
 class MalformedError(ValueError):
-    """The text is no quantity or no time; what it says is the real server's wording."""
+    """The text is no quantity or no time; the message is the real server's."""
 
 
 @lru_cache(maxsize=4096)
@@ -92,7 +92,7 @@ def _decimal(nanos: int, *, exponent: bool) -> str:
 
 
 def _check_time(text: str, layout: str) -> None:
-    """Say of a malformed time which part of the layout it misses first."""
+    """Raises MalformedError naming the first part of the layout that a malformed time lacks."""
     rest = text
     for part in re.findall(r"2006|01|02|15|04|05|\.000000|Z07:00|.", layout):
         found = _leading(rest, part)

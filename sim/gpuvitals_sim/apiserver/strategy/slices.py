@@ -1,4 +1,4 @@
-"""The rules of ResourceSlice: limits, names, attributes, capacities, taints, and what can't change.
+"""The rules of ResourceSlice: limits, names, attributes, capacities, taints, and immutable fields.
 
 Place in the chain: `table.py` lists `SLICE_RULES`.
 Source: kubernetes/kubernetes pkg/apis/resource/validation/validation.go (1.37), kubernetes/api resource/v1.
@@ -43,7 +43,7 @@ def _default(slice_: Obj) -> None:
 
 
 def _drop_gated(slice_: Obj) -> None:
-    """Lose what belongs to feature gates that are off by default in 1.37."""
+    """Drops the fields of feature gates that are off by default in 1.37."""
     spec = slice_.get("spec") or {}
     for name in ("partitionTypeAttribute", "skipNodeOperations"):
         spec.pop(name, None)

@@ -1,6 +1,6 @@
-"""Which rules belong to which kind.
+"""The rules of each kind.
 
-Place in the chain: the verbs ask here; add a row when a kind gets rules of its own.
+Place in the chain: the verbs look a kind's rules up here; add a row for a kind with rules of its own.
 """
 
 from functools import lru_cache
@@ -53,7 +53,7 @@ _RULES = MappingProxyType(
 
 
 def rules_for(kind: Kind) -> Rules:
-    """The kind's rules, neutral ones where it has none."""
+    """The kind's rules, neutral ones by default."""
     return _custom(kind) if kind.custom else _RULES.get(kind.store_id, _NONE)
 
 

@@ -23,7 +23,7 @@ _CONDITIONS_LIMIT = 8
 
 
 def stamp(taint: Obj) -> None:
-    """Give the taint its time where it has none; cut fractions of a second."""
+    """Sets timeAdded if the taint has none; cuts fractions of a second."""
     added = taint.get("timeAdded")
     if not added:
         taint["timeAdded"] = timestamp()
@@ -31,11 +31,11 @@ def stamp(taint: Obj) -> None:
     try:
         taint["timeAdded"] = timestamp(parse_time(added))
     except (ValueError, TypeError):
-        return  # validation says what is wrong with it
+        return  # validation reports the error
 
 
 def taint_errors(taint: Obj, path: str, old: Obj | None = None) -> list[FieldError]:
-    """Everything wrong with one taint; an effect that was stored before stays allowed."""
+    """All errors of a taint; an effect that was stored before stays allowed."""
     errors = label_key_errors(taint.get("key") or "", f"{path}.key")
     if taint.get("value"):
         errors += label_text_errors(taint["value"], f"{path}.value")
@@ -50,7 +50,7 @@ def taint_errors(taint: Obj, path: str, old: Obj | None = None) -> list[FieldErr
 
 
 def toleration_errors(toleration: Obj, path: str) -> list[FieldError]:
-    """Everything wrong with one toleration."""
+    """All errors of a toleration."""
     errors = label_key_errors(toleration["key"], f"{path}.key") if toleration.get("key") else []
     operator, value = toleration.get("operator") or "", toleration.get("value") or ""
     match operator:
@@ -77,7 +77,7 @@ def _default(rule: Obj) -> None:
 
 
 def _prepare_update(new: Obj, old: Obj, subresource: str) -> None:
-    """The time of a rule's taint is when this effect was added."""
+    """Stamps timeAdded again if the effect of the rule's taint has changed."""
     if subresource:
         return
     taint, before = dig(new, "spec", "taint") or {}, dig(old, "spec", "taint") or {}

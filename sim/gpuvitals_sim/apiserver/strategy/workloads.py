@@ -49,7 +49,7 @@ def _default_job(job: Obj) -> None:
 
 
 def _prepare_job(job: Obj) -> None:
-    """Label the pods with the job's uid and select them by it, unless the user wants to."""
+    """Labels the pods with the job's UID and selects them by it, unless `manualSelector` is set."""
     spec, metadata = job["spec"], job["metadata"]
     if spec.get("manualSelector"):
         return

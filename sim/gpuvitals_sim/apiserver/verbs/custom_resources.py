@@ -1,6 +1,6 @@
-"""CustomResourceDefinitions become served kinds, and stop being served when they go.
+"""Serves the kinds of CustomResourceDefinitions, until the definition is deleted.
 
-Place in the chain: called after every write to a definition. It sets the conditions that a client waits for
+Place in the chain: called after every write to a definition. It sets the conditions that clients wait for
 (NamesAccepted, Established) and registers one kind per served version. Versions share one stored object;
 conversion changes only `apiVersion` (strategy None).
 """
@@ -17,7 +17,7 @@ CRD_STORE = "customresourcedefinitions.apiextensions.k8s.io"
 
 
 def settle(cluster: Cluster, name: str) -> None:
-    """Make what is served agree with the stored definition of this name."""
+    """Serves exactly the versions of the stored definition of this name."""
     with cluster.store.lock:
         key = Key(CRD_STORE, "", name)
         definition = cluster.store.get(key)

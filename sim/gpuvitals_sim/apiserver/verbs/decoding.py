@@ -1,6 +1,6 @@
-"""From a body to an object as the server understands it.
+"""Decodes bodies into objects.
 
-Place in the chain: first step of every write. Right kind, no nulls, only known fields, defaults filled in.
+Place in the chain: first step of every write: checks the kind, drops nulls and unknown fields, fills defaults in.
 """
 
 import json
@@ -21,13 +21,13 @@ from gpuvitals_sim.apiserver.strategy.known_fields import (
 from gpuvitals_sim.apiserver.strategy.table import rules_for
 
 _OMITTED = ("labels", "annotations", "finalizers", "ownerReferences")
-"""What Go does not write while it is empty."""
+"""Fields that Go omits if they are empty."""
 
 _HEAD = ("kind", "apiVersion", "metadata")
 
 
 def decoded(kind: Kind, body: object, options: WriteOptions | None = None) -> Obj:
-    """The object that a body means, as a copy. Raises ApiError 400; strict options refuse unknown fields."""
+    """The object of a body, as a copy. Raises ApiError 400; strict options refuse unknown fields."""
     if not isinstance(body, dict):
         raise bad_request(f"the object provided is unrecognized (must be of type {kind.name})")
     _check_kind(kind, body)
@@ -45,7 +45,7 @@ def decoded(kind: Kind, body: object, options: WriteOptions | None = None) -> Ob
 
 
 def decoded_patch(kind: Kind, patched: Obj, options: WriteOptions, *, shown: str) -> Obj:
-    """As `decoded`, for the outcome of a patch: what is wrong with it is a 422 on the patch, `shown` with it."""
+    """As `decoded`, for a patched object: an error is a 422 on the patch, which shows `shown`."""
     try:
         return decoded(kind, patched, options)
     except ApiError as refusal:
@@ -54,7 +54,7 @@ def decoded_patch(kind: Kind, patched: Obj, options: WriteOptions, *, shown: str
 
 
 def check_typed(kind: Kind, config: Obj) -> None:
-    """Refuse a configuration to apply that does not fit its type. Raises ApiError 500, as the real server does."""
+    """Checks a configuration to apply against its type. Raises ApiError 500, as the real server does."""
     probe, texts, metadata = clone(config), [], config.get("metadata") or {}
     group_version_kind = f"{kind.group}/{kind.version}, Kind={kind.name}"
     about = f"{metadata.get('namespace', '')}/{metadata.get('name', '')}; {group_version_kind}"
@@ -89,7 +89,7 @@ def _drop_unknown(kind: Kind, obj: Obj) -> list[str]:
 
 
 def _complain(kind: Kind, unknown: list[str], options: WriteOptions | None) -> None:
-    """Refuse or report what a body says twice or nobody knows."""
+    """Refuses or reports duplicate and unknown fields of a body."""
     if options is None:
         return
     complaints = [f'duplicate field "{path}"' for path in options.duplicates]

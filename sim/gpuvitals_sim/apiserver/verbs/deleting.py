@@ -1,6 +1,6 @@
-"""Delete one object or a selection: preconditions, grace, finalizers, then the end.
+"""Deletes one object or a selection: preconditions, grace period, finalizers, removal.
 
-Place in the chain: called by the HTTP side, eviction and `InProcessClient`. What depends on a deleted object is
+Place in the chain: called by the HTTP side, eviction and `InProcessClient`. Dependents of a deleted object are
 removed by the garbage collector of `gpuvitals_sim.controllers`, as in a real cluster.
 Source: kubernetes/apiserver pkg/registry/rest/delete.go and pkg/registry/generic/registry/store.go.
 """
@@ -20,7 +20,7 @@ _PROPAGATIONS = ("Foreground", "Background", "Orphan")
 
 
 def delete(cluster: Cluster, target: Target, options: DeleteOptions) -> tuple[Obj, bool]:
-    """What DELETE answers, and whether the object is gone. Raises ApiError 404, 409 for a precondition, 422."""
+    """The answer of DELETE, and whether the object is removed. Raises ApiError 404, 409 for a precondition, 422."""
     kind = target.kind
     _check_options(options)
     with cluster.store.lock:
@@ -50,7 +50,7 @@ def delete(cluster: Cluster, target: Target, options: DeleteOptions) -> tuple[Ob
 def delete_collection(
     cluster: Cluster, target: Target, selection: ListOptions, options: DeleteOptions
 ) -> tuple[Obj, list[Obj]]:
-    """The list as it was, and the objects that were asked to go; each is deleted as by `delete`."""
+    """The list as it was, and the objects whose deletion was requested; each is deleted as by `delete`."""
     chosen = list_objects(cluster, target, selection)
     for item in chosen["items"]:
         metadata = item["metadata"]
@@ -99,7 +99,7 @@ def _check_preconditions(kind: Kind, live: Obj, options: DeleteOptions) -> None:
 
 
 def _with_grace(kind: Kind, live: Obj, options: DeleteOptions) -> tuple[Obj, bool, bool]:
-    """The object marked for its grace period; whether it has one; whether nothing is left to do."""
+    """The object with its grace period; whether it has one; whether its deletion is already pending."""
     new = clone(live)
     metadata = new["metadata"]
     requested = options.grace_seconds

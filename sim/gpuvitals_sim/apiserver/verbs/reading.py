@@ -1,7 +1,7 @@
 """Get and list: one object, or a page of a consistent snapshot.
 
-Place in the chain: reads the store for the HTTP side and `InProcessClient`. A list answers the newest state; its
-continue token pins the revision of the first page, so all pages together show one moment.
+Place in the chain: reads the store for the HTTP side and `InProcessClient`. A list shows the newest state; its
+continue token holds the revision of the first page, so that all pages show one revision.
 """
 
 import base64
@@ -25,7 +25,7 @@ _EXPIRED_TOKEN = (
 
 
 _NEWEST = -1
-"""The revision in a token that goes on without consistency: whatever is there now."""
+"""The revision of a token that continues without consistency, from the present state."""
 
 
 def get(cluster: Cluster, target: Target) -> Obj:
@@ -61,7 +61,7 @@ def list_objects(cluster: Cluster, target: Target, options: ListOptions) -> Obj:
 
 
 def _item(kind: Kind, obj: Obj) -> Obj:
-    """Items of built-in lists don't repeat their kind, those of custom resources do."""
+    """The item of a list: built-in ones omit their kind, custom resources repeat it."""
     shown = served(kind, obj)
     if kind.custom:
         return shown

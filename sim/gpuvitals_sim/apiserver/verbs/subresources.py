@@ -1,4 +1,4 @@
-"""Actions on objects that are no plain write: evict a pod, bind it to a node, finalize a namespace.
+"""Subresources that are no plain write: evict a pod, bind it to a node, finalize a namespace.
 
 Place in the chain: the HTTP side calls these for POST or PUT on the subresource.
 Source: kubernetes/kubernetes pkg/registry/core/pod/storage (eviction.go, storage.go).
@@ -53,7 +53,7 @@ def evict(cluster: Cluster, target: Target, body: Obj, options: DeleteOptions) -
 
 
 def bind(cluster: Cluster, target: Target, body: Obj, *, dry_run: bool) -> Obj:
-    """A Success status; the pod has its node. Raises ApiError 404, 409 if it already has one."""
+    """Sets the pod's node; a Success status. Raises ApiError 404, 409 if it already has one."""
     node = dig(body, "target", "name")
     if dig(body, "metadata", "name") != target.name:
         raise bad_request("name in URL does not match name in Binding object")
@@ -76,7 +76,7 @@ def bind(cluster: Cluster, target: Target, body: Obj, *, dry_run: bool) -> Obj:
 
 
 def finalize_namespace(cluster: Cluster, target: Target, body: Obj) -> Obj:
-    """The namespace with the finalizers of the body; one that is going and has none left is removed."""
+    """The namespace with the finalizers of the body; a terminating one without finalizers is removed."""
     with cluster.store.lock:
         live = cluster.store.get(target.key)
         if live is None:
@@ -91,7 +91,7 @@ def finalize_namespace(cluster: Cluster, target: Target, body: Obj) -> Obj:
 
 
 def set_condition(obj: Obj, condition: Obj) -> None:
-    """Put a pod condition into `status.conditions`; its transition time moves only when its status does."""
+    """Sets a pod condition in `status.conditions`; its transition time changes only with its status."""
     conditions: list[Obj] = obj.setdefault("status", {}).setdefault("conditions", [])
     entry = {"type": condition["type"], "status": condition["status"], "lastProbeTime": None}
     entry |= {"lastTransitionTime": timestamp(), **condition}
@@ -135,7 +135,7 @@ def _spend_budget(cluster: Cluster, pod: Obj, *, dry_run: bool) -> None:
 
 
 def _spent(budget: Obj, pod_name: str) -> Obj:
-    """The budget with one disruption less, and the pod noted until the controller has seen it go."""
+    """The budget with one disruption less, and the pod in `disruptedPods` until the controller has seen its end."""
     spent = clone(budget)
     status = spent["status"]
     status["disruptionsAllowed"] -= 1
@@ -146,7 +146,7 @@ def _spent(budget: Obj, pod_name: str) -> Obj:
 
 
 def set_disruption_allowed(status: Obj) -> None:
-    """Make a budget's condition DisruptionAllowed agree with `disruptionsAllowed`."""
+    """Makes a budget's condition DisruptionAllowed agree with `disruptionsAllowed`."""
     allowed = status.get("disruptionsAllowed", 0) > 0
     entry = {
         "type": "DisruptionAllowed",

@@ -1,7 +1,7 @@
 """Watch: the changes of a kind as events, resumed from a revision, filtered, with bookmarks.
 
-Place in the chain: a `Watch` stands between a store subscription and an HTTP stream (or `InProcessClient.watch`).
-An object that moves into a selector appears as ADDED, one that leaves it as DELETED, as the real server does.
+Place in the chain: between a store subscription and an HTTP stream (or `InProcessClient.watch`). An object that starts
+to match a selector appears as ADDED, one that stops to match as DELETED, as on the real server.
 """
 
 import time
@@ -15,10 +15,10 @@ from gpuvitals_sim.apiserver.selectors import object_matcher
 from gpuvitals_sim.apiserver.storage import Change, Subscription
 
 BOOKMARK_SECONDS = 60.0
-"""How often a quiet watch sends a bookmark. Source: kubernetes/apiserver storage/cacher (about a minute)."""
+"""Interval of bookmarks on a quiet watch. Source: kubernetes/apiserver storage/cacher (about a minute)."""
 
 _LAST_BOOKMARK_SECONDS = 2.0
-"""How long before its timeout a watch sends a last bookmark."""
+"""Time between the last bookmark of a watch and its timeout."""
 
 
 class Watch:
@@ -50,7 +50,7 @@ class Watch:
 
     @property
     def ended(self) -> bool:
-        """Whether no further event will come."""
+        """Whether all events have been read."""
         return self._ended and not self._pending
 
     def next(self, timeout_seconds: float) -> Obj | None:
@@ -87,7 +87,7 @@ class Watch:
                 yield event
 
     def close(self) -> None:
-        """End the watch; a reader in `next` returns."""
+        """Ends the watch; a waiting `next` returns."""
         if self._subscription is not None:
             self._subscription.close()
 

@@ -97,7 +97,7 @@ def selector_errors(cluster: Cluster, kind: Kind, new: Obj, old: Obj | None) -> 
 
 
 def admin_errors(cluster: Cluster, target: Target, obj: Obj) -> list[FieldError]:
-    """Admin access is for namespaces that an administrator labelled for it."""
+    """Errors of requests for admin access in a namespace that no administrator has labelled for it."""
     if target.kind.store_id not in _WITH_SELECTORS or not target.namespace:
         return []
     namespace = cluster.store.get(Key("namespaces", "", target.namespace))

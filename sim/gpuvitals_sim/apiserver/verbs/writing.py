@@ -1,8 +1,8 @@
-"""Create, update and patch: one pipeline from a wish to a stored object.
+"""Create, update and patch: one pipeline from a request to a stored object.
 
-Place in the chain: called by the HTTP side and `InProcessClient`. Steps, all under the store's lock:
-make the new object from the old -> name, version and uid checks -> what the server keeps -> the kind's rules
--> who owns which field -> nothing changed? then no write -> store.
+Place in the chain: called by the HTTP side and `InProcessClient`. Steps, all under the store's lock: make the new
+object from the old one -> check name, version and UID -> restore the fields of the server -> apply the kind's rules ->
+compute the owners of fields -> store, unless nothing changed.
 Source: kubernetes/apiserver pkg/registry/generic/registry/store.go and pkg/endpoints/handlers.
 """
 
@@ -80,7 +80,7 @@ def create(cluster: Cluster, target: Target, body: Obj, options: WriteOptions) -
         raise bad_request(name_mismatch(obj["metadata"].get("name"), target.name))
     with cluster.store.lock:
         if obj["metadata"].pop("resourceVersion", None) and not options.dry_run:
-            # The real server finds this out only where it stores.
+            # The real server detects this only in its storage layer.
             raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
         return _create(cluster, target, obj, options)
 
@@ -141,7 +141,7 @@ def _patched(kind: Kind, live: Obj, patch_type: str, body: object) -> Obj:
 
 
 def _shown(patch_type: str, patched: Obj, body: object) -> str:
-    """What a refusal shows: a strategic patch itself, of the others the outcome."""
+    """The text in a refusal: a strategic patch itself, for other patches the patched object."""
     return go_text(body) if patch_type == STRATEGIC_PATCH else json.dumps(patched, separators=(",", ":"))
 
 
@@ -164,7 +164,7 @@ def _applied(target: Target, live: Obj | None, body: object, options: WriteOptio
 def _guarded(
     cluster: Cluster, target: Target, make: Make, options: WriteOptions, *, creates: bool = False
 ) -> tuple[Obj, bool]:
-    """Read, make, check and store under one lock; `creates` what is not there."""
+    """Reads, makes, checks and stores under one lock; with `creates` a missing object is created."""
     kind = target.kind
     with cluster.store.lock:
         found = cluster.store.get(target.key)
