@@ -92,7 +92,7 @@ def _policy() -> str:
         "A GPUHealthPolicy has these names in camelCase, as Kubernetes objects do: `spec.health.dwellSeconds`. "
         "The agent's own file\n(`config.policy` of the chart), `--policy NAME=VALUE` and scenarios use the names of this "
         "table.\n\n"
-        "| Value | Default | Least | Unit | Why | Source |\n|---|---|---|---|---|---|\n"
+        "| Value | Default | Minimum | Unit | Purpose | Source |\n|---|---|---|---|---|---|\n"
     )
     rows = (f"| {v.name} | {v.default} | {v.minimum} | {v.unit} | {v.why} | {v.source} |\n" for v in VALUES)
     pairs = (f"| `{pair.rule}` | {pair.why} |\n" for pair in PAIRS)
@@ -102,8 +102,8 @@ def _policy() -> str:
         "fault |\n"
     )
     together = (
-        "\n## Values that must fit together\n\n"
-        "The agent refuses a file that breaks a rule, and keeps the last good version of such a policy object "
+        "\n## Rules between values\n\n"
+        "The agent refuses a file that breaks a rule, and keeps the last valid version of such a policy object "
         "(`PolicyInvalid`).\nThe API server refuses an object that breaks a rule with values of its own; only the agent has "
         "`poll_seconds`.\n\n| Rule | Otherwise |\n|---|---|\n"
     )

@@ -34,7 +34,7 @@ def test_a_persons_word_isolates_at_once_and_is_definitive() -> None:
 
     assert (judged.state, judged.score, judged.reason) == (HealthState.UNHEALTHY, 0, "ReportedBad")
     assert judged.definitive
-    assert judged.message == "ReportedBad: jane: ticket 123; unfit until the report is withdrawn or expires"
+    assert judged.message == "ReportedBad: jane: ticket 123; unfit until the report is retracted or expires"
     assert judged.confidence is Confidence.SINGLE
 
 
@@ -71,7 +71,7 @@ def test_what_is_taken_back_is_followed_by_probation_and_stays_in_the_history() 
     assert (past.reason, past.ending, past.note) == (
         "ReportedBad",
         Ending.OPERATOR,
-        "taken back or expired",
+        "retracted or expired",
     )
 
 

@@ -1,4 +1,4 @@
-"""`gpuvitals lint`: says what is wrong with a claim before it meets a cluster."""
+"""`gpuvitals lint`: finds mistakes in claims before they are applied to a cluster."""
 
 import argparse
 import json
@@ -38,17 +38,17 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         action="append",
         default=[],
         metavar="NAME",
-        help="a DeviceClass of the cluster that holds only this driver's devices; may be given several times",
+        help="a DeviceClass of the cluster that selects only this driver's devices; can be repeated",
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints the findings. 0 where there is none, hints aside; else 1."""
+    """Prints the findings. Returns 0 if there are only hints or none, else 1."""
     naming = Naming(driver=options.driver, attribute_domain=options.domain)
     texts = {_shown(name): _text(name) for name in options.files}
     if not any(text.strip() for text in texts.values()):
-        # The left end of a pipe may have failed: that is no proof of a clean manifest.
+        # The command before the pipe may have failed, so empty input is an error.
         raise UsageError(f"lint: {', '.join(texts)}: empty; expected a manifest in YAML or JSON")
     try:
         found = lint(texts, LintSettings(naming=naming, classes=tuple(options.classes)))

@@ -1,6 +1,8 @@
-"""The fold: from signals to the state of a GPU, and from the state to a verdict. Pure.
+"""The health fold: from signals to the state of a GPU, and from the state to a verdict. Pure.
 
-`evaluate` folds a signal, `advance` folds the passing of time, `verdict` judges. `fault_classes` is the table that
-answers "why was my GPU isolated", `clearing` "what brings it back", `witnesses` "how sure is that". May live here: pure functions over frozen dataclasses; time comes in as a Moment.
-May not: clocks, files, threads, logs, the network, any third-party module.
+`evaluate` folds a signal, `advance` folds elapsed time, `verdict` judges the state. `fault_classes` decides which faults
+isolate a GPU, `clearing` how they end, and `witnesses` how certain they are.
+
+This package holds pure functions over frozen dataclasses; time is an argument (`Moment`). It uses no clocks, files,
+threads, logs, network or third-party modules.
 """

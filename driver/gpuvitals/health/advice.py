@@ -1,7 +1,7 @@
-"""Advice to a person about a reason. About an XID it is NVIDIA's own actions for the code, in words.
+"""Advice to operators per reason. The advice for an XID is NVIDIA's own action for the code, in words.
 
-NVIDIA's catalogue names two actions for each code: an immediate one, and an investigatory one for when the code comes
-back. Codes whose status words decide have the advice of their decode.
+NVIDIA's catalogue has two actions per code: an immediate one, and an investigatory one for a code that recurs. XIDs with
+status words have the advice of their decode.
 Source: docs.nvidia.com, "Analyzing Xid Errors with the Xid Catalog".
 """
 
@@ -11,25 +11,25 @@ from gpuvitals.health.fault_classes import DECODED_XIDS, CauseRule, Clearing, Fa
 from gpuvitals.health.xid_catalog import CATALOG
 
 IMMEDIATE = {
-    "IGNORE": "nothing at once",
+    "IGNORE": "no immediate action",
     "RESTART_APP": "restart the application",
-    "WORKFLOW_XID_45": "follow the XID before it; if there was none, restart the fabric manager",
+    "WORKFLOW_XID_45": "follow the preceding XID; if there is none, restart the fabric manager",
     "RESET_GPU": "reset the GPU",
-    "WORKFLOW_XID_48": "reset the GPU; drain it first if XID 63 or 64 came too",
-    "WORKFLOW_NVLINK_ERR": "decode the seven words of the line with gpuvitals explain --line",
-    "WORKFLOW_NVLINK5_ERR": "decode the words of the line with gpuvitals explain --line",
+    "WORKFLOW_XID_48": "reset the GPU; drain it first if XID 63 or 64 was logged too",
+    "WORKFLOW_NVLINK_ERR": "decode the seven status words of the line with gpuvitals explain --line",
+    "WORKFLOW_NVLINK5_ERR": "decode the status words of the line with gpuvitals explain --line",
     "RESTART_BM": "restart the machine",
     "RESTART_VM": "restart the virtual machine",
     "CHECK_MECHANICALS": "check the board's power cables and its seating",
-    "CONTACT_SUPPORT": "contact NVIDIA's support",
+    "CONTACT_SUPPORT": "contact NVIDIA support",
     "UPDATE_SWFW": "update the driver and the firmware",
-    "CHECK_UVM": "reset the GPU if unified memory or vGPU is in use, else nothing at once",
-    "XID_154": "do what the line asks for",
-    "": "do what the driver's recovery action asks for; NVIDIA names no action",
+    "CHECK_UVM": "reset the GPU if unified memory or vGPU is in use, else no immediate action",
+    "XID_154": "perform the recovery action that the line names",
+    "": "follow the driver's recovery action; NVIDIA names no action",
 }
-"""By NVIDIA's immediate action; the empty one is that of codes for which NVIDIA names none."""
+"""Advice by NVIDIA's immediate action; the empty key is for codes without one."""
 
-_DIAGNOSE = "if applications that are known to be good meet it too, run NVIDIA's field diagnostics"
+_DIAGNOSE = "if known-good applications get it too, run NVIDIA's field diagnostics"
 INVESTIGATORY = {
     "": "",
     "IGNORE": "",
@@ -37,52 +37,52 @@ INVESTIGATORY = {
     "WORKFLOW_NVLINK5_ERR": "",
     "none (informs about another XID)": "",
     "solo: RESTART_FM; else IGNORE (follow the other XID)": "",
-    "IGNORE (sympathetic)": "look at the XID that it came with",
-    "CONTACT_SUPPORT": "if it comes back, contact NVIDIA's support",
-    "CHECK_APP/CUDA": "if it comes back, check the application and its CUDA version",
+    "IGNORE (sympathetic)": "check the XID logged together with it",
+    "CONTACT_SUPPORT": "if it recurs, contact NVIDIA support",
+    "CHECK_APP/CUDA": "if it recurs, check the application and its CUDA version",
     "WORKFLOW_XID_13": _DIAGNOSE,
     "WORKFLOW_XID_31": _DIAGNOSE,
     "WORKFLOW_XID_48": "if the SRAM threshold was exceeded, run NVIDIA's field diagnostics",
-    "INVESTIGATE_SW": "if it comes back, investigate the software: driver, firmware, application",
-    "INVESTIGATE_SW_USER": "if it comes back, investigate the software that used the links",
-    "INVESTIGATE_LINK_SI": "if it comes back, check the signals of the NVLink: cables and connectors",
-    "XID_137_FLOW": "if it comes back, follow NVIDIA's workflow for XID 137",
-    "SYMPATHETIC_REPORT_SOLO": "if no other XID came with it, contact NVIDIA's support",
+    "INVESTIGATE_SW": "if it recurs, investigate the software: driver, firmware, application",
+    "INVESTIGATE_SW_USER": "if it recurs, investigate the software that used the links",
+    "INVESTIGATE_LINK_SI": "if it recurs, check the signal integrity of the NVLink: cables and connectors",
+    "XID_137_FLOW": "if it recurs, follow NVIDIA's workflow for XID 137",
+    "SYMPATHETIC_REPORT_SOLO": "if no other XID was logged with it, contact NVIDIA support",
 }
-"""By NVIDIA's investigatory action; empty where it adds nothing to the immediate one."""
+"""Advice by NVIDIA's investigatory action; empty if it adds nothing to the immediate one."""
 
 _SURPRISE = (
     "if the kernel log shows Surprise Down (AER) before it, check the slot's power, riser and cables first"
 )
 _NOTES = {
-    63: "a reset, when the GPU is free, puts the remapped row to use",
+    63: "reset the GPU when it is free, to apply the row remapping",
     79: _SURPRISE,
     94: "reset the GPU when it is free",
 }
-"""Additions of NVIDIA's page to the actions of a code."""
+"""Additional advice of NVIDIA's page for a code."""
 _DECODED = {
-    FaultClass.A: "reset the GPU; if it comes back, contact NVIDIA's support",
-    FaultClass.B: "check the NVLink's connectors and cables; if it comes back after a reset, contact NVIDIA's support",
-    FaultClass.C: "do what the driver's recovery action asks for; if it asks for nothing, restart the application",
+    FaultClass.A: "reset the GPU; if it recurs, contact NVIDIA support",
+    FaultClass.B: "check the NVLink's connectors and cables; if it recurs after a reset, contact NVIDIA support",
+    FaultClass.C: "follow the driver's recovery action; if it is None, restart the application",
     FaultClass.NONE: "nothing",
 }
-"""By the class that the status words of the line gave; a line without words that decide has the catalogue's advice."""
+"""Advice by the class that the status words gave; other lines have the catalogue's advice."""
 
-UNLISTED = "look the code up in NVIDIA's catalogue; the driver's recovery action decides"
+UNLISTED = "look the code up in NVIDIA's catalogue, and follow the driver's recovery action"
 
 _OF_REASONS = {
-    "InitFailed": "read the driver's lines before it in the kernel log; reload the driver or reboot the node; if the GPU "
+    "InitFailed": "check the driver's preceding lines in the kernel log; reload the driver or reboot the node; if the GPU "
     "stays down, have its power and seating checked",
-    "ResetRequired": "reset the GPU; if it comes back, contact NVIDIA's support",
+    "ResetRequired": "reset the GPU; if it recurs, contact NVIDIA support",
     "RecoveryResetGpu": "reset the GPU",
     "RecoveryRebootNode": "reboot the node",
-    "RecoveryDrainP2P": "let the workloads that use peer access through this GPU end, then start them again",
+    "RecoveryDrainP2P": "stop the workloads that use peer-to-peer access through this GPU, then start them again",
     "RecoveryDrainAndReset": "drain the GPU, then reset it",
     "RecoveryImexDomain": "recover the IMEX domain",
-    "RecoveryBusReset": "reset the GPU over the bus: a reboot of the node does it",
-    "RecoverySystemReboot": "reboot the whole system",
+    "RecoveryBusReset": "perform a bus reset: reboot the node",
+    "RecoverySystemReboot": "reboot the system",
     "RecoveryUnknown": "look the number up in the release notes of the driver",
-    "GpuLost": "reboot the node; if it comes back lost, have the board and its seating checked; if the kernel log shows "
+    "GpuLost": "reboot the node; if the GPU is lost again, have the board and its seating checked; if the kernel log shows "
     "Surprise Down (AER) before it, check the slot's power, riser and cables first",
     "RowRemapFailed": "run field diagnostics and replace the GPU",
     "SramThreshold": "replace the GPU: NVIDIA's RMA policy counts this flag",
@@ -95,17 +95,17 @@ _OF_REASONS = {
     "FabricDegraded": "check the fabric manager and the switches",
     "NvlinkErrors": "check the cabling; a reset retrains the links",
     "PageRetirementPending": "reset the GPU when it is free",
-    "PagesRetired": "run field diagnostics; NVIDIA replaces a GPU that has retired so many",
+    "PagesRetired": "run field diagnostics; NVIDIA replaces a GPU with this many retired pages",
     "RepairPending": "reset the GPU when it is free",
     "MemoryUnrepairable": "run field diagnostics and plan for its replacement",
-    "PcieDegraded": "check the seating of the board and the slot's settings",
+    "PcieDegraded": "check the seating of the board and the settings of the slot",
     "PcieReplays": "check the seating of the board, risers and cables",
     "PcieErrors": "check the seating of the board and the kernel log around that time",
     "NvmlHung": "look for processes in state D; reboot if it lasts",
-    "EarlierFault": "look at the event HealthStateRecovered, then reset the GPU or clear it",
-    "Flapping": "run field diagnostics and clear it, or replace the GPU: the last repairs did not hold",
+    "EarlierFault": "check the event HealthStateRecovered, then reset the GPU or clear it",
+    "Flapping": "run field diagnostics and clear it, or replace the GPU: the last repairs did not last",
 }
-"""By the reason of a fault that has no XID. The others go by their clearing."""
+"""Advice by reason, for faults without an XID. The others have the advice of their clearing."""
 
 
 def advice(rule: CauseRule) -> str:
@@ -114,7 +114,7 @@ def advice(rule: CauseRule) -> str:
 
 
 def xid_advice(code: int, rule: CauseRule | None = None) -> str:
-    """The advice for an XID. `rule` is that of its open fault, which the line's status words may have decided."""
+    """The advice for an XID. `rule` is the rule of its open fault, which may depend on the line's status words."""
     if rule is not None and code in DECODED_XIDS and rule.fault_class in _DECODED:
         return "; ".join(part for part in (rule.look_at, _DECODED[rule.fault_class]) if part)
     entry = CATALOG.get(code)
@@ -125,7 +125,7 @@ def xid_advice(code: int, rule: CauseRule | None = None) -> str:
 
 
 def nvidia_actions(code: int) -> str:
-    """NVIDIA's immediate and investigatory action for a code, as its catalogue writes them."""
+    """NVIDIA's immediate and investigatory action for a code, as written in its catalogue."""
     entry = CATALOG[code]
     return f"{entry.bucket or 'none'}, {entry.investigatory or 'none'}"
 
@@ -133,14 +133,14 @@ def nvidia_actions(code: int) -> str:
 def _by_clearing(rule: CauseRule) -> str:
     match rule.clearing:
         case Clearing.RESET:
-            return "reset the GPU; if it comes back, contact NVIDIA's support"
+            return "reset the GPU; if it recurs, contact NVIDIA support"
         case Clearing.RETRACTED:
-            return "ask the author of the report; withdraw it once the GPU is repaired"
+            return "ask the reporter; retract the report after the repair"
         case Clearing.LEVEL:
-            return "do what the driver asks for"
+            return "follow the driver's recovery action"
         case Clearing.OPERATOR | Clearing.QUIET:
             return "replace the GPU"
         case Clearing.EXPIRY:
-            return "look at the application first" if rule.fault_class is FaultClass.C else "watch it"
+            return "check the application first" if rule.fault_class is FaultClass.C else "monitor it"
         case _:
             assert_never(rule.clearing)

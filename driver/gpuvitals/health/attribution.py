@@ -1,4 +1,4 @@
-"""Whom a signal concerns, never more GPUs than it names, and what it says of them."""
+"""Attribution of signals to GPUs and MIG instances. A signal affects no more devices than it names."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -21,10 +21,9 @@ from gpuvitals.model.signal import (
 
 
 def affected_gpus(signal: GpuSignal, gpus: Iterable[Gpu]) -> tuple[GpuUuid, ...]:
-    """The devices whose folds should see `signal`; none where no GPU of the node is meant.
+    """The devices that `signal` affects; empty if it names no GPU of the node.
 
-    A fault of an instance that nobody knows is held against its GPU, never dropped, and never against the instances
-    that it does not name.
+    A fault of an unknown MIG instance is attributed to its GPU, and never to other instances.
     """
     known = tuple(gpus)
     found = tuple(gpu.uuid for gpu in known if affects(signal, gpu))
@@ -34,9 +33,9 @@ def affected_gpus(signal: GpuSignal, gpus: Iterable[Gpu]) -> tuple[GpuUuid, ...]
 
 
 def affects(signal: GpuSignal, gpu: Gpu) -> bool:
-    """Whether the fold of `gpu` should see `signal`.
+    """Whether `signal` affects `gpu`.
 
-    A fault of a GPU is every one of its instances'; a fault that names a MIG instance is that instance's alone.
+    A fault of a GPU affects all of its MIG instances. A fault that names an instance affects that instance alone.
     """
     match signal:
         case Reading() | Checkup() | ClearReport():
@@ -56,7 +55,7 @@ def affects(signal: GpuSignal, gpu: Gpu) -> bool:
 
 
 def without_mig_links(signal: GpuSignal, gpu: Gpu) -> GpuSignal:
-    """What the signal says of `gpu`: of a GPU in MIG mode and its instances no source says anything by its NVLinks."""
+    """`signal` without NVLink states if `gpu` is in MIG mode, which does not use NVLink."""
     in_mig_mode = gpu.mig_enabled or gpu.mig is not None
     if in_mig_mode and isinstance(signal, Reading) and signal.links is not None:
         return replace(signal, links=())

@@ -1,4 +1,4 @@
-"""Bursts: one breakdown makes many XIDs, on several units and GPUs; what started it is what a person should look at."""
+"""Bursts of XIDs: one fault can cause XIDs on several units and GPUs. The root XID is the one to investigate."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from gpuvitals.health.state import GpuState, XidRecord
 from gpuvitals.model.ids import GpuUuid
 
 _CLEANUPS = frozenset({43, 45})
-"""They follow another error and start nothing."""
+"""Cleanup XIDs, which follow another error and are never the root."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BurstXid:
-    """One XID of one unit in a burst, and the GPU that it is of."""
+    """One XID of one unit in a burst, with its GPU."""
 
     gpu: GpuUuid
     record: XidRecord
@@ -21,7 +21,7 @@ class BurstXid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Burst:
-    """XIDs of a node without a silence among them, oldest first. Boot-clock seconds.
+    """XIDs of a node without a gap of `burst_silence_seconds`, oldest first. Times are boot-clock seconds.
 
     `is_named`: the driver itself named `root` as the cause of the channels that it removed (XID 45).
     """
@@ -34,10 +34,10 @@ class Burst:
 
 
 def bursts(states: Iterable[GpuState], policy: Policy) -> tuple[Burst, ...]:
-    """The bursts that the states remember, oldest first. A silence of `burst_silence_seconds` parts two.
+    """The bursts in the states, oldest first, separated by gaps of `burst_silence_seconds`.
 
-    Each XID is in the burst of its newest episode. The root is the cause that the driver names, where it is in the
-    burst; else the first XID of the worst class, as an echo on a neighbour comes later or counts for less.
+    Each XID is in the burst of its newest episode. The root is the cause that the driver names, if it is in the burst,
+    else the first XID of the worst class.
     """
     found = sorted(
         (BurstXid(gpu=state.uuid, record=record) for state in states for record in state.xids),

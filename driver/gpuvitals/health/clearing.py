@@ -1,6 +1,6 @@
-"""The only ways out of a fault that does not end by itself: an observed reset, a new boot or driver load, an operator.
+"""Ends faults by an observed reset, a new boot or driver load, or an operator's clear. Time alone ends none of them.
 
-Time alone is none of them. Each is followed by probation where the fault had isolated the GPU.
+Probation follows if the fault had isolated the GPU.
 """
 
 from dataclasses import replace
@@ -18,9 +18,9 @@ _RESET_REQUIRED = Reason("ResetRequired")
 
 
 def after_reset(state: GpuState, policy: Policy) -> GpuState:
-    """`state` without what an observed reset has repaired: the GPU was initialised anew, and reads clean since.
+    """`state` without the faults that an observed reset repaired: the GPU was initialised again and reads clean since.
 
-    A reset repairs every XID from before it, also those that only degrade; levels end by being read good.
+    A reset repairs every earlier XID, including those that only degrade. Levels end by good readings.
     """
     reading, initialised = state.reading, state.initialised_at
     if reading is None or initialised is None or not is_clean(reading):
@@ -37,13 +37,13 @@ def after_reset(state: GpuState, policy: Policy) -> GpuState:
 
 
 def last_instant_before_reset(before: Reading | None, after: Reading, state: GpuState) -> float | None:
-    """The latest instant that is known to lie before a reset which the two readings show; None where they show none.
+    """The latest instant known to be before a reset that the two readings show; None if they show no reset.
 
-    The driver asked for a reset, or refused the GPU for want of one, and does so no more. What came between the two
-    readings may have come after the reset, so it is not repaired by it.
+    A reset shows when the driver requested one, or rejected the GPU until one, and does so no longer. Signals between the
+    two readings may be from after the reset, so they are not repaired by it.
 
-    A volatile error count that falls is no sign of a reset: `nvidia-smi -p 0` and NVML's clear call zero it on a GPU
-    that is as broken as before. A pending remap and link counters that fall show nothing either. See docs/adr/012.
+    A falling volatile error count is no sign of a reset: `nvidia-smi -p 0` and NVML's clear call zero it without a
+    repair. Neither are falling link counters and a pending remap that disappears. See docs/adr/012.
     Source: NVIDIA/open-gpu-kernel-modules, kernel_rc.c and gpu.c; nvml.h, nvmlDeviceClearEccErrorCounts.
     """
     required = state.fault(_RESET_REQUIRED)
@@ -55,10 +55,10 @@ def last_instant_before_reset(before: Reading | None, after: Reading, state: Gpu
 
 
 def settle_unconfirmed(state: GpuState, reading: Reading, policy: Policy) -> GpuState:
-    """Settles what stood only for lack of a reading: XIDs from before our start, faults from before the boot.
+    """Settles unconfirmed faults by a reading: XIDs from before the agent's start, and faults from before the boot.
 
-    The former stand only where the reading agrees, and are then like any other; else they go without a trace, since
-    nobody knows whether they were still unrepaired. The latter need a clean reading, and probation follows.
+    An early XID becomes CURRENT if the reading agrees with it, else it is dropped without history, since it may have been
+    repaired before. A fault from before the boot ends by a clean reading, followed by probation.
     """
     if not shows_reset_need(reading):
         return state
@@ -71,9 +71,9 @@ def settle_unconfirmed(state: GpuState, reading: Reading, policy: Policy) -> Gpu
 
 
 def cleared(state: GpuState, order: ClearReport, policy: Policy) -> GpuState:
-    """`state` after an operator declared the GPU repaired: whatever was last seen before the order ends.
+    """`state` after an operator's clear: every fault last seen before it ends, except reports that still stand.
 
-    What is still bad is read again within seconds.
+    A level that is still bad is raised again by the next reading.
     """
     ended = tuple(
         fault
@@ -85,7 +85,7 @@ def cleared(state: GpuState, order: ClearReport, policy: Policy) -> GpuState:
 
 
 def exclude_unobserved_time(state: GpuState, seconds: float, *, until: float) -> GpuState:
-    """`state` after a time in which nobody looked at the GPU, and which ended at `until`: such time is no quiet."""
+    """`state` after `seconds` without observation, up to `until`: they do not count towards flap_quiet_seconds."""
     if not any(fault.rule.clearing is Clearing.QUIET for fault in state.faults):
         return state
     faults = tuple(
@@ -100,11 +100,11 @@ def exclude_unobserved_time(state: GpuState, seconds: float, *, until: float) ->
 def after_restart(
     state: GpuState, *, same_boot: bool, same_driver_load: bool, age_seconds: float
 ) -> GpuState:
-    """The stored state as a new agent takes it up, `age_seconds` after it was stored.
+    """The stored state at the start of a new agent, `age_seconds` after it was stored.
 
-    On the same boot and driver load everything stands: the time in which nobody looked is not held against the GPU.
-    After a new boot or driver load every fault stands until clean readings disprove it; instants of another boot are
-    moved onto the new boot's clock, before its zero.
+    On the same boot and driver load the state is kept, and the time without an agent does not make the GPU Unknown. After
+    a new boot or driver load every fault is BEFORE_BOOT until a clean reading. Instants of an earlier boot are shifted
+    onto the new boot's clock and become negative.
     """
     if same_boot and same_driver_load:
         seen_at = None if state.last_ok_at is None else state.last_ok_at + age_seconds
@@ -152,7 +152,7 @@ def _confirmed_or_dropped(state: GpuState, early: tuple[Fault, ...]) -> GpuState
 
 
 def _without_expired_early(state: GpuState) -> GpuState:
-    """An early XID whose day was over before the first reading has nobody to agree with it any more."""
+    """Resolves early XIDs whose fault expired before the first reading."""
     xids = tuple(
         replace(record, resolved=True)
         if record.counted_at is not None
@@ -173,7 +173,7 @@ def _ends_with_a_boot(fault: Fault) -> bool:
 
 
 def _resolved(state: GpuState, until: float) -> GpuState:
-    """Every XID from before `until` is history, also the one that is heard of late."""
+    """Resolves every XID from before `until`, and ignores earlier signals that arrive later."""
     if state.resolved_until is not None and until <= state.resolved_until:
         return state
     xids = tuple(replace(record, resolved=record.resolved or record.last_at < until) for record in state.xids)
@@ -181,7 +181,7 @@ def _resolved(state: GpuState, until: float) -> GpuState:
 
 
 def _newest(state: GpuState) -> float:
-    """The latest instant that the state knows of: on the next boot none of them may be in the future."""
+    """The latest instant in the state: after a shift to the next boot none may be in the future."""
     known = (
         state.started_at,
         state.last_ok_at,

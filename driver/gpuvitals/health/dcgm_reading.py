@@ -1,8 +1,8 @@
-"""Folds the DCGM exporter's readings of a GPU: a witness beside our own readings, and sight where those have gone blind.
+"""Folds the DCGM exporter's readings: a second witness, and the only readings while NVML can't be read.
 
-They never heal a fault that we have read ourselves: the exporter repeats what it collected up to half a minute ago, and a value
-from before a fault would look like its end. Nor do they isolate: the exporter is plain HTTP without authentication, so
-a process that gets its port can accuse every GPU. See docs/adr/034.
+They never clear a fault that NVML showed: the exporter's values are up to 30 s old, so a value from before the fault
+would look like its end. They never isolate: the exporter is plain HTTP without authentication, so any process on its
+port could report faults of every GPU. See docs/adr/034.
 """
 
 from collections.abc import Collection
@@ -18,7 +18,7 @@ from gpuvitals.model.signal import Reading, ReadStatus, Source
 
 
 def fold_dcgm_reading(state: GpuState, reading: Reading, policy: Policy) -> GpuState:
-    """The state after a reading of DCGM's. Where our own readings go on it only bears witness."""
+    """The state after a reading of DCGM. While NVML readings are recent, it is stored as a witness only."""
     known = state.dcgm_reading
     if known is not None and reading.seen.at <= known.seen.at:
         return state
@@ -46,7 +46,7 @@ def fold_dcgm_reading(state: GpuState, reading: Reading, policy: Policy) -> GpuS
 
 
 def drop_stale_dcgm_reading(state: GpuState, now: float, policy: Policy) -> GpuState:
-    """`state` without a reading of DCGM's that is too old to be evidence of anything."""
+    """`state` without a DCGM reading older than `dcgm_stale_seconds`."""
     known = state.dcgm_reading
     if known is None or now - known.seen.at < policy.dcgm_stale_seconds:
         return state
@@ -54,12 +54,12 @@ def drop_stale_dcgm_reading(state: GpuState, now: float, policy: Policy) -> GpuS
 
 
 def dcgm_exceeds_isolation_cap(states: Collection[GpuState], policy: Policy) -> bool:
-    """Whether the exporter alone accuses more of a node's GPUs than the isolation cap: then the fault is the node's."""
-    accused = sum(_is_accused_by_dcgm_alone(state, policy) for state in states)
-    return accused > isolation_limit(len(states), policy)
+    """Whether the exporter alone reports faults on more GPUs than the isolation cap, which indicates a node fault."""
+    count = sum(_has_dcgm_only_fault(state, policy) for state in states)
+    return count > isolation_limit(len(states), policy)
 
 
-def _is_accused_by_dcgm_alone(state: GpuState, policy: Policy) -> bool:
+def _has_dcgm_only_fault(state: GpuState, policy: Policy) -> bool:
     return any(
         fault.sources == {Source.DCGM}
         and fault.rule.fault_class is FaultClass.B0

@@ -1,7 +1,7 @@
 """Stage 5 of 10: folds one signal, or the passing of time, into the state of one GPU.
 
-The fold is idempotent, and a lesser event never ends a greater one. Nothing heals by being forgotten: `clearing` has
-the ways out.
+The fold is idempotent, and a lesser event never ends a greater one. Faults end only by the rules of `clearing` and
+`advance`.
 """
 
 from dataclasses import replace
@@ -55,18 +55,18 @@ from gpuvitals.model.signal import (
 
 
 def evaluate(state: GpuState, signal: GpuSignal, policy: Policy) -> GpuState:
-    """The state after `signal`, which concerns this GPU. Folding the same signal again, even late, changes nothing."""
+    """The state after `signal`, which concerns this GPU. Folding the same signal again, even later, changes nothing."""
     if _is_outdated(state, signal):
         return state
     folded = _fold(state, signal, policy)
     if signal.seen.at < state.started_at and folded.reading is not None:
-        # The log is read back while the GPU is polled: what is older than both is settled at once.
+        # Old log lines are read while the GPU is polled already, so the last reading settles them at once.
         return settle_unconfirmed(folded, folded.reading, policy)
     return folded
 
 
 def advance(state: GpuState, now: float, policy: Policy) -> GpuState:
-    """The state after time has passed until `now`: levels that stayed good end, counts run out, probation ends."""
+    """The state at `now` without a new signal: ends levels that stayed good, expired XIDs and probation."""
     held = tuple(
         fault
         for fault in state.faults
@@ -91,7 +91,7 @@ def advance(state: GpuState, now: float, policy: Policy) -> GpuState:
 
 
 def _end_flapping(state: GpuState, now: float, policy: Policy) -> GpuState:
-    """`state` without the latch of a flapping GPU, once it was watched for long enough and nothing isolated it."""
+    """`state` without the fault Flapping, after flap_quiet_seconds under observation without another isolating fault."""
     latches = tuple(fault for fault in state.faults if fault.rule.clearing is Clearing.QUIET)
     isolated = any(isolates(state, fault, now, policy) for fault in state.faults if fault not in latches)
     seen = state.last_ok_at is not None and now - state.last_ok_at < policy.blind_seconds
@@ -128,9 +128,9 @@ def _fold(state: GpuState, signal: GpuSignal, policy: Policy) -> GpuState:
 
 
 def _is_outdated(state: GpuState, signal: GpuSignal) -> bool:
-    """Whether the signal is from before everything was last known to be repaired; an order is never history.
+    """Whether the signal is from before the last repair, or was settled by a reading already. Clears never are.
 
-    So is what a reading has settled already: heard again it would be judged by what happened since.
+    Folding such a signal again would apply later evidence to an earlier fault.
     """
     if isinstance(signal, ClearReport):
         return False
@@ -149,7 +149,7 @@ def _fold_xid(state: GpuState, signal: XidReport, policy: Policy) -> GpuState:
     rule = xid_rule(signal)
     fault = state.fault(rule.reason)
     if signal.source is Source.DCGM and fault is not None and fault.sources != {Source.DCGM}:
-        # The exporter repeats an XID for ever, so its report makes no fault of another source younger.
+        # The exporter repeats its last XID without end, so its report must not renew a fault of another source.
         return state
     record = updated_record(known, signal, rule, policy)
     others = [other for other in state.xids if (other.code, other.unit) != (signal.code, unit)]
@@ -162,7 +162,7 @@ def _fold_xid(state: GpuState, signal: XidReport, policy: Policy) -> GpuState:
 
 
 def _confirm_xid109(state: GpuState) -> GpuState:
-    """XID 109 rises to what its bucket says while the driver's recovery action asks for a reset."""
+    """Raises XID 109 to the class of its bucket while the driver's recovery action requests a reset."""
     asking = {recovery_action(number)[1] for number in ASKS_FOR_RESET}
     if not any(fault.rule.reason in asking and fault.good_since is None for fault in state.faults):
         return state
@@ -171,9 +171,9 @@ def _confirm_xid109(state: GpuState) -> GpuState:
 
 
 def _fold_recovery_action(state: GpuState, signal: RecoveryActionReport, policy: Policy) -> GpuState:
-    """XID 154 raises the request as a fault at once. The fault ends by a reading of NVML's field.
+    """Raises a fault for the recovery action that XID 154 reports. A reading of NVML's field ends it.
 
-    The driver may leave that line out, so it ends nothing unless the field can't be read.
+    The driver does not always log XID 154, so the line itself ends a fault only if the field can't be read.
     """
     name, reason = recovery_action(signal.action_to)
     newest = state.action_logged_at
@@ -216,7 +216,7 @@ def _fold_reading(state: GpuState, signal: Reading, policy: Policy) -> GpuState:
         case ReadStatus.OK:
             return _fold_ok_reading(state, signal, policy) if has_gpu_values(signal) else state
         case ReadStatus.LOST:
-            return _raise_level(state, signal, "GpuLost", "the driver says that the GPU is lost", policy)
+            return _raise_level(state, signal, "GpuLost", "the driver reports that the GPU is lost", policy)
         case ReadStatus.RESET_REQUIRED:
             return _raise_level(state, signal, "ResetRequired", signal.detail, policy)
         case ReadStatus.HUNG:
@@ -230,7 +230,7 @@ def _fold_reading(state: GpuState, signal: Reading, policy: Policy) -> GpuState:
 
 
 def _fold_quiesced(state: GpuState, at: float, policy: Policy) -> GpuState:
-    """`state` of a GPU that nobody looks at on purpose: who could see it until then is not blind for that."""
+    """`state` of a GPU that is not polled on purpose: the pause does not make a readable GPU Unknown."""
     if state.last_ok_at is None or at - state.last_ok_at >= policy.blind_seconds:
         return state
     return replace(
@@ -255,17 +255,17 @@ def _mark_initialised(state: GpuState, at: float) -> GpuState:
 
 
 def _fold_identity(state: GpuState, at: float, policy: Policy) -> GpuState:
-    """The driver logs an identity once per initialisation of the GPU, before its first XID.
+    """Folds a log line with the GPU's identity. The driver logs it at each initialisation, before the first XID.
 
-    Only one that is logged again shows that the GPU was initialised anew. The first one of a driver load may come long
-    after a fault that was logged without an XID.
+    Only a repeated identity proves a new initialisation: the first one of a driver load can come long after a fault
+    that was logged without an XID.
     """
     known, state = state.identified_at, with_identity_logged(state, at)
     return state if known is None or at <= known else after_reset(_mark_initialised(state, at), policy)
 
 
 def _fold_init_failure(state: GpuState, signal: InitFailureReport, policy: Policy) -> GpuState:
-    """A GPU that was read later has come up since: a driver reads only a GPU that it has initialised."""
+    """Raises InitFailed, unless the GPU was read later: the driver reads only GPUs that it has initialised."""
     if state.reading is not None and state.reading.seen.at >= signal.seen.at:
         return state
     detail = "the kernel logged that the driver could not initialise the GPU"

@@ -1,11 +1,11 @@
-"""What a model of GPU should have: from a table where NVIDIA's documents say so, else the most that was ever read.
+"""Expected NVLinks and unsupported values of GPU models: from NVIDIA's documents, else the most links ever read active.
 
-The table wins over what was learned, since a link that never worked would otherwise never be missed. It says nothing
-of PCIe lanes, as the same board runs in wide and in narrow slots, nor of heat: NVML's margin counts to the point at
-which the very GPU slows down.
+The table takes precedence over learned values, since a link that never worked would otherwise not be missed. It has no
+PCIe lanes, because the same board runs in slots of different width, and no temperatures, because NVML reports the margin
+to the slowdown point of the individual GPU.
 
-A signal that a model lacks is one that NVIDIA documents for later architectures only. Nothing else is taken for lacking:
-a driver that does not support a value, or a mode of the GPU that hides it, leaves that value unwatched.
+A value counts as unsupported by a model only if NVIDIA documents it for later architectures. A value that the driver or
+a mode of the GPU hides counts as not read.
 """
 
 LINKS = {
@@ -23,7 +23,7 @@ LINKS = {
     "NVIDIA B200": 18,
     "NVIDIA GB200": 18,
 }
-"""NVLinks by NVML's product name. Not here are models whose links depend on bridges.
+"""NVLinks by NVML's product name, without models whose links depend on bridges.
 
 Source: NVIDIA's data sheets and architecture whitepapers of these products."""
 
@@ -48,17 +48,17 @@ _SINCE = {
     "remap_failed": "Ampere",
     "fabric": "Hopper",
 }
-"""The first architecture that has a value of a Reading.
+"""The first architecture that supports a value of a Reading.
 
 Source: nvml.h of CUDA 13.5: nvmlDeviceGetSramEccErrorStatus and nvmlDeviceGetRemappedRows are "for Ampere or newer",
 nvmlDeviceGetGpuFabricInfoV is "for Hopper or newer"."""
 
 WITHOUT_LINKS = frozenset({"links", "fabric"})
-"""What a GPU without NVLink lacks, whatever its architecture."""
+"""Values that a GPU without NVLink does not have, on any architecture."""
 
 
 def lacking_values(architecture: str) -> frozenset[str]:
-    """The values of a Reading that no GPU of the architecture has; none for one that is not in the list."""
+    """The values of a Reading that no GPU of the architecture supports; empty for an unknown architecture."""
     if architecture not in _ARCHITECTURES:
         return frozenset()
     age = _ARCHITECTURES.index(architecture)
@@ -66,9 +66,9 @@ def lacking_values(architecture: str) -> frozenset[str]:
 
 
 def expected_links(product_name: str, most_active: int | None) -> int | None:
-    """NVLinks that the GPU should have active, given the most that were ever read active; None where nobody knows yet.
+    """The number of NVLinks that should be active, None while unknown. `most_active` is the most ever read active.
 
-    A GPU on which no link ever was active has none to miss: virtual machines get single GPUs of a board, cut off from
-    its fabric. A fabric that fails to come up says so itself.
+    Without any link ever active the result is 0 or None: a virtual machine can get a single GPU of a board without its
+    fabric. A fabric that fails to start is reported by the fabric state.
     """
     return LINKS.get(product_name, most_active) if most_active else most_active

@@ -1,7 +1,7 @@
-"""The table that answers "why was my GPU isolated": each cause, its class, and what makes it go away.
+"""The table of faults: class, clearing, weight and meaning of each.
 
-Class A is definitive and isolates at once. B isolates after a dwell or when it comes back. B0 degrades and never isolates
-alone. C is the application's: it counts only where two different claims meet it. NONE is recorded only.
+Class A is definitive and isolates at once. Class B isolates after a dwell or when it recurs. Class B0 degrades and never
+isolates alone. Class C is an application's error: it counts only if it hits two different claims. NONE is recorded only.
 """
 
 import re
@@ -19,7 +19,7 @@ from gpuvitals.model.signal import Source, XidReport
 
 
 class FaultClass(Enum):
-    """How far a cause may go. Ordered by `rank`."""
+    """The effect that a fault may have, ordered by `rank`."""
 
     A = "A"
     B = "B"
@@ -46,12 +46,12 @@ class FaultClass(Enum):
 
 
 class Clearing(Enum):
-    """What ends a fault, besides an operator and, but for the last three, a new boot or driver load with clean readings.
+    """The event that ends a fault. Values are stored on disk.
 
-    RESET: an observed reset. LEVEL: the level read good for a while. EXPIRY: an observed reset, or a day without the
-    event. OPERATOR: nothing else, since neither a reset nor a boot repairs it. QUIET: hours that were watched and in
-    which nothing took the GPU out; for what is told by the GPU's history alone. RETRACTED: the author of the
-    report withdraws it, or it expires; an operator's clear does not end a report that still stands.
+    RESET: an observed reset. LEVEL: good readings for `level_clear_seconds`. EXPIRY: an observed reset, or a day without
+    the event. A new boot or driver load with clean readings ends these three too. OPERATOR: an operator's clear alone,
+    since neither a reset nor a boot repairs the fault. QUIET: hours of observation without an isolating fault.
+    RETRACTED: the report is retracted or expires. An operator's clear ends every fault but RETRACTED.
     """
 
     RESET = "reset"
@@ -64,9 +64,9 @@ class Clearing(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CauseRule:
-    """One row: the reason it is published under, its class, its clearing, and its weight in the score in percent.
+    """One row of the table: the published reason, its class, its clearing, and its weight in the score in percent.
 
-    `look_at` is where a person should look first, empty where the reason's own advice says it.
+    `look_at` is advice that comes before the advice of the reason, or empty.
     """
 
     reason: Reason
@@ -93,46 +93,54 @@ LEVELS = {
         _rule("GpuLost", FaultClass.A, Clearing.RESET, 100, "the driver or the PCI bus has lost the GPU"),
         _rule("InitFailed", FaultClass.A, Clearing.LEVEL, 100, "the driver could not initialise the GPU"),
         _rule(
-            "ResetRequired", FaultClass.A, Clearing.LEVEL, 75, "the driver refuses the GPU until it is reset"
+            "ResetRequired", FaultClass.A, Clearing.LEVEL, 75, "the driver rejects the GPU until it is reset"
         ),
-        _rule("RecoveryResetGpu", FaultClass.A, Clearing.LEVEL, 75, "the driver asks for a reset of the GPU"),
+        _rule("RecoveryResetGpu", FaultClass.A, Clearing.LEVEL, 75, "the driver requests a reset of the GPU"),
         _rule(
             "RecoveryRebootNode",
             FaultClass.A,
             Clearing.LEVEL,
             100,
-            "the driver asks for a reboot of the node",
+            "the driver requests a reboot of the node",
         ),
         _rule(
             "RecoveryDrainAndReset",
             FaultClass.A,
             Clearing.LEVEL,
             75,
-            "the driver asks for a drain and a reset",
+            "the driver requests a drain and a reset",
         ),
+        _rule("RecoveryBusReset", FaultClass.A, Clearing.LEVEL, 75, "the driver requests a bus reset"),
         _rule(
-            "RecoveryBusReset", FaultClass.A, Clearing.LEVEL, 75, "the driver asks for a reset over the bus"
-        ),
-        _rule(
-            "RecoverySystemReboot", FaultClass.A, Clearing.LEVEL, 100, "the driver asks for a system reboot"
+            "RecoverySystemReboot", FaultClass.A, Clearing.LEVEL, 100, "the driver requests a system reboot"
         ),
         _rule("RowRemapFailed", FaultClass.A, Clearing.OPERATOR, 100, "a memory row could not be remapped"),
         _rule("SramThreshold", FaultClass.A, Clearing.OPERATOR, 100, "too many uncorrectable SRAM errors"),
         _rule("NvlinkDown", FaultClass.B, Clearing.LEVEL, 0, "more than half of the NVLinks are down"),
         _rule("FabricFailed", FaultClass.B, Clearing.LEVEL, 0, "the GPU failed to join the NVLink fabric"),
-        _rule("NvmlHung", FaultClass.B, Clearing.LEVEL, 0, "the driver does not answer for this GPU"),
-        _rule("NvlinkDegraded", FaultClass.B0, Clearing.LEVEL, 0, "not every NVLink is up"),
-        _rule("FabricDegraded", FaultClass.B0, Clearing.LEVEL, 0, "the NVLink fabric gives the GPU less"),
-        _rule("NvlinkErrors", FaultClass.B0, Clearing.LEVEL, 0, "the NVLinks keep counting errors"),
-        _rule("RowRemapPending", FaultClass.B0, Clearing.LEVEL, 0, "a remapped memory row waits for a reset"),
+        _rule("NvmlHung", FaultClass.B, Clearing.LEVEL, 0, "calls to the driver hang for this GPU"),
+        _rule("NvlinkDegraded", FaultClass.B0, Clearing.LEVEL, 0, "some NVLinks are down"),
         _rule(
-            "PageRetirementPending", FaultClass.B0, Clearing.LEVEL, 0, "a bad memory page waits for a reset"
+            "FabricDegraded", FaultClass.B0, Clearing.LEVEL, 0, "the NVLink fabric is degraded for this GPU"
+        ),
+        _rule("NvlinkErrors", FaultClass.B0, Clearing.LEVEL, 0, "NVLink error counters keep rising"),
+        _rule(
+            "RowRemapPending", FaultClass.B0, Clearing.LEVEL, 0, "a row remapping is pending until a reset"
+        ),
+        _rule(
+            "PageRetirementPending",
+            FaultClass.B0,
+            Clearing.LEVEL,
+            0,
+            "a page retirement is pending until a reset",
         ),
         _rule("PagesRetired", FaultClass.B0, Clearing.LEVEL, 0, "nearly all spare memory pages are used up"),
-        _rule("RepairPending", FaultClass.B0, Clearing.LEVEL, 0, "a repair of the chip waits for a reset"),
-        _rule("MemoryUnrepairable", FaultClass.B0, Clearing.LEVEL, 0, "memory can't be repaired any more"),
-        _rule("PcieDegraded", FaultClass.B0, Clearing.LEVEL, 0, "fewer PCIe lanes or a lower generation"),
-        _rule("PcieReplays", FaultClass.B0, Clearing.LEVEL, 0, "too many PCIe packets are sent again"),
+        _rule("RepairPending", FaultClass.B0, Clearing.LEVEL, 0, "a chip repair is pending until a reset"),
+        _rule("MemoryUnrepairable", FaultClass.B0, Clearing.LEVEL, 0, "memory can no longer be repaired"),
+        _rule(
+            "PcieDegraded", FaultClass.B0, Clearing.LEVEL, 0, "PCIe width or generation is below the maximum"
+        ),
+        _rule("PcieReplays", FaultClass.B0, Clearing.LEVEL, 0, "too many PCIe replays"),
         _rule("PcieErrors", FaultClass.B0, Clearing.EXPIRY, 0, "a fatal PCIe error was counted"),
         _rule(
             "EccUncorrected",
@@ -141,57 +149,67 @@ LEVELS = {
             0,
             "uncorrected memory errors since the last reset",
         ),
-        _rule("HardwareSlowdown", FaultClass.B0, Clearing.LEVEL, 0, "the hardware slows itself down"),
-        _rule("RecoveryDrainP2P", FaultClass.B0, Clearing.LEVEL, 0, "the driver asks to drain peer traffic"),
+        _rule("HardwareSlowdown", FaultClass.B0, Clearing.LEVEL, 0, "hardware slowdown is active"),
+        _rule(
+            "RecoveryDrainP2P",
+            FaultClass.B0,
+            Clearing.LEVEL,
+            0,
+            "the driver requests a drain of peer-to-peer traffic",
+        ),
         _rule(
             "RecoveryImexDomain",
             FaultClass.B0,
             Clearing.LEVEL,
             0,
-            "the driver asks to recover the IMEX domain",
+            "the driver requests recovery of the IMEX domain",
         ),
         _rule(
             "RecoveryUnknown",
             FaultClass.B0,
             Clearing.LEVEL,
             0,
-            "the driver asks for something this agent does not know",
+            "the driver requests a recovery action that this agent does not know",
         ),
         _rule(
             "Flapping",
             FaultClass.B,
             Clearing.QUIET,
             100,
-            "repaired again and again, and failed after each repair",
+            "failed again after repeated repairs",
         ),
         _rule(
             "EarlierFault",
             FaultClass.A,
             Clearing.RESET,
             100,
-            "an earlier agent took the GPU out of service for a cause that this one can't read",
+            "an earlier agent took the GPU out of service for a reason that this agent can't read",
         ),
-        _rule("ReportedBad", FaultClass.A, Clearing.RETRACTED, 100, "a person says that the GPU is bad"),
+        _rule("ReportedBad", FaultClass.A, Clearing.RETRACTED, 100, "an operator reports the GPU as bad"),
         _rule(
-            "ReportedDegraded", FaultClass.B0, Clearing.RETRACTED, 0, "a person says that the GPU is not well"
+            "ReportedDegraded",
+            FaultClass.B0,
+            Clearing.RETRACTED,
+            0,
+            "an operator reports the GPU as degraded",
         ),
         _rule(
             "ProgramReportedBad",
             FaultClass.B,
             Clearing.RETRACTED,
             0,
-            "a program on the node says that it is bad",
+            "a program on the node reports the GPU as bad",
         ),
         _rule(
             "ProgramReportedDegraded",
             FaultClass.B0,
             Clearing.RETRACTED,
             0,
-            "a program on the node says that the GPU is not well",
+            "a program on the node reports the GPU as degraded",
         ),
     )
 }
-"""Causes that are read as a level or reported without an XID, by reason. Flapping takes the class of what came back."""
+"""Faults without an XID, by reason. Flapping takes the class of the fault that recurred."""
 
 FLAPPING = LEVELS[Reason("Flapping")]
 EARLIER_FAULT = LEVELS[Reason("EarlierFault")]
@@ -206,13 +224,13 @@ RECOVERY_ACTIONS = {
     6: ("BusReset", "RecoveryBusReset"),
     7: ("SystemReboot", "RecoverySystemReboot"),
 }
-"""NVML field 230: number -> (published name, reason of the fault it is). Source: nvml.h 13.5, nvmlDeviceGpuRecoveryAction_t."""
+"""NVML field 230: number -> (published name, reason of its fault). Source: nvml.h 13.5, nvmlDeviceGpuRecoveryAction_t."""
 
 ASKS_FOR_RESET = frozenset({1, 2, 4, 6, 7})
-"""The recovery actions that only a reset, of the GPU or of more, ends. Each is a cause of class A."""
+"""The recovery actions that only a reset of the GPU, the node or the system ends. All are class A."""
 
 DECODED_XIDS = frozenset({74, *range(144, 151)})
-"""Their number decides nothing: the status words on the line do."""
+"""XIDs whose class depends on the status words of the line, not on the code."""
 
 _RESET_XID = (FaultClass.A, Clearing.RESET, 75)
 _NEVER_COUNT = frozenset({43, 45, 154})
@@ -235,12 +253,12 @@ PEER_ADVICE = "look at the other end of the link first: the GPU or the switch th
 
 
 def xid_rule(report: XidReport) -> CauseRule:
-    """The row of one XID: NVIDIA's bucket decides, but for the exceptions below.
+    """The rule of one XID: NVIDIA's bucket decides, with these exceptions.
 
-    43 and 45 never count, whatever they name as their cause; 154 is followed through the recovery action. 63 and 94
-    degrade. 109 degrades until the recovery action agrees: see `if_reset_requested`. 74 and 144..150 go by their decode, so that NVML's
-    event, which has none, is recorded only. A code without a decided bucket degrades and never isolates. A report of
-    the DCGM exporter alone degrades at most: its port has no authentication.
+    43 and 45 never count, even if they name a cause; 154 acts through the recovery action. 63 and 94 degrade. 109
+    degrades unless a reset is requested: see `if_reset_requested`. 74 and 144..150 depend on their status words, so
+    NVML's event, which has none, is recorded only. A code without a bucket degrades and never isolates. A report of the
+    DCGM exporter alone degrades at most, since its port has no authentication.
     """
     judged = _judged(report)
     if report.source is Source.DCGM and judged[0] in _ISOLATING:
@@ -253,32 +271,32 @@ def xid_rule(report: XidReport) -> CauseRule:
 
 
 def xid_rule_by_number(code: int) -> CauseRule:
-    """The row of an XID of which only the number is known, as if the kernel had logged it without status words."""
+    """The rule of an XID without a report, as if the kernel had logged it without status words."""
     moment = Moment(at=0.0, time=datetime.fromtimestamp(0, UTC))
     return xid_rule(XidReport(source=Source.KMSG, seen=moment, bus_id=None, code=code))
 
 
 def xid_number(reason: str) -> int | None:
-    """The XID in a reason: `Xid79` gives 79. None where the reason is no XID of 1 to 65535."""
+    """The XID in a reason: `Xid79` gives 79. None if the reason is not an XID from 1 to 65535."""
     match = _XID.match(reason)
     code = 0 if match is None else int(match[1])
     return code if 1 <= code <= MAX_XID else None
 
 
 def dcgm_only_rule(rule: CauseRule) -> CauseRule:
-    """The row of a level while nobody but the DCGM exporter shows it: it degrades, and ends when it is shown good."""
+    """The rule of a level that only the DCGM exporter shows: it degrades, and ends by good readings."""
     if rule.fault_class not in _ISOLATING:
         return rule
     return replace(rule, fault_class=FaultClass.B0, clearing=Clearing.LEVEL)
 
 
 def if_reset_requested(rule: CauseRule) -> CauseRule:
-    """The rule of an XID while the driver's recovery action asks for a reset: 109 is then what its bucket says."""
+    """The rule of an XID while the driver's recovery action requests a reset: 109 then has the class of its bucket."""
     return _xid_rule(109, _RESET_XID) if rule.reason == "Xid109" else rule
 
 
 def recovery_action(number: int) -> tuple[str, Reason | None]:
-    """The published name of a recovery action and the reason it is a fault under; any number has an answer."""
+    """The published name of a recovery action and the reason of its fault. Unknown numbers are RecoveryUnknown."""
     name, reason = RECOVERY_ACTIONS.get(number, ("Unknown", "RecoveryUnknown"))
     return name, None if reason is None else Reason(reason)
 
@@ -303,8 +321,7 @@ def _judged(report: XidReport) -> tuple[FaultClass, Clearing, int]:
     if code == 109:
         return FaultClass.B0, Clearing.EXPIRY, 50
     if code in DECODED_XIDS and report.source is not Source.KMSG:
-        # The event has no words, so whether it or the kernel's line is read first must decide nothing. Links and the
-        # recovery action are read besides.
+        # The event has no status words. The result must not depend on whether it or the kernel's line is read first.
         return FaultClass.NONE, Clearing.EXPIRY, 0
     if code in DECODED_XIDS:
         return _judged_74(report) if code == 74 else _judged_nvlink5(report)
@@ -328,7 +345,7 @@ def _judged_74(report: XidReport) -> tuple[FaultClass, Clearing, int]:
 
 
 def _judged_nvlink5(report: XidReport) -> tuple[FaultClass, Clearing, int]:
-    """The word `Fatal` and the decode decide together: what the line itself calls non-fatal never isolates."""
+    """The class by the status words. A line marked `Nonfatal` never isolates."""
     detail = report.nvlink5
     action = None
     if detail is not None:

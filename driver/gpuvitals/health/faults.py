@@ -1,4 +1,4 @@
-"""Opening, renewing and ending faults: the small steps that the fold is made of."""
+"""Opens, renews and ends faults; `evaluate` and the other folds are built on these functions."""
 
 from dataclasses import dataclass, replace
 from typing import assert_never
@@ -20,14 +20,14 @@ from gpuvitals.model.signal import Source
 
 NVML_HUNG = Reason("NvmlHung")
 _LEVEL_CLEARINGS = (Clearing.LEVEL, Clearing.RETRACTED)
-"""What is bad for a time, as opposed to what happens."""
+"""The clearings of levels, which are bad for a period; the other clearings belong to events."""
 _SAME_REPORT_SECONDS = 0.5
-"""One breakdown logs a line for each link, all within this time: they are one report."""
+"""Lines within this time count as one report: one NVLink fault logs a line for each link."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """What ended faults, and when. `note` is the operator's reason."""
+    """The event that ended faults, and its time. `note` is the operator's reason."""
 
     ending: Ending
     at: float
@@ -36,7 +36,7 @@ class End:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """One observation of a cause. `level` is False for events, which come in episodes."""
+    """One observation of a fault. `level` is False for events, which come in episodes."""
 
     rule: CauseRule
     seen: Moment
@@ -46,7 +46,7 @@ class Evidence:
 
 
 def raise_fault(state: GpuState, evidence: Evidence, policy: Policy) -> GpuState:
-    """Opens the fault or renews it. Never lowers anything: a renewal keeps the first instant and the worst class."""
+    """Opens the fault or renews it. A renewal keeps the first instant and the worst class."""
     known = state.fault(evidence.rule.reason)
     fault = _opened(state, evidence) if known is None else _renewed(state, known, evidence, policy)
     if _is_suspect_level(fault) and state.suspect_since is None:
@@ -56,17 +56,17 @@ def raise_fault(state: GpuState, evidence: Evidence, policy: Policy) -> GpuState
 
 
 def with_fault(state: GpuState, fault: Fault) -> GpuState:
-    """The faults of a state stand in the order of their reasons, one a reason."""
+    """`state` with the fault added or replaced. Faults are sorted by reason, one per reason."""
     others = (other for other in state.faults if other.rule.reason != fault.rule.reason)
     return replace(state, faults=tuple(sorted((*others, fault), key=lambda entry: entry.rule.reason)))
 
 
 def isolates(state: GpuState, fault: Fault, now: float, policy: Policy) -> bool:
-    """Whether the fault takes its GPU out of service: class A at once, B after its dwell or when it comes back.
+    """Whether the fault takes its GPU out of service: class A at once, class B after its dwell or when it recurs.
 
-    An event comes back with a second episode within the dwell, with a third report within a day, or by being reported
-    again and not repaired until the dwell is over. The dwell of levels is the class's, not the fault's: what is renamed
-    from one bad level to the next has lasted.
+    An event recurs with a second episode within the dwell, with a third report within a day, or if it is reported again
+    and not repaired by the end of the dwell. The dwell of levels runs for all class B levels together: a change from one
+    bad level to another does not restart it.
     """
     match fault.rule.fault_class:
         case FaultClass.A:
@@ -87,16 +87,16 @@ def isolates(state: GpuState, fault: Fault, now: float, policy: Policy) -> bool:
 
 
 def run_ends_at(fault: Fault, policy: Policy) -> float | None:
-    """When an event that was reported more than once isolates at the latest; None where it was reported once."""
+    """The latest instant at which a repeated event isolates; None if it was reported once."""
     if fault.run_since is None or fault.reports[-1] - fault.run_since < _SAME_REPORT_SECONDS:
         return None
     return fault.run_since + policy.dwell_seconds
 
 
 def confirmed(fault: Fault, policy: Policy) -> bool:
-    """Whether a degrading fault shows yet: an event at once, a level once it was read bad for long enough.
+    """Whether a degrading fault counts yet: an event at once, a level after `level_confirm_seconds` of bad readings.
 
-    A level that the kernel logged, as XID 154 does, is an event: where the value can't be read no reading follows.
+    A level that the kernel logged, such as XID 154, counts at once, since no reading follows if the value can't be read.
     """
     if fault.rule.clearing is not Clearing.LEVEL or fault.rule.fault_class is not FaultClass.B0:
         return True
@@ -106,9 +106,9 @@ def confirmed(fault: Fault, policy: Policy) -> bool:
 
 
 def end_faults(state: GpuState, ended: tuple[Fault, ...], end: End, policy: Policy) -> GpuState:
-    """`state` without `ended`, which are history now.
+    """`state` without the faults `ended`, which move to the history.
 
-    A GPU that one of them had isolated goes on probation, longer at each relapse, or stays out where it flaps.
+    If one of them had isolated the GPU, probation begins, longer after each relapse. A flapping GPU stays out of service.
     """
     if not ended:
         return state
@@ -116,11 +116,11 @@ def end_faults(state: GpuState, ended: tuple[Fault, ...], end: End, policy: Poli
     reasons = {fault.rule.reason for fault in ended}
     kept = tuple(fault for fault in state.faults if fault.rule.reason not in reasons)
     if end.ending is not Ending.EXPIRY:
-        # What was only quiet for a day is not repaired: it weighs on in the score.
+        # An expired fault is not repaired: its XID still lowers the score.
         state = _resolved(state, reasons)
     state = replace(state, faults=kept)
     if not any(_is_suspect_level(fault) for fault in kept):
-        # What has isolated is dealt with by probation; what has not is remembered, since twice is enough.
+        # Runs that isolated are followed by probation; the others are kept, since a second one isolates.
         runs = () if any(_is_suspect_level(fault) for fault in repaired) else state.suspect_runs
         state = replace(state, suspect_since=None, suspect_runs=runs)
     state = _with_history(state, ended, repaired, end)
@@ -142,7 +142,7 @@ def _resolved(state: GpuState, reasons: set[Reason]) -> GpuState:
 
 
 def _on_probation(state: GpuState, repaired: list[Fault], at: float, policy: Policy) -> GpuState:
-    """A fault that began after the last repair is a relapse; one that began before it belongs to the same incident."""
+    """Starts probation. A fault that began after the last repair is a relapse, an earlier one the same incident."""
     relapses, repairs = state.relapses, state.repairs
     if state.repaired_at is None:
         relapses, repairs = 0, (at,)
@@ -160,7 +160,7 @@ def _on_probation(state: GpuState, repaired: list[Fault], at: float, policy: Pol
 
 
 def _latch_flapping(state: GpuState, repaired: list[Fault], at: float, policy: Policy) -> GpuState:
-    """Keeps a GPU out that was repaired too often: docs/adr/025. While it stays out, each further repair renews that."""
+    """Raises Flapping on a GPU that was repaired too often (docs/adr/025). A further repair renews it."""
     known = state.fault(FLAPPING.reason)
     recent = tuple(start for start in state.repairs if at - start < policy.flap_window_seconds)
     if all(fault.rule.reason == FLAPPING.reason for fault in repaired) or (
@@ -179,7 +179,7 @@ def _latch_flapping(state: GpuState, repaired: list[Fault], at: float, policy: P
         episodes=recent[-MAX_EPISODES:],
         good_since=None,
         sources=newest.sources,
-        detail=f"{FLAPPING.meaning}; the last time with {newest.rule.reason}",
+        detail=f"{FLAPPING.meaning}; most recently {newest.rule.reason}",
     )
     return with_fault(state, latch)
 
@@ -257,11 +257,10 @@ def _is_suspect_level(fault: Fault) -> bool:
 
 
 def _level_duration(state: GpuState, now: float, policy: Policy) -> float:
-    """For how long a class B level has been bad.
+    """Seconds for which class B levels have been bad without interruption.
 
-    It lasts until it was last read bad. One that flaps is one fault, so it lasts through the good readings in between,
-    as long as those have not ended it. A hang is not read again: it lasts until the GPU answers. What is said lasts until
-    it is taken back.
+    A level lasts until its last bad reading. A flapping level is one fault, so it includes good readings that did not
+    clear it. A hang lasts until the next good reading, an external report until it is retracted.
     """
     if state.suspect_since is None:
         return 0.0
@@ -290,13 +289,13 @@ def _runs_repeat(starts: tuple[float, ...], policy: Policy) -> bool:
     return is_often or _is_within(starts, policy.repeat_reports, policy.xid_count_seconds)
 
 
-def _is_within(starts: tuple[float, ...], wanted: int, seconds: float) -> bool:
-    """Whether so many of `starts` lie within so many seconds."""
-    return any(last - first <= seconds for first, last in zip(starts, starts[wanted - 1 :], strict=False))
+def _is_within(starts: tuple[float, ...], count: int, seconds: float) -> bool:
+    """Whether any `count` consecutive starts are within `seconds`."""
+    return any(last - first <= seconds for first, last in zip(starts, starts[count - 1 :], strict=False))
 
 
 def _with_report(known: Fault, at: float, policy: Policy) -> Fault:
-    """`known` with a report of class B at `at`, which may arrive late."""
+    """`known` with a class B report at `at`, which may be older than the newest report."""
     if any(abs(at - start) < _SAME_REPORT_SECONDS for start in known.reports):
         return known
     reports = tuple(sorted((*known.reports, at)))[-MAX_EPISODES:]
@@ -304,13 +303,13 @@ def _with_report(known: Fault, at: float, policy: Policy) -> Fault:
 
 
 def _run_since(known: Fault, at: float, policy: Policy) -> float:
-    """Where the run of reports begins that the report at `at` is part of, or that it comes too late for."""
+    """The start of the run of reports, after the report at `at`."""
     since = known.run_since
     if since is None:
         return at
     if at < since:
         return at if since - at < policy.dwell_seconds else since
     if _has_recurred(known, at, policy):
-        # A fault that has isolated stays out, also when the reports that did it are no longer kept.
+        # An isolating fault keeps isolating after the reports that caused it were dropped.
         return min(since, at - policy.dwell_seconds)
     return at if at - known.reports[-1] >= policy.dwell_seconds else since

@@ -1,6 +1,6 @@
-"""Folds the thorough look: what wears a GPU down without taking it out of service. Every cause here degrades at most.
+"""Folds checkups, which read wear and error counters once a minute. Every fault here only degrades the GPU.
 
-Rates are counted between two looks, a minute apart; a level shows once two of them in a row were bad.
+Rates are computed between two checkups. A level shows after two bad checkups in a row.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ CHECKED_LEVELS = frozenset(
 
 _PCIE_ERRORS = Reason("PcieErrors")
 _FIRST_GENERATION = 3
-"""The oldest generation that the limit of replays is known for."""
+"""The oldest PCIe generation with a known replay limit."""
 
 _NEEDS: dict[str, tuple[str, ...]] = {
     "NvlinkErrors": ("link_replays", "link_recoveries", "link_recoveries_failed", "link_errors_per_petabit"),
@@ -40,7 +40,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "PcieDegraded": ("pcie_lanes", "pcie_lanes_max"),
     "PcieReplays": ("pcie_replays",),
 }
-"""Which values tell that a level is good again: one of them has to be read."""
+"""The values that show a level as good; at least one of them has to be read to clear it."""
 
 
 def fold_checkup(state: GpuState, checkup: Checkup, policy: Policy) -> GpuState:
@@ -60,7 +60,7 @@ def fold_checkup(state: GpuState, checkup: Checkup, policy: Policy) -> GpuState:
 
 
 def with_fatal_errors(state: GpuState, report: PresenceReport, policy: Policy) -> GpuState:
-    """The state after the kernel's count of fatal errors; how old those of the first report are, nobody knows."""
+    """The state after the kernel's count of fatal errors. The first count raises no fault, since its errors can be old."""
     counted = report.fatal_errors
     if counted is None or counted == state.pcie_fatal_errors:
         return state
@@ -74,14 +74,14 @@ def with_fatal_errors(state: GpuState, report: PresenceReport, policy: Policy) -
 
 
 def growth(before: int | None, after: int | None) -> int:
-    """By how much a counter has grown. One that has fallen has begun anew, so nothing is known of the time between."""
+    """The growth of a counter; 0 if it fell, which means that it was reset."""
     if before is None or after is None:
         return 0
     return max(0, after - before)
 
 
 def replay_limit(lanes: int, generation: int, policy: Policy) -> int:
-    """PCIe replays per minute that a link of that width and generation may have."""
+    """The most PCIe replays per minute of a healthy link with that width and generation."""
     doublings = max(0, generation - _FIRST_GENERATION)
     hundredths = lanes * policy.pcie_replays_per_lane_hundredths << doublings
     return -(-hundredths // 100)
@@ -105,7 +105,7 @@ def _bad_levels(before: Checkup | None, checkup: Checkup, policy: Policy) -> Ite
 
 
 def _pcie_degradation(checkup: Checkup) -> str | None:
-    """How the PCIe link is worse than it can be in that slot. An idle GPU lowers its generation to save power."""
+    """A text if the PCIe link is below the slot's maximum, else None. An idle GPU lowers its generation to save power."""
     lanes, lanes_max = checkup.pcie_lanes, checkup.pcie_lanes_max
     if lanes is not None and lanes_max is not None and lanes < lanes_max:
         return f"{lanes} of {lanes_max} PCIe lanes"
@@ -116,19 +116,19 @@ def _pcie_degradation(checkup: Checkup) -> str | None:
 
 
 def _links_have_errors(before: Checkup | None, checkup: Checkup, policy: Policy) -> bool:
-    """Whether the links lose bits. Replays and recoveries are seldom at all; CRC errors have a rate that is normal."""
+    """Whether the NVLinks have errors. Replays and recoveries are rare on healthy links; CRC errors have a normal rate."""
     if (checkup.link_errors_per_petabit or 0) >= policy.link_errors_per_petabit:
         return True
     if before is None:
         return False
-    seldom = (
+    rare = (
         growth(before.link_replays, checkup.link_replays),
         growth(before.link_recoveries, checkup.link_recoveries),
         growth(before.link_recoveries_failed, checkup.link_recoveries_failed),
     )
     elapsed = checkup.seen.at - before.seen.at
-    often = growth(before.link_crc_errors, checkup.link_crc_errors) >= policy.link_crc_per_second * elapsed
-    return any(seldom) or often
+    frequent = growth(before.link_crc_errors, checkup.link_crc_errors) >= policy.link_crc_per_second * elapsed
+    return any(rare) or frequent
 
 
 def _replays_too_often(before: Checkup, checkup: Checkup, policy: Policy) -> bool:

@@ -1,4 +1,4 @@
-"""Folds the values of one good reading: which levels are bad now, and which are good again."""
+"""Folds the values of one good reading: raises the levels that are bad and starts to clear those that are good."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -38,7 +38,7 @@ def fold_ok_reading(state: GpuState, reading: Reading, policy: Policy) -> GpuSta
 
 
 def has_gpu_values(reading: Reading) -> bool:
-    """Whether the reading is evidence at all: an answer without a single value of the GPU's own is none."""
+    """Whether the reading has at least one value of the GPU itself; without one it is no evidence."""
     values = (
         reading.recovery_action,
         reading.ecc_uncorrected_volatile,
@@ -52,20 +52,20 @@ def has_gpu_values(reading: Reading) -> bool:
 
 
 def shows_reset_need(reading: Reading) -> bool:
-    """Whether the reading shows if a reset is due: one of the two values that a reset zeroes has to be read.
+    """Whether the reading shows if a reset is needed: at least one of the two values that a reset zeroes was read.
 
-    The other one may be missing only where the model lacks it: silence is no proof.
+    The other value may be missing only if the model does not support it.
     """
-    telling = {
+    reset_values = {
         "recovery_action": reading.recovery_action,
         "ecc_uncorrected_volatile": reading.ecc_uncorrected_volatile,
     }
-    unread = {name for name, value in telling.items() if value is None}
-    return len(unread) < len(telling) and unread <= reading.unsupported
+    unread = {name for name, value in reset_values.items() if value is None}
+    return len(unread) < len(reset_values) and unread <= reading.unsupported
 
 
 def is_clean(reading: Reading) -> bool:
-    """Whether the reading shows that nothing asks for a reset: no recovery action, no uncorrected error, no remap."""
+    """Whether the reading shows no reason for a reset: no recovery action, no uncorrected error, no remap."""
     bad = (
         reading.recovery_action,
         reading.ecc_uncorrected_volatile,
@@ -77,17 +77,17 @@ def is_clean(reading: Reading) -> bool:
 
 
 def active_links(reading: Reading) -> int:
-    """Links that work; sleep is a healthy power state."""
+    """The number of working links. Sleep is a healthy power state."""
     return sum(link in (LinkState.ACTIVE, LinkState.SLEEP) for link in reading.links or ())
 
 
 def unknown_links(reading: Reading) -> int:
-    """Links whose state has no name here: they are neither up nor down."""
+    """The number of links in a state unknown to this version: neither up nor down."""
     return sum(link is LinkState.UNKNOWN for link in reading.links or ())
 
 
 def bad_levels(state: GpuState, reading: Reading) -> Iterator[tuple[Reason, str]]:
-    """Which levels the reading shows bad, each with a text for people."""
+    """The reasons of the levels that the reading shows bad, each with a text for operators."""
     if reading.recovery_action is not None:
         name, reason = recovery_action(reading.recovery_action)
         if reason is not None:
@@ -96,7 +96,7 @@ def bad_levels(state: GpuState, reading: Reading) -> Iterator[tuple[Reason, str]
         ("RowRemapFailed", reading.remap_failed),
         ("SramThreshold", reading.sram_threshold_exceeded),
         ("RowRemapPending", reading.remap_pending),
-        # The count stays out of the text: a rising counter must not look like a change of the verdict.
+        # The text has no count: a rising counter must not change the verdict's message.
         ("EccUncorrected", reading.ecc_uncorrected_volatile),
         ("HardwareSlowdown", reading.hardware_slowdown),
         ("FabricFailed", reading.fabric is FabricState.FAILED),
@@ -112,14 +112,14 @@ def _bad_links(state: GpuState, reading: Reading) -> Iterator[tuple[Reason, str]
     if not down or not state.expected_links:
         return
     text = f"{down} of {state.expected_links} NVLinks down"
-    # The lesser cause holds too: it has lasted just as long when half of the links come back.
+    # Also the lesser level, so that it keeps its start time when half of the links come back.
     yield Reason("NvlinkDegraded"), text
     if 2 * down > state.expected_links:
         yield Reason("NvlinkDown"), text
 
 
 def start_clearing(fault: Fault, reading: Reading, bad: dict[Reason, str]) -> Fault:
-    """A level that reads good starts its hold-down; a level that could not be read stays as it is."""
+    """Starts the clearing time of a level that reads good. A level that could not be read is unchanged."""
     if fault.rule.clearing is not Clearing.LEVEL or fault.rule.reason in bad or fault.good_since is not None:
         return fault
     if not _readable(fault.rule.reason, reading):
@@ -139,30 +139,30 @@ def _readable(reason: Reason, reading: Reading) -> bool:
         "EccUncorrected": reading.ecc_uncorrected_volatile,
         "HardwareSlowdown": reading.hardware_slowdown,
         "NvmlHung": True,
-        # Whatever is read of a GPU is read of one that the driver has initialised.
+        # The driver returns readings only for GPUs that it has initialised.
         "InitFailed": True,
-        # These are read by a checkup.
+        # Only checkups read these.
         **dict.fromkeys(CHECKED_LEVELS),
     }
     return values.get(reason, reading.recovery_action) is not None
 
 
 def _with_learned_links(state: GpuState, reading: Reading) -> GpuState:
-    """Where the driver does not say how many links the model has: the most that were ever read active."""
+    """Raises the expected links to the most active links ever read, which the driver itself does not report."""
     if reading.links is None:
         return state
     return replace(state, expected_links=max(state.expected_links or 0, active_links(reading)))
 
 
 def _links_down(state: GpuState, reading: Reading) -> int | None:
-    """How many links are down at the least, None where none could be read."""
+    """The least number of links that are down, None if no link could be read."""
     if reading.links is None or not state.expected_links:
         return None
     return max(0, state.expected_links - active_links(reading) - unknown_links(reading))
 
 
 def _known_links_down(state: GpuState, reading: Reading) -> int | None:
-    """What the score takes of the links: a reading with unknown ones may show more down than before, never fewer."""
+    """The links down for the score. A reading with unknown links can raise the number, but not lower it."""
     down, before = _links_down(state, reading), state.links_down
     if down is None or not unknown_links(reading):
         return down
@@ -170,7 +170,7 @@ def _known_links_down(state: GpuState, reading: Reading) -> int | None:
 
 
 def _memory_percent(reading: Reading) -> int | None:
-    """How much the memory weighs in the score. The worst counts; what was not read weighs nothing."""
+    """The weight of the memory in the score, in percent: the worst of the values read, None if none was."""
     weights = (
         (reading.remap_failed, 100),
         (reading.banks_without_spare, 75),
@@ -182,7 +182,7 @@ def _memory_percent(reading: Reading) -> int | None:
 
 
 def _worst_recent(before: Worst | None, value: int | None, at: float, policy: Policy) -> Worst | None:
-    """What was bad is as bad as it was until it was read better for `level_clear_seconds`, like the fault of a level."""
+    """The worst recent value. It improves only after better readings for `level_clear_seconds`, like a level's fault."""
     if before is None or value is None:
         return before if value is None else Worst(value=value, since=at, at=at)
     if value < before.value:
@@ -195,7 +195,7 @@ def _worst_recent(before: Worst | None, value: int | None, at: float, policy: Po
 
 
 def _with_remaps(state: GpuState, reading: Reading) -> GpuState:
-    """Remembers when the count of remapped rows grew; how old the rows of the first reading are, nobody knows."""
+    """Records when the count of remapped rows grew. The first reading gives no time, since the age of its rows is unknown."""
     rows = reading.remapped_uncorrectable
     if rows is None or rows == state.remapped_rows:
         return state
@@ -216,7 +216,7 @@ def _heat(state: GpuState, reading: Reading, policy: Policy) -> tuple[int | None
         margin = before + round((sample - before) * elapsed / policy.thermal_window_seconds)
     step = _heat_step(margin, policy)
     if step < state.heat_step:
-        # A margin that wobbles about a threshold must not move the score each time.
+        # Hysteresis: a margin close to a threshold must not change the score repeatedly.
         step = min(state.heat_step, _heat_step(margin - policy.thermal_hysteresis_celsius * 1000, policy))
     return margin, step
 

@@ -55,7 +55,7 @@ def fold_reports(
 def _apply_clear_once(state: GpuState, clear: ExternalReport, seen: Moment, policy: Policy) -> GpuState:
     """The state after a clear. The agent reads the clear again at each start, for as long as the annotation exists.
 
-    The time of the clear comes from its author's clock. Where that clock is ahead, the same text would end a later
+    The time of the clear comes from its author's clock. If that clock is ahead, the same text would end a later
     fault when it is read again, so the state remembers the clear that was applied last.
     """
     if clear.at is None:

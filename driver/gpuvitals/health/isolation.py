@@ -1,4 +1,4 @@
-"""Which GPUs of a node leave service: a verdict isolates its own GPU, and a crowd of suspects isolates nobody."""
+"""The GPUs of a node that leave service, with a cap on isolations without definitive evidence."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -9,7 +9,7 @@ from gpuvitals.model.health import HealthState, Verdict
 from gpuvitals.model.ids import GpuUuid
 
 Parents = Mapping[GpuUuid, GpuUuid]
-"""The GPU of each MIG instance; a UUID that is not in it is a GPU's own."""
+"""The parent GPU of each MIG instance. Other UUIDs are physical GPUs."""
 _NO_INSTANCES: Parents = MappingProxyType({})
 
 
@@ -19,11 +19,11 @@ def isolated(
     already: frozenset[GpuUuid] = frozenset(),
     parents: Parents = _NO_INSTANCES,
 ) -> frozenset[GpuUuid]:
-    """The devices to take out of service, given all verdicts of a node and who is out `already`.
+    """The devices to take out of service, given all verdicts of a node and the devices that are `already` out.
 
-    Definitive evidence always isolates. The rest isolates while no more than the policy's share of the node's GPUs is
-    out, a GPU with its instances being one, and one at least (docs/adr/024): beyond it the fault is the node's. Who is
-    out stays out, then the UUID settles it: a new suspect brings no other suspect back.
+    Definitive evidence always isolates. Other evidence isolates up to the policy's share of the node's GPUs, but at least
+    one GPU (docs/adr/024); beyond that the fault is the node's. A GPU counts once with its instances. Devices that are
+    already out come first, then the order of UUIDs: a new suspect returns no other suspect to service.
     """
 
     def gpu_of(uuid: GpuUuid) -> GpuUuid:
@@ -32,21 +32,23 @@ def isolated(
     out = [verdict for verdict in verdicts if _leaves_service(verdict.state, policy)]
     definitive = frozenset(verdict.uuid for verdict in out if verdict.definitive)
     suspects = [verdict.uuid for verdict in out if not verdict.definitive]
-    gone, stays = set(map(gpu_of, definitive)), set(map(gpu_of, already))
-    room = isolation_limit(len({gpu_of(verdict.uuid) for verdict in verdicts}), policy) - len(gone)
-    in_turn = sorted(set(map(gpu_of, suspects)) - gone, key=lambda gpu: (gpu not in stays, gpu))
-    gone.update(in_turn[: max(0, room)])
-    return definitive | {uuid for uuid in suspects if gpu_of(uuid) in gone}
+    isolated_gpus, already_out = set(map(gpu_of, definitive)), set(map(gpu_of, already))
+    limit = isolation_limit(len({gpu_of(verdict.uuid) for verdict in verdicts}), policy)
+    candidates = sorted(
+        set(map(gpu_of, suspects)) - isolated_gpus, key=lambda gpu: (gpu not in already_out, gpu)
+    )
+    isolated_gpus.update(candidates[: max(0, limit - len(isolated_gpus))])
+    return definitive | {uuid for uuid in suspects if gpu_of(uuid) in isolated_gpus}
 
 
 def is_capped(verdicts: Sequence[Verdict], policy: Policy, parents: Parents = _NO_INSTANCES) -> bool:
-    """Whether the cap keeps an unhealthy GPU in service: a fact of the node that its report names."""
+    """Whether the cap keeps an unhealthy GPU in service. The node report shows it."""
     wanted = sum(_leaves_service(verdict.state, policy) for verdict in verdicts)
     return wanted > len(isolated(verdicts, policy, parents=parents))
 
 
 def isolation_limit(gpus: int, policy: Policy) -> int:
-    """How many of a node's GPUs may leave service on evidence that is not definitive."""
+    """The most GPUs of a node that may leave service without definitive evidence."""
     share = gpus * policy.isolation_cap_percent // 100
     return max(1, share) if policy.isolation_cap_percent else 0
 

@@ -1,4 +1,4 @@
-"""The values of the fold in force, and changes to them. `policy_values` documents each."""
+"""The policy of the fold: its values, and checked changes to them. `policy_values` documents each value."""
 
 from dataclasses import asdict, dataclass, fields, replace
 
@@ -10,7 +10,7 @@ _MAX_SHOWN = 80
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The values in force. Units, reasons and sources are in VALUES, one entry a field."""
+    """The values in force. VALUES has the unit, the reason and the source of each field."""
 
     dwell_seconds: int = 300
     dwell_episodes: int = 2
@@ -50,8 +50,8 @@ class Policy:
 def policy_with(values: dict[str, int], base: Policy | None = None) -> Policy:
     """`base` (or the defaults) with some values changed.
 
-    Raises ValueError naming the field where it is unknown, not a whole number, or below its minimum, and naming both
-    where two contradict each other.
+    Raises ValueError that names a field that is unknown, not a whole number or out of range, or two fields that
+    contradict each other.
     """
     check_values(values)
     changed = replace(base or Policy(), **values)
@@ -78,7 +78,7 @@ def check_values(values: dict[str, int]) -> None:
 
 
 def _shown(value: object) -> str:
-    """The value as it was written, short: the message becomes an event or a log line."""
+    """The value as it was written, shortened for use in an event or a log line."""
     text = ascii(value)
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 

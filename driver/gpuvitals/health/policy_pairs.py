@@ -1,4 +1,4 @@
-"""Policy values that contradict each other although each is valid alone, and those that a node's cadence does not fit."""
+"""Rules between policy values, and between policy values and the poll interval of a node."""
 
 import re
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ _NAME = re.compile(r"[a-z]+(?:_[a-z]+)+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyPair:
-    """`rule` is a comparison that the values of a policy must satisfy; `why` says what happens otherwise.
+    """`rule` is a comparison that the values of a policy must satisfy; `why` is the effect of a violation.
 
-    The comparison is valid Python and valid CEL alike, so the API server checks the same as the agent.
+    The comparison is valid in Python and in CEL, so the API server and the agent check the same.
     """
 
     rule: str
@@ -26,23 +26,23 @@ class PolicyPair:
 PAIRS = (
     PolicyPair(
         rule="xid_memory_seconds >= xid_count_seconds",
-        why="an XID would still count that is forgotten already",
+        why="an XID would be dropped while it still counts",
     ),
     PolicyPair(
         rule="level_clear_seconds >= level_confirm_seconds",
-        why="a level that is bad now and then would flap",
+        why="an intermittent level would flap",
     ),
     PolicyPair(
         rule="flap_window_seconds >= flap_repairs * level_clear_seconds",
-        why="no GPU could be repaired that often within the window, so that none would be seen to flap",
+        why="a GPU could not be repaired this often within the window, so flapping would never be detected",
     ),
     PolicyPair(
         rule="burst_silence_seconds >= same_report_seconds",
-        why="the next episode of an XID would be taken for the same report",
+        why="the next episode of an XID would count as the same report",
     ),
     PolicyPair(
         rule="decay_interval_seconds >= publish_interval_seconds",
-        why="a score that only ages would be written more often than one that moves",
+        why="a score that changes by ageing would be published more often than other changes",
     ),
 )
 BLIND_POLLS = 3
@@ -51,7 +51,7 @@ _COMPARISON = re.compile(r"(\w+) >= (\w+)(?: \* (\w+))?\Z")
 
 
 def contradiction(values: Mapping[str, int]) -> str:
-    """The first pair that `values` contradict, in one line that names its fields; empty where there is none."""
+    """The first rule that `values` violate, as a text that names its fields; empty if there is none."""
     for pair in PAIRS:
         left, right, factor = _terms(pair)
         wanted = values[right] * (values[factor] if factor else 1)
@@ -62,7 +62,7 @@ def contradiction(values: Mapping[str, int]) -> str:
 
 
 def poll_interval_conflict(values: Mapping[str, int], poll_seconds: float) -> str:
-    """Why an agent that polls every `poll_seconds` can't judge by these values; empty where it can."""
+    """The conflict between these values and a poll interval, as a text; empty if there is none."""
     for name, polls, why in (
         ("blind_seconds", BLIND_POLLS, "one late answer would make every GPU Unknown"),
         ("level_clear_seconds", CLEAR_POLLS, "one good poll between two bad ones would end the fault"),
@@ -82,12 +82,12 @@ def camel(name: str) -> str:
 
 
 def as_object_fields(text: str, names: Mapping[str, object]) -> str:
-    """`text` with each of `names` as it is written in a GPUHealthPolicy."""
+    """`text` with each of `names` in camelCase, as in a GPUHealthPolicy."""
     return _NAME.sub(lambda match: camel(match[0]) if match[0] in names else match[0], text)
 
 
 def cel_rule(pair: PolicyPair) -> str:
-    """The pair as a CEL rule on `spec.health`; it holds where one of the values is not set."""
+    """The pair as a CEL rule on `spec.health`, which also holds if one of the values is not set."""
     unset = [f"!has(self.{camel(name)})" for name in pair.names]
     compared = _NAME.sub(lambda match: f"self.{camel(match[0])}", pair.rule)
     return " || ".join([*unset, compared])

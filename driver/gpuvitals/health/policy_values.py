@@ -1,4 +1,4 @@
-"""Every threshold of the fold, with its unit, its default, why it is what it is, and where it comes from."""
+"""Every threshold of the fold, with unit, default, minimum, reason and source."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ class PolicyValue:
 
 
 MAX_VALUE = 2**31 - 1
-"""Of every value, as the API server has it."""
+"""The maximum of every value: int32, as in the CRD."""
 
 _OURS = "gpuvitals"
 VALUES = (
@@ -25,7 +25,7 @@ VALUES = (
         unit="s",
         default=300,
         minimum=0,
-        why="a class B fault must last this long before it isolates: links retrain and calls recover in minutes",
+        why="time that a class B fault must last before it isolates: links retrain and calls recover within minutes",
         source="the field's practice: AWS repairs after 10 min, ByteRobust waits for 2 alerts in 5 min (arXiv 2509.16293)",
     ),
     PolicyValue(
@@ -33,7 +33,7 @@ VALUES = (
         unit="episodes",
         default=2,
         minimum=2,
-        why="or it must come back this often within dwell_seconds",
+        why="episodes of a class B fault within dwell_seconds that isolate earlier",
         source="ByteRobust, arXiv 2509.16293",
     ),
     PolicyValue(
@@ -41,7 +41,7 @@ VALUES = (
         unit="reports",
         default=3,
         minimum=2,
-        why="or it must be reported this often within xid_count_seconds, however far apart",
+        why="reports of a class B fault within xid_count_seconds that isolate, independent of dwell_seconds",
         source='NVIDIA, "Analyzing Xid Errors with the Xid Catalog": report XID 74 seen more than twice on a link',
     ),
     PolicyValue(
@@ -49,7 +49,7 @@ VALUES = (
         unit="s",
         default=15,
         minimum=0,
-        why="a degrading level must be read bad for this long: one bad poll is not a fault",
+        why="time of bad readings before a degrading level counts: one bad poll is not a fault",
         source=_OURS,
     ),
     PolicyValue(
@@ -57,7 +57,7 @@ VALUES = (
         unit="s",
         default=60,
         minimum=0,
-        why="a level must be read good for this long before its fault is gone, so that flapping is one fault",
+        why="time of good readings before the fault of a level ends, so that flapping is one fault",
         source=_OURS,
     ),
     PolicyValue(
@@ -65,15 +65,15 @@ VALUES = (
         unit="s",
         default=180,
         minimum=0,
-        why="XIDs of one code and unit are one episode until this much silence",
-        source="NVIDIA Fleet Intelligence groups XIDs by 3 min of silence",
+        why="gap between XIDs of one code and unit that begins a new episode",
+        source="NVIDIA Fleet Intelligence groups XIDs by gaps of 3 min",
     ),
     PolicyValue(
         name="same_report_seconds",
         unit="s",
         default=5,
         minimum=0,
-        why="an NVML XID event this close to the kernel's line of the same code is the same report",
+        why="an NVML XID event within this time of the kernel's line with the same code is the same report",
         source=_OURS,
     ),
     PolicyValue(
@@ -81,15 +81,15 @@ VALUES = (
         unit="s",
         default=90,
         minimum=0,
-        why="an XID that the DCGM exporter shows this soon after the same code was heard is the same report",
-        source="NVIDIA/dcgm-exporter collects every 30 s; it is looked at every 15 s",
+        why="an XID that the DCGM exporter shows within this time after a report of the same code is the same report",
+        source="NVIDIA/dcgm-exporter collects every 30 s; the agent reads it every 15 s",
     ),
     PolicyValue(
         name="dcgm_stale_seconds",
         unit="s",
         default=120,
         minimum=60,
-        why="what the DCGM exporter showed longer ago than this is no evidence",
+        why="age after which a reading of the DCGM exporter is ignored",
         source="NVIDIA/dcgm-exporter collects every 30 s",
     ),
     PolicyValue(
@@ -97,7 +97,7 @@ VALUES = (
         unit="0 or 1",
         default=0,
         minimum=0,
-        why="1 counts the DCGM exporter among the signals of health/coverage; set where its address is configured",
+        why="1 includes the DCGM exporter in health/coverage; set it if the exporter's address is configured",
         source=_OURS,
     ),
     PolicyValue(
@@ -105,7 +105,7 @@ VALUES = (
         unit="s",
         default=60,
         minimum=15,
-        why="without a good reading for this long the state is Unknown",
+        why="time without a good reading after which the state is Unknown",
         source=_OURS,
     ),
     PolicyValue(
@@ -113,7 +113,7 @@ VALUES = (
         unit="% of a node's GPUs",
         default=50,
         minimum=0,
-        why="more suspects than this, but one, are a fault of the node, not of its GPUs; definitive evidence is not capped",
+        why="the most GPUs isolated without definitive evidence, at least one: more suspects indicate a fault of the node",
         source="NVSentinel trips its breaker at 50 %",
     ),
     PolicyValue(
@@ -121,7 +121,7 @@ VALUES = (
         unit="s",
         default=600,
         minimum=0,
-        why="a repaired GPU is watched this long: GPUs that pass when idle fail again under load",
+        why="probation of a repaired GPU: GPUs that work when idle fail again under load",
         source="NVIDIA/NVSentinel#695",
     ),
     PolicyValue(
@@ -129,7 +129,7 @@ VALUES = (
         unit="relapses",
         default=6,
         minimum=0,
-        why="each relapse doubles the probation, up to this often",
+        why="each relapse doubles the probation, at most this many times",
         source=_OURS,
     ),
     PolicyValue(
@@ -137,7 +137,7 @@ VALUES = (
         unit="s",
         default=86_400,
         minimum=0,
-        why="a fault this soon after a repair is a relapse",
+        why="a fault within this time after a repair is a relapse",
         source=_OURS,
     ),
     PolicyValue(
@@ -145,7 +145,7 @@ VALUES = (
         unit="repairs",
         default=3,
         minimum=2,
-        why="a GPU that was repaired this often within flap_window_seconds stays out: the next repair would not hold either",
+        why="repairs within flap_window_seconds after which a GPU stays out of service: the next repair is unlikely to last",
         source=_OURS,
     ),
     PolicyValue(
@@ -153,7 +153,7 @@ VALUES = (
         unit="s",
         default=86_400,
         minimum=1,
-        why="window of flap_repairs",
+        why="window for flap_repairs",
         source=_OURS,
     ),
     PolicyValue(
@@ -161,7 +161,7 @@ VALUES = (
         unit="s",
         default=21_600,
         minimum=1,
-        why="or until it was watched for so long without failing; an operator ends it at once",
+        why="observation without a fault after which a flapping GPU returns; an operator can clear it earlier",
         source=_OURS,
     ),
     PolicyValue(
@@ -169,7 +169,7 @@ VALUES = (
         unit="s",
         default=86_400,
         minimum=1,
-        why="window of health/xidErrors, and how long an event fault that needs no reset degrades",
+        why="window of health/xidErrors, and the duration of event faults that need no reset",
         source=_OURS,
     ),
     PolicyValue(
@@ -193,7 +193,7 @@ VALUES = (
         unit="degrees C of margin",
         default=5,
         minimum=1,
-        why="below this distance to the slowdown point heat begins to count",
+        why="distance to the slowdown point below which heat lowers the score",
         source="NVIDIA/NVSentinel ADR-042",
     ),
     PolicyValue(
@@ -201,7 +201,7 @@ VALUES = (
         unit="s",
         default=300,
         minimum=1,
-        why="the margin is smoothed over this window: hot under load is normal",
+        why="window over which the margin is smoothed: short heat under load is normal",
         source=_OURS,
     ),
     PolicyValue(
@@ -209,7 +209,7 @@ VALUES = (
         unit="degrees C of margin",
         default=2,
         minimum=0,
-        why="so much cooler than a threshold it must be before heat counts less again: wobble is no news",
+        why="margin above a threshold before the heat step falls again, so that it does not oscillate",
         source=_OURS,
     ),
     PolicyValue(
@@ -217,7 +217,7 @@ VALUES = (
         unit="s",
         default=604_800,
         minimum=0,
-        why="for so long a row that was remapped after an uncorrectable error lowers the score",
+        why="time for which a row remapped after an uncorrectable error lowers the score",
         source=_OURS,
     ),
     PolicyValue(
@@ -225,7 +225,7 @@ VALUES = (
         unit="errors per s",
         default=100,
         minimum=1,
-        why="NVLink CRC errors beyond this rate degrade; a few are corrected by a replay that nobody notices",
+        why="rate of NVLink CRC errors that degrades; replays correct a few without effect",
         source="NVIDIA/DCGM v4.6.0 DcgmHealthWatch.cpp fails at 100 per s",
     ),
     PolicyValue(
@@ -241,7 +241,7 @@ VALUES = (
         unit="0.01 replays per lane and min",
         default=48,
         minimum=1,
-        why="at generation 3, doubled with each generation: 8, 16, 31 and 62 per minute for 16 lanes",
+        why="limit at generation 3, doubled with each generation: 8, 16, 31 and 62 per minute for 16 lanes",
         source="NVIDIA/DCGM v4.6.0 DcgmHealthWatch.cpp warns at 0.48, 0.96, 1.92 and 3.84 per lane and minute",
     ),
     PolicyValue(
@@ -249,7 +249,7 @@ VALUES = (
         unit="pages",
         default=63,
         minimum=1,
-        why="so many retired pages degrade: a GPU before Ampere has 64",
+        why="retired pages that degrade: a GPU before Ampere has 64 spare pages",
         source="NVIDIA/DCGM v4.6.0 fails at 63",
     ),
     PolicyValue(
@@ -257,7 +257,7 @@ VALUES = (
         unit="0 or 1",
         default=0,
         minimum=0,
-        why="1 takes a GPU that nobody sees out of service as well, up to the isolation cap; blindness is no evidence",
+        why="1 also isolates GPUs in the state Unknown, up to the isolation cap; a missing reading is no evidence of a fault",
         source="docs/adr/002-unknown-is-a-state.md",
     ),
     PolicyValue(
@@ -265,7 +265,7 @@ VALUES = (
         unit="points",
         default=5,
         minimum=1,
-        why="a smaller move of the score alone is not worth waking every scheduler",
+        why="a smaller change of the score alone is not published, since each update wakes every scheduler",
         source="KEP-4381, scalability: each slice update retries pending pods",
     ),
     PolicyValue(
@@ -273,7 +273,7 @@ VALUES = (
         unit="s",
         default=30,
         minimum=0,
-        why="moves of the score alone, and of the words for links and memory, are written at most this often",
+        why="least time between updates of the score alone, and of the link and memory attributes",
         source=_OURS,
     ),
     PolicyValue(
@@ -281,7 +281,7 @@ VALUES = (
         unit="s",
         default=3600,
         minimum=0,
-        why="a score that heals by ageing alone is written at most this often",
+        why="least time between updates of a score that rises by ageing alone",
         source=_OURS,
     ),
 )

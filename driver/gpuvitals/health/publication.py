@@ -1,20 +1,20 @@
-"""When a verdict is worth a write: each slice update wakes every scheduler, so noise must cost nothing."""
+"""Rate limit of published verdicts: each ResourceSlice update wakes every scheduler, so noise must cause no write."""
 
 from gpuvitals.health.policy import Policy
 from gpuvitals.model.health import Verdict
 
 _NOTHING_ASKED = ("None", "Unknown")
-"""Recovery actions in which the driver asks for nothing that is known."""
+"""Recovery actions without a known request."""
 
 
 def worth_publishing(
     published: Verdict | None, current: Verdict, seconds_since: float, policy: Policy
 ) -> bool:
-    """Whether the cluster should be told. `seconds_since` is the time since it was last told about this GPU.
+    """Whether to publish the verdict. `seconds_since` is the time since this GPU was last published.
 
-    State, class, reason, count and a new request of the driver are told at once. The rest is told not too often: the
-    words for links and memory, and the score where it moved by a step; a rise, which ageing brings, less often still.
-    What may drift goes along with something else.
+    State, class, reason, XID count and a new recovery action are published at once. Link and memory attributes and a
+    change of the score by `publish_step` wait for `publish_interval_seconds`, a rise of the score, caused by ageing, for
+    `decay_interval_seconds`. Other attributes are published together with these.
     """
     if published is None or _immediate_fields(published) != _immediate_fields(current):
         return True
@@ -44,12 +44,12 @@ def _immediate_fields(verdict: Verdict) -> tuple[object, ...]:
 
 
 def _delayed_fields(verdict: Verdict) -> tuple[object, ...]:
-    """What a reading may turn and turn back, so that two writes a minute are the most that it costs."""
+    """The fields that readings can change back and forth; they cause at most one write per interval."""
     return (
         verdict.last_xid,
         verdict.nvlink_status,
         verdict.row_remap,
         verdict.recovery_action,
-        # That there are memory errors is news, one more of them is not.
+        # The first memory error is published, a growing count alone is not.
         verdict.ecc_uncorrected > 0,
     )

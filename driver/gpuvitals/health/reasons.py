@@ -1,6 +1,6 @@
-"""The closed list of reasons: what each means, where it comes from, what the product does, what a person should do.
+"""The closed list of reasons, with meaning, source, the agent's action and the advice to operators.
 
-`docs/reference/reasons.md` is generated from here. XIDs are one entry each, from the catalogue.
+`docs/reference/reasons.md` is generated from here. Each XID of the catalogue has an entry.
 """
 
 from dataclasses import dataclass
@@ -36,14 +36,14 @@ NVSWITCH_FAULT = Reason("NvswitchFault")
 OTHER_DRIVER = Reason("OtherDriver")
 GPU_NOT_UP = Reason("GpuNotUp")
 DCGM_UNCONFIRMED = Reason("DcgmUnconfirmed")
-"""The reasons of a node rather than of a GPU."""
+"""Reasons of a node, not of a GPU."""
 PREPARED = Reason("Prepared")
 """The reason of a claim's `Ready` condition."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReasonEntry:
-    """One documented reason. `nvidia`: of an XID, the actions that NVIDIA's catalogue names for it."""
+    """One documented reason. `nvidia` are the actions in NVIDIA's catalogue for an XID."""
 
     reason: Reason
     meaning: str
@@ -66,7 +66,7 @@ _SOURCES = {
     "PcieDegraded": "NVML PCIe link width and generation",
     "PcieReplays": "NVML PCIe replay counter",
     "PcieErrors": "NVML and sysfs counts of fatal PCIe errors",
-    "NvmlHung": "a missed deadline of the NVML worker, twice",
+    "NvmlHung": "two missed deadlines of the NVML worker",
     "InitFailed": "the kernel log (RmInitAdapter failed)",
     "GpuLost": "NVML GPU_IS_LOST, the kernel log, or PCI config space",
     "ResetRequired": "NVML RESET_REQUIRED",
@@ -75,8 +75,8 @@ _SOURCES = {
     "SramThreshold": "NVML SRAM ECC status",
     "EccUncorrected": "NVML volatile ECC counters",
     "HardwareSlowdown": "NVML clocks event reasons",
-    "Flapping": "what the agent remembers of the GPU",
-    "EarlierFault": "the agent's state file or the published slice, where the rest of the memory can't be read",
+    "Flapping": "the agent's history of the GPU",
+    "EarlierFault": "the agent's state file or the published slice, if the rest of the state can't be read",
     "ReportedBad": "annotations of the Node",
     "ReportedDegraded": "annotations of the Node",
     "ProgramReportedBad": "files in the drop-in folder",
@@ -94,14 +94,14 @@ _OF_A_GPU = (
     ),
     ReasonEntry(
         reason=NO_EVIDENCE,
-        meaning="no reading succeeded for a minute, or none yet",
+        meaning="no successful reading for a minute, or since the start",
         source="the NVML worker",
         agent_action="score 0, class unknown; the device stays in service, unless `isolate_unknown` is set",
-        operator_action="look at the agent's log: the driver may be absent or may not answer",
+        operator_action="check the agent's log: the driver may be missing or hang",
     ),
     ReasonEntry(
         reason=PROBATION,
-        meaning="a fault was repaired; the GPU is watched",
+        meaning="a fault was repaired; the GPU is under observation",
         source="an observed reset, a new boot, or an operator",
         agent_action="score at most 69 until the probation ends",
         operator_action="nothing",
@@ -109,9 +109,9 @@ _OF_A_GPU = (
     ReasonEntry(
         reason=INSTANCE_GONE,
         meaning="the MIG instance was destroyed while a claim holds it",
-        source="NVML, which lists the other instances of the GPU",
-        agent_action="takes it out of service and sets the claim's condition; forgets it when the claim is released",
-        operator_action="delete the pod; make the instance again if it is wanted",
+        source="NVML, which lists only the other instances of the GPU",
+        agent_action="takes it out of service and sets the claim's condition; drops it when the claim is released",
+        operator_action="delete the pod; create the instance again if it is needed",
     ),
     ReasonEntry(
         reason=MIG_ENABLED,
@@ -124,8 +124,8 @@ _OF_A_GPU = (
         reason=GPU_REPLACED,
         meaning="another GPU was enumerated in the slot of a GPU that a claim holds",
         source="NVML, which lists another UUID at the PCI bus ID",
-        agent_action="sets the claim's condition and reports to the kubelet; publishes the GPU that is there now under the slot's device name",
-        operator_action="delete the pod and its claim; a new claim gets the GPU that is there now",
+        agent_action="sets the claim's condition and reports to the kubelet; publishes the new GPU under the slot's device name",
+        operator_action="delete the pod and its claim; a new claim gets the new GPU",
     ),
 )
 _OF_FILES = (
@@ -133,59 +133,59 @@ _OF_FILES = (
         reason=LIBRARIES_MISSING,
         meaning="libcuda or NVML is missing, so no claim can be prepared",
         source="the driver root, searched every 2 s",
-        agent_action="takes the devices out of service until the files are there; blames no GPU",
+        agent_action="takes the devices out of service until the files exist; attributes it to no GPU",
         operator_action="install the driver, or set `driver.root` or `driver.libraryDirs`: docs/guides/platforms.md",
     ),
     ReasonEntry(
         reason=NODES_MISSING,
         meaning="a device node is missing, so no claim for the device can be prepared",
-        source="the /dev of the driver root and of the node, looked at every 2 s",
-        agent_action="takes the devices that need the node out of service until it is there; blames no GPU",
+        source="/dev of the driver root and of the node, checked every 2 s",
+        agent_action="takes the devices that need the node out of service until it exists; attributes it to no GPU",
         operator_action="run the command in the message, such as `nvidia-modprobe -u -c0`",
     ),
     ReasonEntry(
         reason=PLATFORM_UNSUPPORTED,
-        meaning="the GPUs have no device nodes that could be given to a container, as on WSL2",
+        meaning="the GPUs have no device nodes for containers, as on WSL2",
         source="/dev/dxg in place of NVIDIA's nodes",
-        agent_action="takes the devices out of service; blames no GPU",
+        agent_action="takes the devices out of service; attributes it to no GPU",
         operator_action="use NVIDIA's container toolkit on this machine",
     ),
 )
 _OF_A_NODE = (
     ReasonEntry(
         reason=ISOLATION_CAPPED,
-        meaning="more GPUs are suspect than the policy isolates on such evidence: the fault is the node's",
+        meaning="more GPUs are suspect than the isolation cap permits, which indicates a fault of the node",
         source="the verdicts of the node",
-        agent_action="keeps the rest in service and says so in the node report",
-        operator_action="look at the driver, the fabric manager and the node's power",
+        agent_action="keeps the other GPUs in service and shows this in the node report",
+        operator_action="check the driver, the fabric manager and the node's power",
     ),
     ReasonEntry(
         reason=NVSWITCH_FAULT,
         meaning="an NVSwitch logged a fatal error",
         source="kernel log (SXid)",
-        agent_action="names it in the node report; blames no GPU",
-        operator_action="look up the SXid in NVIDIA's Fabric Manager guide; most want a reboot of the node",
+        agent_action="shows it in the node report; attributes it to no GPU",
+        operator_action="look up the SXid in NVIDIA's Fabric Manager guide; most need a reboot of the node",
     ),
     ReasonEntry(
         reason=GPU_NOT_UP,
-        meaning="a GPU is on the bus, and the driver does not enumerate it",
-        source="sysfs, compared with NVML's list",
-        agent_action="names its bus id among the missing GPUs of the node report; there is no device to take out",
-        operator_action="look for its bus id in the kernel log; if a reboot does not bring it up, have its seating checked",
+        meaning="a GPU is on the PCI bus, but the driver does not enumerate it",
+        source="sysfs, compared with NVML's list of GPUs",
+        agent_action="lists its bus ID among the missing GPUs of the node report; it has no device to take out of service",
+        operator_action="search the kernel log for its bus ID; if a reboot does not help, have its seating checked",
     ),
     ReasonEntry(
         reason=DCGM_UNCONFIRMED,
         meaning="the DCGM exporter alone reports faults on more GPUs than the isolation cap",
         source="the DCGM exporter, compared with every other source",
-        agent_action="degrades these GPUs, isolates none, and names it in the node report",
-        operator_action="check which process answers at `dcgm.url`; if it is the exporter, look at the driver and the node's power",
+        agent_action="degrades these GPUs, isolates none, and shows it in the node report",
+        operator_action="check which process serves `dcgm.url`; if it is the exporter, check the driver and the node's power",
     ),
     ReasonEntry(
         reason=OTHER_DRIVER,
-        meaning="another driver gives out GPUs of this node",
-        source="slices of other drivers with the same UUID or bus id, and allocatable GPUs of a device plugin",
-        agent_action="publishes no device of the node and says why in the node report; goes on by itself",
-        operator_action="let one driver have the node: see docs/guides/coexistence.md",
+        meaning="another driver allocates GPUs of this node",
+        source="slices of other drivers with the same UUID or bus ID, and allocatable GPUs of a device plugin",
+        agent_action="publishes no device of the node and shows the cause in the node report; resumes by itself",
+        operator_action="use one driver per node: see docs/guides/coexistence.md",
     ),
 )
 _OF_A_CLAIM = (
@@ -193,7 +193,7 @@ _OF_A_CLAIM = (
         reason=PREPARED,
         meaning="the device is prepared for the claim on its node",
         source="the kubelet plugin",
-        agent_action="says so in the claim's status",
+        agent_action="sets the claim's status",
         operator_action="nothing",
     ),
 )
@@ -201,16 +201,16 @@ _OF_A_CLAIM = (
 
 UNLISTED_XID = ReasonEntry(
     reason=Reason("Xid"),
-    meaning="an XID that the catalogue does not have, or has no use for",
+    meaning="an XID that is not in the catalogue, or unused there",
     source="kernel log",
     agent_action="degrades it (score at most 90); never isolates it alone",
     operator_action=UNLISTED,
 )
-"""What holds for `Xid` with any other code."""
+"""The entry of `Xid` with any other code."""
 
 
 def entries() -> tuple[ReasonEntry, ...]:
-    """The whole list: those of no fault, of a node and of a claim, the levels, then every XID that is in use."""
+    """The whole list: reasons without a fault, of a node and of a claim, faults without an XID, then the XIDs in use."""
     levels = tuple(
         _of_rule(rule, _SOURCES.get(rule.reason, "NVML recovery action, XID 154")) for rule in LEVELS.values()
     )
@@ -223,7 +223,7 @@ def entries() -> tuple[ReasonEntry, ...]:
 
 
 def entry_of(text: str) -> ReasonEntry | None:
-    """The entry of a reason, None where `text` is none. XIDs beyond the catalogue have one: a driver may print newer codes."""
+    """The entry of a reason, None if `text` is no reason. Every XID has one, since a newer driver can log new codes."""
     listed = next((entry for entry in entries() if entry.reason == text), None)
     if listed is not None:
         return listed
@@ -236,21 +236,21 @@ def is_reason(text: str) -> bool:
 
 
 def recorded_xids() -> tuple[ReasonEntry, ...]:
-    """The XIDs in use that open no fault by their number, so that they are no reason of a verdict."""
+    """The XIDs in use that open no fault, so they are never the reason of a verdict."""
     found = (_of_xid(code) for code, entry in sorted(CATALOG.items()) if not entry.unused)
     listed = {entry.reason for entry in entries()}
     return tuple(entry for entry in found if entry.reason not in listed)
 
 
 def operator_advice(reason: Reason, rule: CauseRule | None) -> str:
-    """Advice to a person about that reason. `rule` is that of the open fault, which a decode may have raised."""
+    """Advice to an operator about that reason. `rule` is the rule of the open fault, which status words may have raised."""
     code = xid_number(reason)
     if code is not None:
         return xid_advice(code, rule)
     if rule is not None:
         return advice(rule)
     entry = entry_of(reason)
-    return "watch it" if entry is None else entry.operator_action
+    return "monitor it" if entry is None else entry.operator_action
 
 
 def _of_xid(code: int) -> ReasonEntry:
@@ -277,23 +277,25 @@ def _of_rule(rule: CauseRule, source: str) -> ReasonEntry:
 
 def _agent_action(rule: CauseRule) -> str:
     if rule.reason in {f"Xid{code}" for code in DECODED_XIDS}:
-        return "goes by the status words on the line, from nothing to taking the GPU out; without them degrades it"
+        return (
+            "depends on the status words of the line, from no effect to isolation; without them degrades it"
+        )
     if worse(rule, if_reset_requested(rule)) != rule:
-        return "degrades it; takes it out of service while the driver's recovery action asks for a reset"
+        return "degrades it; takes it out of service while the driver's recovery action requests a reset"
     if rule.clearing is Clearing.QUIET:
-        return "keeps the GPU out after its third repair within a day, until it has held for 6 h or an operator clears it"
+        return "keeps the GPU out after its third repair within a day, until 6 h without a fault or an operator's clear"
     match rule.fault_class:
         case FaultClass.A:
             return "takes the GPU out of service at once"
         case FaultClass.B:
             return (
                 "degrades it; takes it out of service after 5 min, at a second episode within 5 min, or at the third "
-                "time within a day"
+                "report within a day"
             )
         case FaultClass.B0:
             return "degrades it (score at most 90); never isolates it alone"
         case FaultClass.C:
-            return "counts only when a second claim meets it within a day; then degrades it"
+            return "counts only if it hits a second claim within a day; then degrades it"
         case FaultClass.NONE:
             return "records it"
         case _:

@@ -1,7 +1,7 @@
-"""Restores a fault of which only the published verdict is known: the agent's own memory of it could not be read.
+"""Restores a fault from the published verdict, for use if the agent's state file can't be read.
 
 The verdict comes from the stored ResourceSlice, or from the readable part of a state file. The restored fault ends by
-the same rules as the one that it stands for: a reset, a new boot with clean readings, an operator.
+the same rules as the original: a reset, a new boot with clean readings, an operator.
 """
 
 from dataclasses import dataclass, replace
@@ -45,10 +45,10 @@ _SOURCES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedVerdict:
-    """A device as an earlier agent showed it. `state` and `reason` may be words of a newer version.
+    """The verdict that an earlier agent published for a device. `state` and `reason` may be values of a newer version.
 
-    `isolated`: the device was out of service. `boot_id` is the boot in which that was written, empty where it is not
-    known. `origin` names the place where it was read, for people.
+    `isolated`: the device was out of service. `boot_id` is the boot of that time, empty if unknown. `origin` names the
+    source of this verdict in messages.
     """
 
     uuid: GpuUuid
@@ -63,9 +63,9 @@ class PublishedVerdict:
 def with_published_fault(
     state: GpuState, shown: PublishedVerdict, now: Moment, policy: Policy, *, same_boot: bool
 ) -> GpuState:
-    """`state` with the fault that the verdict was based on; unchanged where the verdict names no fault.
+    """`state` with the fault that the verdict was based on; unchanged if the verdict names no fault.
 
-    A fault that is known already stays as it is known, and counts as one of this boot where the verdict is of this boot.
+    A fault that `state` has already is kept, and becomes CURRENT if the verdict is from this boot.
     """
     if same_boot and 0 < shown.last_xid <= MAX_XID:
         state = _with_xid(state, shown.last_xid, now)
@@ -84,7 +84,7 @@ def with_published_fault(
 
 
 def _rule(shown: PublishedVerdict) -> CauseRule | None:
-    """The rule of the fault behind the verdict, None where there is none."""
+    """The rule of the fault that the verdict names, None if it names none."""
     is_known_state = shown.state in {each.value for each in HealthState}
     is_bad = shown.state == HealthState.UNHEALTHY.value or (shown.isolated and not is_known_state)
     if shown.reason in _NO_FAULT or not (is_bad or shown.state == HealthState.DEGRADED.value):
@@ -94,7 +94,7 @@ def _rule(shown: PublishedVerdict) -> CauseRule | None:
         return replace(rule, fault_class=FaultClass.B0) if rule is EARLIER_FAULT else rule
     if rule.fault_class in (FaultClass.A, FaultClass.B):
         return rule
-    # The line that raised the class (a decode, a recovery action) is not known any more.
+    # The evidence that raised the class (status words, a recovery action) is lost.
     clearing = Clearing.RESET if rule.clearing is Clearing.EXPIRY else rule.clearing
     return replace(rule, fault_class=FaultClass.A, clearing=clearing, severity_percent=100)
 
@@ -108,7 +108,7 @@ def _known_rule(reason: str) -> CauseRule | None:
 
 
 def _fault(shown: PublishedVerdict, rule: CauseRule, now: Moment, policy: Policy, same_boot: bool) -> Fault:
-    """A fault that has lasted: its dwell is over, since the GPU was out for it."""
+    """The restored fault. Its dwell is over, since the GPU was out of service."""
     is_logged = xid_number(rule.reason) is not None or rule.reason == "GpuLost"
     source = Source.KMSG if is_logged else _SOURCES.get(rule.reason, Source.NVML_POLL)
     return Fault(
@@ -120,12 +120,12 @@ def _fault(shown: PublishedVerdict, rule: CauseRule, now: Moment, policy: Policy
         episodes=(now.at,) * min(policy.dwell_episodes, MAX_EPISODES),
         good_since=None,
         sources=frozenset({source}),
-        detail=f"{rule.meaning}; known from {shown.origin}",
+        detail=f"{rule.meaning}; restored from {shown.origin}",
     )
 
 
 def _suspected(state: GpuState, rule: CauseRule, now: Moment, policy: Policy) -> GpuState:
-    """`state` in which a class B level has been bad for its dwell."""
+    """`state` with a class B level that has been bad for its dwell."""
     if rule.fault_class is not FaultClass.B or rule.clearing not in (Clearing.LEVEL, Clearing.RETRACTED):
         return state
     since = now.at - policy.dwell_seconds

@@ -3,9 +3,9 @@
 x weighs unresolved XIDs, n the NVLinks, e the memory, each in 0..1; t is the heat, 0.9..1. A missing signal has no
 influence: it lowers the coverage instead. Several inputs land exactly on 90 or 70, so no float is involved.
 
-t has three steps instead of a slope, so that heat below the slowdown point is never worth a write (docs/adr/013).
-The rate of correctable errors is left out: they are noise without a fleet to compare with. What the driver asks for gates
-the score through the state: a request that isolates makes it 0, a lesser one caps it.
+t has three steps instead of a slope, so that small changes of temperature cause no write (docs/adr/013). The rate of
+correctable errors is left out, since it means little without a fleet to compare with. The driver's recovery action acts
+through the state: an action that isolates makes the score 0, a lesser one caps it.
 """
 
 from dataclasses import dataclass, replace
@@ -19,11 +19,11 @@ from gpuvitals.model.health import HealthClass, HealthState
 from gpuvitals.model.ids import Reason
 
 VERSION = 1
-"""Changes whenever equal inputs give another score, so that scores of two agents can be told apart."""
+"""Incremented when equal inputs give another score, so that scores of different agents can be distinguished."""
 
 DEGRADED_CAP = 90
 PROBATION_CAP = 69
-"""A state never shows a class above its own: a degraded GPU is no `high`, one on probation no `medium`."""
+"""Caps by state: a degraded GPU is never `high`, a GPU on probation never `medium`."""
 
 HEAT = (Fraction(1), Fraction(24, 25), Fraction(9, 10))
 """t by heat step: cool, warm, at the slowdown point."""
@@ -40,7 +40,7 @@ class Factors:
 
 
 def factors(state: GpuState, now: float, policy: Policy) -> Factors:
-    """The inputs as the state gives them at `now`."""
+    """The inputs of the score at `now`."""
     weights = (
         Fraction(record.rule.severity_percent, 100) * _aged(now - record.counted_at, policy)
         for record in state.xids
@@ -56,9 +56,9 @@ def factors(state: GpuState, now: float, policy: Policy) -> Factors:
 
 @lru_cache(maxsize=1024)
 def score(inputs: Factors) -> int:
-    """The floor of the product, but heat alone never moves a GPU into a lower class.
+    """The floor of the product, except that heat alone never lowers the class.
 
-    Remembered: every turn judges every GPU, and nearly all have the inputs of the turn before.
+    Cached, since the agent evaluates every GPU each time and most inputs are unchanged.
     """
     cool, hot = int(product(replace(inputs, heat_step=0)) // 1), int(product(inputs) // 1)
     return max(hot, _floor(health_class(cool)))
@@ -95,7 +95,7 @@ def health_class(value: int) -> HealthClass:
 
 
 def link_share(state: GpuState) -> Fraction:
-    """Active over expected NVLinks; 1 for a model without NVLink and where the links could not be read."""
+    """Active over expected NVLinks; 1 for a model without NVLink and if the links could not be read."""
     if not state.expected_links or state.links_down is None:
         return Fraction(1)
     return max(Fraction(0), 1 - Fraction(state.links_down.value, state.expected_links))
@@ -116,7 +116,7 @@ def _floor(of: HealthClass) -> int:
 
 
 def _aged(age_seconds: float, policy: Policy) -> Fraction:
-    """The weight left after an age: halved each half-life, linear between, in steps of an hour."""
+    """The weight at that age: halved each half-life, linear in between, in steps of an hour."""
     hours = max(0, int(age_seconds // 3600))
     per_halving = max(1, policy.xid_half_life_seconds // 3600)
     halvings, rest = divmod(hours, per_halving)
@@ -137,5 +137,5 @@ def _links_count(state: GpuState, policy: Policy) -> bool:
 
 
 def _is_confirmed(worst: Worst | None, policy: Policy) -> bool:
-    """Whether it has been read bad for as long as a level must be before it is a fault."""
+    """Whether the value has been bad for `level_confirm_seconds`, like a level that is a fault."""
     return worst is not None and worst.at - worst.since >= policy.level_confirm_seconds

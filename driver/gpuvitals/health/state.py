@@ -1,4 +1,4 @@
-"""What the fold remembers of one GPU: plain data, so that it can be written to disk and read back as it was."""
+"""The fold's state of one GPU, as plain data. The agent saves it to disk: field names and enum values are stored."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,20 +12,21 @@ from gpuvitals.model.ids import GpuUuid, Reason
 from gpuvitals.model.signal import Checkup, Reading, Source
 
 MAX_EPISODES = 8
-"""Episode starts kept a fault: enough for every window, bounded whatever the hardware does."""
+"""Episode starts kept per fault: enough for every window of the policy."""
 MAX_XIDS = 32
-"""XID records kept a GPU, newest first to stay."""
+"""XID records kept per GPU; the oldest are dropped first."""
 MAX_PAST = 32
-"""Kinds of ended faults kept a GPU, newest last."""
+"""Entries of ended faults kept per GPU, newest last."""
 MAX_MEETINGS = 4
-"""Claims kept an XID: two decide, the rest is for people."""
+"""Claims kept per XID: two are enough for class C, further ones are for display."""
 
 
 class Standing(Enum):
-    """How much an open fault is worth, until a reading of the GPU confirms or disproves it.
+    """Whether an open fault still needs confirmation by a reading.
 
-    BEFORE_START: an XID from before this GPU was first met. The first good reading decides: dropped or CURRENT.
-    BEFORE_BOOT: from an earlier boot or driver load. It stands until a clean reading ends it.
+    CURRENT: confirmed, or observed by this agent. BEFORE_START: an XID logged before the agent first saw the GPU; the
+    first good reading makes it CURRENT or drops it. BEFORE_BOOT: from an earlier boot or driver load; a clean reading
+    ends it.
     """
 
     CURRENT = "current"
@@ -35,12 +36,12 @@ class Standing(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One open fault; at most one a reason. Times are boot-clock seconds.
+    """One open fault; at most one per reason. Times are boot-clock seconds.
 
-    `episodes` are the starts of its episodes, newest last. Of class B, `reports` are the starts of the newest reports of an
-    event, where lines close together are one, or of the times that a level was bad again after it read good. `run_since`
-    is the start of the run of an event's reports that has not been interrupted for as long as the dwell. `good_since` is
-    set while a level reads good again. `sources` are the witnesses that reported it.
+    `episodes` are the starts of its episodes, newest last. `reports` are only used for class B: the starts of an event's
+    newest reports, lines close together being one report, or the times at which a level became bad again after a good
+    reading. `run_since` is the start of a run of reports without a gap as long as the dwell. `good_since` is set while a
+    level reads good again. `sources` are the sources that reported the fault.
     """
 
     rule: CauseRule
@@ -57,7 +58,10 @@ class Fault:
 
 
 class Ending(Enum):
-    """What ended a fault. QUIET: hours without a relapse. BOOT: a new boot or driver load with clean readings."""
+    """The event that ended a fault. BOOT: a new boot or driver load with clean readings. LEVEL: good readings.
+
+    EXPIRY: a day without the event. QUIET: hours without a relapse.
+    """
 
     RESET = "reset"
     BOOT = "boot"
@@ -69,10 +73,10 @@ class Ending(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastFault:
-    """Faults that are over: those of one reason that ended one way, `times` of them, counted as one entry.
+    """Ended faults with the same reason, ending and `isolated`, summed up in one entry; `times` is their number.
 
     The first of them began at `first_at`, the newest ended at `ended_at`. `isolated`: they had taken the GPU out of
-    service. `note` is the operator's reason, where an operator ended the newest.
+    service. `note` is the operator's reason if an operator ended the newest.
     """
 
     reason: Reason
@@ -86,7 +90,7 @@ class PastFault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meeting:
-    """When an XID last met a claim, that is, hit the GPU while that claim alone held it."""
+    """The last time that an XID occurred while this claim alone held the GPU."""
 
     claim: str
     at: float
@@ -94,11 +98,11 @@ class Meeting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class XidRecord:
-    """The newest episode of one XID code on one unit, which began at `episode_at` and was last heard of at `last_at`.
+    """The newest episode of one XID code on one unit, from `episode_at` to its last report at `last_at`.
 
-    `rule` is the worst that the code was judged since it was last resolved. `counted_at` is when it was last heard of and
-    counted: None for what is recorded only, and for an application's XID until a second claim meets it. `meetings` has
-    each claim once, oldest first: class C counts them. `caused_by` is the XID that the driver named as the cause of this
+    `rule` is the worst rule since the code was last resolved. `counted_at` is the time of the last report that counts:
+    None for XIDs that are only recorded, and for an application's XID until it hits a second claim. `meetings` has each
+    claim once, oldest first; class C counts them. `caused_by` is the XID that the driver named as the cause of this
     episode.
     """
 
@@ -116,9 +120,9 @@ class XidRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worst:
-    """The worst that was read of a value lately; higher is worse, and 0 is good: what flaps is not good half of the time.
+    """The worst recent value of a reading; higher is worse, 0 is good. A flapping value therefore stays bad.
 
-    It has been bad since `since`, was last read as bad as that at `at`, and has been read better since `better_since`.
+    The value has been bad since `since`, was last this bad at `at`, and has been better since `better_since`.
     """
 
     value: int
@@ -129,21 +133,22 @@ class Worst:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuState:
-    """Everything the fold knows. `second` is what DCGM last read, while it is fresh. `heat_step` is 0, 1 or 2: the smoothed thermal margin, with hysteresis.
+    """The whole state of one GPU in the fold. Times are boot-clock seconds.
 
-    `expected_links` is how many NVLinks the GPU should have active, None where nobody knows yet. `lacks` are the values of
-    a Reading that its model does not have.
+    Readings: `reading` is the last good reading of NVML, `dcgm_reading` the last one of the DCGM exporter while it is
+    fresh. `expected_links` is the number of NVLinks that should be active, None while unknown. `unsupported_values` are
+    the fields of a Reading that the GPU's model does not have. `remapped_at` is the last increase of the remapped rows.
+    `links_down` and `memory_percent` are inputs of the score, None if never read. `ecc_uncorrected` is the volatile count.
+    `heat_step` is 0, 1 or 2: the smoothed thermal margin, with hysteresis.
 
-    `identified_at` is the earliest instant of this driver load at which the driver is known to have logged the GPU's
-    identity, and `action_logged_at` that of its newest XID 154. `initialised_at` is the latest instant before which everything happened to a GPU that was not yet
-    initialised anew, and `resolved_until` the latest before which everything is known to be repaired: what arrives late is history. Of what
-    the log held from before `started_at`, a reading has settled everything up to `settled_early`.
-    `suspect_since` is when the present unbroken run of class B levels began, whatever their names, and `suspect_runs`
-    are the starts of such runs. `remapped_at` is when the count of remapped rows last grew. `links_down` and
-    `memory_percent` are what the score takes of the links and of the memory, None where that was not read, and
-    `ecc_uncorrected` is the volatile count, 0 where it was never read. `repairs` are the instants
-    at which the GPU came back into service, one an incident, since an operator last declared it repaired, and `past` is
-    its history. `last_clear` is the newest clear of an operator that was applied, with its time as it was written.
+    Instants: `identified_at` is the earliest known log line with the GPU's identity in this driver load,
+    `action_logged_at` the newest XID 154. The GPU was last initialised after `initialised_at`. Everything before
+    `resolved_until` is repaired, so a signal from before it is ignored. Readings have settled the log lines from before
+    `started_at` up to `settled_early`.
+
+    Suspicion and repair: `suspect_since` is the start of the present uninterrupted run of class B levels, of any reason,
+    and `suspect_runs` are the starts of earlier runs. `repairs` are the returns to service, one per incident, since an
+    operator last cleared the GPU. `past` is the history of ended faults. `last_clear` is the newest applied clear.
     """
 
     uuid: GpuUuid
@@ -179,7 +184,7 @@ class GpuState:
     last_clear: str = ""
 
     def fault(self, reason: Reason) -> Fault | None:
-        """The open fault of that reason."""
+        """The open fault with that reason."""
         return next((fault for fault in self.faults if fault.rule.reason == reason), None)
 
 
@@ -189,12 +194,12 @@ def unit_of(gpu_instance: int | None) -> str:
 
 
 def initial_state(gpu: Gpu, seen: Moment) -> GpuState:
-    """The state of a GPU that was met for the first time at `seen`: nothing is known, so it is Unknown."""
+    """The state of a GPU first seen at `seen`. Without a reading its verdict is Unknown."""
     return with_expected_values(GpuState(uuid=gpu.uuid, started_at=seen.at, expected_links=None), gpu)
 
 
 def with_expected_values(state: GpuState, gpu: Gpu) -> GpuState:
-    """`state` with what is to be expected of `gpu`, as it was identified now."""
+    """`state` with the expected NVLinks and the unsupported values of `gpu`."""
     links, unsupported = (
         expected_links(gpu.product_name, gpu.expected_links),
         lacking_values(gpu.architecture),
@@ -207,16 +212,16 @@ def with_expected_values(state: GpuState, gpu: Gpu) -> GpuState:
 
 
 def with_identity_logged(state: GpuState, at: float) -> GpuState:
-    """`state` with the GPU's identity logged by `at`: the driver logs it before the first XID, the next time after a reset."""
+    """`state` with the GPU's identity logged by `at`. The driver logs it before the first XID, and again after a reset."""
     known = state.identified_at
     return state if known is not None and known <= at else replace(state, identified_at=at)
 
 
 def initial_instance_state(gpu: GpuState, instance: Gpu) -> GpuState:
-    """The state of a MIG instance that is met for the first time: a fault of its GPU is its own from the start.
+    """The first state of a MIG instance: it inherits the faults of its GPU.
 
-    Faults of other instances, which were held against the GPU because nobody knew them, are not. One of this very
-    instance is: it was heard before the instance was seen.
+    Faults of other instances, attributed to the GPU while those were unknown, are left out. A fault of this instance that
+    was logged before the instance was first listed is kept.
     """
     mine = ("", unit_of(instance.mig.gpu_instance if instance.mig is not None else None))
     kept = tuple(record for record in gpu.xids if record.unit in mine)

@@ -1,6 +1,6 @@
-"""Verdicts on devices that can't be used in the form in which they are held or offered, whatever the GPU's health.
+"""Verdicts for devices that can't be used although their hardware is healthy.
 
-They blame no hardware: another device is in the slot, the GPU was divided otherwise, or a file of the driver is missing.
+Another GPU is in the slot, the MIG layout changed, or a file of the driver is missing.
 """
 
 from dataclasses import replace
@@ -16,21 +16,21 @@ LIBRARIES_MISSING = Reason("DriverLibrariesMissing")
 NODES_MISSING = Reason("DeviceNodesMissing")
 PLATFORM_UNSUPPORTED = Reason("PlatformUnsupported")
 FILE_REASONS = (LIBRARIES_MISSING, NODES_MISSING, PLATFORM_UNSUPPORTED)
-"""Why no claim for a device can be prepared, whatever the GPU's health: the codes that the kubelet plugin refuses with."""
+"""Reasons that prevent Prepare on a healthy GPU. The kubelet plugin rejects claims with the same codes."""
 
 
 def instance_gone(judged: Verdict) -> Verdict:
-    """The verdict on a MIG instance that was destroyed while a claim holds it."""
+    """The verdict for a MIG instance that was destroyed while a claim holds it."""
     return _unusable(
         judged,
         INSTANCE_GONE,
-        "the MIG instance was destroyed while a claim holds it; out of service until it is made again "
+        "the MIG instance was destroyed while a claim holds it; out of service until it is created again "
         "or the claim is released",
     )
 
 
 def gpu_replaced(judged: Verdict) -> Verdict:
-    """The verdict on a GPU, or an instance of one, whose slot went to another GPU while a claim holds it."""
+    """The verdict for a held GPU or MIG instance whose slot has another GPU now."""
     return _unusable(
         judged,
         GPU_REPLACED,
@@ -40,12 +40,12 @@ def gpu_replaced(judged: Verdict) -> Verdict:
 
 
 def files_missing(judged: Verdict, lack: Lack) -> Verdict:
-    """The verdict that a device is published with while a file of the driver is missing. It blames no hardware."""
+    """The verdict of a device while a file of the driver is missing."""
     return _unusable(judged, lack.reason, lack.message)
 
 
 def mig_enabled(judged: Verdict) -> Verdict:
-    """The verdict for a claim that holds a GPU whole, once MIG was enabled on it: CUDA sees its instances only.
+    """The verdict for a claim on a whole GPU after MIG was enabled: CUDA then sees MIG instances only.
 
     Source: NVIDIA MIG User Guide, "Enable MIG Mode".
     """
@@ -57,7 +57,7 @@ def mig_enabled(judged: Verdict) -> Verdict:
 
 
 def _unusable(judged: Verdict, reason: Reason, message: str) -> Verdict:
-    """The verdict is definitive, since it was read. It has no confidence, since no hardware is at fault."""
+    """A definitive verdict, since the cause was read. Without confidence, since no hardware is at fault."""
     return replace(
         judged,
         state=HealthState.UNHEALTHY,

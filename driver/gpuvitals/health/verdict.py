@@ -40,7 +40,7 @@ EXPECTED_VALUES = (
     "thermal_margin_celsius",
     "hardware_slowdown",
 )
-"""The values of a Reading that coverage counts."""
+"""The values of a Reading that `coverage` counts."""
 
 _ACTION_NAMES = {Reason(reason): name for name, reason in RECOVERY_ACTIONS.values() if reason is not None}
 _ACTION_NAMES[Reason("RecoveryUnknown")] = "Unknown"
@@ -55,15 +55,15 @@ class _Judgement:
 
 
 def verdict(state: GpuState, now: Moment, policy: Policy) -> Verdict:
-    """The verdict at `now`, on a state that `advance` has brought there. A pure function of its arguments."""
+    """The verdict at `now`, for a state that was advanced to `now`."""
     judged = _judged(state, now.at, policy)
-    # A lesser fault met on probation names the verdict, but does not lift the cap.
+    # A lesser fault during probation names the verdict, but does not raise the cap.
     probation = _on_probation(state, now.at)
     value = capped(score(factors(state, now.at, policy)), judged.state, probation=probation)
     counted = _counted(state, now.at, policy)
     newest = max(counted, key=lambda record: record.episode_at, default=None)
     blind = judged.state is HealthState.UNKNOWN
-    # What was read too long ago is shown as not read: no attribute may say that a GPU nobody sees is well.
+    # An outdated reading is not shown: no attribute may present an unreadable GPU as healthy.
     reading = None if _is_blind(state, now.at, policy) else _current_reading(state, policy)
     nvlink = _nvlink(state, reading, policy)
     return Verdict(
@@ -89,9 +89,9 @@ def verdict(state: GpuState, now: Moment, policy: Policy) -> Verdict:
 
 
 def next_change_at(state: GpuState, now: float, policy: Policy) -> float | None:
-    """The next boot-clock instant at which the verdict can turn without a signal; None where it can't.
+    """The next boot-clock instant at which the verdict can change without a signal; None if there is none.
 
-    The ageing of the score is not among them: it moves by the hour, and nobody waits for it.
+    The hourly ageing of the score is left out.
     """
     instants: list[float] = []
     if state.last_ok_at is not None:
@@ -116,10 +116,10 @@ def next_change_at(state: GpuState, now: float, policy: Policy) -> float | None:
 
 
 def coverage(state: GpuState, reading: Reading | None, policy: Policy) -> int:
-    """Percent of what is expected of a GPU that could be read; 0 without a reading.
+    """The share of the expected values that could be read, in percent; 0 without a reading.
 
-    A value that the driver does not support counts as not read, unless NVIDIA documents that the model lacks it: a claim
-    that wants every signal watched must be able to say so. The DCGM exporter is one more signal, where it is expected.
+    A value that the driver does not support counts as not read, so that a claim can select GPUs with full monitoring,
+    unless NVIDIA documents that the model does not have it. The DCGM exporter counts as one more value if it is expected.
     """
     if reading is None:
         return 0
@@ -128,10 +128,10 @@ def coverage(state: GpuState, reading: Reading | None, policy: Policy) -> int:
         known.discard("links")
     lacking = state.unsupported_values | (WITHOUT_LINKS if state.expected_links == 0 else frozenset())
     wanted = [name for name in EXPECTED_VALUES if name in known or name not in lacking]
-    carried = len(known)
+    available = len(known)
     expected = len(wanted) + policy.dcgm_expected
-    carried += policy.dcgm_expected * (state.dcgm_reading is not None)
-    return 100 * carried // expected if expected else 0
+    available += policy.dcgm_expected * (state.dcgm_reading is not None)
+    return 100 * available // expected if expected else 0
 
 
 def _judged(state: GpuState, now: float, policy: Policy) -> _Judgement:
@@ -139,7 +139,7 @@ def _judged(state: GpuState, now: float, policy: Policy) -> _Judgement:
     if worst is not None:
         return _Judgement(HealthState.UNHEALTHY, Phase.STEADY, worst, worst.rule.reason)
     if _is_blind(state, now, policy):
-        # A hang is why nobody sees this GPU, so it stays the reason.
+        # A hang explains the missing readings, so it stays the reason.
         hung = state.fault(NVML_HUNG)
         return _Judgement(HealthState.UNKNOWN, Phase.STEADY, hung, NO_EVIDENCE if hung is None else NVML_HUNG)
     worst = _worst([fault for fault in state.faults if confirmed(fault, policy)])
@@ -152,14 +152,14 @@ def _judged(state: GpuState, now: float, policy: Policy) -> _Judgement:
 
 
 def _worst(faults: list[Fault]) -> Fault | None:
-    """The fault that names the verdict: the worst, and of equals the first, so that the name does not flicker."""
+    """The fault that names the verdict: the worst, and the first of equals, so that the name is stable."""
     return min(
         faults,
         key=lambda fault: (
             -fault.rule.fault_class.rank,
             -fault.rule.severity_percent,
             fault.first_at,
-            # An XID says more than the line that the driver logs with it.
+            # An XID is more specific than the line that the driver logs with it.
             not fault.rule.reason.startswith("Xid"),
         ),
         default=None,
@@ -167,7 +167,7 @@ def _worst(faults: list[Fault]) -> Fault | None:
 
 
 def _current_reading(state: GpuState, policy: Policy) -> Reading | None:
-    """Our own reading; DCGM's where ours is so much older that only DCGM still sees the GPU."""
+    """NVML's reading, or DCGM's if it is newer by `blind_seconds`, so that only DCGM still reads the GPU."""
     own, second = state.reading, state.dcgm_reading
     if own is None or second is None:
         return own or second
@@ -195,25 +195,25 @@ def _counted(state: GpuState, now: float, policy: Policy) -> list[XidRecord]:
 def _message(judged: _Judgement) -> str:
     if judged.cause is None:
         if judged.reason == NO_EVIDENCE:
-            return "no reading of this GPU; it is neither healthy nor failed until one succeeds"
+            return "no reading of this GPU; its health is unknown until one succeeds"
         if judged.reason == PROBATION:
             return "repaired and on probation; allocatable, but watched"
         return ""
-    what = f"{_fault_name(judged.cause)}: {judged.cause.detail}"
+    cause = f"{_fault_name(judged.cause)}: {judged.cause.detail}"
     match judged.state:
         case HealthState.UNHEALTHY:
-            return f"{what}; unfit until {_clearing_condition(judged.cause)}"
+            return f"{cause}; unfit until {_clearing_condition(judged.cause)}"
         case HealthState.DEGRADED:
-            then = (
+            outlook = (
                 _isolation_condition(judged.cause)
                 if judged.phase is Phase.SUSPECT
                 else "degraded, still in service"
             )
-            return f"{what}; {then}"
+            return f"{cause}; {outlook}"
         case HealthState.UNKNOWN:
-            return f"{what}; takes it out of service if it lasts"
+            return f"{cause}; takes it out of service if it lasts"
         case HealthState.HEALTHY:
-            return what
+            return cause
         case _:
             assert_never(judged.state)
 
@@ -224,8 +224,8 @@ def _fault_name(fault: Fault) -> str:
 
 
 def _isolation_condition(fault: Fault) -> str:
-    """A level isolates by lasting, an event by coming back."""
-    return "isolates if it lasts" if fault.run_since is None else "isolates if it comes back"
+    """The condition for isolation: a level isolates if it lasts, an event if it recurs."""
+    return "isolates if it lasts" if fault.run_since is None else "isolates if it recurs"
 
 
 def _clearing_condition(fault: Fault) -> str:
@@ -233,7 +233,7 @@ def _clearing_condition(fault: Fault) -> str:
         case Clearing.RESET:
             return "a reset, a reboot or an operator clears it"
         case Clearing.RETRACTED:
-            return "the report is withdrawn or expires"
+            return "the report is retracted or expires"
         case Clearing.LEVEL:
             return "the readings are good again"
         case Clearing.OPERATOR:
@@ -241,22 +241,22 @@ def _clearing_condition(fault: Fault) -> str:
         case Clearing.EXPIRY:
             return "it has not recurred for a day"
         case Clearing.QUIET:
-            return "it has held for hours, or an operator clears it"
+            return "it had no fault for hours, or an operator clears it"
         case _:
             assert_never(fault.rule.clearing)
 
 
 def _nvlink(state: GpuState, reading: Reading | None, policy: Policy) -> NvlinkStatus:
-    """The links in a word. It follows the faults and not each reading, so that a flapping link is one change."""
+    """The NVLink status. It follows the faults, not single readings, so that a flapping link is one change."""
     if state.expected_links == 0:
         return NvlinkStatus.NONE
     if reading is None or reading.links is None or state.expected_links is None:
         return NvlinkStatus.UNKNOWN
     if state.fault(Reason("NvlinkDown")) is not None:
         return NvlinkStatus.DOWN
-    worn = (state.fault(Reason(reason)) for reason in ("NvlinkDegraded", "FabricDegraded"))
-    is_worn = any(fault is not None and confirmed(fault, policy) for fault in worn)
-    if is_worn or state.fault(Reason("FabricFailed")) is not None:
+    degrading = (state.fault(Reason(reason)) for reason in ("NvlinkDegraded", "FabricDegraded"))
+    is_degraded = any(fault is not None and confirmed(fault, policy) for fault in degrading)
+    if is_degraded or state.fault(Reason("FabricFailed")) is not None:
         return NvlinkStatus.DEGRADED
     if unknown_links(reading):
         return NvlinkStatus.UNKNOWN
@@ -270,7 +270,7 @@ def _nvlink(state: GpuState, reading: Reading | None, policy: Policy) -> NvlinkS
 
 
 def _row_remap(state: GpuState, reading: Reading | None) -> RowRemap:
-    """Follows the faults too, like `_nvlink`."""
+    """The row remapping status. It follows the faults, like `_nvlink`."""
     if reading is None:
         return RowRemap.UNKNOWN
     if reading.remap_failed:
@@ -283,11 +283,11 @@ def _row_remap(state: GpuState, reading: Reading | None) -> RowRemap:
 
 
 def _recovery_action(state: GpuState, reading: Reading | None, policy: Policy) -> str:
-    """What the driver asks for, by a reading or by XID 154, from when it is a fault until that has ended."""
+    """The driver's recovery action, read or logged as XID 154, from the start of its fault to the end."""
     if reading is None:
         return "Unknown"
-    asks = [fault for fault in state.faults if fault.rule.reason in _ACTION_NAMES]
-    asked = _worst([fault for fault in asks if confirmed(fault, policy)])
-    if asked is not None:
-        return _ACTION_NAMES[asked.rule.reason]
+    requests = [fault for fault in state.faults if fault.rule.reason in _ACTION_NAMES]
+    requested = _worst([fault for fault in requests if confirmed(fault, policy)])
+    if requested is not None:
+        return _ACTION_NAMES[requested.rule.reason]
     return "Unknown" if reading.recovery_action is None else recovery_action(0)[0]

@@ -1,7 +1,7 @@
-"""Who else can say so: the independent witnesses of each kind of fault, and how sure a verdict therefore is.
+"""Independent witnesses per kind of fault, and the confidence of a verdict.
 
-Isolating one device needs one definitive witness. Anything disruptive needs two, or the driver's recovery action;
-where no second witness exists, a person has to approve.
+Isolating one device needs one definitive witness. A disruptive action, such as a reset, needs two witnesses or the
+driver's recovery action, else an operator's approval.
 """
 
 from enum import Enum
@@ -15,7 +15,7 @@ from gpuvitals.model.signal import Reading, Source
 
 
 class Witness(Enum):
-    """An independent source. An NVML XID event is the kernel's line arriving a second way: both are XID."""
+    """An independent source. NVML's XID event repeats the kernel's line, so both are XID."""
 
     XID = "xid"
     OFF_BUS_LINE = "off-bus-line"
@@ -37,7 +37,7 @@ class Witness(Enum):
 
 
 class FaultKind(Enum):
-    """What broke, as far as it decides who else can see it."""
+    """The failed component, which determines the possible witnesses."""
 
     BUS = "bus"
     MEMORY = "memory"
@@ -61,10 +61,10 @@ WITNESSES = {
     FaultKind.CLOCKS: {Witness.CLOCKS, Witness.RECOVERY_ACTION, Witness.DCGM},
     FaultKind.OTHER: {Witness.RECOVERY_ACTION},
 }
-"""Besides the line that reports a fault of that kind: the states that are read and would show it too.
+"""The readings that confirm a fault of each kind, in addition to the line or reading that reports it.
 
-No line is among them. One function of the driver prints XID 79 and the line that the GPU has fallen off the bus, and one
-handler logs XID 48 with 63, 64, 94, 95, 171 or 172: lines that come together are one observation.
+Log lines are no additional witnesses: one function of the driver logs XID 79 and "GPU has fallen off the bus", and one
+handler logs XID 48 with 63, 64, 94, 95, 171 or 172, so lines that come together are one observation.
 Source: NVIDIA/open-gpu-kernel-modules, osinit.c osHandleGpuLost.
 """
 
@@ -75,7 +75,7 @@ XID_KINDS = {
     FaultKind.FIRMWARE: {38, 46, 62, 109, 119, 120, 143, 151, 158, 169},
     FaultKind.CLOCKS: {54},
 }
-"""Kinds by XID, after the catalogue's descriptions; the rest are OTHER."""
+"""XIDs by kind, from the catalogue's descriptions; the others are OTHER."""
 
 _LEVEL_WITNESSES = {
     "ResetRequired": (FaultKind.FIRMWARE, Witness.HANDLE),
@@ -94,7 +94,7 @@ _LEVEL_WITNESSES = {
     "PagesRetired": (FaultKind.MEMORY, Witness.ROW_REMAP),
     "RepairPending": (FaultKind.MEMORY, Witness.REPAIR),
     "MemoryUnrepairable": (FaultKind.MEMORY, Witness.REPAIR),
-    # Errors of the slot's wires are the bus's, but no sign that the GPU is gone from it.
+    # PCIe errors are faults of the bus, but do not show that the GPU is lost.
     "PcieDegraded": (FaultKind.BUS, Witness.PCIE),
     "PcieReplays": (FaultKind.BUS, Witness.PCIE),
     "PcieErrors": (FaultKind.BUS, Witness.PCIE),
@@ -107,7 +107,7 @@ _LEVEL_WITNESSES = {
     "ProgramReportedDegraded": (FaultKind.OTHER, Witness.PROGRAM),
 }
 _LOGGED = frozenset({Witness.XID, Witness.OFF_BUS_LINE, Witness.INIT_LINE})
-"""What is reported, as opposed to read."""
+"""Witnesses from log lines, as opposed to readings."""
 _LOST = {
     Source.KMSG: Witness.OFF_BUS_LINE,
     Source.NVML_EVENT: Witness.HANDLE,
@@ -129,33 +129,33 @@ def fault_kind(reason: Reason) -> FaultKind:
 
 
 def reasons_of_kind(kind: FaultKind) -> tuple[Reason, ...]:
-    """The reasons without an XID that are of that kind, sorted."""
+    """The reasons without an XID of that kind, sorted."""
     return tuple(sorted(reason for reason in LEVELS if fault_kind(reason) is kind))
 
 
 def witnesses(state: GpuState, fault: Fault) -> frozenset[Witness]:
-    """Everyone who testifies to the fault now: who reported it, and those of its kind whose level is bad as well."""
-    told: set[Witness] = set()
+    """The witnesses of the fault now: its own reports, and bad levels that confirm its kind."""
+    others: set[Witness] = set()
     for other in state.faults:
         if other.good_since is None and other is not fault:
-            told |= _own_witnesses(other)
+            others |= _own_witnesses(other)
     kind = fault_kind(fault.rule.reason)
-    found = _own_witnesses(fault) | (told & WITNESSES[kind])
-    # DCGM reads the counters that we read: it bears witness where we have not read them, and is no third one.
-    if found <= _LOGGED and kind in _shown_by(state.dcgm_reading):
+    found = _own_witnesses(fault) | (others & WITNESSES[kind])
+    # DCGM reads the same counters as NVML, so it counts only if no NVML reading is a witness.
+    if found <= _LOGGED and kind in _kinds_in(state.dcgm_reading):
         found.add(Witness.DCGM)
     return frozenset(found)
 
 
 def is_corroborated(state: GpuState, fault: Fault) -> bool:
-    """Whether something that is read, as opposed to logged, agrees with the report of the fault."""
+    """Whether a reading, as opposed to a log line, confirms the fault."""
     if fault.rule.clearing is Clearing.LEVEL:
         return fault.good_since is None
     return bool(witnesses(state, fault) - _LOGGED)
 
 
 def confidence(state: GpuState, fault: Fault) -> Confidence:
-    """How sure the fault is: what may be done about it hangs on this."""
+    """The confidence of the fault, which decides the permitted actions."""
     found = witnesses(state, fault)
     if Witness.RECOVERY_ACTION in found:
         return Confidence.DRIVER
@@ -163,7 +163,7 @@ def confidence(state: GpuState, fault: Fault) -> Confidence:
 
 
 def may_disrupt(found: Confidence) -> bool:
-    """Whether a cause of that confidence permits what disturbs others, such as a reset, without a person's approval."""
+    """Whether a fault of that confidence permits a disruptive action, such as a reset, without an operator's approval."""
     match found:
         case Confidence.CORROBORATED | Confidence.DRIVER:
             return True
@@ -173,14 +173,14 @@ def may_disrupt(found: Confidence) -> bool:
             assert_never(found)
 
 
-def _shown_by(second: Reading | None) -> set[FaultKind]:
-    """The kinds of fault that DCGM's reading shows too."""
-    if second is None:
+def _kinds_in(reading: Reading | None) -> set[FaultKind]:
+    """The kinds of fault that DCGM's reading shows."""
+    if reading is None:
         return set()
     shown = {
-        FaultKind.MEMORY: second.ecc_uncorrected_volatile or second.remap_pending or second.remap_failed,
-        FaultKind.NVLINK: second.link_errors,
-        FaultKind.CLOCKS: second.hardware_slowdown,
+        FaultKind.MEMORY: reading.ecc_uncorrected_volatile or reading.remap_pending or reading.remap_failed,
+        FaultKind.NVLINK: reading.link_errors,
+        FaultKind.CLOCKS: reading.hardware_slowdown,
     }
     return {kind for kind, is_bad in shown.items() if is_bad}
 

@@ -1,4 +1,4 @@
-"""What the seven status words of XID 74 say, on Ampere and Hopper.
+"""Decodes the seven status words of XID 74 on Ampere and Hopper.
 
 Source: docs.nvidia.com, "Analyzing Xid Errors with the Xid Catalog", workflow for NVLink errors.
 """
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Xid74Meaning(Enum):
-    """The worst meaning of the bits that are set. HARDWARE wants eyes on the link; SECONDARY is a neighbour's echo."""
+    """The worst meaning of the bits that are set. HARDWARE: inspect the link. SECONDARY: caused by an error elsewhere."""
 
     HARDWARE = "hardware"
     SIGNAL = "signal"
@@ -29,7 +29,7 @@ _SECONDARY = {0: _mask(1, 20), 3: _mask(16, 17, 18)}
 
 
 def xid74_meaning(words: tuple[int, ...]) -> Xid74Meaning:
-    """The worst meaning over all words; a line without words, or with bits nobody documents, is SIGNAL."""
+    """The worst meaning over all words. A line without words, or with undocumented bits, is SIGNAL."""
     for meaning, table in (
         (Xid74Meaning.HARDWARE, _HARDWARE),
         (Xid74Meaning.SIGNAL, _SIGNAL),

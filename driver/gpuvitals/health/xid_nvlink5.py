@@ -1,4 +1,4 @@
-"""What to do about an NVLink5 XID (144..150), decoded from the unit and the two status words it prints.
+"""The action for an NVLink5 XID (144..150), decoded from the unit and the two status words on its line.
 
 Source: docs.nvidia.com, "Analyzing Xid Errors with the Xid Catalog", NVLink5 decode sheet. Drivers before R575 keep
 the unit in bits 9:0 of the first word, later ones in bits 6:0; both are tried, always within one XID number.
@@ -8,7 +8,7 @@ from enum import Enum
 
 
 class Nvlink5Action(Enum):
-    """The sheet's verdict. XID_154_EVAL: follow the recovery action if there is one, else restart the application."""
+    """The action in NVIDIA's decode sheet. XID_154_EVAL: follow the recovery action if there is one, else restart the application."""
 
     RESET_GPU = "RESET_GPU"
     XID_154_EVAL = "XID_154_EVAL"
@@ -17,7 +17,7 @@ class Nvlink5Action(Enum):
 
 _PEER_REASONS = frozenset({0b100110, 0b101000})
 _PEER_DOWN = range(32, 38)
-"""Reasons of NETIR_LINK_EVT that say that the other end of the link went down first: 100000 to 100101."""
+"""Reasons of NETIR_LINK_EVT for a link whose other end went down first: 100000 to 100101."""
 _RXPIPE_PROMOTED_V1 = 1 << 10
 _RXPIPE_PROMOTED_V2 = 1 << 7
 
@@ -74,9 +74,9 @@ _RXPIPE_RESET = frozenset({0x1, 0x2, 0x4})
 def nvlink5_action(
     code: int, unit: str, intr_info: int | None, error_status: int | None
 ) -> Nvlink5Action | None:
-    """The action for one line; None where the line printed no status words or names no unit of the sheet.
+    """The action for one line; None if the line has no status words or names no unit of the sheet.
 
-    `unit` is the name on the line. It decides between the two encodings where both would fit.
+    `unit` is the name on the line. It decides between the two encodings if both fit.
     """
     if intr_info is None or error_status is None:
         return None
@@ -102,7 +102,7 @@ def nvlink5_action(
 
 
 def points_at_peer(code: int, unit: str, intr_info: int | None) -> bool:
-    """Whether the line says that the other end of the link, a GPU or a switch, went down first."""
+    """Whether the line reports that the other end of the link, a GPU or a switch, went down first."""
     if code != 149 or intr_info is None:
         return False
     found = _unit(code, unit, intr_info)
@@ -110,7 +110,7 @@ def points_at_peer(code: int, unit: str, intr_info: int | None) -> bool:
 
 
 def _unit(code: int, printed: str, intr_info: int) -> tuple[str, bool] | None:
-    """The unit's family and, for RLW_RXPIPE, whether the error was promoted; None where neither encoding fits."""
+    """The unit's family and, for RLW_RXPIPE, whether the error was promoted; None if neither encoding fits."""
     candidates = (
         (_V1_UNITS.get(code, {}).get(intr_info & 0x3FF), bool(intr_info & _RXPIPE_PROMOTED_V1)),
         (_V2_UNITS.get(code, {}).get(intr_info & 0x7F), bool(intr_info & _RXPIPE_PROMOTED_V2)),

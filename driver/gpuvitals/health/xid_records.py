@@ -1,4 +1,4 @@
-"""Keeps the record of each XID that a GPU has reported: its episodes, its claims, and whether it counts."""
+"""Records of a GPU's XIDs: episodes, claims that they hit, and whether they count."""
 
 from dataclasses import replace
 from typing import assert_never
@@ -10,14 +10,14 @@ from gpuvitals.model.signal import Source, XidReport
 
 
 def updated_record(known: XidRecord | None, signal: XidReport, rule: CauseRule, policy: Policy) -> XidRecord:
-    """The record of this code and unit with this report in it. `known` is the earlier record, `rule` the report's row."""
+    """The record of the report's code and unit after the report. `known` is the earlier record, `rule` the report's rule."""
     return _counted(_recorded(known, signal, rule, policy), rule, signal.seen.at)
 
 
 def is_duplicate(known: XidRecord, signal: XidReport, policy: Policy) -> bool:
-    """An NVML event of an XID is the kernel's own report arriving a second way, without its decode; it adds nothing.
+    """Whether the report repeats a known one: NVML's XID event is the kernel's report without the status words.
 
-    DCGM hears of XIDs by the same event, and passes them on later.
+    DCGM gets XIDs from the same event and reports them later.
     """
     if signal.source is Source.DCGM:
         return signal.seen.at - known.last_at <= policy.dcgm_report_seconds
@@ -26,7 +26,7 @@ def is_duplicate(known: XidRecord, signal: XidReport, policy: Policy) -> bool:
 
 
 def is_fault(fault_class: FaultClass, record: XidRecord) -> bool:
-    """Whether the report opens a fault: an application's XID does once a second claim has met it."""
+    """Whether the report opens a fault. An application's XID does so after it hit a second claim."""
     match fault_class:
         case FaultClass.A | FaultClass.B | FaultClass.B0:
             return True
@@ -45,7 +45,7 @@ def _counted(record: XidRecord, rule: CauseRule, at: float) -> XidRecord:
 
 
 def _recorded(known: XidRecord | None, signal: XidReport, rule: CauseRule, policy: Policy) -> XidRecord:
-    """The record of this code and unit with this report in it. A resolved one is forgotten: it starts anew."""
+    """The record with this report. A resolved record is replaced by a new one."""
     at = signal.seen.at
     met = () if signal.claim is None else (Meeting(claim=signal.claim, at=at),)
     if known is None or known.resolved:
@@ -73,7 +73,7 @@ def _recorded(known: XidRecord | None, signal: XidReport, rule: CauseRule, polic
 
 
 def _merge_meetings(meetings: tuple[Meeting, ...], policy: Policy) -> tuple[Meeting, ...]:
-    """Each claim once, with its latest time, within the window before the newest."""
+    """Each claim once, with its latest time, within `xid_count_seconds` of the newest."""
     latest: dict[str, float] = {}
     for meeting in meetings:
         latest[meeting.claim] = max(meeting.at, latest.get(meeting.claim, meeting.at))

@@ -1,6 +1,6 @@
-"""The CustomResourceDefinition of GPUHealthPolicy, by which the API server checks the objects that people write.
+"""The CustomResourceDefinition of GPUHealthPolicy, with the validation that the API server performs.
 
-The chart's template is generated from this module, and the simulation serves it, so there is one schema.
+The chart's template is generated from this module, and the simulated API server uses it too.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ _NAMES = {value.name: value for value in VALUES}
 
 
 def policy_definition(group: str) -> Json:
-    """The definition in that API group."""
+    """The CustomResourceDefinition in that API group."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -57,7 +57,8 @@ def _columns() -> list[Json]:
 def _schema() -> Json:
     return {
         "type": "object",
-        "description": "Health policy values for the GPUs that match, and the actions that are allowed on them.",
+        "description": "A health policy: the GPUs that it applies to, the thresholds of their health evaluation, and the permitted "
+        "actions.",
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string"},
@@ -71,53 +72,53 @@ def _schema() -> Json:
 def _spec() -> Json:
     return {
         "type": "object",
-        "description": "Of all policies that match a GPU, only the one with the highest priority applies.",
+        "description": "If several policies match a GPU, only the one with the highest priority applies.",
         "properties": {
             "match": {
                 "type": "object",
-                "description": "The GPUs that the policy applies to. Every entry must be equal; without entries it applies to all GPUs.",
+                "description": "Selects GPUs. Every entry must match; without entries the policy applies to all GPUs.",
                 "default": {},
                 "properties": {
                     "nodeLabels": _equal(
-                        "Labels of the Node.",
+                        "Labels of the Node, all of which must be equal.",
                         63,
                         "self.all(key, size(key) <= 317)",
                         "a label's key has at most 317 characters",
                     ),
                     "deviceAttributes": _equal(
-                        "Attributes of the device as its slice shows them, except those of its health: productName, "
+                        "Attributes of the device as published in its ResourceSlice, except those of its health: productName, "
                         "uuid, architecture, resource.kubernetes.io/pciBusID, ...",
                         64,
                         "self.all(key, !key.startsWith('health/'))",
-                        "a device cannot be matched by its health, since the policy changes it",
+                        "a device can't be matched by its health, since the policy itself changes it",
                     ),
                 },
             },
             "priority": {
                 "type": "integer",
                 "format": "int32",
-                "description": "Of the policies that match a GPU, the one with the highest priority applies. Two that "
-                "differ and have the same priority are ambiguous: the previous policy stays, with an event on the Node.",
+                "description": "The matching policy with the highest priority applies. Different policies of equal priority "
+                "conflict: the previous policy stays in force, and an event on the Node reports it.",
                 "default": 0,
                 "minimum": -1000,
                 "maximum": 1000,
             },
             "mode": {
                 "type": "string",
-                "description": "Observe: report only. Isolate: take failed GPUs out of service. "
-                "Reset: also restart services and reset GPUs. Full: also act on the node. The agent treats the last "
-                "two as Isolate.",
+                "description": "Observe: publish verdicts, but take no GPU out of service. Isolate: take failed GPUs out of "
+                "service. Reset: also restart services and reset GPUs. Full: also act on the node. The agent treats "
+                "Reset and Full as Isolate.",
                 "default": Mode.ISOLATE.value,
                 "enum": [mode.value for mode in Mode],
             },
             "pause": {
                 "type": "boolean",
-                "description": "While true, no GPU enters or leaves service; verdicts are still reported.",
+                "description": "While true, no GPU enters or leaves service. Verdicts are still published.",
                 "default": False,
             },
             "health": {
                 "type": "object",
-                "description": "Policy values that replace those of the agents. docs/reference/policy.md lists them.",
+                "description": "Thresholds that replace the agents' own values. docs/reference/policy.md describes each.",
                 "properties": {camel(value.name): _value(value) for value in VALUES},
                 "x-kubernetes-validations": [_pair(pair) for pair in PAIRS],
             },
@@ -148,7 +149,7 @@ def _value(value: PolicyValue) -> Json:
     return {
         "type": "integer",
         "format": "int32",
-        "description": f"In {value.unit}; {value.default} if not set: {why}.",
+        "description": f"Unit: {value.unit}. Default: {value.default}. Purpose: {why}.",
         "minimum": value.minimum,
         "maximum": MAX_VALUE,
     }

@@ -1,11 +1,11 @@
-"""What is wrong with a claim before it meets a cluster: the rules behind `gpuvitals lint`.
+"""The rules of `gpuvitals lint`, which finds mistakes in claims before they are applied to a cluster.
 
-May live here: reading manifests with their lines, a parser of selectors, the rules. May not: files, an API server, and a
-verdict of its own about what a cluster accepts: fields that Kubernetes refuses by itself are left to it.
+This package parses manifests with their line numbers, parses selectors and applies the rules. It uses no files and no API
+server, and does not check fields that Kubernetes validates itself.
 
-    cel/            a selector as a tree, and the facts that rules ask for: what is read, compared, required to be bool
-    vocabulary.py   the attributes that gpuvitals publishes, taken from the projection itself
-    documents.py    YAML with the line of every place
-    selectors.py    rules about one expression; requests.py, classes.py, pods.py: about what stands around it
-    linter.py       walks the documents of all files
+    cel/            parses a selector, and collects its facts: reads, comparisons, conditions
+    vocabulary.py   the attributes that gpuvitals publishes, derived from the projection itself
+    documents.py    YAML with line numbers
+    selectors.py    rules about one expression; requests.py, classes.py, pods.py: rules about its context
+    linter.py       applies the rules to all objects of all files
 """

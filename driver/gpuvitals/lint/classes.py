@@ -1,6 +1,6 @@
 """Rules about a DeviceClass.
 
-Place in the chain: the linter calls it, and asks it first which drivers the classes of all files keep in.
+The linter first collects the drivers that the classes of all files select, then applies these rules.
 """
 
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from gpuvitals.lint.requests import Context, selected_drivers, selectors_finding
 
 
 def class_drivers(device_class: View) -> tuple[str, frozenset[str]]:
-    """The class's name, and the drivers whose devices it can hold; none where nothing says."""
+    """The class's name, and the drivers that it selects; empty if it does not restrict the driver."""
     return device_class.at("metadata", "name").text, selected_drivers(device_class.get("spec"))
 
 
 def class_findings(device_class: View, context: Context) -> Iterator[Finding]:
-    """Findings of its selectors."""
+    """Findings about the selectors of the class."""
     yield from selectors_findings(device_class.get("spec"), context, frozenset(), of_class=True)

@@ -1,7 +1,7 @@
-"""YAML as it is written: every value keeps its line, also inside a block of text.
+"""YAML with the line number of every value, including lines within block scalars.
 
-Place in the chain: the linter reads objects through these views. A field that is absent or of another form reads as
-empty: what Kubernetes refuses by itself is not said twice.
+The linter reads objects through these views. A field that is absent or has another type reads as empty, since Kubernetes
+validates the schema itself.
 """
 
 from bisect import bisect_right
@@ -21,7 +21,7 @@ _MERGES = 3
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One value of a document, or nothing where `node` is None. `path` is the field as Kubernetes writes it."""
+    """One value of a document, absent if `node` is None. `path` is the field in Kubernetes notation."""
 
     source: str
     path: str
@@ -29,7 +29,7 @@ class View:
     node: yaml.Node | None
 
     def get(self, key: str) -> "View":
-        """The field; where it is absent, nothing, at this view's line."""
+        """The field with that key. An absent field has the line of this view."""
         path = f"{self.path}.{key}" if self.path else key
         found = _field(self.node, key, _MERGES)
         if found is None:
@@ -37,47 +37,47 @@ class View:
         return View(self.source, path, found[0].start_mark.line + 1, found[1])
 
     def at(self, *keys: str) -> "View":
-        """The field of a field."""
+        """The nested field with these keys."""
         view = self
         for key in keys:
             view = view.get(key)
         return view
 
     def items(self) -> Iterator["View"]:
-        """The entries of a list, none of anything else."""
+        """The entries of a list; empty for any other value."""
         if isinstance(self.node, yaml.SequenceNode):
             for place, node in enumerate(self.node.value):
                 yield View(self.source, f"{self.path}[{place}]", node.start_mark.line + 1, node)
 
     @property
     def there(self) -> bool:
-        """Whether the field is written down."""
+        """Whether the field is present."""
         return self.node is not None
 
     @property
     def text(self) -> str:
-        """The scalar as text, empty for anything else."""
+        """The scalar as text; empty for any other value."""
         return str(self.node.value) if isinstance(self.node, yaml.ScalarNode) else ""
 
     @property
     def is_string(self) -> bool:
-        """Whether it is a string rather than a number or the like."""
+        """Whether the value is a string, as opposed to a number or a boolean."""
         return isinstance(self.node, yaml.ScalarNode) and self.node.tag == _STRING
 
     @property
     def is_true(self) -> bool:
-        """Whether it is the boolean true."""
+        """Whether the value is the boolean true."""
         return self.text in _TRUE and not self.is_string
 
     def line_of(self, offset: int) -> int:
-        """The 1-based line in the file on which the character at `offset` of a text stands."""
+        """The 1-based line in the file of the character at `offset` of the text."""
         if not isinstance(self.node, yaml.ScalarNode):
             return self.line
         return _line_of(self.source, self.node, offset)
 
 
 def documents(text: str) -> list[View]:
-    """The objects in the text; empty documents are left out. Raises BadInput."""
+    """The objects in the text, without empty documents. Raises BadInput."""
     try:
         nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
     except yaml.YAMLError as error:
@@ -97,7 +97,7 @@ def documents(text: str) -> list[View]:
 
 
 def _field(node: yaml.Node | None, key: str, merges: int) -> tuple[yaml.Node, yaml.Node] | None:
-    """Key and value, also from a mapping that is merged in with `<<`."""
+    """Key and value, including those of mappings merged with `<<`."""
     if not isinstance(node, yaml.MappingNode):
         return None
     for name, value in node.value:
@@ -115,7 +115,7 @@ def _field(node: yaml.Node | None, key: str, merges: int) -> tuple[yaml.Node, ya
 
 
 def _refuse_doubled(root: yaml.Node) -> None:
-    """Raises BadInput for a key that is there twice: one of them would win silently."""
+    """Raises BadInput for a duplicate key, which YAML would resolve silently."""
     seen: set[int] = set()
     waiting = [root]
     while waiting:
@@ -129,14 +129,14 @@ def _refuse_doubled(root: yaml.Node) -> None:
             keys: set[str] = set()
             for key, value in node.value:
                 if isinstance(key, yaml.ScalarNode) and key.value in keys:
-                    raise BadInput(f"key {key.value!r} is there twice", key.start_mark.line + 1)
+                    raise BadInput(f"duplicate key {key.value!r}", key.start_mark.line + 1)
                 if isinstance(key, yaml.ScalarNode):
                     keys.add(key.value)
                 waiting.append(value)
 
 
 def _line_of(source: str, node: yaml.ScalarNode, offset: int) -> int:
-    """Finds the character by walking value and source side by side: whitespace and quoting aside, they are the same."""
+    """Finds the line by stepping through value and source together, which differ only in whitespace and quoting."""
     begin, end = node.start_mark.index, node.end_mark.index
     if node.style in ("|", ">"):
         begin = source.find("\n", begin, end) + 1 or end

@@ -1,6 +1,6 @@
-"""All files at once: a class or a claim in one of them is known to the others.
+"""Lints all files together, so that an object can refer to a class or a claim in another file.
 
-Place in the chain: the verb hands in texts and prints the findings.
+The verb `gpuvitals lint` passes the texts and prints the findings.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,18 +23,18 @@ _CLAIM_FIELDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LintSettings:
-    """The names of the installation, and classes that it has beside those in the files; they hold only our devices."""
+    """The names of the installation, and further DeviceClasses that select only gpuvitals devices."""
 
     naming: Naming = field(default_factory=Naming)
     classes: tuple[str, ...] = ()
 
 
 class FileError(ValueError):
-    """One of the files can't be read; the text names it, and the line where there is one."""
+    """A file can't be read. The message names the file and, if known, the line."""
 
 
 def lint(texts: Mapping[str, str], settings: LintSettings) -> list[Finding]:
-    """The findings of the files, given as name to text, in the order of their places. Raises FileError."""
+    """The findings of the files, given as name to text, sorted by file and line. Raises FileError."""
     objects = {name: list(_objects(name, text)) for name, text in texts.items()}
     everything = [item for items in objects.values() for item in items]
     vocabulary = Vocabulary(settings.naming)

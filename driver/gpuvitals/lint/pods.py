@@ -1,7 +1,7 @@
-"""Rules about the claims that a pod, or a pod template, names.
+"""Rules about the claims that a pod or a pod template uses.
 
-Place in the chain: the linter calls it for every kind that holds a pod's spec. A claim that is in none of the files may
-be in the cluster: only a name that is nearly one of theirs is taken for a slip.
+The linter applies them to every kind with a pod spec. A claim that is in none of the files may exist in the cluster, so
+only a name that is similar to one in the files is reported.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ class Claims:
 
 
 def pod_spec(item: View) -> View | None:
-    """The pod's spec inside an object, None in kinds that have none."""
+    """The pod spec of an object, None for kinds without one."""
     path = _TEMPLATES.get(item.get("kind").text)
     return item.at(*path) if path is not None else None
 
@@ -42,11 +42,11 @@ def request_names(spec: View) -> frozenset[str]:
 
 
 def pod_findings(spec: View, claims: Claims, context: Context) -> Iterator[Finding]:
-    """Findings of the claims in a pod's spec."""
+    """Findings about the claims in a pod spec."""
     known = dict(_references(spec, claims))
     used = set()
     for reference in spec.get("resourceClaims").items():
-        yield from _slips(reference, claims, context)
+        yield from _misspelled(reference, claims, context)
     for kind in ("containers", "initContainers", "ephemeralContainers"):
         for container in spec.get(kind).items():
             for use in container.at("resources", "claims").items():
@@ -55,12 +55,12 @@ def pod_findings(spec: View, claims: Claims, context: Context) -> Iterator[Findi
     for reference in spec.get("resourceClaims").items():
         name = reference.get("name")
         if name.text and name.text not in used:
-            text = f"no container uses {name.text}, so none gets its devices; name it under resources.claims"
+            text = f"no container uses {name.text}, so none gets its devices; add it to resources.claims of a container"
             yield context.finding(name, "unused-claim", text)
 
 
 def _references(spec: View, claims: Claims) -> Iterator[tuple[str, frozenset[str] | None]]:
-    """Each claim of the pod with the names of its requests, None where the files don't have it."""
+    """Each claim of the pod with the names of its requests, None if no file has the claim."""
     for reference in spec.get("resourceClaims").items():
         found = None
         for field, named in claims.by_field.items():
@@ -68,7 +68,7 @@ def _references(spec: View, claims: Claims) -> Iterator[tuple[str, frozenset[str
         yield reference.get("name").text, found
 
 
-def _slips(reference: View, claims: Claims, context: Context) -> Iterator[Finding]:
+def _misspelled(reference: View, claims: Claims, context: Context) -> Iterator[Finding]:
     for field, named in claims.by_field.items():
         name = reference.get(field)
         if not name.text or name.text in named:
@@ -77,10 +77,10 @@ def _slips(reference: View, claims: Claims, context: Context) -> Iterator[Findin
         near = nearest(name.text, named)
         if other is not None:
             yield context.finding(
-                name, "reference", f"{name.text} is named by {other}; write {other}: {name.text}"
+                name, "reference", f"{name.text} is a name for {other}; write {other}: {name.text}"
             )
         elif near is not None:
-            yield context.finding(name, "reference", f"nothing is called {name.text}; did you mean {near}?")
+            yield context.finding(name, "reference", f"{name.text} does not exist; did you mean {near}?")
 
 
 def _use(use: View, known: dict[str, frozenset[str] | None], context: Context) -> Iterator[Finding]:

@@ -1,6 +1,6 @@
-"""Rules about the requests of a claim: its classes, its selectors, how many it takes and what it tolerates.
+"""Rules about the requests of a claim: class, selectors, allocation mode and tolerations.
 
-Place in the chain: the linter calls it for claims and templates; one expression alone is judged in `selectors.py`.
+The linter applies them to claims and templates. Rules about a single expression are in `selectors.py`.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from gpuvitals.lint.vocabulary import Vocabulary, nearest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What the rules know beside the object: `classes` maps a class to the drivers that its selectors keep in."""
+    """The context of the rules. `classes` maps a DeviceClass to the drivers that its selectors permit."""
 
     file: str
     vocabulary: Vocabulary
@@ -28,7 +28,7 @@ class Context:
         return Finding(file=self.file, line=view.line, field=view.path, rule=rule, text=text)
 
     def in_expression(self, view: View, problem: Problem) -> Finding:
-        """A finding about a place in an expression."""
+        """A finding about a position in an expression."""
         return Finding(
             file=self.file,
             line=view.line_of(problem.at),
@@ -39,7 +39,7 @@ class Context:
         )
 
     def drivers_of(self, class_name: str) -> frozenset[str]:
-        """The drivers whose devices the class can hold; empty where nothing says."""
+        """The drivers that the class permits; empty if unknown."""
         known = self.classes.get(class_name)
         if known is not None:
             return known
@@ -51,7 +51,7 @@ class Context:
 def selectors_findings(
     owner: View, context: Context, drivers: frozenset[str], *, of_class: bool
 ) -> Iterator[Finding]:
-    """Findings of the list `selectors` of `owner`, of which `drivers` are known to be the only ones before it begins."""
+    """Findings about the selectors of `owner`. `drivers` are the only possible drivers before the first selector."""
     for expression, found in _expressions(owner):
         if isinstance(found, Problem):
             yield context.in_expression(expression, found)
@@ -74,7 +74,7 @@ def selected_drivers(owner: View) -> frozenset[str]:
 
 
 def claim_findings(spec: View, context: Context) -> Iterator[Finding]:
-    """Findings of a claim's spec."""
+    """Findings about a claim's spec."""
     devices = spec.get("devices")
     for request in devices.get("requests").items():
         if request.get("firstAvailable").there:
@@ -83,7 +83,7 @@ def claim_findings(spec: View, context: Context) -> Iterator[Finding]:
         elif request.get("exactly").there:
             yield from _request(request.get("exactly"), context)
         else:
-            yield from _request(request, context)  # as v1beta1 has it
+            yield from _request(request, context)  # v1beta1
     for constraint in devices.get("constraints").items():
         for name in ("matchAttribute", "distinctAttribute"):
             yield from _constraint(constraint.get(name), context)
@@ -108,18 +108,15 @@ def _request(request: View, context: Context) -> Iterator[Finding]:
     mode = request.get("allocationMode")
     if mode.text == "All" and not by_health and not tolerated:
         domain = context.vocabulary.naming.attribute_domain
-        text = f'one tainted GPU fails the whole request; select with device.attributes["{domain}"].score > 0 or more'
+        text = f'one tainted GPU fails the whole request; add a selector such as device.attributes["{domain}"].score > 0'
         yield context.finding(mode, "all-tainted", text)
     if tolerated and not any(found.reads for found in selected):
-        text = (
-            "any failed GPU may be given, in service or not; "
-            "select the one that is meant by health/state, health/reason or uuid"
-        )
+        text = "the toleration permits any failed GPU; select the intended one by health/state, health/reason or uuid"
         yield context.finding(request.get("tolerations"), "toleration", text)
 
 
 def _is_ours(toleration: View, vocabulary: Vocabulary) -> bool:
-    """Whether it is about taints that the agent sets: by our prefix, or without a key about all."""
+    """Whether the toleration matches taints of the agent: by key prefix, or every taint without a key."""
     key = toleration.get("key").text
     if not key:
         return toleration.get("operator").text == "Exists" and toleration.get("effect").text != "NoExecute"
@@ -131,10 +128,12 @@ def _toleration(toleration: View, context: Context) -> Iterator[Finding]:
     known = context.vocabulary.taint_keys()
     if key.text and key.text not in known:
         near = nearest(key.text, known) or known[0]
-        yield context.finding(key, "unknown-taint", f"no taint has the key {key.text}; write {near}")
+        yield context.finding(
+            key, "unknown-taint", f"the agent sets no taint with key {key.text}; write {near}"
+        )
     elif value.text and not is_reason(value.text):
         text = (
-            f"the value of our taints is a reason, and {value.text!r} is none; see docs/reference/reasons.md"
+            f"{value.text!r} is not a reason, the value of the agent's taints; see docs/reference/reasons.md"
         )
         yield context.finding(value, "unknown-taint", text)
 
@@ -146,7 +145,7 @@ def _constraint(name: View, context: Context) -> Iterator[Finding]:
         yield context.finding(
             name,
             "unknown-attribute",
-            f"{unknown_attribute('attributes', domain, key, vocabulary)}; a device without it never meets a constraint",
+            f"{unknown_attribute('attributes', domain, key, vocabulary)}; a device without it never satisfies a constraint",
         )
 
 
@@ -159,5 +158,5 @@ def _expressions(owner: View) -> Iterator[tuple[View, Facts | Problem]]:
             except SyntaxProblem as error:
                 yield (
                     expression,
-                    Problem("syntax", f"{error}; the API server refuses it", error.at, Level.FINDING),
+                    Problem("syntax", f"{error}; the API server rejects it", error.at, Level.FINDING),
                 )

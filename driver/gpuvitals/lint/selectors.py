@@ -1,6 +1,6 @@
-"""Rules about one CEL selector.
+"""Rules about one CEL selector: from the facts of an expression to problems with offsets.
 
-Place in the chain: facts of the expression in, problems with offsets out; `requests.py` and `classes.py` know the rest.
+`requests.py` and `classes.py` apply the rules that need the context of the selector.
 """
 
 import math
@@ -25,7 +25,7 @@ _ORDERING = ("compareTo", "isGreaterThan", "isLessThan")
 
 
 def problems(found: Facts, vocabulary: Vocabulary) -> Iterator[Problem]:
-    """Everything wrong with the expression itself, in no order."""
+    """The problems of the expression itself, unsorted."""
     yield from _names(found, vocabulary)
     for condition in found.conditions:
         yield from _condition(condition, vocabulary)
@@ -38,14 +38,14 @@ def problems(found: Facts, vocabulary: Vocabulary) -> Iterator[Problem]:
 
 
 def unfiltered(found: Facts, vocabulary: Vocabulary, *, any_domain: bool) -> Iterator[Problem]:
-    """What is read of devices whose driver nothing says; without `any_domain` only of the domains that are ours."""
+    """Reads on devices of an unknown driver. Without `any_domain`, only reads of gpuvitals domains."""
     driver = vocabulary.naming.driver
     for read in found.reads:
         if read.guarded or read.filtered or not (any_domain or vocabulary.owns(read.domain)):
             continue
         yield Problem(
             "driver-filter",
-            f"reads {shown(read)} of devices of every driver, and one that lacks it ends the pod's scheduling; "
+            f"reads {shown(read)} on devices of every driver, and a device without it fails the pod's scheduling; "
             f'begin with: device.driver == "{driver}" &&',
             read.at,
         )
@@ -53,12 +53,12 @@ def unfiltered(found: Facts, vocabulary: Vocabulary, *, any_domain: bool) -> Ite
 
 
 def reads_health(found: Facts, vocabulary: Vocabulary) -> bool:
-    """Whether the expression looks at the device's health."""
+    """Whether the expression reads a health attribute."""
     return any(read.domain == vocabulary.naming.attribute_domain for read in found.reads)
 
 
 def shown(read: Read) -> str:
-    """The key as people write it, `health/score`."""
+    """The attribute in the notation `health/score`."""
     return f"{read.domain}/{read.key}"
 
 
@@ -69,8 +69,8 @@ def _names(found: Facts, vocabulary: Vocabulary) -> Iterator[Problem]:
         near = nearest(name.name, ("device",))
         yield Problem(
             "no-such-field",
-            f"{name.name!r} is not defined; "
-            + (f"write {near}" if near else "an expression knows only device"),
+            f"{name.name!r} is undefined; "
+            + (f"write {near}" if near else "the only variable of an expression is device"),
             name.at,
         )
 
@@ -90,26 +90,26 @@ def _no_such_field(missing: Missing, vocabulary: Vocabulary) -> str:
 def _condition(condition: Condition, vocabulary: Vocabulary) -> Iterator[Problem]:
     match condition.meaning:
         case Read(optional=True):
-            what = "an optional value"
+            found = "an optional value"
         case Read() as read:
             attribute = _attribute(read, vocabulary)
             if attribute is None or attribute.kind is Kind.BOOL:
                 return
-            what = f"{attribute.kind.value} ({shown(read)})"
+            found = f"{attribute.kind.value} ({shown(read)})"
         case Constant(value=bool()):
             return
         case Constant() | Constants():
-            what = "a constant"
+            found = "a constant"
         case Domain() | Domains():
-            what = "a map"
+            found = "a map"
         case Driver():
-            what = "a string (device.driver)"
+            found = "a string (device.driver)"
         case Typed(name=name) if name != "bool":
-            what = f"a value of type {name}"
+            found = f"a value of type {name}"
         case _:
             return
-    place = "the expression" if condition.whole else "a part that has to be true or false"
-    yield Problem("not-bool", f"{place} is {what}; compare it with something", condition.at)
+    subject = "the expression" if condition.whole else "an operand that must be a boolean"
+    yield Problem("not-bool", f"{subject} is {found}; compare it with a value", condition.at)
 
 
 def _read(read: Read, vocabulary: Vocabulary) -> Iterator[Problem]:
@@ -119,7 +119,7 @@ def _read(read: Read, vocabulary: Vocabulary) -> Iterator[Problem]:
     elif not attribute.always and not read.guarded:
         yield Problem(
             "missing-key",
-            f"{shown(read)} is not on every device, and a device without it ends the pod's scheduling; "
+            f"some devices do not have {shown(read)}, and a device without it fails the pod's scheduling; "
             f"write .?{read.key}.orValue({_ABSENT[attribute.kind]})",
             read.at,
         )
@@ -139,13 +139,17 @@ def _unknown(read: Read, vocabulary: Vocabulary) -> Iterator[Problem]:
 
 
 def unknown_attribute(which: str, domain: str, key: str, vocabulary: Vocabulary) -> str:
-    """What to say of a key that is not published in a domain of ours."""
+    """The text about a key that gpuvitals does not publish."""
     text = f"{domain}/{key} is not published as {'a capacity' if which == 'capacity' else 'an attribute'}"
     other = vocabulary.elsewhere(which, key)
     if other is not None:
         return f'{text}; write device.{which}["{other.domain}"].{other.key}'
     near = vocabulary.nearest(which, domain, key)
-    return f"{text}; did you mean {domain}/{near}?" if near else f"{text}; see gpuvitals' list of attributes"
+    return (
+        f"{text}; did you mean {domain}/{near}?"
+        if near
+        else f"{text}; see the list of attributes in docs/guides/claims.md"
+    )
 
 
 def _attribute(read: Read, vocabulary: Vocabulary) -> Attribute | None:
@@ -172,19 +176,19 @@ def _comparison(found: Comparison, attribute: Attribute, vocabulary: Vocabulary)
 def _ordered(found: Comparison, attribute: Attribute) -> Iterator[Problem]:
     name, value = _constructor(found, attribute)
     if found.operator == "orValue":
-        text = f"the default of {shown(found.read)} is {_type(found.value)}, and it is {attribute.kind.value}"
+        text = f"the default of {shown(found.read)} is {_type(found.value)}, but the attribute is {attribute.kind.value}"
         yield Problem("type", f"{text}; write orValue({_ABSENT[attribute.kind]})", found.at)
         return
     yield Problem(
         "type",
         f"{shown(found.read)} is {attribute.kind.value} and {_consequence(found)} with {_type(found.value)}; "
-        f'write .compareTo({name}("{value}")) with a comparison behind it',
+        f'write .compareTo({name}("{value}")) and compare the result with 0',
         found.at,
     )
 
 
 def _constructor(found: Comparison, attribute: Attribute) -> tuple[str, str]:
-    """The function that makes a value of the attribute's type, and its argument in strict form."""
+    """The constructor of the attribute's type, and a valid argument."""
     written = found.value if isinstance(found.value, str) else ""
     if attribute.kind is Kind.QUANTITY:
         return "quantity", written or "40Gi"
@@ -205,14 +209,14 @@ def _number(found: Comparison, attribute: Attribute, value: Value) -> Iterator[P
 def _fraction(found: Comparison, attribute: Attribute, value: float) -> str:
     name = shown(found.read)
     if attribute.highest != 100 or not 0 < value < 1:
-        return f"{name} is a whole number; {_written(value)} is none; write {_whole(value)}"
+        return f"{name} is a whole number, {_written(value)} is not; write {_whole(value)}"
     text = f"{name} is a whole number from 0 to 100; {found.operator} {_written(value)} is "
-    trap = "true for every value from 1 on" if found.operator in (">", ">=") else "not what it looks like"
-    return f"{text}{trap}; write {found.operator} {round(value * 100)}"
+    effect = "true for every value from 1" if found.operator in (">", ">=") else "probably not intended"
+    return f"{text}{effect}; write {found.operator} {round(value * 100)}"
 
 
 def _constant_answer(operator: str, value: int | float, attribute: Attribute) -> bool | None:
-    """The answer that every possible number gives, None where it depends."""
+    """The result if it is the same for every possible value, else None."""
     low = attribute.lowest if attribute.lowest is not None else -math.inf
     high = attribute.highest if attribute.highest is not None else math.inf
     match operator:
@@ -228,11 +232,11 @@ def _constant_answer(operator: str, value: int | float, attribute: Attribute) ->
 
 def _always(found: Comparison, attribute: Attribute, answer: bool) -> str:
     bounds = "0 to 100" if attribute.highest == 100 else "0 or more"
-    said = "true" if answer else "false"
+    result = "true" if answer else "false"
     relation = "is never" if found.operator == "in" else f"{found.operator}"
     return (
-        f"{shown(found.read)} is {bounds}, so '{relation} {_written(found.value)}' is {said} for every device; "
-        "leave it out or write another number"
+        f"{shown(found.read)} is {bounds}, so '{relation} {_written(found.value)}' is {result} for every device; "
+        "remove it or write another number"
     )
 
 
@@ -246,8 +250,8 @@ def _word(found: Comparison, attribute: Attribute, value: str, vocabulary: Vocab
     if of_nvlink and found.operator == "==" and value == "active":
         yield Problem(
             "nvlink-none",
-            f'{name} is "none" on models without NVLink, which this leaves out; '
-            f'where they will do, write {found.read.key} in ["active", "none"]',
+            f'{name} is "none" on models without NVLink, which this expression excludes; '
+            f'to include them, write {found.read.key} in ["active", "none"]',
             found.at,
             Level.HINT,
         )
@@ -257,7 +261,7 @@ def _of_another_type(found: Comparison, attribute: Attribute) -> Problem:
     instead = "a number without quotes" if attribute.kind is Kind.INT else "a string in quotes"
     name = shown(found.read)
     if found.operator == "orValue":
-        text = f"the default of {name} is {_type(found.value)}, and it is {attribute.kind.value}"
+        text = f"the default of {name} is {_type(found.value)}, but the attribute is {attribute.kind.value}"
         return Problem("type", f"{text}; write orValue({_ABSENT[attribute.kind]})", found.at)
     return Problem(
         "type",
@@ -269,11 +273,11 @@ def _of_another_type(found: Comparison, attribute: Attribute) -> Problem:
 def _consequence(found: Comparison) -> str:
     match found.operator:
         case "==" | "in":
-            return "comparing it is silently false"
+            return "the comparison is always false"
         case "!=":
-            return "comparing it is silently true"
+            return "the comparison is always true"
         case _:
-            return "ordering it ends the pod's scheduling"
+            return "the comparison fails the pod's scheduling"
 
 
 def _type(value: Value) -> str:

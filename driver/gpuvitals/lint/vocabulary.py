@@ -1,7 +1,6 @@
-"""The attributes that gpuvitals publishes, as a selector may use them: type, range, values, and whether they are always there.
+"""The attributes that gpuvitals publishes: type, range, values, and whether every device has them.
 
-Place in the chain: the rules look keys up here. The list is not written down a second time: it is what the projection
-makes of an example device, so an attribute that is added there is known here.
+The list is derived from the published attributes of an example device, so it includes attributes that are added later.
 """
 
 from collections.abc import Iterable
@@ -25,13 +24,13 @@ from gpuvitals.model.ids import GpuUuid, PciBusId
 from gpuvitals.model.snapshot import GpuHealth
 
 STANDARD = "resource.kubernetes.io"
-"""Kubernetes' own domain; drivers publish in it what they know."""
+"""Kubernetes' own domain, used by all drivers."""
 TAINTS = ("unhealthy", "degraded", "unknown")
 
 _NOW = Moment(at=0.0, time=datetime(2026, 1, 1, tzinfo=UTC))
 _PERCENT = ("score", "nvlinkBandwidthPercent", "coverage")
 _PROMISED = ("uuid", "type", "productName")
-"""Keys of the driver's own domain that are on every device; those of the health domain are all promised."""
+"""Keys of the driver's domain that every device has. Every device has all keys of the health domain."""
 _PROMISED_CAPACITIES = ("memory",)
 _EXAMPLE = Gpu(
     uuid=GpuUuid("MIG-example"),
@@ -62,7 +61,7 @@ _EXAMPLE = Gpu(
 
 
 class Kind(Enum):
-    """The type of a value, in words for people."""
+    """The type of a value, as shown in findings."""
 
     INT = "a whole number"
     STRING = "a string"
@@ -73,7 +72,10 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attribute:
-    """One key. `values` is empty where any string may come; `lowest` and `highest` bound a number where something does."""
+    """One published key. `values` is empty if any string is possible; `lowest` and `highest` are None if unbounded.
+
+    `always`: every device has the key.
+    """
 
     which: str
     domain: str
@@ -86,32 +88,32 @@ class Attribute:
 
 
 class Vocabulary:
-    """All keys under the names of one installation."""
+    """All published keys, with the domain names of one installation."""
 
     def __init__(self, naming: Naming | None = None) -> None:
         self.naming = naming or Naming()
         self._known = {(one.which, one.domain, one.key): one for one in _listed(self.naming)}
 
     def find(self, which: str, domain: str, key: str) -> Attribute | None:
-        """The key, if gpuvitals publishes it. `which` is `attributes` or `capacity`."""
+        """The key, None if gpuvitals does not publish it. `which` is `attributes` or `capacity`."""
         return self._known.get((which, domain, key))
 
     def owns(self, domain: str) -> bool:
-        """Whether only gpuvitals writes the domain on its devices, so that a key it does not publish is nowhere."""
+        """Whether the domain belongs to gpuvitals, so that no other driver publishes keys in it."""
         return domain in (self.naming.driver, self.naming.attribute_domain)
 
     def elsewhere(self, which: str, key: str) -> Attribute | None:
-        """A key of this name in any domain."""
+        """A key with this name in any domain."""
         return next((one for one in self._known.values() if (one.which, one.key) == (which, key)), None)
 
     def nearest(self, which: str, domain: str, key: str) -> str | None:
-        """The key of the domain that the writer may have meant."""
+        """The most similar key of the domain."""
         return nearest(
             key, (one.key for one in self._known.values() if (one.which, one.domain) == (which, domain))
         )
 
     def is_value(self, attribute: Attribute, value: str) -> bool:
-        """Whether the attribute can have the value; reasons name XIDs that no list has yet."""
+        """Whether the attribute can have the value. Reasons include XIDs that are not listed."""
         of_reason = (attribute.domain, attribute.key) == (self.naming.attribute_domain, "reason")
         return not attribute.values or value in attribute.values or (of_reason and is_reason(value))
 
@@ -125,7 +127,7 @@ class Vocabulary:
 
 
 def nearest(word: str, words: Iterable[str]) -> str | None:
-    """The most similar word, whatever its case, or None where none is near."""
+    """The most similar word, ignoring case; None if none is similar."""
     folded = {one.lower(): one for one in words}
     found = get_close_matches(word.lower(), folded, n=1, cutoff=0.6)
     return folded[found[0]] if found else None

@@ -17,7 +17,7 @@ with (ROOT / "tools" / "data" / "xid-catalog.csv").open(newline="", encoding="ut
 USED = sorted(code for code, row in ROWS.items() if row["category"] != "unused")
 
 MUST = {
-    "IGNORE": "nothing at once",
+    "IGNORE": "no immediate action",
     "RESTART_APP": "restart the application",
     "WORKFLOW_XID_45": "restart the fabric manager",
     "RESET_GPU": "reset the GPU",
@@ -27,10 +27,10 @@ MUST = {
     "RESTART_BM": "restart the machine",
     "RESTART_VM": "restart the virtual machine",
     "CHECK_MECHANICALS": "power cables",
-    "CONTACT_SUPPORT": "contact NVIDIA's support",
+    "CONTACT_SUPPORT": "contact NVIDIA support",
     "UPDATE_SWFW": "update the driver",
     "CHECK_UVM": "reset the GPU if unified memory or vGPU is in use",
-    "XID_154": "do what the line asks for",
+    "XID_154": "perform the recovery action that the line names",
     "": "recovery action",
 }
 RESETS = {"RESET_GPU", "WORKFLOW_XID_48", "CHECK_UVM"}

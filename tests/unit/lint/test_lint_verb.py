@@ -46,7 +46,7 @@ def test_a_finding_is_one_line_and_the_exit_code_1(run: Run, tmp_path: Path) -> 
     assert run(str(file)) == (
         1,
         f"{file}:11: [fraction] {FIELD}: health/score is a whole number from 0 to 100; "
-        "> 0.9 is true for every value from 1 on; write > 90\n",
+        "> 0.9 is true for every value from 1; write > 90\n",
         "",
     )
 

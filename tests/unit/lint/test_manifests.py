@@ -255,7 +255,7 @@ NO_INPUT = [
     ),
     pytest.param("# no version\nkind: Pod\n", "f.yaml:2: expected a Kubernetes object", id="no apiVersion"),
     pytest.param(
-        "apiVersion: v1\nkind: Pod\nkind: Pod\n", "f.yaml:3: key 'kind' is there twice", id="a doubled key"
+        "apiVersion: v1\nkind: Pod\nkind: Pod\n", "f.yaml:3: duplicate key 'kind'", id="a doubled key"
     ),
     pytest.param("[" * 3000, "f.yaml", id="a deep nest"),
 ]

@@ -1,5 +1,5 @@
-"""A CEL selector, taken apart. Pure: text in, facts out.
+"""Parses a CEL selector and collects its facts. Pure.
 
-May live here: the grammar and what follows from it alone. May not: names of attributes and what they mean.
-The environment of Kubernetes' selectors is described in kubernetes/dynamic-resource-allocation cel/compile.go.
+This package knows the grammar of CEL and the variable `device`, but no attribute names.
+Source for the CEL environment of selectors: kubernetes/dynamic-resource-allocation, cel/compile.go.
 """

@@ -1,6 +1,6 @@
-"""The facts of a selector: what it reads, with what it compares it, what has to be bool, and what does not exist.
+"""The facts of a selector: reads, comparisons, conditions, unknown fields and undefined names.
 
-Place in the chain: the rules judge these and never see the tree.
+The rules use these facts, not the syntax tree.
 """
 
 import operator
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 
+from gpuvitals.lint.cel.functions import LOOPS, ORDERING, TYPES, result_type
 from gpuvitals.lint.cel.parser import parsed
 from gpuvitals.lint.cel.proofs import HasKey, OfDriver, Proof, proofs
 from gpuvitals.lint.cel.tokens import SyntaxProblem
@@ -42,66 +43,12 @@ from gpuvitals.lint.cel.values import (
 
 RELATIONS = ("==", "!=", "<", "<=", ">", ">=")
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
-_TYPES = frozenset(
-    [
-        "bool",
-        "bytes",
-        "double",
-        "dyn",
-        "int",
-        "list",
-        "map",
-        "null_type",
-        "string",
-        "timestamp",
-        "duration",
-        "type",
-        "uint",
-    ]
-)
-_BOOLEAN = frozenset(
-    [
-        "all",
-        "contains",
-        "endsWith",
-        "exists",
-        "existsOne",
-        "exists_one",
-        "has",
-        "hasValue",
-        "isGreaterThan",
-        "isInteger",
-        "isLessThan",
-        "isQuantity",
-        "isSemver",
-        "matches",
-        "startsWith",
-    ]
-)
-_INTEGRAL = frozenset(
-    ["asInteger", "compareTo", "indexOf", "int", "lastIndexOf", "major", "minor", "patch", "sign", "size"]
-)
-_ORDERING = frozenset(("compareTo", "isGreaterThan", "isLessThan"))
-_LOOPS = frozenset(
-    [
-        "all",
-        "exists",
-        "exists_one",
-        "existsOne",
-        "filter",
-        "map",
-        "optMap",
-        "optFlatMap",
-        "transformList",
-        "transformMap",
-    ]
-)
 _NOTHING: frozenset[Proof] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A key of a device beside a constant: a relation with the key on its left, `in`, `orValue`, or an ordering method."""
+    """A comparison of a key with a constant: a relation with the key on the left, `in`, `orValue` or an ordering method."""
 
     read: Read
     operator: str
@@ -111,7 +58,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A part that has to be bool: the whole expression (`whole`), or an operand of `&&`, `||`, `!` or `?:`."""
+    """An expression that must be a boolean: the whole selector (`whole`) or an operand of `&&`, `||`, `!` or `?:`."""
 
     meaning: Meaning
     at: int
@@ -120,7 +67,7 @@ class Condition:
 
 @dataclass(slots=True)
 class Facts:
-    """All of one expression. `drivers`: the device is one of these where the expression is true."""
+    """All facts of one expression. `drivers`: the possible drivers of a device that it selects."""
 
     reads: list[Read] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
@@ -146,7 +93,7 @@ def facts(text: str) -> Facts:
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """Names that are bound here, and what is known of the device here."""
+    """Bound names, and the facts known about the device at this point."""
 
     names: Mapping[str, Meaning] = field(default_factory=dict)
     known: frozenset[Proof] = _NOTHING
@@ -159,11 +106,13 @@ class _Scope:
 
 
 class _Walker:
+    """Walks a syntax tree and collects its facts."""
+
     def __init__(self) -> None:
         self.facts = Facts()
 
     def walk(self, node: Node, scope: _Scope) -> Meaning:
-        """What the node stands for; the facts below it are noted."""
+        """The meaning of the node. Records the facts of the node and its operands."""
         match node:
             case Literal(value=value):
                 return Constant(value)
@@ -201,7 +150,7 @@ class _Walker:
             return scope.names[node.name]
         if node.name == "device":
             return Device()
-        if node.name not in _TYPES:
+        if node.name not in TYPES:
             self.facts.names.append(node)
         return Unknown()
 
@@ -285,7 +234,7 @@ class _Walker:
         self.facts.comparisons.append(Comparison(read, operator, value, at))
 
     def _logic(self, node: Logic, scope: _Scope) -> Meaning:
-        """Each operand is walked with what the others prove: an error in it does not count where one of them decides."""
+        """Walks each operand with the facts that the others prove, since CEL ignores an error if another operand decides."""
         truth = node.operator == "&&"
         shown = [self._proofs(operand, truth, scope) for operand in node.operands]
         before = list(accumulate(shown[:-1], operator.or_, initial=_NOTHING))
@@ -313,14 +262,14 @@ class _Walker:
                 return self.walk(body, scope.bind(name, self.walk(value, scope)))
             case Call(target=Name(name=name)) if name not in scope.names and name != "device":
                 self._walk_all(node.arguments, scope)
-                return _result(node.function)
+                return result_type(node.function)
         target = self.walk(node.target, scope)
-        if node.function in _LOOPS and len(node.arguments) > 1:
+        if node.function in LOOPS and len(node.arguments) > 1:
             return self._loop(node, scope)
         given = [self.walk(argument, scope) for argument in node.arguments]
         if isinstance(target, Read):
             return self._method(node, target, given)
-        return _result(node.function)
+        return result_type(node.function)
 
     def _function(self, node: Call, scope: _Scope) -> Meaning:
         match node:
@@ -329,10 +278,10 @@ class _Walker:
                 self.walk(tested, scope)
             case _:
                 self._walk_all(node.arguments, scope)
-        return _result(node.function)
+        return result_type(node.function)
 
     def _loop(self, node: Call, scope: _Scope) -> Meaning:
-        """The variables of the macro mean nothing known in its body."""
+        """Walks the body of a macro, whose variables have an unknown meaning."""
         inside, bodies = scope, []
         for place, argument in enumerate(node.arguments):
             if isinstance(argument, Name) and place < len(node.arguments) - 1:
@@ -340,7 +289,7 @@ class _Walker:
             else:
                 bodies.append(argument)
         self._walk_all(tuple(bodies), inside)
-        return _result(node.function)
+        return result_type(node.function)
 
     def _method(self, node: Call, target: Read, given: list[Meaning]) -> Meaning:
         constants = [one.value for one in given if isinstance(one, Constant)]
@@ -350,10 +299,10 @@ class _Walker:
             return _unwrapped(target)
         if node.function == "value" and target.optional:
             return _unwrapped(target)
-        if node.function in _ORDERING:
+        if node.function in ORDERING:
             for value in constants:
                 self._compare(target, node.function, value, node.at)
-        return _result(node.function)
+        return result_type(node.function)
 
     def _walk_all(self, nodes: tuple[Node, ...], scope: _Scope) -> None:
         for node in nodes:
@@ -369,9 +318,3 @@ def _unwrapped(read: Read) -> Read:
         guarded=True,
         filtered=read.filtered,
     )
-
-
-def _result(function: str) -> Meaning:
-    if function in _BOOLEAN:
-        return Typed("bool")
-    return Typed("int") if function in _INTEGRAL else Unknown()

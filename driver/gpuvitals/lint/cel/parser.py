@@ -1,10 +1,10 @@
-"""A CEL expression as a tree.
+"""Parses the tokens of a CEL expression into a syntax tree.
 
-Place in the chain: between the words and the facts. Grammar: google/cel-spec doc/langdef.md, with optional selection and
-optional elements. Macros are calls here; `facts.py` knows them.
+Source of the grammar: google/cel-spec doc/langdef.md, with optional selection and optional elements. Macros are parsed as
+calls; `facts.py` handles them.
 """
 
-from gpuvitals.lint.cel.tokens import Sort, SyntaxProblem, Token, tokens
+from gpuvitals.lint.cel.tokens import SyntaxProblem, Token, TokenKind, tokens
 from gpuvitals.lint.cel.tree import (
     Binary,
     Call,
@@ -52,33 +52,33 @@ _RESERVED = frozenset(
 
 
 def parsed(text: str) -> Node:
-    """The tree of the whole text. Raises SyntaxProblem, and RecursionError where it is nested beyond reason."""
+    """The syntax tree of the text. Raises SyntaxProblem, and RecursionError if it is nested too deeply."""
     parser = _Parser(list(tokens(text)))
     tree = parser.expression()
-    if parser.next.sort is not Sort.END:
+    if parser.next.kind is not TokenKind.END:
         raise parser.unexpected("the end")
     return tree
 
 
 class _Parser:
     def __init__(self, words: list[Token]) -> None:
-        self._words = words
+        self._tokens = words
         self._place = 0
 
     @property
     def next(self) -> Token:
-        return self._words[self._place]
+        return self._tokens[self._place]
 
     def unexpected(self, wanted: str) -> SyntaxProblem:
         found = self.next
-        shown = found.text if found.sort is Sort.END else f"'{found.text}'"
-        return SyntaxProblem(f"found {shown} where {wanted} was expected", found.at)
+        shown = found.text if found.kind is TokenKind.END else f"'{found.text}'"
+        return SyntaxProblem(f"found {shown}, expected {wanted}", found.at)
 
     def expression(self) -> Node:
         condition = self._binary(1)
         if not self._is("?"):
             return condition
-        at = self._take().at
+        at = self._advance().at
         yes = self._binary(1)
         self._expect(":")
         return Ternary(at, condition, yes, self.expression())
@@ -87,10 +87,10 @@ class _Parser:
         left = self._unary()
         while True:
             word = self.next
-            found = _LEVELS.get(word.text, 0) if word.sort in (Sort.OPERATOR, Sort.WORD) else 0
+            found = _LEVELS.get(word.text, 0) if word.kind in (TokenKind.OPERATOR, TokenKind.WORD) else 0
             if found < level:
                 return left
-            self._take()
+            self._advance()
             right = self._binary(found + 1)
             if found > 2:
                 left = Binary(word.at, word.text, left, right)
@@ -101,21 +101,21 @@ class _Parser:
 
     def _unary(self) -> Node:
         if self._is("!") or self._is("-"):
-            word = self._take()
+            word = self._advance()
             operand = self._unary()
             if word.text == "-" and isinstance(operand, Literal) and _is_number(operand.value):
-                return Literal(word.at, -operand.value)  # type: ignore[operator]  # a number, as just asked
+                return Literal(word.at, -operand.value)  # type: ignore[operator]  # checked above
             return Unary(word.at, word.text, operand)
         return self._member(self._primary())
 
     def _member(self, node: Node) -> Node:
         while True:
             if self._is("."):
-                self._take()
+                self._advance()
                 node = self._after_dot(node)
             elif self._is("["):
-                at = self._take().at
-                optional = self._skip("?")
+                at = self._advance().at
+                optional = self._accept("?")
                 node = Index(at, node, self.expression(), optional)
                 self._expect("]")
             elif self._is("{") and isinstance(node, Name | Select):
@@ -124,43 +124,43 @@ class _Parser:
                 return node
 
     def _after_dot(self, node: Node) -> Node:
-        optional = self._skip("?")
-        is_word = self.next.sort is Sort.WORD and self.next.text not in _NO_NAMES
-        if not is_word and self.next.sort is not Sort.FIELD:
+        optional = self._accept("?")
+        is_word = self.next.kind is TokenKind.WORD and self.next.text not in _NO_NAMES
+        if not is_word and self.next.kind is not TokenKind.FIELD:
             raise self.unexpected("a field's name")
-        field = self._take()
+        field = self._advance()
         if self._is("(") and not optional:
             return Call(field.at, node, field.text, self._arguments())
         return Select(field.at, node, field.text, optional)
 
     def _primary(self) -> Node:
         word = self.next
-        match word.sort:
-            case Sort.VALUE:
-                self._take()
+        match word.kind:
+            case TokenKind.VALUE:
+                self._advance()
                 return Literal(word.at, word.value)
-            case Sort.WORD:
+            case TokenKind.WORD:
                 return self._word()
-            case Sort.OPERATOR if word.text == "(":
-                self._take()
+            case TokenKind.OPERATOR if word.text == "(":
+                self._advance()
                 inner = self.expression()
                 self._expect(")")
                 return inner
-            case Sort.OPERATOR if word.text == "[":
-                self._take()
+            case TokenKind.OPERATOR if word.text == "[":
+                self._advance()
                 return ListOf(word.at, self._items("]"))
-            case Sort.OPERATOR if word.text == "{":
+            case TokenKind.OPERATOR if word.text == "{":
                 return self._map(fields=False)
-            case Sort.OPERATOR if word.text == ".":
-                self._take()
+            case TokenKind.OPERATOR if word.text == ".":
+                self._advance()
                 return self._word()
             case _:
                 raise self.unexpected("a value")
 
     def _word(self) -> Node:
-        if self.next.sort is not Sort.WORD or self.next.text in _RESERVED or self.next.text == "in":
+        if self.next.kind is not TokenKind.WORD or self.next.text in _RESERVED or self.next.text == "in":
             raise self.unexpected("a name")
-        word = self._take()
+        word = self._advance()
         if word.text in _CONSTANTS:
             return Literal(word.at, _CONSTANTS[word.text])
         if self._is("("):
@@ -172,15 +172,15 @@ class _Parser:
         return self._items(")")
 
     def _items(self, closing: str) -> tuple[Node, ...]:
-        """Expressions up to the closing word; a comma may stand behind the last one of a list."""
+        """Expressions up to the closing token. A list may have a trailing comma."""
         items: list[Node] = []
-        while not self._skip(closing):
+        while not self._accept(closing):
             if items:
                 self._expect(",")
-                if closing == "]" and self._skip(closing):
+                if closing == "]" and self._accept(closing):
                     break
             if closing == "]":
-                self._skip("?")
+                self._accept("?")
             items.append(self.expression())
         return tuple(items)
 
@@ -188,15 +188,15 @@ class _Parser:
         at = self._expect("{").at
         parts: list[Node] = []
         first = True
-        while not self._skip("}"):
+        while not self._accept("}"):
             if not first:
                 self._expect(",")
-                if self._skip("}"):
+                if self._accept("}"):
                     break
             first = False
-            self._skip("?")
+            self._accept("?")
             if fields:
-                self._take()
+                self._advance()
             else:
                 parts.append(self.expression())
             self._expect(":")
@@ -204,22 +204,22 @@ class _Parser:
         return MapOf(at, tuple(parts))
 
     def _is(self, text: str) -> bool:
-        return self.next.sort is Sort.OPERATOR and self.next.text == text
+        return self.next.kind is TokenKind.OPERATOR and self.next.text == text
 
-    def _skip(self, text: str) -> bool:
+    def _accept(self, text: str) -> bool:
         found = self._is(text)
         if found:
-            self._take()
+            self._advance()
         return found
 
     def _expect(self, text: str) -> Token:
         if not self._is(text):
             raise self.unexpected(f"'{text}'")
-        return self._take()
+        return self._advance()
 
-    def _take(self) -> Token:
+    def _advance(self) -> Token:
         word = self.next
-        if word.sort is Sort.END:
+        if word.kind is TokenKind.END:
             raise self.unexpected("more")
         self._place += 1
         return word

@@ -1,6 +1,6 @@
-"""What is known of a device once a condition is known to be true, or false: keys that it has, drivers that it is of.
+"""Facts about a device that follow from a condition being true or false: keys that it has, and its driver.
 
-Place in the chain: `facts.py` asks, before it walks the operands that stand beside the condition.
+`facts.py` uses them for the operands that are evaluated together with the condition.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ Proof = HasKey | OfDriver
 
 
 def proofs(node: Node, truth: bool, meant: Meant) -> frozenset[Proof]:
-    """What follows from `node` being true, or with `truth` False from its being false. `meant` gives a part's meaning."""
+    """The facts that follow if `node` evaluates to `truth`. `meant` returns the meaning of a subexpression."""
     match node:
         case Unary(operator="!", operand=operand):
             return proofs(operand, not truth, meant)
@@ -56,7 +56,7 @@ def proofs(node: Node, truth: bool, meant: Meant) -> frozenset[Proof]:
 
 
 def _path(node: Node, meant: Meant) -> Meaning:
-    """The meaning of a name with fields behind it, or of a constant. Nothing else is looked into: it is walked once."""
+    """The meaning of a field path or a constant, Unknown for other expressions, which are not evaluated again."""
     return meant(node) if _is_path(node) else Unknown()
 
 

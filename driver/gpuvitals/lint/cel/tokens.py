@@ -1,6 +1,6 @@
-"""The words of a CEL expression.
+"""Splits a CEL expression into tokens.
 
-Place in the chain: under the parser. Source: google/cel-spec doc/langdef.md, "Syntax" and "String and Bytes Values".
+Source: google/cel-spec doc/langdef.md, "Syntax" and "String and Bytes Values".
 """
 
 import re
@@ -29,15 +29,15 @@ _MAX_CODE_POINT = 0x10FFFF
 
 
 class SyntaxProblem(ValueError):
-    """The text is no CEL expression; `at` is the offset of the word at fault."""
+    """The text is not a CEL expression; `at` is the offset of the invalid token."""
 
     def __init__(self, message: str, at: int) -> None:
         super().__init__(message)
         self.at = at
 
 
-class Sort(Enum):
-    """What a token is. FIELD is a name in backticks."""
+class TokenKind(Enum):
+    """The kind of a token. FIELD is a name in backticks."""
 
     WORD = "word"
     FIELD = "field"
@@ -48,16 +48,16 @@ class Sort(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One word at an offset. `text` as written, for VALUE `value` as meant."""
+    """One token at an offset. `text` is the source text; `value` is the decoded value of a VALUE."""
 
-    sort: Sort
+    kind: TokenKind
     text: str
     at: int
     value: "int | float | str | bytes" = ""
 
 
 def tokens(text: str) -> Iterator[Token]:
-    """The words in order, END last. Raises SyntaxProblem."""
+    """The tokens in order, END last. Raises SyntaxProblem."""
     at = 0
     while at < len(text):
         space = _SPACE.match(text, at)
@@ -66,7 +66,7 @@ def tokens(text: str) -> Iterator[Token]:
             continue
         token, at = _token(text, at)
         yield token
-    yield Token(Sort.END, "the end", len(text))
+    yield Token(TokenKind.END, "the end", len(text))
 
 
 def _token(text: str, at: int) -> tuple[Token, int]:
@@ -75,17 +75,17 @@ def _token(text: str, at: int) -> tuple[Token, int]:
         return _string(text, at, opening)
     number = _NUMBER.match(text, at)
     if number is not None:
-        return Token(Sort.VALUE, number[0], at, _number(number[0], at)), number.end()
+        return Token(TokenKind.VALUE, number[0], at, _number(number[0], at)), number.end()
     word = _WORD.match(text, at)
     if word is not None:
-        return Token(Sort.WORD, word[0], at), word.end()
+        return Token(TokenKind.WORD, word[0], at), word.end()
     quoted = _QUOTED_FIELD.match(text, at)
     if quoted is not None:
-        return Token(Sort.FIELD, quoted[1], at), quoted.end()
+        return Token(TokenKind.FIELD, quoted[1], at), quoted.end()
     operator = _OPERATOR.match(text, at)
     if operator is None:
         raise SyntaxProblem(f"unexpected character {text[at]!r}", at)
-    return Token(Sort.OPERATOR, operator[0], at), operator.end()
+    return Token(TokenKind.OPERATOR, operator[0], at), operator.end()
 
 
 def _number(text: str, at: int) -> int | float:
@@ -103,23 +103,23 @@ def _string(text: str, at: int, opening: re.Match[str]) -> tuple[Token, int]:
     end = opening.end()
     while not text.startswith(quote, end):
         if end >= len(text) or (len(quote) == 1 and text[end] in "\r\n"):
-            raise SyntaxProblem("a string that does not end", at)
+            raise SyntaxProblem("unterminated string", at)
         end += 1 if raw or text[end] != "\\" else 2
     body = text[opening.end() : end]
     meant = body if raw else _ESCAPE.sub(lambda found: _unescaped(found, opening.end()), body)
     value = meant.encode(errors="replace") if "b" in prefix else meant
     end += len(quote)
-    return Token(Sort.VALUE, text[at:end], at, value), end
+    return Token(TokenKind.VALUE, text[at:end], at, value), end
 
 
 def _unescaped(found: re.Match[str], start: int) -> str:
     if found["bad"] is not None:
-        raise SyntaxProblem(f"the escape {found[0]!r} does not exist", start + found.start())
+        raise SyntaxProblem(f"unknown escape {found[0]!r}", start + found.start())
     if found["plain"] is not None:
         return _PLAIN.get(found["plain"], found["plain"])
     if found["octal"] is not None:
         return chr(int(found["octal"], 8))
     code = int(found["byte"] or found["short"] or found["long"], 16)
     if code > _MAX_CODE_POINT or 0xD800 <= code <= 0xDFFF:
-        raise SyntaxProblem(f"the escape {found[0]!r} is no character", start + found.start())
+        raise SyntaxProblem(f"the escape {found[0]!r} is not a valid character", start + found.start())
     return chr(code)

@@ -1,6 +1,6 @@
-"""The tree of a CEL expression. `at` is the offset of the word that makes the node what it is.
+"""The syntax tree of a CEL expression. `at` is the offset of a node's main token.
 
-Place in the chain: built by the parser, walked by `facts.py`.
+The parser builds the tree, `facts.py` walks it.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Literal:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A variable, a type, or the first part of a function's name."""
+    """A variable, a type, or the namespace of a function."""
 
     at: int
     name: str
@@ -65,7 +65,7 @@ class Unary:
 
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """A relation, `in` among them, or arithmetic."""
+    """A comparison, `in`, or an arithmetic operation."""
 
     at: int
     operator: str
@@ -75,7 +75,7 @@ class Binary:
 
 @dataclass(frozen=True, slots=True)
 class Logic:
-    """`&&` or `||` over two or more operands. CEL gives them no order: an error beside a deciding operand is ignored."""
+    """`&&` or `||` with two or more operands. Their order is irrelevant: CEL ignores an error if another operand decides."""
 
     at: int
     operator: str
@@ -102,7 +102,7 @@ class ListOf:
 
 @dataclass(frozen=True, slots=True)
 class MapOf:
-    """`{key: value}`, or a message `Type{field: value}`, whose field names are left out."""
+    """`{key: value}`, or a message `Type{field: value}` without its field names."""
 
     at: int
     parts: tuple["Node", ...]

@@ -1,6 +1,6 @@
-"""What a part of a selector stands for, as far as the text alone tells.
+"""Static meanings of subexpressions of a selector.
 
-Place in the chain: `facts.py` computes these; rules see them in the facts.
+`facts.py` computes them, the rules use them.
 """
 
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Domains:
-    """`device.attributes` or `device.capacity`, as `which` says."""
+    """`device.attributes` or `device.capacity`; `which` is the field."""
 
     which: str
 
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """One domain of them; `name` is None where it is computed. `optional`: what is read from it may be absent."""
+    """One domain of attributes or capacities; `name` is None if it is computed. `optional`: accessed with `?`."""
 
     which: str
     name: str | None
@@ -31,9 +31,9 @@ class Domain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
-    """One key of a device. `guarded`: absence is provided for. `optional`: the value is still wrapped.
+    """A read of one key. `guarded`: the expression handles its absence. `optional`: the value is an optional.
 
-    `filtered`: it is read only where the device's driver is known.
+    `filtered`: the read is evaluated only for devices of a known driver.
     """
 
     which: str
@@ -47,14 +47,14 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """A value written down."""
+    """A literal value."""
 
     value: Value
 
 
 @dataclass(frozen=True, slots=True)
 class Constants:
-    """A list whose items are all written down."""
+    """A list of literal values."""
 
     items: tuple[Value, ...]
 
@@ -66,14 +66,14 @@ class Driver:
 
 @dataclass(frozen=True, slots=True)
 class Typed:
-    """Something of which only the type is known: `bool`, `int`, `string`, `list`, `map`, `optional`."""
+    """A value with a known type only: `bool`, `int`, `string`, `list`, `map`, `optional`."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A field that `device` does not have, with what follows it."""
+    """A path that begins with a field that `device` does not have."""
 
     path: str
     at: int
@@ -81,7 +81,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Anything else."""
+    """Any other value."""
 
 
 Meaning = Device | Domains | Domain | Read | Constant | Constants | Driver | Typed | Missing | Unknown
