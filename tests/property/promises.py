@@ -1,4 +1,4 @@
-"""What must hold for every history of one GPU, and for its siblings: tests/property/test_health_fold.py keeps it."""
+"""Properties of the health fold for every history of a GPU and its siblings; test_health_fold.py checks them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -56,7 +56,7 @@ APPLICATION_XIDS = [code for code in CATALOG if xid_rule(xid(code, 0)).fault_cla
 
 @dataclass(frozen=True)
 class Promise:
-    """A property, and what its arguments are drawn from."""
+    """A property, and the strategies of its arguments."""
 
     holds: Callable[..., None]
     arguments: tuple[st.SearchStrategy[object], ...]
@@ -65,7 +65,7 @@ class Promise:
         return self.holds.__name__
 
     def keep(self, examples: int) -> None:
-        """Raises the AssertionError of the smallest counterexample that was found among so many examples."""
+        """Checks the property on `examples` examples. Raises the AssertionError of the smallest counterexample."""
         settings(max_examples=examples)(given(*self.arguments)(self.holds))()
 
 
@@ -82,8 +82,8 @@ def promise(*arguments: st.SearchStrategy[object]) -> Callable[[Callable[..., No
     return listed
 
 
-def _heard(together: list[GpuSignal], state: GpuState) -> GpuState:
-    """The state after signals that wait on the agent's queue."""
+def _queued(together: list[GpuSignal], state: GpuState) -> GpuState:
+    """The state after signals that were coalesced on the agent's queue."""
     queue = SignalQueue()
     for signal in together:
         queue.put(signal)
@@ -91,7 +91,7 @@ def _heard(together: list[GpuSignal], state: GpuState) -> GpuState:
 
 
 def _is_terminal(state: GpuState) -> bool:
-    """Whether something is broken that no reset repairs."""
+    """Whether the GPU has a fault that no reset repairs."""
     return any(fault.rule.clearing is Clearing.OPERATOR for fault in state.faults)
 
 
@@ -146,7 +146,7 @@ def without_a_reading_a_gpu_is_unknown_or_failed_and_never_anything_better(data:
 def a_gpu_that_nobody_sees_scores_zero_and_is_isolated_by_evidence_only(
     history: list[GpuSignal], silence: float
 ) -> None:
-    """Blindness alone never takes a GPU out. A hang, which is not blindness, may, and so may an event that came twice."""
+    """Missing readings alone never isolate a GPU. A hang can, and so can an event that was reported twice."""
     state, at = fold(*history), end_of(history)
     verdict = judge(state, at + silence)
 
@@ -207,9 +207,9 @@ def no_boot_and_no_driver_load_heals_before_a_reading(history: list[GpuSignal], 
 
 @promise(histories())
 def recovery_is_reachable_by_a_reset_clean_readings_and_time(history: list[GpuSignal]) -> None:
-    """A GPU that flapped has to be watched for a while, here for four minutes.
+    """A flapping GPU needs flap_quiet_seconds under observation, here four minutes.
 
-    The first identity of a driver load may come long after a fault; the next one shows the reset.
+    The first identity line of a driver load can come long after a fault, so only the second one shows the reset.
     """
     policy = replace(POLICY, flap_quiet_seconds=240)
     state, at = fold(*history, policy=policy), end_of(history) + 10
@@ -217,7 +217,7 @@ def recovery_is_reachable_by_a_reset_clean_readings_and_time(history: list[GpuSi
     watched = (signal for each in seen for signal in (good(each), checkup(each)))
     mended = fold(identity(at - 1), identity(at), *watched, state=state, policy=policy)
     at += 500 + POLICY.probation_seconds * 2**POLICY.probation_doublings + POLICY.row_remap_memory_seconds
-    # Two readings, a window apart: heat is smoothed.
+    # Readings a window apart, since the thermal margin is smoothed.
     verdict = judge(fold(*(good(at + 300 * step) for step in range(3)), state=mended), at + 601, policy)
 
     if _is_terminal(mended):
@@ -236,7 +236,7 @@ def _shows_no_reset(signal: GpuSignal) -> bool:
 def nothing_but_a_sign_of_a_reset_or_an_operator_ends_a_fault_of_class_a(
     history: list[GpuSignal], code: int
 ) -> None:
-    """Finding R6: no value that falls, and no length of time."""
+    """Finding R6: neither a falling value nor time ends it."""
     quiet = [signal for signal in history if _shows_no_reset(signal)]
     state = fold(good(START), xid(code, START), *quiet)
 
@@ -268,7 +268,7 @@ def the_order_of_simultaneous_signals_does_not_matter(
     together = data.draw(moments_of_many(at))
     turned = data.draw(st.permutations(together))
 
-    assert judge(_heard(turned, state), at) == judge(_heard(together, state), at)
+    assert judge(_queued(turned, state), at) == judge(_queued(together, state), at)
 
 
 @promise(st.lists(st.tuples(STEPS, st.sampled_from(APPLICATION_XIDS), st.sampled_from("abc")), max_size=40))
@@ -307,7 +307,7 @@ NODE = (
 
 
 def _shown(history: list[GpuSignal], at: float, mode: ServiceMode) -> dict[str, Device]:
-    """The devices of a node of four after the signals, each folded by whom it concerns; every sibling reads good."""
+    """The published devices of a node with four GPUs after the signals; every sibling has good readings."""
     states: dict[GpuUuid, tuple[Gpu, GpuState]] = {
         gpu.uuid: (gpu, initial_state(gpu, moment(START))) for gpu in NODE
     }

@@ -27,7 +27,7 @@ def broken_link(at: float, words: tuple[int, ...]) -> XidReport:
 
 
 def out_at(first: float, spacing: float, poll: float, words: tuple[int, ...], lines: int) -> float:
-    """When the GPU leaves service: judged at each report, each poll, and whenever the verdict can change."""
+    """The instant at which the GPU leaves service, with a verdict at each report, poll and scheduled change."""
     state, now, due, seen = fold(good(first - 1)), first, first, first
     while now < first + 3 * spacing + 1000:
         if now >= due:
@@ -35,7 +35,7 @@ def out_at(first: float, spacing: float, poll: float, words: tuple[int, ...], li
             due += spacing
         if now >= seen:
             state = fold(good(now), state=state)
-            # Of a spacing of hours not every poll is played: what counts is that the verdict turns by itself.
+            # For a spacing of hours only some polls are simulated: the verdict must change without them.
             seen = now + max(poll, spacing / 20)
         if judge(state, now).state is HealthState.UNHEALTHY:
             return now

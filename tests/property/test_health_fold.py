@@ -1,4 +1,4 @@
-"""The promises of property.promises over random histories; and that the histories reach all there is."""
+"""The properties of property.promises over random histories, and the coverage of these histories."""
 
 from dataclasses import dataclass, field
 
@@ -38,7 +38,7 @@ def test_promise_at_length(promise: Promise) -> None:
 
 @dataclass
 class Reached:
-    """What came up in the histories."""
+    """The values that occurred in the histories."""
 
     sources: set[Source] = field(default_factory=set)
     classes: set[FaultClass] = field(default_factory=set)
@@ -68,7 +68,7 @@ class Reached:
 
 @pytest.mark.timeout(300)
 def test_the_histories_reach_every_source_class_reason_ending_and_word() -> None:
-    """The same histories each time: what they miss, the promises are never asked about."""
+    """Deterministic, since a value that the histories never reach is not checked by the properties."""
     reached = Reached()
 
     @settings(max_examples=1500, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
@@ -77,7 +77,7 @@ def test_the_histories_reach_every_source_class_reason_ending_and_word() -> None
         reached.add(history)
 
     look()
-    # External reports are folded by themselves, with `fold_reports`; a verdict restored from an unreadable memory is no signal.
+    # External reports and restored faults are folded by other functions than signals.
     levels = {reason for reason, rule in LEVELS.items() if rule.clearing is not Clearing.RETRACTED}
     levels -= {EARLIER_FAULT.reason}
     wanted = {NO_REASON, NO_EVIDENCE, PROBATION, *levels}

@@ -1,4 +1,4 @@
-"""Whatever an override says before, what `gpuvitals report` writes can be read and names each GPU once."""
+"""After any existing override, the output of `gpuvitals report` can be read and names each GPU once."""
 
 import json
 from datetime import UTC, datetime, timedelta

@@ -55,7 +55,7 @@ def instances(draw: st.DrawFn) -> list[MigInstance]:
 
 @st.composite
 def boxes(draw: st.DrawFn) -> dict[str, object]:
-    """What a board says of itself besides its identity; a broken one says anything."""
+    """Values of a board besides its identity; a broken board can report any value."""
     return {
         "product_name": draw(odd_texts),
         "architecture": draw(odd_texts),
@@ -166,7 +166,7 @@ def _reading(uuid: GpuUuid, at: float) -> Reading:
 
 
 def refusals(planned: Pool) -> list[str]:
-    """What the API server has against the slices of a pool."""
+    """The API server's validation errors for the slices of a pool."""
     place = Placement(generation=1, count=len(planned.slices))
     found: list[str] = []
     for part in planned.slices:

@@ -70,13 +70,13 @@ class Node(RuleBasedStateMachine):
 
     @initialize(results=st.lists(lists, min_size=5, max_size=5))
     def begin(self, results: list[list[AllocatedDevice]]) -> None:
-        """Every claim has an allocation to begin with, so that preparing is what happens most."""
+        """Every claim starts with an allocation, so that Prepare is the most frequent call."""
         for number, listed in enumerate(results, start=1):
             self.allocate(number, listed)
 
     @rule(number=claims, results=lists)
     def allocate(self, number: int, results: list[AllocatedDevice]) -> None:
-        """The scheduler allocates, or allocates anew; what is prepared stays so until the kubelet calls."""
+        """The scheduler allocates a claim, possibly again; prepared devices stay prepared until the kubelet calls."""
         self.allocated[number] = AllocatedClaim(
             namespace="ml", name=f"c{number}", uid=uid_of(number), results=tuple(results)
         )
@@ -116,7 +116,7 @@ class Node(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, GPUS - 1), state=st.sampled_from(HealthState), isolated=st.booleans())
     def judge(self, index: int, state: HealthState, isolated: bool) -> None:
-        """A verdict changes; what is prepared is not touched by it."""
+        """A verdict changes, without effect on prepared devices."""
         entries = list(self.snapshot.gpus)
         verdict = replace(entries[index].verdict, state=state)
         entries[index] = replace(entries[index], verdict=verdict, isolated=isolated)
@@ -129,7 +129,7 @@ class Node(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        """The agent comes back and reads what it wrote."""
+        """The agent restarts and reads its own checkpoint."""
         read = decode(encode(self.state), BOOT)
         assert read == self.state
         self.state = read

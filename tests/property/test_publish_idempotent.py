@@ -28,7 +28,7 @@ OWNER = NodeOwner(name="node-a", uid="uid-node-a")
 
 
 class Server:
-    """Stores what is written, as a real one does: names, versions, and the time of a taint that has none."""
+    """Stores objects like a real server: generates names, versions, and the time of a taint without one."""
 
     def __init__(self) -> None:
         self.objects: dict[str, dict[str, Any]] = {}
@@ -39,7 +39,7 @@ class Server:
         self.foreign: dict[int, Mapping[str, Any]] = {}
 
     def remember(self) -> None:
-        """What the publisher's cache keeps of what it sees."""
+        """The slice as the publisher's cache stores it."""
         self.foreign |= {seen.index: seen.foreign for seen in self.observed() if seen.index is not None}
 
     def _delete(self, name: str) -> None:
@@ -225,7 +225,7 @@ def foreign_owners(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Foreign:
-    """What others write into the metadata of a slice. `own`: our owner reference is left there so many times."""
+    """Metadata of a slice written by others. `own`: the number of our owner references in it."""
 
     annotations: dict[str, str]
     labels: dict[str, str]

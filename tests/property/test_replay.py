@@ -1,4 +1,4 @@
-"""A replay of any log: nothing that a file may hold breaks it, its form does not matter, and it judges as the fold does."""
+"""Properties of the replay: any input is read or rejected, the log format is irrelevant, verdicts equal the fold's."""
 
 from collections.abc import Callable, Iterable
 
@@ -39,7 +39,7 @@ _LOGS = st.lists(st.tuples(_STEPS, _TEXTS), min_size=1, max_size=25)
 
 
 def timed(steps: list[tuple[int, str]]) -> list[Said]:
-    """The texts at their times. Each boot begins its own count in a log that counts from boot, so none is in it."""
+    """The texts with their times. Without boots, since uptimes start again at each boot."""
     at, said = 100.0, []
     for step, text in steps:
         at += step
@@ -60,7 +60,7 @@ def form_does_not_matter(steps: list[tuple[int, str]], *forms: Form) -> None:
 
 
 def judges_as_the_fold(steps: list[tuple[int, int]]) -> None:
-    """On XIDs alone a replay and the fold of the same reports agree on state and reason."""
+    """For a log of XIDs only, the replay and the fold of the same reports agree on state and reason."""
     said = timed([(step, xid(code)) for step, code in steps])
     end = replayed(dmesg(said)).ends[f"{BUS}.0"]
     first = said[0][0]
@@ -158,7 +158,7 @@ def test_any_bytes_are_a_log_or_bad_input(content: bytes) -> None:
 
 @st.composite
 def damaged_logs(draw: st.DrawFn) -> bytes:
-    """A log of any form with a few of its bytes changed, left out or cut off."""
+    """A log of any format with some bytes changed, removed or cut off."""
     content = bytearray(draw(st.sampled_from([*STAMPED, *PEOPLES]))(timed(draw(_LOGS))))
     for _ in range(draw(st.integers(0, 6))):
         at = draw(st.integers(0, len(content)))
@@ -174,7 +174,7 @@ def test_a_damaged_log_is_a_log_or_bad_input(content: bytes) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 class TestLong:
-    """The same at length."""
+    """The same properties with more examples."""
 
     @settings(max_examples=share(10_000))
     @given(_LOGS, st.sampled_from([*STAMPED, *PEOPLES]))

@@ -105,7 +105,7 @@ class History:
         self.cache.observe_version(str(event.version))
 
     def relist(self, name: str) -> None:
-        """The place in history is lost (410), and what happened since is seen in a list only."""
+        """The watch expires (410), so later changes are only visible in a list."""
         self.told = len(self.events)
         self.cache.settle(
             [body(stored, *entry) for stored, entry in self.stored.items()],

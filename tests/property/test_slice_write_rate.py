@@ -38,7 +38,7 @@ class Writer:
         self.writes: list[tuple[float, ChangeKind]] = []
 
     def reconcile(self, wanted: Pool, now: float) -> float:
-        """Writes what is due; how long the rest has to wait, 0 where everything is stored."""
+        """Performs the due writes. Returns the wait for the next one, 0 if everything is stored."""
         observed = [] if self.stored is None else [observed_slice(self.stored, NAMING.node_report)]
         writes = plan(wanted, OWNER, observed, PlanContext(generation=1, taint_times={}))
         if not writes:

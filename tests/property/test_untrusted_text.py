@@ -249,7 +249,7 @@ def read_taints(text: bytes) -> object:
 
 
 def read_annotation(text: str) -> object:
-    """The whole way of an annotation: what it says, or one refusal."""
+    """An annotation is parsed into reports or rejected with one message."""
     told: list[Any] = []
     events = EventLog()
     with tempfile.TemporaryDirectory() as folder:

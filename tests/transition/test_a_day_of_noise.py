@@ -104,7 +104,7 @@ def correctable_errors(chance: random.Random, at: float) -> list[GpuSignal]:
 
 
 def repeated_xid(chance: random.Random, at: float) -> list[GpuSignal]:
-    """One claim's application XID over and over, its cleanup in floods, and what the catalogue ignores."""
+    """A repeated application XID of one claim, floods of cleanup XIDs, and XIDs that the catalogue ignores."""
     codes = [13, 43, 45, 45, 45, 92]
     return [reading(NOISY, at), *(xid(code, at, claim="one") for code in chance.sample(codes, 2))]
 

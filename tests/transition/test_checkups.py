@@ -1,4 +1,4 @@
-"""What a thorough look finds: wear degrades and never isolates; a counter is judged by its growth between two looks."""
+"""Checkups: wear degrades and never isolates; counters are evaluated by their growth between two checkups."""
 
 import pytest
 

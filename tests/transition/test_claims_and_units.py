@@ -1,4 +1,4 @@
-"""Class C over claims and time, XID episodes, and MIG: whom a line concerns."""
+"""Class C by claims and time, XID episodes, and attribution of lines to MIG instances."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""DCGM's readings: a witness where ours have not seen the fault, sight where ours are blind, and never a cure."""
+"""DCGM's readings: a witness beside NVML's readings, a replacement while those are missing, and never a repair."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ EXPECTED = replace(POLICY, dcgm_expected=1)
 
 
 def dcgm(at: float, **values: object) -> Reading:
-    """What the exporter shows with its usual counters, and these values."""
+    """The exporter's reading with its usual counters and these values."""
     reading = Reading(
         source=Source.DCGM,
         seen=moment(at),

@@ -1,4 +1,4 @@
-"""Flapping readings: what is read bad and good in turn costs at most two writes a minute, and the score waits for a quiet minute."""
+"""Flapping readings cause at most two writes a minute, and the score recovers only after a quiet minute."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -138,7 +138,7 @@ def test_a_failed_remap_is_never_healed_by_a_reset() -> None:
 
 
 def test_memory_errors_are_those_last_read_and_none_where_none_were_ever_read() -> None:
-    """The attribute is a whole number always, so only the coverage tells what could not be read."""
+    """The attribute is always a whole number, so only the coverage shows a value that could not be read."""
     unread = {"ecc_uncorrected_volatile": None}
     never = judge(fold(good(1000, **unread)), 1000)
     later = judge(

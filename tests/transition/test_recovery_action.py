@@ -1,4 +1,4 @@
-"""(state, recovery action) -> verdict: as NVML reads it, as XID 154 prints it, and what it does to XID 109."""
+"""(state, recovery action) -> verdict: from NVML, from XID 154, and the effect on XID 109."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What people and programs say of a GPU: how far each word goes, and what ends it."""
+"""Reports of operators and programs: their effect and their end."""
 
 from datetime import timedelta
 

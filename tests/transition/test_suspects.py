@@ -1,4 +1,4 @@
-"""Class B: isolates after five minutes, or at the second episode in as long, on what was read and nothing else."""
+"""Class B: isolates after five minutes, or at the second episode within that time, by readings only."""
 
 import pytest
 

@@ -25,7 +25,7 @@ def test_unknown_links_lower_coverage_and_are_no_fault(unknown: int) -> None:
 
 
 def test_links_that_are_down_show_beside_unknown_ones() -> None:
-    """Finding N5: what is known to be bad counts."""
+    """Finding N5: links that are known to be down count."""
     readings = [good(1000 + 10 * step, links=shown(DOWN, DOWN, ODD)) for step in range(5)]
     verdict = judge(fold(*readings), 1040)
 

@@ -1,4 +1,4 @@
-"""What counts as an observed reset, what a boot disproves, what a first install believes, and what restarts keep."""
+"""Clearing by observed resets and boots, faults from before the first start, and restarts of the agent."""
 
 from dataclasses import replace
 

@@ -194,7 +194,7 @@ def test_a_milder_line_of_the_same_code_does_not_lower_what_the_first_one_was() 
 
 @pytest.mark.parametrize("code", [74, 144, 145, 149, 150])
 def test_the_event_of_a_decoded_xid_decides_nothing_whichever_comes_first(code: int) -> None:
-    """NVML tells the number alone; what the line says is to be ignored is no fault because NVML was quicker."""
+    """NVML's event has the number only; it opens no fault for a line to be ignored, even if it arrives first."""
     line = replace(
         xid(code, 1001),
         words=(1,),

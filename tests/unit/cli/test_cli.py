@@ -163,7 +163,7 @@ def test_explain_does_not_contradict_itself(run: Run, said: str) -> None:
             "restart the machine; if the kernel log shows Surprise Down (AER) before it",
         ),
         ("NVRM: Xid (PCI:0000:05:00): 151, x", "restart the virtual machine"),
-        ("NVRM: Xid (PCI:0000:05:00): 119, x", "reset the GPU; if it comes back, investigate the software"),
+        ("NVRM: Xid (PCI:0000:05:00): 119, x", "reset the GPU; if it recurs, investigate the software"),
         ("NVRM: Xid (PCI:0000:05:00): 54, x", "check the board's power cables"),
         ("NVRM: Xid (PCI:0000:05:00): 31, x", "restart the application"),
         ("NVRM: GPU 0000:05:00.0: GPU has fallen off the bus.", "reboot the node"),
