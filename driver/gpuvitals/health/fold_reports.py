@@ -49,7 +49,7 @@ def fold_reports(
     )
     # An operator's retraction is no failed repair. A program that retracts again and again counts as flapping.
     ending = Ending.OPERATOR if source is Source.OPERATOR else Ending.LEVEL
-    return end_faults(state, over, End(ending=ending, at=seen.at, note="taken back or expired"), policy)
+    return end_faults(state, over, End(ending=ending, at=seen.at, note="retracted or expired"), policy)
 
 
 def _apply_clear_once(state: GpuState, clear: ExternalReport, seen: Moment, policy: Policy) -> GpuState:
