@@ -124,7 +124,7 @@ class DriverChecks:
         elif failure.code in DRIVER_CODES:
             yield fail(
                 "nvml",
-                f"{failure}; {self._tree.module()}",
+                f"{failure}; {self._tree.module_text()}",
                 "install and load the NVIDIA driver, or set driver.root to its root",
             )
         else:

@@ -95,7 +95,7 @@ class SysfsTree:
                 found[PciBusId(name)] = bound.resolve().name if bound.is_symlink() else ""
         return found
 
-    def module(self) -> str:
+    def module_text(self) -> str:
         """The state of NVIDIA's kernel module in words, for messages: it may be missing, or not match the library."""
         folder = self.root / "module" / "nvidia"
         version = _text(folder / "version")

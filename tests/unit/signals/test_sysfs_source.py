@@ -171,7 +171,7 @@ def test_the_module_is_named_with_its_version_or_said_to_be_missing(
     node: ScriptedNode, tmp_path: Path
 ) -> None:
     tree = SysfsTree(node.sysfs_root)
-    assert tree.module() == "the kernel has nvidia 595.45.04 loaded"
+    assert tree.module_text() == "the kernel has nvidia 595.45.04 loaded"
     (node.sysfs_root / "module" / "nvidia" / "version").unlink()
-    assert tree.module() == "the kernel has nvidia loaded"
-    assert SysfsTree(tmp_path).module() == "the kernel has no module nvidia loaded"
+    assert tree.module_text() == "the kernel has nvidia loaded"
+    assert SysfsTree(tmp_path).module_text() == "the kernel has no module nvidia loaded"

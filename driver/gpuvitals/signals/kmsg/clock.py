@@ -38,7 +38,7 @@ class StampClock:
         """
         self._offset = written_at - stamp_seconds
 
-    def read_to_the_end(self, at: float) -> None:
+    def reached_end(self, at: float) -> None:
         """Sets the earliest boot-clock instant of all later records, once the log was read to its end."""
         self._earliest = max(self._earliest, at)
 

@@ -58,7 +58,7 @@ class _Held:
 
 
 class RecordStream:
-    """Processes the lines of one log. Used by the reader's thread only, except where a member says "any thread"."""
+    """Processes the lines of one log. Used by the reader's thread; any thread may read the properties."""
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class RecordStream:
                 self._signals += 1
                 self._sink.put(signal)
             self._sent_through = each.sequence
-        self._stamps.read_to_the_end(now.at if began_at is None else min(began_at, now.at))
+        self._stamps.reached_end(now.at if began_at is None else min(began_at, now.at))
         self._sent_through = self._previous
 
     def _expected(self) -> int:

@@ -31,7 +31,7 @@ def divided(gpu: Gpu, facts: MigFacts, known: tuple[Gpu, ...] = ()) -> tuple[Gpu
     return replace(gpu, mig_enabled=facts.enabled), instances
 
 
-def as_given_out(gpu: Gpu) -> Gpu:
+def as_published(gpu: Gpu) -> Gpu:
     """The GPU for the rest of the agent. In MIG mode it can't use NVLink, so it expects no links.
 
     Source: NVIDIA MIG User Guide, "Application Considerations"; bottlerocket-os/bottlerocket #4418: the links of an

@@ -74,7 +74,7 @@ class Inventory:
     def is_stale(self, driver: DriverFacts, *, repeats: bool) -> bool:
         """Whether the driver was reloaded, or the bus shows GPUs that the monitor does not know.
 
-        The same unknown GPUs count once, and again where `repeats` is set. False if the bus can't be listed.
+        The same unknown GPUs count once, and again if `repeats` is set. False if the bus can't be listed.
         """
         try:
             present = self._tree.driver_gpus()

@@ -270,7 +270,7 @@ class NvmlMonitor:
             self._detach(0.0)
         except NvmlFailure as failure:
             if failure.code in DRIVER_CODES:
-                self._report_outage(MonitorState.DRIVER_ABSENT, f"{failure}; {self._tree.module()}")
+                self._report_outage(MonitorState.DRIVER_ABSENT, f"{failure}; {self._tree.module_text()}")
             else:
                 self._report_outage(MonitorState.UNRESPONSIVE, str(failure))
         except CallHung as error:

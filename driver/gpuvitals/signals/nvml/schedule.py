@@ -10,7 +10,7 @@ from gpuvitals.model.ids import GpuUuid
 from gpuvitals.model.signal import ReadStatus
 from gpuvitals.observability.logs import keys
 from gpuvitals.signals.nvml.decode import in_pci_order
-from gpuvitals.signals.nvml.decode_mig import as_given_out, divided, refreshed
+from gpuvitals.signals.nvml.decode_mig import as_published, divided, refreshed
 from gpuvitals.signals.nvml_worker.protocol import MigFacts
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class PollSchedule:
     def gpus(self, *, enumerated: bool = False) -> tuple[Gpu, ...]:
         """All GPUs, or only the enumerated ones, in PCI order, each followed by its MIG instances."""
         shown = (entry for entry in self if entry.enumerated or not enumerated)
-        return tuple(gpu for entry in shown for gpu in (as_given_out(entry.gpu), *entry.instances))
+        return tuple(gpu for entry in shown for gpu in (as_published(entry.gpu), *entry.instances))
 
     def worker_started(self, now: float) -> None:
         """Prepares for a new worker: no events are registered, and every GPU is due unless it is avoided."""

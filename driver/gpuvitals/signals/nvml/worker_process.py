@@ -79,7 +79,7 @@ class WorkerProcess:
         self._stdin.close()
         self._stdout.close()
 
-    def leave(self, grace_seconds: float) -> bool:
+    def shut_down(self, grace_seconds: float) -> bool:
         """Closes stdin, upon which the worker exits, and kills it after the grace period. Returns whether it has exited."""
         self._stdin.close()
         self._stdout.close()
@@ -162,7 +162,7 @@ class WorkerSlot:
     def vacate(self, grace_seconds: float) -> bool:
         """Has the worker exit, and kills it after the grace period. Returns whether no worker process is left."""
         worker, self._worker = self._worker, None
-        if worker is not None and not worker.leave(grace_seconds):
+        if worker is not None and not worker.shut_down(grace_seconds):
             self._stuck.append(worker)
         self.reap()
         return not self._stuck

@@ -1,7 +1,7 @@
 """The drop-in folder: a program on the node reports a GPU by creating a file, and retracts the report by deleting it.
 
 `NAME.txt` holds the short form of a report, `NAME.json` the long form (`text`). The folder and each file must belong to
-root or to the agent's own user, and nobody else may have write access. The folder is scanned periodically; a missing
+root or to the agent's own user, and no other user may have write access. The folder is scanned periodically; a missing
 folder holds no reports.
 """
 

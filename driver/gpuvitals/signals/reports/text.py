@@ -33,7 +33,7 @@ class ReportError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """The rules of one input. `by` is the author of unsigned reports; where it is empty, every report needs an author.
+    """The rules of one input. `by` is the author of unsigned reports; if it is empty, every report needs an author.
 
     `may_clear`: the state CLEAR is accepted, since only operators write to this input. `must_expire`: every report
     needs an end.
