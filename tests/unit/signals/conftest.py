@@ -1,4 +1,4 @@
-"""Every test here gives back what it took."""
+"""Every test here must leave no thread, process or file descriptor behind."""
 
 from support.leaks import no_leaks
 

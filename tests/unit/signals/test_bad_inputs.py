@@ -1,4 +1,4 @@
-"""Bad inputs of the signals: what anybody may write into a kernel log, and what a library may answer."""
+"""Bad inputs of the sources: lines that any user can write to the kernel log, and invalid answers of the library."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The DCGM exporter as a source, over real HTTP: what becomes a signal, what is no evidence, and what bounds it."""
+"""The DCGM exporter as a source, over real HTTP: its signals, stale values, and the limits of a request."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ THERMAL = "DCGM_FI_DEV_THERMAL_VIOLATION"
 
 
 class Heard:
-    """Everything that the source has put."""
+    """Keeps every signal of the source."""
 
     def __init__(self) -> None:
         self.signals: list[Signal] = []

@@ -1,4 +1,4 @@
-"""Two names of a driver's load: whether it was loaded anew between them."""
+"""Names of driver loads: whether two of them show a reload."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Waiting for descriptors, also for those above 1023."""
+"""Waiting for file descriptors, also above 1023."""
 
 import fcntl
 import os

@@ -1,4 +1,4 @@
-"""What NVML answered on real hardware is folded as the agent would: each report of docs/reference/hardware, and one of the mock."""
+"""Reports of real hardware (docs/reference/hardware), and one of the mock library, fold as in the agent."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Stamps of the kernel log on the boot clock: by the newest record, never in the future, never out of order."""
+"""Timestamps of the kernel log on the boot clock: measured by the newest record, never in the future or out of order."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The whole corpus of kernel records: every line is classified as its expectation says, and none hurts a GPU it must not."""
+"""The corpus of kernel records: every line is classified as expected, and affects only the GPU that it names."""
 
 import json
 import re

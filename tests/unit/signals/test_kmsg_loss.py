@@ -1,4 +1,4 @@
-"""What happens to the kernel log reader when records are lost, repeated, or the log is taken away under it."""
+"""The kernel log reader with lost or repeated records, and with a log that is replaced or removed."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""What the bus shows, compared with what the driver enumerates, and the kernel's count of PCIe errors."""
+"""GPUs on the bus that the driver does not enumerate, and the kernel's count of PCIe errors."""
 
 import os
 from pathlib import Path

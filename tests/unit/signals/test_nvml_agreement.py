@@ -1,4 +1,4 @@
-"""The scripted worker is held to the real binding: of the same scripted GPUs both read the same."""
+"""The scripted backend and the real binding read the same values of the same scripted GPUs."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Hung NVML calls: however many GPUs hang in calls that even SIGKILL does not end, there are never more than two children."""
+"""Workers hung in calls that even SIGKILL does not end: there are never more than two child processes."""
 
 import os
 import time

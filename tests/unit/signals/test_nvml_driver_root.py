@@ -1,4 +1,4 @@
-"""The real worker with the real pynvml finds NVML below a driver root, as claims do."""
+"""The real worker with pynvml finds NVML below a driver root, with the search that claims use."""
 
 import os
 import shutil

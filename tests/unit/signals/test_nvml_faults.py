@@ -1,4 +1,4 @@
-"""The real binding on the mock library, where a GPU is sick: who is blamed, and how each is still found."""
+"""The real binding on the mock library with a faulty GPU: attribution of errors, and lookup of each GPU."""
 
 import time
 from collections.abc import Iterator

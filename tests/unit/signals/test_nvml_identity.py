@@ -1,4 +1,4 @@
-"""Plain values of the worker become the model's nouns, or are refused with a reason."""
+"""The worker's plain values are decoded into the model, or refused with a reason."""
 
 import pytest
 

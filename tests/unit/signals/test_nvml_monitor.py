@@ -1,4 +1,4 @@
-"""The NVML monitor with its real worker process, over scripted GPUs: one GPU's trouble is that GPU's alone."""
+"""The NVML monitor with its real worker process, over scripted GPUs: a fault of one GPU affects no other."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Quiesce: nothing of ours has the GPU open that is to be reset, its siblings are read on, and its verdict stands."""
+"""Quiesce: no process of the agent has the GPU open, the other GPUs are still polled, and its verdict stays."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

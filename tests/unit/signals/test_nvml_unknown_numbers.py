@@ -1,4 +1,4 @@
-"""The real binding where the driver answers with a number that this agent does not know: unknown, never good or bad."""
+"""Numbers of the driver that this version does not know are unknown, neither good nor bad."""
 
 from pathlib import Path
 

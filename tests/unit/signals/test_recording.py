@@ -1,4 +1,4 @@
-"""The recording: every signal comes back as it went in, the file is bounded, and nobody waits for the disk."""
+"""The recording: every signal is read back unchanged, the file is bounded, and no source waits for the disk."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The drop-in folder with real files: what they say, whom they must belong to, and what a bad one costs."""
+"""The drop-in folder with real files: their reports, their owner and mode, and invalid content."""
 
 import json
 import os

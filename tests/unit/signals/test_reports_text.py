@@ -1,4 +1,4 @@
-"""What people and programs write about GPUs, parsed: both forms, and every way to get them wrong."""
+"""The text of external reports: both forms, and every kind of invalid text."""
 
 import json
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The bus as the kernel shows it: presence and config space, reported when they change."""
+"""The PCI bus in sysfs: presence and config space, reported when they change."""
 
 import shutil
 import time
