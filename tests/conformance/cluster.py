@@ -53,7 +53,7 @@ class NodeCluster:
     folder: Path
 
     def wait(self, check: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any:
-        """What `check` gives once it is true; the agent's log where it never is."""
+        """The first true result of `check`. Fails with the agent's log."""
         try:
             return eventually(lambda: check() or None, what, seconds)
         except AssertionError as error:
@@ -122,7 +122,7 @@ class NodeCluster:
         return [one["device"] for one in allocation["devices"]["results"]]
 
     def container(self, name: str, container: str = "main") -> Any:
-        """What that pod's container got."""
+        """The pod's container, or None."""
         return next(
             (one for one in self.kubelet.containers() if (one.pod, one.container) == (name, container)), None
         )
@@ -146,7 +146,7 @@ class NodeCluster:
         )
 
     def health(self, name: str) -> list[Json]:
-        """What the pod's status says of its devices."""
+        """The devices' health in the pod's status."""
         statuses = (self.pod(name) or {}).get("status", {}).get("containerStatuses") or [{}]
         entries = statuses[0].get("allocatedResourcesStatus") or ()
         return [one for entry in entries for one in entry["resources"]]

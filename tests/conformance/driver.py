@@ -1,4 +1,4 @@
-"""What the socket checks need of a driver, whoever wrote it; and gpuvitals as such a driver.
+"""The interface that the socket checks need of any DRA driver, and gpuvitals as such a driver.
 
 To check another driver, implement `Driver` for it and give it to the fixture in `conftest.py`.
 """

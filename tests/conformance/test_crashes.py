@@ -1,4 +1,4 @@
-"""A crash in C code: none in a cold start, and its stacks in the log where there is one."""
+"""A crash in C code: none in a cold start, and its stacks in the log after one."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""An outage of the API server while pods start: what waits for it must hold up nobody else."""
+"""An outage of the API server while pods start: waiting calls must not block others."""
 
 import time
 import urllib.request

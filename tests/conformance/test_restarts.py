@@ -1,4 +1,4 @@
-"""Checks about what starts and stops: kubelet, agent, a second agent beside it; and what stays while they do."""
+"""Restarts of the kubelet, of the agent, and of a second agent beside it; slices and claims stay."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def cluster() -> Iterator[NodeCluster]:
 
 
 def identities(cluster: NodeCluster) -> dict[str, tuple[str, str]]:
-    """Each slice's UID and version: equal where nothing was written."""
+    """Each slice's UID and version, which are equal if nothing was written."""
     return {
         one["metadata"]["name"]: (one["metadata"]["uid"], one["metadata"]["resourceVersion"])
         for one in cluster.slices()
@@ -101,7 +101,7 @@ def test_a_kubelet_restart_wipes_and_the_agent_registers_and_publishes_again(clu
 
 @pytest.mark.parametrize("order", ["wipe first", "registration first"])
 def test_slices_come_back_within_a_second_whichever_way_round_a_kubelet_starts(order: str) -> None:
-    """A kubelet asks who is there before or after it deletes the node's slices; both were observed."""
+    """A kubelet calls GetInfo before or after it deletes the node's slices; both were observed."""
     with serving() as server, agent_node(server) as node:
         steps = [lambda: _wipe(node), node.agent.register]
         for step in steps if order == "wipe first" else reversed(steps):

@@ -1,4 +1,4 @@
-"""Two agents on one node: who publishes, and what the other one says."""
+"""Two agents on one node: one publishes, the other is on standby."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ def node() -> Iterator[AgentNode]:
 
 
 def readyz(port: int) -> str:
-    """What the answer says, whatever its code."""
+    """The body of the answer, for any code."""
     try:
         answer = urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10)
     except urllib.error.HTTPError as error:

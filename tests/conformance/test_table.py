@@ -9,7 +9,7 @@ SHOWN = {"sim": {"sim"}, "both": {"sim", "real"}, "real": {"real"}}
 
 
 def places(path: str) -> set[str]:
-    """On what a test runs."""
+    """The parts on which a test runs."""
     if path.startswith(("tests/cluster/", "tests/chart/test_admission", "tests/chart/test_install")):
         return {"real"}
     return {"sim", "real"} if path.startswith("tests/contract/") else {"sim"}

@@ -1,4 +1,4 @@
-"""Older kubelets: fewer services, and none of health where the gate is off."""
+"""Older kubelets: fewer services, and no health service if the gate is off."""
 
 import pytest
 

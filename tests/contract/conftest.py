@@ -75,6 +75,6 @@ def unique(request: pytest.FixtureRequest) -> str:
 
 
 def _forget(real: RealServer) -> None:
-    """An API server that starts anew over a compacted etcd: what it kept in memory is gone too."""
+    """An API server restarted over a compacted etcd, without its watch cache."""
     real.compact(real.api.get("/api/v1/namespaces").version)
     real.restart()

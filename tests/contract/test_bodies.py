@@ -1,4 +1,4 @@
-"""What a body may be: media types, broken JSON, wrong types, fields that nobody knows."""
+"""Request bodies: media types, broken JSON, wrong types, unknown fields."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What can be claimed and how: claim specs, templates, classes, CEL selectors, taint rules."""
+"""Claim specs, templates, device classes, CEL selectors, taint rules."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""ResourceClaims: their status by server-side apply, and what may never change."""
+"""ResourceClaims: their status by server-side apply, and immutable fields."""
 
 import pytest
 

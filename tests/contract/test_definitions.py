@@ -61,7 +61,7 @@ def definition(unique: str, **version: object) -> Json:
 
 @pytest.fixture
 def path(api: RawApi, unique: str) -> str:
-    """Where the resources of a definition of this case are served."""
+    """The path of the resources of this case's definition."""
     stored(api.post(DEFINITIONS, definition(unique)))
     path = f"/apis/{GROUP}/v1/namespaces/default/{unique}s"
     deadline = time.monotonic() + 20

@@ -1,4 +1,4 @@
-"""Which fields exist, of which type, and how the server writes back what was sent."""
+"""The fields of all kinds with their types, and the server's canonical form of values."""
 
 from collections.abc import Iterator
 
@@ -44,7 +44,7 @@ def test_the_embedded_server_knows_the_fields_of_the_real_one(real_server: RealS
 
 
 def differences(known: Field, schema: Json, schemas: Json, path: str) -> Iterator[str]:
-    """Where our table and a schema differ; what the table leaves open is not looked at."""
+    """The differences between our table and a schema; open values of the table are not compared."""
     schema = resolved(schema, schemas)
     match known.form:
         case "any":

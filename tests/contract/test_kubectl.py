@@ -1,4 +1,4 @@
-"""The real kubectl sees no difference: each case runs the same calls on both servers and compares what they print.
+"""The real kubectl on both servers: each case runs the same calls and compares their output.
 
 Ages, identities, versions and the widths of columns are left out of the comparison.
 """
@@ -78,7 +78,7 @@ class Both:
         self.sim = sim
 
     def same(self, *arguments: str, manifest: Json | None = None) -> Output:
-        """What both print, which must be the same."""
+        """The common output of both servers."""
         expected = self.real.run(*arguments, manifest=manifest)
         assert self.sim.run(*arguments, manifest=manifest) == expected
         return expected

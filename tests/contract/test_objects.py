@@ -1,4 +1,4 @@
-"""What every object goes through: identity, versions, conflicts, deletion, dry run."""
+"""Rules common to all objects: identity, versions, conflicts, deletion, dry run."""
 
 import pytest
 

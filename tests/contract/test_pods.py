@@ -1,4 +1,4 @@
-"""Pods: binding, grace, what may change, and eviction within PodDisruptionBudgets."""
+"""Pods: binding, grace period, mutable fields, and eviction within PodDisruptionBudgets."""
 
 import pytest
 

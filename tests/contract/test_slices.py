@@ -1,4 +1,4 @@
-"""ResourceSlices: limits, taints and their times, what may never change."""
+"""ResourceSlices: limits, taints and their times, immutable fields."""
 
 import time
 

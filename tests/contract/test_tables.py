@@ -1,4 +1,4 @@
-"""What kubectl reads: tables, partial objects, discovery."""
+"""Representations for kubectl: tables, partial objects, discovery."""
 
 from typing import Any
 

@@ -98,7 +98,7 @@ def test_a_watch_without_a_version_starts_with_what_is_there(
 def test_a_watch_from_version_0_sends_all_stored_objects_and_then_a_later_bookmark(
     api: RawApi, unique: str
 ) -> None:
-    """The agent settles by it what its watch has missed, without a list (ADR 037)."""
+    """The agent finds missed changes with it, without a list (ADR 037)."""
     made = [api.post(LEASES, lease(f"{unique}-{each}", labels={"case": unique})) for each in ("a", "b")]
     query = {"allowWatchBookmarks": True, "timeoutSeconds": 6}
     with api.watch(LEASES, labelSelector=f"case={unique}", resourceVersion="0", **query) as watch:

@@ -1,4 +1,4 @@
-"""Claims for the tests of what is written into their status."""
+"""Claims for the tests of claim status."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""Small simulated clusters: builders of nodes, slices, claims and pods, and waiting for what must become true."""
+"""Builders of DRA objects (nodes, slices, classes, claims, pods), and waiting for conditions on them."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ RULES = "devicetaintrules.resource.k8s.io"
 
 
 def eventually(check: Callable[[], T | None], what: str, timeout_seconds: float = 10.0) -> T:
-    """What `check` gives once it is neither None nor False; fails naming `what` when the time is over."""
+    """The first result of `check` that is neither None nor False. Fails with that description after the timeout."""
     deadline = time.monotonic() + timeout_seconds
     while True:
         found = check()

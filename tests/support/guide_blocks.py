@@ -1,4 +1,4 @@
-"""The fenced blocks of the guides, and a shell that runs them as a reader of the page would."""
+"""The fenced blocks of the guides, and a shell that runs them."""
 
 import os
 import re
@@ -14,7 +14,7 @@ _FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTA
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block. `language` is empty if the page names none: a command, or what one prints."""
+    """One fenced block. `language` is empty if the page names none: a command, or its output."""
 
     page: str
     language: str
@@ -77,7 +77,7 @@ class Shell:
         )
 
     def run(self, text: str, seconds: float = 100.0) -> str:
-        """Runs a block and returns what it printed; fails with its words."""
+        """Runs a block and returns its output; fails with its output."""
         with self.start(text) as process:
             try:
                 printed, _ = process.communicate(timeout=seconds)

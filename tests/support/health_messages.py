@@ -1,4 +1,4 @@
-"""What an instance of the plugin says on its health stream, heard by one more listener beside the kubelet."""
+"""The messages of a plugin instance on its health stream, read by a second listener beside the kubelet."""
 
 from contextlib import suppress
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""No test may leave a thread, a child process or an open file behind: a fixture that looks."""
+"""A fixture that fails a test which leaves a thread, a child process or an open file behind."""
 
 import gc
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 _SECONDS = 3.0
-"""How long what is on its way out may take: pool threads and closed sockets of gRPC are joined by nobody."""
+"""Time for pool threads and closed sockets of gRPC to end; no one joins them."""
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def no_leaks() -> Iterator[None]:
 
 
 def _held() -> Counter[str]:
-    """What this process holds, by kind."""
+    """The threads, children and files of this process, by kind."""
     held: Counter[str] = Counter(f"thread {_kind(thread.name)}" for thread in threading.enumerate())
     for descriptor in os.listdir("/proc/self/fd"):
         try:

@@ -1,4 +1,4 @@
-"""GPUs in MIG mode and their instances, and what the worker says of them."""
+"""GPUs in MIG mode and their instances, and the worker's facts about them."""
 
 from dataclasses import replace
 

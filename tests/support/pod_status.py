@@ -1,4 +1,4 @@
-"""What a pod's status says, for tests that hold the simulated kubelet and the real one to the same words."""
+"""Readers of a pod's status, for tests that compare the simulated kubelet with the real one."""
 
 from typing import Any
 
@@ -55,6 +55,6 @@ def shown(pod: Json) -> Json:
 
 
 def nobody_listens(socket: str) -> str:
-    """What a pod's event says when the driver's process is dead and its socket is still there."""
+    """The pod's event after the driver's process has died and its socket still exists."""
     dialled = f"transport: Error while dialing: dial unix {socket}: connect: connection refused"
     return f'rpc error: code = Unavailable desc = connection error: desc = "{dialled}"'

@@ -1,4 +1,4 @@
-"""A bare HTTP client for tests: what a server really answers, with no library between the test and the wire."""
+"""A bare HTTP client for tests, which returns a server's answers without a client library."""
 
 import http.client
 import json

@@ -18,7 +18,7 @@ EPOCH = datetime(2026, 11, 24, 10, 0, 0, tzinfo=UTC)
 WRITTEN = EPOCH + timedelta(days=30)
 """When the files were last written."""
 Said = tuple[float, str]
-"""Seconds, and what the kernel said then."""
+"""Seconds, and the kernel's line at that time."""
 BUS = "0000:3b:00"
 
 
@@ -58,7 +58,7 @@ def dmesg_raw(said: Iterable[Said]) -> bytes:
 
 
 def dmesg_caller(said: Iterable[Said]) -> bytes:
-    """As `dmesg` prints them where the kernel tells the caller."""
+    """In the format of `dmesg` with the caller's ID."""
     return _joined(f"[{at:12.6f}][ T1234] {text}" for at, text in said)
 
 
@@ -137,7 +137,7 @@ STAMPED = (
 
 @dataclass(frozen=True)
 class Replayed:
-    """What a replay found."""
+    """The result of a replay."""
 
     timeline: list[TimelineEntry]
     tally: Tally
@@ -154,7 +154,7 @@ class Replayed:
 
 
 def heard(*files: bytes, reader: LogReader | None = None, block: int = 1 << 16) -> list[LogEvent]:
-    """What a reader hears in the files."""
+    """The signals that a reader finds in the files."""
     reader = reader or LogReader()
     found: list[LogEvent] = []
     for number, content in enumerate(files, start=1):

@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 def eventually(look: Callable[[], T], seconds: float = 10.0) -> T:
-    """The first result of `look` that is true. Fails the test with the last one where none is within `seconds`."""
+    """The first result of `look` that is true. Fails the test with the last one if none is true within `seconds`."""
     until = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < until, f"did not happen within {seconds:g} s; last seen: {found!r}"

@@ -1,4 +1,4 @@
-"""Selectors that fail on a device: whom it stops, and whom not."""
+"""Selectors that fail on a device, and the pods that such an error stops."""
 
 from contract.scheduling.test_selectors import HEALTHY, no_key
 from contract.scheduling.world import NO_DEVICES, NODES, World, cel, condition, gpu

@@ -1,4 +1,4 @@
-"""What requests of several kinds get: numbers, All, several requests, constraints, prioritized lists."""
+"""Allocation of requests: numbers, All, several requests, constraints, prioritized lists."""
 
 import pytest
 

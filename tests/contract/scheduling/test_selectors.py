@@ -1,4 +1,4 @@
-"""What a selector says about one device: it matches, it does not, or the scheduler gives up on the pod with an error."""
+"""The result of a selector for one device: a match, a mismatch, or an error that ends the attempt to schedule the pod."""
 
 from dataclasses import dataclass
 
@@ -46,7 +46,7 @@ TABLE = (
     Says("bare bool attribute", "device.attributes[D].healthy", True),
     Says("driver", "device.driver == D", True),
     Says("not shared", "!device.allowMultipleAllocations", True),
-    # What is missing.
+    # Missing attributes and domains.
     Says("domain in", '"nosuch" in device.attributes', False),
     Says("known domain in", '"health" in device.attributes', True),
     Says("domain missing", 'device.attributes["nosuch"].score > 90', no_key("score")),

@@ -1,4 +1,4 @@
-"""Tainted devices: who still gets them, who is thrown out, and what a DeviceTaintRule tells and does."""
+"""Tainted devices: tolerations, eviction, and DeviceTaintRules with their conditions."""
 
 from dataclasses import dataclass
 

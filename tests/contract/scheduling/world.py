@@ -27,7 +27,7 @@ _UNHELPFUL = "Preemption is not helpful for scheduling"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """What a case makes and reads; `name` is its own in everything."""
+    """The objects of one case; all contain its unique `name`."""
 
     name: str
     api: RawApi
@@ -148,7 +148,7 @@ class World:
         self.pod(name, name)
 
     def again_until(self, prefix: str, wanted: Sequence[str]) -> str:
-        """Submits claims for one device each until one gets these devices; for what the scheduler's watches bring later."""
+        """Submits claims for one device each until one gets these devices; since the scheduler's watches may lag."""
         for number in range(_TRIES):
             name = f"{prefix}-{number}"
             self.submit(name)
@@ -267,7 +267,7 @@ class World:
         eventually(lambda: self.api.get(path).status == 404, lambda: f"{path} gone")
 
     def clear(self) -> None:
-        """Takes away what the case made, pods first; what holds a claim goes with its pod."""
+        """Deletes the objects of the case, pods first, since they hold claims."""
         for path in reversed(self.made):
             self.api.delete(path, gracePeriodSeconds=0)
 
@@ -277,7 +277,7 @@ class World:
 
 
 def eventually(check: Callable[[], T | None], what: Callable[[], str], seconds: float = SECONDS) -> T:
-    """What `check` gives once it is neither None nor False; fails saying `what` when the time is over."""
+    """The first result of `check` that is neither None nor False. Fails with `what` after the timeout."""
     deadline = time.monotonic() + seconds
     while True:
         found = check()

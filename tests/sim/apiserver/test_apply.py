@@ -1,4 +1,4 @@
-"""Server-side apply: ownership by field, conflicts, removal of what is no longer named."""
+"""Server-side apply: ownership by field, conflicts, removal of fields that are no longer named."""
 
 from typing import Any
 
@@ -142,7 +142,7 @@ STEPS = st.lists(st.tuples(st.sampled_from(["one", "two"]), LABELS), min_size=1,
 @settings(max_examples=40, deadline=None)
 @given(STEPS)
 def test_any_apply_repeated_changes_nothing(steps: list[tuple[str, dict[str, str]]]) -> None:
-    """Whatever was applied before by whom: the same apply again keeps the resourceVersion and the object."""
+    """The same apply again keeps the resourceVersion and the object, after any sequence of applies."""
     api = Api()
     for manager, labels in steps:
         node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "labels": labels}}

@@ -1,4 +1,4 @@
-"""What kubectl and the official client need: discovery, tables, OpenAPI, typed answers."""
+"""The requirements of kubectl and the official client: discovery, tables, OpenAPI, typed answers."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What is HTTP about the server: keep-alive, codes, content types, clean stop."""
+"""The HTTP side of the server: keep-alive, codes, content types, clean stop."""
 
 import http.client
 import json

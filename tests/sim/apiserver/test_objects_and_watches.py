@@ -1,4 +1,4 @@
-"""Beyond the contract suite: what only the embedded server's own tests can reach quickly."""
+"""Cases beyond the contract suite that need access to the embedded server."""
 
 import time
 

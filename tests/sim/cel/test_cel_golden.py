@@ -1,4 +1,4 @@
-"""CEL for devices against a golden table: what Kubernetes 1.37.2 answered, and its own compile and match cases retold."""
+"""CEL for devices against a golden table: the answers of Kubernetes 1.37.2, and its own compile and match cases."""
 
 from fractions import Fraction
 from typing import Any

@@ -1,4 +1,4 @@
-"""The simulated controllers of Jobs and ReplicaSets: how many pods there are, and what a failed one costs."""
+"""The simulated controllers of Jobs and ReplicaSets: the number of pods, and the effect of failed ones."""
 
 from collections.abc import Iterator
 from typing import Any

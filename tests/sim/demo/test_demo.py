@@ -1,4 +1,4 @@
-"""The demo as a person starts it: a process of its own, its exit code, and what it prints."""
+"""The demo as a process: its exit code and its output."""
 
 import os
 import pty
@@ -163,7 +163,7 @@ def test_a_kept_demo_says_that_an_agent_has_ended_and_stays_up(tmp_path: Path) -
 
 
 def test_inject_sees_that_no_demo_runs(tmp_path: Path) -> None:
-    """Finding D2: also where the folder of a demo that was killed is still there."""
+    """Finding D2, also with the folder of a killed demo."""
     folder = tmp_path / "gv-demo-x"
     folder.mkdir()
     (folder / "kubeconfig").touch()

@@ -20,7 +20,7 @@ from gpuvitals_sim.scenario.expectations import Expect, RegisteredSeen
 
 BACK_SECONDS = 15.0
 LATER = 10.0
-"""What an agent that was away may take longer for everything."""
+"""The extra time of an expectation after a restart of the agent."""
 
 
 def killed_behind_every_act(scenario: Scenario) -> Scenario:

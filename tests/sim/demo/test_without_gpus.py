@@ -74,7 +74,7 @@ def test_each_line_of_the_table_comes_to_what_it_says(
 
 
 def test_the_commands_of_the_guide_work(demo: tuple["subprocess.Popen[str]", Path], nvml: Path) -> None:
-    """But for those that start what runs here already, and kubectl's."""
+    """Without the commands that start a second demo, and without kubectl."""
     process, folder = demo
     _, fault, inject, own = blocks()
     for command in (*fault.splitlines(), *inject.splitlines()):
@@ -90,7 +90,7 @@ def test_the_commands_of_the_guide_work(demo: tuple["subprocess.Popen[str]", Pat
 
 
 def _run(command: str, folder: Path) -> str:
-    """What a command prints, with `gpuvitals` as it is installed here."""
+    """The output of a command, with `gpuvitals` of this environment."""
     environment = {**os.environ, "KUBECONFIG": str(folder / "kubeconfig")}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     ended = subprocess.run(

@@ -1,4 +1,4 @@
-"""What an operator can ask the running agent: the metrics that are promised, the probes, the events."""
+"""The running agent's interfaces for operators: documented metrics, probes, events."""
 
 import time
 import urllib.error

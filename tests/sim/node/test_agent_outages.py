@@ -18,7 +18,7 @@ UPDATES = Match(resource="resourceslices", verbs=("update",))
 
 
 def wipe(node: AgentNode) -> None:
-    """What a kubelet does when it starts."""
+    """Deletes the node's slices, as a kubelet does at its start."""
     for entry in node.agent.slices():
         node.agent.client.delete(SLICES, entry["metadata"]["name"])
 

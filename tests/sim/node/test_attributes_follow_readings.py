@@ -1,4 +1,4 @@
-"""Every health attribute is a reading and no constant: each is moved by what it is named after, on its own GPU."""
+"""Every health attribute is a reading and no constant: each changes with its reading, on its own GPU."""
 
 import shutil
 from pathlib import Path
@@ -88,7 +88,7 @@ def test_a_reading_that_is_gone_is_unknown_and_never_zero_or_well(node: AgentNod
 @pytest.mark.needs_cc
 @pytest.mark.parametrize("profile", ["a100", "l40s", "t4", "b200"])
 def test_a_healthy_gpu_of_each_model_is_fully_covered(profile: str, tmp_path: Path) -> None:
-    """Finding N7: through the real binding, which is told NOT_SUPPORTED of what the model lacks."""
+    """Finding N7: through the real binding, with NOT_SUPPORTED for values that the model lacks."""
 
     def other_model(folder: Path) -> None:
         shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""The DCGM exporter beside the live agent: it corroborates, it is missed where it is expected, and a bad address is said."""
+"""The DCGM exporter beside the live agent: it corroborates, its absence is reported if it is expected, and so is a bad address."""
 
 import json
 import subprocess

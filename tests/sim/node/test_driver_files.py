@@ -24,7 +24,7 @@ Json = dict[str, Any]
 
 
 def readiness(process: AgentProcess) -> str:
-    """What /readyz answers, with "" for ok."""
+    """The answer of /readyz, "" for ok."""
     try:
         urllib.request.urlopen(f"http://127.0.0.1:{process.probes()}/readyz", timeout=10)
     except urllib.error.HTTPError as error:
@@ -169,7 +169,7 @@ def test_a_failed_gpu_keeps_its_own_reason(node: AgentNode) -> None:
 
 
 def test_a_node_that_lacks_something_from_the_start_is_never_shown_as_whole() -> None:
-    """Finding P2: before the first slice it is known what Prepare needs."""
+    """Finding P2: the driver files for Prepare are checked before the first slice."""
 
     def change(gpus: ScriptedNode) -> None:
         (gpus.driver_root / "dev/nvidia-uvm").unlink()
@@ -211,7 +211,7 @@ def test_where_the_server_drops_taints_the_devices_leave_the_slice() -> None:
 
 
 def test_a_wrong_driver_root_is_told() -> None:
-    """Finding P8: libraries elsewhere; not Ready, with the name of the root and of what it lacks."""
+    """Finding P8: libraries elsewhere; not Ready, with the name of the root and of the missing libraries."""
 
     def change(gpus: ScriptedNode) -> None:
         (gpus.driver_root / "usr").rename(gpus.driver_root / "elsewhere")

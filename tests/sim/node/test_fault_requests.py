@@ -1,4 +1,4 @@
-"""What a fault costs the API server, counted on the requests that the embedded one recorded."""
+"""The requests that a fault causes, counted in the request log of the API server."""
 
 import json
 import time

@@ -18,7 +18,7 @@ def test_an_agent_at_rest_asks_the_api_server_for_nothing() -> None:
             return {entry.resource for entry in server.requests.select(verb="watch")}
 
         node.agent.wait(lambda: watched() == watches)
-        # What is known of a GPU grows in its first checkups, and is written.
+        # The first checkups add facts of a GPU, which are written.
         time.sleep(3)
         server.requests.clear()
         time.sleep(25)

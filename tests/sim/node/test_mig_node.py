@@ -1,4 +1,4 @@
-"""The real agent on a GPU that is divided under it: instances, their claims, and what each change costs."""
+"""The real agent on a GPU that is divided under it: instances, their claims, and the writes of each change."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What the owner of a pod reads on its claim when the GPU fails."""
+"""The next step in the claim's condition after a fault of the GPU."""
 
 from gpuvitals.inventory.next_step import NEXT_STEP
 from support.worlds.agent_node import AgentNode

@@ -87,7 +87,7 @@ def test_allocatable_gpus_of_a_device_plugin_end_publication_until_they_are_gone
 
 
 def test_an_agent_that_finds_the_other_driver_there_never_shows_a_device(server: ApiServer) -> None:
-    """Not even where its GPUs are read long before it knows of the neighbour."""
+    """Not even if its GPUs are read long before the other driver is found."""
     client = server.client("test")
     server.faults.delay(2.0, match=Match(when=lambda request: "spec.driver%21%3D" in request.query))
     client.patch(

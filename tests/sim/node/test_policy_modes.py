@@ -1,4 +1,4 @@
-"""A GPUHealthPolicy on the live agent: what a mode does to slices and claims, how soon, and with how many writes."""
+"""A GPUHealthPolicy on the live agent: the effect of a mode on slices and claims, its delay, and its writes."""
 
 import json
 import signal
@@ -80,7 +80,7 @@ def test_policies_are_kept_for_the_next_agent_and_end_when_they_are_deleted(node
 
 
 def prepared(node: AgentNode, name: str, gpu: int) -> str:
-    """The error of preparing a new claim on that GPU; empty where it was given."""
+    """The error of preparing a new claim on that GPU; empty on success."""
     client = node.server.client("test")
     request = {"name": "gpu", "exactly": {"deviceClassName": "gpu"}}
     claim = client.create(

@@ -1,4 +1,4 @@
-"""The agent with the real NVML binding over the mock library: what one GPU's trouble is to the other seven."""
+"""The agent with the real NVML binding over the mock library: the effect of one GPU's fault on the other seven."""
 
 import os
 import subprocess
@@ -49,7 +49,7 @@ def inject(node: AgentNode, *facts: str) -> float:
 def test_a_lost_gpu_leaves_service_within_a_second_and_its_siblings_stay(
     node: AgentNode,
 ) -> None:
-    """The event wait fails without a word about whom, and nothing but NVML knows: every GPU is probed."""
+    """The event wait fails without naming a GPU, and only NVML shows the fault: every GPU is probed."""
     before = encoded(node.devices(), without=node.name(3))
     injected = inject(node, "gpu 3 return 15", "waitfails 1000 15")
     node.agent.wait(lambda: node.shows(3, "Unhealthy"))
@@ -103,7 +103,7 @@ def test_the_worker_is_another_program_and_the_agent_never_forks(
 
 
 def _worker(agent: int) -> int:
-    """The process id of the agent's NVML worker, 0 where it has none."""
+    """The process ID of the agent's NVML worker, 0 if there is none."""
     children: list[str] = []
     for task in os.listdir(f"/proc/{agent}/task"):
         children += Path(f"/proc/{agent}/task/{task}/children").read_text(encoding="ascii").split()

@@ -1,4 +1,4 @@
-"""What a live agent recorded is judged by a replay as the agent judged it."""
+"""A replay of a live agent's recording yields the agent's verdicts."""
 
 import json
 

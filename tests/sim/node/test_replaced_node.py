@@ -1,4 +1,4 @@
-"""The real agent on a node whose boards are replaced, divided and forgotten: what the cluster and the claims read."""
+"""The real agent on a node whose boards are replaced, divided and forgotten: the state of slices and claims."""
 
 import json
 import re

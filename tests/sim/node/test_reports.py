@@ -1,4 +1,4 @@
-"""What people and programs say of a GPU, on the live agent: by annotation, by `gpuvitals report`, and by a file."""
+"""Reports about a GPU to the live agent: by annotation, by `gpuvitals report`, and by a file."""
 
 from collections.abc import Iterator
 from pathlib import Path

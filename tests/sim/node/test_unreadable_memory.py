@@ -60,7 +60,7 @@ def directories(state: Path) -> None:
 
 
 def moved(state: Path) -> None:
-    """The state folder is another one; what is prepared went along."""
+    """Another state folder, with the prepared claims of the old one."""
     for path in state.iterdir():
         if path.name.startswith(("health", "taints", "policies", "statements")):
             path.unlink()

@@ -1,4 +1,4 @@
-"""Scenario files: the shipped ones load, and what is wrong with a file is said with line and field."""
+"""Scenario files: the shipped ones load, and errors in a file name line and field."""
 
 from pathlib import Path
 

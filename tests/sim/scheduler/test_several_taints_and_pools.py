@@ -1,4 +1,4 @@
-"""The simulated scheduler where a device has two taints, a pool is broken, or a prioritized list has constraints."""
+"""The simulated scheduler with two taints on a device, a broken pool, or constraints in a prioritized list."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -32,7 +32,7 @@ SECOND = {"key": "example.com/maintenance", "value": "true", "effect": "NoExecut
 
 
 class World:
-    """A running scheduler; what is made is known to it before a pod comes."""
+    """A running scheduler; it has seen all objects before a pod is created."""
 
     def __init__(self, client: InProcessClient, scheduler: Scheduler) -> None:
         self.client, self._scheduler = client, scheduler

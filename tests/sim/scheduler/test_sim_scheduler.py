@@ -1,4 +1,4 @@
-"""The simulated scheduler on the embedded API server: what it allocates, what it refuses, and in which words."""
+"""The simulated scheduler on the embedded API server: its allocations, its refusals, and their texts."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""A small DRA plugin on real sockets, for tests of the simulated kubelet: it does as it is told, and remembers calls."""
+"""A small DRA plugin on real sockets, for tests of the simulated kubelet, with scripted answers and a record of calls."""
 
 import json
 import queue
@@ -34,7 +34,7 @@ Devices = dict[str, tuple[str, str]]
 
 @dataclass
 class Behaviour:
-    """What the plugin does; tests change it while it runs. `prepare` gives an error text, or raises."""
+    """The behaviour of the plugin; tests change it while it runs. `prepare` returns an error text, or raises."""
 
     versions: tuple[str, ...] = ALL_VERSIONS
     prepare: Callable[[str], str] = lambda _uid: ""
@@ -52,7 +52,7 @@ class Behaviour:
 
 @dataclass
 class Record:
-    """What the plugin saw, in order: `prepare <service>`, `unprepare <service>`, `health <service>`, `notify ...`."""
+    """The calls that the plugin received, in order: `prepare <service>`, `unprepare <service>`, `health <service>`, `notify ...`."""
 
     entries: list[str] = field(default_factory=list)
 

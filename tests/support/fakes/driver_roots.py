@@ -1,7 +1,7 @@
 """Roots of installed drivers as platforms lay them out, made of small files. docs/guides/platforms.md has the sources.
 
 A root is the whole node's, as the agent sees it below its driver root. A library is an ELF header and nothing else; a
-device node is a regular file, so those who look for nodes are told to accept one.
+device node is a regular file, so searches for nodes must be configured to accept one.
 """
 
 import platform
@@ -160,7 +160,7 @@ def _bottlerocket_old(root: Path) -> None:
 
 
 def _bottlerocket_new(root: Path) -> None:
-    """With links for those who know the old place."""
+    """With links at the old path."""
     sysroot = root / "x86_64-bottlerocket-linux-gnu/sys-root"
     libraries(sysroot / "usr/lib")
     for stem in STEMS:

@@ -1,4 +1,4 @@
-"""An event sink that keeps what it gets."""
+"""An event sink that stores its events."""
 
 from gpuvitals.inventory.event import Event
 

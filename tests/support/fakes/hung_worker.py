@@ -1,4 +1,4 @@
-"""A backend of the NVML worker whose process does not go when it is killed, as one that sleeps in the driver does not.
+"""A backend of the NVML worker whose process does not end when it is killed, as one in uninterruptible sleep.
 
 A process in uninterruptible sleep can't be made without a driver. To its parent a traced one looks the same: its death is
 the tracer's to hear of, so until the tracer lets go the parent waits in vain.

@@ -1,4 +1,4 @@
-"""A machine whose kernel log has a clock of its own: its stamps lag the boot clock, and lag more after each suspend."""
+"""A machine whose kernel log timestamps lag behind the boot clock, and lag more after each suspend."""
 
 from gpuvitals.model.clock import Moment
 from gpuvitals.signals.kmsg.record_stream import RecordStream
@@ -18,7 +18,7 @@ class LaggingLog:
         return moment(self.at)
 
     def feed(self) -> tuple[RecordStream, Recorder]:
-        """A reader of this log, and what it puts."""
+        """A reader of this log, and its signals."""
         sink = Recorder()
         return RecordStream(self, sink, resume_after=None, accept_user_facility=False), sink
 

@@ -11,7 +11,7 @@ SOURCES = sorted((Path(__file__).parents[3] / "tools" / "nvml_mock").glob("*.c")
 
 
 def library(directory: Path, *flags: str) -> Path:
-    """The folder for LD_LIBRARY_PATH. Skips without a compiler, and fails instead where CI is true."""
+    """The folder for LD_LIBRARY_PATH. Skips without a compiler, and fails instead if CI is true."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         if os.environ.get("CI") == "true":

@@ -1,4 +1,4 @@
-"""A tiny HTTP server that answers what a script says, byte for byte: for answers no real API server should give."""
+"""A small HTTP server with scripted answers, byte for byte, for answers that no real API server gives."""
 
 import ssl
 import threading
@@ -21,7 +21,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Script:
-    """The server's url, the answer for each request, and what was asked: (method, target, headers), from which ports."""
+    """The server's URL, the answer for each request, the requests (method, target, headers), and their ports."""
 
     url: str
     answer: Callable[[str, str], Answer]
@@ -54,7 +54,7 @@ def scripted(answer: Callable[[str, str], Answer], tls: ssl.SSLContext | None = 
                     told.pause()
                     self.wfile.write(chunk)
             except OSError:
-                return  # the client gave up, which is what such a script is for
+                return  # the client closed the connection, as the script intends
             self.close_connection = not told.whole
 
         do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815  # names that http.server looks for

@@ -1,4 +1,4 @@
-"""Strategies for the history of one GPU: every source, every class of fault and every value of a reading can come up."""
+"""Strategies for the history of one GPU, with every source, every fault class and every value of a reading."""
 
 from dataclasses import replace
 from typing import Any
@@ -90,7 +90,7 @@ _LESSER: st.SearchStrategy[tuple[dict[str, Any], dict[str, Any]]] = st.sampled_f
         ({}, {"retired_pages": 63}),
     ]
 )
-"""What polls read, and what thorough looks do; of a counter by how much it grows from look to look."""
+"""The readings of polls and checkups; for a counter its increase between two of them."""
 
 
 @st.composite
@@ -167,7 +167,7 @@ def signals(draw: st.DrawFn, at: float) -> GpuSignal:
 
 @st.composite
 def spells(draw: st.DrawFn, at: float) -> list[GpuSignal]:
-    """What lasts: a level that is read the same for a while, or a fault that is reset again and again."""
+    """Lasting conditions: a level that is read unchanged for a while, or a fault that returns after each reset."""
     if draw(st.booleans()):
         looks = [at + 20.0 * step for step in range(draw(st.integers(2, 6)))]
         if draw(st.integers(0, 2)):

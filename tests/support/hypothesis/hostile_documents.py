@@ -1,4 +1,4 @@
-"""Hostile variants of well-formed documents: the structure stays, and single values become what breaks parsers."""
+"""Hostile variants of well-formed documents: the structure stays, and single values are replaced by values that break parsers."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What contract cases read out of a server's answers."""
+"""The server of a contract case, and readers of its answers."""
 
 import re
 from collections.abc import Callable

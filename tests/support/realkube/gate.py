@@ -6,4 +6,4 @@ import pytest
 
 REAL = os.environ.get("GPUVITALS_REAL") == "1"
 SIM_AND_REAL = ["sim", pytest.param("real", marks=pytest.mark.needs_go)] if REAL else ["sim"]
-"""Parameters of a fixture whose cases run on the simulation always, and on the real thing where it is there."""
+"""Parameters of a fixture whose cases always run on the simulation, and on the real server if it is enabled."""

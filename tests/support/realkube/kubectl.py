@@ -1,4 +1,4 @@
-"""The real kubectl, driven against any server, and its output freed of what differs between two servers.
+"""The real kubectl against any server, with its output normalized for a comparison of two servers.
 
 The program comes from tests/cluster/build.py. It gets a home of its own and nothing of the caller's environment.
 """
@@ -27,7 +27,7 @@ _CHANGING = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """What one call printed, and its exit code."""
+    """The output and exit code of one call."""
 
     code: int
     out: str

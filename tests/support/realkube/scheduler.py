@@ -1,7 +1,7 @@
-"""The real kube-scheduler and kube-controller-manager beside the API server of realserver.py, without any kubelet.
+"""The real kube-scheduler and kube-controller-manager beside the API server of `server.py`, without a kubelet.
 
-Nodes are objects that a test makes: the controllers that would judge their heartbeats are off. What runs is what deals
-with claims, with device taints and with what is left over when an owner goes.
+Nodes are objects that a test creates: the controllers of heartbeats are off. The running controllers handle
+claims, device taints, and dependents of deleted owners.
 """
 
 from contextlib import ExitStack
@@ -45,7 +45,7 @@ class RealScheduling:
         self._cleanup.close()
 
     def check(self) -> None:
-        """Raises ServerError with the end of its log where a process has ended."""
+        """Raises ServerError with the end of its log if a process has ended."""
         for process, name in (
             (self._manager, "kube-controller-manager"),
             (self._scheduler, "kube-scheduler"),

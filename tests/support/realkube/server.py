@@ -1,7 +1,7 @@
-"""A real etcd and kube-apiserver on loopback, for the tests that hold the simulation to the truth.
+"""A real etcd and kube-apiserver on loopback, for the tests that compare the simulation with them.
 
-The programs come from tests/cluster/build.py. Service accounts, controllers, scheduler and kubelet are absent: what
-a case sees is the API server's own doing.
+The programs come from tests/cluster/build.py. Service accounts, controllers, scheduler and kubelet are absent: a
+case observes the API server alone.
 """
 
 import json
@@ -32,7 +32,7 @@ class ServerError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
-    """What differs between control planes: the module folder of the API server, its feature gates, further flags."""
+    """Settings of a control plane: the module folder of the API server, its feature gates, further flags."""
 
     module: str = "kubernetes-1.37"
     feature_gates: Mapping[str, bool] = field(default_factory=dict)
@@ -40,9 +40,9 @@ class ServerSettings:
     has_nodes: bool = False
     """Whether a controller manager gives pods their service accounts and kubelets are asked for logs."""
     prefix: Sequence[str] = ()
-    """What the API server's command starts with, such as nsenter."""
+    """The prefix of the API server's command, such as nsenter."""
     is_durable: bool = False
-    """Whether etcd waits for the disk, as it does in a cluster. Tests need not; what is measured must."""
+    """Whether etcd waits for the disk, as it does in a cluster. Tests do without; benchmarks need it."""
 
 
 class RealServer:
@@ -83,7 +83,7 @@ class RealServer:
             raise ServerError(f"compaction at {revision} was refused: {answer.body}")
 
     def restart(self, module: str = "") -> None:
-        """Starts the API server anew on its port: objects stay, what it kept in memory is gone.
+        """Restarts the API server on its port: objects stay, its memory is lost.
 
         `module` is the folder of another release, as an upgrade or a rollback starts it.
         """

@@ -30,7 +30,7 @@ def _nothing_more(folder: Path) -> None:
 class Workspace:
     """Context manager: a folder, and processes that are ended with it. Opening one clears up after dead owners.
 
-    Folders are told apart by their prefix. `release` frees what lies outside the folder; it is called, also for a
+    Folders are told apart by their prefix. `release` frees resources outside the folder; it is called, also for a
     dead owner's folder, when the recorded processes have ended and before the folder is removed. Of one prefix, only
     one workspace at a time is being opened or released.
     """

@@ -28,7 +28,7 @@ POLICY = (
 
 @dataclass
 class AgentNode:
-    """What is needed to make faults and to see what they cost."""
+    """The node: injects faults and reads their effects."""
 
     folder: Path
     server: ApiServer
@@ -110,7 +110,7 @@ class AgentNode:
         return next((entry for entry in conditions if entry["type"] == "Healthy"), {"status": ""})
 
     def burst(self, *gpus: int) -> None:
-        """What GPUs that fall off the bus make, each: three kernel lines, an NVML event, and a lost handle."""
+        """Three kernel lines, an NVML event and a lost handle for each GPU, as when they fall off the bus."""
         for number in gpus:
             script = self.gpus.gpus[number]
             self.gpus.xid(number, 79, "GPU has fallen off the bus.", event=False)

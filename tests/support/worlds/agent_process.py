@@ -79,7 +79,7 @@ class AgentProcess:
         return next((self.folder / "registry").glob(pattern))
 
     def register(self) -> registration.PluginInfo:
-        """What a kubelet does first: ask who it is, and say that it was taken."""
+        """Registers the agent as a kubelet does: GetInfo, then NotifyRegistrationStatus."""
         with grpc.insecure_channel(
             f"unix:{self.socket()}", options=[("grpc.default_authority", "localhost")]
         ) as channel:

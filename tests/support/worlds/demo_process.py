@@ -54,7 +54,7 @@ def kept(*arguments: str) -> Iterator[tuple["subprocess.Popen[str]", Path]]:
 
 
 def said(arguments: Sequence[str], folder: Path) -> str:
-    """What a verb prints that is asked about the demo in that folder."""
+    """The output of a verb for the demo in that folder."""
     environment = {**os.environ, "KUBECONFIG": str(folder / "kubeconfig")}
     return subprocess.run(
         [*GPUVITALS, *arguments], capture_output=True, text=True, timeout=30, check=True, env=environment

@@ -1,4 +1,4 @@
-"""The examples in a small simulated cluster: slices are the real projection of GPUs that the real fold has judged.
+"""The examples in a small simulated cluster: its slices are projected from GPUs with real verdicts.
 
 API server with CEL checks, controllers and scheduler; no kubelet and no agent, so pods are placed and do not run.
 """
@@ -71,13 +71,13 @@ _VERDICTS = {
 
 
 def manifests(case: str) -> list[Path]:
-    """The case's files: namespaces and classes before what needs them."""
+    """The case's files, namespaces and classes first."""
     order = ["namespace.yaml", "class.yaml", "claim.yaml", "job.yaml", "pod.yaml"]
     return sorted((ROOT / case).glob("*.yaml"), key=lambda path: order.index(path.name))
 
 
 def objects(case: str) -> list[Json]:
-    """The case's objects, in the order of their files; what has no namespace of its own is in `default`."""
+    """The case's objects, in the order of their files; the default namespace is `default`."""
     found = [
         item for path in manifests(case) for item in yaml.safe_load_all(path.read_text(encoding="utf-8"))
     ]
@@ -100,12 +100,12 @@ def promises(case: str) -> set[str]:
 
 
 def api_path(item: Json) -> str:
-    """Where the object is created."""
+    """The URL path for the creation of the object."""
     return _PATHS[item["kind"]].format(item["metadata"].get("namespace", ""))
 
 
 def entry(index: int, state: str = "healthy") -> GpuHealth:
-    """The GPU of that index in PCI order, judged; a failed one is out of service."""
+    """The GPU of that index in PCI order with its verdict; a failed one is out of service."""
     return _judged(index, _VERDICTS[state])
 
 

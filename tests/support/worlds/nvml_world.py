@@ -73,7 +73,7 @@ class Recorder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NvmlWorld:
-    """A monitor that runs, and what it put."""
+    """A running monitor, and its signals."""
 
     monitor: NvmlMonitor
     sink: Recorder

@@ -1,4 +1,4 @@
-"""A slice publisher on the embedded API server with one Node: what its tests share."""
+"""A slice publisher on the embedded API server with one Node, for its tests."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Builders of small nodes for the tests of what the cluster sees."""
+"""Builders of small snapshots for the tests of inventory, slices and reports."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -42,7 +42,7 @@ def gpu(index: int) -> Gpu:
 
 
 def verdict(index: int, state: HealthState = HealthState.HEALTHY) -> Verdict:
-    """What the judge really says of that GPU in that state."""
+    """The real verdict of that GPU in that state."""
     return replace(_VERDICTS[state], uuid=gpu(index).uuid)
 
 
