@@ -69,9 +69,9 @@ def test_what_is_written_can_be_read_and_names_each_gpu_once(text: str, gpu: str
         "expires": (NOW + timedelta(days=7)).isoformat(),
     }  # fmt: skip
     try:
-        written = OverrideText(text, NAMES.key, NOW, repair=False).edited(gpu, entry).text
+        written = OverrideText(text, NAMES, NOW, repair=False).edited(gpu, entry).text
     except ReportError:
-        written = OverrideText(text, NAMES.key, NOW, repair=True).edited(gpu, entry).text
+        written = OverrideText(text, NAMES, NOW, repair=True).edited(gpu, entry).text
     said = reports_from_json((written or "[]").encode(), Moment(at=0.0, time=NOW), RULES)
     keys = [NAMES.key(each.gpu) for each in said]
 

@@ -1,5 +1,5 @@
-"""What a person or a container starts: one file a verb.
+"""The command line: one module for each verb.
 
-May live here: arguments, the text that a person reads, exit codes. May not: work; verbs call `wiring` or a pure package.
-Exit codes: 0 it held, 1 it did not, 2 the input was wrong.
+May live here: arguments, texts for people, exit codes. May not: the work itself; verbs call `wiring` or a pure package.
+Exit codes: 0 success, 1 failure, 2 bad input.
 """

@@ -1,4 +1,4 @@
-"""How a person starts this program again: the word that a printed command begins with."""
+"""The first word of a printed command: the name or path by which the user can start this program again."""
 
 import os
 import shutil
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def command(*, anywhere: bool = False) -> str:
-    """`gpuvitals` where the shell finds this very program, else the path to it, relative where that is shorter.
+    """`gpuvitals` if the shell finds this program by that name, else its path, relative if that is shorter.
 
-    `anywhere` is for a command that is pasted into another terminal, which has a folder of its own.
+    `anywhere`: the command may be pasted into a terminal with another working directory, so the path is absolute.
     """
     here = Path(sys.argv[0])
     found = shutil.which("gpuvitals")

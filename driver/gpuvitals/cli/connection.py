@@ -1,4 +1,4 @@
-"""How a person's verb reaches the API server: flags, else what kubectl would use, else the pod's own account."""
+"""Connection settings of the verbs: flags, else the kubeconfig that kubectl would use, else the pod's own account."""
 
 import argparse
 import os
@@ -22,14 +22,14 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
 
 
 def node_name(text: str) -> str:
-    """The name of a Node, for argparse. Raises ArgumentTypeError."""
+    """Checks the name of a Node, for argparse. Raises ArgumentTypeError."""
     if _NODE_NAME.match(text) is None:
-        raise argparse.ArgumentTypeError(f"{text[:80]!a} is no name of a Node")
+        raise argparse.ArgumentTypeError(f"{text[:80]!a} is not a valid Node name")
     return text
 
 
 def connection(options: argparse.Namespace) -> ConnectSettings:
-    """The settings that the flags and the environment make. Raises UsageError naming the one at fault."""
+    """The settings of flags and environment. Raises UsageError, which names the flag or variable at fault."""
     if options.server:
         return ConnectSettings(url=options.server)
     if options.kubeconfig is not None:
@@ -37,7 +37,7 @@ def connection(options: argparse.Namespace) -> ConnectSettings:
     named = os.environ.get("KUBECONFIG", "")
     if named:
         return ConnectSettings(kubeconfig=_listed(named))
-    at_home = Path(os.path.expanduser("~")) / _HOME_CONFIG  # Path.home() raises where a login has no home
+    at_home = Path(os.path.expanduser("~")) / _HOME_CONFIG  # Path.home() raises for a login without a home
     if at_home.is_file():
         return ConnectSettings(kubeconfig=at_home)
     if "KUBERNETES_SERVICE_HOST" not in os.environ:
@@ -54,7 +54,7 @@ def _existing(path: Path, name: str) -> Path:
 
 
 def _listed(named: str) -> Path:
-    """A list of files, as kubectl takes one: of several, those that are missing are left out."""
+    """A list of files, as kubectl accepts it: missing ones among several are ignored."""
     if any(path.is_file() for path in split(named)):
         return Path(named)
     return _existing(Path(named), "$KUBECONFIG")

@@ -27,7 +27,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints the findings. 0; 1 where a check failed."""
+    """Prints the findings. Returns 0, or 1 if a check failed."""
     _as_the_agent(options, _AGENT)
     options.node_name = options.node_name or socket.gethostname().lower()
     node = node_options(options)
@@ -46,10 +46,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _as_the_agent(options: argparse.Namespace, command_line: Path) -> None:
-    """Takes up the flags of an agent that is process 1 of this container, but for those that were given here."""
+    """Applies the flags of an agent that is process 1 of this container, except those given on this command line."""
     try:
         arguments = command_line.read_bytes().decode("utf-8", "replace").rstrip("\0").split("\0")
-    except OSError:  # /proc is not shown, or is another user's: then there are only our own flags
+    except OSError:  # /proc is hidden, or belongs to another user: only our own flags apply
         return
     program = next((number for number, each in enumerate(arguments) if each.endswith("gpuvitals")), None)
     if program is None or arguments[program + 1 : program + 2] != ["node"]:

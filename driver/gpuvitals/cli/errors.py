@@ -1,7 +1,7 @@
-"""Bad input, told in one line, and the exit codes that several verbs share."""
+"""The error for bad input, and the exit codes that several verbs share."""
 
 INCOMPLETE = 3
-"""The answer is incomplete: lines of a GPU driver were not understood."""
+"""Exit code of an incomplete result: lines of a GPU driver were not understood."""
 
 
 class UsageError(Exception):

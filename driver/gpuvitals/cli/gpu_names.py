@@ -1,4 +1,4 @@
-"""Which GPU of a node a person means: by device name, UUID, or PCI bus ID in any spelling. Pure."""
+"""Resolves a GPU of a node by device name, UUID, or PCI bus ID in any spelling. Pure."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from gpuvitals.model.gpu_name import normalize_gpu_name
 
 
 class GpuNames:
-    """The devices of one node under all their names. A GPU in MIG mode is known by what its instances say of it."""
+    """The devices of one node under all their names. The names of a GPU in MIG mode come from its instances."""
 
     def __init__(self, views: Iterable[DeviceView]) -> None:
         self._devices: dict[str, str] = {}
@@ -26,11 +26,11 @@ class GpuNames:
         return tuple(sorted(set(self._devices.values())))
 
     def device(self, name: str) -> str | None:
-        """The device that the name means; None for a name of none."""
+        """The device of that name; None for an unknown name."""
         return self._devices.get(normalize_gpu_name(name))
 
     def key(self, name: str) -> str:
-        """What all names of one device have in common; of a name of none, its one spelling."""
+        """A key that is equal for all names of one device; for an unknown name, its normalised spelling."""
         return self.device(name) or normalize_gpu_name(name)
 
     def _add(self, device: str, names: tuple[str, ...]) -> None:

@@ -29,7 +29,7 @@ _UNPACKERS: dict[bytes, Callable[[BinaryIO], object]] = {
     b"\xfd7zXZ\x00": lzma.open,
 }
 _REFUSED = {
-    b"\x28\xb5\x2f\xfd": "is packed by zstd: unpack it first (zstd -dc FILE | gpuvitals replay -)",
+    b"\x28\xb5\x2f\xfd": "is compressed by zstd: decompress it first (zstd -dc FILE | gpuvitals replay -)",
     b"PK\x03\x04": "is a zip archive: unpack it first",
     b"7z\xbc\xaf\x27\x1c": "is a 7-Zip archive: unpack it first",
 }
@@ -38,7 +38,7 @@ _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """One log: its name in messages, its bytes, when it was last written, and its first stamp where it is of a wall clock."""
+    """One log: its name in messages, its bytes, the time of its last write, and its first wall-clock timestamp, if any."""
 
     name: str
     blocks: Iterator[bytes]
@@ -47,9 +47,9 @@ class Log:
 
 
 def opened(names: list[str], closing: ExitStack) -> Iterator[Log]:
-    """The logs, oldest first where the wall clock tells for all of them, as a shell's `kern.log*` begins with the newest.
+    """The logs, oldest first if all have wall-clock timestamps, since a shell's `kern.log*` begins with the newest.
 
-    Raises UsageError where one can't be opened, and LogError while it is read.
+    Raises UsageError for a log that cannot be opened, and LogError while one is read.
     """
     if len(names) == 1:
         return iter((_log(names[0], closing, is_one_of_many=False),))
@@ -85,13 +85,13 @@ def _log(name: str, closing: ExitStack, *, is_one_of_many: bool) -> Log:
 
 
 def _broken(error: LogError) -> Iterator[bytes]:
-    """The blocks of a log that can't be read at all: what is wrong is told when its turn comes."""
+    """The blocks of an unreadable log: iteration raises its error, so that it is reported in the order of the logs."""
     yield from ()
     raise error
 
 
 class _Resumed:
-    """A file from its start, although its first bytes were read from it already: a pipe can't go back."""
+    """A file that is read from its start, although its first bytes were already read: a pipe cannot seek."""
 
     def __init__(self, first: bytes, file: BinaryIO) -> None:
         self._first = first
@@ -113,7 +113,7 @@ def _unpacked(file: _Resumed, first: bytes, closing: ExitStack) -> _Resumed:
 
 
 def _blocks(name: str, file: _Resumed) -> Iterator[bytes]:
-    """Raises LogError where the file can't be read to its end."""
+    """The blocks of a file. Raises LogError if it cannot be read to its end."""
     size = _HEAD_BYTES
     try:
         while block := file.read(size):
@@ -122,7 +122,7 @@ def _blocks(name: str, file: _Resumed) -> Iterator[bytes]:
     except _DAMAGED as error:
         raise LogError(f"{name}: is damaged or cut off: {str(error).lower()}") from error
     except OSError as error:
-        # An unpacker has no error number to give.
+        # Errors of a decompressor have no error number.
         why = "is damaged or cut off: " if error.errno is None else ""
         raise LogError(f"{name}: {why}{(error.strerror or str(error)).lower()}") from error
 
@@ -136,7 +136,7 @@ def _file(name: str, closing: ExitStack) -> BinaryIO:
 
 
 def _latest(file: BinaryIO) -> datetime:
-    """When a file was last written; of a stream, now."""
+    """The time of the last write of a file; for a stream, now."""
     try:
         status = os.fstat(file.fileno())
     except (OSError, ValueError):

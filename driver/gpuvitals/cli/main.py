@@ -1,4 +1,4 @@
-"""The `gpuvitals` command: finds the verb, turns bad input and output that can't be written into one line and a code."""
+"""The `gpuvitals` command: runs a verb, and reports bad input or unwritable output in one line and an exit code."""
 
 import argparse
 import signal
@@ -11,7 +11,7 @@ from gpuvitals.cli.errors import UsageError
 from gpuvitals.cli.output import OutputError, checked_output, complain
 
 _VERBS = ("node", "status", "explain", "forget", "replay", "report", "lint", "doctor")
-"""The modules beside this one. Only the requested verb is imported, which keeps the agent's start short."""
+"""Modules in this package. Only the requested one is imported, which keeps the agent's start short."""
 
 _PLUGIN_VERBS = "gpuvitals.verbs"
 """The entry-point group by which another distribution adds verbs. Each entry is a module with `add_parser`."""
@@ -21,7 +21,7 @@ _SIM_VERBS = ("demo", "inject")
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every verb does, and takes no shortened flag: a typo is not guessed at."""
+    """Reports errors in one line, as every verb does, and accepts no abbreviated flags."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{**settings, "allow_abbrev": False})
@@ -35,7 +35,7 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb and returns its exit code."""
     if arguments is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # KeyboardInterrupt is lost where it comes in a destructor. A verb with work to put away makes a Termination.
+        # A KeyboardInterrupt inside a destructor is lost. A verb that must clean up uses a Termination.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         with checked_output():
@@ -71,7 +71,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _modules(verb: str) -> list[Any]:
-    """The module of `verb`; every verb's where the word is none. Raises UsageError for a verb that is not installed."""
+    """The module of `verb`, or all modules for an unknown word. Raises UsageError for a verb that is not installed."""
     if verb in _VERBS:
         return [import_module(f"gpuvitals.cli.{verb}")]
     added = {entry.name: entry for entry in metadata.entry_points(group=_PLUGIN_VERBS)}
@@ -86,7 +86,7 @@ def _modules(verb: str) -> list[Any]:
 
 
 def _version() -> str:
-    """The version of the installed distribution; a checkout that was never installed has none."""
+    """The version of the installed distribution; a checkout that was not installed has none."""
     try:
         return metadata.version("gpuvitals")
     except metadata.PackageNotFoundError:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from gpuvitals.wiring.kubelet_sockets import Sockets
 
 _SWITCH_SECONDS = 0.001
-"""For so long a thread may keep the others from running. Python's 5 ms are as long as a whole preparation takes, and a
-call gives way at each look at a file."""
+"""GIL switch interval. Python's default of 5 ms is as long as a whole Prepare call, which releases the GIL at each file
+access."""
 _CLOSE_SECONDS = 1.5
 
 
@@ -30,9 +30,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs until SIGTERM, SIGINT or SIGHUP. 0; 1 where a part could not go on."""
+    """Runs until SIGTERM, SIGINT or SIGHUP. Returns 0, or 1 after the failure of a part."""
     node_options = _options(options)
-    # Also before there is a node to stop: open sockets must be closed then too.
+    # Signals are handled before there is a node, since open sockets must be closed then too.
     with Termination() as termination:
         return _run(options, node_options, termination)
 
@@ -65,14 +65,14 @@ def _run(options: argparse.Namespace, node_options: NodeOptions, termination: Te
 
 
 def _run_behind(options: NodeOptions, sockets: "Sockets | None", termination: Termination) -> int:
-    """The rest, which is slow to import. It stands behind open sockets, but for names that had to be checked first."""
+    """The parts that are slow to import. The sockets are open before, unless their names had to be checked first."""
     from gpuvitals.config import ConfigError, load_config
     from gpuvitals.kube.errors import ApiError
     from gpuvitals.wiring.node import Node
 
     try:
         node = Node(options, load_config(options.config), sockets)
-        termination.hand_to(node.request_stop)
+        termination.on_request(node.request_stop)
         node.start()
     except ConfigError as error:
         raise UsageError(f"--config {error}") from error
@@ -93,6 +93,6 @@ def _options(given: argparse.Namespace) -> NodeOptions:
         raise UsageError(f"--state-dir {given.state_dir}: its parent is no directory")
     if not given.registry_dir.is_dir():
         raise UsageError(
-            f"--registry-dir {given.registry_dir}: no such directory; where is the kubelet's root?"
+            f"--registry-dir {given.registry_dir}: no such directory; does the kubelet have another root?"
         )
     return node_options(given)

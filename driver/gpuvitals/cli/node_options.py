@@ -1,4 +1,4 @@
-"""The flags that name a node's folders and files: the agent's, and those of the checks of a node."""
+"""The flags for the folders and files of a node, shared by the agent and the checks of `gpuvitals doctor`."""
 
 import argparse
 import os
@@ -16,11 +16,9 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state-dir", type=Path, default=DEFAULT_STATE_DIRECTORY)
     parser.add_argument("--registry-dir", type=Path, default=Path("/var/lib/kubelet/plugins_registry"))
     parser.add_argument("--cdi-dir", type=Path, default=Path("/var/run/cdi"))
+    parser.add_argument("--driver-root", type=Path, default=Path("/"), help="root of the driver's files")
     parser.add_argument(
-        "--driver-root", type=Path, default=Path("/"), help="where the driver's files are seen"
-    )
-    parser.add_argument(
-        "--driver-root-on-host", type=Path, help="the same place on the node, if its path differs"
+        "--driver-root-on-host", type=Path, help="the same folder on the node, if its path differs"
     )
     parser.add_argument(
         "--driver-libraries",
@@ -33,27 +31,29 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
         "--dev-root",
         type=Path,
         default=Path("/"),
-        help="the folder that holds dev/nvidia*, where the driver root has none",
+        help="the folder with dev/nvidia*, if the driver root has none",
     )
     parser.add_argument(
-        "--dev-root-on-host", type=Path, help="the same place on the node, if its path differs"
+        "--dev-root-on-host", type=Path, help="the same folder on the node, if its path differs"
     )
     parser.add_argument("--proc-root", type=Path, default=Path("/proc"))
     parser.add_argument("--sysfs-root", type=Path, default=Path("/sys"))
     parser.add_argument("--kernel-log", type=Path, default=Path("/dev/kmsg"))
     parser.add_argument("--boot-id-file", type=Path, default=Path("/proc/sys/kernel/random/boot_id"))
     parser.add_argument(
-        "--reports-dir", type=Path, help="where programs on the node report GPUs; default: nowhere"
+        "--reports-dir", type=Path, help="folder of GPU reports by programs on the node; default: none"
     )
     parser.add_argument(
         "--record-signals",
         type=Path,
         metavar="FILE",
-        help="record what is heard, for gpuvitals replay: at most 128 MiB in FILE and FILE.1; default: nothing",
+        help="record the signals for gpuvitals replay: at most 128 MiB in FILE and FILE.1; default: no recording",
     )
     parser.add_argument("--config", type=Path, help="a YAML file; docs name its fields")
     parser.add_argument("--kubeconfig", type=Path, help="default: the pod's own account")
-    parser.add_argument("--account-dir", type=Path, help="where that is mounted; default: where pods find it")
+    parser.add_argument(
+        "--account-dir", type=Path, help="mount of that account; default: its usual path in pods"
+    )
     parser.add_argument("--server", default="", help="a plain URL instead, as the simulation prints it")
     parser.add_argument(
         "--probe-address",
@@ -64,12 +64,12 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--accept-user-kernel-lines",
         action="store_true",
-        help="for tests only: believe kernel log lines that a process wrote, as the kernel's own",
+        help="for tests only: accept kernel log lines that a process wrote as the kernel's own",
     )
 
 
 def node_options(given: argparse.Namespace) -> NodeOptions:
-    """The options that the flags make. Raises UsageError."""
+    """The options of the flags. Raises UsageError."""
     host, _, port = given.probe_address.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65_535:
         raise UsageError(f"--probe-address {given.probe_address}: expected host:port")

@@ -1,4 +1,4 @@
-"""Standard output that says by an error of its own that it can't be written, so that no other OSError is taken for that."""
+"""Standard output with its own error for failed writes, so that they differ from every other OSError."""
 
 import os
 import sys
@@ -8,11 +8,11 @@ from typing import Any, TextIO, cast
 
 NOT_WRITTEN = 1
 CLOSED_PIPE = 141
-"""As a shell shows a program that SIGPIPE ended."""
+"""The exit code that a shell reports for a program that SIGPIPE ended."""
 
 
 class OutputError(Exception):
-    """Standard output can't be written. `code` is the exit code that a verb ends with."""
+    """Standard output cannot be written. `code` is the exit code of the verb."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -21,7 +21,7 @@ class OutputError(Exception):
 
 @contextmanager
 def checked_output() -> Iterator[None]:
-    """Whatever is printed inside has been written at the end. Raises OutputError."""
+    """Flushes everything that is printed inside. Raises OutputError."""
     plain = sys.stdout
     if plain is None:
         raise OutputError("standard output is closed", NOT_WRITTEN)
@@ -30,7 +30,7 @@ def checked_output() -> Iterator[None]:
         try:
             yield
         finally:
-            # What is left in the buffer has to fail here and not while Python ends.
+            # An error of the last flush must be raised here, not at the exit of Python.
             sys.stdout.flush()
     except OutputError:
         _drop(plain)
@@ -40,7 +40,7 @@ def checked_output() -> Iterator[None]:
 
 
 def complain(message: str) -> None:
-    """Prints one line to standard error. If that can't be written either, the exit code has to do."""
+    """Prints one line to standard error. If that fails too, only the exit code reports the error."""
     with suppress(OSError, ValueError, AttributeError):
         print(f"gpuvitals: {message}", file=sys.stderr, flush=True)
 
@@ -53,12 +53,12 @@ class _Checked:
 
     def write(self, text: str) -> int:
         """Writes. Raises OutputError."""
-        with _told():
+        with _output_errors():
             return self._stream.write(text)
 
     def flush(self) -> None:
         """Flushes. Raises OutputError."""
-        with _told():
+        with _output_errors():
             self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:
@@ -66,7 +66,7 @@ class _Checked:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _output_errors() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError as error:
@@ -77,7 +77,7 @@ def _told() -> Iterator[None]:
 
 
 def _drop(stream: TextIO) -> None:
-    """What Python would still flush at its end goes nowhere."""
+    """Redirects the stream to /dev/null, so that the flush at the exit of Python cannot fail."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

@@ -1,12 +1,12 @@
-"""The annotation `override`: one GPU's entry replaced, and what cannot be read told apart from what can. Pure."""
+"""Edits the annotation `override`: replaces the entry of one GPU, and separates unreadable entries. Pure."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgspec
 
+from gpuvitals.cli.gpu_names import GpuNames
 from gpuvitals.decode_error import decoded
 from gpuvitals.model.clock import Moment
 from gpuvitals.signals.reports.text import MAX_BYTES, ReportError, Rules, reports_from_json
@@ -20,9 +20,9 @@ _OLDEST = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Edited:
-    """The new text, empty where nothing is left to say. `replaced` is the number of entries that the new one replaces.
+    """The new text, empty without entries. `replaced` is the number of entries that the new one replaces.
 
-    `dropped` are the entries that nobody could read, with the reason of each.
+    `dropped` are the unreadable entries, each with its reason.
     """
 
     text: str = ""
@@ -31,35 +31,35 @@ class Edited:
 
 
 class OverrideText:
-    """The annotation's text and how it is edited. `key` gives what all names of one GPU have in common."""
+    """The annotation's text and its edits. `names` has the GPUs of the node."""
 
-    def __init__(self, text: str, key: Callable[[str], str], now: datetime, *, repair: bool) -> None:
+    def __init__(self, text: str, names: GpuNames, now: datetime, *, repair: bool) -> None:
         self._text = text
-        self._key = key
+        self._names = names
         self._now = now
         self._repair = repair
         self._dropped: list[str] = []
 
     def edited(self, gpu: str, entry: Entry | None) -> Edited:
-        """Every entry of that GPU replaced by `entry`, and those that have expired left out.
+        """Replaces every entry of that GPU by `entry`, and removes expired entries.
 
-        Of several entries of another GPU the newest stands. Raises ReportError where an entry of somebody else cannot
-        be read, unless it is to be repaired, and where the result could not be read.
+        Of several entries for another GPU the newest is kept. Raises ReportError for an unreadable entry of another
+        person, unless `repair` is set, and for a result that the agent could not read.
         """
         replaced = 0
         kept: dict[str, Entry] = {}
         for number, each in enumerate(self._entries()):
             name = each.get("gpu")
-            if isinstance(name, str) and self._key(name) == self._key(gpu):
+            if isinstance(name, str) and self._names.key(name) == self._names.key(gpu):
                 replaced += 1
             elif self._is_current(number, each):
-                key = self._key(str(name))
-                kept[key] = max(kept.get(key, each), each, key=_said_at)
+                key = self._names.key(str(name))
+                kept[key] = max(kept.get(key, each), each, key=_reported_at)
         result = [*kept.values(), *([] if entry is None else [entry])]
         self._check(result)
         text = json.dumps(result) if result else ""
         if len(text.encode()) > MAX_BYTES:
-            raise ReportError(f"would have more than {MAX_BYTES} bytes; take back what no longer holds")
+            raise ReportError(f"would have more than {MAX_BYTES} bytes; retract reports that no longer hold")
         return Edited(text, replaced, tuple(self._dropped))
 
     def _entries(self) -> list[Entry]:
@@ -85,20 +85,20 @@ class OverrideText:
         return _time(entry["expires"]) > self._now
 
     def _drop(self, why: str) -> None:
-        """Somebody wrote it and nobody can act on it: it is dropped on request only, and told."""
+        """Drops an entry that no agent can read. Another person wrote it, so this needs `repair` and is reported."""
         if not self._repair:
-            raise ReportError(f"{why}; add --repair to drop what can't be read")
+            raise ReportError(f"{why}; add --repair to drop unreadable entries")
         self._dropped.append(why)
 
     def _check(self, entries: list[Entry]) -> None:
         reports_from_json(json.dumps(entries).encode(), Moment(at=0.0, time=self._now), RULES)
 
 
-def _said_at(entry: Entry) -> datetime:
+def _reported_at(entry: Entry) -> datetime:
     at = entry.get("at")
     return _OLDEST if at is None else _time(at)
 
 
 def _time(text: object) -> datetime:
-    """A time of an entry that was checked, read as the agent reads it: Python refuses some of RFC 3339."""
+    """A time in a valid entry, parsed as the agent parses it: Python rejects some forms of RFC 3339."""
     return decoded(_DATETIME, json.dumps(text).encode())

@@ -1,4 +1,4 @@
-"""The `--policy` option, shared by the verbs that judge: single values, or the GPUHealthPolicy of a file."""
+"""The `--policy` option of the verbs that evaluate health: single values, or the GPUHealthPolicy of a file."""
 
 import argparse
 import json
@@ -21,12 +21,12 @@ def add_policy_option(
         default=[],
         metavar="NAME=VALUE|FILE",
         help=f"{purpose}, for example dwell_seconds=60 (docs/reference/policy.md lists them), or all those of a "
-        f"{_KIND} in a YAML file, whatever it matches and its mode",
+        f"{_KIND} in a YAML file, regardless of its match and mode",
     )
 
 
 def chosen_policy(given: list[str], flag: str = "--policy") -> Policy:
-    """The policy that the options make; a later one wins. Raises UsageError naming the flag and the value."""
+    """The policy of the options; a later one wins. Raises UsageError, which names the flag and the value."""
     values: dict[str, int] = {}
     for text in given:
         name, separator, value = text.partition("=")
@@ -44,14 +44,14 @@ def chosen_policy(given: list[str], flag: str = "--policy") -> Policy:
 
 def _of_file(name: str, flag: str) -> dict[str, int]:
     """The values of the one policy in a file."""
-    # Only where it is asked for: the Kubernetes client that stands behind it takes long to import.
+    # Imported only for a file, since the modules behind it are slow to import.
     from gpuvitals.kube.policy_watch import PolicyError, policy_rule
 
     try:
         documents = [each for each in yaml_documents(Path(name).read_text(encoding="utf-8")) if each]
     except OSError as error:
         why = (error.strerror or str(error)).lower()
-        raise UsageError(f"{flag} {name!r}: neither NAME=VALUE nor a file that can be read: {why}") from error
+        raise UsageError(f"{flag} {name!r}: neither NAME=VALUE nor a readable file: {why}") from error
     except ValueError as error:
         raise UsageError(f"{flag} {name}: not YAML: {' '.join(str(error).split())}") from error
     if len(documents) != 1 or not isinstance(documents[0], dict) or documents[0].get("kind") != _KIND:
@@ -63,7 +63,7 @@ def _of_file(name: str, flag: str) -> dict[str, int]:
 
 
 def _as_json(document: object) -> bytes:
-    """Raises ValueError where JSON has no such value: a document that holds itself, or a key that is no text."""
+    """The document as JSON. Raises ValueError for a value without a JSON form: a cycle, or a key that is no string."""
     try:
         return json.dumps(document, default=str, allow_nan=False).encode()
     except (TypeError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""`gpuvitals report`: a person declares one GPU bad, or repaired, with a name, a reason and an end.
+"""`gpuvitals report`: declares one GPU bad, degraded or repaired, with author, reason and expiry.
 
 It writes the annotation `override` on the Node, which the node's agent reads within half a minute.
 """
@@ -44,17 +44,19 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument(
         "say",
         choices=["bad", "degraded", "clear", "nothing"],
-        help="bad: out of service. clear: repaired, on probation. nothing: take back what was said",
+        help="bad: out of service. clear: repaired, on probation. nothing: retract the report",
     )
     parser.add_argument(
-        "--reason", default="", help="why, for all who read it; needed unless nothing is said"
+        "--reason",
+        default="",
+        help="reason of the report, shown wherever the GPU's health is; required except for nothing",
     )
-    parser.add_argument("--by", default="", help="who says so; default: the name of your login")
+    parser.add_argument("--by", default="", help="author of the report; default: your login name")
     parser.add_argument(
-        "--repair", action="store_true", help="drop what can't be read of what others have said, and print it"
+        "--repair", action="store_true", help="drop unreadable reports of other people, and print them"
     )
     parser.add_argument(
-        "--for", default="7d", dest="lasts", help="how long it stands: 90m, 12h, 7d (default)"
+        "--for", default="7d", dest="lasts", help="lifetime of the report: 90m, 12h, 7d (default)"
     )
     parser.add_argument(
         "--api-group",
@@ -66,7 +68,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def run(options: argparse.Namespace) -> int:
-    """Writes it. 0; 1 where the API server does not take it; an unknown GPU raises UsageError."""
+    """Writes the report. Returns 0, or 1 for a failed call; raises UsageError for an unknown GPU."""
     now = datetime.now(UTC)
     entry = None if options.say == "nothing" else _entry(options, now)
     if entry is not None:
@@ -87,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
         return 1
     for each in done.dropped:
         print(f"gpuvitals: node {options.node}: dropped from {place.annotation}: {each}", file=sys.stderr)
-    print(f"node {options.node}, gpu {place.names.key(options.gpu)}: {_told(options.say, entry, done)}")
+    print(f"node {options.node}, gpu {place.names.key(options.gpu)}: {_result(options.say, entry, done)}")
     return 0
 
 
@@ -107,10 +109,10 @@ def _place(transport: Transport, options: argparse.Namespace) -> _Place:
 def _edited(
     text: str, options: argparse.Namespace, place: _Place, entry: Entry | None, now: datetime
 ) -> Edited:
-    """Raises ReportError, and UsageError where the node has no such GPU and nothing is said of one."""
+    """The edited annotation. Raises ReportError, and UsageError for a GPU that is neither on the node nor reported."""
     names = place.names
     try:
-        found = OverrideText(text, names.key, now, repair=options.repair).edited(options.gpu, entry)
+        found = OverrideText(text, names, now, repair=options.repair).edited(options.gpu, entry)
     except ReportError as error:
         raise ReportError(f"annotation {place.annotation}: {error}") from error
     if names.device(options.gpu) is None and not (entry is None and found.replaced):
@@ -119,12 +121,12 @@ def _edited(
     return found
 
 
-def _told(say: str, entry: Entry | None, done: Edited) -> str:
+def _result(say: str, entry: Entry | None, done: Edited) -> str:
     if entry is not None:
         return f"{say} until {entry['expires']}; its agent reads it within half a minute"
     if done.replaced:
-        return "nothing is said any more; its agent reads it within half a minute"
-    return "nothing was said"
+        return "report retracted; its agent reads that within half a minute"
+    return "there was no report"
 
 
 def _entry(options: argparse.Namespace, now: datetime) -> Entry:
@@ -135,7 +137,7 @@ def _entry(options: argparse.Namespace, now: datetime) -> Entry:
         "say": options.say,
         "by": options.by or _login(),
         "reason": options.reason,
-        # To the microsecond: a fault of this very second is meant as well.
+        # To the microsecond, so that the report also covers a fault of this very second.
         "at": now.isoformat().replace("+00:00", "Z"),
         "expires": (now + _duration(options.lasts)).strftime(_TIME),
     }
@@ -156,7 +158,7 @@ def _login() -> str:
 
 
 def _check(text: str, now: datetime, options: argparse.Namespace) -> None:
-    """Raises UsageError, which names the flag that the field came from."""
+    """Checks a new entry. Raises UsageError, which names the flag of the field at fault."""
     try:
         reports_from_json(text.encode(), Moment(at=0.0, time=now), RULES)
     except ReportError as error:

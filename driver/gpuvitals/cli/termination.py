@@ -1,8 +1,8 @@
-"""The signals that end a process, for every verb that has something to put away first.
+"""Handles the signals that end a process, for verbs that must clean up first.
 
 A Python signal handler runs between any two instructions of the main thread, also while that thread holds a lock. A
-handler that takes the same lock, as `threading.Event.set` does, then waits for ever. So the handlers here do nothing.
-The interpreter's C handler writes the signal's number to a descriptor, and a thread reads it.
+handler that acquires the same lock, as `threading.Event.set` does, deadlocks. So the handlers here do nothing: the
+interpreter's C handler writes the signal's number to a descriptor, and a thread reads it.
 """
 
 import os
@@ -12,6 +12,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from gpuvitals.stoppable_thread import StoppableThread
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _JOIN_SECONDS = 1.0
 _CLOSED = 0
@@ -19,20 +21,21 @@ _CLOSED = 0
 
 
 class Termination:
-    """Takes SIGTERM, SIGINT and SIGHUP while it is open. `asked` is set soon after the first of them.
+    """Receives SIGTERM, SIGINT and SIGHUP while it is open. `requested` is set soon after the first of them.
 
-    Made on the main thread. A SIGHUP that is ignored at the start, as under nohup, stays ignored.
+    Construct it on the main thread. A SIGHUP that is ignored at the start, as under nohup, stays ignored.
     """
 
     def __init__(self) -> None:
-        self.asked = threading.Event()
+        self.requested = threading.Event()
         self.number = 0
         self._lock = threading.Lock()
         self._request: Callable[[], None] = lambda: None
         self._reading, self._writing = os.pipe()
         # A full pipe must not block the C handler, wherever it interrupts.
         os.set_blocking(self._writing, False)
-        self._thread = threading.Thread(target=self._read, name="termination", daemon=True)
+        # A daemon: it only waits for signals.
+        self._thread = StoppableThread(self._read, name="termination", daemon=True)
         self._thread.start()
         self._wakeup = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
         self._handlers = {
@@ -43,24 +46,24 @@ class Termination:
 
     @property
     def exit_code(self) -> int:
-        """The exit code of a process that a signal has ended before its work was done; 0 where none came."""
+        """The exit code of a process that a signal has ended early; 0 without a signal."""
         return 128 + self.number if self.number else 0
 
-    def hand_to(self, request: Callable[[], None]) -> None:
-        """Calls `request` once on a thread when a signal comes, or at once where one has come. It returns at once."""
+    def on_request(self, request: Callable[[], None]) -> None:
+        """Calls `request` once, on another thread at the first signal, or at once after a signal. `request` must not block."""
         with self._lock:
             self._request = request
-            came = self.asked.is_set()
+            came = self.requested.is_set()
         if came:
             request()
 
     def close(self) -> None:
-        """Gives the signals back to the handlers that had them before."""
+        """Restores the previous signal handlers."""
         for number, handler in self._handlers.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         signal.set_wakeup_fd(self._wakeup)
         os.write(self._writing, bytes([_CLOSED]))
-        self._thread.join(_JOIN_SECONDS)
+        self._thread.stop(_JOIN_SECONDS)
         os.close(self._writing)
 
     def __enter__(self) -> Self:
@@ -78,13 +81,13 @@ class Termination:
 
     def _take(self, number: int) -> None:
         with self._lock:
-            if self.asked.is_set() or number not in SIGNALS:
+            if self.requested.is_set() or number not in SIGNALS:
                 return
             self.number = number
-            self.asked.set()
+            self.requested.set()
             request = self._request
         request()
 
 
 def _nothing(*_: object) -> None:
-    """Its presence has the interpreter's C handler take the signal instead of the default action."""
+    """A handler must be set, so that the interpreter's C handler runs instead of the default action."""

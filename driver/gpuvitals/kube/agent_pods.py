@@ -4,7 +4,6 @@ The official client implements the exec protocol (docs/adr/028).
 """
 
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -114,9 +113,13 @@ def run_in_pod(settings: ConnectSettings, pod: AgentPod, command: Sequence[str])
                 _preload_content=False,
                 _request_timeout=_EXEC_SECONDS,
             )
-            with closing(channel):
+            try:
                 channel.run_forever(timeout=_EXEC_SECONDS)
                 return _result(attempt, channel)
+            finally:
+                channel.close()
+                # After the server's close frame `close` leaves the socket open.
+                channel.sock.shutdown()
     except client.ApiException as error:
         raise Permanent(
             f"{attempt}: {error.reason} (HTTP {error.status})", status=error.status or 0

@@ -83,7 +83,7 @@ def _play(scenario: "Scenario", library: Path | None, *, keep: bool) -> int:
         demo_cluster(folder, scenario, library=library) as cluster,
     ):
         began = time.monotonic()
-        stopping = termination.asked
+        stopping = termination.requested
         for progress in ScenarioRunner(ActionRunner(cluster, stopping), Observer(cluster), stopping).play(
             scenario
         ):

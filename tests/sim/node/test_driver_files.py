@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gpuvitals.cli.explain import asked
+from gpuvitals.cli.explain import agent_stations
 from gpuvitals.proto import dra_v1_pb2 as dra
 from gpuvitals_sim.hardware.scripted_node import ScriptedNode
 from support.worlds.agent_node import CLAIMS, POLICY, AgentNode, devices_of, serving
@@ -116,7 +116,7 @@ def test_a_gpu_without_its_own_node_is_out_alone_and_its_holder_is_told_its_heal
     node.agent.wait(lambda: out(node.agent) == {node.name(3): "DeviceNodesMissing"})
     assert "nvidia-modprobe -c3" in report(node.agent)["unprepared"][0]["why"]
     assert "1 of 8 devices" in readiness(node.agent)
-    stations = asked(node.folder / "plugins" / "gpuvitals", node.name(3))
+    stations = agent_stations(node.folder / "plugins" / "gpuvitals", node.name(3))
     said = {station.name: station.text for station in stations}
     assert "nvidia-modprobe -c3" in said["driver files"]
     assert said["careful claims"].endswith("does not match")

@@ -60,7 +60,10 @@ def test_explain_walks_a_fatal_line_to_the_claim(run: Run) -> None:
         ("NVRM: Xid (PCI:0000:05:00): 79, x", "would count as a second one: nvml-handle, pci-config-space"),
         ("NVRM: Xid (PCI:0000:05:00): 79, x", "UNHEALTHY, in the status of each pod"),
         ("NVRM: Xid (PCI:0000:05:00 GPU-I:05): 95, x", "GPU instance 5 alone"),
-        ("NVRM: fallen off the bus and is not responding to commands.", "not named: no GPU is blamed"),
+        (
+            "NVRM: fallen off the bus and is not responding to commands.",
+            "not named: every GPU is probed, and no verdict changes",
+        ),
         ("[   12.5] NVRM: Xid (PCI:0000:05:00): 79, x", "XidReport"),
         ("Nov 24 10:00:00 n kernel: [   12.5] NVRM: Xid (PCI:0000:05:00): 79, x", "XidReport"),
         ("Nov 24 10:00:00 n app: NVRM: Xid (PCI:0000:05:00): 79, x", "another program's"),
@@ -71,7 +74,7 @@ def test_explain_walks_a_fatal_line_to_the_claim(run: Run) -> None:
         ),
         (
             "NVRM: Xid (PCI:0000:05:00): 145, RLW_REMAP Fatal XC0 i0 Link 08 (0x00000004 0x00000040)",
-            "RLW_REMAP Fatal; NVIDIA's sheet says RESET_GPU",
+            "RLW_REMAP Fatal; action in NVIDIA's sheet: RESET_GPU",
         ),
         (
             "NVRM: Xid (PCI:0000:05:00): 149, NETIR_LINK_EVT Fatal XC0 i0 Link 02 (0x021001c6 0x00000000)",
@@ -99,7 +102,7 @@ def test_explain_walks_a_fatal_line_to_the_claim(run: Run) -> None:
         ),
         (
             "nvidia-nvswitch3: SXid (PCI:0000:05:00.0): 12028, Fatal, Link 32 x",
-            "no GPU is judged by it alone",
+            "it changes no verdict by itself",
         ),
     ],
 )

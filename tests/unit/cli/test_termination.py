@@ -19,9 +19,9 @@ import threading
 
 with Termination() as termination:
     done = threading.Event()
-    termination.hand_to(done.set)
+    termination.on_request(done.set)
     print("ready", flush=True)
-    while not done.wait(0.0005) or not termination.asked.wait(0.0005):
+    while not done.wait(0.0005) or not termination.requested.wait(0.0005):
         continue
     print("put away", flush=True)
 """
@@ -32,12 +32,12 @@ def test_the_handler_takes_no_lock_that_the_main_thread_can_hold() -> None:
     """Finding S3: the signal comes while the main thread holds the very lock that the event needs."""
     with Termination() as termination:
         done = threading.Event()
-        termination.hand_to(done.set)
+        termination.on_request(done.set)
         with done._cond:
             os.kill(os.getpid(), signal.SIGTERM)
             assert not done._flag
         assert done.wait(10)
-        assert termination.asked.wait(10)
+        assert termination.requested.wait(10)
         assert termination.exit_code == 128 + signal.SIGTERM
 
 
@@ -63,15 +63,15 @@ def test_a_flood_of_signals_blocks_nothing() -> None:
     with Termination() as termination:
         for _ in range(70_000):
             signal.raise_signal(signal.SIGHUP)
-        assert termination.asked.wait(10)
+        assert termination.requested.wait(10)
 
 
 def test_a_signal_before_there_is_something_to_stop_is_handed_on_once() -> None:
     with Termination() as termination:
         signal.raise_signal(signal.SIGINT)
-        assert termination.asked.wait(10)
+        assert termination.requested.wait(10)
         told: list[str] = []
-        termination.hand_to(lambda: told.append("stop"))
+        termination.on_request(lambda: told.append("stop"))
         signal.raise_signal(signal.SIGINT)
         assert told == ["stop"]
         assert termination.exit_code == 130
@@ -83,7 +83,7 @@ def test_signals_go_back_to_who_had_them() -> None:
         assert [signal.getsignal(number) for number in SIGNALS] != before
     assert [signal.getsignal(number) for number in SIGNALS] == before
     assert signal.set_wakeup_fd(-1) == -1
-    assert not termination.asked.is_set()
+    assert not termination.requested.is_set()
     assert termination.exit_code == 0
 
 
@@ -94,7 +94,7 @@ def test_a_hangup_that_is_ignored_stays_ignored() -> None:
         with Termination() as termination:
             signal.raise_signal(signal.SIGHUP)
             signal.raise_signal(signal.SIGTERM)
-            assert termination.asked.wait(10)
+            assert termination.requested.wait(10)
             assert termination.number == signal.SIGTERM
     finally:
         signal.signal(signal.SIGHUP, before)
