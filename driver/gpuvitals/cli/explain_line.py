@@ -68,9 +68,7 @@ def line_stations(text: str, policy: Policy) -> tuple[list[Station], bool]:
 def _record_stations(found: LogLine, line: Line, policy: Policy) -> Iterator[Station]:
     record = found.record
     numbered = "" if found.sequence is None else f", sequence {found.sequence}"
-    signed = (
-        "" if found.is_signed else "; the form does not identify the writer, which is taken to be the kernel"
-    )
+    signed = "" if found.is_signed else "; the form does not identify the writer: taken to be the kernel's"
     yield Station("record", f"facility {record.facility}{numbered}{signed}")
     yield Station("line", _line(line))
     hint = advisory_of(record, _NOW)

@@ -265,7 +265,7 @@ def test_pipes_are_logs_and_put_in_order(packer: str, run: Run, kept: Kept, tmp_
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        (b"\x28\xb5\x2f\xfd" + bytes(40), "is packed by zstd"),
+        (b"\x28\xb5\x2f\xfd" + bytes(40), "is compressed by zstd"),
         (b"PK\x03\x04" + bytes(40), "is a zip archive"),
         (b"BZh9" + bytes(40), "is damaged or cut off"),
         (b"\xfd7zXZ\x00" + bytes(40), "is damaged or cut off"),

@@ -125,12 +125,12 @@ def test_nothing_takes_back_what_was_said_by_any_name(name: str, report: Run, se
         code, out, _ = report(name, "nothing")
 
         assert (code, annotation(server)) == (0, "")
-        assert "nothing is said any more" in out
+        assert "report retracted" in out
 
 
 def test_taking_back_what_nobody_has_said_says_so(report: Run) -> None:
     """Finding C2."""
-    assert report(UUID, "nothing")[1] == "node node-a, gpu gpu-0000-3b-00-0: nothing was said\n"
+    assert report(UUID, "nothing")[1] == "node node-a, gpu gpu-0000-3b-00-0: there was no report\n"
 
 
 @pytest.mark.parametrize("name", ["gpu-9", "0000:77:00.0", "GPU-5d3c0a11-8e42-4b7f-9c15-0f6a2be71dff"])
@@ -194,7 +194,7 @@ def test_what_nobody_can_read_is_kept_until_it_is_to_be_repaired(
     code, _, err = report("gpu-0000-3b-00-0", *say)
 
     assert (code, err.count("\n"), annotation(server)) == (1, 1, text)
-    assert "add --repair to drop what can't be read" in err
+    assert "add --repair to drop unreadable entries" in err
 
     code, _, err = report("gpu-0000-3b-00-0", *say, "--repair")
 
