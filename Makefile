@@ -8,8 +8,10 @@ DEV_STAMP := $(VENV)/.dev-installed
 NVML_MOCK := .cache/nvml-mock/libnvidia-ml.so.1
 IMAGE ?= gpuvitals/agent:0.1.0
 SBOM := dist/gpuvitals-agent.cdx.json
-# Two workers for each core: more than half of the tests' time is waiting for the agent's own delays.
-WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+# Two workers for each core: more than half of the tests' time is waiting for the agent's own delays. Long runs compute.
+WORKERS ?= $(shell echo $$((2 * $(CORES))))
+LONG_WORKERS ?= $(CORES)
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not needs_go and not long"
 # These keep a server for all their cases, and the other tests look whether one left a thread or a socket behind.
 SHARED_TESTS := tests/contract tests/chart tests/examples
@@ -51,7 +53,7 @@ test: $(DEV_STAMP) ## every test that needs Python only (and a C compiler for th
 	$(PYTEST) $(SHARED_TESTS)
 
 long: $(DEV_STAMP) ## the long runs: enumerations, 10,000-example properties, cold starts (SLICE=<commit hash> plays a twentieth of each)
-	GPUVITALS_SLICE=$(SLICE) $(BIN)/python -m pytest -n $(WORKERS) -m long tests $(if $(SLICE),--hypothesis-seed=$(SLICE))
+	GPUVITALS_SLICE=$(SLICE) $(BIN)/python -m pytest -n $(LONG_WORKERS) -m long tests $(if $(SLICE),--hypothesis-seed=$(SLICE))
 
 check: lint prose types contracts generated chart-check ## run the checks of CI: lint, prose, types, import contracts, generated files, chart
 
