@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from gpuvitals.health.attribution import affects
 from gpuvitals.health.clearing import after_restart
 from gpuvitals.health.evaluate import advance, evaluate
-from gpuvitals.health.fault_classes import ASKS_FOR_RESET, FLAPPING, Clearing, FaultClass, xid_rule
+from gpuvitals.health.fault_classes import ASKS_FOR_RESET, FLAPPING, Clearing, FaultClass
 from gpuvitals.health.faults import NVML_HUNG, isolates, run_ends_at
 from gpuvitals.health.isolation import isolated
 from gpuvitals.health.reasons import is_reason
 from gpuvitals.health.state import MAX_EPISODES, MAX_PAST, MAX_XIDS, GpuState, initial_state
 from gpuvitals.health.xid_catalog import CATALOG
+from gpuvitals.health.xid_rules import xid_rule
 from gpuvitals.inventory.device import MAX_STRING, Device, device_name
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.inventory.pool import pool

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpuvitals.health.fault_classes import FaultClass, xid_rule
+from gpuvitals.health.fault_classes import FaultClass
 from gpuvitals.health.xid_catalog import CATALOG
+from gpuvitals.health.xid_rules import xid_rule
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.signal import ClearReport, IdentityReport, Source, XidReport
 from gpuvitals.signals.kmsg.record_stream import RecordStream

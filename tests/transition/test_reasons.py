@@ -4,16 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from gpuvitals.health.fault_classes import (
-    EARLIER_FAULT,
-    LEVELS,
-    RECOVERY_ACTIONS,
-    Clearing,
-    FaultClass,
-    xid_rule,
-)
+from gpuvitals.health.fault_classes import EARLIER_FAULT, LEVELS, RECOVERY_ACTIONS, Clearing, FaultClass
 from gpuvitals.health.reasons import UNLISTED_XID, entries, entry_of
 from gpuvitals.health.xid_catalog import CATALOG
+from gpuvitals.health.xid_rules import xid_rule
 from gpuvitals.model.signal import (
     FabricState,
     GpuSignal,

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from gpuvitals.health.fault_classes import Clearing, FaultClass, xid_rule
+from gpuvitals.health.fault_classes import Clearing, FaultClass
 from gpuvitals.health.xid_catalog import CATALOG
+from gpuvitals.health.xid_rules import xid_rule
 from gpuvitals.model.health import HealthState
 from gpuvitals.model.signal import Nvlink5Detail, Source, XidReport
 from support.signals import BUS, fold, good, identity, judge, moment, xid

@@ -2,8 +2,9 @@
 
 import pytest
 
-from gpuvitals.health.fault_classes import FaultClass, xid_rule
+from gpuvitals.health.fault_classes import FaultClass
 from gpuvitals.health.xid_catalog import CATALOG
+from gpuvitals.health.xid_rules import xid_rule
 from gpuvitals.model.health import HealthClass, HealthState, Phase
 from gpuvitals.model.ids import PciBusId
 from gpuvitals.model.signal import Nvlink5Detail, Source, XidReport

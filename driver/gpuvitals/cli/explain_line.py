@@ -7,7 +7,7 @@ from typing import assert_never
 
 from gpuvitals.health.advice import xid_advice
 from gpuvitals.health.evaluate import evaluate
-from gpuvitals.health.fault_classes import PEER_ADVICE, FaultClass, xid_rule
+from gpuvitals.health.fault_classes import FaultClass
 from gpuvitals.health.isolation import isolated
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.reasons import operator_advice
@@ -16,6 +16,7 @@ from gpuvitals.health.verdict import verdict
 from gpuvitals.health.witnesses import WITNESSES, fault_kind, witnesses
 from gpuvitals.health.xid74 import xid74_meaning
 from gpuvitals.health.xid_nvlink5 import nvlink5_action, points_at_peer
+from gpuvitals.health.xid_rules import PEER_ADVICE, xid_rule
 from gpuvitals.inventory.naming import Naming
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.gpu import Gpu

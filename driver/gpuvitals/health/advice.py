@@ -7,8 +7,9 @@ Source: docs.nvidia.com, "Analyzing Xid Errors with the Xid Catalog".
 
 from typing import assert_never
 
-from gpuvitals.health.fault_classes import DECODED_XIDS, CauseRule, Clearing, FaultClass
+from gpuvitals.health.fault_classes import CauseRule, Clearing, FaultClass
 from gpuvitals.health.xid_catalog import CATALOG
+from gpuvitals.health.xid_rules import DECODED_XIDS
 
 IMMEDIATE = {
     "IGNORE": "no immediate action",

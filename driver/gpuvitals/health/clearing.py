@@ -9,7 +9,7 @@ from gpuvitals.health.fault_classes import ASKS_FOR_RESET, Clearing
 from gpuvitals.health.faults import End, end_faults
 from gpuvitals.health.fold_reading import is_clean, shows_reset_need
 from gpuvitals.health.policy import Policy
-from gpuvitals.health.state import Ending, Fault, GpuState, Standing
+from gpuvitals.health.state import Ending, Fault, GpuState, Standing, XidRecord
 from gpuvitals.health.witnesses import is_corroborated
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import ClearReport, Reading
@@ -133,14 +133,14 @@ def after_restart(
 
 
 def _confirmed_or_dropped(state: GpuState, early: tuple[Fault, ...]) -> GpuState:
-    if_reset_requested = {fault.rule.reason for fault in early if is_corroborated(state, fault)}
-    dropped = {fault.rule.reason for fault in early} - if_reset_requested
+    corroborated = {fault.rule.reason for fault in early if is_corroborated(state, fault)}
+    dropped = {fault.rule.reason for fault in early} - corroborated
     settled = max(fault.last_at for fault in early)
     return replace(
         state,
         settled_early=settled if state.settled_early is None else max(settled, state.settled_early),
         faults=tuple(
-            replace(fault, standing=Standing.CURRENT) if fault.rule.reason in if_reset_requested else fault
+            replace(fault, standing=Standing.CURRENT) if fault.rule.reason in corroborated else fault
             for fault in state.faults
             if fault.rule.reason not in dropped
         ),
@@ -197,46 +197,48 @@ def _newest(state: GpuState) -> float:
 
 
 def _shifted(state: GpuState, shift: float) -> GpuState:
-    def moved(at: float | None) -> float | None:
-        return None if at is None else at - shift
-
-    faults = tuple(
-        replace(
-            fault,
-            first_at=fault.first_at - shift,
-            last_at=fault.last_at - shift,
-            episodes=tuple(start - shift for start in fault.episodes),
-            reports=tuple(start - shift for start in fault.reports),
-            run_since=moved(fault.run_since),
-            good_since=moved(fault.good_since),
-        )
-        for fault in state.faults
-    )
-    xids = tuple(
-        replace(
-            record,
-            episode_at=record.episode_at - shift,
-            last_at=record.last_at - shift,
-            counted_at=moved(record.counted_at),
-            meetings=tuple(replace(meeting, at=meeting.at - shift) for meeting in record.meetings),
-        )
-        for record in state.xids
-    )
+    """`state` with every instant moved back by `shift` seconds."""
     return replace(
         state,
         started_at=state.started_at - shift,
-        faults=faults,
-        xids=xids,
-        resolved_until=moved(state.resolved_until),
-        settled_early=moved(state.settled_early),
-        suspect_since=moved(state.suspect_since),
+        faults=tuple(_shifted_fault(fault, shift) for fault in state.faults),
+        xids=tuple(_shifted_xid(record, shift) for record in state.xids),
+        resolved_until=_moved(state.resolved_until, shift),
+        settled_early=_moved(state.settled_early, shift),
+        suspect_since=_moved(state.suspect_since, shift),
         suspect_runs=tuple(start - shift for start in state.suspect_runs),
-        remapped_at=moved(state.remapped_at),
-        probation_until=moved(state.probation_until),
-        repaired_at=moved(state.repaired_at),
+        remapped_at=_moved(state.remapped_at, shift),
+        probation_until=_moved(state.probation_until, shift),
+        repaired_at=_moved(state.repaired_at, shift),
         repairs=tuple(at - shift for at in state.repairs),
         past=tuple(
             replace(entry, first_at=entry.first_at - shift, ended_at=entry.ended_at - shift)
             for entry in state.past
         ),
     )
+
+
+def _shifted_fault(fault: Fault, shift: float) -> Fault:
+    return replace(
+        fault,
+        first_at=fault.first_at - shift,
+        last_at=fault.last_at - shift,
+        episodes=tuple(start - shift for start in fault.episodes),
+        reports=tuple(start - shift for start in fault.reports),
+        run_since=_moved(fault.run_since, shift),
+        good_since=_moved(fault.good_since, shift),
+    )
+
+
+def _shifted_xid(record: XidRecord, shift: float) -> XidRecord:
+    return replace(
+        record,
+        episode_at=record.episode_at - shift,
+        last_at=record.last_at - shift,
+        counted_at=_moved(record.counted_at, shift),
+        meetings=tuple(replace(meeting, at=meeting.at - shift) for meeting in record.meetings),
+    )
+
+
+def _moved(at: float | None, shift: float) -> float | None:
+    return None if at is None else at - shift

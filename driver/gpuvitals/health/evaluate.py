@@ -15,15 +15,7 @@ from gpuvitals.health.clearing import (
     settle_unconfirmed,
 )
 from gpuvitals.health.dcgm_reading import drop_stale_dcgm_reading, fold_dcgm_reading
-from gpuvitals.health.fault_classes import (
-    ASKS_FOR_RESET,
-    LEVELS,
-    RECOVERY_ACTIONS,
-    Clearing,
-    if_reset_requested,
-    recovery_action,
-    xid_rule,
-)
+from gpuvitals.health.fault_classes import ASKS_FOR_RESET, LEVELS, RECOVERY_ACTIONS, Clearing, recovery_action
 from gpuvitals.health.faults import End, Evidence, end_faults, isolates, raise_fault
 from gpuvitals.health.fold_checkup import fold_checkup, with_fatal_errors
 from gpuvitals.health.fold_reading import fold_ok_reading, has_gpu_values
@@ -36,6 +28,7 @@ from gpuvitals.health.state import (
     with_identity_logged,
 )
 from gpuvitals.health.xid_records import is_duplicate, is_fault, updated_record
+from gpuvitals.health.xid_rules import if_reset_requested, xid_rule
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import (
     Checkup,

@@ -7,17 +7,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from gpuvitals.health.advice import UNLISTED, advice, nvidia_actions, xid_advice
-from gpuvitals.health.fault_classes import (
-    DECODED_XIDS,
-    LEVELS,
-    CauseRule,
-    Clearing,
-    FaultClass,
-    if_reset_requested,
-    worse,
-    xid_number,
-    xid_rule_by_number,
-)
+from gpuvitals.health.fault_classes import LEVELS, CauseRule, Clearing, FaultClass, worse
 from gpuvitals.health.unusable import (
     GPU_REPLACED,
     INSTANCE_GONE,
@@ -28,6 +18,7 @@ from gpuvitals.health.unusable import (
 )
 from gpuvitals.health.verdict import NO_EVIDENCE, PROBATION
 from gpuvitals.health.xid_catalog import CATALOG
+from gpuvitals.health.xid_rules import DECODED_XIDS, if_reset_requested, xid_number, xid_rule_by_number
 from gpuvitals.model.health import NO_REASON
 from gpuvitals.model.ids import Reason
 

@@ -6,16 +6,7 @@ the same rules as the original: a reset, a new boot with clean readings, an oper
 
 from dataclasses import dataclass, replace
 
-from gpuvitals.health.fault_classes import (
-    EARLIER_FAULT,
-    LEVELS,
-    MAX_XID,
-    CauseRule,
-    Clearing,
-    FaultClass,
-    xid_number,
-    xid_rule_by_number,
-)
+from gpuvitals.health.fault_classes import EARLIER_FAULT, LEVELS, CauseRule, Clearing, FaultClass
 from gpuvitals.health.faults import with_fault
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import (
@@ -29,6 +20,7 @@ from gpuvitals.health.state import (
 )
 from gpuvitals.health.unusable import FILE_REASONS, INSTANCE_GONE
 from gpuvitals.health.verdict import NO_EVIDENCE, PROBATION
+from gpuvitals.health.xid_rules import MAX_XID, xid_number, xid_rule_by_number
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.health import NO_REASON, HealthState
 from gpuvitals.model.ids import GpuUuid, Reason

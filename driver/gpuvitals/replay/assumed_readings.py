@@ -10,9 +10,10 @@ from dataclasses import replace
 
 from gpuvitals.health.clearing import after_restart
 from gpuvitals.health.evaluate import evaluate
-from gpuvitals.health.fault_classes import FaultClass, xid_rule
+from gpuvitals.health.fault_classes import FaultClass
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.state import GpuState
+from gpuvitals.health.xid_rules import xid_rule
 from gpuvitals.model.clock import Moment
 from gpuvitals.model.signal import (
     GpuSignal,

@@ -55,40 +55,18 @@ class History:
             case Restart():
                 yield from self._booted(event.what, now)
             case InventoryReport():
-                self._gpus.inventory.add_report(event)
-                if is_reload(self._driver_load, event.driver_load):
-                    yield from self._booted("driver load", now)
-                self._driver_load = known_load(self._driver_load, event.driver_load)
-            case GapReport():
-                yield _node_entry(
-                    now,
-                    f"{event.lost} records are missing from the log; the agent would read every GPU again",
-                )
-            case MonitorReport():
-                yield _node_entry(now, f"{event.source.value}: {event.state.value} {event.detail}".rstrip())
-            case ExternalReports():
-                yield _node_entry(
-                    now,
-                    f"{event.source.value}: {len(event.reports)} reports; a replay ignores them",
-                )
+                yield from self._inventory(event, now)
+            case GapReport() | MonitorReport() | ExternalReports():
+                yield _node_entry(now, _source_text(event))
             case SwitchReport():
                 yield from self._switch(event, now)
             case Advisory():
                 yield from self._advised(event)
             case XidReport():
-                if not self._burst_lines:
-                    self._burst_began = now
-                self._burst_lines += 1
-                self._burst_at = now.at
-                yield from self._gpus.fold(event, now)
-                if event.code == _OFF_BUS_XID and event.bus_id is not None:
-                    yield from self._gpu_fell_off(event.bus_id, now)
+                yield from self._xid(event, now)
             case OffBusReport() | InitFailureReport() if event.bus_id is None and event.uuid is None:
                 self.tally.unattributed += 1
-                what = "fell off the bus" if isinstance(event, OffBusReport) else "could not be initialised"
-                yield _node_entry(
-                    now, f"a GPU {what}, and the line does not say which: the agent would probe all GPUs"
-                )
+                yield _node_entry(now, _unattributed_text(event))
             case OffBusReport():
                 yield from self._gpus.fold(event, now)
                 if event.bus_id is not None:
@@ -120,6 +98,21 @@ class History:
         if self._burst_lines and now.at - self._burst_at >= self._policy.burst_silence_seconds:
             yield from self._end_burst(now)
         yield from self._gpus.advance_to(now)
+
+    def _inventory(self, report: InventoryReport, now: Moment) -> Iterator[TimelineEntry]:
+        self._gpus.inventory.add_report(report)
+        if is_reload(self._driver_load, report.driver_load):
+            yield from self._booted("driver load", now)
+        self._driver_load = known_load(self._driver_load, report.driver_load)
+
+    def _xid(self, report: XidReport, now: Moment) -> Iterator[TimelineEntry]:
+        if not self._burst_lines:
+            self._burst_began = now
+        self._burst_lines += 1
+        self._burst_at = now.at
+        yield from self._gpus.fold(report, now)
+        if report.code == _OFF_BUS_XID and report.bus_id is not None:
+            yield from self._gpu_fell_off(report.bus_id, now)
 
     def _booted(self, what: str, now: Moment) -> Iterator[TimelineEntry]:
         self.tally.boots += what == "boot"
@@ -187,6 +180,23 @@ class History:
 
 def _node_entry(now: Moment, text: str) -> TimelineEntry:
     return TimelineEntry(kind=EntryKind.NODE, seen=now, gpu="", text=text)
+
+
+def _source_text(report: GapReport | MonitorReport | ExternalReports) -> str:
+    match report:
+        case GapReport():
+            return f"{report.lost} records are missing from the log; the agent would read every GPU again"
+        case MonitorReport():
+            return f"{report.source.value}: {report.state.value} {report.detail}".rstrip()
+        case ExternalReports():
+            return f"{report.source.value}: {len(report.reports)} reports; a replay ignores them"
+        case _:
+            assert_never(report)
+
+
+def _unattributed_text(report: OffBusReport | InitFailureReport) -> str:
+    failure = "fell off the bus" if isinstance(report, OffBusReport) else "could not be initialised"
+    return f"a GPU {failure}, and the line does not say which: the agent would probe all GPUs"
 
 
 def _burst_text(burst: Burst, lines: int, until: float) -> str:

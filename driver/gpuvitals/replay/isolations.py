@@ -6,9 +6,10 @@ the GPU contradict it, if there is no such evidence and no reset in between. Wit
 
 from typing import assert_never
 
-from gpuvitals.health.fault_classes import ASKS_FOR_RESET, FaultClass, recovery_action, xid_rule
+from gpuvitals.health.fault_classes import ASKS_FOR_RESET, FaultClass, recovery_action
 from gpuvitals.health.policy import Policy
 from gpuvitals.health.witnesses import FaultKind, fault_kind
+from gpuvitals.health.xid_rules import xid_rule
 from gpuvitals.model.health import Confidence, Verdict
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import (

@@ -5,9 +5,10 @@ import csv
 import pytest
 
 from gpuvitals.health.advice import IMMEDIATE, INVESTIGATORY, UNLISTED, nvidia_actions, xid_advice
-from gpuvitals.health.fault_classes import DECODED_XIDS, FaultClass, xid_rule
+from gpuvitals.health.fault_classes import FaultClass
 from gpuvitals.health.reasons import operator_advice
 from gpuvitals.health.xid_catalog import CATALOG
+from gpuvitals.health.xid_rules import DECODED_XIDS, xid_rule
 from gpuvitals.model.ids import Reason
 from support.named_tests import ROOT
 from support.signals import fold, good, judge, xid

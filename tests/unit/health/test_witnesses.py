@@ -2,7 +2,7 @@
 
 import pytest
 
-from gpuvitals.health.fault_classes import LEVELS, FaultClass, xid_rule
+from gpuvitals.health.fault_classes import LEVELS, FaultClass
 from gpuvitals.health.state import GpuState
 from gpuvitals.health.witnesses import (
     WITNESSES,
@@ -15,6 +15,7 @@ from gpuvitals.health.witnesses import (
     witnesses,
 )
 from gpuvitals.health.xid_catalog import CATALOG
+from gpuvitals.health.xid_rules import xid_rule
 from gpuvitals.model.health import Confidence
 from gpuvitals.model.ids import Reason
 from gpuvitals.model.signal import (
