@@ -1,4 +1,4 @@
-"""Saved logs for the tests of the replay: kernel lines in every form in which they are kept, and their replay."""
+"""Saved logs for the tests of the replay: kernel lines in every log format, and their replay."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -215,5 +215,5 @@ def _joined(lines: Iterable[str]) -> bytes:
 
 
 def quiet(said: Sequence[Said], until: float) -> list[Said]:
-    """The same log, going on until then."""
+    """The same log with a later, unrelated line."""
     return [*said, (until, "usb 1-1: new device")]

@@ -50,7 +50,7 @@ class View:
                 yield View(self.source, f"{self.path}[{place}]", node.start_mark.line + 1, node)
 
     @property
-    def there(self) -> bool:
+    def is_present(self) -> bool:
         """Whether the field is present."""
         return self.node is not None
 

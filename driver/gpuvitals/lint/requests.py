@@ -11,7 +11,7 @@ from gpuvitals.lint.cel.facts import Facts, facts
 from gpuvitals.lint.cel.tokens import SyntaxProblem
 from gpuvitals.lint.documents import View
 from gpuvitals.lint.findings import Finding, Level, Problem
-from gpuvitals.lint.selectors import problems, reads_health, unfiltered, unknown_attribute
+from gpuvitals.lint.selectors import problems, reads_health, unfiltered_reads, unknown_attribute
 from gpuvitals.lint.vocabulary import Vocabulary, nearest
 
 
@@ -59,7 +59,7 @@ def selectors_findings(
         for problem in problems(found, context.vocabulary):
             yield context.in_expression(expression, problem)
         if not drivers:
-            for problem in unfiltered(found, context.vocabulary, any_domain=of_class):
+            for problem in unfiltered_reads(found, context.vocabulary, any_domain=of_class):
                 yield context.in_expression(expression, problem)
         drivers = drivers or found.drivers
 
@@ -77,10 +77,10 @@ def claim_findings(spec: View, context: Context) -> Iterator[Finding]:
     """Findings about a claim's spec."""
     devices = spec.get("devices")
     for request in devices.get("requests").items():
-        if request.get("firstAvailable").there:
+        if request.get("firstAvailable").is_present:
             for choice in request.get("firstAvailable").items():
                 yield from _request(choice, context)
-        elif request.get("exactly").there:
+        elif request.get("exactly").is_present:
             yield from _request(request.get("exactly"), context)
         else:
             yield from _request(request, context)  # v1beta1

@@ -37,7 +37,7 @@ def problems(found: Facts, vocabulary: Vocabulary) -> Iterator[Problem]:
             yield from _comparison(comparison, attribute, vocabulary)
 
 
-def unfiltered(found: Facts, vocabulary: Vocabulary, *, any_domain: bool) -> Iterator[Problem]:
+def unfiltered_reads(found: Facts, vocabulary: Vocabulary, *, any_domain: bool) -> Iterator[Problem]:
     """Reads on devices of an unknown driver. Without `any_domain`, only reads of gpuvitals domains."""
     driver = vocabulary.naming.driver
     for read in found.reads:
@@ -45,7 +45,7 @@ def unfiltered(found: Facts, vocabulary: Vocabulary, *, any_domain: bool) -> Ite
             continue
         yield Problem(
             "driver-filter",
-            f"reads {shown(read)} on devices of every driver, and a device without it fails the pod's scheduling; "
+            f"reads {attribute_name(read)} on devices of every driver, and a device without it fails the pod's scheduling; "
             f'begin with: device.driver == "{driver}" &&',
             read.at,
         )
@@ -57,7 +57,7 @@ def reads_health(found: Facts, vocabulary: Vocabulary) -> bool:
     return any(read.domain == vocabulary.naming.attribute_domain for read in found.reads)
 
 
-def shown(read: Read) -> str:
+def attribute_name(read: Read) -> str:
     """The attribute in the notation `health/score`."""
     return f"{read.domain}/{read.key}"
 
@@ -77,7 +77,7 @@ def _names(found: Facts, vocabulary: Vocabulary) -> Iterator[Problem]:
 
 def _no_such_field(missing: Missing, vocabulary: Vocabulary) -> str:
     parts = missing.path.split(".")
-    attribute = vocabulary.elsewhere("attributes", parts[-1])
+    attribute = vocabulary.find_in_any_domain("attributes", parts[-1])
     if attribute is not None:
         return (
             f'{missing.path} does not compile; write device.attributes["{attribute.domain}"].{attribute.key}'
@@ -95,7 +95,7 @@ def _condition(condition: Condition, vocabulary: Vocabulary) -> Iterator[Problem
             attribute = _attribute(read, vocabulary)
             if attribute is None or attribute.kind is Kind.BOOL:
                 return
-            found = f"{attribute.kind.value} ({shown(read)})"
+            found = f"{attribute.kind.value} ({attribute_name(read)})"
         case Constant(value=bool()):
             return
         case Constant() | Constants():
@@ -119,7 +119,7 @@ def _read(read: Read, vocabulary: Vocabulary) -> Iterator[Problem]:
     elif not attribute.always and not read.guarded:
         yield Problem(
             "missing-key",
-            f"some devices do not have {shown(read)}, and a device without it fails the pod's scheduling; "
+            f"some devices do not have {attribute_name(read)}, and a device without it fails the pod's scheduling; "
             f"write .?{read.key}.orValue({_ABSENT[attribute.kind]})",
             read.at,
         )
@@ -134,14 +134,14 @@ def _unknown(read: Read, vocabulary: Vocabulary) -> Iterator[Problem]:
     naming = vocabulary.naming
     near = nearest(read.domain, (naming.driver, naming.attribute_domain, STANDARD))
     if near is not None and near != read.domain and vocabulary.find(read.which, near, read.key) is not None:
-        text = f"{shown(read)} is not published; did you mean {near}/{read.key}?"
+        text = f"{attribute_name(read)} is not published; did you mean {near}/{read.key}?"
         yield Problem("unknown-attribute", text, read.at)
 
 
 def unknown_attribute(which: str, domain: str, key: str, vocabulary: Vocabulary) -> str:
     """The text about a key that gpuvitals does not publish."""
     text = f"{domain}/{key} is not published as {'a capacity' if which == 'capacity' else 'an attribute'}"
-    other = vocabulary.elsewhere(which, key)
+    other = vocabulary.find_in_any_domain(which, key)
     if other is not None:
         return f'{text}; write device.{which}["{other.domain}"].{other.key}'
     near = vocabulary.nearest(which, domain, key)
@@ -176,12 +176,12 @@ def _comparison(found: Comparison, attribute: Attribute, vocabulary: Vocabulary)
 def _ordered(found: Comparison, attribute: Attribute) -> Iterator[Problem]:
     name, value = _constructor(found, attribute)
     if found.operator == "orValue":
-        text = f"the default of {shown(found.read)} is {_type(found.value)}, but the attribute is {attribute.kind.value}"
+        text = f"the default of {attribute_name(found.read)} is {_type(found.value)}, but the attribute is {attribute.kind.value}"
         yield Problem("type", f"{text}; write orValue({_ABSENT[attribute.kind]})", found.at)
         return
     yield Problem(
         "type",
-        f"{shown(found.read)} is {attribute.kind.value} and {_consequence(found)} with {_type(found.value)}; "
+        f"{attribute_name(found.read)} is {attribute.kind.value} and {_consequence(found)} with {_type(found.value)}; "
         f'write .compareTo({name}("{value}")) and compare the result with 0',
         found.at,
     )
@@ -207,7 +207,7 @@ def _number(found: Comparison, attribute: Attribute, value: Value) -> Iterator[P
 
 
 def _fraction(found: Comparison, attribute: Attribute, value: float) -> str:
-    name = shown(found.read)
+    name = attribute_name(found.read)
     if attribute.highest != 100 or not 0 < value < 1:
         return f"{name} is a whole number, {_written(value)} is not; write {_whole(value)}"
     text = f"{name} is a whole number from 0 to 100; {found.operator} {_written(value)} is "
@@ -235,13 +235,13 @@ def _always(found: Comparison, attribute: Attribute, answer: bool) -> str:
     result = "true" if answer else "false"
     relation = "is never" if found.operator == "in" else f"{found.operator}"
     return (
-        f"{shown(found.read)} is {bounds}, so '{relation} {_written(found.value)}' is {result} for every device; "
+        f"{attribute_name(found.read)} is {bounds}, so '{relation} {_written(found.value)}' is {result} for every device; "
         "remove it or write another number"
     )
 
 
 def _word(found: Comparison, attribute: Attribute, value: str, vocabulary: Vocabulary) -> Iterator[Problem]:
-    name = shown(found.read)
+    name = attribute_name(found.read)
     if found.operator in ("==", "!=", "in") and not vocabulary.is_value(attribute, value):
         near = nearest(value, attribute.values)
         instead = f'write "{near}"' if near else f"write one of {', '.join(attribute.values)}"
@@ -259,7 +259,7 @@ def _word(found: Comparison, attribute: Attribute, value: str, vocabulary: Vocab
 
 def _of_another_type(found: Comparison, attribute: Attribute) -> Problem:
     instead = "a number without quotes" if attribute.kind is Kind.INT else "a string in quotes"
-    name = shown(found.read)
+    name = attribute_name(found.read)
     if found.operator == "orValue":
         text = f"the default of {name} is {_type(found.value)}, but the attribute is {attribute.kind.value}"
         return Problem("type", f"{text}; write orValue({_ABSENT[attribute.kind]})", found.at)

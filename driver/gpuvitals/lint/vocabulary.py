@@ -102,7 +102,7 @@ class Vocabulary:
         """Whether the domain belongs to gpuvitals, so that no other driver publishes keys in it."""
         return domain in (self.naming.driver, self.naming.attribute_domain)
 
-    def elsewhere(self, which: str, key: str) -> Attribute | None:
+    def find_in_any_domain(self, which: str, key: str) -> Attribute | None:
         """A key with this name in any domain."""
         return next((one for one in self._known.values() if (one.which, one.key) == (which, key)), None)
 

@@ -1,4 +1,4 @@
-"""What one breakdown logs is one burst, and what began it is its root."""
+"""XIDs of one fault form one burst, and the XID that started it is the root."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What a model should have: the table wins over what was learned, and neither invents a link."""
+"""Expected NVLinks: the table of models takes precedence over learned values."""
 
 from dataclasses import replace
 
@@ -89,7 +89,7 @@ def read_as(architecture: str, missing: dict[str, object]) -> tuple[Reading, int
 def test_a_signal_that_the_model_lacks_does_not_lower_coverage(
     architecture: str, missing: dict[str, object], coverage: int
 ) -> None:
-    """Finding N7: what NVIDIA documents for later architectures is not expected; anything else that is missing counts."""
+    """Finding N7: values that NVIDIA documents for later architectures are not expected; all others are."""
     assert read_as(architecture, missing)[1] == coverage
 
 

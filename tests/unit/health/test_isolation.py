@@ -1,4 +1,4 @@
-"""Who leaves service."""
+"""The GPUs that leave service."""
 
 from dataclasses import replace
 

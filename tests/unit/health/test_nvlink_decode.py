@@ -9,7 +9,7 @@ from gpuvitals.health.xid74 import Xid74Meaning, xid74_meaning
 from gpuvitals.health.xid_nvlink5 import Nvlink5Action, nvlink5_action
 
 RESET, EVALUATE, IGNORE = Nvlink5Action.RESET_GPU, Nvlink5Action.XID_154_EVAL, Nvlink5Action.IGNORE
-# XID, unit as printed, its code before R575 and since, what resets, what 154 decides.
+# XID, printed unit, its code before and since R575, error status for a reset, error status for XID 154.
 UNITS = [
     (144, "SAW_MVB", 0x021, 0x01, {0x2, 0x10}, set()),
     (145, "RLW_CTRL", 0x062, 0x03, set(), set()),

@@ -1,4 +1,4 @@
-"""What an XID 149 says of the other end of its link reaches a person."""
+"""The advice for an XID 149 that points at the other end of its link."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Values that contradict each other are refused with the names of both; a policy that does not fit its agent is told."""
+"""Contradicting policy values are rejected with both names; conflicts with the agent's settings are reported."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +14,7 @@ from support.worlds.agent_world import AgentWorld
 
 
 def settings(folder: Path, text: str) -> str:
-    """Why the agent refuses its file; empty where it takes it."""
+    """The error for a configuration file; empty if the agent accepts it."""
     path = folder / "node.yaml"
     path.write_text(text, encoding="utf-8")
     try:

@@ -1,4 +1,4 @@
-"""What is worth a write, field by field, so that a new field of the verdict has to take sides."""
+"""The rate limit of each field of the verdict; a new field must be added to one of the groups."""
 
 from dataclasses import fields, replace
 

@@ -1,4 +1,4 @@
-"""The page of the score says what the code does."""
+"""docs/reference/score.md agrees with the code."""
 
 from fractions import Fraction
 

@@ -1,4 +1,4 @@
-"""Who corroborates whom, as data."""
+"""The witnesses of each kind of fault."""
 
 import pytest
 

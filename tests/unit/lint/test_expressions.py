@@ -1,4 +1,4 @@
-"""One table of selectors, each with the rules that speak up and a part of what they say; and selectors that are right."""
+"""Selectors with mistakes, each with its rule and a part of the finding; and selectors without mistakes."""
 
 import pytest
 from hypothesis import given
@@ -151,11 +151,11 @@ def test_active_is_a_hint_and_no_finding() -> None:
 
 
 def test_every_rule_about_expressions_is_in_the_table() -> None:
-    elsewhere = {
+    find_in_any_domain = {
         "driver-filter", "all-tainted", "toleration", "unknown-taint", "nvlink-none", "reference", "unused-claim",
     }  # fmt: skip
 
-    assert {row[1] for row in WRONG} | elsewhere == set(RULES)
+    assert {row[1] for row in WRONG} | find_in_any_domain == set(RULES)
 
 
 def test_other_names_of_driver_and_domain_are_followed() -> None:

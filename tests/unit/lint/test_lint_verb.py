@@ -1,4 +1,4 @@
-"""`gpuvitals lint` as a person meets it: lines, JSON, standard input, exit codes."""
+"""`gpuvitals lint` on the command line: text, JSON, standard input, exit codes."""
 
 import io
 import json

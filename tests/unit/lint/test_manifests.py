@@ -1,4 +1,4 @@
-"""Manifests: one that is wrong for each rule with the line it is told on, the forms YAML can take, and input that is none."""
+"""A faulty manifest for each rule with the reported line, YAML variants, and input that is not a manifest."""
 
 from collections.abc import Iterator
 from textwrap import dedent

@@ -1,4 +1,4 @@
-"""What a replay makes of a log: the verdicts of the same fold, on the log's own time."""
+"""Verdicts, isolations and summaries of a replay, on the log's own time."""
 
 import json
 

@@ -101,7 +101,7 @@ class _Scope:
     def bind(self, name: str, meaning: Meaning) -> "_Scope":
         return _Scope({**self.names, name: meaning}, self.known)
 
-    def knowing(self, more: frozenset[Proof]) -> "_Scope":
+    def with_proofs(self, more: frozenset[Proof]) -> "_Scope":
         return _Scope(self.names, self.known | more)
 
 
@@ -240,15 +240,15 @@ class _Walker:
         before = list(accumulate(shown[:-1], operator.or_, initial=_NOTHING))
         behind = list(accumulate(reversed(shown[1:]), operator.or_, initial=_NOTHING))[::-1]
         for operand, earlier, later in zip(node.operands, before, behind, strict=True):
-            meaning = self.walk(operand, scope.knowing(earlier | later))
+            meaning = self.walk(operand, scope.with_proofs(earlier | later))
             self.facts.conditions.append(Condition(meaning, operand.at, whole=False))
         return Typed("bool")
 
     def _ternary(self, node: Ternary, scope: _Scope) -> Meaning:
         condition = self.walk(node.condition, scope)
         self.facts.conditions.append(Condition(condition, node.condition.at, whole=False))
-        yes = self.walk(node.yes, scope.knowing(self._proofs(node.condition, True, scope)))
-        no = self.walk(node.no, scope.knowing(self._proofs(node.condition, False, scope)))
+        yes = self.walk(node.yes, scope.with_proofs(self._proofs(node.condition, True, scope)))
+        no = self.walk(node.no, scope.with_proofs(self._proofs(node.condition, False, scope)))
         return yes if yes == no else Unknown()
 
     def _proofs(self, node: Node, truth: bool, scope: _Scope) -> frozenset[Proof]:

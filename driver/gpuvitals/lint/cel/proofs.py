@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from gpuvitals.lint.cel.tree import Binary, Call, Index, Literal, Logic, Name, Node, Select, Unary
 from gpuvitals.lint.cel.values import Constant, Domain, Driver, Meaning, Read, Unknown
 
-Meant = Callable[[Node], Meaning]
+MeaningOf = Callable[[Node], Meaning]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,33 +31,33 @@ class OfDriver:
 Proof = HasKey | OfDriver
 
 
-def proofs(node: Node, truth: bool, meant: Meant) -> frozenset[Proof]:
-    """The facts that follow if `node` evaluates to `truth`. `meant` returns the meaning of a subexpression."""
+def proofs(node: Node, truth: bool, meaning_of: MeaningOf) -> frozenset[Proof]:
+    """The facts that follow if `node` evaluates to `truth`. `meaning_of` returns the meaning of a subexpression."""
     match node:
         case Unary(operator="!", operand=operand):
-            return proofs(operand, not truth, meant)
+            return proofs(operand, not truth, meaning_of)
         case Logic(operator=operator, operands=operands):
             if (operator == "&&") is not truth:
                 return frozenset()
-            return frozenset().union(*(proofs(operand, truth, meant) for operand in operands))
+            return frozenset().union(*(proofs(operand, truth, meaning_of) for operand in operands))
         case Call(target=Name(name="cel"), function="bind", arguments=(_, _, body)):
-            return proofs(body, truth, meant)
+            return proofs(body, truth, meaning_of)
         case Call(target=None, function="has", arguments=(Select(operand=operand, field=field),)) if truth:
-            return _key(_path(operand, meant), field)
+            return _key(_path(operand, meaning_of), field)
         case Call(target=target, function="hasValue", arguments=()) if truth and target is not None:
-            return _read(_path(target, meant))
+            return _read(_path(target, meaning_of))
         case Binary(operator="in", left=Literal(value=str(key)), right=right) if truth:
-            return _key(_path(right, meant), key)
+            return _key(_path(right, meaning_of), key)
         case Binary(operator="==" | "!=" as operator, left=left, right=right) if (operator == "==") is truth:
-            one, other = _path(left, meant), _path(right, meant)
+            one, other = _path(left, meaning_of), _path(right, meaning_of)
             return _driver(one, other) | _driver(other, one)
         case _:
             return frozenset()
 
 
-def _path(node: Node, meant: Meant) -> Meaning:
+def _path(node: Node, meaning_of: MeaningOf) -> Meaning:
     """The meaning of a field path or a constant, Unknown for other expressions, which are not evaluated again."""
-    return meant(node) if _is_path(node) else Unknown()
+    return meaning_of(node) if _is_path(node) else Unknown()
 
 
 def _is_path(node: Node) -> bool:

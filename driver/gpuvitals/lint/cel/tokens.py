@@ -106,8 +106,8 @@ def _string(text: str, at: int, opening: re.Match[str]) -> tuple[Token, int]:
             raise SyntaxProblem("unterminated string", at)
         end += 1 if raw or text[end] != "\\" else 2
     body = text[opening.end() : end]
-    meant = body if raw else _ESCAPE.sub(lambda found: _unescaped(found, opening.end()), body)
-    value = meant.encode(errors="replace") if "b" in prefix else meant
+    decoded = body if raw else _ESCAPE.sub(lambda found: _unescaped(found, opening.end()), body)
+    value = decoded.encode(errors="replace") if "b" in prefix else decoded
     end += len(quote)
     return Token(TokenKind.VALUE, text[at:end], at, value), end
 

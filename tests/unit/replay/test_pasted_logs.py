@@ -1,4 +1,4 @@
-"""Logs in the forms in which people send them: read as they are, and never passed over in silence."""
+"""Logs in the formats that users paste and send: parsed unchanged, with a count of lines that are not."""
 
 import json
 

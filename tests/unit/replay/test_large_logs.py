@@ -1,4 +1,4 @@
-"""A replay takes no more memory for a large log than for a small one."""
+"""Memory and time of a replay for large logs."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from support.saved_logs import xid
 
 _MEGABYTE = 1 << 20
 _ALLOWED_KILOBYTES = 24 * 1024
-"""More than the small log took: what the allocator may keep back. A log that is held in memory takes its own size."""
+"""Tolerance above the memory of the small log, for the allocator. A log held in memory would need its own size."""
 _NOISE = "systemd[1]: Started session 41822 of user root on seat0, with the usual things that are said then"
 
 
@@ -42,7 +42,7 @@ def stream(size: int) -> Iterator[bytes]:
 
 
 def replayed(size: int) -> tuple[int, str]:
-    """The peak of a replay's resident memory in kB, and what it printed last."""
+    """The peak resident memory of a replay in kB, and its last line of output."""
     command = [sys.executable, "-m", "gpuvitals.cli.main", "replay", "-"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None

@@ -1,4 +1,4 @@
-"""Kernel lines are found in every form in which logs are kept, and nothing else is taken for one."""
+"""Kernel lines are recognised in every log format; other lines are not."""
 
 from collections.abc import Callable, Iterable
 
