@@ -116,12 +116,14 @@ class Process:
 
 def main(directory: Path) -> int:
     """The number of points at which the agent was killed."""
+    healthy = directory / "healthy"
+    healthy.mkdir()
+    in_child(partial(_healthy_life, healthy))
     point = 0
     while True:
         point += 1
         folder = directory / str(point)
-        folder.mkdir()
-        in_child(partial(_healthy_life, folder))
+        shutil.copytree(healthy, folder)
         _log(folder, 11, "NVRM: Xid (PCI:0000:03:00): 79, GPU has fallen off the bus.")
         status = run_child(partial(_doomed, folder, point))
         assert status in (0, KILLED), f"point {point}: exit status {status}"
