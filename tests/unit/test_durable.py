@@ -1,4 +1,4 @@
-"""The durable file: torn anywhere it falls back, and says so."""
+"""The durable file: torn at any byte, it falls back to the older slot and reports that."""
 
 import os
 from pathlib import Path
@@ -50,7 +50,7 @@ def test_both_generations_torn_is_nothing_with_a_reason(tmp_path: Path) -> None:
     assert loaded.recovered
 
 
-def test_an_edited_payload_is_not_believed(tmp_path: Path) -> None:
+def test_an_edited_payload_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "state"
     file = DurableFile(path)
     file.save(b'{"a":1}')

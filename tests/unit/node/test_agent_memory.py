@@ -20,7 +20,7 @@ def read_to(folder: Path) -> int | None:
 
 
 def test_a_record_read_while_signals_are_taken_is_not_counted_as_folded(tmp_path: Path) -> None:
-    """The log may be read on between the taking of the signals and the save: the save must not claim that record."""
+    """The log may be read further between the taking of the signals and the save: the save must not cover that record."""
     world = AgentWorld(tmp_path)
     world.begin()
     world.read_log_to(20)
@@ -40,7 +40,7 @@ def test_a_record_read_while_signals_are_taken_is_not_counted_as_folded(tmp_path
     assert read_to(tmp_path) == 20
 
 
-def test_a_fault_heard_before_the_first_inventory_is_held_and_not_forgotten(tmp_path: Path) -> None:
+def test_a_fault_from_before_the_first_inventory_is_kept(tmp_path: Path) -> None:
     world = AgentWorld(tmp_path)
     world.read_log_to(5)
     world.agent.queue.put(fault(3, 79, 1000))
@@ -57,7 +57,7 @@ def test_a_fault_heard_before_the_first_inventory_is_held_and_not_forgotten(tmp_
     assert world.published[-1].gpus[3].verdict.last_xid == 79
 
 
-def test_a_fault_of_nobody_is_told_only_once_the_driver_has_said_who_is_there(tmp_path: Path) -> None:
+def test_a_fault_of_no_known_gpu_is_reported_after_the_first_inventory(tmp_path: Path) -> None:
     world = AgentWorld(tmp_path)
     world.turn(1000, fault(99, 79, 1000))
     assert world.events == []
@@ -67,7 +67,7 @@ def test_a_fault_of_nobody_is_told_only_once_the_driver_has_said_who_is_there(tm
     assert "0000:63:00.0" in world.events[0].message
 
 
-def test_the_first_snapshot_waits_for_the_driver_and_for_a_look_at_each_gpu(tmp_path: Path) -> None:
+def test_the_first_snapshot_waits_for_the_driver_and_a_reading_of_each_gpu(tmp_path: Path) -> None:
     world = AgentWorld(tmp_path)
     world.turn(1000, monitor(Source.KMSG), monitor(Source.SYSFS))
     world.turn(1001, inventory(1001), reading(0, 1001))
@@ -78,7 +78,7 @@ def test_the_first_snapshot_waits_for_the_driver_and_for_a_look_at_each_gpu(tmp_
     assert world.states() == [HealthState.HEALTHY] * 8
 
 
-def test_a_gpu_that_does_not_answer_holds_up_the_first_snapshot_for_five_seconds(tmp_path: Path) -> None:
+def test_a_silent_gpu_delays_the_first_snapshot_by_five_seconds(tmp_path: Path) -> None:
     world = AgentWorld(tmp_path)
     world.turn(1001, inventory(1001), *(reading(index, 1001) for index in range(7)))
     world.turn(1005.9)
@@ -88,7 +88,7 @@ def test_a_gpu_that_does_not_answer_holds_up_the_first_snapshot_for_five_seconds
     assert world.states() == [HealthState.HEALTHY] * 7 + [HealthState.UNKNOWN]
 
 
-def test_an_absent_driver_is_shown_at_once_as_a_node_without_devices(tmp_path: Path) -> None:
+def test_an_absent_driver_is_published_at_once_as_a_node_without_devices(tmp_path: Path) -> None:
     world = AgentWorld(tmp_path)
     world.turn(
         1000, replace(monitor(Source.NVML_POLL), state=MonitorState.DRIVER_ABSENT, detail="not loaded")
@@ -156,7 +156,7 @@ def test_a_change_that_is_not_worth_a_write_is_counted_once(tmp_path: Path) -> N
     assert len(world.published) == 1
 
 
-def test_each_transition_is_announced_once_with_what_a_person_can_act_on(tmp_path: Path) -> None:
+def test_each_transition_is_one_event_with_advice(tmp_path: Path) -> None:
     world = AgentWorld(tmp_path)
     world.begin()
     world.turn(1010, fault(3, 79, 1010))
@@ -169,7 +169,7 @@ def test_each_transition_is_announced_once_with_what_a_person_can_act_on(tmp_pat
     assert "a reset, a reboot or an operator clears it" in told.message
 
 
-def test_a_source_that_goes_blind_and_sees_again_is_announced_both_times(tmp_path: Path) -> None:
+def test_a_monitor_that_fails_and_recovers_is_two_events(tmp_path: Path) -> None:
     world = AgentWorld(tmp_path)
     world.begin()
     blind = MonitorReport(

@@ -1,4 +1,4 @@
-"""A disk that takes nothing more is one event, and one when it takes everything again."""
+"""A failing disk is one event, and one more once every file is written again."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ def reasons(world: AgentWorld) -> list[str]:
     return [entry.reason for entry in world.events if entry.reason.startswith("Storage")]
 
 
-def test_a_file_that_can_not_be_written_is_told_once_and_once_again_when_it_can(tmp_path: Path) -> None:
-    """Finding K10: whatever number of saves fails, and of whichever state file."""
+def test_an_unwritable_file_is_one_event_and_one_more_once_it_is_written(tmp_path: Path) -> None:
+    """Finding K10: independent of the number of failed saves and of the state file."""
     world = AgentWorld(tmp_path)
     world.begin()
     blocked = [tmp_path / name for name in ("state.json", "state.json.2", "policies.json", "policies.json.2")]

@@ -1,4 +1,4 @@
-"""Nothing heals by a memory that can't be read: each GPU's record fails alone, and the published verdict stands in."""
+"""An unreadable memory heals no GPU: each record fails alone, and the published verdict stands in for it."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ SICK = 2
 
 
 def spoiled(folder: Path, spoil: Callable[[Json], object]) -> bytes:
-    """Changes the state file as another version would have written it; its new payload."""
+    """Changes the state file into one of another version, and returns its new payload."""
     file = DurableFile(folder / "state.json")
     payload = file.load().payload
     assert payload is not None
@@ -114,7 +114,7 @@ SPOILED: dict[str, Callable[[Json], object]] = {
 def test_a_failed_gpu_stays_out_whatever_its_record_became(
     tmp_path: Path, spoil: Callable[[Json], object]
 ) -> None:
-    """Finding K4, Finding R10: the siblings keep their memory, the failed GPU stays out without any slice to ask."""
+    """Finding K4, Finding R10: the other GPUs keep their memory; the failed one stays out without stored slices."""
     sick_world(tmp_path)
     spoiled(tmp_path, spoil)
     heir = heir_of(tmp_path)
@@ -197,7 +197,7 @@ def test_the_next_version_takes_over_what_was_saved_last(tmp_path: Path) -> None
 
 
 def test_a_record_of_a_newer_version_is_carried_until_it_can_be_read(tmp_path: Path) -> None:
-    """Finding R10: the unknown word costs nothing for good: the version that wrote it finds the record again."""
+    """Finding R10: the version that wrote the unknown value finds the record again."""
     sick_world(tmp_path)
     spoiled(
         tmp_path,
@@ -217,8 +217,8 @@ def test_a_record_of_a_newer_version_is_carried_until_it_can_be_read(tmp_path: P
 
 
 @pytest.mark.parametrize("make", ["directory", "fifo", "text", "empty", "dangling"])
-def test_a_state_file_that_is_none_is_named_and_costs_the_memory_only(tmp_path: Path, make: str) -> None:
-    """Finding R10: both slots, whatever stands there, never end the start."""
+def test_a_path_that_is_no_state_file_is_named_and_costs_only_the_memory(tmp_path: Path, make: str) -> None:
+    """Finding R10: no content of the two slots ends the start."""
     import os
 
     for name in ("state.json", "state.json.2"):
@@ -245,7 +245,7 @@ def test_a_state_file_that_is_none_is_named_and_costs_the_memory_only(tmp_path: 
 
 
 def test_a_moved_state_folder_keeps_a_failed_gpu_out(tmp_path: Path) -> None:
-    """Finding R10: without any file the published slices are read before anything is shown."""
+    """Finding R10: without any file the stored slices are read before anything is published."""
     world = AgentWorld(tmp_path)
     world.stored_verdicts.verdicts = None
     world.begin()
@@ -262,7 +262,7 @@ def test_a_moved_state_folder_keeps_a_failed_gpu_out(tmp_path: Path) -> None:
     assert "published" in verdict.message or "the slice" in verdict.message
 
 
-def test_the_log_read_again_changes_nothing_about_a_recalled_fault(tmp_path: Path) -> None:
+def test_reading_the_log_again_does_not_change_a_restored_fault(tmp_path: Path) -> None:
     """Finding R10: the same XID in the log of this boot is older than this agent, and may not be dropped by a reading."""
     world = AgentWorld(tmp_path)
     world.stored_verdicts.verdicts = (shown(),)
@@ -273,7 +273,7 @@ def test_the_log_read_again_changes_nothing_about_a_recalled_fault(tmp_path: Pat
 
 
 def test_a_fault_of_an_earlier_boot_ends_by_a_clean_reading(tmp_path: Path) -> None:
-    """Finding R10: the slice tells of which boot it is."""
+    """Finding R10: the slice names its boot."""
     world = AgentWorld(tmp_path)
     world.stored_verdicts.verdicts = (shown(boot_id="boot-0"),)
     world.begin()
@@ -284,7 +284,7 @@ def test_a_fault_of_an_earlier_boot_ends_by_a_clean_reading(tmp_path: Path) -> N
     assert (verdict.state, verdict.reason) == (HealthState.DEGRADED, "Probation")
 
 
-def test_a_slice_says_nothing_against_a_gpu_that_is_remembered(tmp_path: Path) -> None:
+def test_a_stored_slice_does_not_overrule_a_remembered_gpu(tmp_path: Path) -> None:
     """The memory is the newer of the two: a repair that was not published yet is not undone."""
     world = AgentWorld(tmp_path)
     world.begin()
@@ -309,7 +309,7 @@ def test_a_slice_says_nothing_against_a_gpu_that_is_remembered(tmp_path: Path) -
     ],
 )
 def test_every_reason_of_a_tainted_device_keeps_it_out(tmp_path: Path, reason: str, expected: str) -> None:
-    """Finding K4: also one that this version does not know."""
+    """Finding K4: including a reason that this version does not know."""
     world = AgentWorld(tmp_path)
     world.stored_verdicts.verdicts = (shown(reason=reason),)
     world.begin()
@@ -320,7 +320,7 @@ def test_every_reason_of_a_tainted_device_keeps_it_out(tmp_path: Path, reason: s
 
 
 def test_blindness_and_probation_are_no_fault(tmp_path: Path) -> None:
-    """A GPU on probation stays on it; one that nobody could read is read."""
+    """A GPU on probation stays on it; one that could not be read is read."""
     world = AgentWorld(tmp_path)
     world.stored_verdicts.verdicts = (
         shown(1, state="Unknown", reason="NoEvidence", isolated=False),
