@@ -11,7 +11,9 @@ from gpuvitals.kubeletplugin import debug_socket
 
 def add_parser(verbs: "argparse._SubParsersAction[Any]") -> None:
     """Adds the verb."""
-    parser = verbs.add_parser("forget", help="remove a GPU that is gone from the memory of this node's agent")
+    parser = verbs.add_parser(
+        "forget", help="remove a GPU that was taken out of the machine from the memory of this node's agent"
+    )
     parser.add_argument("uuid", metavar="UUID", help="UUID of a GPU that the driver no longer enumerates")
     parser.add_argument("--agent", type=Path, default=DEFAULT_STATE_DIRECTORY, help="the agent's --state-dir")
     parser.set_defaults(run=run)

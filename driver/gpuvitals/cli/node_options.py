@@ -36,6 +36,12 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dev-root-on-host", type=Path, help="the same folder on the node, if its path differs"
     )
+    _add_input_options(parser)
+    _add_api_options(parser)
+
+
+def _add_input_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the sources of signals."""
     parser.add_argument("--proc-root", type=Path, default=Path("/proc"))
     parser.add_argument("--sysfs-root", type=Path, default=Path("/sys"))
     parser.add_argument("--kernel-log", type=Path, default=Path("/dev/kmsg"))
@@ -49,6 +55,10 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="record the signals for gpuvitals replay: at most 128 MiB in FILE and FILE.1; default: no recording",
     )
+
+
+def _add_api_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the configuration, the API server, and the agent's own server."""
     parser.add_argument("--config", type=Path, help="a YAML file; docs name its fields")
     parser.add_argument("--kubeconfig", type=Path, help="default: the pod's own account")
     parser.add_argument(

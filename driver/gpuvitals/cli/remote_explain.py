@@ -78,7 +78,7 @@ def _explained(settings: ConnectSettings, pod: AgentPod, device: DeviceView) -> 
     try:
         result = run_in_pod(settings, pod, command)
     except ApiError as error:
-        raise _NoExplanationError(f"the agent could not be asked, {_INSTEAD}: {error}") from error
+        raise _NoExplanationError(f"the agent could not be reached, {_INSTEAD}: {error}") from error
     if result.code != 0:
         text = " ".join((result.errors or result.output).split())
         raise _NoExplanationError(f"{name} failed, {_INSTEAD}: {text}")

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 _PATH = "/api/v1/nodes"
 _ATTEMPTS = 5
 _SHORTEST_PAUSE = 0.8
-"""As a share of the configured pause: nodes that started together must not read together for ever."""
+"""As a share of the configured pause: nodes that started together must not keep reading at the same times."""
 _CACHED = (("resourceVersion", "0"),)
 
 

@@ -74,26 +74,7 @@ def _spec() -> Json:
         "type": "object",
         "description": "If several policies match a GPU, only the one with the highest priority applies.",
         "properties": {
-            "match": {
-                "type": "object",
-                "description": "Selects GPUs. Every entry must match; without entries the policy applies to all GPUs.",
-                "default": {},
-                "properties": {
-                    "nodeLabels": _equal(
-                        "Labels of the Node, all of which must be equal.",
-                        63,
-                        "self.all(key, size(key) <= 317)",
-                        "a label's key has at most 317 characters",
-                    ),
-                    "deviceAttributes": _equal(
-                        "Attributes of the device as published in its ResourceSlice, except those of its health: productName, "
-                        "uuid, architecture, resource.kubernetes.io/pciBusID, ...",
-                        64,
-                        "self.all(key, !key.startsWith('health/'))",
-                        "a device can't be matched by its health, since the policy itself changes it",
-                    ),
-                },
-            },
+            "match": _match(),
             "priority": {
                 "type": "integer",
                 "format": "int32",
@@ -122,6 +103,29 @@ def _spec() -> Json:
                 "properties": {camel(value.name): _value(value) for value in VALUES},
                 "x-kubernetes-validations": [_pair(pair) for pair in PAIRS],
             },
+        },
+    }
+
+
+def _match() -> Json:
+    return {
+        "type": "object",
+        "description": "Selects GPUs. Every entry must match; without entries the policy applies to all GPUs.",
+        "default": {},
+        "properties": {
+            "nodeLabels": _equal(
+                "Labels of the Node, all of which must be equal.",
+                63,
+                "self.all(key, size(key) <= 317)",
+                "a label's key has at most 317 characters",
+            ),
+            "deviceAttributes": _equal(
+                "Attributes of the device as published in its ResourceSlice, except those of its health: productName, "
+                "uuid, architecture, resource.kubernetes.io/pciBusID, ...",
+                64,
+                "self.all(key, !key.startsWith('health/'))",
+                "a device can't be matched by its health, since the policy itself changes it",
+            ),
         },
     }
 

@@ -58,7 +58,7 @@ def test_the_agent_in_the_pod_explains_its_gpu(tmp_path: Path, capsys: pytest.Ca
         pytest.param(
             {"pods_status": 403}, f"the agent pods of node-a could not be listed, {INSTEAD}: ", id="list"
         ),
-        pytest.param({"is_cut_short": True}, f"the agent could not be asked, {INSTEAD}: ", id="exec"),
+        pytest.param({"is_cut_short": True}, f"the agent could not be reached, {INSTEAD}: ", id="exec"),
         pytest.param(
             {"output": "Traceback"},
             f"pod gpuvitals/agent-x returned no explanation, {INSTEAD}: ",

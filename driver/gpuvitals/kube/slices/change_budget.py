@@ -1,6 +1,6 @@
 """Rate limit of slice writes that change no device's service. Pure.
 
-Each write of a slice wakes every scheduler of the cluster. No setting and no noise may turn that into a storm.
+Each write of a slice wakes every scheduler of the cluster. This limit holds for every setting and for noisy readings.
 """
 
 CHANGE_SECONDS = 60.0

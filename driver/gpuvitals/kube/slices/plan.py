@@ -86,28 +86,15 @@ def plan(
     if rewritten is None:
         rewritten = sorted(wanted)
         place = Placement(generation=highest + 1, count=len(wanted))
-    times = {key: at for entry in observed for key, at in entry.taint_times.items()} | dict(
-        context.taint_times
-    )
-    deletes = tuple(SliceWrite(target=entry, body=None) for entry in obsolete)
-    return deletes + tuple(
-        SliceWrite(
-            target=current.get(index),
-            body=_body(
-                slice_body(
-                    wanted[index],
-                    pool,
-                    owner,
-                    place,
-                    Stored(foreign=_foreign(index, current, context), times=times),
-                ),
-                current.get(index),
-                (index, pool),
-            ),
-            content=contents[index],
-        )
-        for index in rewritten
-    )
+    times = {key: at for entry in observed for key, at in entry.taint_times.items()}
+    times |= context.taint_times
+    writes = [SliceWrite(target=entry, body=None) for entry in obsolete]
+    for index in rewritten:
+        target = current.get(index)
+        stored = Stored(foreign=_foreign(index, current, context), times=times)
+        body = _encoded(slice_body(wanted[index], pool, owner, place, stored), target, (index, pool))
+        writes.append(SliceWrite(target=target, body=body, content=contents[index]))
+    return tuple(writes)
 
 
 def change_kind(pool: Pool, observed: Sequence[ObservedSlice], writes: Sequence[SliceWrite]) -> ChangeKind:
@@ -147,7 +134,9 @@ def _shows(entry: ObservedSlice, content: bytes, context: PlanContext) -> bool:
     return entry.content in (content, context.accepted.get(content))
 
 
-def _body(body: dict[str, dict[str, object]], target: ObservedSlice | None, new: tuple[int, Pool]) -> bytes:
+def _encoded(
+    body: dict[str, dict[str, object]], target: ObservedSlice | None, new: tuple[int, Pool]
+) -> bytes:
     if target is None:
         body["metadata"]["generateName"] = generate_name(*new)
     else:

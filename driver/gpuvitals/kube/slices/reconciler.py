@@ -113,14 +113,14 @@ class SliceReconciler(RetriedLoop):
             return writes
         if not may_create:
             return None
-        # The garbage collector may have removed the slices, because the Node was created anew.
+        # The garbage collector may have removed the slices, because the Node was re-created.
         current = self._parts.owner.fresh()
         return writes if current == owner else plan(pool, current, observed, context)
 
     def _has_waited(
         self, desired: DesiredPool, pool: Pool, writes: tuple[SliceWrite, ...], *, is_paced: bool
     ) -> bool:
-        """Whether the writes had to wait. They are planned anew then."""
+        """Whether the writes had to wait. They are planned again then."""
         now = time.monotonic()
         is_new = self._state.is_new(desired)
         if is_paced or not is_new:

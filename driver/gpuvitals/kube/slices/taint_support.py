@@ -15,7 +15,7 @@ from gpuvitals.observability.logs import keys
 
 log = logging.getLogger(__name__)
 
-_ASK_AGAIN_SECONDS = 600.0
+_PROBE_AGAIN_SECONDS = 600.0
 """While several servers are upgraded one by one, the dry run may reach an old one and the watch a new one."""
 
 
@@ -29,14 +29,14 @@ class TaintSupport:
     def __init__(
         self,
         configured: ServiceMode | None,
-        ask: Callable[[], ServiceMode],
-        again_seconds: float = _ASK_AGAIN_SECONDS,
+        probe: Callable[[], ServiceMode],
+        again_seconds: float = _PROBE_AGAIN_SECONDS,
     ) -> None:
-        """`ask` is `probe_mode`; it raises ApiError. `again_seconds` is the lifetime of an answer without taints."""
+        """`probe` is `probe_mode`; it raises ApiError. `again_seconds` is the lifetime of an answer without taints."""
         self._configured = configured
-        self._ask = ask
+        self._probe = probe
         self._again_seconds = again_seconds
-        self._asked_at = 0.0
+        self._probed_at = 0.0
         self._is_doubted = False
         self._failures = CauseLog(log, "service mode not probed again")
         self.value = configured
@@ -52,14 +52,14 @@ class TaintSupport:
             return known
         self._is_doubted = False
         try:
-            self.value = self._configured or self._ask()
+            self.value = self._configured or self._probe()
         except ApiError as error:
             if known is None:
                 raise
             self._is_doubted = True
             self._failures.failed(error, mode=known.value)
             return known
-        self._asked_at = time.monotonic()
+        self._probed_at = time.monotonic()
         if self.value is not known:
             log.info("service mode", extra=keys(mode=self.value.value))
         return self.value
@@ -67,11 +67,11 @@ class TaintSupport:
     def drops_taints(self) -> None:
         """Records that the server stored a slice without its taints."""
         self.value = ServiceMode.WITHDRAW
-        self._asked_at = time.monotonic()
+        self._probed_at = time.monotonic()
 
     def _is_due(self) -> bool:
-        asked = self._configured is None and self.value is ServiceMode.WITHDRAW
-        return asked and time.monotonic() - self._asked_at > self._again_seconds
+        was_probed = self._configured is None and self.value is ServiceMode.WITHDRAW
+        return was_probed and time.monotonic() - self._probed_at > self._again_seconds
 
 
 def probe_mode(transport: Transport, driver: str, node: str) -> ServiceMode:
