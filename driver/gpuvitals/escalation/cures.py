@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from gpuvitals.escalation.remediation import Cause, Scope
-from gpuvitals.health.fault_classes import LEVELS, Clearing, FaultClass, xid_number, xid_rule_by_number
+from gpuvitals.health.fault_classes import LEVELS, Clearing, FaultClass
+from gpuvitals.health.xid_rules import xid_number, xid_rule_by_number
 from gpuvitals.model.action import Step
 
 _NODE_STEPS = (Step.DRAIN_AND_REBOOT, Step.REPLACE_NODE)
