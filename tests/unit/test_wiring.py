@@ -1,4 +1,4 @@
-"""The composition root hands on what it was told."""
+"""The composition root passes its settings on."""
 
 import subprocess
 import sys

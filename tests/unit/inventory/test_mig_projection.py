@@ -1,4 +1,4 @@
-"""What the cluster sees of MIG instances: keys, capacities, and the slice they stand in."""
+"""MIG instances in slices: attribute keys, capacities, and their shard."""
 
 from dataclasses import replace
 

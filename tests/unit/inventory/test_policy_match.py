@@ -1,4 +1,4 @@
-"""Which policy governs a GPU: matching, precedence, ambiguity, and what a mode makes of a verdict."""
+"""The policy of a GPU: matching, precedence, ambiguity, and the effect of its mode on a verdict."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What the cluster sees of a snapshot: attributes, taints, slices, the report, claim entries."""
+"""The projection of a snapshot: attributes, taints, slices, the report, claim entries."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What the agent takes for a valid device is what the API server takes."""
+"""The agent's validation of a device agrees with the API server's."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Every test here gives back what it took."""
+"""Every test in this folder has to release its threads, files and sockets."""
 
 from support.leaks import no_leaks
 

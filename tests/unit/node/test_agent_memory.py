@@ -188,7 +188,7 @@ def test_a_monitor_that_fails_and_recovers_is_two_events(tmp_path: Path) -> None
 def test_a_signal_that_the_fold_rejects_stops_neither_the_loop_nor_other_signals(tmp_path: Path) -> None:
     world = AgentWorld(tmp_path)
     world.begin()
-    poison = replace(reading(1, 1010), links=5)  # type: ignore[arg-type]  # what no source should ever put
+    poison = replace(reading(1, 1010), links=5)  # type: ignore[arg-type]  # no source puts such a signal
     world.turn(1010, poison, fault(3, 79, 1010))
 
     assert [index for index, state in enumerate(world.states()) if state is HealthState.UNHEALTHY] == [3]

@@ -1,4 +1,4 @@
-"""What the agent remembers is bounded by what exists, however often GPUs are divided and boards replaced."""
+"""The agent's memory stays bounded, however often GPUs are divided and boards replaced."""
 
 from dataclasses import replace
 from pathlib import Path

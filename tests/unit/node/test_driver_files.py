@@ -1,4 +1,4 @@
-"""What the agent makes of looks at the driver's files: when a device is shown, and as what."""
+"""Checks of the driver's files: when the agent publishes a device, and in which state."""
 
 from pathlib import Path
 

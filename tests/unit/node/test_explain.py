@@ -1,4 +1,4 @@
-"""The explanation of a live GPU: each station says what is so, for every state that a GPU can be in."""
+"""The explanation of a live GPU: the text of each station, for every state of a GPU."""
 
 from dataclasses import replace
 

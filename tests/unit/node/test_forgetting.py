@@ -1,4 +1,4 @@
-"""A person removes a GPU from the agent's memory: what is forgotten, what has to stay, and what the caller reads."""
+"""An operator removes a GPU from the agent's memory: removals, refusals and their reasons."""
 
 import threading
 from dataclasses import replace
@@ -14,7 +14,7 @@ from support.worlds.agent_world import AgentWorld, gpu, inventory, reading
 
 
 class Caller:
-    """A thread that asks, as the debug socket's does, and what it read."""
+    """A thread that sends a request, as the debug socket's does, and keeps the answer."""
 
     def __init__(self, forgetting: Forgetting, uuid: str) -> None:
         self.woken = threading.Event()
@@ -35,7 +35,7 @@ class Caller:
 
 
 def forget(world: AgentWorld, uuid: str, at: float) -> str:
-    """The reason why the GPU is not forgotten, empty where it is."""
+    """The reason for a refusal; empty if the GPU was forgotten."""
     caller = Caller(world.agent.forgetting, uuid)
     while not world.agent.forgetting._waiting:
         caller.woken.wait(0.001)

@@ -1,4 +1,4 @@
-"""MIG instances that come and go under a running agent: who is shown, whose fault is whose, and what is remembered."""
+"""MIG instances are created and destroyed under a running agent: published devices, attribution of faults, memory."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -61,9 +61,7 @@ def test_a_fault_of_the_gpu_is_every_instances_and_a_contained_one_is_one_instan
 ) -> None:
     world.turn(1001, contained(1, 8, 1001))
     assert [uuid for uuid, state in states(world).items() if state is not HealthState.HEALTHY] == ["MIG-1-8"]
-    assert world.monitor.polled[-1] == "GPU-1", (
-        "an instance is as well as its GPU, which is what is looked at"
-    )
+    assert world.monitor.polled[-1] == "GPU-1", "an instance is polled through its GPU"
 
     world.turn(1002, fault(1, 79, 1002))
     out = {uuid for uuid, entry in shown(world).items() if entry.isolated}

@@ -1,4 +1,4 @@
-"""The governor and the agent that asks it: modes on a live node, bad policies, and what survives a restart."""
+"""The policy resolver and the agent: modes on a live node, invalid policies, restarts."""
 
 import json
 from dataclasses import replace

@@ -136,7 +136,7 @@ def test_a_gpu_that_is_lost_loses_its_minor_number_to_the_gpu_that_has_it_now(tm
 
 @pytest.mark.parametrize("mode", list(ServiceMode))
 def test_no_device_of_other_hardware_is_left(tmp_path: Path, mode: ServiceMode) -> None:
-    """Finding N1: the memory comes from other hardware, where half of the GPUs had failed."""
+    """Finding N1: the memory is of other hardware, with half of its GPUs failed."""
     before = AgentWorld(tmp_path, gpus=4)
     before.begin()
     before.turn(1010, fault(2, 79, 1010), fault(3, 79, 1010))

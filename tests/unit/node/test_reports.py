@@ -1,4 +1,4 @@
-"""Statements in the agent: whom they concern, when they end, what the cluster reads, and what survives a restart."""
+"""Reports in the agent: the GPUs concerned, expiry, published state, restarts."""
 
 import json
 from collections.abc import Callable
