@@ -1,4 +1,4 @@
-"""The command as a person meets it: what it prints, and what it says to bad input."""
+"""The command line: its output, and its messages for bad input."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""`gpuvitals status` and `gpuvitals explain NODE GPU`: what a person with a kubeconfig sees of the cluster."""
+"""`gpuvitals status` and `gpuvitals explain NODE GPU` against the embedded API server."""
 
 import json
 from collections.abc import Callable, Iterator

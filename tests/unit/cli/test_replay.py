@@ -1,4 +1,4 @@
-"""`gpuvitals replay` as a person meets it: files in, timeline and summary out, and what it says to bad input."""
+"""`gpuvitals replay`: files in, timeline and summary out, and messages for bad input."""
 
 import bz2
 import gzip

@@ -1,4 +1,4 @@
-"""`gpuvitals report`: any name of a GPU is that GPU, and what is written can be read."""
+"""`gpuvitals report`: accepts any name of a GPU, and writes entries that the agent can read."""
 
 import json
 from collections.abc import Callable, Iterator

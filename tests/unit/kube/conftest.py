@@ -1,4 +1,4 @@
-"""Every test here gives back what it took."""
+"""Every test here releases its threads and sockets."""
 
 from support.leaks import no_leaks
 

@@ -1,4 +1,4 @@
-"""Bad inputs of the API server: what would be over the API's limits, and what the API should never have stored."""
+"""Bad inputs: objects over the API's limits, and stored objects that the API should have refused."""
 
 import time
 from collections.abc import Iterator

@@ -63,7 +63,7 @@ def test_a_device_that_is_withdrawn_or_comes_back_alters_service() -> None:
 
 
 def test_a_device_that_is_withdrawn_because_nobody_could_read_it_alters_no_service() -> None:
-    """Finding R4: a policy may withdraw what nobody sees, and that flaps with the monitor."""
+    """Finding R4: a policy may withdraw unreadable GPUs, which flap with the monitor."""
     assert kind(HEALTHY, BLIND_AND_OUT, ServiceMode.WITHDRAW) is ChangeKind.OTHER
     assert kind(BLIND_AND_OUT, HEALTHY, ServiceMode.WITHDRAW) is ChangeKind.OTHER
     assert kind(BLIND_AND_OUT, UNHEALTHY, ServiceMode.WITHDRAW) is ChangeKind.SERVICE

@@ -1,4 +1,4 @@
-"""What a claim says of its own past: when it was allocated, and on which GPU it was prepared."""
+"""Evidence in a stored claim: the time of its allocation, and the GPU of its preparation."""
 
 import json
 from datetime import UTC, datetime
@@ -83,6 +83,6 @@ def test_on_which_gpu_a_device_was_prepared(data: object, uuids: list[str]) -> N
     ),
 )
 def test_no_claim_fails_for_what_it_says_of_its_past(text: str | None, data: object) -> None:
-    """Finding R1: this text is anybody's who may write the claim."""
+    """Finding R1: anybody who may write the claim can write this text."""
     allocated_by(text, [managed(text, data)])
     prepared_before([status(data)])

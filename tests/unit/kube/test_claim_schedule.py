@@ -16,7 +16,7 @@ def shows(
 
 
 def write_all(schedule: ClaimSchedule, now: float) -> list[ClaimRef]:
-    """Writes what is due; each write succeeds."""
+    """Writes all due claims; each write succeeds."""
     written = []
     while (chosen := schedule.next(now)) is not None:
         schedule.done(*chosen, now)

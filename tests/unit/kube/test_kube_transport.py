@@ -92,7 +92,7 @@ def test_a_proxys_page_is_still_an_error_with_its_code() -> None:
 
 @pytest.mark.parametrize("status", [301, 400, 405, 413, 418, 422])
 def test_a_page_that_is_no_status_is_a_proxys_and_is_tried_again(status: int) -> None:
-    """Finding R12: a proxy's passing answer is no verdict on what was sent."""
+    """Finding R12: a proxy's passing answer is no verdict on the request."""
     assert isinstance(answered(Answer(status=status, chunks=(b"<html>no</html>",))), Retryable)
 
 

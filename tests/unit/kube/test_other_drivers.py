@@ -1,4 +1,4 @@
-"""The look at who else is on the node, against the embedded API server."""
+"""The watches of other drivers and of the Node, against the embedded API server."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ Json = dict[str, Any]
 
 
 class World:
-    """A server with one node, and who looks at it."""
+    """A server with one node, and the watches of it."""
 
     def __init__(self, server: ApiServer) -> None:
         self.server = server

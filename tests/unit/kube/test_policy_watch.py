@@ -32,7 +32,7 @@ def policy(name: str = "fleet", **spec: Any) -> dict[str, Any]:
 
 
 class Heard:
-    """What a listener was told."""
+    """The policies that a listener received."""
 
     def __init__(self) -> None:
         self.rules: dict[str, PolicyRule] = {}

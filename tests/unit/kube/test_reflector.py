@@ -1,4 +1,4 @@
-"""The reflector against the embedded API server: whatever happens on the way, its copy becomes what is stored."""
+"""The reflector against the embedded API server: after any fault its copy equals the stored objects."""
 
 import json
 import threading
@@ -105,7 +105,7 @@ def test_a_watch_asks_for_bookmarks_and_goes_on_from_the_list() -> None:
 
 
 def test_a_lost_place_in_history_is_told_as_the_difference_alone() -> None:
-    """410 after a gap: what changed meanwhile is told, what did not is not."""
+    """410 after a gap: only the changes since then are reported."""
     with ApiServer() as server, reflecting(server.url) as (reflector, copy):
         client = server.client("test")
         for name in ("same", "changed", "gone"):

@@ -6,7 +6,7 @@ from gpuvitals.kube.slices.repair_budget import QuarrelBudget
 
 
 def repairs(budget: QuarrelBudget, start: int, seconds: int) -> int:
-    """How many repairs a writer gets who needs one every tenth of a second."""
+    """The number of repairs for a writer that needs one every tenth of a second."""
     steps = range(start * 10, (start + seconds) * 10)
     return sum(budget.take(step / 10, is_new=False) == 0 for step in steps)
 

@@ -1,4 +1,4 @@
-"""What the publisher knows, when its own answers and the watch come in any order."""
+"""The cache of slices, with own answers and watch events in any order."""
 
 import msgspec
 

@@ -38,7 +38,7 @@ def pool_of(*slices: tuple[Device, ...]) -> Pool:
 
 
 class Stored:
-    """A server that stores what it is told, with names and versions of its own."""
+    """A server that stores each write, with names and versions of its own."""
 
     def __init__(self) -> None:
         self.slices: dict[str, ObservedSlice] = {}
@@ -155,7 +155,7 @@ _POOLS = st.lists(
 
 
 def history(server: Stored, data: st.DataObject) -> None:
-    """What others do to the pool: wipes, single deletes, edits, copies, leftovers under other names."""
+    """Foreign changes of the pool: wipes, single deletes, edits, copies, leftovers under other names."""
     match data.draw(st.sampled_from(["nothing", "wipe", "delete", "edit", "copy", "odd name", "other pool"])):
         case "wipe":
             server.slices.clear()

@@ -1,4 +1,4 @@
-"""The publisher against the embedded API server: what it writes, and what it repairs."""
+"""The publisher against the embedded API server: its writes and its repairs."""
 
 import time
 from collections.abc import Iterator
@@ -493,7 +493,7 @@ def test_the_probe_finds_the_mode_and_stores_nothing(dropping: bool) -> None:
 
 
 def test_a_server_that_refuses_the_effect_none_has_devices_withdrawn() -> None:
-    """1.34 with the gate on; any other refusal is not the taint's fault and is told."""
+    """1.34 with the gate on; any other refusal is not the taint's fault and is reported."""
     refusal = b'{"kind":"Status","reason":"Invalid","message":"m","details":{"causes":[{"field":"spec.devices[0].taints[0].effect"}]}}'
     with scripted(lambda method, target: Answer(status=422, chunks=(refusal,))) as script:
         assert probe_mode(connect(ConnectSettings(url=script.url)), DRIVER, "node-a") is ServiceMode.WITHDRAW

@@ -1,4 +1,4 @@
-"""What an earlier agent published is read back from the stored slices, of whatever version they are."""
+"""The verdicts of an earlier agent are read from its stored slices, of any version."""
 
 import json
 from datetime import UTC, datetime
