@@ -203,8 +203,7 @@ def check_published(history: list[Step], sick_at: int) -> None:
         assert refusals(planned) == []
 
 
-# An example takes 25 ms, five times that of other properties.
-QUICK = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 LONG = settings(max_examples=share(10_000), deadline=None, suppress_health_check=list(HealthCheck))
 
 
