@@ -33,7 +33,7 @@ def test_each_check_is_there_once_and_is_shown_where_the_page_says() -> None:
 @pytest.mark.parametrize(
     "title",
     [
-        "Habits of the real kubelet, and what the driver makes of them",
+        "Behaviour of the real kubelet, and the driver's reaction",
         "Faults of others that must not be ours",
     ],
 )
