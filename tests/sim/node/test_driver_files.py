@@ -218,6 +218,8 @@ def test_a_wrong_driver_root_is_told() -> None:
 
     with started(change) as process:
         process.wait(lambda: len(out(process)) == 8)
+        # The slice can be at the API server before the agent has its answer.
+        process.wait(lambda: "no slice is stored yet" not in readiness(process))
         said = readiness(process)
         assert "has no libcuda.so.1 and no libnvidia-ml.so.1" in said
         assert "searched" in said
