@@ -54,7 +54,14 @@ def newer(state: Path) -> None:
 
 def directories(state: Path) -> None:
     """Something made folders in the place of every state file."""
-    for name in ("health.json", "health.json.2", "taints.json", "policies.json", "statements.json"):
+    for name in (
+        "health.json",
+        "health.json.2",
+        "health.journal",
+        "taints.json",
+        "policies.json",
+        "statements.json",
+    ):
         (state / name).unlink(missing_ok=True)
         (state / name).mkdir()
 
