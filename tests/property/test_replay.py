@@ -12,11 +12,11 @@ from gpuvitals.replay.reader import LogError
 from gpuvitals.replay.timeline import EntryKind
 from support.log_writers import PEOPLES
 from support.long_runs import share
-from support.saved_logs import STAMPED, Said, dmesg, journal_json, kmsg, replayed, syslog_iso, xid
+from support.saved_logs import STAMPED, LogLine, dmesg, journal_json, kmsg, replayed, syslog_iso, xid
 from support.signals import fold, judge
 from support.signals import xid as xid_report
 
-Form = Callable[[Iterable[Said]], bytes]
+Form = Callable[[Iterable[LogLine]], bytes]
 BUS = "0000:3b:00"
 _CODES = st.sampled_from([13, 31, 43, 45, 48, 63, 64, 79, 92, 94, 95, 109, 119, 999])
 _OTHERS = st.sampled_from(
@@ -38,7 +38,7 @@ _STEPS = st.sampled_from([0, 1, 60, 200, 700, 4000, 90_000])
 _LOGS = st.lists(st.tuples(_STEPS, _TEXTS), min_size=1, max_size=25)
 
 
-def timed(steps: list[tuple[int, str]]) -> list[Said]:
+def timed(steps: list[tuple[int, str]]) -> list[LogLine]:
     """The texts with their times. Without boots, since uptimes start again at each boot."""
     at, said = 100.0, []
     for step, text in steps:
@@ -47,7 +47,7 @@ def timed(steps: list[tuple[int, str]]) -> list[Said]:
     return said
 
 
-def told(form: Form, said: list[Said]) -> list[tuple[str, str, str]]:
+def told(form: Form, said: list[LogLine]) -> list[tuple[str, str, str]]:
     return [(each.kind.value, each.gpu, each.text) for each in replayed(form(said)).timeline]
 
 

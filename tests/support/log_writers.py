@@ -30,12 +30,12 @@ from support.log_tools import (
     with_year,
     without_host,
 )
-from support.saved_logs import Said, dmesg, dmesg_human, journal_short, syslog
+from support.saved_logs import LogLine, dmesg, dmesg_human, journal_short, syslog
 
-Form = Callable[[Iterable[Said]], bytes]
+Form = Callable[[Iterable[LogLine]], bytes]
 
 
-def google_cloud(said: Iterable[Said]) -> bytes:
+def google_cloud(log: Iterable[LogLine]) -> bytes:
     entries = [
         {
             "insertId": f"x{at}",
@@ -45,123 +45,123 @@ def google_cloud(said: Iterable[Said]) -> bytes:
             "resource": {"labels": {"zone": "z"}, "type": "k8s_node"},
             "timestamp": wall(at).isoformat(),
         }
-        for at, text in said
+        for at, text in log
     ]
     return json.dumps(entries, indent=2).encode()
 
 
-def serial_console(said: Iterable[Said]) -> bytes:
+def serial_console(log: Iterable[LogLine]) -> bytes:
     return lines(
-        said,
+        log,
         lambda time, at, text: json.dumps(
             {"textPayload": f"[{at:12.6f}] {text}", "timestamp": time.isoformat()}
         ),
     )
 
 
-def cloud_watch(said: Iterable[Said]) -> bytes:
+def cloud_watch(log: Iterable[LogLine]) -> bytes:
     events = [
         {
             "timestamp": round(wall(at).timestamp() * 1000),
             "message": f"{wall(at):%b %e %H:%M:%S} ip-10 kernel: {text}",
         }
-        for at, text in said
+        for at, text in log
     ]
     return json.dumps({"events": events, "nextForwardToken": "f/1"}, indent=4).encode()
 
 
-def docker_file(said: Iterable[Said]) -> bytes:
+def docker_file(log: Iterable[LogLine]) -> bytes:
     return lines(
-        said,
+        log,
         lambda time, at, text: json.dumps(
             {"log": f"[{at:12.6f}] {text}\n", "stream": "stdout", "time": f"{time:%Y-%m-%dT%H:%M:%S.%f}Z"}
         ),
     )
 
 
-def fluent_bit(said: Iterable[Said]) -> bytes:
+def fluent_bit(log: Iterable[LogLine]) -> bytes:
     return lines(
-        said,
+        log,
         lambda time, at, text: json.dumps(
             {"date": time.timestamp(), "priority": 4, "sequence": 5, "sec": int(at), "usec": 0, "msg": text}
         ),
     )
 
 
-def fluent_bit_plain(said: Iterable[Said]) -> bytes:
+def fluent_bit_plain(log: Iterable[LogLine]) -> bytes:
     return lines(
-        said,
+        log,
         lambda time, _, text: (
             f'[0] kmsg.0: [[{time.timestamp():.9f}, {{}}], {{"priority"=>4, "msg"=>{json.dumps(text)}}}]'
         ),
     )
 
 
-def fluentd_file(said: Iterable[Said]) -> bytes:
+def fluentd_file(log: Iterable[LogLine]) -> bytes:
     return lines(
-        said,
+        log,
         lambda time, _, text: (
             f"{time.isoformat()}\tkernel\t{json.dumps({'message': text, 'time': time.isoformat()})}"
         ),
     )
 
 
-def container_runtime(said: Iterable[Said]) -> bytes:
+def container_runtime(log: Iterable[LogLine]) -> bytes:
     return lines(
-        said, lambda time, at, text: f"{time:%Y-%m-%dT%H:%M:%S.%f}000+00:00 stdout F [{at:12.6f}] {text}"
+        log, lambda time, at, text: f"{time:%Y-%m-%dT%H:%M:%S.%f}000+00:00 stdout F [{at:12.6f}] {text}"
     )
 
 
-def kubectl(said: Iterable[Said]) -> bytes:
+def kubectl(log: Iterable[LogLine]) -> bytes:
     return lines(
-        said,
+        log,
         lambda time, at, text: f"[pod/tail-x2x/tail] {time:%Y-%m-%dT%H:%M:%S.%f}000Z [{at:12.6f}] {text}",
     )
 
 
-def compose(said: Iterable[Said]) -> bytes:
-    return lines(said, lambda _, at, text: f"tail-1  | [{at:12.6f}] {text}")
+def compose(log: Iterable[LogLine]) -> bytes:
+    return lines(log, lambda _, at, text: f"tail-1  | [{at:12.6f}] {text}")
 
 
-def talos(said: Iterable[Said]) -> bytes:
+def talos(log: Iterable[LogLine]) -> bytes:
     return lines(
-        said, lambda time, _, text: f"10.5.0.2: kern: warning: [{time:%Y-%m-%dT%H:%M:%S.%f}Z]: {text}"
+        log, lambda time, _, text: f"10.5.0.2: kern: warning: [{time:%Y-%m-%dT%H:%M:%S.%f}Z]: {text}"
     )
 
 
-def syslog_5424(said: Iterable[Said]) -> bytes:
+def syslog_5424(log: Iterable[LogLine]) -> bytes:
     return lines(
-        said,
+        log,
         lambda time, at, text: (
             f'<4>1 {time.isoformat()} node-7 kernel - - [a@1 b="c\\]"] [{at:12.6f}] {text}'
         ),
     )
 
 
-def syslog_3164(said: Iterable[Said]) -> bytes:
-    return lines(said, lambda time, _, text: f"<4>{time:%b %e %H:%M:%S} node-7 kernel: {text}")
+def syslog_3164(log: Iterable[LogLine]) -> bytes:
+    return lines(log, lambda time, _, text: f"<4>{time:%b %e %H:%M:%S} node-7 kernel: {text}")
 
 
-def vmkernel(said: Iterable[Said]) -> bytes:
-    return lines(said, lambda time, _, text: f"{time:%Y-%m-%dT%H:%M:%S}.000Z cpu12:2097999)WARNING: {text}")
+def vmkernel(log: Iterable[LogLine]) -> bytes:
+    return lines(log, lambda time, _, text: f"{time:%Y-%m-%dT%H:%M:%S}.000Z cpu12:2097999)WARNING: {text}")
 
 
-def vmkernel_8(said: Iterable[Said]) -> bytes:
+def vmkernel_8(log: Iterable[LogLine]) -> bytes:
     return lines(
-        said,
+        log,
         lambda time, _, text: (
             f"{time:%Y-%m-%dT%H:%M:%S}.000Z Wa(180) vmkernel: cpu12:2097999 opID=a9f5)WARNING: {text}"
         ),
     )
 
 
-def listed(said: Iterable[Said]) -> bytes:
-    return b"".join(b"/var/log/kern.log-20261201:" + line for line in syslog(said).splitlines(keepends=True))
+def listed(log: Iterable[LogLine]) -> bytes:
+    return b"".join(b"/var/log/kern.log-20261201:" + line for line in syslog(log).splitlines(keepends=True))
 
 
-def listed_around(said: Iterable[Said]) -> bytes:
+def listed_around(log: Iterable[LogLine]) -> bytes:
     """As `grep -rn -B1` lists it: context lines with `-`, matches with `:`, and `--` between groups."""
-    lines = syslog(said).splitlines(keepends=True)
+    lines = syslog(log).splitlines(keepends=True)
     found = []
     for number, line in enumerate(lines, start=1):
         sep = b"-" if number % 2 else b":"
@@ -171,86 +171,84 @@ def listed_around(said: Iterable[Said]) -> bytes:
     return b"".join(found)
 
 
-def listed_numbers(said: Iterable[Said]) -> bytes:
+def listed_numbers(log: Iterable[LogLine]) -> bytes:
     return b"".join(
-        b"%d:%s" % (at, line) for at, line in enumerate(dmesg(said).splitlines(keepends=True), start=1)
+        b"%d:%s" % (at, line) for at, line in enumerate(dmesg(log).splitlines(keepends=True), start=1)
     )
 
 
-def coloured(said: Iterable[Said]) -> bytes:
+def coloured(log: Iterable[LogLine]) -> bytes:
     return lines(
-        said, lambda _, at, text: f"\x1b[32m[{at:12.6f}] \x1b[0m\x1b[33m{text[:6]}\x1b[0m{text[6:]}\x1b[K"
+        log, lambda _, at, text: f"\x1b[32m[{at:12.6f}] \x1b[0m\x1b[33m{text[:6]}\x1b[0m{text[6:]}\x1b[K"
     )
 
 
-def windows(said: Iterable[Said]) -> bytes:
-    return b"\xef\xbb\xbf" + dmesg(said).replace(b"\n", b"\r\n")
+def windows(log: Iterable[LogLine]) -> bytes:
+    return b"\xef\xbb\xbf" + dmesg(log).replace(b"\n", b"\r\n")
 
 
-def utf_16(said: Iterable[Said]) -> bytes:
-    return dmesg_human(said).replace(b"\n", b"\r\n").decode().encode("utf-16")
+def utf_16(log: Iterable[LogLine]) -> bytes:
+    return dmesg_human(log).replace(b"\n", b"\r\n").decode().encode("utf-16")
 
 
-def utf_16_without_mark(said: Iterable[Said]) -> bytes:
-    return journal_short(said).decode().encode("utf-16-be")
+def utf_16_without_mark(log: Iterable[LogLine]) -> bytes:
+    return journal_short(log).decode().encode("utf-16-be")
 
 
-def kubectl_of_dmesg_human(said: Iterable[Said]) -> bytes:
+def kubectl_of_dmesg_human(log: Iterable[LogLine]) -> bytes:
     return lines(
-        said, lambda time, _, text: f"{time:%Y-%m-%dT%H:%M:%S.%f}Z [{time:%a %b %e %H:%M:%S %Y}] {text}"
+        log, lambda time, _, text: f"{time:%Y-%m-%dT%H:%M:%S.%f}Z [{time:%a %b %e %H:%M:%S %Y}] {text}"
     )
 
 
-def kubectl_of_decoded(said: Iterable[Said]) -> bytes:
+def kubectl_of_decoded(log: Iterable[LogLine]) -> bytes:
     return lines(
-        said, lambda time, at, text: f"{time:%Y-%m-%dT%H:%M:%S.%f}Z kern  :warn  : [{at:12.6f}] {text}"
+        log, lambda time, at, text: f"{time:%Y-%m-%dT%H:%M:%S.%f}Z kern  :warn  : [{at:12.6f}] {text}"
     )
 
 
-def slashes(said: Iterable[Said]) -> bytes:
-    return lines(said, lambda time, _, text: f"{time:%Y/%m/%d %H:%M:%S} node-7 kernel: {text}")
+def slashes(log: Iterable[LogLine]) -> bytes:
+    return lines(log, lambda time, _, text: f"{time:%Y/%m/%d %H:%M:%S} node-7 kernel: {text}")
 
 
-def relayed(said: Iterable[Said]) -> bytes:
+def relayed(log: Iterable[LogLine]) -> bytes:
+    return lines(log, lambda time, _, text: f"{time:%b %e %H:%M:%S} node-7 node-7.example.com kernel: {text}")
+
+
+def facility_first(log: Iterable[LogLine]) -> bytes:
+    return lines(log, lambda time, _, text: f"{time.isoformat()} kern.warning node-7 kernel: {text}")
+
+
+def numbered(log: Iterable[LogLine]) -> bytes:
+    return lines(log, lambda _, at, text: f"{round(at):6}\t[{at:12.6f}] {text}")
+
+
+def loki(log: Iterable[LogLine]) -> bytes:
+    return lines(log, lambda time, _, text: f'{time:%Y-%m-%dT%H:%M:%SZ} {{host="n", job="j"}} {text}')
+
+
+def repeated(log: Iterable[LogLine]) -> bytes:
     return lines(
-        said, lambda time, _, text: f"{time:%b %e %H:%M:%S} node-7 node-7.example.com kernel: {text}"
-    )
-
-
-def facility_first(said: Iterable[Said]) -> bytes:
-    return lines(said, lambda time, _, text: f"{time.isoformat()} kern.warning node-7 kernel: {text}")
-
-
-def numbered(said: Iterable[Said]) -> bytes:
-    return lines(said, lambda _, at, text: f"{round(at):6}\t[{at:12.6f}] {text}")
-
-
-def loki(said: Iterable[Said]) -> bytes:
-    return lines(said, lambda time, _, text: f'{time:%Y-%m-%dT%H:%M:%SZ} {{host="n", job="j"}} {text}')
-
-
-def repeated(said: Iterable[Said]) -> bytes:
-    return lines(
-        said,
+        log,
         lambda time, _, text: f"{time:%b %e %H:%M:%S} node-7 kernel: message repeated 3 times: [ {text}]",
     )
 
 
-def quoted(said: Iterable[Said]) -> bytes:
-    return lines(said, lambda _, at, text: f"> [{at:12.6f}] {text}")
+def quoted(log: Iterable[LogLine]) -> bytes:
+    return lines(log, lambda _, at, text: f"> [{at:12.6f}] {text}")
 
 
-def indented(said: Iterable[Said]) -> bytes:
-    return lines(said, lambda time, _, text: f"    {time:%b %e %H:%M:%S} node-7 kernel: {text}")
+def indented(log: Iterable[LogLine]) -> bytes:
+    return lines(log, lambda time, _, text: f"    {time:%b %e %H:%M:%S} node-7 kernel: {text}")
 
 
-def with_zeros(said: Iterable[Said]) -> bytes:
-    return lines(said, lambda time, _, text: f"\0\0\0{time:%b %e %H:%M:%S} node-7 kernel: {text}")
+def with_zeros(log: Iterable[LogLine]) -> bytes:
+    return lines(log, lambda time, _, text: f"\0\0\0{time:%b %e %H:%M:%S} node-7 kernel: {text}")
 
 
-def search_engine(said: Iterable[Said]) -> bytes:
+def search_engine(log: Iterable[LogLine]) -> bytes:
     return lines(
-        said,
+        log,
         lambda time, _, text: json.dumps({"_source": {"message": [text], "@timestamp": [time.isoformat()]}}),
     )
 

@@ -17,7 +17,7 @@ from gpuvitals.replay.timeline import EntryKind, GpuSummary, LogEvent, Tally, Ti
 EPOCH = datetime(2026, 11, 24, 10, 0, 0, tzinfo=UTC)
 WRITTEN = EPOCH + timedelta(days=30)
 """When the files were last written."""
-Said = tuple[float, str]
+LogLine = tuple[float, str]
 """Seconds, and the kernel's line at that time."""
 BUS = "0000:3b:00"
 
@@ -27,7 +27,7 @@ def xid(code: int, rest: str = "text", bus: str = BUS) -> str:
     return f"NVRM: Xid (PCI:{bus}): {code}, {rest}"
 
 
-LOG: list[Said] = [
+LOG: list[LogLine] = [
     (100, "usb 1-1: new device"),
     (200, xid(79, "pid=7, name=train, GPU has fallen off the bus.")),
     (201.5, "NVRM: GPU 0000:3b:00.0: GPU has fallen off the bus."),
@@ -36,79 +36,79 @@ LOG: list[Said] = [
 """A GPU that falls off the bus."""
 
 
-def kmsg(said: Iterable[Said]) -> bytes:
+def kmsg(log: Iterable[LogLine]) -> bytes:
     """As /dev/kmsg gives them."""
-    lines = (f"4,{number},{round(at * 1e6)},-;{text}" for number, (at, text) in enumerate(said, start=1))
+    lines = (f"4,{number},{round(at * 1e6)},-;{text}" for number, (at, text) in enumerate(log, start=1))
     return _joined(lines)
 
 
-def dmesg(said: Iterable[Said]) -> bytes:
+def dmesg(log: Iterable[LogLine]) -> bytes:
     """As `dmesg` prints them."""
-    return _joined(f"[{at:12.6f}] {text}" for at, text in said)
+    return _joined(f"[{at:12.6f}] {text}" for at, text in log)
 
 
-def dmesg_decoded(said: Iterable[Said]) -> bytes:
+def dmesg_decoded(log: Iterable[LogLine]) -> bytes:
     """As `dmesg -x` prints them."""
-    return _joined(f"kern  :warn  : [{at:12.6f}] {text}" for at, text in said)
+    return _joined(f"kern  :warn  : [{at:12.6f}] {text}" for at, text in log)
 
 
-def dmesg_raw(said: Iterable[Said]) -> bytes:
+def dmesg_raw(log: Iterable[LogLine]) -> bytes:
     """As `dmesg -r` prints them."""
-    return _joined(f"<4>[{at:12.6f}] {text}" for at, text in said)
+    return _joined(f"<4>[{at:12.6f}] {text}" for at, text in log)
 
 
-def dmesg_caller(said: Iterable[Said]) -> bytes:
+def dmesg_caller(log: Iterable[LogLine]) -> bytes:
     """In the format of `dmesg` with the caller's ID."""
-    return _joined(f"[{at:12.6f}][ T1234] {text}" for at, text in said)
+    return _joined(f"[{at:12.6f}][ T1234] {text}" for at, text in log)
 
 
-def dmesg_human(said: Iterable[Said]) -> bytes:
+def dmesg_human(log: Iterable[LogLine]) -> bytes:
     """As `dmesg -T` prints them."""
-    return _joined(f"[{_wall(at):%a %b %e %H:%M:%S %Y}] {text}" for at, text in said)
+    return _joined(f"[{_wall(at):%a %b %e %H:%M:%S %Y}] {text}" for at, text in log)
 
 
-def dmesg_iso(said: Iterable[Said]) -> bytes:
+def dmesg_iso(log: Iterable[LogLine]) -> bytes:
     """As `dmesg --time-format iso` prints them, on a machine one hour east."""
     return _joined(
         f"{_wall(at) + timedelta(hours=1):%Y-%m-%dT%H:%M:%S},{_wall(at).microsecond:06d}+01:00 {text}"
-        for at, text in said
+        for at, text in log
     )
 
 
-def syslog(said: Iterable[Said]) -> bytes:
+def syslog(log: Iterable[LogLine]) -> bytes:
     """As syslog daemons kept them for thirty years."""
-    return _joined(f"{_wall(at):%b %e %H:%M:%S} node-7 kernel: [{at:12.6f}] {text}" for at, text in said)
+    return _joined(f"{_wall(at):%b %e %H:%M:%S} node-7 kernel: [{at:12.6f}] {text}" for at, text in log)
 
 
-def syslog_iso(said: Iterable[Said]) -> bytes:
+def syslog_iso(log: Iterable[LogLine]) -> bytes:
     """As syslog daemons keep them today."""
-    return _joined(f"{_wall(at).isoformat()} node-7 kernel: {text}" for at, text in said)
+    return _joined(f"{_wall(at).isoformat()} node-7 kernel: {text}" for at, text in log)
 
 
-def journal_short(said: Iterable[Said]) -> bytes:
+def journal_short(log: Iterable[LogLine]) -> bytes:
     """As `journalctl -k` prints them."""
     head = b"-- Journal begins at Tue 2026-11-24 10:00:00 UTC. --\n"
-    return head + _joined(f"{_wall(at):%b %e %H:%M:%S} node-7 kernel: {text}" for at, text in said)
+    return head + _joined(f"{_wall(at):%b %e %H:%M:%S} node-7 kernel: {text}" for at, text in log)
 
 
-def journal_monotonic(said: Iterable[Said]) -> bytes:
+def journal_monotonic(log: Iterable[LogLine]) -> bytes:
     """As `journalctl -k -o short-monotonic` prints them."""
-    return _joined(f"[{at:12.6f}] node-7 kernel: {text}" for at, text in said)
+    return _joined(f"[{at:12.6f}] node-7 kernel: {text}" for at, text in log)
 
 
-def journal_json(said: Iterable[Said], boot: str = "a") -> bytes:
+def journal_json(log: Iterable[LogLine], boot: str = "a") -> bytes:
     """As `journalctl -o json` prints them, among another program's."""
     entries = []
-    for at, text in said:
+    for at, text in log:
         entries.append(_entry(at, text, boot))
         entries.append(_entry(at, text, boot) | {"_TRANSPORT": "syslog", "SYSLOG_FACILITY": "3"})
     return _joined(json.dumps(entry, separators=(",", ":")) for entry in entries)
 
 
-def journal_export(said: Iterable[Said], boot: str = "a") -> bytes:
+def journal_export(log: Iterable[LogLine], boot: str = "a") -> bytes:
     """As `journalctl -o export` prints them, every second text behind its size."""
     parts: list[bytes] = []
-    for number, (at, text) in enumerate(said):
+    for number, (at, text) in enumerate(log):
         fields = _entry(at, text, boot)
         message = fields.pop("MESSAGE").encode()
         head = "__CURSOR=s=1\n" + "".join(f"{key}={value}\n" for key, value in fields.items())
@@ -214,6 +214,6 @@ def _joined(lines: Iterable[str]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def quiet(said: Sequence[Said], until: float) -> list[Said]:
+def quiet(log: Sequence[LogLine], until: float) -> list[LogLine]:
     """The same log with a later, unrelated line."""
-    return [*said, (until, "usb 1-1: new device")]
+    return [*log, (until, "usb 1-1: new device")]

@@ -54,7 +54,7 @@ class Access:
         verb, group, resource, subresource, namespace, name = (
             str(attributes.get(key, "")) for key in _ATTRIBUTES
         )
-        asked = RequestFacts(
+        reviewed = RequestFacts(
             method="",
             path="",
             user=request.user,
@@ -65,7 +65,7 @@ class Access:
             namespace=namespace,
             name=name,
         )
-        return {**review, "status": {"allowed": self.allows(asked)}}
+        return {**review, "status": {"allowed": self.allows(reviewed)}}
 
 
 def _refused(request: RequestFacts) -> ApiError:

@@ -71,8 +71,8 @@ def _pod_text(action: actions.CreatePod) -> str:
     count = "all GPUs" if claim.all_devices else "a GPU" if claim.count == 1 else f"{claim.count} GPUs"
     if claim.first_available:
         return f"create pod {action.name}{where}, which requests the first of {', '.join(one.name for one in claim.first_available)}"
-    asked = f" with {claim.selector}" if claim.selector else ""
-    return f"create pod {action.name}{where}, which requests {count}{asked}"
+    selector = f" with {claim.selector}" if claim.selector else ""
+    return f"create pod {action.name}{where}, which requests {count}{selector}"
 
 
 def _expected(subject: Subject) -> str:

@@ -64,7 +64,7 @@ class ScriptedBackend:
         self._reading = threading.Lock()
         self._read_as: tuple[int, int] | None = None
         self._state: NodeScript | None = None
-        self._heard = 0
+        self._delivered = 0
         self._watched: dict[str, int] = {}
         self._pause = threading.Event()
 
@@ -125,9 +125,9 @@ class ScriptedBackend:
         """Of NvmlBackend: the next scripted event."""
         deadline = time.monotonic() + timeout_seconds
         while time.monotonic() < deadline:
-            fresh = [event for event in self._current().events if event.number > self._heard]
+            fresh = [event for event in self._current().events if event.number > self._delivered]
             for event in sorted(fresh, key=lambda entry: entry.number):
-                self._heard = event.number
+                self._delivered = event.number
                 if event.number > self._watched.get(event.uuid, event.number):
                     return _event(event)
             self._pause.wait(_EVENT_STEP_SECONDS)

@@ -56,13 +56,13 @@ def extended_resources(pod: Obj) -> dict[str, int]:
     running: Counter[str] = Counter()
     peak: Counter[str] = Counter()
     for container in spec.get("initContainers") or ():
-        asked = Counter(_asked(container))
+        requested = Counter(_extended_requests(container))
         if container.get("restartPolicy") == "Always":
-            running += asked
-            asked = Counter()
-        peak |= running + asked
+            running += requested
+            requested = Counter()
+        peak |= running + requested
     for container in spec.get("containers") or ():
-        running += Counter(_asked(container))
+        running += Counter(_extended_requests(container))
     return dict(peak | running)
 
 
@@ -172,8 +172,8 @@ class _Resource:
         return largest, mappings
 
     def _request(self, index: int, container: Obj, later: Iterable[Obj]) -> tuple[Obj | None, list[Obj]]:
-        asked = _requests_of(container)
-        missing = _asked(container).get(self.name, 0)
+        requested = _requests_of(container)
+        missing = _extended_requests(container).get(self.name, 0)
         mappings: list[Obj] = []
         for request in later if missing else ():
             mappings.append(self._mapping(container, request["name"]))
@@ -182,7 +182,7 @@ class _Resource:
                 break
         if missing <= 0:
             return None, mappings
-        name = f"container-{index}-request-{sorted(asked).index(self.name)}"
+        name = f"container-{index}-request-{sorted(requested).index(self.name)}"
         exactly = {"deviceClassName": self.class_name, "allocationMode": "ExactCount", "count": missing}
         return {"name": name, "exactly": exactly}, [*mappings, self._mapping(container, name)]
 
@@ -190,7 +190,7 @@ class _Resource:
         return {"containerName": container["name"], "resourceName": self.name, "requestName": request}
 
 
-def _asked(container: Obj) -> dict[str, int]:
+def _extended_requests(container: Obj) -> dict[str, int]:
     """The amount of each extended resource of the container."""
     return dict(_counted(_requests_of(container)))
 

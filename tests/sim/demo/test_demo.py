@@ -14,7 +14,7 @@ import pytest
 
 from gpuvitals_sim.scenario import builtin_names, load_builtin
 from support.waiting import eventually
-from support.worlds.demo_process import GPUVITALS, kept, played, said
+from support.worlds.demo_process import GPUVITALS, kept, played, verb_output
 
 HEAD = "name: own\ndescription: d\nnodes: {count: 1, gpus: 2}\nsteps:\n- title: t\n  do:\n"
 OWN_TERMINAL = """
@@ -57,12 +57,12 @@ def test_a_kept_demo_takes_a_fault_shows_it_and_ends_clean(tmp_path: Path) -> No
     file = tmp_path / "own.yaml"
     file.write_text(HEAD + "  - expect: {slices: {node: 0, devices: 2}, within: 15s}\n")
     with kept("--scenario", str(file)) as (process, folder):
-        said(["inject", "--demo", str(folder), "xid", "--gpu", "1", "--code", "95"], folder)
+        verb_output(["inject", "--demo", str(folder), "xid", "--gpu", "1", "--code", "95"], folder)
         deadline = time.monotonic() + 10
-        while "Xid95" not in (shown := said(["status"], folder)):
+        while "Xid95" not in (shown := verb_output(["status"], folder)):
             assert time.monotonic() < deadline, shown
         agent = str(folder / "node-0" / "plugins" / "gpu.vitals.internal")
-        explained = said(["explain", "--agent", agent, "gpu-0000-43-00-0"], folder)
+        explained = verb_output(["explain", "--agent", agent, "gpu-0000-43-00-0"], folder)
         agents = _running_below(folder)
         process.send_signal(signal.SIGTERM)
 
@@ -140,11 +140,11 @@ def test_a_demo_says_at_once_that_an_agent_has_ended(tmp_path: Path, number: sig
     ) as process:
         agents = eventually(lambda: _pids_of_agents(process.pid), 60)
         os.kill(agents[0], number)
-        said_of_it, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=60)
 
     assert process.returncode == 1
-    assert f"the agent of node-0 ended by {number.name}" in said_of_it
-    assert "the end of the log of the agent of node-0" in said_of_it
+    assert f"the agent of node-0 ended by {number.name}" in output
+    assert "the end of the log of the agent of node-0" in output
 
 
 def test_a_kept_demo_says_that_an_agent_has_ended_and_stays_up(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.fakes.nvml_mock import library
-from support.worlds.demo_process import kept, played, said
+from support.worlds.demo_process import kept, played, verb_output
 
 pytestmark = [pytest.mark.needs_cc, pytest.mark.timeout(160)]
 
@@ -43,7 +43,7 @@ def blocks() -> list[str]:
 
 def shown(folder: Path) -> list[tuple[str, str]]:
     """State and reason of the GPUs of node-1, in PCI order."""
-    devices = json.loads(said(["status", "--node", "node-1", "--json"], folder))["devices"]
+    devices = json.loads(verb_output(["status", "--node", "node-1", "--json"], folder))["devices"]
     return [
         (device["health"]["state"], device["health"]["reason"])
         for device in sorted(devices, key=lambda each: each["device"])

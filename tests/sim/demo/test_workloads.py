@@ -12,7 +12,7 @@ import yaml
 
 from gpuvitals_sim.apiserver.kinds import BUILT_IN
 from support.waiting import eventually
-from support.worlds.demo_process import kept, said
+from support.worlds.demo_process import kept, verb_output
 
 Json = dict[str, Any]
 ROOT = Path(__file__).parents[3]
@@ -90,7 +90,7 @@ def test_the_example_of_a_job_runs_and_its_pod_moves_away_from_a_failed_gpu(scen
         first = eventually(lambda: running(demo), 30)
         failed = device_of(demo, first)
         gpu = [each["name"] for each in demo.devices()].index(failed)
-        said(["inject", "--demo", str(folder), "xid", "--gpu", str(gpu), "--code", "79"], folder)
+        verb_output(["inject", "--demo", str(folder), "xid", "--gpu", str(gpu), "--code", "79"], folder)
         taint = {"key": "gpu.vitals.internal/unhealthy", "value": "Xid79", "effect": "NoExecute"}
         selector = {"driver": "gpu.vitals.internal", "pool": "node-0", "device": failed}
         rule = {"metadata": {"name": "out"}, "spec": {"deviceSelector": selector, "taint": taint}}

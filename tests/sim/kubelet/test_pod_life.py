@@ -45,7 +45,7 @@ def client() -> Iterator[InProcessClient]:
         plugin = TinyPlugin(root, NODE, root / "cdi")
         kubelet.start()
         try:
-            eventually(lambda: plugin.saw.count("health") or None, "registered")
+            eventually(lambda: plugin.calls.count("health") or None, "registered")
             assert server.requests.wait_for(_is_wipe, timeout_seconds=10), "slices wiped"
             client.create(SLICES, resource_slice(NODE, gpu("gpu-0"), gpu("gpu-1")))
             yield client

@@ -159,16 +159,16 @@ def test_registration_uses_the_plugins_order_for_dra_and_its_own_for_health(site
         "v1.DRAResourceHealth",
     )
     plugin = site.plugin(behaviour=Behaviour(versions=versions))
-    assert "notify True " in plugin.saw.entries
+    assert "notify True " in plugin.calls.entries
     view = site.kubelet.plugins()[0]
     assert (view.dra_version, view.health_version, view.favourite) == ("v1beta1", "v1", True)
-    eventually(lambda: plugin.saw.count("health v1") or None, "health stream")
+    eventually(lambda: plugin.calls.count("health v1") or None, "health stream")
 
 
 def test_a_plugin_without_dra_service_is_refused_with_the_real_text_and_asked_again(site: Site) -> None:
     plugin = site.plugin(behaviour=Behaviour(versions=("v2.DRAPlugin",)), wait=False)
-    eventually(lambda: plugin.saw.count("notify False") >= 2 or None, "refused twice")
-    assert plugin.saw.entries[1] == (
+    eventually(lambda: plugin.calls.count("notify False") >= 2 or None, "refused twice")
+    assert plugin.calls.entries[1] == (
         'notify False none of services supported by the plugin (["v2.DRAPlugin"]) are supported by the kubelet '
         '(["v1.DRAPlugin" "v1beta1.DRAPlugin"])'
     )
@@ -179,7 +179,7 @@ def test_a_failed_handshake_is_repeated(site: Site, failing: str) -> None:
     does = Behaviour()
     setattr(does, failing, True)
     plugin = site.plugin(behaviour=does, wait=False)
-    eventually(lambda: plugin.saw.count("getinfo") >= 2 or None, "asked twice")
+    eventually(lambda: plugin.calls.count("getinfo") >= 2 or None, "asked twice")
     setattr(does, failing, False)
     eventually(lambda: site.view(plugin).connected or None, "registered")  # type: ignore[attr-defined]  # PluginView
 
@@ -224,7 +224,7 @@ def test_a_pod_gets_its_devices(site: Site) -> None:
     assert got.cdi_ids == (f"{DRIVER}/gpu={uid}-gpu-0",)
     assert got.env == ("GPU=gpu-0",)
     assert got.mounts == ({"hostPath": "/usr", "containerPath": "/usr/gpu"},)
-    assert plugin.saw.count("prepare v1 1") == 1
+    assert plugin.calls.count("prepare v1 1") == 1
     assert [call.outcome for call in site.kubelet.calls("NodePrepareResources")] == ["OK"]
 
 
@@ -234,13 +234,13 @@ def test_a_shared_claim_is_prepared_once_and_unprepared_after_its_last_pod(site:
     site.running("one")
     site.run_pod("two", "shared")
     site.running("two")
-    assert plugin.saw.count("prepare") == 1
+    assert plugin.calls.count("prepare") == 1
     site.client.delete("pods", "one", "default")
     eventually(lambda: site.pod("one") is None or None, "one gone")
-    assert plugin.saw.count("unprepare") == 0
+    assert plugin.calls.count("unprepare") == 0
     site.client.delete("pods", "two", "default")
     eventually(lambda: site.pod("two") is None or None, "two gone")
-    assert plugin.saw.count("unprepare") == 1
+    assert plugin.calls.count("unprepare") == 1
     assert site.kubelet.claims_in_use() == ()
 
 
@@ -269,7 +269,7 @@ def test_a_failed_prepare_is_an_event_and_is_repeated_with_the_pod_sync(
     does.prepare, does.skip_answers = (lambda _uid: ""), False
     site.running("train")
     assert time.monotonic() - failed > 0.7
-    assert plugin.saw.count("prepare") == 2
+    assert plugin.calls.count("prepare") == 2
 
 
 def test_a_change_of_the_pod_repeats_prepare_at_once(site: Site) -> None:
@@ -298,7 +298,7 @@ def test_unprepare_errors_keep_the_pod_and_no_event_is_written(site: Site) -> No
     site.run_pod("train", "train")
     site.running("train")
     site.client.delete("pods", "train", "default")
-    eventually(lambda: plugin.saw.count("unprepare") >= 3 or None, "three tries")
+    eventually(lambda: plugin.calls.count("unprepare") >= 3 or None, "three tries")
     assert site.pod("train") is not None
     assert site.client.list("events", "default") == []
     does.unprepare = lambda _uid: ""
@@ -310,7 +310,7 @@ def test_a_pod_removed_by_force_is_unprepared(site: Site) -> None:
     site.run_pod("train", "train")
     site.running("train")
     site.client.delete("pods", "train", "default", options=DeleteOptions(grace_seconds=0))
-    eventually(lambda: plugin.saw.count("unprepare") or None, "unprepared")
+    eventually(lambda: plugin.calls.count("unprepare") or None, "unprepared")
 
 
 def test_a_finished_pod_is_unprepared_and_keeps_its_object(site: Site) -> None:
@@ -319,7 +319,7 @@ def test_a_finished_pod_is_unprepared_and_keeps_its_object(site: Site) -> None:
     site.running("train")
     site.kubelet.finish_pod("default", "train")
     eventually(lambda: site.pod("train")["status"]["phase"] == "Succeeded" or None, "succeeded")  # type: ignore[index]  # it is there
-    assert plugin.saw.count("unprepare") == 1
+    assert plugin.calls.count("unprepare") == 1
 
 
 def test_a_restart_leaves_running_pods_alone_and_prepares_only_for_a_new_sandbox(site: Site) -> None:
@@ -327,20 +327,20 @@ def test_a_restart_leaves_running_pods_alone_and_prepares_only_for_a_new_sandbox
     site.run_pod("train", "train")
     before = site.running("train")
     site.kubelet.restart()
-    eventually(lambda: plugin.saw.count("getinfo") == 2 or None, "registered again")
+    eventually(lambda: plugin.calls.count("getinfo") == 2 or None, "registered again")
     time.sleep(0.2)
     assert site.pod("train")["status"] == before["status"]  # type: ignore[index]  # it is there
     site.kubelet.crash_container("default", "train", "main")
     eventually(
         lambda: site.kubelet.containers()[0].restarts or None if site.kubelet.containers() else None, "again"
     )
-    assert plugin.saw.count("prepare") == 1
+    assert plugin.calls.count("prepare") == 1
     site.kubelet.lose_sandbox("default", "train")
-    eventually(lambda: plugin.saw.count("prepare") == 2 or None, "prepared for the new sandbox")
+    eventually(lambda: plugin.calls.count("prepare") == 2 or None, "prepared for the new sandbox")
     eventually(lambda: site.kubelet.containers() or None, "running again")
     site.kubelet.lose_sandbox("default", "train")
     eventually(lambda: site.kubelet.containers() or None, "running once more")
-    assert plugin.saw.count("prepare") == 2
+    assert plugin.calls.count("prepare") == 2
 
 
 def test_a_lost_cdi_file_is_an_error_of_the_container_and_makes_no_prepare(site: Site) -> None:
@@ -362,7 +362,7 @@ def test_a_lost_cdi_file_is_an_error_of_the_container_and_makes_no_prepare(site:
     assert f"unresolvable CDI devices {DRIVER}/gpu=" in found["message"]
     spec.write_text(text)
     site.running("train")
-    assert plugin.saw.count("prepare") == 1
+    assert plugin.calls.count("prepare") == 1
 
 
 def test_health_reaches_the_pod_status_under_the_first_cdi_id(site: Site) -> None:
@@ -419,7 +419,7 @@ def test_the_end_of_a_stream_is_unknown_only_once_the_pod_syncs(site: Site) -> N
     assert site.health("train")[0]["resources"][0]["health"] == "Healthy"
     site.client.patch("pods", ("default", "train"), {"metadata": {"annotations": {"a": "b"}}})
     site.shows("train", "Unknown")
-    eventually(lambda: plugin.saw.count("health") == 2 or None, "stream opened again")
+    eventually(lambda: plugin.calls.count("health") == 2 or None, "stream opened again")
     time.sleep(0.05)
     plugin.report(gpu_0=("Healthy", ""))
     site.shows("train", "Healthy")
@@ -428,7 +428,7 @@ def test_the_end_of_a_stream_is_unknown_only_once_the_pod_syncs(site: Site) -> N
 def test_a_stream_refused_as_unimplemented_is_not_asked_again(site: Site) -> None:
     plugin = site.plugin(behaviour=Behaviour(health_error=grpc.StatusCode.UNIMPLEMENTED))
     time.sleep(0.6)
-    assert plugin.saw.count("health") == 1
+    assert plugin.calls.count("health") == 1
 
 
 def test_the_instance_registered_last_gets_calls_and_the_other_takes_over(site: Site) -> None:
@@ -436,12 +436,12 @@ def test_the_instance_registered_last_gets_calls_and_the_other_takes_over(site: 
     new = site.plugin("new")
     site.run_pod("one", "one")
     site.running("one")
-    assert (old.saw.count("prepare"), new.saw.count("prepare")) == (0, 1)
+    assert (old.calls.count("prepare"), new.calls.count("prepare")) == (0, 1)
     new.stop()
     eventually(lambda: site.view(old).favourite or None, "old is favourite")  # type: ignore[attr-defined]  # PluginView
     site.client.delete("pods", "one", "default")
     eventually(lambda: site.pod("one") is None or None, "gone")
-    assert old.saw.count("unprepare") == 1
+    assert old.calls.count("unprepare") == 1
 
 
 def test_a_claim_replaced_under_its_name_waits_for_the_old_one(site: Site) -> None:
@@ -465,4 +465,4 @@ def test_a_pod_deleted_while_the_kubelet_was_down_is_not_prepared(site: Site) ->
     site.client.delete("pods", "train", "default")
     site.kubelet.start()
     eventually(lambda: site.pod("train") is None or None, "gone")
-    assert plugin.saw.count("prepare") == 0
+    assert plugin.calls.count("prepare") == 0

@@ -68,7 +68,7 @@ class TinyPlugin:
     ) -> None:
         self.does = behaviour or Behaviour()
         self.driver = self.does.driver
-        self.saw = Record()
+        self.calls = Record()
         self.pool = pool
         self.endpoint = root / f"dra-{name}.sock"
         self.registration = root / "plugins_registry" / f"{self.driver}-{name}-reg.sock"
@@ -152,7 +152,7 @@ class _Registration(pluginregistration_v1_pb2_grpc.RegistrationServicer):
         self._plugin = plugin
 
     def GetInfo(self, request: Any, context: Any) -> Any:  # noqa: N802  # name of the wire
-        self._plugin.saw.entries.append("getinfo")
+        self._plugin.calls.entries.append("getinfo")
         if self._plugin.does.get_info_error:
             context.abort(grpc.StatusCode.INTERNAL, "not now")
         return pluginregistration_v1_pb2.PluginInfo(
@@ -163,7 +163,7 @@ class _Registration(pluginregistration_v1_pb2_grpc.RegistrationServicer):
         )
 
     def NotifyRegistrationStatus(self, request: Any, context: Any) -> Any:  # noqa: N802  # name of the wire
-        self._plugin.saw.entries.append(f"notify {request.plugin_registered} {request.error}")
+        self._plugin.calls.entries.append(f"notify {request.plugin_registered} {request.error}")
         if self._plugin.does.notify_error:
             context.abort(grpc.StatusCode.INTERNAL, "not now")
         return pluginregistration_v1_pb2.RegistrationStatusResponse()
@@ -176,7 +176,7 @@ class _Dra:
         self._version = version
 
     def NodePrepareResources(self, request: Any, context: Any) -> Any:  # noqa: N802  # name of the wire
-        self._plugin.saw.entries.append(f"prepare {self._version} {len(request.claims)}")
+        self._plugin.calls.entries.append(f"prepare {self._version} {len(request.claims)}")
         response = self._messages.NodePrepareResourcesResponse()
         for claim in request.claims if not self._plugin.does.skip_answers else ():
             answer = response.claims[claim.uid]
@@ -189,7 +189,7 @@ class _Dra:
         return response
 
     def NodeUnprepareResources(self, request: Any, context: Any) -> Any:  # noqa: N802  # name of the wire
-        self._plugin.saw.entries.append(f"unprepare {self._version} {len(request.claims)}")
+        self._plugin.calls.entries.append(f"unprepare {self._version} {len(request.claims)}")
         response = self._messages.NodeUnprepareResourcesResponse()
         for claim in request.claims:
             response.claims[claim.uid].error = self._plugin.does.unprepare(claim.uid)
@@ -203,7 +203,7 @@ class _Health:
         self._version = version
 
     def NodeWatchResources(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802  # name of the wire
-        self._plugin.saw.entries.append(f"health {self._version}")
+        self._plugin.calls.entries.append(f"health {self._version}")
         if self._plugin.does.health_error is not None:
             context.abort(self._plugin.does.health_error, "no")
         stream = self._plugin.open_stream()

@@ -25,7 +25,7 @@ class Script:
 
     url: str
     answer: Callable[[str, str], Answer]
-    asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     peers: set[int] = field(default_factory=set)
 
 
@@ -41,21 +41,21 @@ def scripted(answer: Callable[[str, str], Answer], tls: ssl.SSLContext | None = 
             length = int(self.headers.get("Content-Length") or 0)
             self.rfile.read(length)
             script.peers.add(self.client_address[1])
-            script.asked.append((self.command, self.path, dict(self.headers)))
-            told = script.answer(self.command, self.path)
-            self.send_response(told.status)
-            for key, value in told.headers:
+            script.requests.append((self.command, self.path, dict(self.headers)))
+            answer = script.answer(self.command, self.path)
+            self.send_response(answer.status)
+            for key, value in answer.headers:
                 self.send_header(key, value)
-            extra = 0 if told.whole else 64
-            self.send_header("Content-Length", str(sum(map(len, told.chunks)) + extra))
+            extra = 0 if answer.whole else 64
+            self.send_header("Content-Length", str(sum(map(len, answer.chunks)) + extra))
             self.end_headers()
             try:
-                for chunk in told.chunks:
-                    told.pause()
+                for chunk in answer.chunks:
+                    answer.pause()
                     self.wfile.write(chunk)
             except OSError:
                 return  # the client closed the connection, as the script intends
-            self.close_connection = not told.whole
+            self.close_connection = not answer.whole
 
         do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815  # names that http.server looks for
 

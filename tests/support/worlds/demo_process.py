@@ -53,7 +53,7 @@ def kept(*arguments: str) -> Iterator[tuple["subprocess.Popen[str]", Path]]:
             process.communicate(timeout=10)
 
 
-def said(arguments: Sequence[str], folder: Path) -> str:
+def verb_output(arguments: Sequence[str], folder: Path) -> str:
     """The output of a verb for the demo in that folder."""
     environment = {**os.environ, "KUBECONFIG": str(folder / "kubeconfig")}
     return subprocess.run(

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from gpuvitals.cli.main import main
-from support.saved_logs import WRITTEN, Said, dmesg, journal_export, quiet, syslog, xid
+from support.saved_logs import WRITTEN, LogLine, dmesg, journal_export, quiet, syslog, xid
 
 Run = Callable[..., tuple[int, str, str]]
-LOST: list[Said] = quiet([(100, "usb 1-1: x"), (200, xid(79))], 500)
+LOST: list[LogLine] = quiet([(100, "usb 1-1: x"), (200, xid(79))], 500)
 HARDWARE = "NVLink: fatal error detected on link 1(0x10, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0)"
 
 

@@ -157,7 +157,7 @@ def test_prepared_bytes_arrive_as_they_are_and_nothing_is_compressed() -> None:
         connect(ConnectSettings(url=script.url)).request(CALL)
 
     assert (seen.body, seen.user_agent, seen.content_type) == (body, "gpuvitals/1", "application/json")
-    assert "gzip" not in script.asked[0][2].get("Accept-Encoding", "")
+    assert "gzip" not in script.requests[0][2].get("Accept-Encoding", "")
 
 
 def test_a_connection_is_used_again() -> None:
@@ -186,7 +186,7 @@ def test_a_rotated_token_is_read_again(tmp_path: Path) -> None:
         with pytest.raises(Retryable, match="token of the service account"):
             transport.request(CALL)
 
-    assert [headers["Authorization"].split()[1] for _, _, headers in script.asked] == ["first", "second"]
+    assert [headers["Authorization"].split()[1] for _, _, headers in script.requests] == ["first", "second"]
 
 
 def test_a_token_is_not_read_for_each_call(tmp_path: Path) -> None:
@@ -278,4 +278,4 @@ current-context: x
         )
         connect(ConnectSettings(kubeconfig=config)).request(CALL)
 
-    assert script.asked[0][2]["Authorization"] == "Bearer secret"
+    assert script.requests[0][2]["Authorization"] == "Bearer secret"

@@ -186,7 +186,7 @@ def test_a_watch_that_ends_at_once_is_not_a_hot_loop() -> None:
         with reflecting(script.url, replace(NODES, policy=RetryPolicy())) as (reflector, _):
             assert reflector.synced.wait(5)
             time.sleep(0.5)
-        assert len(script.asked) <= 6
+        assert len(script.requests) <= 6
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,14 @@ from gpuvitals.replay.comparison import differences
 from gpuvitals.replay.report import Ending, ending_json, ending_text, entry_json, entry_text
 from gpuvitals.replay.timeline import EntryKind
 from gpuvitals.signals.recording import event_line
-from support.saved_logs import BUS, Replayed, Said, dmesg, kmsg, quiet, replayed, syslog, xid
+from support.saved_logs import BUS, LogLine, Replayed, dmesg, kmsg, quiet, replayed, syslog, xid
 from support.signals import GPU, good, moment
 from support.signals import xid as xid_report
 
 DEVICE = f"{BUS}.0"
 IDENTITY = f"NVRM: GPU at PCI:{BUS}: GPU-5d3c0a11-8e42-4b7f-9c15-0f6a2be71d01"
 LOADING = "NVRM: loading NVIDIA UNIX Open Kernel Module for x86_64  595.45.04"
-LOST: list[Said] = [
+LOST: list[LogLine] = [
     (100, "usb 1-1: x"),
     (200, xid(79)),
     (201, f"NVRM: GPU {DEVICE}: GPU has fallen off the bus."),
@@ -45,7 +45,7 @@ def test_a_lost_gpu_is_out_to_the_end_and_no_other_is_named() -> None:
 )
 @pytest.mark.parametrize("first", [[], [(200.0, asks(0, 1))]], ids=["alone", "behind another"])
 def test_an_action_that_only_degrades_is_shown_where_it_was_logged(
-    action: int, reason: str, first: list[Said]
+    action: int, reason: str, first: list[LogLine]
 ) -> None:
     """Finding N4."""
     said = [*first, (200.0, asks(1 if first else 0, action))]
@@ -58,7 +58,7 @@ def test_an_action_that_only_degrades_is_shown_where_it_was_logged(
 @pytest.mark.parametrize("times", [1, 2], ids=["first", "second"])
 def test_a_reset_repairs_an_xid_of_the_second_in_which_the_driver_asked_for_it(times: int) -> None:
     """Finding L2: stamps of syslog are whole seconds."""
-    said: list[Said] = []
+    said: list[LogLine] = []
     for start in (1000.0 * each for each in range(1, times + 1)):
         said += [(start, xid(46)), (start, asks(0, 1)), (start + 300, asks(1, 0))]
     found = replayed(dmesg(quiet(said, 9000)))
@@ -70,7 +70,7 @@ def test_a_reset_repairs_an_xid_of_the_second_in_which_the_driver_asked_for_it(t
 @pytest.mark.parametrize("asked", [0, 1], ids=["nothing asked", "reset asked"])
 def test_a_gpu_that_failed_to_initialise_is_up_once_a_process_works_with_it(asked: int) -> None:
     """Finding L5: the driver tries again when the GPU is opened the next time."""
-    said: list[Said] = [
+    said: list[LogLine] = [
         (100, f"NVRM: GPU {DEVICE}: RmInitAdapter failed! (0x22:0x56:894)"),
         *([(150.0, asks(0, asked))] if asked else []),
         (300, xid(13, "pid=9, name=infer, Graphics Exception")),
@@ -112,7 +112,7 @@ def test_application_errors_take_nobody_out() -> None:
     ],
     ids=["identity", "boot", "driver load", "recovery action"],
 )
-def test_a_repair_that_the_log_shows_brings_the_gpu_back_on_probation(repair: list[Said]) -> None:
+def test_a_repair_that_the_log_shows_brings_the_gpu_back_on_probation(repair: list[LogLine]) -> None:
     found = replayed(syslog(quiet([*LOST, *repair], 5100)))
 
     assert found.ends[DEVICE].verdict.reason == "Probation"
@@ -170,7 +170,7 @@ def test_suspicion_takes_no_more_than_half_of_the_node() -> None:
     assert replayed(dmesg(said), gpus=4).tally.isolations == 2
 
 
-def outcome(*later: Said) -> tuple[str, str]:
+def outcome(*later: LogLine) -> tuple[str, str]:
     found = replayed(dmesg(quiet([(200, xid(79)), *later], 90_000)))
     return found.outcomes[0]
 
@@ -185,7 +185,7 @@ def outcome(*later: Said) -> tuple[str, str]:
         ((900, IDENTITY), "the GPU was initialised again 700 s later"),
     ],
 )
-def test_later_evidence_confirms_an_isolation(later: Said, because: str) -> None:
+def test_later_evidence_confirms_an_isolation(later: LogLine, because: str) -> None:
     assert outcome(later) == ("confirmed", because)
 
 
@@ -204,7 +204,7 @@ FALLEN = f"NVRM: GPU {DEVICE}: GPU has fallen off the bus."
     ],
     ids=["79 and its line", "the line first", "with the serial", "memory", "escaped", "firmware"],
 )
-def test_lines_of_one_breakdown_are_one_witness(said: list[Said]) -> None:
+def test_lines_of_one_breakdown_are_one_witness(said: list[LogLine]) -> None:
     """Finding L4"""
     found = replayed(dmesg(quiet(said, 90_000)))
 
@@ -231,7 +231,7 @@ def test_a_gpu_that_works_on_contradicts_its_isolation_until_something_confirms_
     ],
     ids=["same burst", "cleanup", "too soon", "no process", "boot"],
 )
-def test_what_proves_nothing_leaves_an_isolation_undecided(later: Said) -> None:
+def test_what_proves_nothing_leaves_an_isolation_undecided(later: LogLine) -> None:
     assert outcome(later)[0] == "undecided"
 
 
@@ -367,7 +367,7 @@ PROBE = (
         "boot",
     ],
 )
-def test_a_load_heals_no_gpu_that_did_not_come_up_in_it(said: list[Said]) -> None:
+def test_a_load_heals_no_gpu_that_did_not_come_up_in_it(said: list[LogLine]) -> None:
     """Finding L2."""
     end = replayed(kmsg(quiet([*LOST, *said], 90_000))).ends[DEVICE]
 

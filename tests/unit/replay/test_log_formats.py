@@ -11,7 +11,7 @@ from support.saved_logs import (
     LOG,
     STAMPED,
     WRITTEN,
-    Said,
+    LogLine,
     check_loss,
     dmesg,
     heard,
@@ -23,7 +23,7 @@ from support.saved_logs import (
     xid,
 )
 
-Form = Callable[[Iterable[Said]], bytes]
+Form = Callable[[Iterable[LogLine]], bytes]
 
 
 @pytest.mark.parametrize("form", STAMPED, ids=lambda form: form.__name__)

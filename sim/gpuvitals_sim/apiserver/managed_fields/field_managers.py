@@ -71,10 +71,15 @@ Owners = dict[Manager, Entry]
 
 def track_write(kind: Kind, live: Obj | None, new: Obj, manager: str, subresource: str) -> Obj:
     """The new object with managedFields as a create, update or patch by this manager leaves them."""
-    asked = new["metadata"].pop("managedFields", None)
+    requested = new["metadata"].pop("managedFields", None)
     held = _decode(dig(live, "metadata", "managedFields"))
-    owners = held if subresource or not asked else (_decode(asked) or held)
-    if not subresource and live is not None and asked is not None and (asked == [] or asked == [{}]):
+    owners = held if subresource or not requested else (_decode(requested) or held)
+    if (
+        not subresource
+        and live is not None
+        and requested is not None
+        and (requested == [] or requested == [{}])
+    ):
         owners = {}
     if live is not None and not owners:
         return new
