@@ -153,7 +153,7 @@ def _fits(kind: str, one: Attribute) -> bool:
 
 
 def test_the_table_of_rules_is_the_linters() -> None:
-    assert {row[0].strip("`"): row[1] for row in table("| Rule | What is wrong |")} == RULES
+    assert {row[0].strip("`"): row[1] for row in table("| Rule | Mistake |")} == RULES
 
 
 def test_the_table_of_taints_is_what_the_agent_sets() -> None:

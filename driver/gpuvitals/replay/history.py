@@ -53,15 +53,15 @@ class History:
         yield from self._advance(now)
         match event:
             case Restart():
-                yield from self._booted(event.what, now)
+                yield from self._restarted(event.what, now)
             case InventoryReport():
                 yield from self._inventory(event, now)
             case GapReport() | MonitorReport() | ExternalReports():
                 yield _node_entry(now, _source_text(event))
             case SwitchReport():
-                yield from self._switch(event, now)
+                yield from self._add_switch_error(event, now)
             case Advisory():
-                yield from self._advised(event)
+                yield from self._add_advisory(event)
             case XidReport():
                 yield from self._xid(event, now)
             case OffBusReport() | InitFailureReport() if event.bus_id is None and event.uuid is None:
@@ -102,7 +102,7 @@ class History:
     def _inventory(self, report: InventoryReport, now: Moment) -> Iterator[TimelineEntry]:
         self._gpus.inventory.add_report(report)
         if is_reload(self._driver_load, report.driver_load):
-            yield from self._booted("driver load", now)
+            yield from self._restarted("driver load", now)
         self._driver_load = known_load(self._driver_load, report.driver_load)
 
     def _xid(self, report: XidReport, now: Moment) -> Iterator[TimelineEntry]:
@@ -114,7 +114,7 @@ class History:
         if report.code == _OFF_BUS_XID and report.bus_id is not None:
             yield from self._gpu_fell_off(report.bus_id, now)
 
-    def _booted(self, what: str, now: Moment) -> Iterator[TimelineEntry]:
+    def _restarted(self, what: str, now: Moment) -> Iterator[TimelineEntry]:
         self.tally.boots += what == "boot"
         self.tally.driver_loads += what != "boot"
         self._reset_advised = False
@@ -136,7 +136,7 @@ class History:
                 text=_burst_text(found[-1], lines, self._burst_at),
             )
 
-    def _switch(self, error: SwitchReport, now: Moment) -> Iterator[TimelineEntry]:
+    def _add_switch_error(self, error: SwitchReport, now: Moment) -> Iterator[TimelineEntry]:
         self.tally.switch_errors += 1
         self.tally.fatal_switch_errors += error.fatal is True
         self.tally.unrated_switch_errors += error.fatal is None
@@ -152,7 +152,7 @@ class History:
             f"NVSwitch {error.switch}: {severity} {error.code}{link}; a fabric error, attributed to no GPU",
         )
 
-    def _advised(self, advisory: Advisory) -> Iterator[TimelineEntry]:
+    def _add_advisory(self, advisory: Advisory) -> Iterator[TimelineEntry]:
         match advisory.kind:
             case AdvisoryKind.SURPRISE_DOWN:
                 self._surprise = advisory

@@ -62,10 +62,10 @@ class LogReader:
         self.counts = Counts()
         self.clock = LogClock()
         self._classifier = XidClassifier()
-        self._signs = BootDetector()
-        self._boot = ""
-        self._loaded: Restart | None = None
-        self._marked = False
+        self._boot_detector = BootDetector()
+        self._boot_id = ""
+        self._last_load: Restart | None = None
+        self._boot_marked = False
 
     def read(self, name: str, blocks: Iterable[bytes], latest: datetime) -> Iterator[LogEvent]:
         """The events of one file. `latest` is the time of its last write: it determines the year of stamps without one.
@@ -79,26 +79,26 @@ class LogReader:
         whole = chain((first,), stream)
         match detected_format(first):
             case LogFormat.EXPORT:
-                yield from self._exported(name, whole, latest)
+                yield from self._read_export(name, whole, latest)
             case LogFormat.JSON_DOCUMENT:
-                yield from self._documents(name, whole, latest)
+                yield from self._read_json_document(name, whole, latest)
             case LogFormat.JSON_LINES:
-                yield from self._objects(name, lines_of(whole), latest)
+                yield from self._read_json_lines(name, lines_of(whole), latest)
             case LogFormat.VERBOSE:
-                yield from self._verbose(name, lines_of(whole), latest)
+                yield from self._read_verbose(name, lines_of(whole), latest)
             case LogFormat.JOURNAL_FILE:
                 raise LogError(
                     f"{name}:1: is a binary journal file; export it: journalctl --file FILE -k -o json"
                 )
             case LogFormat.TEXT:
-                yield from self._texts(name, lines_of(whole), latest)
+                yield from self._read_text(name, lines_of(whole), latest)
 
-    def _texts(self, name: str, lines: Iterator[bytes], latest: datetime) -> Iterator[LogEvent]:
+    def _read_text(self, name: str, lines: Iterator[bytes], latest: datetime) -> Iterator[LogEvent]:
         head = list(islice(lines, DETECTION_LINES))
         text = TextLog(head, latest)
         yield from self._advance(text.began)
         expected, line = text.sequence or 0, b""
-        counts, classifier, numbers, unread = (
+        counts, classifier, sequence_match, unread = (
             self.counts,
             self._classifier,
             _SEQUENCE.match,
@@ -108,16 +108,18 @@ class LogReader:
         for number, line in enumerate(chain(head, lines), start=1):
             counts.lines += 1
             text.advance(line)
-            if text.sequence is not None and (match := numbers(line)) is not None:
+            if text.sequence is not None and (match := sequence_match(line)) is not None:
                 if int(match[1]) > expected:
-                    yield self._missing(int(match[1]) - expected)
+                    yield self._gap(int(match[1]) - expected)
                 expected = int(match[1]) + 1
             if line.startswith(b"-- ") and DRIVER_MARKER.search(line) is None:
-                self._marked = self._marked or (is_boot_marker(line) and (has_begun or counts.files > 1))
+                self._boot_marked = self._boot_marked or (
+                    is_boot_marker(line) and (has_begun or counts.files > 1)
+                )
                 continue
             has_begun = True
-            if _is_relevant(line) or classifier.waiting or self._marked:
-                yield from self._text(f"{name}:{number}", line, text)
+            if _is_relevant(line) or classifier.waiting or self._boot_marked:
+                yield from self._text_line(f"{name}:{number}", line, text)
         if not text.is_log and counts.unread == unread and any(each.strip() for each in (*head, line)):
             raise LogError(
                 f"{name}:1: is not a log; expected lines of /dev/kmsg, dmesg, syslog, kubectl or journalctl (also -o json, "
@@ -126,7 +128,7 @@ class LogReader:
         last = text.parse(line) or text.embedded(line)
         yield from self._advance(last.stamp if last is not None else None)
 
-    def _text(self, position: str, line: bytes, text: TextLog) -> Iterator[LogEvent]:
+    def _text_line(self, position: str, line: bytes, text: TextLog) -> Iterator[LogEvent]:
         line = COLOUR.sub(b"", line)
         found = text.parse(line)
         is_part = text.is_stamped and isinstance(found, LogLine) and not found.is_dated
@@ -136,7 +138,7 @@ class LogReader:
         if found is None and self._classifier.waiting:
             found = last_load_line(line)
         if found is None and (entry := text.embedded(line)) is not None:
-            yield from self._journal(position, line, entry)
+            yield from self._journal_line(position, line, entry)
         elif found is not None:
             yield from self._parsed_line(position, line, found)
         elif DRIVER_MARKER.search(line) and not (
@@ -144,34 +146,34 @@ class LogReader:
         ):
             self.counts.add_unread(position, line)
 
-    def _missing(self, lost: int) -> LogEvent:
+    def _gap(self, lost: int) -> LogEvent:
         """The report of a gap in the kernel's sequence numbers."""
         self.counts.lost += lost
         return GapReport(source=Source.KMSG, seen=self.clock.now, lost=lost)
 
-    def _objects(self, name: str, lines: Iterator[bytes], latest: datetime) -> Iterator[LogEvent]:
+    def _read_json_lines(self, name: str, lines: Iterator[bytes], latest: datetime) -> Iterator[LogEvent]:
         last = (0, b"")
         for number, raw in enumerate(lines, start=1):
             line = raw.removeprefix(_RECORD_SEPARATOR).removeprefix(b"data: ")
             self.counts.lines += 1
             if number == 1 or _is_relevant(line):
-                yield from self._object(f"{name}:{number}", line, latest)
+                yield from self._json_entry(f"{name}:{number}", line, latest)
             last = (number, line) if line.strip() else last
         if last[0] > 1:
             # The last line gives the end time of the log and shows that the log is not truncated.
             with _located_errors(f"{name}:{last[0]}"):
                 yield from self._advance(stamp_of(json_object(last[1])))
 
-    def _documents(self, name: str, blocks: Iterable[bytes], latest: datetime) -> Iterator[LogEvent]:
+    def _read_json_document(self, name: str, blocks: Iterable[bytes], latest: datetime) -> Iterator[LogEvent]:
         number, entry = 1, b""
         try:
             for number, entry in entries(blocks):
                 self.counts.lines += 1
-                yield from self._object(f"{name}:{number}", entry, latest)
+                yield from self._json_entry(f"{name}:{number}", entry, latest)
         except JsonStreamError as error:
             raise LogError(f"{name}:{error.line}: {error}") from error
 
-    def _object(self, position: str, line: bytes, latest: datetime) -> Iterator[LogEvent]:
+    def _json_entry(self, position: str, line: bytes, latest: datetime) -> Iterator[LogEvent]:
         if not line.strip():
             return
         with _located_errors(position):
@@ -182,29 +184,31 @@ class LogReader:
         if recorded is not None:
             yield from self._advance(stamp)
             self.counts.about_gpus += 1
-            yield self._recorded(recorded)
+            yield self._recorded_signal(recorded)
         elif found is not None:
-            yield from self._journal(position, line, found)
+            yield from self._journal_line(position, line, found)
         else:
             yield from self._advance(stamp)
             if DRIVER_MARKER.search(line):
                 self.counts.add_unread(position, line)
 
-    def _recorded(self, recorded: RecordedSignal) -> Signal:
+    def _recorded_signal(self, recorded: RecordedSignal) -> Signal:
         """The signal on the replay's clock, with the recorded delay between observation and record."""
         now, seen = self.clock.now, recorded.signal.seen
         late = max(0.0, (recorded.time - seen.time).total_seconds())
         return replace(recorded.signal, seen=Moment(at=now.at - late, time=seen.time))
 
-    def _verbose(self, name: str, lines: Iterator[bytes], latest: datetime) -> Iterator[LogEvent]:
+    def _read_verbose(self, name: str, lines: Iterator[bytes], latest: datetime) -> Iterator[LogEvent]:
         for number, fields in verbose_entries(lines):
             self.counts.lines += 1
             with _located_errors(f"{name}:{number}"):
                 found = from_json(fields, latest)
             if found is not None:
-                yield from self._journal(f"{name}:{number}", str(fields.get("MESSAGE", "")).encode(), found)
+                yield from self._journal_line(
+                    f"{name}:{number}", str(fields.get("MESSAGE", "")).encode(), found
+                )
 
-    def _exported(self, name: str, blocks: Iterable[bytes], latest: datetime) -> Iterator[LogEvent]:
+    def _read_export(self, name: str, blocks: Iterable[bytes], latest: datetime) -> Iterator[LogEvent]:
         began = 1
         try:
             for line, record in exported(blocks):
@@ -212,18 +216,18 @@ class LogReader:
                 self.counts.lines += 1
                 found = from_export(record, latest)
                 if found is not None:
-                    yield from self._journal(f"{name}:{line}", record.get(b"MESSAGE", b""), found)
+                    yield from self._journal_line(f"{name}:{line}", record.get(b"MESSAGE", b""), found)
         except ExportError as error:
             raise LogError(f"{name}:{error.line}: {error}") from error
         except ValueError as error:
             raise LogError(f"{name}:{began}: {error}") from error
 
-    def _journal(self, position: str, line: bytes, found: JournalLine) -> Iterator[LogEvent]:
-        is_other = bool(self._boot) and bool(found.boot) and found.boot != self._boot
-        self._boot = found.boot or self._boot
+    def _journal_line(self, position: str, line: bytes, found: JournalLine) -> Iterator[LogEvent]:
+        is_other = bool(self._boot_id) and bool(found.boot) and found.boot != self._boot_id
+        self._boot_id = found.boot or self._boot_id
         if is_other:
             self.clock.advance(found.stamp)
-            yield from self._booted("boot id")
+            yield from self._new_boot("boot id")
         if found.line is not None:
             yield from self._parsed_line(position, line, found.line)
         else:
@@ -235,21 +239,21 @@ class LogReader:
         yield from self._advance(found.stamp)
         if isinstance(found, OtherLine):
             if DRIVER_MARKER.search(line):
-                self._other_program(position, line, is_named=found.is_named)
+                self._count_other_program(position, line, is_named=found.is_named)
             return
         if isinstance(found, MalformedLine):
             self.counts.add_malformed(position, line)
             return
         record = found.record
-        if self._signs.uptime_fell(found.uptime):
-            yield from self._booted("uptime")
+        if self._boot_detector.uptime_fell(found.uptime):
+            yield from self._new_boot("uptime")
         if record.facility == 0 and record.text.startswith(BOOT_TEXT):
-            yield from self._booted("first record")
+            yield from self._new_boot("first record")
         if record.facility == 0 and record.text.startswith(LOAD_TEXT):
-            yield from self._loading()
-        yield from self._classified(position, line, found)
+            yield from self._driver_load()
+        yield from self._classify(position, line, found)
 
-    def _classified(self, position: str, line: bytes, found: LogLine) -> Iterator[LogEvent]:
+    def _classify(self, position: str, line: bytes, found: LogLine) -> Iterator[LogEvent]:
         classified = self._classifier.classify(found.record)
         self.counts.spoofed += classified.kind is LineKind.SPOOFED
         if not classified.is_understood:
@@ -258,7 +262,7 @@ class LogReader:
             advisory = advisory_of(found.record, self.clock.now)
             if advisory is not None:
                 yield advisory
-            self._mentioned(position, line, found.record.text)
+            self._count_mention(position, line, found.record.text)
         signal = kernel_signal(classified, self.clock.now, found.record.sequence)
         if signal is not None:
             self.counts.about_gpus += 1
@@ -267,14 +271,14 @@ class LogReader:
             self.counts.add_host(found.host)
             yield signal
 
-    def _mentioned(self, position: str, line: bytes, text: str) -> None:
+    def _count_mention(self, position: str, line: bytes, text: str) -> None:
         """Counts a kernel line with a driver header that is not at its start."""
         if contains_fault_header(text):
-            self._other_program(
+            self._count_other_program(
                 position, line, is_named=is_program_line(text.encode("ascii", errors="replace"))
             )
 
-    def _other_program(self, position: str, line: bytes, *, is_named: bool) -> None:
+    def _count_other_program(self, position: str, line: bytes, *, is_named: bool) -> None:
         """Counts a line as a quotation if it names another program, else as not parsed."""
         if is_named:
             self.counts.mentions += 1
@@ -284,21 +288,21 @@ class LogReader:
     def _advance(self, stamp: Stamp | None) -> Iterator[LogEvent]:
         """Advances the clock, and yields the boots that the stamp shows."""
         uptime_fell = self.clock.advance(stamp)
-        if self._marked and stamp is not None:
-            self._marked = False
-            yield from self._booted("marker")
+        if self._boot_marked and stamp is not None:
+            self._boot_marked = False
+            yield from self._new_boot("marker")
         if uptime_fell:
-            yield from self._booted("uptime")
+            yield from self._new_boot("uptime")
 
-    def _booted(self, sign: str) -> Iterator[LogEvent]:
+    def _new_boot(self, sign: str) -> Iterator[LogEvent]:
         """Yields each boot once, whatever the number of its signs."""
-        if self._signs.is_new_boot(sign, self.clock.now):
+        if self._boot_detector.is_new_boot(sign, self.clock.now):
             yield Restart(self.clock.now, "boot")
 
-    def _loading(self) -> Iterator[LogEvent]:
+    def _driver_load(self) -> Iterator[LogEvent]:
         loaded = Restart(self.clock.now, "driver load")
-        if loaded != self._loaded:
-            self._loaded = loaded
+        if loaded != self._last_load:
+            self._last_load = loaded
             yield loaded
 
 
