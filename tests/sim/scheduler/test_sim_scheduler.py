@@ -308,10 +308,14 @@ def test_config_of_class_and_claim_goes_into_the_allocation(
     assert config == [{"source": "FromClass", "requests": ["a"], **own}, {"source": "FromClaim", **asked}]
 
 
-def test_a_cordoned_and_a_tainted_node_are_told_apart(client: InProcessClient) -> None:
-    ready_node(client, "node-b", unschedulable=True)
+def test_a_cordoned_and_a_tainted_node_are_told_apart(cluster: tuple[InProcessClient, Scheduler]) -> None:
+    client, scheduler = cluster
     taint = {"key": "gpu.health/unhealthy", "value": "true", "effect": "NoSchedule"}
-    ready_node(client, "node-c", taints=[taint])
+    for node in (
+        ready_node(client, "node-b", unschedulable=True),
+        ready_node(client, "node-c", taints=[taint]),
+    ):
+        eventually(partial(scheduler.knows, node), "the scheduler knows the node")
     client.create(
         "pods", {**pod("plain"), "spec": {**pod("plain")["spec"], "nodeSelector": {"pool": "none"}}}
     )
