@@ -149,5 +149,6 @@ class Ours:
 
 
 def environment() -> dict[str, str]:
-    """This process's variables without PYTHONPATH: the agent is an installed package."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    """This process's variables for an agent as in the image: an installed package whose bytecode is compiled."""
+    own = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE"}
+    return {name: value for name, value in os.environ.items() if name not in own}

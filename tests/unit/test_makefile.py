@@ -1,5 +1,6 @@
 """The first step of `make demo`, with small scripts in place of Python."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -58,3 +59,19 @@ def test_a_venv_that_is_not_whole_is_made_again(
     assert ended.returncode == 0, ended.stderr
     asked = (tmp_path / "asked").read_text(encoding="utf-8").splitlines()
     assert ("-m venv --clear .venv" in asked) is made
+
+
+def test_recipes_may_write_bytecode() -> None:
+    """Without it each agent of a test compiles all its modules at its start."""
+    shown = subprocess.run(
+        ["make", "-f", str(ROOT / "Makefile"), "-f", "-", "shown"],
+        input="shown:\n\t@echo $${PYTHONDONTWRITEBYTECODE-unset}\n",
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert shown.stdout == "unset\n", shown.stderr
