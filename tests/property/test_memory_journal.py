@@ -135,28 +135,30 @@ def end_of(world: AgentWorld, at: float) -> list[object]:
     ]
 
 
-def check(history: list[Turn], write: int, *, before: bool) -> None:
-    with tempfile.TemporaryDirectory() as whole, tempfile.TemporaryDirectory() as cut:
+def check(history: list[Turn], number: int, *, before: bool) -> None:
+    with (
+        tempfile.TemporaryDirectory() as whole,
+        tempfile.TemporaryDirectory() as cut,
+        killed_at(0, before=True),
+    ):
         world = begun(Path(whole), saves=False)
         for each in history:
             turn(world, each.at, each.records, each.read_to)
         expected = end_of(world, history[-1].at + 1)
 
-        with killed_at(0, before=True):
-            doomed = begun(Path(cut), saves=True)
+        doomed = begun(Path(cut), saves=True)
         done = 0
         try:
-            with killed_at(write, before=before):
+            with killed_at(number, before=before):
                 for each in history:
                     turn(doomed, each.at, each.records, each.read_to)
                     done += 1
         except Killed:
             pass
-        with killed_at(0, before=True):
-            heir = heir_of(Path(cut), doomed, history[: done + 1])
-            for each in history[done + 1 :]:
-                turn(heir, each.at, each.records, each.read_to)
-            assert end_of(heir, history[-1].at + 1) == expected
+        heir = heir_of(Path(cut), doomed, history[: done + 1])
+        for each in history[done + 1 :]:
+            turn(heir, each.at, each.records, each.read_to)
+        assert end_of(heir, history[-1].at + 1) == expected
 
 
 def heir_of(folder: Path, doomed: AgentWorld, until: list[Turn]) -> AgentWorld:
@@ -180,9 +182,9 @@ def heir_of(folder: Path, doomed: AgentWorld, until: list[Turn]) -> AgentWorld:
 @given(histories(), st.integers(1, 6), st.booleans())
 @settings(max_examples=500)
 def test_a_kill_at_any_write_equals_the_uninterrupted_fold(
-    history: list[Turn], write: int, before: bool
+    history: list[Turn], number: int, before: bool
 ) -> None:
-    check(history, write, before=before)
+    check(history, number, before=before)
 
 
 @pytest.mark.long
@@ -190,6 +192,6 @@ def test_a_kill_at_any_write_equals_the_uninterrupted_fold(
 @given(histories(), st.integers(1, 6), st.booleans())
 @settings(max_examples=share(10_000))
 def test_a_kill_at_any_write_equals_the_uninterrupted_fold_ten_thousand_times(
-    history: list[Turn], write: int, before: bool
+    history: list[Turn], number: int, before: bool
 ) -> None:
-    check(history, write, before=before)
+    check(history, number, before=before)
