@@ -10,29 +10,24 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields, replace
 from functools import reduce
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
-from gpuvitals.model.signal import Checkup
 from gpuvitals.signals.nvml_worker.protocol import MigFacts
 from gpuvitals_sim.hardware.driver_files import make_driver_root
+from gpuvitals_sim.hardware.gpu_changes import READINGS, changed_gpu, repaired, with_values
 from gpuvitals_sim.hardware.kernel_log import KernelLogFile
 from gpuvitals_sim.hardware.mig import CapabilityFiles, with_instance, without_instance
 from gpuvitals_sim.hardware.nvml_backend import STATE_VARIABLE
 from gpuvitals_sim.hardware.nvml_mock_file import nvml_facts
 from gpuvitals_sim.hardware.profiles import PROFILES, gpu_script
 from gpuvitals_sim.hardware.state_file import (
-    HEALTHY_CHECKUP,
     EventScript,
     GpuScript,
     NodeScript,
-    Readings,
     StateError,
-    all_active,
     load_state,
     replace_file,
     save_state,
@@ -40,16 +35,6 @@ from gpuvitals_sim.hardware.state_file import (
 from gpuvitals_sim.hardware.sysfs import SysfsFolder
 
 GPU_IS_LOST = 15
-CHECKED = frozenset(field.name for field in fields(Checkup)) - {
-    "source",
-    "seen",
-    "uuid",
-    "unsupported",
-    "detail",
-}
-READINGS = frozenset(Readings.__struct_fields__) | CHECKED | {"links_down"}
-"""The names that `set` accepts: values of a poll and of a checkup, and `links_down`, a number of links to take down."""
-
 _KEPT_EVENTS = 100
 
 
@@ -113,29 +98,20 @@ class ScriptedNode:
             raise StateError(
                 f"reading {unknown[0]!r} does not exist; there are {', '.join(sorted(READINGS))}"
             )
-        polled = {name: value for name, value in readings.items() if name not in CHECKED}
-        checked = {name: value for name, value in readings.items() if name in CHECKED}
-        self._change(
-            gpu,
-            lambda script: _replace(
-                script,
-                readings=_with(script.readings, polled),
-                checkup=_checked(script.checkup, checked, Checkup),
-            ),
-        )
+        self._change(gpu, lambda script: with_values(script, readings))
 
     def lose(self, gpu: int) -> None:
         """NVML loses this GPU, without a sign on the bus or in the kernel log."""
-        self._change(gpu, lambda script: _replace(script, error=GPU_IS_LOST))
+        self._change(gpu, lambda script: changed_gpu(script, error=GPU_IS_LOST))
 
     def fail(self, gpu: int, code: int) -> None:
         """Every call about this GPU returns this number of nvmlReturn_t; 0 ends it."""
-        self._change(gpu, lambda script: _replace(script, error=code))
+        self._change(gpu, lambda script: changed_gpu(script, error=code))
 
     def hang(self, gpu: int, seconds: float) -> None:
         """Calls about this GPU do not return for so many seconds; 0 ends it."""
         until = time.clock_gettime(time.CLOCK_BOOTTIME) + seconds if seconds else 0.0
-        self._change(gpu, lambda script: _replace(script, hang_until=until))
+        self._change(gpu, lambda script: changed_gpu(script, hang_until=until))
 
     def off_bus(self, gpu: int, process: str = "") -> None:
         """The GPU falls off the bus: the driver's log lines, config space all ones, lost in NVML."""
@@ -152,16 +128,16 @@ class ScriptedNode:
 
     def hide(self, gpu: int) -> None:
         """The GPU stays on the bus and is not enumerated by the driver, as after a failed initialization."""
-        self._change(gpu, lambda script: _replace(script, enumerated=False))
+        self._change(gpu, lambda script: changed_gpu(script, enumerated=False))
 
     def vanish(self, gpu: int) -> None:
         """The GPU leaves the bus and the driver's count, so that the indexes of those behind it shift."""
-        self._change(gpu, lambda script: _replace(script, enumerated=False))
+        self._change(gpu, lambda script: changed_gpu(script, enumerated=False))
         self._sysfs.remove(self.gpus[gpu])
 
     def reset(self, gpu: int) -> None:
         """A reset that repairs: on the bus, links up, volatile counters and recovery action zero, identity logged again."""
-        self._change(gpu, lambda script: _replace(script, **_REPAIRED, **_repaired(script)))
+        self._change(gpu, lambda script: changed_gpu(script, **repaired(script)))
         self._sysfs.add(self.gpus[gpu])
         self.identity(gpu)
 
@@ -173,7 +149,7 @@ class ScriptedNode:
         def replaced(state: NodeScript) -> NodeScript:
             gpus = list(state.gpus)
             identity = {"uuid": new, "serial": f"17{fresh.int % 10**11:011d}", "mig": MigFacts(enabled=False)}
-            gpus[gpu] = _replace(gpus[gpu], **_REPAIRED, **_repaired(gpus[gpu]), **identity)
+            gpus[gpu] = changed_gpu(gpus[gpu], **repaired(gpus[gpu]), **identity)
             events = tuple(event for event in state.events if event.uuid != old)
             return msgspec.structs.replace(state, gpus=tuple(gpus), events=events)
 
@@ -286,63 +262,6 @@ class ScriptedNode:
         with (self.directory / ".lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
-
-
-_REPAIRED = {"error": 0, "enumerated": True, "hang_until": 0.0}
-
-
-def _replace(script: GpuScript, **changes: object) -> GpuScript:
-    return _checked(script, changes, GpuScript)
-
-
-def _with(readings: Readings, changes: Mapping[str, object]) -> Readings:
-    wanted = dict(changes)
-    down = wanted.pop("links_down", None)
-    if down is not None:
-        total = len(readings.links or ())
-        if not isinstance(down, int) or not 0 <= down <= total:
-            raise StateError(f"links_down {down!r} is not a number from 0 to {total}, the GPU's links")
-        wanted["links"] = ("inactive",) * down + ("active",) * (total - down)
-    return _checked(readings, wanted, Readings)
-
-
-def _repaired(script: GpuScript) -> dict[str, object]:
-    return {"readings": _repaired_readings(script.readings), "checkup": _repaired_checkup(script.checkup)}
-
-
-def _repaired_checkup(checkup: Checkup) -> Checkup:
-    """The checkup after a reset: counters of links and lanes are zero, nothing is pending."""
-    fresh = {name: getattr(HEALTHY_CHECKUP, name) for name in CHECKED if name not in checkup.unsupported}
-    kept = {name: getattr(checkup, name) for name in ("retired_pages", "memory_unrepairable", "processes")}
-    return replace(checkup, **fresh | kept)
-
-
-def _repaired_readings(readings: Readings) -> Readings:
-    links = all_active(len(readings.links or ()))
-    fabric = "completed" if readings.fabric in ("degraded", "failed") else readings.fabric
-    repaired = Readings(
-        ecc_uncorrected_aggregate=readings.ecc_uncorrected_aggregate,
-        remap_failed=readings.remap_failed,
-        remapped_uncorrectable=readings.remapped_uncorrectable,
-        banks_without_spare=readings.banks_without_spare,
-        links=links,
-        fabric=fabric,
-        thermal_margin_celsius=readings.thermal_margin_celsius,
-        unsupported=readings.unsupported,
-    )
-    lacking: dict[str, object] = dict.fromkeys(readings.unsupported)
-    return msgspec.structs.replace(repaired, **lacking)
-
-
-S = TypeVar("S", GpuScript, Readings, Checkup)
-
-
-def _checked(script: S, changes: Mapping[str, object], kind: type[S]) -> S:
-    """The script with changes, checked as a file would be. Raises StateError with the field."""
-    try:
-        return msgspec.convert(msgspec.to_builtins(script) | msgspec.to_builtins(dict(changes)), kind)
-    except ValueError as error:
-        raise StateError(f"scripted gpu: {error}") from error
 
 
 def _with_event(state: NodeScript, uuid_: str, xid: int, gpu_instance: int | None) -> NodeScript:

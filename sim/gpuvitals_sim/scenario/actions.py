@@ -46,7 +46,7 @@ class Lose(OnGpu):
 
 
 class SetReadings(OnGpu):
-    """Readings of the scripted GPU, by the names that `hardware/scripted_node.py` lists in READINGS."""
+    """Readings of the scripted GPU, by the names that `hardware/gpu_changes.py` lists in READINGS."""
 
     readings: Annotated[dict[str, Reading], Field(min_length=1)]
 

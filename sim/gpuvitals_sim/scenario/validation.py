@@ -9,8 +9,8 @@ from dataclasses import asdict
 from gpuvitals.health.policy import check_values
 from gpuvitals.health.policy_pairs import poll_interval_conflict
 from gpuvitals_sim.cel import compile_errors
+from gpuvitals_sim.hardware.gpu_changes import READINGS
 from gpuvitals_sim.hardware.profiles import PROFILES
-from gpuvitals_sim.hardware.scripted_node import READINGS
 from gpuvitals_sim.scenario.actions import Claim, CreatePod, Noise, OnGpu, OnNode
 from gpuvitals_sim.scenario.expectations import ClaimSeen, Expect, PodSeen, WritesSeen
 from gpuvitals_sim.scenario.model import DeletePod, Entry, Nodes, Scenario
