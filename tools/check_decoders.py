@@ -17,7 +17,7 @@ CONVERTS = {
     "cli/explain.py": "the verb has one thread",
     "signals/recording.py": "the replay has one thread; the agent writes recordings and reads none",
     "node/lenient_decode.py": "node/memory_format has built these types at import",
-    "hardware/scripted_node.py": "the decoder of hardware/state_file.py has finished these types at import",
+    "hardware/gpu_changes.py": "the decoder of hardware/state_file.py has finished these types at import",
 }
 """The modules that may call msgspec.convert, which takes no type that was built before, and the reason."""
 

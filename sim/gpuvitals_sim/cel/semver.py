@@ -51,7 +51,7 @@ def parse_semver(text: str, normalize: bool = False) -> Semver:
 
 
 def _complaint(text: str) -> str:
-    """What is wrong with the first of three parts that is not a plain number, in Kubernetes' words."""
+    """Describes the first of three parts that is not a plain number, in Kubernetes' words."""
     parts = text.split(".", _DOTS)
     if len(parts) <= _DOTS:
         return "No Major.Minor.Patch elements found"
