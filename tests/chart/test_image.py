@@ -106,7 +106,7 @@ def test_every_download_has_its_hash_and_the_last_stage_starts_no_shell() -> Non
 
 
 def test_the_base_is_taken_by_a_digest_that_has_no_default() -> None:
-    """`:?` makes podman and docker fail with the name of the argument where it is missing or empty."""
+    """`:?` makes podman and docker fail with the argument's name if it is missing or empty."""
     bases = re.findall(r"^FROM (\S+)", CONTAINERFILE, re.MULTILINE)
 
     assert bases == ["${PYTHON}@${PYTHON_DIGEST:?}", "${PYTHON}@${PYTHON_DIGEST:?}", "scratch"]

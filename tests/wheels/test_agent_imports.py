@@ -1,4 +1,4 @@
-"""The lock of the node image is what the agent and the verbs import there: nothing is missing, nothing is unneeded."""
+"""The lock of the node image holds the imports of the agent and of every verb: none is missing, none is unneeded."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""The two wheels in empty environments: what they contain, and the verbs that each brings."""
+"""The contents of the two wheels, and the verbs of each in an empty environment."""
 
 import re
 import zipfile
