@@ -10,7 +10,7 @@ from support.worlds.agent_world import gpu
 
 
 def in_mig_mode(index: int) -> Gpu:
-    """That GPU, given out as its instances only, as the NVML monitor tells of it."""
+    """That GPU, published as its instances only, as the NVML monitor reports it."""
     return replace(gpu(index), mig_enabled=True, expected_links=0)
 
 

@@ -24,11 +24,11 @@ HELD_UP: Json = {
     "state": ("terminated", "Error", 137),
     "health": ["Unknown"],
 }
-"""A deleted pod whose container has ended and whose claim nobody unprepares."""
+"""A deleted pod whose container has ended and whose claim is not unprepared."""
 
 
 def as_of(release: str, words: Json) -> Json:
-    """WAITING or HELD_UP as a kubelet of that release says it: before 1.37 no reason is given for a sandbox."""
+    """WAITING or HELD_UP in the words of that release's kubelet: before 1.37 no reason is given for a sandbox."""
     if release == "1.37":
         return words
     return {**words, "conditions": {**words["conditions"], _SANDBOX: ("False", "", "")}}

@@ -1,7 +1,7 @@
 """A backend of the NVML worker whose process does not end when it is killed, as one in uninterruptible sleep.
 
-A process in uninterruptible sleep can't be made without a driver. To its parent a traced one looks the same: its death is
-the tracer's to hear of, so until the tracer lets go the parent waits in vain.
+A process in uninterruptible sleep can't be made without a driver. To its parent a traced one looks the same: its exit is
+reported to the tracer first, so the parent waits until the tracer detaches.
 """
 
 import ctypes

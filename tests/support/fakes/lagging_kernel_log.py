@@ -7,7 +7,7 @@ from support.worlds.nvml_world import Recorder
 
 
 class LaggingLog:
-    """The boot clock is at `at` and moves when the test says so. Records are of the GPU at 0000:3b:00.0."""
+    """The boot clock is at `at` and moves when the test sets it. Records are of the GPU at 0000:3b:00.0."""
 
     def __init__(self, *, at: float, lag: float) -> None:
         self.at = at

@@ -34,7 +34,7 @@ def library(directory: Path, *flags: str) -> Path:
 
 
 class MockState:
-    """The state of the mock: eight healthy GPUs with 18 links, until a test says otherwise."""
+    """The state of the mock: eight healthy GPUs with 18 links, until a test changes them."""
 
     def __init__(self, path: Path, gpus: int = 8) -> None:
         self.path = path

@@ -95,7 +95,7 @@ _LESSER: st.SearchStrategy[tuple[dict[str, Any], dict[str, Any]]] = st.sampled_f
 
 @st.composite
 def xids(draw: st.DrawFn, at: float, codes: st.SearchStrategy[int] = CODES) -> XidReport:
-    """An XID, as the kernel logs it or as NVML tells it, which is without its decode."""
+    """An XID, as the kernel logs it or as NVML reports it, without its decode."""
     code = draw(codes)
     source = draw(st.sampled_from([Source.KMSG, Source.KMSG, Source.NVML_EVENT]))
     report = replace(
@@ -112,7 +112,7 @@ def xids(draw: st.DrawFn, at: float, codes: st.SearchStrategy[int] = CODES) -> X
 
 @st.composite
 def checkups(draw: st.DrawFn, at: float) -> GpuSignal:
-    """A thorough look, with anything in it."""
+    """A checkup with arbitrary values."""
     chosen = draw(st.sets(st.sampled_from(sorted(_CHECKED)), max_size=3))
     return checkup(at, **{name: draw(_CHECKED[name]) for name in sorted(chosen)})
 
@@ -199,7 +199,7 @@ def lesser_levels(draw: st.DrawFn, at: float) -> list[GpuSignal]:
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[GpuSignal]:
-    """Signals of one GPU as the agent hears them, mostly one by one; some begin with a lesser fault."""
+    """Signals of one GPU in the agent's batches, mostly one by one; some begin with a lesser fault."""
     at, history = START, list[GpuSignal]()
     if not draw(st.integers(0, 4)):
         history += draw(lesser_levels(at))

@@ -38,7 +38,7 @@ class ServerSettings:
     feature_gates: Mapping[str, bool] = field(default_factory=dict)
     flags: Sequence[str] = ()
     has_nodes: bool = False
-    """Whether a controller manager gives pods their service accounts and kubelets are asked for logs."""
+    """Whether a controller manager gives pods their service accounts and logs are read from kubelets."""
     prefix: Sequence[str] = ()
     """The prefix of the API server's command, such as nsenter."""
     is_durable: bool = False
@@ -211,7 +211,7 @@ class RealServer:
 
 
 def free_ports(count: int) -> list[int]:
-    """Returns loopback ports that nobody listens on now; all are held until the last is known."""
+    """Returns free loopback ports; all are held until the last one is found."""
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

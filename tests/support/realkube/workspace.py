@@ -1,4 +1,4 @@
-"""A folder and the processes of one test control plane, which leave nothing behind, whatever way the tests end.
+"""A folder and the processes of one test control plane, which leave nothing behind after any end of the tests.
 
 Each control plane owns a folder in the temporary directory: its data, certificates, logs, the ids of its processes
 and a file that its owner keeps locked. An owner that was killed can't clean up, but its lock is gone; so the next
@@ -59,7 +59,7 @@ class Workspace:
     ) -> None:
         for process in reversed(self._processes):
             _end(process)
-        # One at a time: of two that end together, the second finds no other folder and knows that it is the last.
+        # One at a time: of two that end together, the second finds no other folder and is therefore the last.
         with _only_one(self._root, self._prefix):
             self._release(self.folder)
             shutil.rmtree(self.folder, ignore_errors=False)
@@ -118,7 +118,7 @@ def _recorded(folder: Path) -> list[int]:
 
 
 def _kill_if_from(pid: int, folder: Path) -> None:
-    """Kills the process only if its command names the folder: the id may belong to somebody else by now."""
+    """Kills the process only if its command names the folder: the ID may belong to another process by now."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         if os.fsencode(folder) in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGKILL)

@@ -51,7 +51,7 @@ STORES = {
     "ResourceClaim": CLAIMS,
     "ResourceClaimTemplate": "resourceclaimtemplates.resource.k8s.io",
 }
-"""The name under which the API client knows each kind of the examples."""
+"""The API client's name of each kind of the examples."""
 _PATHS = {
     "Pod": "/api/v1/namespaces/{}/pods",
     "Namespace": "/api/v1/namespaces",
@@ -231,7 +231,7 @@ class ExampleWorld:
         return f"{number}/{instance.split('-')[-1]}" if instance else str(number)
 
     def _ready(self) -> Json:
-        """The node, as it stands once its kubelet has said that it is ready."""
+        """The node, after its Ready condition has removed its taints."""
         stored = ready_node(self.client, "node-a")
         status = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
         self.client.patch("nodes", ("", "node-a"), status, subresource="status")
