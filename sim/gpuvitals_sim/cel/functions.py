@@ -11,10 +11,11 @@ from functools import partial
 from typing import Any
 
 from cel_expr_python import cel
+from semver import Version
 
 from gpuvitals_sim.cel.collections import Row, collection_rows
 from gpuvitals_sim.cel.quantity import parse_quantity
-from gpuvitals_sim.cel.semver import Semver, parse_semver
+from gpuvitals_sim.cel.semver import parse_semver
 
 Type = cel.Type
 CelMap = dict[str, Any]
@@ -153,7 +154,7 @@ def _amount(value: CelMap) -> Fraction:
     return Fraction(value[_QUANTITY])
 
 
-def _version(value: CelMap) -> Semver:
+def _version(value: CelMap) -> Version:
     if _SEMVER not in value:
         raise ValueError("no such overload")
     return parse_semver(value[_SEMVER])
@@ -170,8 +171,7 @@ def _compare(name: str, left: CelMap, right: CelMap) -> int:
     if set(left) != set(right):
         _no_overload(name, left, right)
     if _SEMVER in left:
-        first, second = _version(left).rank, _version(right).rank
-        return (first > second) - (first < second)
+        return _version(left).compare(_version(right))
     return _sign(_amount(left) - _amount(right))
 
 

@@ -1,57 +1,33 @@
-"""Semantic versions, compared as semver 2.0.0 says.
+"""Semantic versions as Kubernetes reads them: parsed and compared by the `semver` library, refused in Kubernetes' words.
 
-Place in the chain: values of version attributes and of the CEL function `semver`. Source: semver.org, sections 9 to 11.
+Place in the chain: values of version attributes and of the CEL function `semver`.
+Source: semver.org 2.0.0; kubernetes/apiserver pkg/cel/library/semverlib.go (normalization), blang/semver (texts).
 """
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 
-_NUMBER = r"(0|[1-9]\d*)"
-_FORM = re.compile(
-    rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}"
-    r"(?:-((?:0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(?:\.(?:0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*))?"
-    r"(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?"
-)
+from semver import Version
+
 _DOTS = 2
 _CORE = re.compile(r"[0-9.]+")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Semver:
-    """One version; build metadata is dropped, it has no rank."""
-
-    major: int
-    minor: int
-    patch: int
-    prerelease: tuple[str, ...] = ()
-
-    @property
-    def rank(self) -> tuple[object, ...]:
-        """Orders versions: a release is above its pre-releases, numbers are below words."""
-        parts = tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in self.prerelease)
-        return (self.major, self.minor, self.patch, not self.prerelease, parts)
-
-    def __str__(self) -> str:
-        """The version without build metadata."""
-        tail = "-" + ".".join(self.prerelease) if self.prerelease else ""
-        return f"{self.major}.{self.minor}.{self.patch}{tail}"
-
-
 @lru_cache(maxsize=1024)
-def parse_semver(text: str, normalize: bool = False) -> Semver:
-    """The version. With `normalize`, `v1.2` and `01.2.3` are read too. Raises ValueError."""
+def parse_semver(text: str, normalize: bool = False) -> Version:
+    """The version without its build metadata, which has no rank. Raises ValueError.
+
+    With `normalize`, `v1.2` and `01.2.3` are read too.
+    """
     wanted = _normalized(text) if normalize else text
-    match = _FORM.fullmatch(wanted)
-    if match is None:
-        raise ValueError(_complaint(wanted))
-    major, minor, patch = (int(match[number]) for number in (1, 2, 3))
-    prerelease = tuple(match[4].split(".")) if match[4] else ()
-    return Semver(major=major, minor=minor, patch=patch, prerelease=prerelease)
+    try:
+        return Version.parse(wanted).replace(build=None)
+    except ValueError as error:
+        raise ValueError(_complaint(wanted)) from error
 
 
 def _complaint(text: str) -> str:
-    """Describes the first of three parts that is not a plain number, in Kubernetes' words."""
+    """Describes the first of the three parts that is not a plain number, as Kubernetes does."""
     parts = text.split(".", _DOTS)
     if len(parts) <= _DOTS:
         return "No Major.Minor.Patch elements found"
