@@ -245,7 +245,7 @@ def nic(cluster: Cluster) -> Iterator[TinyPlugin]:
     spec = {"driver": NIC, "nodeName": NODE, "pool": pool, "devices": [{"name": "nic-0"}]}
     selector = {"cel": {"expression": f'device.driver == "{NIC}"'}}
     try:
-        cluster.wait("it is registered", lambda: plugin.saw.count("notify True"), seconds=20)
+        cluster.wait("it is registered", lambda: plugin.calls.count("notify True"), seconds=20)
         create(cluster.api, SLICES, {"metadata": {"name": "nics"}, "spec": spec})
         create(cluster.api, CLASSES, {"metadata": {"name": NIC}, "spec": {"selectors": [selector]}})
         yield plugin
@@ -271,7 +271,7 @@ def test_of_two_drivers_one_fails_and_the_other_tolerates_the_replay(
     assert agent.prepared() == [uid]
     nic.does.unprepare = lambda _uid: "not yet"
     api.delete(f"{PODS}/both")
-    cluster.wait("it has failed", lambda: nic.saw.count("unprepare"), seconds=20)
+    cluster.wait("it has failed", lambda: nic.calls.count("unprepare"), seconds=20)
     assert not is_gone(api, "both")
     nic.does.unprepare = lambda _uid: ""
     pods.gone("both", seconds=40)

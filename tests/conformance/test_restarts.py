@@ -335,7 +335,7 @@ def test_of_two_drivers_one_fails_and_the_other_tolerates_the_replay(
         assert len(cluster.cdi_files()) == 1
         cluster.client.delete("pods", "both", "default")
         if failing == "unprepare":
-            cluster.wait(lambda: other.saw.count("unprepare") >= 2, "tried again")
+            cluster.wait(lambda: other.calls.count("unprepare") >= 2, "tried again")
             assert cluster.pod("both") is not None
             does.unprepare = lambda _uid: ""
         cluster.wait(lambda: cluster.pod("both") is None, "gone")

@@ -177,7 +177,7 @@ def test_a_node_that_lacks_something_from_the_start_is_never_shown_as_whole() ->
     with started(change) as process:
         process.wait(lambda: len(devices_of(process.slices())) == 8)
         assert set(out(process).values()) == {"DeviceNodesMissing"}
-        assert "nvidia-modprobe -u -c0" in readiness(process)
+        process.wait(lambda: "nvidia-modprobe -u -c0" in readiness(process))
 
 
 def test_a_driver_that_is_just_coming_up_is_shown_once_and_as_whole() -> None:
