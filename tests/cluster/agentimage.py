@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 600.0
 _SUITE = "bookworm"
 _HOME = "opt/gpuvitals"
-_SOURCES = ("deploy/image", "driver", "pyproject.toml", "requirements")
+_SOURCES = ("deploy/image", "driver", "pyproject.toml", "requirements", "sim")
 _PROGRAM = f"""#!/{_HOME}/bin/python
 import sys
 from gpuvitals.cli.main import main
@@ -93,6 +93,8 @@ def _assemble(base: Path, root: Path) -> None:
     _run([*pip, *locked])
     _run([*pip, "--upgrade", "--no-deps", "--no-index", "--no-build-isolation", str(ROOT)])
     shutil.rmtree(packages / "bin", ignore_errors=True)
+    # The tests' agents read scripted GPUs, so their image has the simulation too. The release image has not.
+    shutil.copytree(ROOT / "sim" / "gpuvitals_sim", packages / "gpuvitals_sim")
     program = root / _HOME / "bin" / "gpuvitals"
     program.write_text(_PROGRAM, encoding="utf-8")
     program.chmod(0o755)
