@@ -64,7 +64,7 @@ def test_a_venv_that_is_not_whole_is_made_again(
 def test_recipes_may_write_bytecode() -> None:
     """Without it each agent of a test compiles all its modules at its start."""
     shown = subprocess.run(
-        ["make", "-f", str(ROOT / "Makefile"), "-f", "-", "shown"],
+        ["make", "--no-print-directory", "-f", str(ROOT / "Makefile"), "-f", "-", "shown"],
         input="shown:\n\t@echo $${PYTHONDONTWRITEBYTECODE-unset}\n",
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         cwd=ROOT,

@@ -52,11 +52,12 @@ class Imports:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._verbs = folder / "verbs"
         (folder / "sitecustomize.py").write_text(RECORDER, encoding="ascii")
 
     def variables(self, verb: str) -> dict[str, str]:
         """The environment in which a process of this verb is recorded."""
-        return {"PYTHONPATH": str(self._folder), "GPUVITALS_IMPORTS": str(self._folder / verb)}
+        return {"PYTHONPATH": str(self._folder), "GPUVITALS_IMPORTS": str(self._verbs / verb)}
 
     @property
     def by_verb(self) -> dict[str, set[str]]:
@@ -67,8 +68,7 @@ class Imports:
                 for process in verb.iterdir()
                 for name in process.read_text(encoding="utf-8").split()
             }
-            for verb in self._folder.iterdir()
-            if verb.is_dir()
+            for verb in self._verbs.iterdir()
         }
 
     @property
