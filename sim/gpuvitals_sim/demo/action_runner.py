@@ -14,10 +14,13 @@ from gpuvitals_sim.demo.objects import NAMESPACE, claim_template, pod
 from gpuvitals_sim.scenario import actions
 from gpuvitals_sim.scenario.model import Action, DeletePod, Wait
 
+SLICES = "resourceslices.resource.k8s.io"
 TEMPLATES = "resourceclaimtemplates.resource.k8s.io"
 
 _NOISE_EVERY_SECONDS = 0.25
 _LONGEST_WAIT_SECONDS = 0.5
+_SCHEDULER_SECONDS = 5.0
+_SCHEDULER_PERIOD_SECONDS = 0.01
 _NOT_FOUND = 404
 
 
@@ -112,7 +115,20 @@ class ActionRunner:
     def _create(self, wanted: actions.CreatePod) -> None:
         node = None if wanted.node is None else self._node(wanted.node).name
         self._cluster.client.create(TEMPLATES, claim_template(wanted))
+        self._await_scheduler()
         self._cluster.client.create("pods", pod(wanted, node))
+
+    def _await_scheduler(self) -> None:
+        """Waits until the scheduler has the stored slices, for 5 s at most. Its watches are independent.
+
+        Otherwise it can place a pod on a device whose published failure an earlier step has already observed.
+        """
+        until = time.monotonic() + _SCHEDULER_SECONDS
+        for item in self._cluster.client.list(SLICES):
+            stored = {**item, "kind": "ResourceSlice"}  # items of a list name no kind
+            while not self._cluster.control.scheduler.knows(stored) and time.monotonic() < until:
+                if self._stopping.wait(_SCHEDULER_PERIOD_SECONDS):
+                    return
 
     def _delete(self, name: str) -> None:
         """Deletes pod and template; a missing one is no error."""
