@@ -1,24 +1,9 @@
 """tools/check_prose.py counts headless clauses in every kind of prose, and `make check` holds the tree to its limit."""
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check_prose", ROOT / "tools" / "check_prose.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-TOOL = load()
+from tools import check_prose
 
 
 @pytest.mark.parametrize(
@@ -39,14 +24,14 @@ def test_each_kind_of_prose_is_counted(tmp_path: Path, name: str, text: str, cla
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
 
-    assert sum(passage.clauses for passage in TOOL.passages(path)) == clauses
+    assert sum(passage.clauses for passage in check_prose.passages(path)) == clauses
 
 
 def test_the_rate_is_per_thousand_words() -> None:
-    found = [TOOL.Passage(1, "word " * 996 + "what who whom where")]
+    found = [check_prose.Passage(1, "word " * 996 + "what who whom where")]
 
-    assert TOOL.rate(found) == 4.0
-    assert TOOL.rate([]) == 0.0
+    assert check_prose.rate(found) == 4.0
+    assert check_prose.rate([]) == 0.0
 
 
 def test_an_area_above_the_limit_fails_and_is_named(
@@ -54,10 +39,10 @@ def test_an_area_above_the_limit_fails_and_is_named(
 ) -> None:
     (tmp_path / "good.md").write_text("The agent publishes one slice per node.\n", encoding="utf-8")
     (tmp_path / "bad.md").write_text("It is what it is.\n", encoding="utf-8")
-    monkeypatch.setattr(TOOL, "ROOT", tmp_path)
-    monkeypatch.setattr(TOOL, "AREAS", ("good.md", "bad.md"))
+    monkeypatch.setattr(check_prose, "ROOT", tmp_path)
+    monkeypatch.setattr(check_prose, "AREAS", ("good.md", "bad.md"))
 
-    assert TOOL.main([]) == 1
+    assert check_prose.main([]) == 1
     assert capsys.readouterr().out == "bad.md: 200.0 headless clauses per 1,000 words (at most 3)\n"
 
 
@@ -65,7 +50,7 @@ def test_given_paths_print_their_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "bad.md").write_text("Fine.\n\nIt is what it is.\n", encoding="utf-8")
-    monkeypatch.setattr(TOOL, "ROOT", tmp_path)
+    monkeypatch.setattr(check_prose, "ROOT", tmp_path)
 
-    assert TOOL.main(["bad.md"]) == 1
+    assert check_prose.main(["bad.md"]) == 1
     assert capsys.readouterr().out.splitlines()[0] == "bad.md:3: It is what it is."
